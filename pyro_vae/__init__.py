@@ -1,0 +1,73 @@
+"""Variational autoencoders as Pyro models and guides."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyro_vae import data, likelihoods, nets, plots, posteriors, priors
+    from pyro_vae.checkpoints import load
+    from pyro_vae.config import build
+    from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
+    from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit, fit_epochs
+    from pyro_vae.vae import VAE
+
+# Each public name and the module it lives in. They are imported on first use, so that `pyro-vae --help` need not
+# wait for torch.
+_HOMES = {
+    **dict.fromkeys(("data", "likelihoods", "nets", "plots", "posteriors", "priors"), ""),
+    "VAE": "vae",
+    **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
+    **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit", "fit_epochs"), "training"),
+    "build": "config",
+    "load": "checkpoints",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "VAE",
+    "ElboEstimate",
+    "ElboTerms",
+    "History",
+    "TrainingDivergedError",
+    "TrainingInterrupted",
+    "average_elbo",
+    "build",
+    "data",
+    "elbo",
+    "elbo_terms",
+    "fit",
+    "fit_epochs",
+    "likelihoods",
+    "load",
+    "nets",
+    "plots",
+    "posteriors",
+    "priors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyro_vae' has no attribute {name!r}")
+    module = importlib.import_module(f"pyro_vae.{_HOMES[name] or name}")
+    value = getattr(module, name) if _HOMES[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Importing the module ``pyro_vae.elbo`` would bind it to the name of the function; this keeps the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.elbo if name == "elbo" and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,184 @@
+"""Batches (x, *context) of tensors, arrays, images, data sets and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from pyro_vae.data.images import Images
+from pyro_vae.seeds import derive, seeded
+
+__all__ = ["Batches", "batches"]
+
+Batch = tuple[Tensor, ...]
+
+
+class Batches:
+    """An endless supply of epochs of batches ``(x, *context)``; each epoch repeats from its number and the seed.
+
+    Iterating gives epoch 0; :meth:`epoch` gives any other, shuffled and binarised in its own way. Make one with
+    :func:`batches`.
+
+    Args:
+        length: batches in an epoch.
+        examples: examples in an epoch.
+        draw: makes the batches of an epoch from that epoch's seed.
+        seed: of the whole supply.
+    """
+
+    def __init__(self, length: int, examples: int, draw: Callable[[int], Iterator[Batch]], seed: int) -> None:
+        self.length = length
+        self.examples = examples
+        self._draw = draw
+        self.seed = seed
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        return self._draw(derive(self.seed, number))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+
+def batches(
+    source: Any,
+    batch_size: int = 128,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    context: bool = False,
+) -> Batches:
+    """Batches ``(x, *context)`` of anything that holds data.
+
+    What is in memory (:class:`Images`, tensors, arrays) moves to the device once and is batched there by index; no
+    row is ever touched by Python. Integer grey values of :class:`Images` become floats a batch at a time.
+
+    Args:
+        source: :class:`Images`; a tensor or NumPy array of x, or a tuple ``(x, *context)`` of them; a
+            :class:`torch.utils.data.Dataset`, or a :class:`~torch.utils.data.DataLoader`, which keeps its own batch
+            size and order.
+        batch_size: examples in a batch; the last of an epoch may be smaller.
+        shuffle: another order each epoch.
+        seed: of order and binarisation.
+        device: where the batches are to be; by default where the data are.
+        dtype: of the floating-point tensors in a batch; by default torch's default dtype.
+        context: whether what a Dataset or DataLoader yields after x is context for the VAE; it is left out by
+            default, as labels are.
+
+    Raises:
+        ValueError: where there are no data, or x and context differ in length.
+        TypeError: where ``source`` is something else, or yields something else than tensors.
+
+    Example:
+        >>> supply = batches(torch.rand(10, 3), batch_size=4)
+        >>> [x.shape[0] for (x,) in supply]
+        [4, 4, 2]
+    """
+    if isinstance(source, Batches):
+        return source
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    dtype = dtype or torch.get_default_dtype()
+    derive(seed)  # an unusable seed is reported now, not in the first epoch
+    if isinstance(source, Images):
+        return _of_images(source, batch_size, shuffle, seed, device, dtype)
+    if isinstance(source, DataLoader):
+        return _of_loader(source, seed, device, dtype, context)
+    if isinstance(source, Dataset):
+        sized = not isinstance(source, IterableDataset)
+        _require_examples(len(source) if sized else 1)  # type: ignore[arg-type]
+        return _of_loader(DataLoader(source, batch_size, shuffle=shuffle and sized), seed, device, dtype, context)
+    if isinstance(source, (Tensor, np.ndarray)):
+        source = (source,)
+    if isinstance(source, (tuple, list)):
+        return _of_tensors([_tensor(part, dtype) for part in source], batch_size, shuffle, seed, device)
+    raise TypeError(
+        "data must be Images (from pyro_vae.data.load), a tensor, a NumPy array, a tuple (x, *context) of them, a "
+        f"torch Dataset or a DataLoader; got {type(source).__name__}"
+    )
+
+
+def _of_images(
+    images: Images, batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None, dtype: torch.dtype
+) -> Batches:
+    _require_examples(len(images))
+    pixels, labels = images.pixels.to(device), images.labels.to(device)
+
+    def draw(epoch_seed: int) -> Iterator[Batch]:
+        generator = torch.Generator(pixels.device).manual_seed(epoch_seed)
+        for rows in _rows(len(images), batch_size, shuffle, epoch_seed, pixels.device):
+            yield images.to_x(pixels[rows], dtype, generator), *images.to_context(labels[rows], dtype)
+
+    return Batches(-(-len(images) // batch_size), len(images), draw, seed)
+
+
+def _of_tensors(
+    tensors: Sequence[Tensor], batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None
+) -> Batches:
+    _require_examples(len(tensors[0]) if tensors else 0)
+    n = len(tensors[0])
+    for i, c in enumerate(tensors[1:]):
+        if len(c) != n:
+            raise ValueError(f"context {i} must have one row an example: {n}; got {len(c)}")
+    moved = [t.to(device) for t in tensors]
+
+    def draw(epoch_seed: int) -> Iterator[Batch]:
+        for rows in _rows(n, batch_size, shuffle, epoch_seed, moved[0].device):
+            yield tuple(t[rows] for t in moved)
+
+    return Batches(-(-n // batch_size), n, draw, seed)
+
+
+def _rows(
+    n: int, batch_size: int, shuffle: bool, seed: int, device: torch.device
+) -> Iterator[Tensor] | Iterator[slice]:
+    if not shuffle:
+        return (slice(start, start + batch_size) for start in range(0, n, batch_size))
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
+    return iter(order.split(batch_size))
+
+
+def _of_loader(
+    loader: DataLoader[Any], seed: int, device: torch.device | str | None, dtype: torch.dtype, context: bool
+) -> Batches:
+    try:
+        length = len(loader)
+    except TypeError:  # an IterableDataset does not know
+        length = 0
+    else:
+        _require_examples(length)
+
+    def draw(epoch_seed: int) -> Iterator[Batch]:
+        # A loader draws its order from torch's generator when it starts; start it from ours.
+        with seeded(epoch_seed):
+            iterator = iter(loader)
+        for batch in iterator:
+            parts = batch if isinstance(batch, (tuple, list)) else (batch,)
+            yield tuple(_tensor(part, dtype).to(device) for part in (parts if context else parts[:1]))
+
+    return Batches(length, length * (loader.batch_size or 1), draw, seed)
+
+
+def _tensor(part: Any, dtype: torch.dtype) -> Tensor:
+    if isinstance(part, np.ndarray):
+        part = torch.from_numpy(part)
+    if not isinstance(part, Tensor):
+        raise TypeError(f"data must consist of tensors or NumPy arrays; got {type(part).__name__}")
+    if part.dim() == 0:
+        raise ValueError("data must have a first dimension that counts the examples; got a single number")
+    return part.to(dtype) if part.is_floating_point() else part
+
+
+def _require_examples(n: int) -> None:
+    if n == 0:
+        raise ValueError("data must hold at least one example; got none")

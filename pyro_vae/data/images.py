@@ -1,0 +1,226 @@
+"""Image data sets by name, with fixed splits; pixels stay uint8 in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["NAMES", "Binarize", "DataSet", "DownloadError", "Images", "load"]
+
+Binarize = Literal["dynamic", "threshold"]
+
+
+class DownloadError(OSError):
+    """A data set is neither on the disk nor to be had from the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split of an image data set: pixels in memory as uint8, and how they become floats.
+
+    Args:
+        pixels: grey levels ``(n, channels, height, width)``, uint8 from 0 to ``levels``.
+        labels: class of each image, int64 ``(n,)``.
+        classes: how many classes there are.
+        levels: the brightest level: 255, or 16 for the embedded digits.
+        binarize: ``"dynamic"`` draws each pixel anew each time, 1 with probability level / levels (Burda et al.
+            2015, arXiv 1509.00519); ``"threshold"`` gives 1 where level / levels ≥ 1/2; None leaves the grey value
+            level / levels in [0, 1].
+        dequantize: adds uniform noise within each level, (level + u) / (levels + 1) in [0, 1), so that a density
+            over the reals is not fitted to a grid (Uria, Murray and Larochelle 2013, arXiv 1306.0186).
+        with_labels: batches carry the one-hot label as context, for a conditional VAE.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: int
+    levels: int = 255
+    binarize: Binarize | None = None
+    dequantize: bool = False
+    with_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.binarize is not None and self.binarize not in get_args(Binarize):
+            raise ValueError(f'binarize must be "dynamic", "threshold" or None; got {self.binarize!r}')
+        if self.binarize is not None and self.dequantize:
+            raise ValueError("dequantize adds noise to grey values, and binarize leaves none; choose one of the two")
+        if len(self.pixels) != len(self.labels):
+            raise ValueError(f"labels must have one entry an image: {len(self.pixels)}; got {len(self.labels)}")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: slice | Tensor) -> Images:
+        """Some of the images, by slice or by index."""
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+
+    def to_x(self, pixels: Tensor, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
+        """Pixels as the floats that a VAE sees, of the same shape and on the same device."""
+        if self.binarize == "threshold":
+            return (2 * pixels.int() >= self.levels).to(dtype)
+        if self.binarize == "dynamic":
+            # level > u for u uniform on {0, ..., levels - 1} has probability level / levels exactly, and drawing
+            # bytes takes a third of the time of torch.bernoulli.
+            return (pixels > torch.empty_like(pixels).random_(0, self.levels, generator=generator)).to(dtype)
+        x = pixels.to(dtype)
+        if self.dequantize:
+            noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
+            return (x + noise) / (self.levels + 1)
+        return x / self.levels
+
+    def to_context(self, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """The context of a batch with these labels: one-hot ``(batch, classes)``, or nothing."""
+        if not self.with_labels:
+            return ()
+        return (torch.nn.functional.one_hot(labels, self.classes).to(dtype),)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """An image data set in its three splits.
+
+    Args:
+        name: what :func:`load` knows it by.
+        train: to train on.
+        valid: to choose with (early stopping, hyperparameters).
+        test: to report on.
+    """
+
+    name: str
+    train: Images
+    valid: Images
+    test: Images
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one image, ``(channels, height, width)``."""
+        return tuple(self.train.pixels.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels have."""
+        return self.train.classes
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    binarize: Binarize | None = None,
+    dequantize: bool = False,
+    labels: bool = False,
+) -> DataSet:
+    """An image data set by name, in fixed splits.
+
+    - ``digits``: 1,797 handwritten digits of 8 × 8 pixels (scikit-learn; Alpaydin and Kaynak 1998), shuffled once
+      with a fixed seed into 1,297 for training, 200 for validation, 300 for test. Needs no network.
+    - ``mnist``, ``fashion_mnist``, ``kmnist``: 28 × 28, torchvision's training images but the last 5,000 (55,000), the
+      last 5,000, and its 10,000 test images.
+    - ``qmnist``: as MNIST, with QMNIST's own 60,000 test images.
+    - ``emnist``: the balanced split, 47 classes: 107,800, 5,000 and 18,800.
+
+    Args:
+        name: one of ``pyro_vae.data.NAMES``.
+        root: folder in torchvision's layout; by default ``$PYRO_VAE_DATA``, else ``~/.cache/pyro_vae``. What is
+            not there is downloaded into it.
+        binarize: see :class:`Images`.
+        dequantize: see :class:`Images`.
+        labels: give the VAE the one-hot labels as context.
+
+    Raises:
+        ValueError: for an unknown name or option.
+        DownloadError: where the files are neither in the folder nor to be had from the network.
+
+    Example:
+        >>> digits = load("digits", binarize="dynamic")
+        >>> digits.event_shape, len(digits.train)
+        ((1, 8, 8), 1297)
+    """
+    if name not in _LOADERS:
+        close = difflib.get_close_matches(str(name), NAMES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}.{hint}")
+    train, valid, test, classes, levels = _LOADERS[name](_folder(root))
+
+    def images(split: tuple[Tensor, Tensor]) -> Images:
+        return Images(*split, classes, levels, binarize=binarize, dequantize=dequantize, with_labels=labels)
+
+    return DataSet(name, images(train), images(valid), images(test))
+
+
+Split = tuple[Tensor, Tensor]
+Loaded = tuple[Split, Split, Split, int, int]
+
+
+def _folder(root: str | os.PathLike[str] | None) -> Path:
+    return Path(root or os.environ.get("PYRO_VAE_DATA") or Path.home() / ".cache" / "pyro_vae").expanduser()
+
+
+def _digits(root: Path) -> Loaded:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # The file is ordered by writer: shuffle it, or the test digits come from other hands than the training digits.
+    order = np.random.default_rng(0).permutation(len(bunch.target))
+    pixels = torch.from_numpy(bunch.images[order].astype(np.uint8)).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target[order].astype(np.int64))
+    parts = zip(pixels.split([1297, 200, 300]), labels.split([1297, 200, 300]), strict=True)
+    train, valid, test = parts
+    return train, valid, test, 10, 16
+
+
+def _torchvision(class_name: str, train: dict[str, Any], test: dict[str, Any]) -> Callable[[Path], Loaded]:
+    def read(root: Path) -> Loaded:
+        import torchvision.datasets
+
+        make = getattr(torchvision.datasets, class_name)
+        train_set, test_set = _read_or_download(make, root, train), _read_or_download(make, root, test)
+        pixels, labels = _pixels_and_labels(train_set)
+        cut = len(pixels) - 5000
+        classes = int(labels.max()) + 1
+        halves = ((pixels[:cut], labels[:cut]), (pixels[cut:], labels[cut:]))
+        return *halves, _pixels_and_labels(test_set), classes, 255
+
+    return read
+
+
+def _read_or_download(make: Any, root: Path, options: dict[str, Any]) -> Any:
+    with contextlib.suppress(RuntimeError):  # torchvision's word for files that are not there
+        return make(str(root), download=False, **options)
+    try:
+        return make(str(root), download=True, **options)
+    except (OSError, RuntimeError) as error:
+        raise DownloadError(
+            f"{make.__name__} is not in {root} and could not be downloaded ({error}). Put its files there in "
+            f'torchvision\'s layout, or name their folder with root=... or $PYRO_VAE_DATA. The data set "digits" needs '
+            "no files and no network"
+        ) from error
+
+
+def _pixels_and_labels(dataset: Any) -> Split:
+    pixels, labels = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
+    if type(dataset).__name__ == "EMNIST":
+        pixels = pixels.transpose(1, 2)  # its files hold every image transposed
+    if labels.dim() == 2:
+        labels = labels[:, 0]  # QMNIST's first column is the class
+    return pixels.unsqueeze(1).contiguous(), labels.long()
+
+
+_LOADERS: dict[str, Callable[[Path], Loaded]] = {
+    "digits": _digits,
+    "mnist": _torchvision("MNIST", {"train": True}, {"train": False}),
+    "fashion_mnist": _torchvision("FashionMNIST", {"train": True}, {"train": False}),
+    "kmnist": _torchvision("KMNIST", {"train": True}, {"train": False}),
+    "qmnist": _torchvision("QMNIST", {"what": "train"}, {"what": "test"}),
+    "emnist": _torchvision("EMNIST", {"split": "balanced", "train": True}, {"split": "balanced", "train": False}),
+}
+NAMES = tuple(_LOADERS)

@@ -1,0 +1,125 @@
+"""Densities that torch and Pyro lack, and nothing they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints, kl_divergence, register_kl
+
+__all__ = ["TorchToPyro", "as_pyro", "inverse_positive", "part_name", "positive"]
+
+
+class TorchToPyro(dist.TorchDistribution):
+    """A distribution of torch's interface (Zuko's flows, say) with Pyro's interface on top.
+
+    Pyro's sample statement needs a distribution that can be called, expanded and masked. Everything is
+    passed on to ``base``; where ``base`` has a closed-form KL divergence, so has this.
+
+    Args:
+        base: any :class:`torch.distributions.Distribution`.
+
+    Example:
+        >>> import torch
+        >>> d = TorchToPyro(torch.distributions.Normal(0.0, 1.0))
+        >>> d.expand((3,)).log_prob(torch.zeros(3)).shape
+        torch.Size([3])
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  # the base checks its own arguments
+
+    def __init__(self, base: Distribution) -> None:
+        self.base = base
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether gradients go through samples."""
+        return self.base.has_rsample
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The set of values that have a density."""
+        return self.base.support
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the base, where it has one."""
+        return self.base.mean
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of the base, where it has one."""
+        return self.base.variance
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, without gradient."""
+        return self.base.sample(torch.Size(sample_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, with gradient."""
+        return self.base.rsample(torch.Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, of shape ``(..., *batch_shape)``."""
+        return self.base.log_prob(value)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, where the base has it in closed form."""
+        return self.base.entropy()
+
+    def expand(self, batch_shape: Any, _instance: None = None) -> TorchToPyro:
+        """The same distribution with another batch shape."""
+        return TorchToPyro(self.base.expand(torch.Size(batch_shape)))
+
+
+@register_kl(TorchToPyro, Distribution)
+def _kl_of_adapter(p: TorchToPyro, q: Distribution) -> Tensor:
+    return kl_divergence(p.base, q)
+
+
+@register_kl(Distribution, TorchToPyro)
+def _kl_to_adapter(p: Distribution, q: TorchToPyro) -> Tensor:
+    return kl_divergence(p, q.base)
+
+
+@register_kl(TorchToPyro, TorchToPyro)
+def _kl_between_adapters(p: TorchToPyro, q: TorchToPyro) -> Tensor:
+    return kl_divergence(p.base, q.base)
+
+
+def as_pyro(distribution: Any, source: str = "the function") -> Any:
+    """``distribution`` itself if it is Pyro's, wrapped by :class:`TorchToPyro` if it is torch's.
+
+    Args:
+        distribution: what a prior, likelihood or posterior returned.
+        source: what returned it, for the error.
+
+    Raises:
+        TypeError: where it is no distribution at all.
+    """
+    if isinstance(distribution, dist.torch_distribution.TorchDistributionMixin):
+        return distribution
+    if isinstance(distribution, Distribution):
+        return TorchToPyro(distribution)
+    raise TypeError(
+        f"{source} must return a Pyro or torch distribution; got {type(distribution).__name__}. "
+        "Return, for example, pyro.distributions.Normal(loc, scale).to_event(1)"
+    )
+
+
+def positive(raw: Tensor) -> Tensor:
+    """The scale of a distribution from an unconstrained number: softplus(raw) + 1e-6."""
+    return torch.nn.functional.softplus(raw) + 1e-6
+
+
+def inverse_positive(scale: Tensor) -> Tensor:
+    """The ``raw`` of which :func:`positive` makes ``scale``, for scales above 1e-6."""
+    return torch.log(torch.expm1(scale - 1e-6))
+
+
+def part_name(part: Any) -> str:
+    """What errors call a prior, likelihood or posterior: the name of its class or function."""
+    return getattr(part, "__name__", None) or type(part).__name__

@@ -1,0 +1,210 @@
+"""The evidence lower bound and its two terms, in nats, independent of Pyro's own loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyro_vae.likelihoods import check_support
+from pyro_vae.seeds import seeded
+from pyro_vae.vae import VAE, evaluating
+
+__all__ = ["ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"]
+
+
+@overload
+def elbo(recon: float, kl: float) -> float: ...
+@overload
+def elbo(recon: Tensor, kl: Tensor | float) -> Tensor: ...
+@overload
+def elbo(recon: float, kl: Tensor) -> Tensor: ...
+def elbo(recon: float | Tensor, kl: float | Tensor) -> float | Tensor:
+    """The evidence lower bound: recon − kl, in nats.
+
+    log p(x) ≥ E_q(z|x)[log p(x|z)] − KL(q(z|x) || p(z)) (Kingma and Welling 2013, arXiv 1312.6114, equation 3).
+
+    Args:
+        recon: E_q(z|x)[log p(x|z)], in nats: a number, or a tensor of any shape.
+        kl: KL(q(z|x) || p(z)), in nats: a number, or a tensor that broadcasts with ``recon``.
+
+    Returns:
+        A float for two numbers, else a tensor of the broadcast shape, through which gradients flow. Infinities
+        propagate; ∞ − ∞ has no value and gives NaN.
+
+    Raises:
+        TypeError: where an argument is neither a real number nor a real tensor.
+        ValueError: where an argument is NaN or holds one.
+
+    Example:
+        >>> elbo(-80.0, 20.0)
+        -100.0
+        >>> elbo(torch.tensor([-80.0, -90.0]), torch.tensor([20.0, 15.0]))
+        tensor([-100., -105.])
+    """
+    return _number("recon", recon) - _number("kl", kl)
+
+
+def _number(name: str, value: Any) -> Any:
+    """``value`` as a float or as a floating-point tensor."""
+    if isinstance(value, Tensor):
+        if value.is_complex() or value.dtype == torch.bool:
+            raise TypeError(f"{name} must be a tensor of real numbers; got dtype {value.dtype}")
+        if torch.isnan(value).any():
+            raise ValueError(f"{name} must not hold NaN; got {int(torch.isnan(value).sum())} of {value.numel()} values")
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number or a torch tensor, in nats; got {type(value).__name__}: {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number in nats; got NaN")
+    return float(value)
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of the bound, an estimate an example, in nats; each ``(batch,)``.
+
+    Args:
+        recon: E_q(z|x)[log p(x|z)].
+        kl: KL(q(z|x) || p(z)).
+    """
+
+    recon: Tensor
+    kl: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """recon − kl, ``(batch,)``."""
+        return elbo(self.recon, self.kl)
+
+
+def elbo_terms(
+    vae: VAE,
+    x: Tensor,
+    *context: Tensor,
+    kl: Literal["analytic", "sampled"] = "analytic",
+    particles: int = 1,
+    seed: int | None = None,
+) -> ElboTerms:
+    """The terms of the bound for each example of a batch, computed from the three distributions themselves.
+
+    With the same noise, the elbo summed over the batch equals ``-Trace_ELBO().loss(vae.model, vae.guide, x)`` for
+    ``kl="sampled"``, and ``-TraceMeanField_ELBO().loss(...)`` for ``kl="analytic"``.
+
+    Args:
+        vae: the prior, likelihood and posterior.
+        x: data ``(batch, *event_shape)``.
+        context: tensors ``(batch, ...)``.
+        kl: ``"analytic"`` for the closed form, ``"sampled"`` for log q(z|x) − log p(z) at the same z as recon.
+        particles: draws of z an example, at least 1; the terms are means over them.
+        seed: makes the draws repeatable and leaves torch's generators as they were.
+
+    Returns:
+        ``recon``, ``kl`` and ``elbo``, each ``(batch,)``, in nats and with gradients.
+
+    Raises:
+        ValueError: where x is outside the likelihood's support, a shape does not fit, or ``kl="analytic"`` is
+            asked of a pair of distributions that has no closed form.
+
+    Example:
+        >>> from pyro_vae import VAE, likelihoods, nets, posteriors, priors
+        >>> vae = VAE(
+        ...     prior=priors.StandardNormal(2),
+        ...     likelihood=likelihoods.Bernoulli(nets.MLP(2, (), (1, 8, 8))),
+        ...     posterior=posteriors.DiagonalNormal(nets.MLP((1, 8, 8), (), 2 * 2)),
+        ... )
+        >>> terms = elbo_terms(vae, torch.zeros(16, 1, 8, 8), particles=10, seed=0)
+        >>> bool((terms.elbo == terms.recon - terms.kl).all())
+        True
+    """
+    if kl not in ("analytic", "sampled"):
+        raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
+    if particles < 1:
+        raise ValueError(f"particles must be at least 1; got {particles}")
+    posterior, prior = vae.encode(x, *context), vae.prior_of(*context)
+    with seeded(seed):
+        z = posterior.rsample((particles,)) if posterior.has_rsample else posterior.sample((particles,))
+    vae.check_codes(prior, z)
+    likelihood = vae.decode(z, *context)
+    check_support(vae.likelihood, likelihood, x)
+    recon = likelihood.log_prob(x).mean(0)
+    if kl == "sampled":
+        divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
+    else:
+        divergence = _analytic_kl(posterior, prior)
+    return ElboTerms(recon, divergence.expand(recon.shape))
+
+
+def _analytic_kl(posterior: Any, prior: Any) -> Tensor:
+    try:
+        return kl_divergence(posterior, prior)
+    except NotImplementedError as error:
+        raise ValueError(
+            f'kl="analytic": no closed form is known for KL({posterior} || {prior}). Use kl="sampled", with '
+            "particles=100 or so for a smaller variance, or register the closed form with "
+            "torch.distributions.register_kl"
+        ) from error
+
+
+@dataclass(frozen=True)
+class ElboEstimate:
+    """The bound on average over data, in nats an example.
+
+    Args:
+        elbo: mean of recon − kl.
+        recon: mean of E_q[log p(x|z)].
+        kl: mean of KL(q(z|x) || p(z)).
+        standard_error: standard error of ``elbo``, from the spread over examples.
+        examples: how many examples.
+    """
+
+    elbo: float
+    recon: float
+    kl: float
+    standard_error: float
+    examples: int
+
+
+def average_elbo(
+    vae: VAE,
+    batches: Iterable[tuple[Tensor, ...]],
+    *,
+    kl: Literal["analytic", "sampled"] = "sampled",
+    particles: int = 1,
+    seed: int | None = 0,
+) -> ElboEstimate:
+    """The bound on average over the examples of all batches, in evaluation mode and without gradients.
+
+    Args:
+        vae: the VAE.
+        batches: tuples ``(x, *context)``, such as :func:`pyro_vae.data.batches` gives.
+        kl: see :func:`elbo_terms`.
+        particles: draws of z an example.
+        seed: of the draws; None uses torch's generators as they are.
+
+    Raises:
+        ValueError: where there is no batch, and as :func:`elbo_terms`.
+    """
+    recons, kls = [], []
+    with evaluating(vae), seeded(seed):
+        for x, *context in batches:
+            terms = elbo_terms(vae, x, *context, kl=kl, particles=particles)
+            recons.append(terms.recon.double())
+            kls.append(terms.kl.double())
+    if not recons:
+        raise ValueError("batches must hold at least one batch; got none")
+    recon, divergence = torch.cat(recons), torch.cat(kls)
+    bound = elbo(recon, divergence)
+    n = bound.numel()
+    return ElboEstimate(
+        elbo=bound.mean().item(),
+        recon=recon.mean().item(),
+        kl=divergence.mean().item(),
+        standard_error=(bound.std(correction=1) / math.sqrt(n)).item() if n > 1 else math.nan,
+        examples=n,
+    )

@@ -1,0 +1,325 @@
+"""The variational autoencoder as a Pyro model and guide."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyro
+import safetensors.torch
+import torch
+from pyro.poutine.runtime import am_i_wrapped, effectful
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from pyro_vae.distributions import as_pyro, part_name
+from pyro_vae.likelihoods import check_finite, check_support
+from pyro_vae.seeds import seeded
+
+__all__ = ["VAE", "evaluating"]
+
+
+class VAE(nn.Module):
+    """A prior, a likelihood and a posterior, put together as a Pyro ``model`` and ``guide``.
+
+    Each of the three is called and returns a distribution with its event dimensions declared: ``prior(*c)``
+    over z, ``likelihood(z, *c)`` over x, ``posterior(x, *c)`` over z. Modules are trained; bare functions do as
+    well. ``c`` is optional context, such as labels, for a conditional VAE.
+
+    ``vae.model`` and ``vae.guide`` are plain Pyro programs with the sites ``"z"`` and ``"x"`` in one plate
+    ``"data"``, for every tool of Pyro. The parameters stay in the modules: Pyro's global parameter store is
+    neither read nor written, so two VAEs never share anything. (Kingma and Welling 2013, arXiv 1312.6114.)
+
+    Args:
+        prior: returns p(z | c).
+        likelihood: returns p(x | z, c).
+        posterior: returns q(z | x, c).
+
+    Raises:
+        TypeError: where one of the three cannot be called, or is a class and not an instance.
+
+    Example:
+        >>> import pyro, torch
+        >>> from pyro.infer import SVI, Trace_ELBO
+        >>> from pyro_vae import VAE, likelihoods, nets, posteriors, priors
+        >>> vae = VAE(
+        ...     prior=priors.StandardNormal(2),
+        ...     likelihood=likelihoods.Bernoulli(nets.MLP(2, (32,), (1, 8, 8))),
+        ...     posterior=posteriors.DiagonalNormal(nets.MLP((1, 8, 8), (32,), 2 * 2)),
+        ... )
+        >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=Trace_ELBO())
+        >>> loss = svi.step(torch.rand(16, 1, 8, 8).bernoulli())
+    """
+
+    def __init__(
+        self, prior: Callable[..., Any], likelihood: Callable[..., Any], posterior: Callable[..., Any]
+    ) -> None:
+        super().__init__()
+        for name, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
+            if isinstance(part, type) or not callable(part):
+                what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
+                raise TypeError(
+                    f"{name} must be a module or a function that returns a distribution; got {what}. "
+                    f"Pass an instance, such as priors.StandardNormal(20)"
+                )
+        self.prior = prior
+        self.likelihood = likelihood
+        self.posterior = posterior
+
+    # The Pyro programs.
+
+    def model(self, x: Tensor | None = None, *context: Tensor) -> Tensor:
+        """p(x, z | c): samples ``"z"`` from the prior and ``"x"`` from the likelihood, observed where x is given.
+
+        Args:
+            x: data ``(batch, *event_shape)``, or None to sample it (the batch is then the context's, or 1).
+            context: tensors ``(batch, ...)``.
+
+        Returns:
+            x, ``(batch, *event_shape)``.
+
+        Raises:
+            ValueError: where x lies outside the likelihood's support or has another shape, where the context
+                has another batch, and where prior and posterior disagree on z.
+        """
+        self._declare("prior", "likelihood")
+        with pyro.plate("data", self._batch_size(x, context)):
+            prior = self.prior_of(*context)
+            z = pyro.sample("z", prior)
+            self.check_codes(prior, z)
+            likelihood = self.decode(z, *context)
+            if x is not None:
+                check_support(self.likelihood, likelihood, x)
+            return pyro.sample("x", likelihood, obs=x)
+
+    def guide(self, x: Tensor, *context: Tensor) -> Tensor:
+        """q(z | x, c): samples ``"z"`` from the posterior.
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            context: tensors ``(batch, ...)``.
+
+        Returns:
+            z, ``(batch, latent_dim)``.
+        """
+        self._declare("posterior")
+        with pyro.plate("data", self._batch_size(x, context)):
+            return pyro.sample("z", self.encode(x, *context))
+
+    # The three distributions.
+
+    def prior_of(self, *context: Tensor) -> Any:
+        """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
+        return _over_codes(self.prior(*context), "prior", self.prior)
+
+    def encode(self, x: Tensor, *context: Tensor) -> Any:
+        """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        self._batch_size(x, context)
+        check_finite(x)
+        return _over_codes(self.posterior(x, *context), "posterior", self.posterior)
+
+    def decode(self, z: Tensor, *context: Tensor) -> Any:
+        """p(x | z, c), with batch shape ``(batch,)`` and the event shape of x."""
+        return as_pyro(self.likelihood(z, *context), f"likelihood {part_name(self.likelihood)}")
+
+    # What one does with a trained VAE.
+
+    def sample(self, n: int, *context: Tensor, mean: bool = False, seed: int | None = None) -> Tensor:
+        """Draws n times from the model: z from the prior, then x from the likelihood.
+
+        Args:
+            n: how many, at least 1.
+            context: tensors ``(n, ...)``.
+            mean: give the mean of p(x | z) instead of a draw from it, as pictures usually show.
+            seed: makes the draws repeatable and leaves torch's generators as they were.
+
+        Returns:
+            ``(n, *event_shape)``, without gradient.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1; got {n}")
+        for i, c in enumerate(context):
+            if c.shape[0] != n:
+                raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
+        with evaluating(self), seeded(seed):
+            prior = self.prior_of(*context)
+            z = prior.sample() if prior.batch_shape else prior.sample((n,))
+            likelihood = self.decode(z, *context)
+            return likelihood.mean if mean else likelihood.sample()
+
+    def reconstruct(self, x: Tensor, *context: Tensor) -> Tensor:
+        """The mean of p(x | z) at the mean of q(z | x), or at a draw where q has no mean in closed form.
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            context: tensors ``(batch, ...)``.
+
+        Returns:
+            ``(batch, *event_shape)``, without gradient.
+        """
+        with evaluating(self):
+            return self.decode(self.codes(x, *context), *context).mean
+
+    def codes(self, x: Tensor, *context: Tensor) -> Tensor:
+        """The mean of q(z | x), ``(batch, latent_dim)``, or a draw where q has no mean in closed form."""
+        with evaluating(self):
+            posterior = self.encode(x, *context)
+            try:
+                return posterior.mean
+            except NotImplementedError:
+                return posterior.sample()
+
+    def interpolate(
+        self, x0: Tensor, x1: Tensor, steps: int, *context: Tensor, path: Literal["linear", "spherical"] = "linear"
+    ) -> Tensor:
+        """Decodes a path through the latent space from the codes of x0 to those of x1.
+
+        A straight path leaves the shell on which a normal prior has its mass; a spherical one (White 2016,
+        arXiv 1609.04468) stays on it.
+
+        Args:
+            x0: where the paths start, ``(batch, *event_shape)``.
+            x1: where they end, of the same shape.
+            steps: points on each path, both ends included, at least 2.
+            context: tensors ``(batch, ...)``, the same along a path.
+            path: ``"linear"`` or ``"spherical"``.
+
+        Returns:
+            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
+        """
+        if x0.shape != x1.shape:
+            raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2; got {steps}")
+        if path not in ("linear", "spherical"):
+            raise ValueError(f'path must be "linear" or "spherical"; got {path!r}')
+        z0, z1 = self.codes(x0, *context), self.codes(x1, *context)
+        t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device).unsqueeze(-1)
+        z0, z1 = z0.unsqueeze(1), z1.unsqueeze(1)
+        z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
+        with evaluating(self):
+            repeated = (c.repeat_interleave(steps, dim=0) for c in context)
+            return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
+
+    # Weights on disk.
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Writes the weights as safetensors; the file appears whole or not at all."""
+        path = Path(path)
+        partial = path.withpart_name(path.name + ".partial")
+        safetensors.torch.save_model(self, str(partial))
+        partial.replace(path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> VAE:
+        """Reads weights that :meth:`save_weights` wrote into this VAE and returns it.
+
+        Raises:
+            FileNotFoundError: where there is no such file.
+            ValueError: where the file is damaged, or belongs to a VAE with other parameters.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights at {path}; a run folder has them in weights.safetensors")
+        try:
+            weights = safetensors.torch.load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"the weights file {path} cannot be read ({error}): it is damaged or was cut short. "
+                "Take a copy of it, or train again"
+            ) from error
+        mine = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        theirs = {name: tuple(value.shape) for name, value in weights.items()}
+        other = [name for name, shape in theirs.items() if mine.get(name) != shape]
+        if other:
+            name = other[0]
+            raise ValueError(
+                f"the weights in {path} belong to another VAE: {name} has shape {theirs[name]} there and "
+                f"{mine.get(name, 'no counterpart')} here. Build the VAE as it was when they were saved"
+            )
+        missing, _ = safetensors.torch.load_model(self, str(path), strict=False)
+        if missing:
+            raise ValueError(
+                f"the weights in {path} belong to another VAE: there is no {sorted(missing)[0]} in the file. "
+                "Build the VAE as it was when they were saved"
+            )
+        return self
+
+    # Inside.
+
+    def check_codes(self, prior: Any, z: Tensor) -> None:
+        """Raises a ValueError where z, from the posterior, has not the dimension that the prior is over."""
+        if z.shape[-1:] != prior.event_shape[-1:]:
+            raise ValueError(
+                f"prior {part_name(self.prior)} is over z of shape {tuple(prior.event_shape)}; got z of shape "
+                f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
+            )
+
+    def _declare(self, *parts: str) -> None:
+        """Tells the handlers around us (SVI, say) which parameters there are; without them, does nothing."""
+        if not am_i_wrapped():
+            return
+        for part in parts:
+            module = getattr(self, part)
+            if isinstance(module, nn.Module):
+                for name, parameter in module.named_parameters(part):
+                    if parameter.requires_grad:
+                        # What SVI optimises is site["value"].unconstrained(). A view carries that attribute, so
+                        # that the parameter itself stays as torch made it (and can be pickled).
+                        value = parameter.view_as(parameter)
+                        value.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+                        _local_parameter(value, name=name, constraint=constraints.real)
+
+    def _batch_size(self, x: Tensor | None, context: tuple[Tensor, ...]) -> int:
+        if x is None:
+            return context[0].shape[0] if context else 1
+        for i, c in enumerate(context):
+            if c.shape[:1] != x.shape[:1]:
+                raise ValueError(
+                    f"context {i} must have one row an example; got {tuple(c.shape)} for x of shape {tuple(x.shape)}"
+                )
+        return x.shape[0]
+
+
+@effectful(type="param")
+def _local_parameter(value: Tensor, **_: Any) -> Tensor:
+    """A param site as ``pyro.param`` makes one, but for a parameter that lives in a module and in no store."""
+    return value
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Runs the block in evaluation mode (no dropout) and without gradients, then restores the mode."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+def _over_codes(distribution: Any, place: str, part: Any) -> Any:
+    distribution = as_pyro(distribution, f"{place} {part_name(part)}")
+    if not distribution.event_shape:
+        raise ValueError(
+            f"{place} {part_name(part)} must return a distribution over vectors z; got event shape () and batch shape "
+            f"{tuple(distribution.batch_shape)}. Declare the last dimension with .to_event(1)"
+        )
+    return distribution
+
+
+def _slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+    """Great-circle directions and linearly changing lengths; a straight line where the directions agree."""
+    r0, r1 = z0.norm(dim=-1, keepdim=True), z1.norm(dim=-1, keepdim=True)
+    tiny = torch.finfo(z0.dtype).tiny
+    u0, u1 = z0 / r0.clamp_min(tiny), z1 / r1.clamp_min(tiny)
+    angle = torch.acos((u0 * u1).sum(-1, keepdim=True).clamp(-1, 1))
+    sine = torch.sin(angle)
+    curved = (torch.sin((1 - t) * angle) * u0 + torch.sin(t * angle) * u1) / sine.clamp_min(tiny)
+    return torch.where(sine > 1e-4, curved * torch.lerp(r0, r1, t), torch.lerp(z0, z1, t))
