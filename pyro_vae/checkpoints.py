@@ -17,12 +17,29 @@ from torch import Tensor
 from pyro_vae.config import build
 from pyro_vae.vae import VAE
 
-__all__ = ["BEST", "LAST", "load", "read_config", "read_last", "write_config", "write_last", "write_tensors"]
+__all__ = [
+    "BEST",
+    "CONFIG",
+    "HISTORY",
+    "LAST",
+    "VAE_OPTIONS",
+    "CheckpointError",
+    "load",
+    "read_config",
+    "read_last",
+    "write_config",
+    "write_last",
+    "write_tensors",
+]
 
 CONFIG, BEST, LAST, HISTORY = "config.yaml", "weights.safetensors", "last.safetensors", "history.jsonl"
 
 # The options of config.yaml from which a VAE is built; the others say how it was trained.
 VAE_OPTIONS = ("latent_dim", "hidden", "activation", "prior", "likelihood", "posterior")
+
+
+class CheckpointError(ValueError):
+    """A file of a run folder is damaged or incomplete."""
 
 
 def load(
@@ -47,17 +64,7 @@ def load(
     run = Path(run)
     if vae is None:
         config = read_config(run)
-        shapes = config.get("shapes") or {}
-        if "x" not in shapes:
-            raise ValueError(
-                f"the VAE of {run} cannot be built from its {CONFIG}: {config.get('unnamed', 'it has no shapes')}. "
-                "Build it in Python as it was and pass it: load(run, vae=vae)"
-            )
-        options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
-        vae = build(shapes["x"], context=shapes.get("context", 0), **options)
-        dtype = config.get("dtype")
-        if dtype is not None:
-            vae = vae.to(getattr(torch, dtype))
+        vae = _rebuild(run, config)
     if weights == "best":
         vae.load_weights(run / BEST)
     else:
@@ -65,12 +72,29 @@ def load(
     return vae.to(device)
 
 
+def _rebuild(run: Path, config: dict[str, Any]) -> VAE:
+    for part in ("prior", "likelihood", "posterior"):
+        reason = config[part].get("unnamed") if isinstance(config.get(part), dict) else None
+        if reason:
+            raise ValueError(
+                f"the {part} of {run} cannot be built from its {CONFIG}: {reason}. Build the VAE in Python as it was "
+                "and pass it: load(run, vae=vae)"
+            )
+    try:
+        shapes = config["shapes"]
+        options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
+        vae = build(shapes["x"], context=shapes["context"], **options)
+        return vae.to(getattr(torch, config["dtype"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{run / CONFIG} is not complete: {error!r}. Was it edited by hand?") from error
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """The options of a run.
 
     Raises:
         FileNotFoundError: where the folder or its config.yaml is missing.
-        ValueError: where config.yaml is no YAML mapping.
+        CheckpointError: where config.yaml is no YAML mapping.
     """
     path = run / CONFIG
     if not path.is_file():
@@ -79,9 +103,9 @@ def read_config(run: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold options as YAML; got {type(config).__name__}")
+        raise CheckpointError(f"{path} must hold options as YAML; got {type(config).__name__}")
     return config
 
 
@@ -121,7 +145,7 @@ def read_last(run: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], 
 
     Raises:
         FileNotFoundError: where no epoch has been finished.
-        ValueError: where the file is damaged.
+        CheckpointError: where the file is damaged.
     """
     path = run / LAST
     if not path.is_file():
@@ -143,6 +167,6 @@ def read_last(run: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], 
             optimizer.setdefault(int(index), {})[key] = value
         return weights, optimizer, json.loads(metadata["progress"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} cannot be read ({error}): it is damaged or was cut short. Train again into another folder"
         ) from error

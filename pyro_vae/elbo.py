@@ -79,7 +79,7 @@ class ElboTerms(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """recon − kl, ``(batch,)``."""
+        """Recon − kl, ``(batch,)``."""
         return elbo(self.recon, self.kl)
 
 

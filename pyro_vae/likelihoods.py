@@ -138,9 +138,7 @@ def check_finite(x: Tensor) -> None:
         return
     bad = (~torch.isfinite(x)).sum().item()
     kind = "NaN" if torch.isnan(x).any() else "infinite values"
-    raise ValueError(
-        f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them before training"
-    )
+    raise ValueError(f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them before training")
 
 
 def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
@@ -171,4 +169,6 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
         support = support.base_constraint
     low, high = x.min().item(), x.max().item()
     remedy = getattr(likelihood, "remedy", "Transform the data or use a likelihood over such values")
-    raise ValueError(f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]. {remedy}")
+    raise ValueError(
+        f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]. {remedy}"
+    )

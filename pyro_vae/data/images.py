@@ -38,6 +38,7 @@ class Images:
         dequantize: adds uniform noise within each level, (level + u) / (levels + 1) in [0, 1), so that a density
             over the reals is not fitted to a grid (Uria, Murray and Larochelle 2013, arXiv 1306.0186).
         with_labels: batches carry the one-hot label as context, for a conditional VAE.
+        name: what :func:`load` knows the data set by.
     """
 
     pixels: Tensor
@@ -47,6 +48,7 @@ class Images:
     binarize: Binarize | None = None
     dequantize: bool = False
     with_labels: bool = False
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.binarize is not None and self.binarize not in get_args(Binarize):
@@ -89,13 +91,11 @@ class DataSet:
     """An image data set in its three splits.
 
     Args:
-        name: what :func:`load` knows it by.
         train: to train on.
         valid: to choose with (early stopping, hyperparameters).
         test: to report on.
     """
 
-    name: str
     train: Images
     valid: Images
     test: Images
@@ -152,9 +152,9 @@ def load(
     train, valid, test, classes, levels = _LOADERS[name](_folder(root))
 
     def images(split: tuple[Tensor, Tensor]) -> Images:
-        return Images(*split, classes, levels, binarize=binarize, dequantize=dequantize, with_labels=labels)
+        return Images(*split, classes, levels, binarize=binarize, dequantize=dequantize, with_labels=labels, name=name)
 
-    return DataSet(name, images(train), images(valid), images(test))
+    return DataSet(images(train), images(valid), images(test))
 
 
 Split = tuple[Tensor, Tensor]

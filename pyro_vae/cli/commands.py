@@ -1,0 +1,262 @@
+"""The commands, one function each: its arguments are the options, its docstring their help.
+
+Whatever needs torch is imported when a command runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["evaluate", "interpolate", "list_parts", "plot", "reconstruct", "sample", "train"]
+
+# What config.yaml does not record: where files are is of one machine, and shapes are the data's.
+_NOT_RECORDED = ("root", "out", "resume", "shapes")
+
+_STEPS = 4000  # as many as small data get by default; large data get _EPOCHS passes
+_EPOCHS = 10
+
+
+def train(
+    data: str = "digits",
+    root: str | None = None,
+    binarize: Literal["auto", "dynamic", "threshold", "none"] = "auto",
+    dequantize: bool = False,
+    labels: bool = False,
+    latent_dim: int = 20,
+    hidden: list[int] = [512, 512],  # noqa: B006  # only read; it shows in --help
+    activation: str = "SiLU",
+    prior: str | dict[str, Any] = {"class": "StandardNormal"},  # noqa: B006
+    likelihood: str | dict[str, Any] = {"class": "Bernoulli"},  # noqa: B006
+    posterior: str | dict[str, Any] = {"class": "DiagonalNormal"},  # noqa: B006
+    objective: str | dict[str, Any] = {"class": "Trace_ELBO"},  # noqa: B006
+    epochs: int | None = None,
+    batch_size: int = 128,
+    lr: float = 2e-3,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    patience: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: Literal["float32", "float64"] = "float32",
+    out: str | None = None,
+    resume: str | None = None,
+    shapes: dict[str, Any] | None = None,
+) -> None:
+    """Train a VAE; without options, on the embedded digits.
+
+    Prints the test elbo and writes a run folder with the configuration, the weights, the history and pictures.
+
+    Args:
+        data: digits (embedded), mnist, fashion_mnist, kmnist, qmnist or emnist.
+        root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+        binarize: make pixels 0 or 1: dynamic (drawn anew each time), threshold, none; auto is dynamic under a
+            Bernoulli likelihood and none under any other.
+        dequantize: add uniform noise within each grey level, as a density over real pixels needs.
+        labels: give the labels to the VAE as context (a conditional VAE).
+        latent_dim: dimensions of z.
+        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+        activation: of the networks, by its name in torch.nn.
+        prior: p(z), a class by name or dotted path; its arguments as --prior.NAME VALUE. See pyro-vae list.
+        likelihood: p(x|z), likewise, such as --likelihood Normal --likelihood.scale 0.1.
+        posterior: q(z|x), likewise.
+        objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5.
+        epochs: passes over the training data; by default 10, and more on small data, to make 4,000 steps.
+        batch_size: examples a step.
+        lr: highest learning rate.
+        schedule: cosine (down to zero) or constant.
+        patience: stop after so many epochs without a better validation elbo.
+        seed: of weights, order, binarisation and noise.
+        device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
+        dtype: of the weights.
+        out: run folder; by default the next free runs/DATA-NUMBER.
+        resume: run folder to go on with, with its own configuration and what is given beside it.
+        shapes: written into config.yaml, so that the VAE can be built without the data; not an option to set.
+    """
+    config = {name: value for name, value in locals().items() if name not in _NOT_RECORDED}
+    from pyro_vae import data as data_sets
+    from pyro_vae import load
+    from pyro_vae.cli import runs
+    from pyro_vae.cli.pictures import draw_run
+    from pyro_vae.config import make_objective
+    from pyro_vae.training import fit
+
+    if resume is not None and out not in (None, resume):
+        raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
+    dataset = data_sets.load(
+        data, root, binarize=runs.binarization(binarize, likelihood), dequantize=dequantize, labels=labels
+    )
+    device = runs.device(device)
+    vae = runs.new_vae(dataset, config)
+    epochs = epochs or max(_EPOCHS, -(-_STEPS * batch_size // len(dataset.train)))
+    config["epochs"] = epochs
+    run = Path(resume or out or runs.free_folder(data))
+    print(
+        f"{runs.class_name(prior)} prior, {runs.class_name(likelihood)} likelihood, "
+        f"{runs.class_name(posterior)} posterior; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}\n"
+        f"{data}: {len(dataset.train):,} images of {' x '.join(map(str, dataset.event_shape))} to train on, "
+        f"{dataset.train.binarize or 'not'} binarised; {epochs} epochs"
+    )
+    history = fit(
+        vae,
+        dataset.train,
+        valid=dataset.valid,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        schedule=schedule,
+        objective=make_objective(objective),
+        patience=patience,
+        seed=seed,
+        device=device,
+        out=run,
+        resume=resume is not None,
+        config=config,
+    )
+    vae = load(run, device=device)
+    print(f"best epoch {history.best.epoch} of {len(history)}; its weights are in {run / 'weights.safetensors'}")
+    runs.print_elbo("test", vae, dataset.test, particles=1, kl="sampled", seed=0)
+    draw_run(run, vae, dataset)
+    print(f"next      pyro-vae evaluate {run}   or in Python: vae = pyro_vae.load({str(run)!r})")
+
+
+def evaluate(
+    run: str,
+    split: Literal["train", "valid", "test"] = "test",
+    data: str | None = None,
+    root: str | None = None,
+    particles: int = 1,
+    kl: Literal["sampled", "analytic"] = "sampled",
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Print the elbo of a run and its two terms on test data, in nats an image.
+
+    Args:
+        run: run folder.
+        split: train, valid or test.
+        data: another data set than the run's own.
+        root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+        particles: draws of z an image.
+        kl: sampled, or analytic where it has a closed form.
+        seed: of the draws and the binarisation.
+        device: cpu, cuda, ...
+    """
+    from pyro_vae.cli import runs
+
+    vae, dataset = runs.open_run(run, data, root, device)
+    runs.print_elbo(split, vae, getattr(dataset, split), particles=particles, kl=kl, seed=seed)
+
+
+def sample(run: str, n: int = 64, mean: bool = True, seed: int = 0, out: str | None = None) -> None:
+    """Draw images from the model of a run.
+
+    Args:
+        run: run folder.
+        n: how many.
+        mean: show the mean of p(x|z) for each z, not a draw from it.
+        seed: of the draws.
+        out: a .png picture or a .npy array; by default figures/samples.png in the run folder.
+    """
+    from pyro_vae import load, plots
+    from pyro_vae.cli import runs
+    from pyro_vae.cli.pictures import one_of_each
+
+    vae = load(run)
+    x = vae.sample(n, *one_of_each(vae, n), mean=mean, seed=seed)
+    runs.write(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
+
+
+def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None = None) -> None:
+    """Encode and decode the first test images of a run.
+
+    Args:
+        run: run folder.
+        n: how many.
+        root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+        out: a .png picture or a .npy array; by default figures/reconstructions.png in the run folder.
+    """
+    from pyro_vae import plots
+    from pyro_vae.cli import runs
+    from pyro_vae.cli.pictures import first
+
+    vae, dataset = runs.open_run(run, None, root, "cpu")
+    x, *context = first(dataset.test, n, vae)
+    decoded = vae.reconstruct(x, *context)
+    runs.write(decoded, lambda: plots.reconstructions(x, decoded), out, Path(run) / "figures" / "reconstructions.png")
+
+
+def interpolate(
+    run: str,
+    n: int = 8,
+    steps: int = 9,
+    path: Literal["linear", "spherical"] = "linear",
+    root: str | None = None,
+    out: str | None = None,
+) -> None:
+    """Walk through the latent space from one test image to another.
+
+    Args:
+        run: run folder.
+        n: how many walks.
+        steps: images in a walk, both ends included.
+        path: linear, or spherical (which keeps the lengths that a normal prior expects).
+        root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+        out: a .png picture or a .npy array; by default figures/interpolations.png in the run folder.
+    """
+    from pyro_vae import plots
+    from pyro_vae.cli import runs
+    from pyro_vae.cli.pictures import first
+
+    vae, dataset = runs.open_run(run, None, root, "cpu")
+    x, *context = first(dataset.test, 2 * n, vae)
+    half = len(x) // 2
+    paths = vae.interpolate(x[:half], x[half : 2 * half], steps, *(c[:half] for c in context), path=path)
+    runs.write(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
+
+
+def plot(run: str, root: str | None = None) -> None:
+    """Draw all pictures of a run: training curves, reconstructions, samples, walks, the latent space.
+
+    Args:
+        run: run folder.
+        root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+    """
+    from pyro_vae.cli import runs
+    from pyro_vae.cli.pictures import draw_run
+
+    vae, dataset = runs.open_run(run, None, root, "cpu")
+    draw_run(Path(run), vae, dataset)
+
+
+def list_parts() -> None:
+    """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
+    import inspect
+
+    import pyro.infer
+    from rich.console import Console
+    from rich.table import Table
+
+    from pyro_vae import data, likelihoods, nets, posteriors, priors
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for title, room in (
+        ("--prior", priors),
+        ("--likelihood", likelihoods),
+        ("--posterior", posteriors),
+        ("net of one of these", nets),
+    ):
+        table.add_row(f"[bold]{title}[/bold]")
+        for name in room.__all__:
+            found = getattr(room, name)
+            if inspect.isclass(found):
+                arguments = ", ".join(inspect.signature(found).parameters)
+                table.add_row(f"  {name}({arguments})", (inspect.getdoc(found) or "").splitlines()[0])
+    table.add_row("[bold]--objective[/bold]")
+    for name in ("Trace_ELBO", "TraceMeanField_ELBO", "RenyiELBO"):
+        table.add_row(
+            f"  {name}", (inspect.getdoc(getattr(pyro.infer, name)) or "").split("\n\n")[0].replace("\n", " ")
+        )
+    table.add_row("[bold]--data[/bold]")
+    table.add_row("  " + ", ".join(data.NAMES))
+    Console().print(table)
+    print("\nYour own class or function goes in each place by its dotted path: --prior my_module.MyPrior")

@@ -1,0 +1,145 @@
+"""From arguments to a command and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import warnings
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+import pyro_vae
+from pyro_vae.cli import commands
+
+__all__ = ["main"]
+
+_COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "train": (
+        commands.train,
+        "examples:\n"
+        "  pyro-vae train\n"
+        "  pyro-vae train --data mnist --latent_dim 2\n"
+        "  pyro-vae train --likelihood Normal --likelihood.scale 0.1 --dequantize true\n"
+        "  pyro-vae train --prior my_module.MyPrior --prior.width 3\n"
+        "  pyro-vae train --config runs/digits-1/config.yaml --seed 1\n"
+        "  pyro-vae train --resume runs/digits-1",
+    ),
+    "evaluate": (commands.evaluate, "example: pyro-vae evaluate runs/digits-1 --particles 100"),
+    "sample": (commands.sample, "example: pyro-vae sample runs/digits-1 --n 100 --out samples.png"),
+    "reconstruct": (commands.reconstruct, "example: pyro-vae reconstruct runs/digits-1 --n 32"),
+    "interpolate": (commands.interpolate, "example: pyro-vae interpolate runs/digits-1 --path spherical"),
+    "plot": (commands.plot, "example: pyro-vae plot runs/digits-1"),
+    "list": (commands.list_parts, ""),
+}
+
+# Options that name a class, with the class's own arguments as --option.argument.
+_SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
+
+
+class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the examples."""
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One paragraph in the place of the whole usage."""
+        self.exit(2, f"{self.prog}: error: {message}\nSee: {self.prog.replace(' [options]', '')} --help\n")
+        raise AssertionError("exit does not return")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: the arguments; by default those of the process.
+
+    Returns:
+        The exit code: 0, 1 where the run failed, 2 for bad usage.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        options = _parser().parse_args(_normalise([a for a in arguments if a != "--debug"]))
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    command = options.command
+    values = options[command].as_dict()
+    values.pop("config", None)
+    sys.path.insert(0, os.getcwd())  # so that --prior my_module.MyPrior finds my_module.py, as python -m does
+    try:
+        with warnings.catch_warnings():
+            if not debug:
+                # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
+                warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
+            _COMMANDS[command][0](**values)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        return _fail(command, error)
+    finally:
+        sys.path.remove(os.getcwd())
+    return 0
+
+
+def _fail(command: str, error: BaseException) -> int:
+    from pyro_vae.checkpoints import CheckpointError
+
+    message = " ".join(str(error).split()) or type(error).__name__
+    asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
+    if isinstance(error, KeyboardInterrupt):
+        print(f"\npyro-vae {command}: {message}", file=sys.stderr)
+        return 1
+    if not asked_wrongly and not isinstance(error, (OSError, RuntimeError)):
+        message = f"unexpected {type(error).__name__}: {message}. Run again with --debug for the traceback"
+    print(f"pyro-vae {command}: error: {message}", file=sys.stderr)
+    return 2 if asked_wrongly and not isinstance(error, CheckpointError) else 1
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="pyro-vae",
+        description="Variational autoencoders as Pyro models and guides: train, evaluate, look.",
+        epilog="Start with: pyro-vae train. --debug with any command shows the traceback of an error.",
+        version=pyro_vae.__version__,
+    )
+    subcommands = parser.add_subcommands(required=True, dest="command")
+    for name, (function, examples) in _COMMANDS.items():
+        lines = (function.__doc__ or "").split("Args:")[0].strip().splitlines()
+        description = " ".join(line.strip() for line in lines if line.strip())
+        sub = _Parser(
+            description=textwrap.fill(description, 80), epilog=examples, default_meta=False, formatter_class=_Formatter
+        )
+        if name == "train":
+            sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
+        sub.add_function_arguments(function, as_group=False)
+        for action in sub._actions:
+            if action.dest == "shapes":  # what train writes down, nothing to set
+                action.help = SUPPRESS
+        subcommands.add_subcommand(name, sub, help=lines[0].rstrip("."))
+    return parser
+
+
+def _normalise(arguments: list[str]) -> list[str]:
+    """Dashes as underscores in option names, classes by bare name, and --resume with its configuration."""
+    normal: list[str] = []
+    pending = iter(arguments)
+    for argument in pending:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or name == "--":
+            normal.append(argument)
+            continue
+        name = "--" + name[2:].replace("-", "_")
+        if name in (*_SWAPPED, "--resume"):
+            value = value if equals else next(pending, "")
+            if name == "--resume":
+                normal += ["--config", os.path.join(value, "config.yaml"), name, value]
+            else:
+                normal += [name, value if value.lstrip().startswith("{") else json.dumps({"class": value})]
+        else:
+            normal.append(name + equals + value)
+    return normal

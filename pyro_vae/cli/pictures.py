@@ -1,0 +1,70 @@
+"""The pictures of a run, drawn into its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_vae import VAE, plots
+from pyro_vae.checkpoints import HISTORY
+from pyro_vae.data import DataSet, Images, batches
+from pyro_vae.training import History
+
+__all__ = ["draw_run", "first", "one_of_each"]
+
+
+def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
+    """Draws all pictures that a run admits into its folder, and prints their paths."""
+    vae = vae.to("cpu")
+    x, *context = first(dataset.test, 2000, vae)
+    z = vae.codes(x, *context)
+    figures = {
+        "training": plots.training_curves(History.read(run / HISTORY)),
+        "codes": plots.codes(z, dataset.test.labels[: len(z)]),
+    }
+    if plots.is_image(dataset.event_shape):
+        figures |= _images(vae, x, context)
+        if z.shape[-1] == 2 and not context:
+            figures["manifold"] = _manifold(vae)
+    folder = run / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+        print(f"figure    {folder / name}.png")
+
+
+def _images(vae: VAE, x: Tensor, context: list[Tensor]) -> dict[str, Figure]:
+    few, start = x[:32], [c[:8] for c in context]
+    return {
+        "reconstructions": plots.reconstructions(few, vae.reconstruct(few, *(c[:32] for c in context))),
+        "samples": plots.samples(vae.sample(64, *one_of_each(vae, 64), mean=True, seed=0)),
+        "interpolations": plots.interpolations(vae.interpolate(x[:8], x[8:16], 11, *start, path="spherical")),
+    }
+
+
+def _manifold(vae: VAE, size: int = 20) -> Figure:
+    """A grid over the middle 95 % of a standard normal in each dimension, even in probability."""
+    like = next(vae.parameters())
+    quantiles = torch.linspace(0.025, 0.975, size, dtype=like.dtype)
+    points = torch.distributions.Normal(like.new_zeros(()), like.new_ones(())).icdf(quantiles)
+    down, across = torch.meshgrid(points.flip(0), points, indexing="ij")
+    with torch.no_grad():
+        images = vae.decode(torch.stack([across, down], dim=-1).flatten(0, 1)).mean
+    return plots.manifold(images.unflatten(0, (size, size)), points[[0, 0]], points[[-1, -1]])
+
+
+def first(images: Images, n: int, vae: VAE) -> tuple[Tensor, ...]:
+    """The first images as the VAE sees them, binarised in the same way each time."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1; got {n}")
+    return next(iter(batches(images[:n], batch_size=n, dtype=next(vae.parameters()).dtype)))
+
+
+def one_of_each(vae: VAE, n: int) -> tuple[Tensor, ...]:
+    """The context of n samples of a VAE with labels: one class after the other; nothing without labels."""
+    classes = int(getattr(getattr(vae.likelihood, "net", None), "context", 0))
+    like = next(vae.parameters())
+    return (torch.eye(classes, dtype=like.dtype)[torch.arange(n) % classes],) if classes else ()

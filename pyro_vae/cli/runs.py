@@ -1,0 +1,101 @@
+"""What the commands share: opening runs, and showing what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_vae import VAE, average_elbo, build, load
+from pyro_vae import data as data_sets
+from pyro_vae.checkpoints import VAE_OPTIONS, read_config
+from pyro_vae.data import DataSet, Images, batches
+from pyro_vae.seeds import seeded
+
+__all__ = ["binarization", "class_name", "device", "free_folder", "new_vae", "open_run", "print_elbo", "write"]
+
+
+def class_name(spec: str | Mapping[str, Any]) -> str:
+    """The name in an option such as --prior."""
+    return spec if isinstance(spec, str) else str(spec.get("class"))
+
+
+def binarization(option: str, likelihood: str | Mapping[str, Any]) -> Literal["dynamic", "threshold"] | None:
+    """What --binarize means for a likelihood."""
+    if option == "auto":
+        return "dynamic" if class_name(likelihood) == "Bernoulli" else None
+    return None if option == "none" else option  # type: ignore[return-value]  # the parser lets no other through
+
+
+def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
+    """The VAE that the options of train describe, with fresh weights."""
+    options = {name: config[name] for name in VAE_OPTIONS}
+    with seeded(config["seed"]):
+        vae = build(dataset.event_shape, context=dataset.classes if config["labels"] else 0, **options)
+    return vae.to(getattr(torch, config["dtype"]))
+
+
+def device(name: str) -> str:
+    """The device that --device names.
+
+    Raises:
+        ValueError: where it cannot be used.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try cpu") from error
+    return name
+
+
+def free_folder(data: str) -> Path:
+    """The first of runs/DATA-1, runs/DATA-2, ... that there is not yet."""
+    taken = {path.name for path in Path("runs").glob(f"{data}-*")}
+    return Path("runs") / next(name for i in range(1, len(taken) + 2) if (name := f"{data}-{i}") not in taken)
+
+
+def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE, DataSet]:
+    """The VAE of a run and the data it was trained on, or other data in the same form."""
+    config = read_config(Path(run))
+    name = data or config.get("data")
+    if name is None:
+        raise ValueError(f"{run} was trained from Python on data without a name; use pyro_vae.load in Python")
+    dataset = data_sets.load(
+        name,
+        root,
+        binarize=binarization(config["binarize"], config["likelihood"]),
+        dequantize=config["dequantize"],
+        labels=config["labels"],
+    )
+    return load(run, device=device(on)), dataset
+
+
+def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any, seed: int) -> None:
+    """Prints the elbo of a split, with its terms and standard error."""
+    first = next(vae.parameters())
+    supply = batches(images, 1000, seed=seed, device=first.device, dtype=first.dtype)
+    found = average_elbo(vae, supply, kl=kl, particles=particles, seed=seed)
+    print(
+        f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
+        f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
+    )
+
+
+def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
+    """Writes values as a picture or an array, as the name of the file says, and prints where."""
+    path = Path(out) if out else default
+    if path.suffix not in (".png", ".npy"):
+        raise ValueError(f"out must end in .png (a picture) or .npy (an array); got {out!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, values.cpu().numpy())
+    else:
+        draw().savefig(path)
+    print(str(path))

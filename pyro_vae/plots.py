@@ -1,0 +1,195 @@
+"""Figures: functions that take data and return a matplotlib Figure; nothing is shown, no backend is chosen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from torch import Tensor
+from torchvision.utils import make_grid
+
+if TYPE_CHECKING:
+    from pyro_vae.training import History
+
+__all__ = ["codes", "interpolations", "is_image", "manifold", "reconstructions", "samples", "training_curves"]
+
+_DPI = 150
+_TRAIN, _VALID = "#9aa5b1", "#0b6e99"
+
+
+def training_curves(history: History) -> Figure:
+    """The bound, and its two terms apart, by epoch.
+
+    Args:
+        history: what :func:`pyro_vae.fit` returned, at least one epoch.
+    """
+    if not history:
+        raise ValueError("history must hold at least one epoch; got none")
+    figure = Figure(figsize=(10, 3.2), dpi=_DPI, layout="constrained")
+    axes = figure.subplots(1, 3)
+    epochs = [record.epoch for record in history]
+    valid = [record.valid_elbo for record in history if record.valid_elbo is not None]
+    axes[0].plot(epochs, [record.elbo for record in history], color=_TRAIN, label="training")
+    if valid:
+        axes[0].plot(epochs[-len(valid) :], valid, color=_VALID, label="validation")
+        best = history.best
+        axes[0].plot(best.epoch, best.score, "o", color=_VALID, markersize=4, label=f"best: {best.score:.2f}")
+    axes[0].legend(frameon=False, loc="lower right")
+    for axis, title, values in (
+        (axes[0], "ELBO", [record.score for record in history]),
+        (axes[1], "Reconstruction  E[log p(x|z)]", [record.recon for record in history]),
+        (axes[2], "KL(q(z|x) || p(z))", [record.kl for record in history]),
+    ):
+        if axis is not axes[0]:
+            axis.plot(epochs, values, color=_TRAIN)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("nats per example")
+        axis.spines[["top", "right"]].set_visible(False)
+        _zoom_past_the_start(axis, values)
+        if len(epochs) == 1:
+            axis.set_xticks(epochs)
+    return figure
+
+
+def _zoom_past_the_start(axis: Any, values: list[float]) -> None:
+    """Leaves the first epochs out of the vertical range, which they would fill."""
+    settled = values[len(values) // 10 :]
+    if len(values) >= 10 and np.isfinite(settled).all():
+        low, high = min(settled), max(settled)
+        margin = 0.08 * (high - low) or 1.0
+        axis.set_ylim(low - margin, high + margin)
+
+
+def reconstructions(originals: Tensor, reconstructed: Tensor, columns: int = 8) -> Figure:
+    """Pairs of rows: originals above, their reconstructions below.
+
+    Args:
+        originals: ``(n, channels, height, width)`` or ``(n, height, width)``, in [0, 1].
+        reconstructed: of the same shape.
+        columns: images in a row.
+    """
+    if originals.shape != reconstructed.shape:
+        raise ValueError(
+            f"originals and reconstructed must have the same shape; got {tuple(originals.shape)} and "
+            f"{tuple(reconstructed.shape)}"
+        )
+    rows = [
+        part
+        for start in range(0, len(originals), columns)
+        for part in (originals[start : start + columns], reconstructed[start : start + columns])
+    ]
+    return _picture(torch.cat(rows), min(columns, len(originals)), "Originals, and below each its reconstruction")
+
+
+def samples(images: Tensor, columns: int = 8) -> Figure:
+    """Images side by side.
+
+    Args:
+        images: ``(n, channels, height, width)`` or ``(n, height, width)``, in [0, 1].
+        columns: images in a row.
+    """
+    return _picture(images, columns, "Samples from the model")
+
+
+def interpolations(paths: Tensor) -> Figure:
+    """A path a row.
+
+    Args:
+        paths: ``(n, steps, channels, height, width)`` or ``(n, steps, height, width)``, in [0, 1].
+    """
+    return _picture(paths.flatten(0, 1), paths.shape[1], "Paths through the latent space, from left to right")
+
+
+def manifold(images: Tensor, low: Tensor, high: Tensor) -> Figure:
+    """What each point of a two-dimensional latent space decodes to.
+
+    Args:
+        images: ``(rows, columns, channels, height, width)``; the first row has the highest second coordinate.
+        low: the smallest latent coordinates, ``(2,)``.
+        high: the largest, ``(2,)``.
+    """
+    rows, columns = images.shape[:2]
+    grid = _grid(images.flatten(0, 1), columns, padding=0)
+    figure = Figure(figsize=(6, 6 * rows / columns + 0.4), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    extent = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+    axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="nearest")
+    axis.set_title("The latent space, decoded", fontsize=10)
+    axis.set_xlabel("$z_1$")
+    axis.set_ylabel("$z_2$")
+    return figure
+
+
+def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
+    """Latent codes in the plane, through PCA where there are more than two dimensions.
+
+    Args:
+        z: ``(n, latent_dim)``.
+        labels: a class for each, ``(n,)``, for the colours.
+    """
+    points = z.detach().double().cpu().numpy()
+    if points.ndim != 2 or len(points) < 2:
+        raise ValueError(f"z must be at least two codes, (n, latent_dim); got {tuple(z.shape)}")
+    title, names = "Latent codes", ("$z_1$", "$z_2$")
+    if points.shape[1] == 1:
+        points = np.concatenate([points, np.zeros_like(points)], axis=1)
+        names = ("$z_1$", "")
+    elif points.shape[1] > 2:
+        pca = PCA(2).fit(points)
+        points = pca.transform(points)
+        first, second = pca.explained_variance_ratio_
+        title = f"Latent codes through PCA, of {z.shape[1]} dimensions"
+        names = (f"first component ({first:.0%} of variance)", f"second component ({second:.0%})")
+    figure = Figure(figsize=(6, 5), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    if labels is None:
+        axis.scatter(*points.T, s=6, color=_VALID, alpha=0.6, linewidths=0)
+    else:
+        for label in sorted(set(labels.tolist())):
+            chosen = points[(labels == label).cpu().numpy()]
+            axis.scatter(*chosen.T, s=8, alpha=0.7, linewidths=0, color=_colour(label), label=str(label))
+        axis.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(names[0])
+    axis.set_ylabel(names[1])
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _colour(label: int) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["tab20" if label >= 10 else "tab10"](label % 20)
+
+
+def is_image(event_shape: tuple[int, ...]) -> bool:
+    """Whether examples of this shape can be drawn: ``(1 or 3, height, width)`` or ``(height, width)``."""
+    return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[0] in (1, 3))
+
+
+def _picture(images: Tensor, columns: int, title: str) -> Figure:
+    grid = _grid(images, columns, padding=max(1, images.shape[-1] // 14))
+    height, width = grid.shape[:2]
+    figure = Figure(figsize=(6, 6 * height / width + 0.35), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_title(title, fontsize=10)
+    axis.set_axis_off()
+    return figure
+
+
+def _grid(images: Tensor, columns: int, padding: int) -> np.ndarray:
+    if not is_image(tuple(images.shape[1:])):
+        raise ValueError(
+            f"images must be (n, 1 or 3, height, width) or (n, height, width) to be drawn; got {tuple(images.shape)}"
+        )
+    images = images.detach().float().cpu().clamp(0, 1)
+    if images.dim() == 3:
+        images = images.unsqueeze(1)
+    colour = images.shape[1] == 3
+    grid = make_grid(images, nrow=columns, padding=padding, pad_value=1.0 if colour else 0.0)
+    return (grid.permute(1, 2, 0) if colour else grid[0]).numpy()

@@ -1,0 +1,417 @@
+"""fit(): trains a VAE with pyro.infer.SVI, epoch by epoch."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, SVI, Trace_ELBO
+from torch import Tensor
+
+from pyro_vae import checkpoints
+from pyro_vae.config import describe
+from pyro_vae.data import Batches, Images, batches
+from pyro_vae.elbo import average_elbo, elbo_terms
+from pyro_vae.seeds import derive, seeded
+from pyro_vae.training.history import Epoch, History
+from pyro_vae.training.optimizer import Schedule, SharedOptim, learning_rate
+from pyro_vae.training.progress import Reporter, report
+from pyro_vae.training.terms import Terms
+from pyro_vae.vae import VAE, evaluating
+
+__all__ = ["TrainingDivergedError", "TrainingInterrupted", "fit"]
+
+Optimizer = Callable[..., torch.optim.Optimizer]
+
+# What each stream of randomness is derived from, so that none repeats another.
+_TRAIN_DATA, _VALID_DATA, _TRAIN_NOISE, _VALID_NOISE = 1, 2, 3, 4
+_WARMUP_STEPS = 200
+_SECONDS_BETWEEN_WRITES = 10.0
+_VALID_BATCH = 1000
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error, as KeyboardInterrupt is none
+    """Training was stopped by Ctrl-C; the last finished epoch is kept."""
+
+
+def fit(
+    vae: VAE,
+    train: Any,
+    *,
+    valid: Any = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    lr: float = 2e-3,
+    schedule: Schedule = "cosine",
+    optimizer: Optimizer | None = None,
+    objective: ELBO | None = None,
+    patience: int | None = None,
+    context: bool = False,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    config: dict[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> History:
+    """Trains ``vae`` with ``pyro.infer.SVI`` and leaves it with the best weights found.
+
+    The best are those of the highest validation elbo; without validation data, the last. Pyro's parameter store and
+    torch's generators are left as they were, and the same seed, machine and thread count give the same bits.
+
+    Args:
+        vae: the VAE, trained in place.
+        train: data to train on: anything that :func:`pyro_vae.data.batches` takes.
+        valid: data to validate on after each epoch, likewise; binarised in the same way each time.
+        epochs: passes over the training data, at least 1.
+        batch_size: examples a step (a DataLoader keeps its own).
+        lr: the highest learning rate, above 0; it rises over the first 200 steps.
+        schedule: ``"cosine"``, down to zero at the end, or ``"constant"``.
+        optimizer: makes a torch optimiser from parameters and ``lr=``; ``torch.optim.AdamW`` by default.
+        objective: any Pyro ELBO; ``Trace_ELBO()`` by default.
+        patience: stop after so many epochs in a row without a better validation elbo; None never does.
+        context: whether what a Dataset or DataLoader yields after x is context for the VAE.
+        seed: of order, binarisation and noise; an integer ≥ 0.
+        device: where to train, such as ``"cuda"``; by default where the VAE's parameters are.
+        out: run folder to write: config.yaml, weights.safetensors (the best), last.safetensors, history.jsonl.
+        resume: go on with the training in ``out``, with the same data and options.
+        progress: show a progress bar, or lines where there is no terminal.
+        config: what config.yaml shall hold; by default a description of the VAE and these options.
+        on_epoch: called with each finished epoch.
+
+    Returns:
+        The history, an :class:`Epoch` an epoch.
+
+    Raises:
+        ValueError: for arguments out of range, and data that the VAE refuses.
+        FileExistsError: where ``out`` holds a run and ``resume`` is not set.
+        TrainingDivergedError: at the first NaN or infinity in the loss; the VAE has the last epoch's weights again.
+        TrainingInterrupted: on Ctrl-C; the VAE has the last finished epoch's weights.
+
+    Example:
+        >>> from pyro_vae import build, data
+        >>> digits = data.load("digits", binarize="dynamic")
+        >>> vae = build(digits.event_shape, latent_dim=2, hidden=(64,))
+        >>> history = fit(vae, digits.train, valid=digits.valid, epochs=2, progress=False)
+        >>> history[-1].epoch
+        2
+    """
+    _check_options(epochs, lr, schedule, optimizer, objective, patience, resume, out)
+    optimizer = optimizer or torch.optim.AdamW
+    objective = objective if objective is not None else Trace_ELBO()
+    if device is not None:
+        vae.to(device)
+    parameters = [p for p in vae.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("the VAE has no parameters to train: its prior, likelihood and posterior hold none")
+    where = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
+    train_batches = batches(train, batch_size, shuffle=True, seed=derive(seed, _TRAIN_DATA), **where)
+    valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
+    shapes = _check_first_batches(vae, train_batches, valid_batches, seed)
+    folder = _open_folder(out, resume)
+
+    options = {
+        "objective": _describe_objective(objective),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
+        "patience": patience,
+        "seed": seed,
+    }
+    config = (config or _describe(vae, train, options)) | {
+        "dtype": str(parameters[0].dtype).removeprefix("torch."),
+        "shapes": shapes,
+    }
+    run = _Run(vae, train_batches, valid_batches, parameters, optimizer, objective, lr, schedule, epochs, seed, config)
+    history = run.restore(folder) if resume and folder is not None else History()
+    return _train(run, history, folder, epochs, patience, progress, on_epoch)
+
+
+@dataclass
+class _Snapshot:
+    """The state after a finished epoch, apart from what goes on training."""
+
+    epoch: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+class _Run:
+    """One training under way: everything that an epoch needs."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        train: Batches,
+        valid: Batches | None,
+        parameters: list[Tensor],
+        optimizer: Optimizer,
+        objective: ELBO,
+        lr: float,
+        schedule: Schedule,
+        epochs: int,
+        seed: int,
+        config: dict[str, Any],
+    ) -> None:
+        self.config = config
+        self.vae, self.train, self.valid = vae, train, valid
+        self.lr, self.schedule, self.epochs, self.seed = lr, schedule, epochs, seed
+        self.optimizer = optimizer(parameters, lr=lr)
+        self.terms = Terms()
+        model, guide = self.terms.watch_model(vae.model), self.terms.watch_guide(vae.guide)
+        self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=objective)
+        self.steps = 0
+        self.best: dict[str, Tensor] | None = None
+        self.best_score = -math.inf
+        self.last = self.snapshot(0)
+
+    def snapshot(self, epoch: int) -> _Snapshot:
+        """A copy of weights and optimiser state."""
+        return _Snapshot(epoch, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()))
+
+    def epoch(self, number: int, reporter: Reporter) -> Epoch:
+        """Trains one epoch, validates, and remembers its weights."""
+        start = time.perf_counter()
+        self.vae.train()
+        loss = recon = kl = examples = 0.0
+        store = pyro.get_param_store()
+        # The sites and shapes were checked with the first batch; Pyro's own validation would do so at every step.
+        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), pyro.validation_enabled(False):
+            for step, batch in enumerate(self.train.epoch(number)):
+                self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
+                n = batch[0].shape[0]
+                step_loss = self.svi.step(*batch)
+                step_recon, step_kl = self.terms.take()
+                if not math.isfinite(step_loss):
+                    self._diverged(number, step, step_loss, step_recon.item(), step_kl.item())
+                self.steps += 1
+                examples += n
+                loss += step_loss
+                recon, kl = recon + step_recon * n, kl + step_kl * n
+                shown = (float(recon) / examples, float(kl) / examples) if reporter.wants_terms else (0.0, 0.0)
+                reporter.step(number, *shown)
+            _check_store(store, self.vae)
+        if not examples:
+            raise ValueError(f"the training data gave no batch in epoch {number}; an iterator gives its data only once")
+        record = Epoch(
+            epoch=number,
+            loss=loss / examples,
+            elbo=float(recon - kl) / examples,
+            recon=float(recon) / examples,
+            kl=float(kl) / examples,
+            valid_elbo=self._validate(),
+            seconds=round(time.perf_counter() - start, 3),
+        )
+        self.last = self.snapshot(number)
+        if self.valid is None or record.score > self.best_score:
+            self.best, self.best_score = self.last.weights, record.score
+        return record
+
+    def _set_learning_rate(self, epochs_done: float) -> None:
+        lr = learning_rate(self.lr, self.schedule, self.steps, _WARMUP_STEPS, epochs_done / self.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _validate(self) -> float | None:
+        if self.valid is None:
+            return None
+        # The same noise after each epoch: epochs differ by their weights alone.
+        return average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
+
+    def _diverged(self, epoch: int, step: int, loss: float, recon: float, kl: float) -> None:
+        term = "recon" if not math.isfinite(recon) else "kl" if not math.isfinite(kl) else "the objective"
+        self.vae.load_state_dict(self.last.weights)
+        raise TrainingDivergedError(
+            f"the loss became {loss} at step {step + 1} of epoch {epoch} (step {self.steps + 1} in all), "
+            f"through {term} (recon {recon:g}, kl {kl:g}). The VAE has the weights of epoch {self.last.epoch} again"
+            + (" (the start)" if self.last.epoch == 0 else "")
+            + f". Try a smaller learning rate than {self.lr:g}"
+        )
+
+    def save(self, folder: Path, history: History) -> None:
+        """Writes config, best weights, the state to go on from, and the history; nothing before the first epoch."""
+        if self.best is None:
+            return
+        checkpoints.write_config(folder, self.config)
+        checkpoints.write_tensors(folder / checkpoints.BEST, self.best)
+        progress = {"epoch": self.last.epoch, "steps": self.steps, "best_score": self.best_score}
+        checkpoints.write_last(folder, self.last.weights, self.last.optimizer, progress)
+        history.write(folder / checkpoints.HISTORY)
+
+    def restore(self, folder: Path) -> History:
+        """Takes up a training from its folder."""
+        weights, state, progress = checkpoints.read_last(folder)
+        try:
+            self.vae.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{folder} holds the training of another VAE: {error}") from error
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        best = checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device)
+        self.best, self.best_score = _copy(best), progress["best_score"]
+        self.steps = progress["steps"]
+        self.last = self.snapshot(progress["epoch"])
+        return History(History.read(folder / checkpoints.HISTORY)[: progress["epoch"]])
+
+
+def _train(
+    run: _Run,
+    history: History,
+    folder: Path | None,
+    epochs: int,
+    patience: int | None,
+    progress: bool,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> History:
+    mode = run.vae.training
+    written = time.monotonic()
+    try:
+        with report(epochs, len(run.train), run.last.epoch, progress) as reporter:
+            for number in range(run.last.epoch + 1, epochs + 1):
+                record = run.epoch(number, reporter)
+                history.append(record)
+                reporter.epoch(record)
+                if folder is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
+                    run.save(folder, history)
+                    written = time.monotonic()
+                if on_epoch is not None:
+                    on_epoch(record)
+                if patience is not None and record.epoch - history.best.epoch >= patience:
+                    break
+        if run.best is not None:
+            run.vae.load_state_dict(run.best)
+    except KeyboardInterrupt:
+        run.vae.load_state_dict(run.last.weights)
+        raise TrainingInterrupted(_how_to_go_on(run.last.epoch, epochs, folder)) from None
+    except TrainingDivergedError as error:
+        if folder is not None and run.last.epoch:
+            raise TrainingDivergedError(f"{error}. The last good checkpoint is {folder / checkpoints.LAST}") from None
+        raise
+    finally:
+        run.vae.train(mode)
+        if folder is not None:
+            run.save(folder, history)
+    return history
+
+
+def _how_to_go_on(epoch: int, epochs: int, folder: Path | None) -> str:
+    if epoch == 0:
+        return "stopped before the first epoch was finished; nothing was kept"
+    kept = f"stopped; epoch {epoch} of {epochs} is kept"
+    if folder is None:
+        return f"{kept} in the VAE. Give fit(..., out=folder) to be able to go on from there"
+    return f'{kept} in {folder}. Go on with: pyro-vae train --resume {folder}, or fit(..., out="{folder}", resume=True)'
+
+
+def _check_options(
+    epochs: int,
+    lr: float,
+    schedule: str,
+    optimizer: Any,
+    objective: Any,
+    patience: int | None,
+    resume: bool,
+    out: Any,
+) -> None:
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"epochs must be an integer of at least 1; got {epochs!r}")
+    if not (lr > 0 and math.isfinite(lr)):
+        raise ValueError(f"lr must be a finite number above 0; got {lr}. 1e-3 is a usual value")
+    if schedule not in ("cosine", "constant"):
+        raise ValueError(f'schedule must be "cosine" or "constant"; got {schedule!r}')
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience must be at least 1, or None; got {patience}")
+    if objective is not None and not isinstance(objective, ELBO):
+        raise TypeError(f"objective must be a Pyro ELBO, such as Trace_ELBO(); got {objective!r}")
+    if isinstance(optimizer, pyro.optim.PyroOptim):
+        raise TypeError(
+            "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
+            f"functools.partial(torch.optim.SGD, momentum=0.9); got {type(optimizer).__name__}. For an optimiser of "
+            "Pyro's, use SVI(vae.model, vae.guide, optim, loss) yourself"
+        )
+    if resume and out is None:
+        raise ValueError("resume needs out=, the folder of the run to go on with")
+
+
+def _check_first_batches(vae: VAE, train: Batches, valid: Batches | None, seed: int) -> dict[str, Any]:
+    """Runs the bound once over each kind of data: what does not fit is refused here, before anything is written."""
+    shapes: dict[str, Any] = {}
+    for name, supply in (("train", train), ("valid", valid)):
+        if supply is None:
+            continue
+        first = next(iter(supply), None)
+        if first is None:
+            raise ValueError(f"{name} must hold at least one example; got none")
+        x, *c = first
+        with evaluating(vae), seeded(derive(seed)), pyro.get_param_store().scope():
+            elbo_terms(vae, x, *c, kl="sampled")
+        shapes = shapes or {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
+    return shapes
+
+
+def _check_store(store: Any, vae: VAE) -> None:
+    """Refuses parameters that live in Pyro's store alone: they would be neither saved nor kept apart."""
+    mine = {id(p) for p in vae.parameters()}
+    strangers = [name for name, value in store.named_parameters() if id(value) not in mine]
+    if strangers:
+        raise ValueError(
+            f"the parameter {strangers[0]!r} lives in Pyro's parameter store (pyro.param), not in a module of the VAE, "
+            "and would be lost. Make it a torch.nn.Parameter of the prior, likelihood or posterior"
+        )
+
+
+def _open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"out must be a folder; {folder} is a file")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty. Choose another out, or go on with its run: resume=True")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _copy(vae: VAE) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in vae.state_dict().items()}
+
+
+def _describe(vae: VAE, train: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """config.yaml of a VAE built in Python, in the options of ``pyro-vae train``."""
+    config: dict[str, Any] = {"data": None}
+    if isinstance(train, Images):
+        config = {
+            "data": train.name,
+            "binarize": train.binarize or "none",
+            "dequantize": train.dequantize,
+            "labels": train.with_labels,
+        }
+    for part in ("prior", "likelihood", "posterior"):
+        try:
+            config[part] = describe(getattr(vae, part))
+        except ValueError as error:
+            config[part] = {"unnamed": str(error)}
+    return config | options
+
+
+def _describe_objective(objective: ELBO) -> dict[str, Any]:
+    changed = {
+        name: getattr(objective, name)
+        for name, default in (("num_particles", 1), ("vectorize_particles", False), ("alpha", 0.0))
+        if getattr(objective, name, default) != default
+    }
+    return {"class": type(objective).__name__, **changed}

@@ -1,0 +1,80 @@
+"""What happened in each epoch, as an object and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+__all__ = ["Epoch", "History"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training data; means over its examples, in nats.
+
+    Args:
+        epoch: its number, from 1.
+        loss: what was minimised, an example; −elbo under ``Trace_ELBO``.
+        elbo: recon − kl, while the weights were changing.
+        recon: E_q[log p(x|z)].
+        kl: log q(z|x) − log p(z), sampled.
+        valid_elbo: the bound on the validation data after the epoch, None where there are none.
+        seconds: how long the epoch took, validation included.
+    """
+
+    epoch: int
+    loss: float
+    elbo: float
+    recon: float
+    kl: float
+    valid_elbo: float | None
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """What epochs are compared by: the validation elbo, or the training elbo where there is none."""
+        return self.elbo if self.valid_elbo is None else self.valid_elbo
+
+
+class History(list[Epoch]):
+    """The epochs of a training, in order.
+
+    Example:
+        >>> first = Epoch(1, loss=100.0, elbo=-100.0, recon=-90.0, kl=10.0, valid_elbo=-101.0, seconds=0.5)
+        >>> second = Epoch(2, loss=95.0, elbo=-95.0, recon=-85.0, kl=10.0, valid_elbo=-99.0, seconds=0.5)
+        >>> history = History([first, second])
+        >>> history.best.epoch
+        2
+    """
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch of the highest validation elbo (training elbo where there are no validation data)."""
+        if not self:
+            raise ValueError("the history is empty: no epoch was finished")
+        return max(self, key=lambda epoch: epoch.score)
+
+    def write(self, path: Path) -> None:
+        """Writes the epochs as JSON, one a line."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in self), encoding="utf-8")
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> History:
+        """Reads what :meth:`write` wrote.
+
+        Raises:
+            FileNotFoundError: where there is no such file.
+            ValueError: where a line is not an epoch.
+        """
+        names = [field.name for field in fields(Epoch)]
+        history = cls()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                values = json.loads(line)
+                history.append(Epoch(**{name: values[name] for name in names}))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}, is not an epoch: {error}") from error
+        return history

@@ -1,0 +1,48 @@
+"""One torch optimiser in the place of Pyro's one object a parameter, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import pyro.optim
+import torch
+from torch import Tensor
+
+__all__ = ["Schedule", "SharedOptim", "learning_rate"]
+
+Schedule = Literal["cosine", "constant"]
+
+
+class SharedOptim(pyro.optim.PyroOptim):
+    """A :class:`pyro.optim.PyroOptim` that steps one torch optimiser over all parameters at once.
+
+    ``pyro.optim.Adam`` makes one optimiser object a parameter, and takes as many steps.
+
+    Args:
+        optimizer: any torch optimiser over the parameters that SVI will hand over.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(type(optimizer), {})
+        self.optimizer = optimizer
+
+    def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
+        """Takes one step; the gradients are those of SVI."""
+        self.optimizer.step(*args, **kwargs)
+
+
+def learning_rate(lr: float, schedule: Schedule, step: int, warmup: int, done: float) -> float:
+    """The learning rate of a step: a linear rise over the warm-up, then constant or half a cosine down to zero.
+
+    Args:
+        lr: the highest.
+        schedule: ``"cosine"`` (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts) or ``"constant"``.
+        step: the number of the step, from 0.
+        warmup: steps of the linear rise.
+        done: how much of the training is done, from 0 to 1.
+    """
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done))) if schedule == "cosine" else 1.0
+    return lr * rise * fall

@@ -1,0 +1,135 @@
+"""How training shows itself: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from pyro_vae.training.history import Epoch
+
+__all__ = ["Reporter", "report"]
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Reporter(Protocol):
+    """What training tells while it runs."""
+
+    def step(self, epoch: int, recon: float, kl: float) -> None:
+        """A step was taken; the terms are means over the epoch so far."""
+
+    def epoch(self, record: Epoch) -> None:
+        """An epoch was finished."""
+
+    @property
+    def wants_terms(self) -> bool:
+        """Whether the terms of this step will be shown; reading them off a GPU takes time."""
+        ...
+
+
+@contextlib.contextmanager
+def report(epochs: int, steps: int, start: int, enabled: bool) -> Iterator[Reporter]:
+    """A reporter for a training of so many epochs of so many steps (0 where that is not known) from an epoch on."""
+    console = Console()
+    if not enabled:
+        yield _Silent()
+    elif console.is_terminal:
+        bar = _Bar(console, epochs, steps, start)
+        with bar.progress:
+            yield bar
+    else:
+        yield _Lines(epochs)
+
+
+class _Silent:
+    wants_terms = False
+
+    def step(self, epoch: int, recon: float, kl: float) -> None:
+        """Says nothing."""
+
+    def epoch(self, record: Epoch) -> None:
+        """Says nothing."""
+
+
+class _Lines:
+    """One line an epoch, but not more than one every few seconds."""
+
+    wants_terms = False
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.last = -float("inf")
+
+    def step(self, epoch: int, recon: float, kl: float) -> None:
+        """Says nothing before the epoch is finished."""
+
+    def epoch(self, record: Epoch) -> None:
+        """Prints the line."""
+        now = time.monotonic()
+        if now - self.last >= _SECONDS_BETWEEN_LINES or record.epoch == self.epochs:
+            self.last = now
+            width = len(str(self.epochs))
+            print(
+                f"epoch {record.epoch:{width}}/{self.epochs}  {_terms(record.recon, record.kl)}{_valid(record)}"
+                f"  {record.seconds:.1f} s",
+                flush=True,
+            )
+
+
+class _Bar:
+    """A bar over all steps, with the terms beside it."""
+
+    def __init__(self, console: Console, epochs: int, steps: int, start: int) -> None:
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            _StepRate(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.steps = steps
+        self.start = start
+        self.valid = ""
+        self.shown = -float("inf")
+        total = steps * (epochs - start) or None
+        self.task = self.progress.add_task("", total=total, epoch=start + 1, epochs=epochs, terms="")
+
+    @property
+    def wants_terms(self) -> bool:
+        """Ten times a second."""
+        return time.monotonic() - self.shown > 0.1
+
+    def step(self, epoch: int, recon: float, kl: float) -> None:
+        """Moves the bar."""
+        if self.wants_terms:
+            self.shown = time.monotonic()
+            self.progress.update(self.task, epoch=epoch, terms=_terms(recon, kl) + self.valid)
+        self.progress.advance(self.task)
+
+    def epoch(self, record: Epoch) -> None:
+        """Shows the validation elbo from here on."""
+        self.valid = _valid(record)
+        done = self.steps * (record.epoch - self.start) if self.steps else None
+        terms = _terms(record.recon, record.kl) + self.valid
+        self.progress.update(self.task, epoch=record.epoch, completed=done, terms=terms)
+
+
+class _StepRate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Steps a second."""
+        return Text(f"{task.speed:.0f} steps/s" if task.speed else "", style="progress.data.speed")
+
+
+def _terms(recon: float, kl: float) -> str:
+    return f"elbo {recon - kl:.2f} = recon {recon:.2f} - kl {kl:.2f}"
+
+
+def _valid(record: Epoch) -> str:
+    return "" if record.valid_elbo is None else f"  valid elbo {record.valid_elbo:.2f}"

@@ -1,0 +1,71 @@
+"""recon and kl of each step, read from the Pyro programs while any objective runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+__all__ = ["Terms"]
+
+
+class Terms:
+    """Watches a model and a guide, and gives recon and sampled kl of a step, a mean over examples and particles.
+
+    Works under every objective, since it looks at the sample sites and not at the loss: observed sites make recon,
+    log q − log p of the latent ones makes kl.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor | float] = {"recon": 0.0, "kl": 0.0}
+        self._runs = 0
+
+    def watch_model(self, model: Callable[..., Any]) -> Callable[..., Any]:
+        """The model, with its sites counted when it runs."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._runs += 1
+            with _Sites(self._add_model_site):
+                return model(*args, **kwargs)
+
+        return watched
+
+    def watch_guide(self, guide: Callable[..., Any]) -> Callable[..., Any]:
+        """The guide, with its sites counted when it runs."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with _Sites(self._add_guide_site):
+                return guide(*args, **kwargs)
+
+        return watched
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """Recon and kl since the last call, and a fresh start."""
+        runs = max(self._runs, 1)
+        recon, kl = (torch.as_tensor(self._sums[name]) / runs for name in ("recon", "kl"))
+        self.__init__()  # type: ignore[misc]
+        return recon, kl
+
+    def _add_model_site(self, observed: bool, log_prob: Tensor) -> None:
+        if observed:
+            self._sums["recon"] = self._sums["recon"] + log_prob.mean()
+        else:
+            self._sums["kl"] = self._sums["kl"] - log_prob.mean()
+
+    def _add_guide_site(self, observed: bool, log_prob: Tensor) -> None:
+        self._sums["kl"] = self._sums["kl"] + log_prob.mean()
+
+
+class _Sites(Messenger):
+    def __init__(self, add: Callable[[bool, Tensor], None]) -> None:
+        super().__init__()
+        self._add = add
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not site_is_subsample(msg):
+            with torch.no_grad():
+                self._add(msg["is_observed"], msg["fn"].log_prob(msg["value"]))
