@@ -211,7 +211,7 @@ class VAE(nn.Module):
     def save_weights(self, path: str | os.PathLike[str]) -> None:
         """Writes the weights as safetensors; the file appears whole or not at all."""
         path = Path(path)
-        partial = path.withpart_name(path.name + ".partial")
+        partial = path.with_name(path.name + ".partial")
         safetensors.torch.save_model(self, str(partial))
         partial.replace(path)
 
@@ -241,12 +241,16 @@ class VAE(nn.Module):
                 f"the weights in {path} belong to another VAE: {name} has shape {theirs[name]} there and "
                 f"{mine.get(name, 'no counterpart')} here. Build the VAE as it was when they were saved"
             )
-        missing, _ = safetensors.torch.load_model(self, str(path), strict=False)
+        # A tensor that two modules share is in the file once.
+        state = self.state_dict()
+        shared = {state[name].data_ptr() for name in weights}
+        missing = [name for name, value in state.items() if name not in weights and value.data_ptr() not in shared]
         if missing:
             raise ValueError(
-                f"the weights in {path} belong to another VAE: there is no {sorted(missing)[0]} in the file. "
+                f"the weights in {path} belong to another VAE: there is no {missing[0]} in the file. "
                 "Build the VAE as it was when they were saved"
             )
+        self.load_state_dict(weights, strict=False)
         return self
 
     # Inside.
