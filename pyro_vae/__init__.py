@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyro_vae.checkpoints import load
     from pyro_vae.config import build
     from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
-    from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit, fit_epochs
+    from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
 
 # Each public name and the module it lives in. They are imported on first use, so that `pyro-vae --help` need not
@@ -21,7 +21,7 @@ _HOMES = {
     **dict.fromkeys(("data", "likelihoods", "nets", "plots", "posteriors", "priors"), ""),
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
-    **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit", "fit_epochs"), "training"),
+    **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
     "build": "config",
     "load": "checkpoints",
 }
@@ -40,7 +40,6 @@ __all__ = [
     "elbo",
     "elbo_terms",
     "fit",
-    "fit_epochs",
     "likelihoods",
     "load",
     "nets",

@@ -73,7 +73,9 @@ def test_a_mixture_of_torch_as_prior_in_predictive():
         parts = Independent(Normal(torch.tensor([[-9.0, 0.0], [9.0, 0.0]]).double(), 0.1), 1)
         return MixtureSameFamily(TorchCategorical(torch.ones(2).double()), parts)
 
-    z = Predictive(VAE(prior, make_vae().likelihood, make_vae().posterior).model, num_samples=200, parallel=True)(None)["z"]
+    z = Predictive(VAE(prior, make_vae().likelihood, make_vae().posterior).model, num_samples=200, parallel=True)(None)[
+        "z"
+    ]
     assert z.shape == (200, 1, 2)
     assert bool((z[..., 0].abs() > 8).all())
     assert 50 < int((z[..., 0] > 0).sum()) < 150  # 7 standard deviations of a fair coin

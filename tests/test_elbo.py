@@ -220,7 +220,10 @@ def test_analytic_kl_without_closed_form_says_what_would_do():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"kl": "exact"}, 'kl must be "analytic" or "sampled"'), ({"particles": 0}, "particles must be at least 1; got 0")],
+    [
+        ({"kl": "exact"}, 'kl must be "analytic" or "sampled"'),
+        ({"particles": 0}, "particles must be at least 1; got 0"),
+    ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -67,7 +67,10 @@ def test_bad_shapes_are_refused(arguments, message):
     [
         ((torch.zeros(4, 2, 4),), r"needs input of shape \(batch, 2, 3\); got \(4, 2, 4\)"),
         ((torch.zeros(4, 2, 3, dtype=torch.uint8),), "needs floating-point input; got torch.uint8"),
-        ((torch.zeros(4, 2, 3), torch.zeros(4, dtype=torch.long)), r"got torch.int64 of shape \(4,\)\. Give class labels"),
+        (
+            (torch.zeros(4, 2, 3), torch.zeros(4, dtype=torch.long)),
+            r"got torch.int64 of shape \(4,\)\. Give class labels",
+        ),
         ((torch.zeros(4, 2, 3), torch.zeros(4, 5)), "was built for 0 context features; got 5"),
     ],
 )

@@ -197,7 +197,9 @@ def test_undeclared_event_dimensions_are_named(part):
         "posterior": lambda x: dist.Normal(torch.zeros(len(x), 2), 1.0),
     }[part]
     parts = {"prior": whole.prior, "likelihood": whole.likelihood, "posterior": whole.posterior, part: forgetful}
-    with pytest.raises(ValueError, match=rf"^{part} <lambda> must return a distribution over vectors z; .*to_event\(1\)"):
+    with pytest.raises(
+        ValueError, match=rf"^{part} <lambda> must return a distribution over vectors z; .*to_event\(1\)"
+    ):
         elbo_terms(VAE(**parts), make_x())
 
 
@@ -245,7 +247,9 @@ def test_a_wrong_event_shape_is_refused():
             enter()
     other = VAE(vae.prior, likelihoods.Bernoulli(nets.MLP(2, (), (3, 2)).double()), vae.posterior)
     for enter in everywhere(other, make_x()):
-        with pytest.raises(ValueError, match=r"likelihood Bernoulli is over x of shape \(batch, 3, 2\); got \(7, 2, 3\)"):
+        with pytest.raises(
+            ValueError, match=r"likelihood Bernoulli is over x of shape \(batch, 3, 2\); got \(7, 2, 3\)"
+        ):
             enter()
 
 
@@ -259,7 +263,9 @@ def test_a_likelihood_that_forgets_to_event_is_refused():
 def test_a_context_of_another_length_is_refused():
     vae = make_vae(context=C)
     for enter in everywhere(vae, make_x(), *make_context(C, n=5)):
-        with pytest.raises(ValueError, match=r"context 0 must have one row an example; got \(5, 4\) for x of shape \(7, 2"):
+        with pytest.raises(
+            ValueError, match=r"context 0 must have one row an example; got \(5, 4\) for x of shape \(7, 2"
+        ):
             enter()
 
 
@@ -380,12 +386,18 @@ def test_weights_come_back(case, tmp_path):
     with torch.no_grad():
         for p in other.parameters():
             p.add_(1.0)
-    assert torch.equal(other.load_weights(tmp_path / "w.safetensors").reconstruct(x, *context), vae.reconstruct(x, *context))
+    assert torch.equal(
+        other.load_weights(tmp_path / "w.safetensors").reconstruct(x, *context), vae.reconstruct(x, *context)
+    )
 
 
 def test_tied_weights_come_back(tmp_path):
     net = nets.MLP(2, (), 4)
-    vae = VAE(priors.StandardNormal(2), likelihoods.Normal(net), posteriors.DiagonalNormal(nn.Sequential(nn.Linear(4, 2), net)))
+    vae = VAE(
+        priors.StandardNormal(2),
+        likelihoods.Normal(net),
+        posteriors.DiagonalNormal(nn.Sequential(nn.Linear(4, 2), net)),
+    )
     vae.save_weights(tmp_path / "w.safetensors")
     expected = net.layers[0].weight.clone()
     net.layers[0].weight.data.zero_()

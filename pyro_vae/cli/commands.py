@@ -13,7 +13,7 @@ __all__ = ["evaluate", "interpolate", "list_parts", "plot", "reconstruct", "samp
 # What config.yaml does not record: where files are is of one machine, and shapes are the data's.
 _NOT_RECORDED = ("root", "out", "resume", "shapes")
 
-_STEPS = 4000  # as many as small data get by default; large data get _EPOCHS passes
+_STEPS = 2000  # as many as small data get by default; large data get _EPOCHS passes
 _EPOCHS = 10
 
 
@@ -32,7 +32,7 @@ def train(
     objective: str | dict[str, Any] = {"class": "Trace_ELBO"},  # noqa: B006
     epochs: int | None = None,
     batch_size: int = 128,
-    lr: float = 2e-3,
+    lr: float = 3e-3,
     schedule: Literal["cosine", "constant"] = "cosine",
     patience: int | None = None,
     seed: int = 0,
@@ -60,7 +60,7 @@ def train(
         likelihood: p(x|z), likewise, such as --likelihood Normal --likelihood.scale 0.1.
         posterior: q(z|x), likewise.
         objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5.
-        epochs: passes over the training data; by default 10, and more on small data, to make 4,000 steps.
+        epochs: passes over the training data; by default 10, and more on small data, to make 2,000 steps.
         batch_size: examples a step.
         lr: highest learning rate.
         schedule: cosine (down to zero) or constant.

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
-from pyro.infer import ELBO, SVI, Trace_ELBO
-from torch import Tensor
+from pyro.infer import ELBO, Trace_ELBO
 
 from pyro_vae import checkpoints
 from pyro_vae.config import describe
 from pyro_vae.data import Batches, Images, batches
-from pyro_vae.elbo import average_elbo, elbo_terms
+from pyro_vae.elbo import elbo_terms
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.optimizer import Schedule, SharedOptim, learning_rate
-from pyro_vae.training.progress import Reporter, report
-from pyro_vae.training.terms import Terms
+from pyro_vae.training.optimizer import Schedule
+from pyro_vae.training.progress import report
+from pyro_vae.training.run import Run, TrainingDivergedError, check_store
 from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["TrainingDivergedError", "TrainingInterrupted", "fit"]
 
 Optimizer = Callable[..., torch.optim.Optimizer]
 
-# What each stream of randomness is derived from, so that none repeats another.
-_TRAIN_DATA, _VALID_DATA, _TRAIN_NOISE, _VALID_NOISE = 1, 2, 3, 4
-_WARMUP_STEPS = 200
+# What each stream of randomness is derived from, so that none repeats another; run.py has two more.
+_TRAIN_DATA, _VALID_DATA = 1, 2
 _SECONDS_BETWEEN_WRITES = 10.0
 _VALID_BATCH = 1000
 
 
-class TrainingDivergedError(RuntimeError):
-    """The loss became NaN or infinite."""
-
-
-class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error, as KeyboardInterrupt is none
+class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error
     """Training was stopped by Ctrl-C; the last finished epoch is kept."""
 
 
@@ -53,7 +45,7 @@ def fit(
     valid: Any = None,
     epochs: int = 10,
     batch_size: int = 128,
-    lr: float = 2e-3,
+    lr: float = 3e-3,
     schedule: Schedule = "cosine",
     optimizer: Optimizer | None = None,
     objective: ELBO | None = None,
@@ -136,143 +128,26 @@ def fit(
         "dtype": str(parameters[0].dtype).removeprefix("torch."),
         "shapes": shapes,
     }
-    run = _Run(vae, train_batches, valid_batches, parameters, optimizer, objective, lr, schedule, epochs, seed, config)
-    history = run.restore(folder) if resume and folder is not None else History()
-    return _train(run, history, folder, epochs, patience, progress, on_epoch)
-
-
-@dataclass
-class _Snapshot:
-    """The state after a finished epoch, apart from what goes on training."""
-
-    epoch: int
-    weights: dict[str, Tensor]
-    optimizer: dict[str, Any]
-
-
-class _Run:
-    """One training under way: everything that an epoch needs."""
-
-    def __init__(
-        self,
-        vae: VAE,
-        train: Batches,
-        valid: Batches | None,
-        parameters: list[Tensor],
-        optimizer: Optimizer,
-        objective: ELBO,
-        lr: float,
-        schedule: Schedule,
-        epochs: int,
-        seed: int,
-        config: dict[str, Any],
-    ) -> None:
-        self.config = config
-        self.vae, self.train, self.valid = vae, train, valid
-        self.lr, self.schedule, self.epochs, self.seed = lr, schedule, epochs, seed
-        self.optimizer = optimizer(parameters, lr=lr)
-        self.terms = Terms()
-        model, guide = self.terms.watch_model(vae.model), self.terms.watch_guide(vae.guide)
-        self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=objective)
-        self.steps = 0
-        self.best: dict[str, Tensor] | None = None
-        self.best_score = -math.inf
-        self.last = self.snapshot(0)
-
-    def snapshot(self, epoch: int) -> _Snapshot:
-        """A copy of weights and optimiser state."""
-        return _Snapshot(epoch, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()))
-
-    def epoch(self, number: int, reporter: Reporter) -> Epoch:
-        """Trains one epoch, validates, and remembers its weights."""
-        start = time.perf_counter()
-        self.vae.train()
-        loss = recon = kl = examples = 0.0
-        store = pyro.get_param_store()
-        # The sites and shapes were checked with the first batch; Pyro's own validation would do so at every step.
-        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), pyro.validation_enabled(False):
-            for step, batch in enumerate(self.train.epoch(number)):
-                self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
-                n = batch[0].shape[0]
-                step_loss = self.svi.step(*batch)
-                step_recon, step_kl = self.terms.take()
-                if not math.isfinite(step_loss):
-                    self._diverged(number, step, step_loss, step_recon.item(), step_kl.item())
-                self.steps += 1
-                examples += n
-                loss += step_loss
-                recon, kl = recon + step_recon * n, kl + step_kl * n
-                shown = (float(recon) / examples, float(kl) / examples) if reporter.wants_terms else (0.0, 0.0)
-                reporter.step(number, *shown)
-            _check_store(store, self.vae)
-        if not examples:
-            raise ValueError(f"the training data gave no batch in epoch {number}; an iterator gives its data only once")
-        record = Epoch(
-            epoch=number,
-            loss=loss / examples,
-            elbo=float(recon - kl) / examples,
-            recon=float(recon) / examples,
-            kl=float(kl) / examples,
-            valid_elbo=self._validate(),
-            seconds=round(time.perf_counter() - start, 3),
-        )
-        self.last = self.snapshot(number)
-        if self.valid is None or record.score > self.best_score:
-            self.best, self.best_score = self.last.weights, record.score
-        return record
-
-    def _set_learning_rate(self, epochs_done: float) -> None:
-        lr = learning_rate(self.lr, self.schedule, self.steps, _WARMUP_STEPS, epochs_done / self.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-
-    def _validate(self) -> float | None:
-        if self.valid is None:
-            return None
-        # The same noise after each epoch: epochs differ by their weights alone.
-        return average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
-
-    def _diverged(self, epoch: int, step: int, loss: float, recon: float, kl: float) -> None:
-        term = "recon" if not math.isfinite(recon) else "kl" if not math.isfinite(kl) else "the objective"
-        self.vae.load_state_dict(self.last.weights)
-        raise TrainingDivergedError(
-            f"the loss became {loss} at step {step + 1} of epoch {epoch} (step {self.steps + 1} in all), "
-            f"through {term} (recon {recon:g}, kl {kl:g}). The VAE has the weights of epoch {self.last.epoch} again"
-            + (" (the start)" if self.last.epoch == 0 else "")
-            + f". Try a smaller learning rate than {self.lr:g}"
-        )
-
-    def save(self, folder: Path, history: History) -> None:
-        """Writes config, best weights, the state to go on from, and the history; nothing before the first epoch."""
-        if self.best is None:
-            return
-        checkpoints.write_config(folder, self.config)
-        checkpoints.write_tensors(folder / checkpoints.BEST, self.best)
-        progress = {"epoch": self.last.epoch, "steps": self.steps, "best_score": self.best_score}
-        checkpoints.write_last(folder, self.last.weights, self.last.optimizer, progress)
-        history.write(folder / checkpoints.HISTORY)
-
-    def restore(self, folder: Path) -> History:
-        """Takes up a training from its folder."""
-        weights, state, progress = checkpoints.read_last(folder)
-        try:
-            self.vae.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"{folder} holds the training of another VAE: {error}") from error
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        best = checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device)
-        self.best, self.best_score = _copy(best), progress["best_score"]
-        self.steps = progress["steps"]
-        self.last = self.snapshot(progress["epoch"])
-        return History(History.read(folder / checkpoints.HISTORY)[: progress["epoch"]])
+    run = Run(
+        vae=vae,
+        train=train_batches,
+        valid=valid_batches,
+        objective=objective,
+        optimizer=optimizer(parameters, lr=lr),
+        lr=lr,
+        schedule=schedule,
+        epochs=epochs,
+        seed=seed,
+        config=config,
+    )
+    if resume and folder is not None:
+        run.restore(folder)
+    return _train(run, folder, patience, progress, on_epoch)
 
 
 def _train(
-    run: _Run,
-    history: History,
+    run: Run,
     folder: Path | None,
-    epochs: int,
     patience: int | None,
     progress: bool,
     on_epoch: Callable[[Epoch], None] | None,
@@ -280,32 +155,36 @@ def _train(
     mode = run.vae.training
     written = time.monotonic()
     try:
-        with report(epochs, len(run.train), run.last.epoch, progress) as reporter:
-            for number in range(run.last.epoch + 1, epochs + 1):
+        with report(run.epochs, len(run.train), run.last.epoch, progress) as reporter:
+            for number in range(run.last.epoch + 1, run.epochs + 1):
                 record = run.epoch(number, reporter)
-                history.append(record)
                 reporter.epoch(record)
                 if folder is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
-                    run.save(folder, history)
+                    run.save(folder)
                     written = time.monotonic()
                 if on_epoch is not None:
                     on_epoch(record)
-                if patience is not None and record.epoch - history.best.epoch >= patience:
+                if patience is not None and number - run.history.best.epoch >= patience:
                     break
         if run.best is not None:
             run.vae.load_state_dict(run.best)
     except KeyboardInterrupt:
         run.vae.load_state_dict(run.last.weights)
-        raise TrainingInterrupted(_how_to_go_on(run.last.epoch, epochs, folder)) from None
+        raise TrainingInterrupted(_how_to_go_on(run.last.epoch, run.epochs, folder)) from None
     except TrainingDivergedError as error:
-        if folder is not None and run.last.epoch:
-            raise TrainingDivergedError(f"{error}. The last good checkpoint is {folder / checkpoints.LAST}") from None
-        raise
+        run.vae.load_state_dict(run.last.weights)
+        raise TrainingDivergedError(f"{error} {_what_is_left(run, folder)}") from None
     finally:
         run.vae.train(mode)
         if folder is not None:
-            run.save(folder, history)
-    return history
+            run.save(folder)
+    return run.history
+
+
+def _what_is_left(run: Run, folder: Path | None) -> str:
+    start = " (the start)" if run.last.epoch == 0 else ""
+    kept = f" The last good checkpoint is {folder / checkpoints.LAST}." if folder and run.last.epoch else ""
+    return f"The VAE has the weights of epoch {run.last.epoch}{start} again.{kept} Try a smaller lr than {run.lr:g}"
 
 
 def _how_to_go_on(epoch: int, epochs: int, folder: Path | None) -> str:
@@ -359,19 +238,9 @@ def _check_first_batches(vae: VAE, train: Batches, valid: Batches | None, seed: 
         x, *c = first
         with evaluating(vae), seeded(derive(seed)), pyro.get_param_store().scope():
             elbo_terms(vae, x, *c, kl="sampled")
+            check_store(vae)
         shapes = shapes or {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
     return shapes
-
-
-def _check_store(store: Any, vae: VAE) -> None:
-    """Refuses parameters that live in Pyro's store alone: they would be neither saved nor kept apart."""
-    mine = {id(p) for p in vae.parameters()}
-    strangers = [name for name, value in store.named_parameters() if id(value) not in mine]
-    if strangers:
-        raise ValueError(
-            f"the parameter {strangers[0]!r} lives in Pyro's parameter store (pyro.param), not in a module of the VAE, "
-            "and would be lost. Make it a torch.nn.Parameter of the prior, likelihood or posterior"
-        )
 
 
 def _open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:
@@ -384,10 +253,6 @@ def _open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | Non
         raise FileExistsError(f"{folder} is not empty. Choose another out, or go on with its run: resume=True")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _copy(vae: VAE) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in vae.state_dict().items()}
 
 
 def _describe(vae: VAE, train: Any, options: dict[str, Any]) -> dict[str, Any]:

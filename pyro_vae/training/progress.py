@@ -21,8 +21,8 @@ _SECONDS_BETWEEN_LINES = 5.0
 class Reporter(Protocol):
     """What training tells while it runs."""
 
-    def step(self, epoch: int, recon: float, kl: float) -> None:
-        """A step was taken; the terms are means over the epoch so far."""
+    def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
+        """A step was taken; the terms, where they are wanted, are means over the epoch so far."""
 
     def epoch(self, record: Epoch) -> None:
         """An epoch was finished."""
@@ -50,7 +50,7 @@ def report(epochs: int, steps: int, start: int, enabled: bool) -> Iterator[Repor
 class _Silent:
     wants_terms = False
 
-    def step(self, epoch: int, recon: float, kl: float) -> None:
+    def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
         """Says nothing."""
 
     def epoch(self, record: Epoch) -> None:
@@ -66,7 +66,7 @@ class _Lines:
         self.epochs = epochs
         self.last = -float("inf")
 
-    def step(self, epoch: int, recon: float, kl: float) -> None:
+    def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
         """Says nothing before the epoch is finished."""
 
     def epoch(self, record: Epoch) -> None:
@@ -106,9 +106,9 @@ class _Bar:
         """Ten times a second."""
         return time.monotonic() - self.shown > 0.1
 
-    def step(self, epoch: int, recon: float, kl: float) -> None:
+    def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
         """Moves the bar."""
-        if self.wants_terms:
+        if recon is not None and kl is not None:
             self.shown = time.monotonic()
             self.progress.update(self.task, epoch=epoch, terms=_terms(recon, kl) + self.valid)
         self.progress.advance(self.task)

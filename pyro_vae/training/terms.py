@@ -21,6 +21,9 @@ class Terms:
     """
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self._sums: dict[str, Tensor | float] = {"recon": 0.0, "kl": 0.0}
         self._runs = 0
 
@@ -43,12 +46,11 @@ class Terms:
 
         return watched
 
-    def take(self) -> tuple[Tensor, Tensor]:
-        """Recon and kl since the last call, and a fresh start."""
-        runs = max(self._runs, 1)
-        recon, kl = (torch.as_tensor(self._sums[name]) / runs for name in ("recon", "kl"))
-        self.__init__()  # type: ignore[misc]
-        return recon, kl
+    def take(self) -> Tensor:
+        """Recon and kl since the last call, ``(2,)``, and a fresh start."""
+        terms = torch.stack([torch.as_tensor(self._sums[name]) / max(self._runs, 1) for name in ("recon", "kl")])
+        self._clear()
+        return terms
 
     def _add_model_site(self, observed: bool, log_prob: Tensor) -> None:
         if observed:

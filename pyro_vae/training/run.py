@@ -1,0 +1,180 @@
+"""One training under way: its state, an epoch of it, and the way to disk and back."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, SVI
+from torch import Tensor
+
+from pyro_vae import checkpoints
+from pyro_vae.data import Batches
+from pyro_vae.elbo import average_elbo
+from pyro_vae.seeds import derive, seeded
+from pyro_vae.training.history import Epoch, History
+from pyro_vae.training.optimizer import Schedule, SharedOptim, learning_rate
+from pyro_vae.training.progress import Reporter
+from pyro_vae.training.terms import Terms
+from pyro_vae.vae import VAE
+
+__all__ = ["Run", "Snapshot", "TrainingDivergedError", "check_store"]
+
+_TRAIN_NOISE, _VALID_NOISE = 3, 4  # see fit.py
+_WARMUP_STEPS = 200
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or the weights became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state after a finished epoch, untouched by the training that goes on.
+
+    Args:
+        epoch: its number, 0 for the start.
+        steps: steps taken so far.
+        weights: the VAE's state.
+        optimizer: the optimiser's state.
+    """
+
+    epoch: int
+    steps: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Run:
+    """Everything that an epoch of training needs; the arguments are those of :func:`pyro_vae.fit`, made ready."""
+
+    vae: VAE
+    train: Batches
+    valid: Batches | None
+    objective: ELBO
+    optimizer: torch.optim.Optimizer
+    lr: float
+    schedule: Schedule
+    epochs: int
+    seed: int
+    config: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.terms = Terms()
+        model, guide = self.terms.watch_model(self.vae.model), self.terms.watch_guide(self.vae.guide)
+        self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=self.objective)
+        self.steps = 0
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+        self.best_score = -math.inf
+        self.last = self._snapshot(0)
+
+    def epoch(self, number: int, reporter: Reporter) -> Epoch:
+        """Trains one epoch, validates, and remembers the weights."""
+        start = time.perf_counter()
+        loss, recon, kl = self._pass_over_data(number, reporter)
+        valid_elbo = None
+        if self.valid is not None:
+            # The same noise after each epoch: epochs differ by their weights alone.
+            valid_elbo = average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
+        seconds = round(time.perf_counter() - start, 3)
+        record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds)
+        self.history.append(record)
+        self.last = self._snapshot(number)
+        if self.valid is None or record.score > self.best_score:
+            self.best, self.best_score = self.last.weights, record.score
+        return record
+
+    def _pass_over_data(self, number: int, reporter: Reporter) -> tuple[float, float, float]:
+        """Loss, recon and kl, means over the examples of the epoch."""
+        self.vae.train()
+        loss = examples = 0.0
+        sums = torch.zeros(2)
+        store = pyro.get_param_store()
+        # The first batch was checked with validation on; at every step it would cost time and find nothing.
+        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), pyro.validation_enabled(False):
+            for step, batch in enumerate(self.train.epoch(number)):
+                self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
+                step_loss = self.svi.step(*batch)
+                terms = self.terms.take()
+                if not math.isfinite(step_loss):
+                    self._diverged(f"the loss became {step_loss}", number, step, terms)
+                n = batch[0].shape[0]
+                self.steps += 1
+                examples += n
+                loss += step_loss
+                sums = sums.to(terms) + n * terms
+                if reporter.wants_terms:
+                    reporter.step(number, *(sums / examples).tolist())
+                else:
+                    reporter.step(number)
+        if not examples:
+            raise ValueError(f"the training data gave no batch in epoch {number}; an iterator gives its data only once")
+        if not all(torch.isfinite(p).all() for p in self.vae.parameters()):
+            self._diverged("the weights became NaN or infinite", number, step, terms)
+        recon, kl = (sums / examples).tolist()
+        return loss / examples, recon, kl
+
+    def _set_learning_rate(self, epochs_done: float) -> None:
+        lr = learning_rate(self.lr, self.schedule, self.steps, _WARMUP_STEPS, epochs_done / self.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _diverged(self, what: str, epoch: int, step: int, terms: Tensor) -> None:
+        recon, kl = terms.tolist()
+        term = "recon" if not math.isfinite(recon) else "kl" if not math.isfinite(kl) else "the gradient"
+        raise TrainingDivergedError(
+            f"{what} at step {step + 1} of epoch {epoch} (step {self.steps + 1} in all), through {term} "
+            f"(recon {recon:g}, kl {kl:g})."
+        )
+
+    def _snapshot(self, epoch: int) -> Snapshot:
+        return Snapshot(epoch, self.steps, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()))
+
+    def save(self, folder: Path) -> None:
+        """Writes config, best weights, the state to go on from, and the history; nothing before the first epoch."""
+        if self.best is None:
+            return
+        checkpoints.write_config(folder, self.config)
+        checkpoints.write_tensors(folder / checkpoints.BEST, self.best)
+        progress = {"epoch": self.last.epoch, "steps": self.last.steps, "best_score": self.best_score}
+        checkpoints.write_last(folder, self.last.weights, self.last.optimizer, progress)
+        History(self.history[: self.last.epoch]).write(folder / checkpoints.HISTORY)
+
+    def restore(self, folder: Path) -> None:
+        """Takes up a training from its folder."""
+        weights, state, progress = checkpoints.read_last(folder)
+        try:
+            self.vae.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{folder} holds the training of another VAE: {error}") from error
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.best = _copy(
+            checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device)
+        )
+        self.best_score, self.steps = progress["best_score"], progress["steps"]
+        self.history = History(History.read(folder / checkpoints.HISTORY)[: progress["epoch"]])
+        self.last = self._snapshot(progress["epoch"])
+
+
+def check_store(vae: VAE) -> None:
+    """Refuses parameters that live in Pyro's store alone: they would be neither saved nor kept apart."""
+    mine = {id(p) for p in vae.parameters()}
+    strangers = [name for name, value in pyro.get_param_store().named_parameters() if id(value) not in mine]
+    if strangers:
+        raise ValueError(
+            f"the parameter {strangers[0]!r} lives in Pyro's parameter store (pyro.param), not in a module of the VAE, "
+            "and would be lost. Make it a torch.nn.Parameter of the prior, likelihood or posterior"
+        )
+
+
+def _copy(vae: VAE) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in vae.state_dict().items()}
