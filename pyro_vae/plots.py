@@ -39,7 +39,7 @@ def training_curves(history: History) -> Figure:
         axes[0].plot(best.epoch, best.score, "o", color=_VALID, markersize=4, label=f"best: {best.score:.2f}")
     axes[0].legend(frameon=False, loc="lower right")
     for axis, title, values in (
-        (axes[0], "ELBO", [record.score for record in history]),
+        (axes[0], "ELBO", [record.elbo for record in history]),
         (axes[1], "Reconstruction  E[log p(x|z)]", [record.recon for record in history]),
         (axes[2], "KL(q(z|x) || p(z))", [record.kl for record in history]),
     ):
@@ -49,19 +49,17 @@ def training_curves(history: History) -> Figure:
         axis.set_xlabel("epoch")
         axis.set_ylabel("nats per example")
         axis.spines[["top", "right"]].set_visible(False)
-        _zoom_past_the_start(axis, values)
-        if len(epochs) == 1:
-            axis.set_xticks(epochs)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        _zoom_past_the_start(axis)
     return figure
 
 
-def _zoom_past_the_start(axis: Any, values: list[float]) -> None:
-    """Leaves the first epochs out of the vertical range, which they would fill."""
-    settled = values[len(values) // 10 :]
-    if len(values) >= 10 and np.isfinite(settled).all():
-        low, high = min(settled), max(settled)
-        margin = 0.08 * (high - low) or 1.0
-        axis.set_ylim(low - margin, high + margin)
+def _zoom_past_the_start(axis: Any) -> None:
+    """Leaves the first tenth of each curve out of the vertical range, which it would fill."""
+    settled = np.concatenate([line.get_ydata()[len(line.get_ydata()) // 10 :] for line in axis.lines])
+    if np.isfinite(settled).all() and np.ptp(settled) > 0:
+        margin = 0.08 * np.ptp(settled)
+        axis.set_ylim(settled.min() - margin, settled.max() + margin)
 
 
 def reconstructions(originals: Tensor, reconstructed: Tensor, columns: int = 8) -> Figure:
@@ -77,12 +75,11 @@ def reconstructions(originals: Tensor, reconstructed: Tensor, columns: int = 8) 
             f"originals and reconstructed must have the same shape; got {tuple(originals.shape)} and "
             f"{tuple(reconstructed.shape)}"
         )
-    rows = [
-        part
-        for start in range(0, len(originals), columns)
-        for part in (originals[start : start + columns], reconstructed[start : start + columns])
-    ]
-    return _picture(torch.cat(rows), min(columns, len(originals)), "Originals, and below each its reconstruction")
+    columns = min(columns, len(originals))
+    blank = originals.new_full((-len(originals) % columns, *originals.shape[1:]), _blank(originals))
+    rows = (torch.cat([part, blank]).split(columns) for part in (originals, reconstructed))
+    pairs = [row for pair in zip(*rows, strict=True) for row in pair]
+    return _picture(torch.cat(pairs), columns, "Originals, and below each its reconstruction")
 
 
 def samples(images: Tensor, columns: int = 8) -> Figure:
@@ -104,20 +101,27 @@ def interpolations(paths: Tensor) -> Figure:
     return _picture(paths.flatten(0, 1), paths.shape[1], "Paths through the latent space, from left to right")
 
 
-def manifold(images: Tensor, low: Tensor, high: Tensor) -> Figure:
-    """What each point of a two-dimensional latent space decodes to.
+def manifold(images: Tensor, z1: Tensor, z2: Tensor) -> Figure:
+    """What each point of a grid in a two-dimensional latent space decodes to.
 
     Args:
-        images: ``(rows, columns, channels, height, width)``; the first row has the highest second coordinate.
-        low: the smallest latent coordinates, ``(2,)``.
-        high: the largest, ``(2,)``.
+        images: ``(rows, columns, channels, height, width)``, in [0, 1].
+        z1: first latent coordinate of each column, from left to right.
+        z2: second latent coordinate of each row, from top to bottom.
     """
     rows, columns = images.shape[:2]
+    if (len(z2), len(z1)) != (rows, columns):
+        raise ValueError(f"z1 and z2 must have one entry a column and a row of {rows} x {columns} images")
     grid = _grid(images.flatten(0, 1), columns, padding=0)
-    figure = Figure(figsize=(6, 6 * rows / columns + 0.4), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(6, 6 * rows / columns + 0.3), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
-    extent = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
-    axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="nearest")
+    # The points need not be evenly spaced, so the ticks name some of them.
+    axis.imshow(
+        grid, cmap="gray_r", vmin=0, vmax=1, extent=(0, columns, rows, 0), aspect="auto", interpolation="nearest"
+    )
+    for set_ticks, points in ((axis.set_xticks, z1), (axis.set_yticks, z2)):
+        chosen = np.unique(np.linspace(0, len(points) - 1, 7).round().astype(int))
+        set_ticks(chosen + 0.5, [f"{float(points[i]):.1f}" for i in chosen])
     axis.set_title("The latent space, decoded", fontsize=10)
     axis.set_xlabel("$z_1$")
     axis.set_ylabel("$z_2$")
@@ -190,6 +194,10 @@ def _grid(images: Tensor, columns: int, padding: int) -> np.ndarray:
     images = images.detach().float().cpu().clamp(0, 1)
     if images.dim() == 3:
         images = images.unsqueeze(1)
-    colour = images.shape[1] == 3
-    grid = make_grid(images, nrow=columns, padding=padding, pad_value=1.0 if colour else 0.0)
-    return (grid.permute(1, 2, 0) if colour else grid[0]).numpy()
+    grid = make_grid(images, nrow=columns, padding=padding, pad_value=_blank(images))
+    return (grid.permute(1, 2, 0) if images.shape[1] == 3 else grid[0]).numpy()
+
+
+def _blank(images: Tensor) -> float:
+    """The value that shows as white: colours are drawn as they are, greys from white (0) to black (1)."""
+    return 1.0 if images.dim() == 4 and images.shape[1] == 3 else 0.0

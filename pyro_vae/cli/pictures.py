@@ -53,7 +53,7 @@ def _manifold(vae: VAE, size: int = 20) -> Figure:
     down, across = torch.meshgrid(points.flip(0), points, indexing="ij")
     with torch.no_grad():
         images = vae.decode(torch.stack([across, down], dim=-1).flatten(0, 1)).mean
-    return plots.manifold(images.unflatten(0, (size, size)), points[[0, 0]], points[[-1, -1]])
+    return plots.manifold(images.unflatten(0, (size, size)), points, points.flip(0))
 
 
 def first(images: Images, n: int, vae: VAE) -> tuple[Tensor, ...]:

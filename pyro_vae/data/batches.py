@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -159,10 +160,11 @@ def _of_loader(
         _require_examples(length)
 
     def draw(epoch_seed: int) -> Iterator[Batch]:
-        # A loader draws its order from torch's generator when it starts; start it from ours.
+        # A loader draws its order from torch's generator with its first batch; let it draw from ours.
         with seeded(epoch_seed):
-            iterator = iter(loader)
-        for batch in iterator:
+            rest = iter(loader)
+            first = list(itertools.islice(rest, 1))
+        for batch in itertools.chain(first, rest):
             parts = batch if isinstance(batch, (tuple, list)) else (batch,)
             yield tuple(_tensor(part, dtype).to(device) for part in (parts if context else parts[:1]))
 

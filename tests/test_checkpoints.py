@@ -1,0 +1,92 @@
+"""Run folders that are damaged, incomplete or not there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+
+from pyro_vae import build, fit, load
+from pyro_vae.checkpoints import CheckpointError, read_last, write_last
+
+
+@pytest.fixture
+def run(tmp_path):
+    torch.manual_seed(0)
+    vae = build((4,), latent_dim=2, hidden=(3,))
+    fit(vae, torch.rand(20, 4).round(), epochs=1, out=tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+def test_what_was_written_for_going_on_comes_back(tmp_path):
+    weights = {"a.b": torch.rand(2, 3).double(), "c": torch.tensor(4)}
+    state = {0: {"exp_avg": torch.rand(3), "step": torch.tensor(7.0), "n": 3}, 1: {"exp.avg": torch.rand(1)}}
+    write_last(tmp_path, weights, {"state": state}, {"epoch": 3, "best_score": -1 / 3})
+    back_weights, back_state, progress = read_last(tmp_path)
+    assert {n: v.tolist() for n, v in back_weights.items()} == {n: v.tolist() for n, v in weights.items()}
+    assert back_state[0]["n"] == 3
+    assert torch.equal(back_state[0]["exp_avg"], state[0]["exp_avg"])
+    assert torch.equal(back_state[1]["exp.avg"], state[1]["exp.avg"])
+    assert progress == {"epoch": 3, "best_score": -1 / 3}
+
+
+def test_last_weights_are_loaded_where_asked_for(run):
+    assert torch.equal(load(run, weights="last").sample(3, seed=1), load(run).sample(3, seed=1))
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere is not a run folder: there is no such folder. Runs are written"
+    ):
+        load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"is not a run folder: it has no config.yaml"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1", r"config.yaml cannot be read"),
+        (b"\xff\xfe\x00bad", r"config.yaml cannot be read"),
+        ("- a\n- b", r"config.yaml must hold options as YAML; got list"),
+        ("{}", r"config.yaml is not complete: .*shapes.*edited by hand"),
+        ("shapes: {x: [4]}", r"config.yaml is not complete: .*context"),
+    ],
+)
+def test_a_damaged_configuration(run, content, message):
+    (run / "config.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(CheckpointError, match=message):
+        load(run)
+
+
+def test_a_configuration_that_names_an_unknown_class(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "prior": "gone.Prior"}))
+    with pytest.raises(ValueError, match="prior 'gone.Prior' cannot be imported"):
+        load(run)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_truncated_weights(run, keep):
+    for name, which in (("weights.safetensors", "best"), ("last.safetensors", "last")):
+        path = run / name
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(ValueError, match=rf"{name} cannot be read .*damaged or was cut short"):
+            load(run, weights=which)
+
+
+def test_missing_weights(run):
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load(run)
+
+
+def test_weights_are_never_unpickled(run, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    torch.save({"a": Bomb()}, run / "weights.safetensors")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load(run)
+    assert not (tmp_path / "exploded").exists()

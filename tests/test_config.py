@@ -1,0 +1,166 @@
+"""A VAE from names and numbers, and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pyro.infer import RenyiELBO, Trace_ELBO
+from torch import nn
+
+from pyro_vae import VAE, build, likelihoods, nets, posteriors, priors
+from pyro_vae.config import describe, make_objective
+
+
+class Wide(priors.StandardNormal):
+    """A prior of a user's."""
+
+    def __init__(self, latent_dim: int, width: float = 2.0) -> None:
+        super().__init__(latent_dim)
+        self.width = width
+        self.scale *= width
+
+
+class Forgetful(priors.StandardNormal):
+    """Does not keep its argument."""
+
+    def __init__(self, latent_dim: int, width: float = 2.0) -> None:
+        super().__init__(latent_dim)
+
+
+class MyLikelihood(nn.Module):
+    """Asks for everything that is filled in."""
+
+    def __init__(self, net: nn.Module, event_shape: tuple[int, ...], latent_dim: int) -> None:
+        super().__init__()
+        self.net, self.event_shape, self.latent_dim = net, event_shape, latent_dim
+
+    def forward(self, z, *context):
+        return likelihoods.Bernoulli(self.net)(z, *context)
+
+
+def wide_prior(*context):
+    return Wide(3)()
+
+
+HERE = __name__
+
+
+def test_build_fills_in_shapes():
+    vae = build((1, 4, 4), latent_dim=3, hidden=(7, 5), activation="Tanh", context=2)
+    assert vae.prior.latent_dim == 3
+    encoder, decoder = vae.posterior.net, vae.likelihood.net
+    assert (encoder.in_shape, encoder.hidden, encoder.out_shape, encoder.context) == ((1, 4, 4), (7, 5), (6,), 2)
+    assert (decoder.in_shape, decoder.hidden, decoder.out_shape, decoder.context) == ((3,), (5, 7), (1, 4, 4), 2)
+    assert isinstance(encoder.layers[1], nn.Tanh)
+
+
+def test_build_takes_arguments_dotted_paths_and_nets():
+    vae = build(
+        (2, 2),
+        latent_dim=3,
+        prior={"class": f"{HERE}.Wide", "width": 5.0},
+        likelihood={"class": "Normal", "scale": "per_element", "net": {"class": "MLP", "hidden": [9]}},
+        posterior={"class": "DiagonalNormal", "net": nets.MLP((2, 2), (), 6)},
+    )
+    assert vae.prior().base_dist.scale.tolist() == [5.0] * 3
+    assert vae.likelihood.net.hidden == (9,)
+    assert vae.likelihood.net.out_shape == (2, 2, 2)
+    assert vae.sample(2, seed=0).shape == (2, 2, 2)
+
+
+def test_build_takes_functions_and_classes_of_the_users():
+    vae = build((4,), latent_dim=3, prior=f"{HERE}.wide_prior", likelihood=f"{HERE}.MyLikelihood")
+    assert vae.prior is wide_prior
+    assert (vae.likelihood.event_shape, vae.likelihood.latent_dim, vae.likelihood.net.out_shape) == ((4,), 3, (4,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": "StandardNormale"}, r"unknown prior 'StandardNormale'; .*Did you mean 'StandardNormal'\?"),
+        ({"prior": "Bernoulli"}, "unknown prior 'Bernoulli'; there are StandardNormal, and your own by dotted path"),
+        ({"likelihood": "no.such.Class"}, "likelihood 'no.such.Class' cannot be imported: No module named 'no'"),
+        ({"likelihood": "math.Gauss"}, "likelihood 'math.Gauss' cannot be imported"),
+        (
+            {"prior": {"class": "StandardNormal", "scale": 2}},
+            "prior StandardNormal has no argument 'scale'; it has latent_dim",
+        ),
+        ({"prior": {"latent_dim": 2}}, "prior must name its class under 'class'"),
+        ({"prior": 3}, "prior must be a name, or a mapping with a name under 'class'; got 3"),
+        (
+            {"prior": {"class": f"{HERE}.wide_prior", "a": 1}},
+            "prior wide_prior is a function and takes no arguments here",
+        ),
+        ({"likelihood": {"class": "Normal", "scale": -1.0}}, "scale must be a finite number above 0; got -1.0"),
+        (
+            {"posterior": {"class": "DiagonalNormal", "net": {"class": "MLP", "depth": 3}}},
+            "net MLP has no argument 'depth'",
+        ),
+        ({"prior": "torch.nn.Linear"}, "prior Linear cannot be made from {}: .*missing"),
+    ],
+)
+def test_what_cannot_be_built_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        build((4,), **options)
+
+
+def test_descriptions_build_the_same_vae_again():
+    vae = build(
+        (1, 2, 3),
+        latent_dim=2,
+        hidden=(5,),
+        prior={"class": f"{HERE}.Wide", "width": 3.0},
+        likelihood={"class": "Normal", "scale": 0.25},
+    )
+    described = {part: describe(getattr(vae, part)) for part in ("prior", "likelihood", "posterior")}
+    assert described["prior"] == {"class": f"{HERE}.Wide", "latent_dim": 2, "width": 3.0}
+    assert described["likelihood"]["scale"] == 0.25
+    again = build((1, 2, 3), **described)
+    again.load_state_dict(vae.state_dict())
+    assert torch.equal(vae.sample(4, seed=1), again.sample(4, seed=1))
+
+
+def test_activations_given_as_classes_are_described_by_name():
+    assert describe(nets.MLP(2, (3,), 1, activation=nn.Tanh))["activation"] == "Tanh"
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (lambda: None, "<lambda> of .* cannot be found again by name; define it in a module"),
+        (
+            Forgetful(2),
+            "Forgetful does not keep its constructor's argument 'width' as an attribute; add self.width = width",
+        ),
+        (nn.Sequential(), r"Sequential takes \*args, which cannot be written"),
+        (posteriors.DiagonalNormal(nn.Sequential()), "Sequential"),
+        (object(), "a object cannot be written to a configuration"),
+    ],
+)
+def test_what_cannot_be_described_is_named(thing, message):
+    with pytest.raises(ValueError, match=message):
+        describe(thing)
+
+
+def test_objectives_by_name():
+    assert type(make_objective("Trace_ELBO")) is Trace_ELBO
+    renyi = make_objective({"class": "RenyiELBO", "alpha": 0.5, "num_particles": 3})
+    assert (type(renyi), renyi.alpha, renyi.num_particles) == (RenyiELBO, 0.5, 3)
+    assert make_objective({"num_particles": 4}).num_particles == 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("ELBOW", "unknown objective 'ELBOW'; there are .*TraceMeanField_ELBO.*Trace_ELBO"),
+        ("SVI", "unknown objective 'SVI'"),
+        ({"class": "Trace_ELBO", "beta": 2}, "objective Trace_ELBO cannot be made from .*beta"),
+    ],
+)
+def test_unknown_objectives_are_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        make_objective(spec)
+
+
+def test_built_vaes_are_vaes():
+    assert isinstance(build((3,)), VAE)

@@ -1,0 +1,106 @@
+"""Figures show the data they are given."""
+
+from __future__ import annotations
+
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from pyro_vae import plots
+from pyro_vae.training import Epoch, History
+
+
+def epochs(n, valid=True):
+    return History(
+        Epoch(i, 50.0 / i, -50.0 / i, -40.0 / i, 10.0 / i, -60.0 / i if valid else None, 0.1) for i in range(1, n + 1)
+    )
+
+
+@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_training_curves_show_each_term(n, valid, tmp_path):
+    figure = plots.training_curves(epochs(n, valid))
+    elbo, recon, kl = figure.axes
+    assert elbo.lines[0].get_ydata().tolist() == [-50.0 / i for i in range(1, n + 1)]
+    assert recon.lines[0].get_ydata().tolist() == [-40.0 / i for i in range(1, n + 1)]
+    assert kl.lines[0].get_ydata().tolist() == [10.0 / i for i in range(1, n + 1)]
+    assert len(elbo.lines) == (3 if valid else 1)
+    low, high = elbo.get_ylim()
+    assert low < -50.0 / n <= high
+    figure.savefig(tmp_path / "f.png")
+
+
+def shown(figure):
+    return np.asarray(figure.axes[0].images[0].get_array()).astype(float).round(4)
+
+
+def test_pairs_of_rows():
+    x = torch.zeros(5, 1, 4, 4)
+    figure = plots.reconstructions(x, x + torch.arange(1, 6).reshape(5, 1, 1, 1) / 10, columns=3)
+    picture = shown(figure)
+    assert picture[1:-1:5, 1:-1:5].tolist() == [[0, 0, 0], [0.1, 0.2, 0.3], [0, 0, 0], [0.4, 0.5, 0]]
+
+
+def test_colour_and_greys_and_values_outside():
+    assert shown(plots.samples(torch.full((2, 3, 4, 4), 7.0))).shape[-1] == 3
+    assert shown(plots.samples(torch.full((2, 4, 4), -3.0))).max() == 0.0
+
+
+def test_paths_are_rows():
+    paths = torch.arange(6).reshape(2, 3, 1, 1, 1) / 10 + torch.zeros(2, 3, 1, 4, 4)
+    assert shown(plots.interpolations(paths))[1::5, 1:-1:5].tolist() == [[0, 0.1, 0.2], [0.3, 0.4, 0.5]]
+
+
+def test_a_manifold_keeps_its_places_and_names_its_axes():
+    images = torch.arange(6).reshape(2, 3, 1, 1, 1) / 10 + torch.zeros(2, 3, 1, 2, 2)
+    figure = plots.manifold(images, torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([2.0, -2.0]))
+    assert shown(figure)[::2, ::2].tolist() == [[0, 0.1, 0.2], [0.3, 0.4, 0.5]]
+    axis = figure.axes[0]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["-1.0", "0.0", "1.0"]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["2.0", "-2.0"]
+    with pytest.raises(ValueError, match="one entry a column and a row of 2 x 3 images"):
+        plots.manifold(images, torch.zeros(2), torch.zeros(2))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_codes_are_drawn_as_they_are_or_through_pca(dim):
+    z = torch.randn(40, dim, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 3
+    for given in (None, labels):
+        figure = plots.codes(z, given)
+        drawn = np.concatenate([c.get_offsets() for c in figure.axes[0].collections])
+        expected = z.double().numpy()
+        if given is not None:
+            expected = np.concatenate([expected[labels == i] for i in range(3)])
+        expected = PCA(2).fit(z.double().numpy()).transform(expected) if dim > 2 else expected
+        np.testing.assert_allclose(np.asarray(drawn)[:, : expected.shape[1]], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.training_curves(History()), "history must hold at least one epoch; got none"),
+        (
+            lambda: plots.samples(torch.zeros(2, 5, 4, 4)),
+            r"images must be \(n, 1 or 3, height, width\) .*got \(2, 5, 4, 4\)",
+        ),
+        (lambda: plots.reconstructions(torch.zeros(2, 4, 4), torch.zeros(3, 4, 4)), "must have the same shape"),
+        (lambda: plots.codes(torch.zeros(1, 2)), "z must be at least two codes"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_no_backend_is_chosen_and_no_figure_is_registered():
+    backend = matplotlib.rcParams._get("backend") if hasattr(matplotlib.rcParams, "_get") else None
+    assert isinstance(plots.samples(torch.zeros(2, 4, 4)), Figure)
+    if backend is not None:
+        assert matplotlib.rcParams._get("backend") == backend
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

@@ -1,0 +1,25 @@
+"""The learning rate over a training."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pyro_vae.training.optimizer import learning_rate
+
+
+def test_cosine_falls_from_the_highest_to_zero():
+    rates = [learning_rate(2.0, "cosine", 1000, 10, done / 10) for done in range(11)]
+    assert rates == pytest.approx([1 + math.cos(math.pi * d / 10) for d in range(11)])
+    assert rates == sorted(rates, reverse=True)
+    assert (rates[0], rates[-1]) == pytest.approx((2.0, 0.0))
+
+
+def test_constant_stays():
+    assert [learning_rate(2.0, "constant", 1000, 10, d) for d in (0.0, 0.5, 1.0)] == [2.0] * 3
+
+
+def test_the_first_steps_rise_in_a_line():
+    rates = [learning_rate(1.0, "constant", step, 4, 0.0) for step in range(7)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
