@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_vae.config import build
-from pyro_vae.vae import VAE
+from pyro_vae.vae import VAE, CheckpointError
 
 __all__ = [
     "BEST",
@@ -36,10 +36,6 @@ CONFIG, BEST, LAST, HISTORY = "config.yaml", "weights.safetensors", "last.safete
 
 # The options of config.yaml from which a VAE is built; the others say how it was trained.
 VAE_OPTIONS = ("latent_dim", "hidden", "activation", "prior", "likelihood", "posterior")
-
-
-class CheckpointError(ValueError):
-    """A file of a run folder is damaged or incomplete."""
 
 
 def load(

@@ -78,7 +78,7 @@ def _make(
     """The object that ``spec`` describes, with what is ``known`` filled in where its constructor asks for it."""
     if not isinstance(spec, (str, Mapping)):
         raise ValueError(f"{room} must be a name, or a mapping with a name under 'class'; got {spec!r}")
-    arguments = {"class": spec} if isinstance(spec, str) else dict(spec)
+    arguments: dict[str, Any] = {"class": spec} if isinstance(spec, str) else dict(spec)
     if "class" not in arguments:
         raise ValueError(f"{room} must name its class under 'class'; got {dict(arguments)!r}")
     found = find(room, arguments.pop("class"))

@@ -40,7 +40,7 @@ class TorchToPyro(dist.TorchDistribution):
         return self.base.has_rsample
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> constraints.Constraint | None:
         """The set of values that have a density."""
         return self.base.support
 

@@ -151,11 +151,11 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
     figure = Figure(figsize=(6, 5), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
     if labels is None:
-        axis.scatter(*points.T, s=6, color=_VALID, alpha=0.6, linewidths=0)
+        axis.scatter(points[:, 0], points[:, 1], s=6, color=_VALID, alpha=0.6, linewidths=0)
     else:
         for label in sorted(set(labels.tolist())):
             chosen = points[(labels == label).cpu().numpy()]
-            axis.scatter(*chosen.T, s=8, alpha=0.7, linewidths=0, color=_colour(label), label=str(label))
+            axis.scatter(chosen[:, 0], chosen[:, 1], s=8, alpha=0.7, linewidths=0, color=_colour(label), label=str(label))
         axis.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(names[0])

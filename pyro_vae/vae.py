@@ -21,7 +21,11 @@ from pyro_vae.distributions import as_pyro, part_name
 from pyro_vae.likelihoods import check_finite, check_support
 from pyro_vae.seeds import seeded
 
-__all__ = ["VAE", "evaluating"]
+__all__ = ["VAE", "CheckpointError", "evaluating"]
+
+
+class CheckpointError(ValueError):
+    """A file with weights, or another file of a run folder, is damaged or incomplete."""
 
 
 class VAE(nn.Module):
@@ -220,7 +224,8 @@ class VAE(nn.Module):
 
         Raises:
             FileNotFoundError: where there is no such file.
-            ValueError: where the file is damaged, or belongs to a VAE with other parameters.
+            CheckpointError: where the file is damaged.
+            ValueError: where it belongs to a VAE with other parameters.
         """
         path = Path(path)
         if not path.is_file():
@@ -228,7 +233,7 @@ class VAE(nn.Module):
         try:
             weights = safetensors.torch.load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(
+            raise CheckpointError(
                 f"the weights file {path} cannot be read ({error}): it is damaged or was cut short. "
                 "Take a copy of it, or train again"
             ) from error

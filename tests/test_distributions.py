@@ -8,8 +8,8 @@ import pytest
 import torch
 import zuko
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
-from torch.distributions import Distribution, Independent, MixtureSameFamily, Normal, kl_divergence
 from torch.distributions import Categorical as TorchCategorical
+from torch.distributions import Distribution, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from pyro_vae import VAE, elbo_terms
 from pyro_vae.distributions import TorchToPyro, as_pyro, inverse_positive, positive

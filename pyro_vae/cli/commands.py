@@ -5,6 +5,7 @@ Whatever needs torch is imported when a command runs, so that ``--help`` answers
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,14 +88,15 @@ def train(
     )
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
-    epochs = epochs or max(_EPOCHS, -(-_STEPS * batch_size // len(dataset.train)))
+    if epochs is None:
+        epochs = max(_EPOCHS, math.ceil(_STEPS * batch_size / len(dataset.train)))
     config["epochs"] = epochs
     run = Path(resume or out or runs.free_folder(data))
     print(
         f"{runs.class_name(prior)} prior, {runs.class_name(likelihood)} likelihood, "
         f"{runs.class_name(posterior)} posterior; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}\n"
         f"{data}: {len(dataset.train):,} images of {' x '.join(map(str, dataset.event_shape))} to train on, "
-        f"{dataset.train.binarize or 'not'} binarised; {epochs} epochs"
+        f"{f'binarised ({dataset.train.binarize})' if dataset.train.binarize else 'grey'}; {epochs} epochs"
     )
     history = fit(
         vae,
@@ -162,7 +164,8 @@ def sample(run: str, n: int = 64, mean: bool = True, seed: int = 0, out: str | N
     from pyro_vae.cli.pictures import one_of_each
 
     vae = load(run)
-    x = vae.sample(n, *one_of_each(vae, n), mean=mean, seed=seed)
+    labels = one_of_each(runs.label_classes(run), n, next(vae.parameters()).dtype)
+    x = vae.sample(n, *labels, mean=mean, seed=seed)
     runs.write(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -9,7 +10,7 @@ import textwrap
 import warnings
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
@@ -48,7 +49,8 @@ class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One paragraph in the place of the whole usage."""
-        self.exit(2, f"{self.prog}: error: {message}\nSee: {self.prog.replace(' [options]', '')} --help\n")
+        prog = self.prog.replace(" [options]", "")
+        self.exit(2, f"{prog}: error: {message}\nSee: {prog} --help\n")
         raise AssertionError("exit does not return")
 
 
@@ -68,15 +70,15 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as exit_:
         return int(exit_.code or 0)
     command = options.command
-    values = options[command].as_dict()
-    values.pop("config", None)
+    chosen = options[command].as_dict()
+    values = {name: chosen[name] for name in inspect.signature(_COMMANDS[command][0]).parameters}
     sys.path.insert(0, os.getcwd())  # so that --prior my_module.MyPrior finds my_module.py, as python -m does
     try:
         with warnings.catch_warnings():
             if not debug:
                 # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
                 warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
-            _COMMANDS[command][0](**values)
+            _run_command(command, values)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
@@ -84,6 +86,10 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         sys.path.remove(os.getcwd())
     return 0
+
+
+def _run_command(name: str, values: dict[str, Any]) -> None:
+    _COMMANDS[name][0](**values)
 
 
 def _fail(command: str, error: BaseException) -> int:
@@ -111,12 +117,10 @@ def _parser() -> _Parser:
     for name, (function, examples) in _COMMANDS.items():
         lines = (function.__doc__ or "").split("Args:")[0].strip().splitlines()
         description = " ".join(line.strip() for line in lines if line.strip())
-        sub = _Parser(
-            description=textwrap.fill(description, 80), epilog=examples, default_meta=False, formatter_class=_Formatter
-        )
+        sub = _Parser(description=textwrap.fill(description, 80), epilog=examples, formatter_class=_Formatter)
         if name == "train":
             sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-        sub.add_function_arguments(function, as_group=False)
+        sub.add_function_arguments(function, as_group=False, as_positional=True)
         for action in sub._actions:
             if action.dest == "shapes":  # what train writes down, nothing to set
                 action.help = SUPPRESS

@@ -26,7 +26,8 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
         "codes": plots.codes(z, dataset.test.labels[: len(z)]),
     }
     if plots.is_image(dataset.event_shape):
-        figures |= _images(vae, x, context)
+        labels = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
+        figures |= _images(vae, x, context, labels)
         if z.shape[-1] == 2 and not context:
             figures["manifold"] = _manifold(vae)
     folder = run / "figures"
@@ -36,11 +37,11 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
         print(f"figure    {folder / name}.png")
 
 
-def _images(vae: VAE, x: Tensor, context: list[Tensor]) -> dict[str, Figure]:
+def _images(vae: VAE, x: Tensor, context: list[Tensor], labels: tuple[Tensor, ...]) -> dict[str, Figure]:
     few, start = x[:32], [c[:8] for c in context]
     return {
         "reconstructions": plots.reconstructions(few, vae.reconstruct(few, *(c[:32] for c in context))),
-        "samples": plots.samples(vae.sample(64, *one_of_each(vae, 64), mean=True, seed=0)),
+        "samples": plots.samples(vae.sample(64, *labels, mean=True, seed=0)),
         "interpolations": plots.interpolations(vae.interpolate(x[:8], x[8:16], 11, *start, path="spherical")),
     }
 
@@ -63,8 +64,6 @@ def first(images: Images, n: int, vae: VAE) -> tuple[Tensor, ...]:
     return next(iter(batches(images[:n], batch_size=n, dtype=next(vae.parameters()).dtype)))
 
 
-def one_of_each(vae: VAE, n: int) -> tuple[Tensor, ...]:
-    """The context of n samples of a VAE with labels: one class after the other; nothing without labels."""
-    classes = int(getattr(getattr(vae.likelihood, "net", None), "context", 0))
-    like = next(vae.parameters())
-    return (torch.eye(classes, dtype=like.dtype)[torch.arange(n) % classes],) if classes else ()
+def one_of_each(classes: int, n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The context of n samples from a run with labels: one class after the other; nothing for 0 classes."""
+    return (torch.eye(classes, dtype=dtype)[torch.arange(n) % classes],) if classes else ()

@@ -17,7 +17,17 @@ from pyro_vae.checkpoints import VAE_OPTIONS, read_config
 from pyro_vae.data import DataSet, Images, batches
 from pyro_vae.seeds import seeded
 
-__all__ = ["binarization", "class_name", "device", "free_folder", "new_vae", "open_run", "print_elbo", "write"]
+__all__ = [
+    "binarization",
+    "class_name",
+    "device",
+    "free_folder",
+    "label_classes",
+    "new_vae",
+    "open_run",
+    "print_elbo",
+    "write",
+]
 
 
 def class_name(spec: str | Mapping[str, Any]) -> str:
@@ -75,6 +85,12 @@ def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE
         labels=config["labels"],
     )
     return load(run, device=device(on)), dataset
+
+
+def label_classes(run: str) -> int:
+    """How many classes the labels have that a run took as context; 0 where it took none."""
+    config = read_config(Path(run))
+    return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
 def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any, seed: int) -> None:

@@ -1,6 +1,6 @@
 """Training: fit(), and the history it returns."""
 
-from pyro_vae.training.fit import TrainingInterrupted, fit
+from pyro_vae.training.fitting import TrainingInterrupted, fit
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.run import TrainingDivergedError
 

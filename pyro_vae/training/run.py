@@ -26,7 +26,7 @@ from pyro_vae.vae import VAE
 
 __all__ = ["Run", "Snapshot", "TrainingDivergedError", "check_store"]
 
-_TRAIN_NOISE, _VALID_NOISE = 3, 4  # see fit.py
+_TRAIN_NOISE, _VALID_NOISE = 3, 4  # see fitting.py
 _WARMUP_STEPS = 200
 
 

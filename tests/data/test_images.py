@@ -42,7 +42,7 @@ def test_digits_are_scikit_learns_in_three_disjoint_parts():
 
     parts = [rows(p.pixels.numpy(), p.labels.numpy()) for p in (digits.train, digits.valid, digits.test)]
     bunch = load_digits()
-    assert sorted(sum(parts, [])) == rows(bunch.images, bunch.target)
+    assert sorted(row for part in parts for row in part) == rows(bunch.images, bunch.target)
 
 
 def test_digits_are_the_same_each_time_and_mixed():

@@ -302,7 +302,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     assert os.listdir(tmp_path) == ["precious.txt"]
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -314,9 +314,9 @@ def test_a_resumed_training_gives_the_bits_of_an_unbroken_one(tmp_path, stopped_
 
     def stop(record):
         if record.epoch == stopped_at:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(broken, **options, out=tmp_path, on_epoch=stop)
     fresh = make_vae(seed=7)
     resumed = train(fresh, **options, out=tmp_path, resume=True)

@@ -109,7 +109,7 @@ def fit(
     parameters = [p for p in vae.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("the VAE has no parameters to train: its prior, likelihood and posterior hold none")
-    where = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
+    where: dict[str, Any] = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
     train_batches = batches(train, batch_size, shuffle=True, seed=derive(seed, _TRAIN_DATA), **where)
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
     shapes = _check_first_batches(vae, train_batches, valid_batches, seed)

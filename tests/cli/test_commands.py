@@ -1,0 +1,226 @@
+"""The commands, from training to pictures, on the embedded digits."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from matplotlib.image import imread
+
+from pyro_vae import average_elbo, data, load
+from pyro_vae.cli import main
+from pyro_vae.training import History
+from tests.data.test_images import fake_mnist
+
+QUICK = ["--hidden", "[16]", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A plain run, one with two latent dimensions, one with labels, one with a Normal likelihood."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", *QUICK]) == 0
+        assert main(["train", *QUICK, "--latent_dim", "2", "--out", "two"]) == 0
+        assert main(["train", *QUICK, "--labels", "true", "--out", "labels"]) == 0
+        normal = [
+            "--likelihood",
+            "Normal",
+            "--likelihood.scale",
+            "per_element",
+            "--dequantize",
+            "true",
+            "--dtype",
+            "float64",
+        ]
+        assert main(["train", *QUICK, *normal, "--out", "normal"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    return runs
+
+
+def test_train_ends_with_elbo_run_and_pictures(here, capsys):
+    assert main(["train", *QUICK, "--data", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert "StandardNormal prior, Bernoulli likelihood, DiagonalNormal posterior" in out
+    assert "digits: 1,297 images of 1 x 8 x 8 to train on, binarised (dynamic); 2 epochs" in out
+    assert re.search(r"test elbo -\d+\.\d\d ± \d\.\d\d nats an image \(recon -.*kl .*; 300 images\)", out)
+    for name in ("training", "codes", "reconstructions", "samples", "interpolations"):
+        assert f"runs/digits-2/figures/{name}.png" in out
+        assert imread(here / f"runs/digits-2/figures/{name}.png").std() > 0.01
+
+
+def test_the_run_folder_is_complete(here):
+    assert {p.name for p in (here / "runs/digits-1").iterdir()} == {
+        "config.yaml",
+        "weights.safetensors",
+        "last.safetensors",
+        "history.jsonl",
+        "figures",
+    }
+    config = yaml.safe_load((here / "runs/digits-1/config.yaml").read_text())
+    assert config["hidden"] == [16]
+    assert config["epochs"] == 2
+    assert len(History.read(here / "runs/digits-1/history.jsonl")) == 2
+
+
+def test_the_same_options_give_the_same_bits_and_the_configuration_repeats_them(here):
+    assert main(["train", "--config", "runs/digits-1/config.yaml", "--out", "again"]) == 0
+    assert main(["train", "--config", "runs/digits-1/config.yaml", "--seed", "1", "--out", "other"]) == 0
+    weights = [(here / run / "weights.safetensors").read_bytes() for run in ("runs/digits-1", "again", "other")]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_resume_goes_on(here, capsys):
+    assert main(["train", *QUICK, "--schedule", "constant", "--out", "short"]) == 0
+    assert main(["train", "--resume", "short", "--epochs", "4"]) == 0
+    assert [r.epoch for r in History.read(here / "short/history.jsonl")] == [1, 2, 3, 4]
+    assert main(["train", *QUICK, "--schedule", "constant", "--epochs", "4", "--out", "long"]) == 0
+    assert (here / "short/weights.safetensors").read_bytes() == (here / "long/weights.safetensors").read_bytes()
+    assert main(["train", "--resume", "short", "--out", "elsewhere"]) == 2
+    assert "resume goes on in its own folder, short; leave out='elsewhere' away" in capsys.readouterr().err
+
+
+def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsys):
+    assert main(["evaluate", "runs/digits-1"]) == 0
+    printed = capsys.readouterr().out
+    test = data.load("digits", binarize="dynamic").test
+    found = average_elbo(load("runs/digits-1"), data.batches(test, 1000), seed=0)
+    assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image" in printed
+    assert main(["evaluate", "runs/digits-1", "--split", "valid", "--kl", "analytic", "--particles", "3"]) == 0
+    assert "200 images" in capsys.readouterr().out
+
+
+def test_two_dimensions_give_a_manifold(here):
+    assert imread(here / "two/figures/manifold.png").std() > 0.01
+    assert not (here / "runs/digits-1/figures/manifold.png").exists()
+
+
+def test_runs_with_labels_evaluate_and_sample_one_class_after_the_other(here, capsys):
+    assert main(["evaluate", "labels"]) == 0
+    assert main(["sample", "labels", "--n", "20", "--out", "labels.npy"]) == 0
+    x = np.load(here / "labels.npy")
+    expected = load("labels").sample(20, torch.eye(10)[torch.arange(20) % 10], mean=True, seed=0)
+    np.testing.assert_array_equal(x, expected.numpy())
+
+
+@pytest.mark.parametrize("run", ["runs/digits-1", "labels", "normal"])
+def test_sample_reconstruct_interpolate_and_plot(here, run, capsys):
+    for command, name, shape in (
+        (["sample", run, "--n", "10", "--mean", "false"], "s", (10, 1, 8, 8)),
+        (["reconstruct", run, "--n", "5"], "r", (5, 1, 8, 8)),
+        (["interpolate", run, "--n", "3", "--steps", "4", "--path", "spherical"], "i", (3, 4, 1, 8, 8)),
+    ):
+        assert main([*command, "--out", f"{name}.npy"]) == 0
+        assert np.load(here / f"{name}.npy").shape == shape
+        assert main([*command, "--out", f"{name}.png"]) == 0
+        assert imread(here / f"{name}.png").std() > 0.01
+        assert main(command) == 0
+    assert "figures/interpolations.png" in capsys.readouterr().out
+    assert main(["plot", run]) == 0
+
+
+def test_list_names_everything_that_can_be_swapped(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in (
+        "StandardNormal",
+        "Bernoulli",
+        "Normal",
+        "DiagonalNormal",
+        "MLP",
+        "TraceMeanField_ELBO",
+        "fashion_mnist",
+    ):
+        assert name in out
+    assert "dotted path" in out
+
+
+def test_a_users_own_prior_by_dotted_path(here, capsys):
+    (here / "my_priors.py").write_text(
+        "import torch, pyro.distributions as dist\n"
+        "class Wide(torch.nn.Module):\n"
+        "    def __init__(self, latent_dim, width=1.0):\n"
+        "        super().__init__()\n"
+        "        self.latent_dim, self.width = latent_dim, width\n"
+        "        self.loc = torch.nn.Parameter(torch.zeros(latent_dim))\n"
+        "    def forward(self, *context):\n"
+        "        return dist.Normal(self.loc, self.width).to_event(1)\n"
+    )
+    assert main(["train", *QUICK, "--prior", "my_priors.Wide", "--prior.width", "3", "--out", "wide"]) == 0
+    config = yaml.safe_load((here / "wide/config.yaml").read_text())
+    assert config["prior"] == {"class": "my_priors.Wide", "width": 3}
+    assert main(["evaluate", "wide"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--data", "minst"], 2, "unknown data set 'minst'; there are digits, mnist"),
+        (["train", "--lr", "-0.1"], 2, "lr must be a finite number above 0; got -0.1"),
+        (["train", "--prior", "StandardNormale"], 2, "Did you mean 'StandardNormal'?"),
+        (["train", "--likelihood.scale", "3"], 2, "likelihood Bernoulli has no argument 'scale'"),
+        (["train", "--objective", "ELBOW"], 2, "unknown objective 'ELBOW'"),
+        (["train", "--binarize", "none"], 2, "likelihood Bernoulli needs x in {0, 1}; got values in [0, 1]"),
+        (["train", "--device", "toaster"], 2, "device 'toaster' cannot be used here"),
+        (["train", "--out", "two"], 2, "two is not empty"),
+        (["train", "--seed", "-3"], 2, "seed must be an integer of at least 0; got -3"),
+        (["train", "--epochs", "0"], 2, "epochs must be an integer of at least 1; got 0"),
+        (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
+        (["sample", "two", "--out", "x.jpg"], 2, "out must end in .png (a picture) or .npy (an array); got 'x.jpg'"),
+        (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
+        (["reconstruct", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
+        (["interpolate", "two", "--steps", "1"], 2, "steps must be at least 2; got 1"),
+    ],
+)
+def test_bad_requests_are_refused(here, capsys, arguments, code, message):
+    before = sorted(p.name for p in here.iterdir())
+    extra = QUICK[:2] if arguments[0] == "train" else []
+    assert main([*arguments, *extra]) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(p.name for p in here.iterdir()) == before
+
+
+def test_no_network_is_a_failure_that_names_the_folder(tmp_path, monkeypatch, capsys):
+    def unreachable(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    assert main(["train", "--data", "mnist", "--root", str(tmp_path)]) == 1
+    assert f"MNIST is not in {tmp_path} and could not be downloaded" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_a_failure(here, capsys, tmp_path):
+    import shutil
+
+    shutil.copytree("two", tmp_path / "two")
+    weights = tmp_path / "two/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:50])
+    assert main(["evaluate", str(tmp_path / "two")]) == 1
+    assert "damaged or was cut short" in capsys.readouterr().err
+
+
+def test_a_run_of_data_without_a_name_says_so(here, capsys, tmp_path):
+    from pyro_vae import build, fit
+
+    fit(build((4,), hidden=(3,)), torch.rand(20, 4).round(), epochs=1, out=tmp_path / "r", progress=False)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "r")]) == 2
+    assert "was trained from Python on data without a name" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path / "r"), "--out", str(tmp_path / "s.npy")]) == 0
+
+
+def test_mnist_from_files(here, tmp_path, capsys):
+    fake_mnist(tmp_path)
+    assert main(["train", "--data", "mnist", "--root", str(tmp_path), *QUICK, "--out", str(tmp_path / "m")]) == 0
+    assert "mnist: 10 images of 1 x 28 x 28" in capsys.readouterr().out
