@@ -155,7 +155,8 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
     else:
         for label in sorted(set(labels.tolist())):
             chosen = points[(labels == label).cpu().numpy()]
-            axis.scatter(chosen[:, 0], chosen[:, 1], s=8, alpha=0.7, linewidths=0, color=_colour(label), label=str(label))
+            style = {"s": 8, "alpha": 0.7, "linewidths": 0, "color": _colour(label), "label": str(label)}
+            axis.scatter(chosen[:, 0], chosen[:, 1], **style)
         axis.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(names[0])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["NAMES", "Binarize", "DataSet", "DownloadError", "Images", "load"]
+__all__ = ["NAMES", "Binarize", "DataSet", "DownloadError", "Images", "folder", "load"]
 
 Binarize = Literal["dynamic", "threshold"]
 
@@ -149,7 +149,7 @@ def load(
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}.{hint}")
-    train, valid, test, classes, levels = _LOADERS[name](_folder(root))
+    train, valid, test, classes, levels = _LOADERS[name](folder(root))
 
     def images(split: tuple[Tensor, Tensor]) -> Images:
         return Images(*split, classes, levels, binarize=binarize, dequantize=dequantize, with_labels=labels, name=name)
@@ -161,7 +161,8 @@ Split = tuple[Tensor, Tensor]
 Loaded = tuple[Split, Split, Split, int, int]
 
 
-def _folder(root: str | os.PathLike[str] | None) -> Path:
+def folder(root: str | os.PathLike[str] | None = None) -> Path:
+    """Where data sets are read from: ``root``, else ``$PYRO_VAE_DATA``, else ``~/.cache/pyro_vae``."""
     return Path(root or os.environ.get("PYRO_VAE_DATA") or Path.home() / ".cache" / "pyro_vae").expanduser()
 
 

@@ -1,0 +1,46 @@
+"""What the README shows is true: its Python runs, its commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pyro_vae.cli import main
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 4
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_the_two_commands_stand_there_word_for_word():
+    assert "\n    pip install -e . && pyro-vae train\n" in README
+    assert "\n    pip install -e '.[test]' && pytest\n" in README
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([\w/.]+)\)", README))
+def test_what_it_links_to_is_there(path):
+    assert (Path(__file__).parents[2] / path).is_file()
+
+
+def test_the_error_it_quotes_is_the_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--binarize", "none", "--hidden", "[4]"]) == 2
+    said = " ".join(capsys.readouterr().err.split("needs x in")[1].split())
+    quoted = " ".join(README.split("needs x in")[1].split("\n\n")[0].split())
+    assert said.replace("[0, 1]", "[0, 0.996]") == quoted
+
+
+def test_what_is_there_is_there(capsys):
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    for name in re.findall(r"`([A-Z]\w+)`", README.split("## What is there")[1].split("| networks")[0]):
+        assert name in listed
