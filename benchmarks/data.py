@@ -27,9 +27,7 @@ def main() -> None:
     labels = torch.cat([mnist.train.labels, mnist.valid.labels])
     ours = data.batches(data.Images(pixels, labels, 10, binarize="dynamic"), 128, shuffle=True)
     binarise = transforms.Compose([transforms.ToTensor(), torch.bernoulli])
-    loader = DataLoader(
-        datasets.MNIST(options.root or data.folder(), transform=binarise), batch_size=128, shuffle=True
-    )
+    loader = DataLoader(datasets.MNIST(options.root or data.folder(), transform=binarise), batch_size=128, shuffle=True)
 
     seconds: dict[str, list[float]] = {"pyro_vae.data.batches": [], "DataLoader with ToTensor": []}
     for number in range(options.rounds + 1):

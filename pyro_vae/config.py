@@ -192,13 +192,9 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
 
 
 def _path(thing: Any) -> str:
-    for home in _ROOMS.values():
-        if thing.__module__ == home.__name__:
-            return thing.__name__
-    if thing.__module__.startswith("torch.nn."):
-        return thing.__name__
-    if thing.__module__ == "__main__" or "<" in thing.__qualname__:
-        raise ValueError(
-            f"{thing.__qualname__} of {thing.__module__} cannot be found again by name; define it in a module"
-        )
-    return f"{thing.__module__}.{thing.__qualname__}"
+    module, name = thing.__module__, thing.__qualname__
+    if module in {home.__name__ for home in _ROOMS.values()} or str(module).startswith("torch.nn."):
+        return name
+    if module in (None, "__main__", "builtins") or "<" in name:
+        raise ValueError(f"{name} of {module} cannot be found again by name; define it in a module")
+    return f"{module}.{name}"

@@ -112,6 +112,32 @@ def test_model_relations_and_rendering():
     assert "data" in pyro.render_model(vae.model, model_args=(x,)).source
 
 
+def test_model_and_guide_can_be_captured_as_one_graph_with_a_dynamic_batch(case):
+    vae, *batch = case
+
+    class Bound(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vae = vae
+
+        def forward(self, *batch):
+            guide = poutine.trace(self.vae.guide).get_trace(*batch)
+            model = poutine.trace(poutine.replay(self.vae.model, trace=guide)).get_trace(*batch)
+            return model.log_prob_sum() - guide.log_prob_sum()
+
+    bound, size = Bound(), torch.export.Dim("batch", min=2)
+    with pyro.validation_enabled(False):
+        graph = torch.export.export(
+            bound, tuple(batch), strict=False, dynamic_shapes={"batch": tuple({0: size} for _ in batch)}
+        ).module()
+        for rows in (7, 3):
+            some = [b[:rows] for b in batch]
+            torch.manual_seed(5)
+            captured = graph(*some)
+            torch.manual_seed(5)
+            torch.testing.assert_close(captured, bound(*some), rtol=1e-12, atol=1e-12)
+
+
 # Nothing global.
 
 

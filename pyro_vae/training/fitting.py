@@ -114,20 +114,14 @@ def fit(
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
     shapes = _check_first_batches(vae, train_batches, valid_batches, seed)
     folder = _open_folder(out, resume)
-
-    options = {
-        "objective": _describe_objective(objective),
+    options: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
         "patience": patience,
-        "seed": seed,
     }
-    config = (config or _describe(vae, train, options)) | {
-        "dtype": str(parameters[0].dtype).removeprefix("torch."),
-        "shapes": shapes,
-    }
+    options |= {"seed": seed, "objective": _describe_objective(objective)}
     run = Run(
         vae=vae,
         train=train_batches,
@@ -138,10 +132,12 @@ def fit(
         schedule=schedule,
         epochs=epochs,
         seed=seed,
-        config=config,
     )
     if resume and folder is not None:
         run.restore(folder)
+    if folder is not None:
+        run.config = config or _describe(vae, train, options)
+        run.config |= {"dtype": str(parameters[0].dtype).removeprefix("torch."), "shapes": shapes}
     return _train(run, folder, patience, progress, on_epoch)
 
 

@@ -64,12 +64,12 @@ class Run:
     schedule: Schedule
     epochs: int
     seed: int
-    config: dict[str, Any]
 
     def __post_init__(self) -> None:
         self.terms = Terms()
         model, guide = self.terms.watch_model(self.vae.model), self.terms.watch_guide(self.vae.guide)
         self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=self.objective)
+        self.config: dict[str, Any] = {}
         self.steps = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None

@@ -436,6 +436,28 @@ def test_a_learning_rate_that_is_too_high_is_reported_and_undone():
     assert same(weights(vae), before)
 
 
+def test_weights_that_become_nan_in_the_last_step_are_reported():
+    """The loss of the only step is finite; its gradient, and so the weights after it, are not."""
+
+    class Cliff(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * math.nan
+
+    whole = make_vae()
+    vae = VAE(whole.prior, lambda z: whole.likelihood(Cliff.apply(z)), whole.posterior)
+    before = weights(vae)
+    with pytest.raises(
+        TrainingDivergedError, match="the weights became NaN or infinite at step 1 of epoch 1 .*the gradient"
+    ):
+        train(vae, make_x(n=8), valid=make_x(), epochs=1)
+    assert same(weights(vae), before)
+
+
 # Bad arguments.
 
 
