@@ -17,6 +17,12 @@ _NOT_RECORDED = ("root", "out", "resume", "shapes")
 _STEPS = 2000  # as many as small data get by default; large data get _EPOCHS passes
 _EPOCHS = 10
 
+_OBJECTIVES = {
+    "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles for more than one.",
+    "TraceMeanField_ELBO": "The same with the kl in closed form, where there is one.",
+    "RenyiELBO": "Rényi's bounds (arXiv 1602.02311); --objective.alpha 0 is the importance-weighted one.",
+}
+
 
 def train(
     data: str = "digits",
@@ -235,31 +241,22 @@ def list_parts() -> None:
     """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
     import inspect
 
-    import pyro.infer
-    from rich.console import Console
-    from rich.table import Table
-
     from pyro_vae import data, likelihoods, nets, posteriors, priors
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for title, room in (
+    for option, room in (
         ("--prior", priors),
         ("--likelihood", likelihoods),
         ("--posterior", posteriors),
-        ("net of one of these", nets),
+        ("--likelihood.net and --posterior.net, in a YAML file", nets),
     ):
-        table.add_row(f"[bold]{title}[/bold]")
+        print(option)
         for name in room.__all__:
             found = getattr(room, name)
             if inspect.isclass(found):
-                arguments = ", ".join(inspect.signature(found).parameters)
-                table.add_row(f"  {name}({arguments})", (inspect.getdoc(found) or "").splitlines()[0])
-    table.add_row("[bold]--objective[/bold]")
-    for name in ("Trace_ELBO", "TraceMeanField_ELBO", "RenyiELBO"):
-        table.add_row(
-            f"  {name}", (inspect.getdoc(getattr(pyro.infer, name)) or "").split("\n\n")[0].replace("\n", " ")
-        )
-    table.add_row("[bold]--data[/bold]")
-    table.add_row("  " + ", ".join(data.NAMES))
-    Console().print(table)
+                print(f"  {name}({', '.join(inspect.signature(found).parameters)})")
+                print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
+    print("--objective, any ELBO of Pyro's, such as")
+    for name, line in _OBJECTIVES.items():
+        print(f"  {name}\n      {line}")
+    print(f"--data\n  {', '.join(data.NAMES)}")
     print("\nYour own class or function goes in each place by its dotted path: --prior my_module.MyPrior")

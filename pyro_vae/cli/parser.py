@@ -112,6 +112,7 @@ def _parser() -> _Parser:
         description="Variational autoencoders as Pyro models and guides: train, evaluate, look.",
         epilog="Start with: pyro-vae train. --debug with any command shows the traceback of an error.",
         version=pyro_vae.__version__,
+        formatter_class=_Formatter,  # the subcommands take over
     )
     subcommands = parser.add_subcommands(required=True, dest="command")
     for name, (function, examples) in _COMMANDS.items():

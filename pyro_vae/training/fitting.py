@@ -19,7 +19,7 @@ from pyro_vae.data import Batches, Images, batches
 from pyro_vae.elbo import elbo_terms
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.optimizer import Schedule
+from pyro_vae.training.optimizer import Schedule, adamw
 from pyro_vae.training.progress import report
 from pyro_vae.training.run import Run, TrainingDivergedError, check_store
 from pyro_vae.vae import VAE, evaluating
@@ -102,7 +102,7 @@ def fit(
         2
     """
     _check_options(epochs, lr, schedule, optimizer, objective, patience, resume, out)
-    optimizer = optimizer or torch.optim.AdamW
+    optimizer = optimizer or adamw
     objective = objective if objective is not None else Trace_ELBO()
     if device is not None:
         vae.to(device)
