@@ -151,6 +151,11 @@ class Run:
     def restore(self, folder: Path) -> None:
         """Takes up a training from its folder."""
         weights, state, progress = checkpoints.read_last(folder)
+        if progress["epoch"] > self.epochs:
+            raise ValueError(
+                f"the run in {folder} has finished {progress['epoch']} epochs already; to go on, ask for more epochs "
+                f"than that, not {self.epochs}"
+            )
         try:
             self.vae.load_state_dict(weights)
         except RuntimeError as error:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -87,6 +91,24 @@ def test_resume_goes_on(here, capsys):
     assert (here / "short/weights.safetensors").read_bytes() == (here / "long/weights.safetensors").read_bytes()
     assert main(["train", "--resume", "short", "--out", "elsewhere"]) == 2
     assert "resume goes on in its own folder, short; leave out='elsewhere' away" in capsys.readouterr().err
+
+
+def test_ctrl_c_on_the_command_line_says_how_to_go_on(here):
+    command = [sys.executable, "-m", "pyro_vae", "train", "--epochs", "100000", "--hidden", "[4]", "--out", "stopped"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = next(line for line in process.stdout if line.startswith("epoch"))
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"pyro-vae train: stopped; epoch \d+ of 100000 is kept in stopped. Go on with: pyro-vae train --resume stopped, "
+        r'or fit\(..., out="stopped", resume=True\)',
+        err.strip(),
+    ), line + err
+    kept = History.read(here / "stopped/history.jsonl")[-1].epoch
+    assert main(["train", "--resume", "stopped", "--epochs", str(kept + 2)]) == 0
+    assert History.read(here / "stopped/history.jsonl")[-1].epoch == kept + 2
 
 
 def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsys):

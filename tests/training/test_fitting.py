@@ -344,6 +344,10 @@ def test_resuming_what_is_not_there_or_of_another_vae(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to go on from"):
         train(make_vae(), out=tmp_path, resume=True)
     train(make_vae(), out=tmp_path)
+    with pytest.raises(
+        ValueError, match="has finished 3 epochs already; to go on, ask for more epochs than that, not 2"
+    ):
+        train(make_vae(), out=tmp_path, epochs=2, resume=True)
     with pytest.raises(ValueError, match="holds the training of another VAE"):
         train(make_vae("normal_fixed", context=4), (make_x(), *make_context(4)), out=tmp_path, resume=True)
 
