@@ -150,6 +150,12 @@ def test_parameters_stay_out_of_pyros_store_and_of_the_module():
     assert torch.equal(restored.reconstruct(x), vae.reconstruct(x))
 
 
+def test_the_model_called_by_itself_draws_from_the_prior():
+    vae = make_vae("normal_fixed", context=C)
+    assert vae.model(None, *make_context(C)).shape == (7, *X)
+    assert make_vae().model().shape == (1, *X)
+
+
 def test_frozen_parameters_stay_as_they_are():
     vae, x = make_vae(), make_x()
     vae.posterior.requires_grad_(False)

@@ -102,8 +102,8 @@ def test_ctrl_c_on_the_command_line_says_how_to_go_on(here):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert re.fullmatch(
-        r"pyro-vae train: stopped; epoch \d+ of 100000 is kept in stopped. Go on with: pyro-vae train --resume stopped, "
-        r'or fit\(..., out="stopped", resume=True\)',
+        r"pyro-vae train: stopped; epoch \d+ of 100000 is kept in stopped. Go on with: "
+        r'pyro-vae train --resume stopped, or fit\(..., out="stopped", resume=True\)',
         err.strip(),
     ), line + err
     kept = History.read(here / "stopped/history.jsonl")[-1].epoch

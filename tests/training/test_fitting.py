@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_vae import VAE, TrainingDivergedError, TrainingInterrupted, average_elbo, build, data, fit, load
 from pyro_vae.checkpoints import read_last
-from pyro_vae.training import History
+from pyro_vae.training import History, fitting
 from pyro_vae.training.optimizer import SharedOptim
 from tests.conftest import make_context, make_vae, make_x
 
@@ -325,6 +325,13 @@ def test_a_resumed_training_gives_the_bits_of_an_unbroken_one(tmp_path, stopped_
     assert same(weights(load(tmp_path)), weights(unbroken))
 
 
+def test_checkpoints_are_written_while_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_SECONDS_BETWEEN_WRITES", 0.0)
+    seen = []
+    train(make_vae(), out=tmp_path, on_epoch=lambda r: seen.append(len(History.read(tmp_path / "history.jsonl"))))
+    assert seen == [1, 2, 3]
+
+
 def test_resuming_a_finished_training_changes_nothing(tmp_path):
     vae = make_vae()
     train(vae, out=tmp_path, valid=make_x())
@@ -512,6 +519,15 @@ def test_a_vae_without_parameters_is_refused():
     )
     with pytest.raises(ValueError, match="the VAE has no parameters to train"):
         fit(vae, torch.zeros(3, 2))
+
+
+def test_an_empty_stream_is_refused():
+    class Empty(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(ValueError, match="valid must hold at least one example; got none"):
+        train(make_vae(), valid=Empty())
 
 
 def test_an_iterator_that_runs_dry_is_named():
