@@ -284,6 +284,9 @@ class VAE(nn.Module):
                         _local_parameter(value, name=name, constraint=constraints.real)
 
     def _batch_size(self, x: Tensor | None, context: tuple[Tensor, ...]) -> int:
+        for i, c in enumerate(context):
+            if not isinstance(c, Tensor):
+                raise TypeError(f"context {i} must be a tensor; got {type(c).__name__}: {c!r}")
         if x is None:
             return context[0].shape[0] if context else 1
         for i, c in enumerate(context):

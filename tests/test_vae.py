@@ -301,6 +301,12 @@ def test_a_context_of_another_length_is_refused():
             enter()
 
 
+def test_a_context_that_is_no_tensor_is_refused():
+    vae, x = make_vae(), make_x()
+    with pytest.raises(TypeError, match="context 0 must be a tensor; got str: 'spherical'"):
+        vae.interpolate(x, x, 5, "spherical")
+
+
 @pytest.mark.parametrize("latent", [1, 3])
 def test_a_prior_of_another_dimension_is_refused(latent):
     whole = make_vae()
