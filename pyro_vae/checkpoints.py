@@ -24,6 +24,7 @@ __all__ = [
     "LAST",
     "VAE_OPTIONS",
     "CheckpointError",
+    "dump_config",
     "load",
     "read_config",
     "read_last",
@@ -61,6 +62,8 @@ def load(
     if vae is None:
         config = read_config(run)
         vae = _rebuild(run, config)
+    if weights not in ("best", "last"):
+        raise ValueError(f'weights must be "best" or "last"; got {weights!r}')
     if weights == "best":
         vae.load_weights(run / BEST)
     else:
@@ -107,8 +110,24 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def write_config(run: Path, config: dict[str, Any]) -> None:
     """Writes the options of a run, in their order."""
-    text = "# Everything this run was made with. Repeat it: pyro-vae train --config config.yaml\n"
-    _replace(run / CONFIG, (text + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)).encode())
+    _replace(run / CONFIG, dump_config(config).encode())
+
+
+def dump_config(config: dict[str, Any]) -> str:
+    """The options of a run as YAML.
+
+    Raises:
+        ValueError: where an option is no plain number, text, list or mapping.
+    """
+    first = "# What this run was made with. "
+    if config.get("from") == "python":
+        first += "It was started by pyro_vae.fit in Python; pyro_vae.load gives its VAE back.\n"
+    else:
+        first += "Repeat it: pyro-vae train --config config.yaml\n"
+    try:
+        return first + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    except yaml.YAMLError as error:
+        raise ValueError(f"config must hold plain numbers, text, lists and mappings: {error}") from error
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

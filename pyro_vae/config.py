@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pyro.infer
 import torch
 from torch import nn
@@ -25,10 +26,10 @@ _ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "po
 
 
 def build(
-    event_shape: Sequence[int],
+    event_shape: nets.Shape,
     *,
     latent_dim: int = 20,
-    hidden: Sequence[int] = (512, 512),
+    hidden: nets.Shape = (512, 512),
     activation: str = "SiLU",
     prior: Spec = "StandardNormal",
     likelihood: Spec = "Bernoulli",
@@ -60,11 +61,12 @@ def build(
         >>> vae.sample(3, seed=0).shape
         torch.Size([3, 1, 8, 8])
     """
-    event_shape = tuple(event_shape)
+    event_shape = nets.as_shape("event_shape", event_shape)
+    hidden = nets.as_shape("hidden", hidden) if hidden not in ((), []) else ()
     known = {"latent_dim": latent_dim, "event_shape": event_shape}
     common = {"activation": activation, "context": context}
-    encoder = {"in_shape": event_shape, "hidden": tuple(hidden), **common}
-    decoder = {"in_shape": latent_dim, "hidden": tuple(hidden)[::-1], **common}
+    encoder = {"in_shape": event_shape, "hidden": hidden, **common}
+    decoder = {"in_shape": latent_dim, "hidden": hidden[::-1], **common}
     return VAE(
         prior=_make("prior", prior, known),
         likelihood=_make("likelihood", likelihood, known, decoder, event_shape),
@@ -93,6 +95,9 @@ def _make(
         raise ValueError(
             f"{room} {found.__name__} has no argument {unknown[0]!r}; it has {', '.join(parameters) or 'none'}"
         )
+    for name, value in arguments.items():
+        if name != "net" and isinstance(value, Mapping) and "class" in value:
+            arguments[name] = _make(name if name in _ROOMS else "net", value, {})
     if net is not None and "net" in parameters:
         arguments["net"] = _make_net(found, arguments, {**net, "out_shape": _net_shape(found, for_shape, arguments)})
     filled = {name: value for name, value in known.items() if name in parameters}
@@ -170,6 +175,8 @@ def describe(thing: Any) -> Any:
         return {"class": _path(cls), **{name: describe(value) for name, value in _arguments(thing).items()}}
     if isinstance(thing, type) or inspect.isfunction(thing):
         return _path(thing)
+    if isinstance(thing, np.generic):
+        return thing.item()
     if isinstance(thing, (tuple, list, torch.Size)):
         return [describe(value) for value in thing]
     if thing is None or isinstance(thing, (bool, int, float, str)):

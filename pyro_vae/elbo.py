@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, overload
@@ -12,11 +11,16 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vae.data import batches
 from pyro_vae.likelihoods import check_support
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating
 
-__all__ = ["ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"]
+__all__ = ["ElboEstimate", "ElboTerms", "NotANumberError", "average_elbo", "elbo", "elbo_terms"]
+
+
+class NotANumberError(ValueError):
+    """A term of the bound is NaN."""
 
 
 @overload
@@ -40,7 +44,7 @@ def elbo(recon: float | Tensor, kl: float | Tensor) -> float | Tensor:
 
     Raises:
         TypeError: where an argument is neither a real number nor a real tensor.
-        ValueError: where an argument is NaN or holds one.
+        NotANumberError: a ValueError, where an argument is NaN or holds one.
 
     Example:
         >>> elbo(-80.0, 20.0)
@@ -57,13 +61,18 @@ def _number(name: str, value: Any) -> Any:
         if value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} must be a tensor of real numbers; got dtype {value.dtype}")
         if torch.isnan(value).any():
-            raise ValueError(f"{name} must not hold NaN; got {int(torch.isnan(value).sum())} of {value.numel()} values")
+            raise NotANumberError(
+                f"{name} must not hold NaN; got {int(torch.isnan(value).sum())} of {value.numel()} values"
+            )
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number or a torch tensor, in nats; got {type(value).__name__}: {value!r}")
     if math.isnan(value):
-        raise ValueError(f"{name} must be a number in nats; got NaN")
-    return float(value)
+        raise NotANumberError(f"{name} must be a number in nats; got NaN")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must fit into a float; got an integer of {len(str(value))} digits") from error
 
 
 class ElboTerms(NamedTuple):
@@ -105,7 +114,8 @@ def elbo_terms(
         seed: makes the draws repeatable and leaves torch's generators as they were.
 
     Returns:
-        ``recon``, ``kl`` and ``elbo``, each ``(batch,)``, in nats and with gradients.
+        ``recon``, ``kl`` and ``elbo``, each ``(batch,)``, in nats. Gradients are those of the bound where the
+        posterior can be reparametrised (``has_rsample``); of discrete codes they lack the score function's part.
 
     Raises:
         ValueError: where x is outside the likelihood's support, a shape does not fit, or ``kl="analytic"`` is
@@ -130,14 +140,20 @@ def elbo_terms(
     with seeded(seed):
         z = posterior.rsample((particles,)) if posterior.has_rsample else posterior.sample((particles,))
     vae.check_codes(prior, z)
-    likelihood = vae.decode(z, *context)
+    # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
+    likelihood = vae.decode(z.flatten(0, 1), *(_repeat(c, particles) for c in context))
     check_support(vae.likelihood, likelihood, x)
-    recon = likelihood.log_prob(x).mean(0)
+    recon = likelihood.log_prob(_repeat(x, particles)).unflatten(0, (particles, -1)).mean(0)
     if kl == "sampled":
         divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
     else:
         divergence = _analytic_kl(posterior, prior)
     return ElboTerms(recon, divergence.expand(recon.shape))
+
+
+def _repeat(tensor: Tensor, times: int) -> Tensor:
+    """The rows of a tensor so many times over."""
+    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
 
 
 def _analytic_kl(posterior: Any, prior: Any) -> Tensor:
@@ -172,32 +188,45 @@ class ElboEstimate:
 
 def average_elbo(
     vae: VAE,
-    batches: Iterable[tuple[Tensor, ...]],
+    data: Any,
     *,
     kl: Literal["analytic", "sampled"] = "sampled",
     particles: int = 1,
-    seed: int | None = 0,
+    batch_size: int = 1000,
+    context: bool = False,
+    seed: int = 0,
 ) -> ElboEstimate:
-    """The bound on average over the examples of all batches, in evaluation mode and without gradients.
+    """The bound on average over the examples of a data set, in evaluation mode and without gradients.
 
     Args:
         vae: the VAE.
-        batches: tuples ``(x, *context)``, such as :func:`pyro_vae.data.batches` gives.
+        data: anything that :func:`pyro_vae.data.batches` takes; brought to the VAE's device and dtype.
         kl: see :func:`elbo_terms`.
         particles: draws of z an example.
-        seed: of the draws; None uses torch's generators as they are.
+        batch_size: examples at a time.
+        context: whether what a Dataset or DataLoader yields after x is context for the VAE.
+        seed: of the draws and the binarisation.
 
     Raises:
-        ValueError: where there is no batch, and as :func:`elbo_terms`.
+        ValueError: where there are no data, and as :func:`elbo_terms`.
+        NotANumberError: where a term is NaN.
+
+    Example:
+        >>> from pyro_vae import build, data
+        >>> digits = data.load("digits", binarize="dynamic")
+        >>> average_elbo(build(digits.event_shape), digits.test).examples
+        300
     """
+    like = next(vae.parameters(), torch.empty(0))
+    supply = batches(data, batch_size, seed=seed, device=like.device, dtype=like.dtype, context=context)
     recons, kls = [], []
     with evaluating(vae), seeded(seed):
-        for x, *context in batches:
-            terms = elbo_terms(vae, x, *context, kl=kl, particles=particles)
+        for x, *c in supply:
+            terms = elbo_terms(vae, x, *c, kl=kl, particles=particles)
             recons.append(terms.recon.double())
             kls.append(terms.kl.double())
     if not recons:
-        raise ValueError("batches must hold at least one batch; got none")
+        raise ValueError("data must hold at least one example; got none")
     recon, divergence = torch.cat(recons), torch.cat(kls)
     bound = elbo(recon, divergence)
     n = bound.numel()

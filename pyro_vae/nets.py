@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "Shape"]
+__all__ = ["MLP", "Shape", "as_shape"]
 
 Shape = int | Sequence[int]
 """The shape of one event: ``20`` and ``(20,)`` are the same."""
@@ -19,7 +20,7 @@ class MLP(nn.Module):
 
     Args:
         in_shape: shape of one input, such as ``(1, 28, 28)`` or ``20``.
-        hidden: widths of the hidden layers; ``()`` gives a linear map.
+        hidden: widths of the hidden layers, one for one layer; ``()`` gives a linear map.
         out_shape: shape of one output.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
         context: number of context features that follow the input (labels, covariates), 0 for none.
@@ -39,15 +40,15 @@ class MLP(nn.Module):
     def __init__(
         self,
         in_shape: Shape,
-        hidden: Sequence[int],
+        hidden: Shape,
         out_shape: Shape,
         activation: str | Callable[[], nn.Module] = "SiLU",
         context: int = 0,
     ) -> None:
         super().__init__()
-        self.in_shape = _shape("in_shape", in_shape)
-        self.out_shape = _shape("out_shape", out_shape)
-        self.hidden = _shape("hidden", hidden) if len(hidden) else ()
+        self.in_shape = as_shape("in_shape", in_shape)
+        self.out_shape = as_shape("out_shape", out_shape)
+        self.hidden = () if hidden == () or hidden == [] else as_shape("hidden", hidden)
         self.activation = activation
         if context < 0:
             raise ValueError(f"context must be the number of context features, at least 0; got {context}")
@@ -80,8 +81,7 @@ class MLP(nn.Module):
             )
         if not x.is_floating_point():
             raise ValueError(
-                f"MLP needs floating-point input; got {x.dtype}. Convert it with x.float(), or take batches from "
-                "pyro_vae.data, which does"
+                f"MLP needs floating-point input; got {x.dtype}. Convert it with x.float(), and grey levels to [0, 1]"
             )
         for c in context:
             if c.dim() < 2 or not c.is_floating_point():
@@ -91,10 +91,12 @@ class MLP(nn.Module):
                 )
         features = sum(c.shape[-1] for c in context)
         if features != self.context:
-            raise ValueError(
-                f"MLP was built for {self.context} context features; got {features}. "
-                f"Build it with MLP(..., context={features}), or leave the context out"
+            remedy = (
+                f"Pass the context, (batch, {self.context}), after the input"
+                if features == 0
+                else f"Build it with MLP(..., context={features}), or leave the context out"
             )
+            raise ValueError(f"MLP was built for {self.context} context features; got {features}. {remedy}")
 
 
 def _linear(inputs: int, outputs: int, gain: float = math.sqrt(2)) -> nn.Linear:
@@ -108,9 +110,13 @@ def _linear(inputs: int, outputs: int, gain: float = math.sqrt(2)) -> nn.Linear:
     return layer
 
 
-def _shape(name: str, shape: Shape) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
+def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
+    """A shape as a tuple; raises a ValueError with its name where it is none."""
+    try:
+        sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
+    except TypeError:  # not integers, of Python's or NumPy's
+        sizes = ()
+    if not sizes or min(sizes) < 1:
         raise ValueError(f"{name} must be an integer or integers of at least 1; got {shape!r}")
     return sizes
 

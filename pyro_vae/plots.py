@@ -138,6 +138,8 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
     points = z.detach().double().cpu().numpy()
     if points.ndim != 2 or len(points) < 2:
         raise ValueError(f"z must be at least two codes, (n, latent_dim); got {tuple(z.shape)}")
+    if labels is not None and len(labels) != len(points):
+        raise ValueError(f"labels must have one entry a code: {len(points)}; got {len(labels)}")
     title, names = "Latent codes", ("$z_1$", "$z_2$")
     if points.shape[1] == 1:
         points = np.concatenate([points, np.zeros_like(points)], axis=1)
@@ -188,6 +190,8 @@ def _picture(images: Tensor, columns: int, title: str) -> Figure:
 
 
 def _grid(images: Tensor, columns: int, padding: int) -> np.ndarray:
+    if len(images) == 0 or columns < 1:
+        raise ValueError(f"there must be at least one image and one column; got {len(images)} and {columns}")
     if not is_image(tuple(images.shape[1:])):
         raise ValueError(
             f"images must be (n, 1 or 3, height, width) or (n, height, width) to be drawn; got {tuple(images.shape)}"

@@ -30,8 +30,8 @@ class StandardNormal(nn.Module):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1; got {latent_dim}")
+        if not isinstance(latent_dim, int) or latent_dim < 1:
+            raise ValueError(f"latent_dim must be an integer of at least 1; got {latent_dim!r}")
         self.latent_dim = latent_dim
         # Buffers, so that the prior follows the device and the dtype of the parameters; nothing to save.
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)

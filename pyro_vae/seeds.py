@@ -53,4 +53,4 @@ def derive(seed: int, *keys: int) -> int:
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
-    return int(np.random.SeedSequence([int(seed), *keys]).generate_state(1)[0])
+    return int(np.random.SeedSequence(int(seed), spawn_key=keys).generate_state(1)[0])

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyro
 import safetensors.torch
 import torch
+from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped, effectful
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -36,8 +37,10 @@ class VAE(nn.Module):
     well. ``c`` is optional context, such as labels, for a conditional VAE.
 
     ``vae.model`` and ``vae.guide`` are plain Pyro programs with the sites ``"z"`` and ``"x"`` in one plate
-    ``"data"``, for every tool of Pyro. The parameters stay in the modules: Pyro's global parameter store is
-    neither read nor written, so two VAEs never share anything. (Kingma and Welling 2013, arXiv 1312.6114.)
+    ``"data"``, for the tools of Pyro. The parameters stay in the modules: Pyro's global parameter store is left as
+    it is, so two VAEs never share anything. What looks parameters up in that store by name does not find them:
+    ``JitTrace_ELBO``, and an optimiser of Pyro's with arguments for each parameter, or its ``save``. (Kingma and
+    Welling 2013, arXiv 1312.6114.)
 
     Args:
         prior: returns p(z | c).
@@ -119,17 +122,20 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
-        return _over_codes(self.prior(*context), "prior", self.prior)
+        return _over_codes(_call("prior", self.prior, *context), "prior", self.prior)
 
     def encode(self, x: Tensor, *context: Tensor) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        self._batch_size(x, context)
+        batch = self._batch_size(x, context)
         check_finite(x)
-        return _over_codes(self.posterior(x, *context), "posterior", self.posterior)
+        posterior = _over_codes(_call("posterior", self.posterior, x, *context), "posterior", self.posterior)
+        return _over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
-        """p(x | z, c), with batch shape ``(batch,)`` and the event shape of x."""
-        return as_pyro(self.likelihood(z, *context), f"likelihood {part_name(self.likelihood)}")
+        """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
+        return _over_batch(
+            _call("likelihood", self.likelihood, z, *context), z.shape[:-1], "likelihood", self.likelihood
+        )
 
     # What one does with a trained VAE.
 
@@ -151,27 +157,36 @@ class VAE(nn.Module):
             if c.shape[0] != n:
                 raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
         with evaluating(self), seeded(seed):
-            prior = self.prior_of(*context)
-            z = prior.sample() if prior.batch_shape else prior.sample((n,))
+            z = _over_batch(self.prior_of(*context), torch.Size((n,)), "prior", self.prior).sample()
             likelihood = self.decode(z, *context)
             return likelihood.mean if mean else likelihood.sample()
 
-    def reconstruct(self, x: Tensor, *context: Tensor) -> Tensor:
-        """The mean of p(x | z) at the mean of q(z | x), or at a draw where q has no mean in closed form.
+    def reconstruct(self, x: Tensor, *context: Tensor, seed: int | None = None) -> Tensor:
+        """The mean of p(x | z) at the :meth:`codes` of x.
 
         Args:
             x: data ``(batch, *event_shape)``.
             context: tensors ``(batch, ...)``.
+            seed: see :meth:`codes`.
 
         Returns:
             ``(batch, *event_shape)``, without gradient.
         """
         with evaluating(self):
-            return self.decode(self.codes(x, *context), *context).mean
+            return self.decode(self.codes(x, *context, seed=seed), *context).mean
 
-    def codes(self, x: Tensor, *context: Tensor) -> Tensor:
-        """The mean of q(z | x), ``(batch, latent_dim)``, or a draw where q has no mean in closed form."""
-        with evaluating(self):
+    def codes(self, x: Tensor, *context: Tensor, seed: int | None = None) -> Tensor:
+        """The mean of q(z | x), or a draw where q has no mean in closed form (a flow).
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            context: tensors ``(batch, ...)``.
+            seed: makes a draw repeatable; of no account where there is a mean.
+
+        Returns:
+            ``(batch, latent_dim)``, without gradient.
+        """
+        with evaluating(self), seeded(seed):
             posterior = self.encode(x, *context)
             try:
                 return posterior.mean
@@ -179,7 +194,13 @@ class VAE(nn.Module):
                 return posterior.sample()
 
     def interpolate(
-        self, x0: Tensor, x1: Tensor, steps: int, *context: Tensor, path: Literal["linear", "spherical"] = "linear"
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        steps: int,
+        *context: Tensor,
+        path: Literal["linear", "spherical"] = "linear",
+        seed: int | None = None,
     ) -> Tensor:
         """Decodes a path through the latent space from the codes of x0 to those of x1.
 
@@ -192,6 +213,7 @@ class VAE(nn.Module):
             steps: points on each path, both ends included, at least 2.
             context: tensors ``(batch, ...)``, the same along a path.
             path: ``"linear"`` or ``"spherical"``.
+            seed: see :meth:`codes`.
 
         Returns:
             The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
@@ -202,7 +224,7 @@ class VAE(nn.Module):
             raise ValueError(f"steps must be at least 2; got {steps}")
         if path not in ("linear", "spherical"):
             raise ValueError(f'path must be "linear" or "spherical"; got {path!r}')
-        z0, z1 = self.codes(x0, *context), self.codes(x1, *context)
+        z0, z1 = self.codes(x0, *context, seed=seed), self.codes(x1, *context, seed=seed)
         t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device).unsqueeze(-1)
         z0, z1 = z0.unsqueeze(1), z1.unsqueeze(1)
         z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
@@ -316,14 +338,47 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _over_codes(distribution: Any, place: str, part: Any) -> Any:
-    distribution = as_pyro(distribution, f"{place} {part_name(part)}")
-    if not distribution.event_shape:
+def _call(place: str, part: Any, *inputs: Tensor) -> Any:
+    """What a prior, likelihood or posterior returns, as a distribution of Pyro's, with the store kept out of it."""
+    store = pyro.get_param_store()
+    # A PyroModule writes its parameters into the store and reads those of its namesakes: give it one of its own.
+    has_own_way = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
+    with store.scope() if has_own_way else contextlib.nullcontext():
+        before = set(store.keys())
+        distribution = part(*inputs)
+        mine = {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
+        strangers = [name for name, p in store.named_parameters() if name not in before and id(p) not in mine]
+        for name in strangers:
+            del store[name]
+    if strangers:
         raise ValueError(
-            f"{place} {part_name(part)} must return a distribution over vectors z; got event shape () and batch shape "
-            f"{tuple(distribution.batch_shape)}. Declare the last dimension with .to_event(1)"
+            f"{place} {part_name(part)} keeps the parameter {strangers[0]!r} in Pyro's parameter store (pyro.param), "
+            "where VAEs would share it and nothing would save it. Make it a torch.nn.Parameter of a module"
+        )
+    return as_pyro(distribution, f"{place} {part_name(part)}")
+
+
+def _over_codes(distribution: Any, place: str, part: Any) -> Any:
+    if len(distribution.event_shape) != 1:
+        raise ValueError(
+            f"{place} {part_name(part)} must return a distribution over vectors z; got event shape "
+            f"{tuple(distribution.event_shape)} and batch shape {tuple(distribution.batch_shape)}. Declare the last "
+            "dimension, and no other, with .to_event(1)"
         )
     return distribution
+
+
+def _over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: Any) -> Any:
+    """One distribution an example: as it is, or the same for all."""
+    if distribution.batch_shape == batch_shape:
+        return distribution
+    if distribution.batch_shape in ((), (1,)):
+        return distribution.expand(batch_shape)
+    raise ValueError(
+        f"{place} {part_name(part)} must return one distribution an example, of batch shape {tuple(batch_shape)}; got "
+        f"batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. Declare "
+        "every dimension after the batch with .to_event"
+    )
 
 
 def _slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:

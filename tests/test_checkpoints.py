@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from pyro_vae import build, fit, load
-from pyro_vae.checkpoints import CheckpointError, read_last, write_last
+from pyro_vae.checkpoints import CheckpointError, read_last, write_last, write_tensors
+from pyro_vae.training import History
 
 
 @pytest.fixture
@@ -73,6 +74,31 @@ def test_truncated_weights(run, keep):
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(ValueError, match=rf"{name} cannot be read .*damaged or was cut short"):
             load(run, weights=which)
+
+
+def test_unknown_weights_are_refused(run):
+    with pytest.raises(ValueError, match='weights must be "best" or "last"; got \'beste\''):
+        load(run, weights="beste")
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(run, monkeypatch):
+    good = (run / "weights.safetensors").read_bytes()
+
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:20])
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", half)
+    with pytest.raises(OSError, match="disk full"):
+        write_tensors(run / "weights.safetensors", {"a": torch.zeros(3)})
+    assert (run / "weights.safetensors").read_bytes() == good
+
+
+def test_missing_history_is_named(run):
+    (run / "history.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no history at"):
+        History.read(run / "history.jsonl")
 
 
 def test_missing_weights(run):

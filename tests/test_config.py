@@ -38,6 +38,17 @@ class MyLikelihood(nn.Module):
         return likelihoods.Bernoulli(self.net)(z, *context)
 
 
+class Decoding(nn.Module):
+    """Calls its network by another name."""
+
+    def __init__(self, decoder: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.decoder, self.scale = decoder, scale
+
+    def forward(self, z):
+        return torch.distributions.Independent(torch.distributions.Laplace(self.decoder(z), self.scale), 1)
+
+
 def wide_prior(*context):
     return Wide(3)()
 
@@ -118,6 +129,18 @@ def test_descriptions_build_the_same_vae_again():
     again = build((1, 2, 3), **described)
     again.load_state_dict(vae.state_dict())
     assert torch.equal(vae.sample(4, seed=1), again.sample(4, seed=1))
+
+
+def test_networks_by_another_name_are_described_and_built_too():
+    described = describe(Decoding(nets.MLP(2, (3,), 4), 0.5))
+    again = build((4,), latent_dim=2, likelihood=described).likelihood
+    assert isinstance(again, Decoding)
+    assert (again.scale, again.decoder.hidden, again.decoder.out_shape) == (0.5, (3,), (4,))
+
+
+def test_shapes_may_be_single_numbers():
+    vae = build(8, latent_dim=2, hidden=16)
+    assert vae.sample(3, seed=0).shape == (3, 8)
 
 
 def test_activations_given_as_classes_are_described_by_name():

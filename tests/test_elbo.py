@@ -70,6 +70,11 @@ def test_elbo_refuses_nan_by_name(name, arguments):
         elbo(*(torch.tensor([0.0, a]) for a in arguments))
 
 
+def test_elbo_refuses_what_does_not_fit_into_a_float():
+    with pytest.raises(ValueError, match="^recon must fit into a float; got an integer of 401 digits"):
+        elbo(10**400, 1.0)
+
+
 @pytest.mark.parametrize("bad", ["1", None, True, 1j, [1.0], np.ones(2), torch.tensor(True), torch.tensor(1j)])
 def test_elbo_refuses_what_is_no_number_by_name(bad):
     with pytest.raises(TypeError, match="^recon must be"):
@@ -232,8 +237,8 @@ def test_bad_options_are_refused(options, message):
 
 def test_average_elbo_is_the_mean_over_examples_whatever_the_batches():
     vae, x, c = make_vae(context=C), make_x(), *make_context(C)
-    whole = average_elbo(vae, [(x, c)], kl="analytic", particles=1000)
-    parts = average_elbo(vae, [(x[:3], c[:3]), (x[3:], c[3:])], kl="analytic", particles=1000)
+    whole = average_elbo(vae, (x, c), kl="analytic", particles=1000)
+    parts = average_elbo(vae, (x, c), batch_size=3, kl="analytic", particles=1000)
     assert whole.examples == parts.examples == 7
     assert whole.kl == pytest.approx(parts.kl, rel=1e-12)
     assert whole.elbo == pytest.approx(whole.recon - whole.kl, rel=1e-12)
@@ -246,11 +251,20 @@ def test_average_elbo_switches_dropout_off_and_back_on():
     vae = make_vae()
     vae.posterior.net = torch.nn.Sequential(vae.posterior.net, torch.nn.Dropout(0.9))
     vae.train()
-    a, b = (average_elbo(vae, [(make_x(),)], kl="analytic").kl for _ in range(2))
+    a, b = (average_elbo(vae, make_x(), kl="analytic").kl for _ in range(2))
     assert a == b
     assert vae.posterior.net[1].training
 
 
+def test_average_elbo_brings_data_to_the_vae():
+    """A float64 VAE, float32 images: the device and dtype are the VAE's; labels of a data set are no context."""
+    vae, x = make_vae(), make_x()
+    expected = average_elbo(vae, x)
+    pairs = torch.utils.data.TensorDataset(x.float(), torch.arange(7))
+    for given in (x.float(), x.numpy(), pairs, torch.utils.data.DataLoader(pairs, batch_size=7)):
+        assert average_elbo(vae, given) == expected
+
+
 def test_average_elbo_needs_data():
-    with pytest.raises(ValueError, match="batches must hold at least one batch; got none"):
-        average_elbo(make_vae(), [])
+    with pytest.raises(ValueError, match="data must hold at least one example; got none"):
+        average_elbo(make_vae(), torch.zeros(0, 2, 3))

@@ -52,6 +52,7 @@ def test_activations_by_name_class_and_function():
         ((0, (), 1), "in_shape must be an integer or integers of at least 1; got 0"),
         ((1, (0,), 1), r"hidden must be an integer or integers of at least 1; got \(0,\)"),
         ((1, (), ()), r"out_shape must be an integer or integers of at least 1; got \(\)"),
+        ((1, (1.5,), 1), r"hidden must be an integer or integers of at least 1; got \(1.5,\)"),
         ((1, (), 1, "SiLu"), "activation must be the name of one in torch.nn, .*; got 'SiLu'"),
         ((1, (), 1, "Linear"), "activation must be the name of one in torch.nn"),
         ((1, (), 1, "ReLU", -1), "context must be the number of context features, at least 0; got -1"),
@@ -80,5 +81,7 @@ def test_bad_inputs_are_refused(inputs, message):
 
 
 def test_a_missing_context_is_named():
-    with pytest.raises(ValueError, match="was built for 2 context features; got 0"):
+    with pytest.raises(
+        ValueError, match=r"was built for 2 context features; got 0. Pass the context, \(batch, 2\), after the input"
+    ):
         nets.MLP(3, (), 1, context=2)(torch.zeros(4, 3))

@@ -90,6 +90,9 @@ def test_codes_are_drawn_as_they_are_or_through_pca(dim):
             r"images must be \(n, 1 or 3, height, width\) .*got \(2, 5, 4, 4\)",
         ),
         (lambda: plots.reconstructions(torch.zeros(2, 4, 4), torch.zeros(3, 4, 4)), "must have the same shape"),
+        (lambda: plots.samples(torch.zeros(0, 4, 4)), "at least one image and one column; got 0 and 8"),
+        (lambda: plots.samples(torch.zeros(2, 4, 4), columns=0), "at least one image and one column; got 2 and 0"),
+        (lambda: plots.codes(torch.zeros(3, 2), torch.zeros(2)), "labels must have one entry a code: 3; got 2"),
         (lambda: plots.codes(torch.zeros(1, 2)), "z must be at least two codes"),
     ],
 )

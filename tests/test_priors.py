@@ -29,7 +29,7 @@ def test_standard_normal_ignores_the_context_and_follows_the_dtype():
     assert not prior.state_dict()
 
 
-@pytest.mark.parametrize("latent_dim", [0, -1])
+@pytest.mark.parametrize("latent_dim", [0, -1, 2.5, "2"])
 def test_a_latent_dimension_below_one_is_refused(latent_dim):
-    with pytest.raises(ValueError, match=f"latent_dim must be at least 1; got {latent_dim}"):
+    with pytest.raises(ValueError, match=f"latent_dim must be an integer of at least 1; got {latent_dim!r}"):
         priors.StandardNormal(latent_dim)

@@ -27,6 +27,7 @@ def test_no_seed_leaves_the_generator_running():
 def test_derived_seeds_differ_by_every_key():
     seeds = {derive(s, a, b) for s in range(10) for a in range(10) for b in range(10)}
     assert len(seeds) == 1000
+    assert len({derive(5), derive(5, 0), derive(5, 0, 0), derive(0, 5), derive(2**32), derive(0, 1)}) == 6
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", True, None])

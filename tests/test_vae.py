@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -13,6 +14,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Importance, Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.inspect import get_model_relations
+from pyro.nn import PyroModule, PyroParam
 from torch import nn
 
 from pyro_vae import VAE, elbo_terms, likelihoods, nets, posteriors, priors
@@ -288,8 +290,120 @@ def test_a_wrong_event_shape_is_refused():
 def test_a_likelihood_that_forgets_to_event_is_refused():
     vae = make_vae()
     forgetful = VAE(vae.prior, lambda z: dist.Normal(vae.likelihood.net(z), 1.0).to_event(1), vae.posterior)
-    with pytest.raises(ValueError, match="declare every dimension after the batch with .to_event"):
+    with pytest.raises(
+        ValueError, match=r"must return one distribution an example, .*got batch shape \(7, 2\).*\.to_event"
+    ):
         elbo_terms(forgetful, make_x())
+
+
+@pytest.mark.parametrize(
+    ("part", "make", "message"),
+    [
+        (
+            "posterior",
+            lambda x: dist.Normal(torch.zeros(7, 1, 2), 1.0).to_event(1),
+            r"posterior <lambda> must return one .*shape \(7, 1\)",
+        ),
+        (
+            "posterior",
+            lambda x: dist.Normal(torch.zeros(7, 2), 1.0).to_event(2),
+            r"over vectors z; got event shape \(7, 2\)",
+        ),
+        (
+            "likelihood",
+            lambda z: dist.Normal(torch.zeros(3, 2, 3), 1.0).to_event(2),
+            r"likelihood <lambda> must return one .*shape \(3,\)",
+        ),
+    ],
+)
+def test_other_batch_shapes_are_refused(part, make, message):
+    whole = make_vae("normal_fixed")
+    parts = {"prior": whole.prior, "likelihood": whole.likelihood, "posterior": whole.posterior, part: make}
+    for enter in everywhere(VAE(**parts), make_x("normal_fixed")):
+        with pytest.raises(ValueError, match=message):
+            enter()
+
+
+def test_one_distribution_for_all_examples_is_expanded():
+    same = VAE(
+        prior=lambda: dist.Normal(torch.zeros(1, 2), 1.0).to_event(1),
+        likelihood=lambda z: dist.Normal(torch.zeros(3), 1.0).to_event(1),
+        posterior=lambda x: dist.Normal(torch.ones(2), 0.5).to_event(1),
+    )
+    x = torch.randn(7, 3)
+    terms = elbo_terms(same, x, kl="sampled", seed=5)
+    assert terms.elbo.shape == (7,)
+    pyro.set_rng_seed(5)
+    assert terms.elbo.sum().item() == pytest.approx(-Trace_ELBO().loss(same.model, same.guide, x), rel=1e-5)
+    assert same.sample(16).shape == (16, 3)
+    assert same.reconstruct(x).shape == (7, 3)
+
+
+class Convolutional(nn.Module):
+    """A decoder that knows of one batch dimension only."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 + C, 8), nn.BatchNorm1d(8), nn.Unflatten(1, (2, 2, 2)), nn.ConvTranspose2d(2, 1, 2)
+        )
+
+    def forward(self, z, c):
+        return self.layers(torch.cat([z, c], -1))
+
+
+@pytest.mark.parametrize("particles", [1, 4])
+def test_decoders_that_know_of_one_batch_dimension_only(particles):
+    encoder = nets.MLP((1, 3, 3), (), 4, context=C)
+    vae = (
+        VAE(priors.StandardNormal(2), likelihoods.Normal(Convolutional()), posteriors.DiagonalNormal(encoder))
+        .double()
+        .eval()
+    )
+    x, (c,) = torch.randn(7, 1, 3, 3, dtype=torch.float64), make_context(C)
+    terms = elbo_terms(vae, x, c, kl="sampled", particles=particles, seed=5)
+    torch.manual_seed(5)
+    z = vae.encode(x, c).rsample((particles,))
+    each = [vae.decode(z[k], c).log_prob(x) for k in range(particles)]
+    torch.testing.assert_close(terms.recon, torch.stack(each).mean(0))
+    if particles == 1:
+        pyro.set_rng_seed(5)
+        assert terms.elbo.sum().item() == pytest.approx(-Trace_ELBO().loss(vae.model, vae.guide, x, c), rel=1e-9)
+    assert vae.interpolate(x[:3], x[3:6], 5, c[:3]).shape == (3, 5, 1, 3, 3)
+
+
+class ScaledPrior(PyroModule):
+    """A prior of Pyro's own kind of module."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = PyroParam(torch.tensor([scale, scale]).double(), torch.distributions.constraints.positive)
+
+    def forward(self):
+        return dist.Normal(torch.zeros(2).double(), self.scale).to_event(1)
+
+
+def test_pyro_modules_of_the_same_names_do_not_share():
+    whole, x = make_vae(), make_x()
+    a, b = (VAE(ScaledPrior(s), make_vae().likelihood, whole.posterior) for s in (1.0, 5.0))
+    alone = elbo_terms(b, x, kl="sampled", seed=1).elbo
+    for vae in (a, b):
+        SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=Trace_ELBO()).step(x)
+    assert ((a.prior.scale - 1.0).abs() < 0.01).all()
+    assert ((b.prior.scale - 5.0).abs() < 0.01).all()
+    assert not torch.equal(b.prior.scale, torch.full((2,), 5.0).double())  # trained, by its own gradient
+    torch.testing.assert_close(elbo_terms(b, x, kl="sampled", seed=1).elbo, alone, rtol=0.01, atol=0.1)
+
+
+def test_parameters_in_pyros_store_are_refused():
+    whole = make_vae()
+
+    def prior():
+        return dist.Normal(pyro.param("loc", torch.zeros(2).double()), 1.0).to_event(1)
+
+    for enter in everywhere(VAE(prior, whole.likelihood, whole.posterior), make_x()):
+        with pytest.raises(ValueError, match="prior prior keeps the parameter 'loc' in Pyro's parameter store"):
+            enter()
 
 
 def test_a_context_of_another_length_is_refused():
@@ -343,7 +457,9 @@ def test_reconstruct_draws_where_the_posterior_has_no_mean():
         torch.distributions.Normal(torch.zeros(2).double(), 1.0), [torch.distributions.SigmoidTransform()]
     )
     drawn = VAE(vae.prior, vae.likelihood, lambda x: torch.distributions.Independent(torch_flow.expand((len(x), 2)), 1))
-    assert drawn.reconstruct(make_x()).shape == (7, *X)
+    before = torch.get_rng_state()
+    assert torch.equal(drawn.reconstruct(make_x(), seed=3), drawn.reconstruct(make_x(), seed=3))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_sample_repeats_by_seed_and_draws_from_the_support(case):
@@ -411,7 +527,9 @@ def test_pictures_are_taken_without_dropout_and_leave_the_mode():
     vae.likelihood.net = nn.Sequential(vae.likelihood.net, nn.Dropout(0.9))
     vae.train()
     assert torch.equal(vae.reconstruct(make_x()), vae.reconstruct(make_x()))
+    drawn = vae.sample(5, mean=True, seed=1)
     assert vae.likelihood.net[1].training
+    assert torch.equal(drawn, vae.eval().sample(5, mean=True, seed=1))
 
 
 # Weights.
@@ -441,6 +559,21 @@ def test_tied_weights_come_back(tmp_path):
     net.layers[0].weight.data.zero_()
     vae.load_weights(tmp_path / "w.safetensors")
     assert torch.equal(net.layers[0].weight, expected)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    vae, path = make_vae(), tmp_path / "w.safetensors"
+    vae.save_weights(path)
+    good = path.read_bytes()
+
+    def half(tensors, filename):
+        Path(filename).write_bytes(good[:50])
+        raise OSError("disk full")
+
+    monkeypatch.setattr("safetensors.torch.save_model", half)
+    with pytest.raises(OSError, match="disk full"):
+        vae.save_weights(path)
+    assert path.read_bytes() == good
 
 
 def test_a_truncated_weights_file_is_refused(tmp_path):

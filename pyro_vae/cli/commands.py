@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 __all__ = ["evaluate", "interpolate", "list_parts", "plot", "reconstruct", "sample", "train"]
 
-# What config.yaml does not record: where files are is of one machine, and shapes are the data's.
-_NOT_RECORDED = ("root", "out", "resume", "shapes")
+# What config.yaml does not record: where files are is of one machine.
+_NOT_RECORDED = ("root", "out", "resume")
 
 _STEPS = 2000  # as many as small data get by default; large data get _EPOCHS passes
 _EPOCHS = 10
@@ -28,10 +28,10 @@ def train(
     data: str = "digits",
     root: str | None = None,
     binarize: Literal["auto", "dynamic", "threshold", "none"] = "auto",
-    dequantize: bool = False,
+    dequantize: bool | Literal["auto"] = "auto",
     labels: bool = False,
     latent_dim: int = 20,
-    hidden: list[int] = [512, 512],  # noqa: B006  # only read; it shows in --help
+    hidden: int | list[int] = [512, 512],  # noqa: B006  # only read; it shows in --help
     activation: str = "SiLU",
     prior: str | dict[str, Any] = {"class": "StandardNormal"},  # noqa: B006
     likelihood: str | dict[str, Any] = {"class": "Bernoulli"},  # noqa: B006
@@ -47,7 +47,6 @@ def train(
     dtype: Literal["float32", "float64"] = "float32",
     out: str | None = None,
     resume: str | None = None,
-    shapes: dict[str, Any] | None = None,
 ) -> None:
     """Train a VAE; without options, on the embedded digits.
 
@@ -58,12 +57,14 @@ def train(
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
         binarize: make pixels 0 or 1: dynamic (drawn anew each time), threshold, none; auto is dynamic under a
             Bernoulli likelihood and none under any other.
-        dequantize: add uniform noise within each grey level, as a density over real pixels needs.
+        dequantize: add uniform noise within each grey level, which a density over real pixels needs (on a grid of
+            levels it grows without bound); auto does so for grey pixels under any likelihood but Bernoulli.
         labels: give the labels to the VAE as context (a conditional VAE).
         latent_dim: dimensions of z.
-        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+        hidden: widths of the encoder's hidden layers, such as 400 or [512,256]; the decoder has them in reverse.
         activation: of the networks, by its name in torch.nn.
-        prior: p(z), a class by name or dotted path; its arguments as --prior.NAME VALUE. See pyro-vae list.
+        prior: p(z), a class by name or dotted path, with its arguments as --prior.NAME VALUE. See pyro-vae list. Naming
+            a class starts from its defaults.
         likelihood: p(x|z), likewise, such as --likelihood Normal --likelihood.scale 0.1.
         posterior: q(z|x), likewise.
         objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5.
@@ -77,10 +78,8 @@ def train(
         dtype: of the weights.
         out: run folder; by default the next free runs/DATA-NUMBER.
         resume: run folder to go on with, with its own configuration and what is given beside it.
-        shapes: written into config.yaml, so that the VAE can be built without the data; not an option to set.
     """
     config = {name: value for name, value in locals().items() if name not in _NOT_RECORDED}
-    from pyro_vae import data as data_sets
     from pyro_vae import load
     from pyro_vae.cli import runs
     from pyro_vae.cli.pictures import draw_run
@@ -89,9 +88,7 @@ def train(
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
-    dataset = data_sets.load(
-        data, root, binarize=runs.binarization(binarize, likelihood), dequantize=dequantize, labels=labels
-    )
+    dataset = runs.load_data(config, root)
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
     if epochs is None:
@@ -258,5 +255,7 @@ def list_parts() -> None:
     print("--objective, any ELBO of Pyro's, such as")
     for name, line in _OBJECTIVES.items():
         print(f"  {name}\n      {line}")
-    print(f"--data\n  {', '.join(data.NAMES)}")
+    print("--data")
+    for name, line in data.DESCRIPTIONS.items():
+        print(f"  {name}\n      {line}")
     print("\nYour own class or function goes in each place by its dotted path: --prior my_module.MyPrior")

@@ -8,10 +8,11 @@ import os
 import sys
 import textwrap
 import warnings
-from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 import pyro_vae
@@ -93,13 +94,14 @@ def _run_command(name: str, values: dict[str, Any]) -> None:
 
 
 def _fail(command: str, error: BaseException) -> int:
-    from pyro_vae.checkpoints import CheckpointError
-
-    message = " ".join(str(error).split()) or type(error).__name__
-    asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
     if isinstance(error, KeyboardInterrupt):
-        print(f"\npyro-vae {command}: {message}", file=sys.stderr)
+        print(f"\npyro-vae {command}: {error or 'stopped; nothing was kept'}", file=sys.stderr)
         return 1
+    from pyro_vae.vae import CheckpointError
+
+    # Pyro appends the shapes of the sites to an error inside a model; the first sentences are what a user can act on.
+    message = " ".join(str(error).split("Trace Shapes:")[0].split()) or type(error).__name__
+    asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
     if not asked_wrongly and not isinstance(error, (OSError, RuntimeError)):
         message = f"unexpected {type(error).__name__}: {message}. Run again with --debug for the traceback"
     print(f"pyro-vae {command}: error: {message}", file=sys.stderr)
@@ -122,29 +124,52 @@ def _parser() -> _Parser:
         if name == "train":
             sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
         sub.add_function_arguments(function, as_group=False, as_positional=True)
-        for action in sub._actions:
-            if action.dest == "shapes":  # what train writes down, nothing to set
-                action.help = SUPPRESS
         subcommands.add_subcommand(name, sub, help=lines[0].rstrip("."))
     return parser
 
 
 def _normalise(arguments: list[str]) -> list[str]:
-    """Dashes as underscores in option names, classes by bare name, and --resume with its configuration."""
-    normal: list[str] = []
+    """Dashes as underscores in option names; configurations first, then classes by bare name, then the rest.
+
+    Without this order, naming a class would drop those of its arguments that come before it.
+    """
+    configurations: list[str] = []
+    classes: list[str] = []
+    rest: list[str] = []
     pending = iter(arguments)
     for argument in pending:
         name, equals, value = argument.partition("=")
-        if not name.startswith("--") or name == "--":
-            normal.append(argument)
+        name = "--" + name[2:].replace("-", "_") if name.startswith("--") else argument
+        if name not in (*_SWAPPED, "--config", "--resume"):
+            rest.append(name + equals + value if name.startswith("--") else argument)
             continue
-        name = "--" + name[2:].replace("-", "_")
-        if name in (*_SWAPPED, "--resume"):
-            value = value if equals else next(pending, "")
-            if name == "--resume":
-                normal += ["--config", os.path.join(value, "config.yaml"), name, value]
-            else:
-                normal += [name, value if value.lstrip().startswith("{") else json.dumps({"class": value})]
+        if not equals:
+            value = next(pending, "")
+        if not value:
+            rest.append(name)  # argparse says what is missing
+        elif name in _SWAPPED:
+            classes += [name, value if value.lstrip().startswith("{") else json.dumps({"class": value})]
         else:
-            normal.append(name + equals + value)
-    return normal
+            path = os.path.join(value, "config.yaml") if name == "--resume" else value
+            configurations += ["--config", _options_of(path)]
+            rest += [name, value] if name == "--resume" else []
+    command = rest[:1] if rest and not rest[0].startswith("-") else []
+    return [*command, *configurations, *classes, *rest[len(command) :]]
+
+
+def _options_of(path: str) -> str:
+    """A configuration file as options: without what a run only writes down, and with classes as mappings."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            options = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return path  # the parser says what is wrong with it
+    if not isinstance(options, dict):
+        return path
+    for name in ("shapes", "from"):
+        options.pop(name, None)
+    for option in _SWAPPED:
+        name = option.removeprefix("--")
+        if isinstance(options.get(name), str):
+            options[name] = {"class": options[name]}
+    return json.dumps(options)

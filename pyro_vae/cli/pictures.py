@@ -19,7 +19,7 @@ __all__ = ["draw_run", "first", "one_of_each"]
 def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
     """Draws all pictures that a run admits into its folder, and prints their paths."""
     vae = vae.to("cpu")
-    x, *context = first(dataset.test, 2000, vae)
+    x, *context = first(dataset.test, min(2000, len(dataset.test)), vae)
     z = vae.codes(x, *context)
     figures = {
         "training": plots.training_curves(History.read(run / HISTORY)),
@@ -59,8 +59,8 @@ def _manifold(vae: VAE, size: int = 20) -> Figure:
 
 def first(images: Images, n: int, vae: VAE) -> tuple[Tensor, ...]:
     """The first images as the VAE sees them, binarised in the same way each time."""
-    if n < 1:
-        raise ValueError(f"n must be at least 1; got {n}")
+    if not 1 <= n <= len(images):
+        raise ValueError(f"the images asked for must be from 1 to {len(images)}, as many as there are; got {n}")
     return next(iter(batches(images[:n], batch_size=n, dtype=next(vae.parameters()).dtype)))
 
 

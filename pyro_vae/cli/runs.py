@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae import data as data_sets
-from pyro_vae.checkpoints import VAE_OPTIONS, read_config
+from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_config
 from pyro_vae.data import DataSet, Images, batches
 from pyro_vae.seeds import seeded
 
@@ -23,6 +23,7 @@ __all__ = [
     "device",
     "free_folder",
     "label_classes",
+    "load_data",
     "new_vae",
     "open_run",
     "print_elbo",
@@ -77,14 +78,19 @@ def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE
     name = data or config.get("data")
     if name is None:
         raise ValueError(f"{run} was trained from Python on data without a name; use pyro_vae.load in Python")
-    dataset = data_sets.load(
-        name,
-        root,
-        binarize=binarization(config["binarize"], config["likelihood"]),
-        dequantize=config["dequantize"],
-        labels=config["labels"],
-    )
-    return load(run, device=device(on)), dataset
+    try:
+        return load(run, device=device(on)), load_data({**config, "data": name}, root)
+    except KeyError as error:
+        raise CheckpointError(f"{run}/{CONFIG} is not complete: it has no {error}. Was it edited by hand?") from error
+
+
+def load_data(config: Mapping[str, Any], root: str | None) -> DataSet:
+    """The data set that the options of train name, in the form that the likelihood takes."""
+    binarize = binarization(config["binarize"], config["likelihood"])
+    dequantize = config["dequantize"]
+    if dequantize == "auto":
+        dequantize = binarize is None and class_name(config["likelihood"]) != "Bernoulli"
+    return data_sets.load(config["data"], root, binarize=binarize, dequantize=dequantize, labels=config["labels"])
 
 
 def label_classes(run: str) -> int:
@@ -107,11 +113,12 @@ def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any,
 def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
     """Writes values as a picture or an array, as the name of the file says, and prints where."""
     path = Path(out) if out else default
-    if path.suffix not in (".png", ".npy"):
+    if path.suffix.lower() not in (".png", ".npy"):
         raise ValueError(f"out must end in .png (a picture) or .npy (an array); got {out!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, values.cpu().numpy())
+    if path.suffix.lower() == ".npy":
+        with path.open("wb") as file:  # np.save would add a second ending to x.NPY
+            np.save(file, values.cpu().numpy())
     else:
         draw().savefig(path)
     print(str(path))

@@ -1,6 +1,17 @@
 """Data: image sets by name, and batches of anything."""
 
 from pyro_vae.data.batches import Batches, batches
-from pyro_vae.data.images import NAMES, DataSet, DownloadError, Images, folder, load
+from pyro_vae.data.images import DESCRIPTIONS, NAMES, DamagedDataError, DataSet, DownloadError, Images, folder, load
 
-__all__ = ["NAMES", "Batches", "DataSet", "DownloadError", "Images", "batches", "folder", "load"]
+__all__ = [
+    "DESCRIPTIONS",
+    "NAMES",
+    "Batches",
+    "DamagedDataError",
+    "DataSet",
+    "DownloadError",
+    "Images",
+    "batches",
+    "folder",
+    "load",
+]

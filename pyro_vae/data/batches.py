@@ -26,8 +26,8 @@ class Batches:
     :func:`batches`.
 
     Args:
-        length: batches in an epoch.
-        examples: examples in an epoch.
+        length: batches in an epoch, 0 where that is not known.
+        examples: examples in an epoch, 0 where that is not known.
         draw: makes the batches of an epoch from that epoch's seed.
         seed: of the whole supply.
     """
@@ -66,8 +66,9 @@ def batches(
 
     Args:
         source: :class:`Images`; a tensor or NumPy array of x, or a tuple ``(x, *context)`` of them; a
-            :class:`torch.utils.data.Dataset`, or a :class:`~torch.utils.data.DataLoader`, which keeps its own batch
-            size and order.
+            :class:`torch.utils.data.Dataset`; a :class:`~torch.utils.data.DataLoader`, which keeps its own batch
+            size and order (its generator, if it has one, is seeded for each epoch); or :class:`Batches`, given back
+            as they are.
         batch_size: examples in a batch; the last of an epoch may be smaller.
         shuffle: another order each epoch.
         seed: of order and binarisation.
@@ -145,7 +146,7 @@ def _rows(
 ) -> Iterator[Tensor] | Iterator[slice]:
     if not shuffle:
         return (slice(start, start + batch_size) for start in range(0, n, batch_size))
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(device)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(derive(seed, 0))).to(device)
     return iter(order.split(batch_size))
 
 
@@ -157,10 +158,14 @@ def _of_loader(
     except TypeError:  # an IterableDataset does not know
         length = 0
     else:
+        if length == 0 and loader.drop_last:
+            raise ValueError("the DataLoader gives no batch: drop_last=True and fewer examples than its batch_size")
         _require_examples(length)
 
     def draw(epoch_seed: int) -> Iterator[Batch]:
-        # A loader draws its order from torch's generator with its first batch; let it draw from ours.
+        # A loader draws its order with its first batch, from torch's generator or its own.
+        if loader.generator is not None:
+            loader.generator.manual_seed(epoch_seed)
         with seeded(epoch_seed):
             rest = iter(loader)
             first = list(itertools.islice(rest, 1))
@@ -168,7 +173,8 @@ def _of_loader(
             parts = batch if isinstance(batch, (tuple, list)) else (batch,)
             yield tuple(_tensor(part, dtype).to(device) for part in (parts if context else parts[:1]))
 
-    return Batches(length, length * (loader.batch_size or 1), draw, seed)
+    sized = length > 0 and loader.batch_size is not None and not loader.drop_last
+    return Batches(length, len(loader.dataset) if sized else 0, draw, seed)  # type: ignore[arg-type]
 
 
 def _tensor(part: Any, dtype: torch.dtype) -> Tensor:

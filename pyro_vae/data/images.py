@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 from collections.abc import Callable
@@ -14,13 +13,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["NAMES", "Binarize", "DataSet", "DownloadError", "Images", "folder", "load"]
+__all__ = [
+    "DESCRIPTIONS",
+    "NAMES",
+    "Binarize",
+    "DamagedDataError",
+    "DataSet",
+    "DownloadError",
+    "Images",
+    "folder",
+    "load",
+]
 
 Binarize = Literal["dynamic", "threshold"]
 
 
 class DownloadError(OSError):
     """A data set is neither on the disk nor to be had from the network."""
+
+
+class DamagedDataError(OSError):
+    """The files of a data set are there, but cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +151,7 @@ def load(
 
     Raises:
         ValueError: for an unknown name or option.
+        DamagedDataError: where its files cannot be read.
         DownloadError: where the files are neither in the folder nor to be had from the network.
 
     Example:
@@ -146,7 +160,7 @@ def load(
         ((1, 8, 8), 1297)
     """
     if name not in _LOADERS:
-        close = difflib.get_close_matches(str(name), NAMES, n=1)
+        close = difflib.get_close_matches(str(name).lower(), NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}.{hint}")
     train, valid, test, classes, levels = _LOADERS[name](folder(root))
@@ -195,8 +209,14 @@ def _torchvision(class_name: str, train: dict[str, Any], test: dict[str, Any]) -
 
 
 def _read_or_download(make: Any, root: Path, options: dict[str, Any]) -> Any:
-    with contextlib.suppress(RuntimeError):  # torchvision's word for files that are not there
+    try:
         return make(str(root), download=False, **options)
+    except Exception as error:
+        if "not found" not in str(error):  # torchvision's word for files that are not there
+            raise DamagedDataError(
+                f"the files of {make.__name__} in {root} cannot be read ({error}): they are damaged or were cut short. "
+                "Delete them, and they are downloaded again"
+            ) from error
     try:
         return make(str(root), download=True, **options)
     except (OSError, RuntimeError) as error:
@@ -225,3 +245,11 @@ _LOADERS: dict[str, Callable[[Path], Loaded]] = {
     "emnist": _torchvision("EMNIST", {"split": "balanced", "train": True}, {"split": "balanced", "train": False}),
 }
 NAMES = tuple(_LOADERS)
+DESCRIPTIONS = {
+    "digits": "1,797 handwritten digits of 8 x 8 pixels, embedded.",
+    "mnist": "70,000 handwritten digits of 28 x 28 pixels (LeCun, Cortes and Burges 1998).",
+    "fashion_mnist": "70,000 pieces of clothing of 28 x 28 pixels (arXiv 1708.07747).",
+    "kmnist": "70,000 cursive Japanese characters of 28 x 28 pixels (arXiv 1812.01718).",
+    "qmnist": "MNIST with 60,000 test digits (arXiv 1905.10498).",
+    "emnist": "131,600 handwritten letters and digits of 47 classes (arXiv 1702.05373).",
+}

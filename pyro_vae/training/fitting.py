@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
-from pyro.infer import ELBO, Trace_ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO
 
 from pyro_vae import checkpoints
 from pyro_vae.config import describe
@@ -21,7 +23,7 @@ from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
 from pyro_vae.training.progress import report
-from pyro_vae.training.run import Run, TrainingDivergedError, check_store
+from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["TrainingDivergedError", "TrainingInterrupted", "fit"]
@@ -70,8 +72,8 @@ def fit(
         valid: data to validate on after each epoch, likewise; binarised in the same way each time.
         epochs: passes over the training data, at least 1.
         batch_size: examples a step (a DataLoader keeps its own).
-        lr: the highest learning rate, above 0; it rises over the first 200 steps.
-        schedule: ``"cosine"``, down to zero at the end, or ``"constant"``.
+        lr: the highest learning rate, above 0; it is reached after 200 steps, or an epoch if that is shorter.
+        schedule: ``"cosine"``, down to zero at the end, or ``"constant"``; both after the rise.
         optimizer: makes a torch optimiser from parameters and ``lr=``; ``torch.optim.AdamW`` by default.
         objective: any Pyro ELBO; ``Trace_ELBO()`` by default.
         patience: stop after so many epochs in a row without a better validation elbo; None never does.
@@ -101,7 +103,10 @@ def fit(
         >>> history[-1].epoch
         2
     """
-    _check_options(epochs, lr, schedule, optimizer, objective, patience, resume, out)
+    epochs, batch_size = _integer("epochs", epochs), _integer("batch_size", batch_size)
+    patience = None if patience is None else _integer("patience", patience)
+    lr, seed = float(lr), int(seed) if isinstance(seed, np.integer) else seed
+    _check_options(train, valid, lr, schedule, optimizer, objective, resume, out)
     optimizer = optimizer or adamw
     objective = objective if objective is not None else Trace_ELBO()
     if device is not None:
@@ -133,11 +138,15 @@ def fit(
         epochs=epochs,
         seed=seed,
     )
-    if resume and folder is not None:
-        run.restore(folder)
     if folder is not None:
-        run.config = config or _describe(vae, train, options)
+        described = {"from": "python", **_describe(vae, train), **options, **_unusual(optimizer, context)}
+        run.config = config or described
         run.config |= {"dtype": str(parameters[0].dtype).removeprefix("torch."), "shapes": shapes}
+        checkpoints.dump_config(run.config)  # what cannot be written is said before the training, not after
+        if resume:
+            if (folder / checkpoints.CONFIG).is_file():
+                _check_unchanged(folder, options)
+            run.restore(folder)
     return _train(run, folder, patience, progress, on_epoch)
 
 
@@ -153,6 +162,8 @@ def _train(
     try:
         with report(run.epochs, len(run.train), run.last.epoch, progress) as reporter:
             for number in range(run.last.epoch + 1, run.epochs + 1):
+                if patience is not None and run.history and run.last.epoch - run.history.best.epoch >= patience:
+                    break
                 record = run.epoch(number, reporter)
                 reporter.epoch(record)
                 if folder is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
@@ -160,16 +171,16 @@ def _train(
                     written = time.monotonic()
                 if on_epoch is not None:
                     on_epoch(record)
-                if patience is not None and number - run.history.best.epoch >= patience:
-                    break
         if run.best is not None:
             run.vae.load_state_dict(run.best)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        # Whatever it was (bad data in the middle, the user's own callback), no half-finished epoch is left behind.
         run.vae.load_state_dict(run.last.weights)
-        raise TrainingInterrupted(_how_to_go_on(run.last.epoch, run.epochs, folder)) from None
-    except TrainingDivergedError as error:
-        run.vae.load_state_dict(run.last.weights)
-        raise TrainingDivergedError(f"{error} {_what_is_left(run, folder)}") from None
+        if isinstance(error, KeyboardInterrupt):
+            raise TrainingInterrupted(_how_to_go_on(run, folder)) from None
+        if isinstance(error, TrainingDivergedError):
+            raise TrainingDivergedError(f"{error} {_what_is_left(run, folder)}") from None
+        raise
     finally:
         run.vae.train(mode)
         if folder is not None:
@@ -183,35 +194,62 @@ def _what_is_left(run: Run, folder: Path | None) -> str:
     return f"The VAE has the weights of epoch {run.last.epoch}{start} again.{kept} Try a smaller lr than {run.lr:g}"
 
 
-def _how_to_go_on(epoch: int, epochs: int, folder: Path | None) -> str:
-    if epoch == 0:
+def _how_to_go_on(run: Run, folder: Path | None) -> str:
+    if run.last.epoch == 0:
         return "stopped before the first epoch was finished; nothing was kept"
-    kept = f"stopped; epoch {epoch} of {epochs} is kept"
+    kept = f"stopped; epoch {run.last.epoch} of {run.epochs} is kept"
     if folder is None:
         return f"{kept} in the VAE. Give fit(..., out=folder) to be able to go on from there"
-    return f'{kept} in {folder}. Go on with: pyro-vae train --resume {folder}, or fit(..., out="{folder}", resume=True)'
+    if run.config.get("from") == "python":
+        return f'{kept} in {folder}. Go on with the same fit(..., out="{folder}", resume=True)'
+    return f"{kept} in {folder}. Go on with: pyro-vae train --resume {folder}"
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        if isinstance(value, bool) or operator.index(value) < 1:
+            raise TypeError
+    except TypeError:
+        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}") from None
+    return operator.index(value)
+
+
+def _unusual(optimizer: Any, context: bool) -> dict[str, Any]:
+    """Options of fit that ``pyro-vae train`` does not have, where they were used."""
+    made_by = getattr(optimizer, "__qualname__", repr(optimizer))
+    return ({} if optimizer is adamw else {"optimizer": made_by}) | ({"context": True} if context else {})
+
+
+def _check_unchanged(folder: Path, options: dict[str, Any]) -> None:
+    before = checkpoints.read_config(folder)
+    for name in ("batch_size", "lr", "schedule", "seed"):
+        if name in before and before[name] != options[name]:
+            raise ValueError(
+                f"the run in {folder} was trained with {name} = {before[name]}; got {options[name]}. Go on with "
+                "the same, or train into another folder"
+            )
 
 
 def _check_options(
-    epochs: int,
-    lr: float,
-    schedule: str,
-    optimizer: Any,
-    objective: Any,
-    patience: int | None,
-    resume: bool,
-    out: Any,
+    train: Any, valid: Any, lr: float, schedule: str, optimizer: Any, objective: Any, resume: bool, out: Any
 ) -> None:
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs must be an integer of at least 1; got {epochs!r}")
+    for name, source in (("train", train), ("valid", valid)):
+        if isinstance(source, Batches):
+            raise TypeError(
+                f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
+                "seed and order"
+            )
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"lr must be a finite number above 0; got {lr}. 1e-3 is a usual value")
     if schedule not in ("cosine", "constant"):
         raise ValueError(f'schedule must be "cosine" or "constant"; got {schedule!r}')
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be at least 1, or None; got {patience}")
     if objective is not None and not isinstance(objective, ELBO):
         raise TypeError(f"objective must be a Pyro ELBO, such as Trace_ELBO(); got {objective!r}")
+    if isinstance(objective, ReweightedWakeSleep) or type(objective).__name__.startswith("Jit"):
+        raise TypeError(
+            f"fit cannot minimise {type(objective).__name__}: it needs one loss, and parameters in Pyro's store for "
+            "the Jit classes. Trace_ELBO() is the usual objective"
+        )
     if isinstance(optimizer, pyro.optim.PyroOptim):
         raise TypeError(
             "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
@@ -234,7 +272,6 @@ def _check_first_batches(vae: VAE, train: Batches, valid: Batches | None, seed: 
         x, *c = first
         with evaluating(vae), seeded(derive(seed)), pyro.get_param_store().scope():
             elbo_terms(vae, x, *c, kl="sampled")
-            check_store(vae)
         shapes = shapes or {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
     return shapes
 
@@ -251,8 +288,8 @@ def _open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | Non
     return folder
 
 
-def _describe(vae: VAE, train: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """config.yaml of a VAE built in Python, in the options of ``pyro-vae train``."""
+def _describe(vae: VAE, train: Any) -> dict[str, Any]:
+    """The VAE and its data in the options of ``pyro-vae train``, as far as they have names."""
     config: dict[str, Any] = {"data": None}
     if isinstance(train, Images):
         config = {
@@ -261,12 +298,19 @@ def _describe(vae: VAE, train: Any, options: dict[str, Any]) -> dict[str, Any]:
             "dequantize": train.dequantize,
             "labels": train.with_labels,
         }
+    seen: dict[int, str] = {}
     for part in ("prior", "likelihood", "posterior"):
+        thing = getattr(vae, part)
+        modules = list(thing.modules()) if isinstance(thing, torch.nn.Module) else []
+        shared = next((seen[id(m)] for m in modules if id(m) in seen), None)
+        seen |= {id(m): part for m in modules}
         try:
-            config[part] = describe(getattr(vae, part))
+            if shared:
+                raise ValueError(f"it shares a module with the {shared}")
+            config[part] = describe(thing)
         except ValueError as error:
             config[part] = {"unnamed": str(error)}
-    return config | options
+    return config
 
 
 def _describe_objective(objective: ELBO) -> dict[str, Any]:

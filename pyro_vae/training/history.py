@@ -70,6 +70,8 @@ class History(list[Epoch]):
             ValueError: where a line is not an epoch.
         """
         names = [field.name for field in fields(Epoch)]
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no history at {path}; a run folder has it in history.jsonl")
         history = cls()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:

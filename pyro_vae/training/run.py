@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ import pyro
 import torch
 from pyro.infer import ELBO, SVI
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_vae import checkpoints
 from pyro_vae.data import Batches
-from pyro_vae.elbo import average_elbo
+from pyro_vae.elbo import NotANumberError, average_elbo
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, SharedOptim, learning_rate
@@ -24,10 +27,10 @@ from pyro_vae.training.progress import Reporter
 from pyro_vae.training.terms import Terms
 from pyro_vae.vae import VAE
 
-__all__ = ["Run", "Snapshot", "TrainingDivergedError", "check_store"]
+__all__ = ["Run", "Snapshot", "TrainingDivergedError"]
 
 _TRAIN_NOISE, _VALID_NOISE = 3, 4  # see fitting.py
-_WARMUP_STEPS = 200
+_WARMUP_STEPS = 200  # or one epoch, where that is shorter
 
 
 class TrainingDivergedError(RuntimeError):
@@ -82,8 +85,7 @@ class Run:
         loss, recon, kl = self._pass_over_data(number, reporter)
         valid_elbo = None
         if self.valid is not None:
-            # The same noise after each epoch: epochs differ by their weights alone.
-            valid_elbo = average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
+            valid_elbo = self._validate(number)
         seconds = round(time.perf_counter() - start, 3)
         record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds)
         self.history.append(record)
@@ -99,7 +101,7 @@ class Run:
         sums = torch.zeros(2)
         store = pyro.get_param_store()
         # The first batch was checked with validation on; at every step it would cost time and find nothing.
-        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), pyro.validation_enabled(False):
+        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), _without_validation():
             for step, batch in enumerate(self.train.epoch(number)):
                 self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
                 step_loss = self.svi.step(*batch)
@@ -122,8 +124,19 @@ class Run:
         recon, kl = (sums / examples).tolist()
         return loss / examples, recon, kl
 
+    def _validate(self, number: int) -> float:
+        # The same noise after each epoch: epochs differ by their weights alone.
+        try:
+            valid_elbo = average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
+        except NotANumberError as error:
+            raise TrainingDivergedError(f"the validation elbo became NaN after epoch {number}: {error}.") from error
+        if not math.isfinite(valid_elbo):
+            raise TrainingDivergedError(f"the validation elbo became {valid_elbo} after epoch {number}.")
+        return valid_elbo
+
     def _set_learning_rate(self, epochs_done: float) -> None:
-        lr = learning_rate(self.lr, self.schedule, self.steps, _WARMUP_STEPS, epochs_done / self.epochs)
+        warmup = min(_WARMUP_STEPS, len(self.train) or _WARMUP_STEPS)
+        lr = learning_rate(self.lr, self.schedule, self.steps, warmup, epochs_done / self.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
@@ -170,15 +183,15 @@ class Run:
         self.last = self._snapshot(progress["epoch"])
 
 
-def check_store(vae: VAE) -> None:
-    """Refuses parameters that live in Pyro's store alone: they would be neither saved nor kept apart."""
-    mine = {id(p) for p in vae.parameters()}
-    strangers = [name for name, value in pyro.get_param_store().named_parameters() if id(value) not in mine]
-    if strangers:
-        raise ValueError(
-            f"the parameter {strangers[0]!r} lives in Pyro's parameter store (pyro.param), not in a module of the VAE, "
-            "and would be lost. Make it a torch.nn.Parameter of the prior, likelihood or posterior"
-        )
+@contextlib.contextmanager
+def _without_validation() -> Iterator[None]:
+    """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
+    mine = Distribution._validate_args
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        Distribution.set_default_validate_args(mine)
 
 
 def _copy(vae: VAE) -> dict[str, Tensor]:

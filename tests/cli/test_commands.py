@@ -14,8 +14,9 @@ import torch
 import yaml
 from matplotlib.image import imread
 
-from pyro_vae import average_elbo, data, load
-from pyro_vae.cli import main
+from pyro_vae import average_elbo, data, load, plots
+from pyro_vae.cli import main, pictures
+from pyro_vae.cli import runs as runs_of_cli
 from pyro_vae.training import History
 from tests.data.test_images import fake_mnist
 
@@ -93,9 +94,14 @@ def test_resume_goes_on(here, capsys):
     assert "resume goes on in its own folder, short; leave out='elsewhere' away" in capsys.readouterr().err
 
 
+def listen():
+    """A shell that runs the tests in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_on_the_command_line_says_how_to_go_on(here):
     command = [sys.executable, "-m", "pyro_vae", "train", "--epochs", "100000", "--hidden", "[4]", "--out", "stopped"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     line = next(line for line in process.stdout if line.startswith("epoch"))
     time.sleep(1)
     process.send_signal(signal.SIGINT)
@@ -103,7 +109,7 @@ def test_ctrl_c_on_the_command_line_says_how_to_go_on(here):
     assert process.returncode == 1
     assert re.fullmatch(
         r"pyro-vae train: stopped; epoch \d+ of 100000 is kept in stopped. Go on with: "
-        r'pyro-vae train --resume stopped, or fit\(..., out="stopped", resume=True\)',
+        "pyro-vae train --resume stopped",
         err.strip(),
     ), line + err
     kept = History.read(here / "stopped/history.jsonl")[-1].epoch
@@ -115,7 +121,7 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
     assert main(["evaluate", "runs/digits-1"]) == 0
     printed = capsys.readouterr().out
     test = data.load("digits", binarize="dynamic").test
-    found = average_elbo(load("runs/digits-1"), data.batches(test, 1000), seed=0)
+    found = average_elbo(load("runs/digits-1"), test)
     assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image" in printed
     assert main(["evaluate", "runs/digits-1", "--split", "valid", "--kl", "analytic", "--particles", "3"]) == 0
     assert "200 images" in capsys.readouterr().out
@@ -123,6 +129,10 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
 
 def test_two_dimensions_give_a_manifold(here):
     assert imread(here / "two/figures/manifold.png").std() > 0.01
+    vae = load("two")
+    grid = pictures._manifold(vae, size=3).axes[0].images[0].get_array()
+    upper_left = vae.decode(torch.tensor([[-1.959964, 1.959964]])).mean[0, 0]
+    np.testing.assert_allclose(grid[:8, :8], upper_left.detach(), atol=1e-5)
     assert not (here / "runs/digits-1/figures/manifold.png").exists()
 
 
@@ -132,6 +142,29 @@ def test_runs_with_labels_evaluate_and_sample_one_class_after_the_other(here, ca
     x = np.load(here / "labels.npy")
     expected = load("labels").sample(20, torch.eye(10)[torch.arange(20) % 10], mean=True, seed=0)
     np.testing.assert_array_equal(x, expected.numpy())
+
+
+def test_reconstructions_and_walks_are_of_the_first_test_images(here, monkeypatch):
+    vae, test = load("labels"), data.load("digits", binarize="dynamic", labels=True).test
+    x, c = next(iter(data.batches(test[:6], 6)))
+    assert main(["interpolate", "labels", "--n", "3", "--steps", "4", "--out", "i.npy"]) == 0
+    np.testing.assert_array_equal(np.load(here / "i.npy"), vae.interpolate(x[:3], x[3:], 4, c[:3]).numpy())
+    assert main(["reconstruct", "labels", "--n", "6", "--out", "r.npy"]) == 0
+    np.testing.assert_array_equal(np.load(here / "r.npy"), vae.reconstruct(x, c).numpy())
+    drawn = []
+    monkeypatch.setattr(plots, "reconstructions", lambda *pair: drawn.extend(pair) or plots.samples(pair[0]))
+    assert main(["reconstruct", "labels", "--n", "6", "--out", "r.PNG"]) == 0
+    assert torch.equal(drawn[0], x)
+    assert torch.equal(drawn[1], vae.reconstruct(x, c))
+
+
+def test_densities_over_real_pixels_get_dequantised_ones(here):
+    assert main(["train", *QUICK, "--likelihood", "Normal", "--out", "grey"]) == 0
+    assert yaml.safe_load((here / "grey/config.yaml").read_text())["dequantize"] == "auto"
+    levels = runs_of_cli.open_run("grey", None, None, "cpu")[1].test
+    assert levels.dequantize
+    assert levels.binarize is None
+    assert not runs_of_cli.open_run("two", None, None, "cpu")[1].test.dequantize
 
 
 @pytest.mark.parametrize("run", ["runs/digits-1", "labels", "normal"])
@@ -199,7 +232,16 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
         (["sample", "two", "--out", "x.jpg"], 2, "out must end in .png (a picture) or .npy (an array); got 'x.jpg'"),
         (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
-        (["reconstruct", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
+        (
+            ["reconstruct", "two", "--n", "0"],
+            2,
+            "must be from 1 to 300, as many as there are; got 0",
+        ),
+        (
+            ["interpolate", "two", "--n", "151"],
+            2,
+            "must be from 1 to 300, as many as there are; got 302",
+        ),
         (["interpolate", "two", "--steps", "1"], 2, "steps must be at least 2; got 1"),
     ],
 )

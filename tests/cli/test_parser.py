@@ -54,6 +54,24 @@ def test_classes_by_name_with_their_arguments(called):
     assert called["train"]["prior"] == {"class": "A", "b": [1, 2]}
 
 
+def test_the_order_of_options_does_not_matter(called, tmp_path):
+    (tmp_path / "c.yaml").write_text("likelihood: Normal\nlatent_dim: 3\n")
+    for arguments in (
+        ["--likelihood", "Normal", "--likelihood.scale", "0.2"],
+        ["--likelihood.scale", "0.2", "--likelihood", "Normal"],
+        ["--config", str(tmp_path / "c.yaml"), "--likelihood.scale", "0.2"],
+        ["--likelihood.scale=0.2", "--config", str(tmp_path / "c.yaml")],
+    ):
+        assert main(["train", *arguments]) == 0
+        assert called["train"]["likelihood"] == {"class": "Normal", "scale": 0.2}
+
+
+@pytest.mark.parametrize("hidden", ["64", "[64]"])
+def test_one_hidden_layer_needs_no_brackets(called, hidden):
+    assert main(["train", "--hidden", hidden]) == 0
+    assert called["train"]["hidden"] in (64, [64])
+
+
 def test_a_configuration_with_overrides(called, tmp_path):
     (tmp_path / "c.yaml").write_text("data: mnist\nlatent_dim: 3\nlikelihood: {class: Normal, scale: 0.5}\n")
     assert main(["train", "--config", str(tmp_path / "c.yaml"), "--latent_dim", "4", "--likelihood.scale", "0.2"]) == 0
@@ -83,6 +101,8 @@ def test_resume_takes_the_runs_configuration(called, tmp_path):
         (["train", "--nonsense", "1"], "--nonsense"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["train", "--resume", "nowhere"], "nowhere/config.yaml"),
+        (["train", "--resume"], "expected one argument"),
+        (["train", "--prior"], "expected one argument"),
         (["evaluate"], "run"),
     ],
 )

@@ -99,6 +99,20 @@ def test_iterable_data_sets():
     assert torch.equal(torch.cat([b for (b,) in supply.epoch(1)]), X)
 
 
+def test_loaders_know_their_examples_and_repeat_with_a_generator_of_their_own():
+    loader = DataLoader(TensorDataset(X), batch_size=4, shuffle=True, generator=torch.Generator())
+    supply = batches(loader, seed=1)
+    assert (len(supply), supply.examples) == (3, 10)
+    again = batches(loader, seed=1)
+    for epoch in (0, 1):
+        assert [b.tolist() for (b,) in supply.epoch(epoch)] == [b.tolist() for (b,) in again.epoch(epoch)]
+
+
+def test_a_loader_that_drops_everything_is_named():
+    with pytest.raises(ValueError, match="gives no batch: drop_last=True and fewer examples than its batch_size"):
+        batches(DataLoader(TensorDataset(X), batch_size=11, drop_last=True))
+
+
 def test_batches_pass_through():
     supply = batches(X)
     assert batches(supply) is supply

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from pyro_vae import data
-from pyro_vae.data import DownloadError, Images
+from pyro_vae.data import DamagedDataError, DownloadError, Images
 
 
 def write_idx(path, array, gz=False):
@@ -107,9 +107,26 @@ def test_without_files_and_network_the_error_says_where_it_looked(tmp_path, monk
     assert "PYRO_VAE_DATA" in str(e.value)
 
 
+def test_damaged_files_are_called_damaged(tmp_path):
+    fake_mnist(tmp_path)
+    path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    for content in (path.read_bytes()[:5000], b""):
+        path.write_bytes(content)
+        with pytest.raises(
+            DamagedDataError, match=rf"the files of MNIST in {tmp_path} cannot be read .*damaged or were cut short"
+        ):
+            data.load("mnist", tmp_path)
+
+
+def test_every_data_set_has_its_line():
+    assert list(data.DESCRIPTIONS) == list(data.NAMES)
+
+
 def test_an_unknown_name_names_its_neighbour():
     with pytest.raises(ValueError, match=r"unknown data set 'mnits'; there are digits, .*Did you mean 'mnist'\?"):
         data.load("mnits")
+    with pytest.raises(ValueError, match=r"unknown data set 'MNIST'.*Did you mean 'mnist'\?"):
+        data.load("MNIST")
     with pytest.raises(ValueError, match="unknown data set 'xyz'; there are digits"):
         data.load("xyz")
 

@@ -1,7 +1,7 @@
 """Estimates of the bound and of its gradient against the exact ones of a linear Gaussian VAE.
 
-Each test compares means over many draws with closed forms as z-scores, at fixed seeds. Over the few dozen numbers of the
-largest test, a z-score above 5 comes by chance once in 40,000 seeds.
+Each test compares means over many draws with closed forms as z-scores, at fixed seeds. Over the few dozen numbers of
+the largest test, a z-score above 5 comes by chance once in 40,000 seeds.
 """
 
 from __future__ import annotations

@@ -11,16 +11,17 @@ import pyro
 import pytest
 import torch
 import yaml
-from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
-from pyro.nn import PyroModule, PyroParam
+from pyro.infer import SVI, JitTrace_ELBO, RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pyro_vae import VAE, TrainingDivergedError, TrainingInterrupted, average_elbo, build, data, fit, load
+from pyro_vae import VAE, TrainingDivergedError, TrainingInterrupted, average_elbo, build, data, fit, likelihoods, load
 from pyro_vae.checkpoints import read_last
 from pyro_vae.training import History, fitting
-from pyro_vae.training.optimizer import SharedOptim
+from pyro_vae.training.optimizer import SharedOptim, learning_rate
+from pyro_vae.training.run import Run
 from tests.conftest import make_context, make_vae, make_x
+from tests.test_vae import ScaledPrior
 
 
 def train(vae, x=None, **options):
@@ -77,7 +78,7 @@ def test_the_terms_are_those_of_the_vae_under_any_objective(objective):
     """Without movement, the terms of many epochs agree with the average over the data within 5 standard errors."""
     vae, x = make_vae("normal_fixed"), make_x("normal_fixed", n=40)
     history = train(vae, x, epochs=60, lr=1e-300, objective=objective)
-    exact = average_elbo(vae, [(x,)], kl="analytic", particles=5000)
+    exact = average_elbo(vae, x, kl="analytic", particles=5000)
     for name, value in (("recon", exact.recon), ("kl", exact.kl)):
         drawn = np.array([getattr(record, name) for record in history])
         assert abs(drawn.mean() - value) < 5 * drawn.std() / math.sqrt(60)
@@ -119,6 +120,43 @@ def test_patience_stops_after_epochs_without_a_better_bound():
     history = train(make_vae(), valid=make_x(n=20), epochs=200, lr=0.3, schedule="constant", patience=3)
     assert len(history) < 200
     assert len(history) == history.best.epoch + 3
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_learning_rate_follows_its_schedule(schedule):
+    rates = []
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    train(make_vae(), lr=1e-3, schedule=schedule, epochs=4, optimizer=Recording)  # 40 examples: three steps an epoch
+    assert rates == pytest.approx([learning_rate(1e-3, schedule, i, 3, i / 12) for i in range(12)], rel=1e-12)
+    assert rates[0] < rates[3]
+
+
+class Watching(nn.Module):
+    """Notes what it is given, and in which mode."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.seen = inner, []
+
+    def forward(self, x):
+        self.seen.append((self.training, x))
+        return self.inner(x)
+
+
+def test_training_shuffles_in_training_mode_and_validates_in_evaluation_mode():
+    whole, x = make_vae("normal_fixed"), torch.arange(8.0).reshape(8, 1, 1).expand(8, 2, 3).double()
+    vae = VAE(whole.prior, whole.likelihood, Watching(whole.posterior)).eval()
+    train(vae, x, valid=x[:2], epochs=6, batch_size=8)
+    orders = [tuple(x[:, 0, 0].tolist()) for training, x in vae.posterior.seen if training]
+    assert len(orders) == 6
+    assert len(set(orders)) > 1
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert [len(x) for training, x in vae.posterior.seen if not training] == [8, 2] + 6 * [2]
 
 
 def test_optimisers_of_torch_are_taken():
@@ -186,21 +224,18 @@ def test_trainings_in_turns_give_what_each_gives_alone():
 
 
 def test_pyro_modules_of_the_same_names_do_not_share():
-    class Prior(PyroModule):
-        def __init__(self, scale):
-            super().__init__()
-            self.scale = PyroParam(torch.tensor([scale, scale]).double(), torch.distributions.constraints.positive)
+    """The best weights of b are chosen by b's own prior, whatever was trained before."""
 
-        def forward(self):
-            return pyro.distributions.Normal(torch.zeros(2).double(), self.scale).to_event(1)
+    def options(vae):
+        return {"valid": make_x(n=20), "epochs": 3, "seed": 1}
 
     whole = make_vae()
-    a, b = (VAE(Prior(s), make_vae().likelihood, whole.posterior) for s in (1.0, 5.0))
-    train(a, epochs=1)
-    train(b, epochs=1)
-    assert (a.prior.scale < 2).all()
-    assert (b.prior.scale > 4).all()
-    assert not torch.equal(b.prior.scale_unconstrained.exp(), torch.full((2,), 5.0).double())
+    alone, a, b = (
+        VAE(ScaledPrior(s), copy.deepcopy(whole.likelihood), copy.deepcopy(whole.posterior)) for s in (5.0, 1.0, 5.0)
+    )
+    expected = records(train(alone, **options(alone)))
+    train(a, **options(a))
+    assert records(train(b, **options(b))) == expected
 
 
 def test_parameters_in_pyros_store_are_refused():
@@ -208,7 +243,7 @@ def test_parameters_in_pyros_store_are_refused():
         return pyro.distributions.Normal(pyro.param("loc", torch.zeros(2).double()), 1.0).to_event(1)
 
     whole = make_vae()
-    with pytest.raises(ValueError, match="the parameter 'loc' lives in Pyro's parameter store"):
+    with pytest.raises(ValueError, match="prior prior keeps the parameter 'loc' in Pyro's parameter store"):
         train(VAE(prior, whole.likelihood, whole.posterior))
 
 
@@ -291,6 +326,77 @@ def test_parts_without_a_name_are_said_at_load_and_the_vae_can_be_given(tmp_path
         for p in other.parameters():
             p.zero_()
     assert same(weights(load(tmp_path, vae=other)), weights(vae))
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    vae = VAE(
+        make_vae().prior,
+        likelihoods.Normal(make_vae("normal_fixed").likelihood.net, scale=np.float64(0.3)),
+        make_vae().posterior,
+    )
+    options = {
+        "epochs": np.int64(2),
+        "batch_size": np.int64(16),
+        "lr": np.float64(1e-3),
+        "seed": np.int64(1),
+        "patience": np.int64(5),
+    }
+    train(vae, make_x("normal_fixed", n=40), out=tmp_path, **options)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert [config[name] for name in options] == [2, 16, 1e-3, 1, 5]
+    assert config["likelihood"]["scale"] == 0.3
+    assert same(weights(load(tmp_path)), weights(vae))
+
+
+def test_a_configuration_that_cannot_be_written_is_refused_before_the_training(tmp_path):
+    with pytest.raises(ValueError, match="config must hold plain numbers, text, lists and mappings"):
+        train(make_vae(), out=tmp_path, config={"a": object()})
+
+
+def test_shared_modules_are_said_at_load(tmp_path):
+    whole = make_vae()
+
+    class Aggregate(nn.Module):
+        """As a VampPrior does, it holds the posterior."""
+
+        def __init__(self, posterior):
+            super().__init__()
+            self.posterior, self.x = posterior, nn.Parameter(make_x(n=1))
+
+        def forward(self):
+            return self.posterior(self.x)
+
+    vae = VAE(Aggregate(whole.posterior), whole.likelihood, whole.posterior)
+    train(vae, out=tmp_path, epochs=1)
+    with pytest.raises(
+        ValueError, match="the posterior of .* cannot be built .*shares a module with the prior|the prior of"
+    ):
+        load(tmp_path)
+    assert same(weights(load(tmp_path, vae=copy.deepcopy(vae))), weights(vae))
+
+
+def test_what_the_command_line_does_not_have_is_recorded(tmp_path):
+    train(make_vae(), out=tmp_path, optimizer=torch.optim.SGD)
+    text = (tmp_path / "config.yaml").read_text()
+    assert "optimizer: SGD" in text
+    assert "in Python" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 8}, {"seed": 9}, {"schedule": "constant"}])
+def test_a_training_goes_on_only_with_the_same_options(tmp_path, changed):
+    train(make_vae(), out=tmp_path)
+    text = (tmp_path / "config.yaml").read_text()
+    ((name, value),) = changed.items()
+    with pytest.raises(ValueError, match=f"was trained with {name} = .*; got {value}. Go on with the same"):
+        train(make_vae(), out=tmp_path, resume=True, epochs=5, **changed)
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_an_early_stopped_training_stays_stopped(tmp_path):
+    options = {"valid": make_x(n=20), "epochs": 200, "lr": 0.3, "schedule": "constant", "patience": 3, "out": tmp_path}
+    vae = make_vae()
+    history = train(vae, **options)
+    assert records(train(make_vae(), **options, resume=True)) == records(history)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
@@ -381,7 +487,7 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path):
     # One call for the first-batch check, then three steps an epoch: call 9 is in the third epoch.
     vae = VAE(whole.prior, Interrupting(whole.likelihood, 9), whole.posterior)
     with pytest.raises(
-        TrainingInterrupted, match=r"epoch 2 of 5 is kept in .*pyro-vae train --resume .*resume=True"
+        TrainingInterrupted, match=r"epoch 2 of 5 is kept in .*Go on with the same fit\(..., out=.*resume=True"
     ) as stop:
         train(vae, epochs=5, out=tmp_path, on_epoch=lambda r: seen.update({r.epoch: weights(vae)}))
     assert isinstance(stop.value, KeyboardInterrupt)
@@ -390,6 +496,92 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path):
     assert same(weights(load(tmp_path, vae=copy.deepcopy(vae), weights="last")), seen[2])
     vae.likelihood.n = -1
     assert len(train(vae, epochs=5, out=tmp_path, resume=True)) == 5
+
+
+def test_ctrl_c_between_the_end_of_an_epoch_and_its_snapshot(tmp_path, monkeypatch):
+    snapshot = Run._snapshot
+
+    def interrupt(run, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return snapshot(run, epoch)
+
+    monkeypatch.setattr(Run, "_snapshot", interrupt)
+    with pytest.raises(TrainingInterrupted, match="epoch 1 of 3 is kept"):
+        train(make_vae(), out=tmp_path)
+    assert [r.epoch for r in History.read(tmp_path / "history.jsonl")] == [1]
+
+
+@pytest.mark.parametrize("place", ["train", "valid"])
+def test_bad_data_in_the_middle_leave_the_last_good_weights(place):
+    vae, seen = make_vae(), {}
+
+    class Souring(torch.utils.data.Dataset):
+        """NaN from the second pass on (the third look at the first row, after the check)."""
+
+        def __init__(self):
+            self.looks = 0
+
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, i):
+            self.looks += i == 0
+            return make_x(n=1)[0] * (math.nan if self.looks > 3 and i == 0 else 1)
+
+    data_sets = {"train": make_x(n=20), "valid": make_x(n=20), place: Souring()}
+    with pytest.raises(ValueError, match="^x has NaN"):
+        train(
+            vae,
+            data_sets["train"],
+            valid=data_sets["valid"],
+            epochs=9,
+            on_epoch=lambda r: seen.update({r.epoch: weights(vae)}),
+        )
+    assert same(weights(vae), seen[max(seen)])
+
+
+def test_a_validation_bound_that_is_no_number_stops_training():
+    whole = make_vae("normal_fixed")
+
+    class Bad(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.calls = whole.likelihood, 0
+
+        def forward(self, z):
+            self.calls += not self.training
+            d = self.inner(z)
+            return d if self.calls < 4 else pyro.distributions.Normal(d.mean, math.nan, validate_args=False).to_event(2)
+
+    vae = VAE(whole.prior, Bad(), whole.posterior)
+    seen = {}
+    with (
+        pyro.validation_enabled(False),
+        pytest.raises(
+            TrainingDivergedError, match="the validation elbo became NaN after epoch 2: recon must not hold NaN"
+        ),
+    ):
+        train(
+            vae,
+            make_x("normal_fixed"),
+            valid=make_x("normal_fixed"),
+            epochs=5,
+            on_epoch=lambda r: seen.update({r.epoch: weights(vae)}),
+        )
+    assert same(weights(vae), seen[1])
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_validation_flags_are_left_as_they_were(flag):
+    Distribution = torch.distributions.Distribution  # noqa: N806
+    before = Distribution._validate_args
+    try:
+        Distribution.set_default_validate_args(flag)
+        train(make_vae())
+        assert Distribution._validate_args is flag
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def test_ctrl_c_without_a_folder_or_before_the_first_epoch(tmp_path):
@@ -480,12 +672,15 @@ def test_weights_that_become_nan_in_the_last_step_are_reported():
         ({"lr": math.nan}, ValueError, "lr must be a finite number above 0; got nan"),
         ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1; got 0"),
         ({"epochs": 1.5}, ValueError, "epochs must be an integer of at least 1; got 1.5"),
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1; got 0"),
         ({"schedule": "linear"}, ValueError, 'schedule must be "cosine" or "constant"; got \'linear\''),
-        ({"patience": 0}, ValueError, "patience must be at least 1, or None; got 0"),
+        ({"patience": 0}, ValueError, "patience must be an integer of at least 1; got 0"),
         ({"seed": -1}, ValueError, "seed must be an integer of at least 0; got -1"),
         ({"resume": True}, ValueError, "resume needs out="),
         ({"objective": "Trace_ELBO"}, TypeError, "objective must be a Pyro ELBO"),
+        ({"objective": JitTrace_ELBO()}, TypeError, "fit cannot minimise JitTrace_ELBO"),
+        ({"objective": ReweightedWakeSleep()}, TypeError, "fit cannot minimise ReweightedWakeSleep"),
+        ({"valid": data.batches(torch.zeros(2, 2, 3))}, TypeError, "valid must be the data themselves, not batches"),
         ({"optimizer": pyro.optim.Adam({"lr": 1e-3})}, TypeError, "optimizer must make a torch optimiser"),
     ],
 )
