@@ -30,7 +30,7 @@ def main(epochs: int = 40) -> float:
         if epoch % 10 == 9:
             print(f"epoch {epoch + 1:3}  elbo {-loss / train.examples:.2f} nats an image")
 
-    test = average_elbo(vae, data.batches(digits.test))
+    test = average_elbo(vae, digits.test)
     print(f"test elbo {test.elbo:.2f} ± {test.standard_error:.2f} = recon {test.recon:.2f} - kl {test.kl:.2f}")
     return test.elbo
 

@@ -57,7 +57,7 @@ def main(epochs: int = 30) -> dict[str, float]:
             posterior=posteriors.DiagonalNormal(nets.MLP((1, 8, 8), (128,), 2 * 8)),
         )
         fit(vae, digits.train, valid=digits.valid, epochs=epochs, progress=False)
-        results[name] = average_elbo(vae, data.batches(digits.test)).elbo
+        results[name] = average_elbo(vae, digits.test).elbo
         print(f"{name}   test elbo {results[name]:6.2f} nats an image")
     return results
 

@@ -67,12 +67,13 @@ def _number(name: str, value: Any) -> Any:
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number or a torch tensor, in nats; got {type(value).__name__}: {value!r}")
-    if math.isnan(value):
-        raise NotANumberError(f"{name} must be a number in nats; got NaN")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError as error:
         raise ValueError(f"{name} must fit into a float; got an integer of {len(str(value))} digits") from error
+    if math.isnan(number):
+        raise NotANumberError(f"{name} must be a number in nats; got NaN")
+    return number
 
 
 class ElboTerms(NamedTuple):

@@ -261,8 +261,8 @@ def test_average_elbo_brings_data_to_the_vae():
     vae, x = make_vae(), make_x()
     expected = average_elbo(vae, x)
     pairs = torch.utils.data.TensorDataset(x.float(), torch.arange(7))
-    for given in (x.float(), x.numpy(), pairs, torch.utils.data.DataLoader(pairs, batch_size=7)):
-        assert average_elbo(vae, given) == expected
+    for form in (x.float(), x.numpy(), pairs, torch.utils.data.DataLoader(pairs, batch_size=7)):
+        assert average_elbo(vae, form) == expected
 
 
 def test_average_elbo_needs_data():

@@ -26,7 +26,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "examples:\n"
         "  pyro-vae train\n"
         "  pyro-vae train --data mnist --latent_dim 2\n"
-        "  pyro-vae train --likelihood Normal --likelihood.scale 0.1 --dequantize true\n"
+        "  pyro-vae train --likelihood Normal --likelihood.scale 0.1\n"
         "  pyro-vae train --prior my_module.MyPrior --prior.width 3\n"
         "  pyro-vae train --config runs/digits-1/config.yaml --seed 1\n"
         "  pyro-vae train --resume runs/digits-1",
