@@ -120,13 +120,14 @@ def fit(
     shapes = _check_first_batches(vae, train_batches, valid_batches, seed)
     folder = _open_folder(out, resume)
     options: dict[str, Any] = {
+        "objective": _describe_objective(objective),
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
         "patience": patience,
+        "seed": seed,
     }
-    options |= {"seed": seed, "objective": _describe_objective(objective)}
     run = Run(
         vae=vae,
         train=train_batches,
@@ -140,12 +141,11 @@ def fit(
     )
     if folder is not None:
         described = {"from": "python", **_describe(vae, train), **options, **_unusual(optimizer, context)}
-        run.config = config or described
-        run.config |= {"dtype": str(parameters[0].dtype).removeprefix("torch."), "shapes": shapes}
+        dtype = str(parameters[0].dtype).removeprefix("torch.")
+        run.config = {**(config or described), "dtype": dtype, "shapes": shapes}
         checkpoints.dump_config(run.config)  # what cannot be written is said before the training, not after
         if resume:
-            if (folder / checkpoints.CONFIG).is_file():
-                _check_unchanged(folder, options)
+            _check_unchanged(folder, options)
             run.restore(folder)
     return _train(run, folder, patience, progress, on_epoch)
 
@@ -221,6 +221,8 @@ def _unusual(optimizer: Any, context: bool) -> dict[str, Any]:
 
 
 def _check_unchanged(folder: Path, options: dict[str, Any]) -> None:
+    if not (folder / checkpoints.LAST).is_file():
+        return  # nothing to go on from, as restore will say
     before = checkpoints.read_config(folder)
     for name in ("batch_size", "lr", "schedule", "seed"):
         if name in before and before[name] != options[name]:
