@@ -274,6 +274,11 @@ def test_values_that_are_not_finite_are_refused(name, value, word):
             enter()
 
 
+def test_the_model_refuses_infinite_values_by_itself():
+    with pytest.raises(ValueError, match="^x has infinite values: 42 of 42"):
+        poutine.trace(make_vae("normal_fixed").model).get_trace(torch.full((7, *X), math.inf, dtype=torch.float64))
+
+
 def test_a_wrong_event_shape_is_refused():
     vae = make_vae()
     for enter in everywhere(vae, torch.zeros(7, 3, 2, dtype=torch.float64)):

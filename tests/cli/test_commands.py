@@ -130,7 +130,10 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
 def test_two_dimensions_give_a_manifold(here):
     assert imread(here / "two/figures/manifold.png").std() > 0.01
     vae = load("two")
-    grid = pictures._manifold(vae, size=3).axes[0].images[0].get_array()
+    axis = pictures._manifold(vae, size=3).axes[0]
+    grid = axis.images[0].get_array()
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["-2.0", "0.0", "2.0"]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["2.0", "0.0", "-2.0"]
     upper_left = vae.decode(torch.tensor([[-1.959964, 1.959964]])).mean[0, 0]
     np.testing.assert_allclose(grid[:8, :8], upper_left.detach(), atol=1e-5)
     assert not (here / "runs/digits-1/figures/manifold.png").exists()
