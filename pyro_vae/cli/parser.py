@@ -51,7 +51,7 @@ class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One paragraph in the place of the whole usage."""
         prog = self.prog.replace(" [options]", "")
-        self.exit(2, f"{prog}: error: {message}\nSee: {prog} --help\n")
+        self.exit(2, f"{prog}: error: {' '.join(message.split())}\nSee: {prog} --help\n")
         raise AssertionError("exit does not return")
 
 

@@ -97,6 +97,7 @@ def test_resume_takes_the_runs_configuration(called, tmp_path):
         ([], "but it was not provided"),
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--latent_dim", "two"], 'Parser key "latent_dim"'),
+        (["train", "--hidden", "64,64"], "Given value: 64,64"),
         (["train", "--binarize", "often"], 'Parser key "binarize"'),
         (["train", "--nonsense", "1"], "--nonsense"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -112,7 +113,7 @@ def test_bad_usage_is_one_paragraph_and_exit_code_2(arguments, message, capsys):
     assert out == ""
     assert "error:" in err
     assert message in err
-    assert "--help" in err
+    assert re.fullmatch(r"pyro-vae[^\n]* error: [^\n]+\nSee: pyro-vae[ a-z]* --help\n", err)
     assert "Traceback" not in err
 
 
