@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_vae.config import build
+from pyro_vae.files import replacing
 from pyro_vae.vae import VAE, CheckpointError
 
 __all__ = [
@@ -110,7 +111,8 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def write_config(run: Path, config: dict[str, Any]) -> None:
     """Writes the options of a run, in their order."""
-    _replace(run / CONFIG, dump_config(config).encode())
+    with replacing(run / CONFIG) as partial:
+        partial.write_text(dump_config(config), encoding="utf-8")
 
 
 def dump_config(config: dict[str, Any]) -> str:
@@ -133,13 +135,8 @@ def dump_config(config: dict[str, Any]) -> str:
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes tensors as safetensors; the file appears whole or not at all."""
     cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    _replace(path, safetensors.torch.save(cpu, metadata))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(safetensors.torch.save(cpu, metadata))
 
 
 def write_last(run: Path, weights: dict[str, Tensor], optimizer: dict[str, Any], progress: dict[str, Any]) -> None:

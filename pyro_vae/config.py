@@ -95,21 +95,20 @@ def _make(
         raise ValueError(
             f"{room} {found.__name__} has no argument {unknown[0]!r}; it has {', '.join(parameters) or 'none'}"
         )
-    for name, value in arguments.items():
-        if name != "net" and isinstance(value, Mapping) and "class" in value:
-            arguments[name] = _make(name if name in _ROOMS else "net", value, {})
+    nets_known = {}
     if net is not None and "net" in parameters:
-        arguments["net"] = _make_net(found, arguments, {**net, "out_shape": _net_shape(found, for_shape, arguments)})
+        nets_known = {**net, "out_shape": _net_shape(found, for_shape, arguments)}
+        arguments.setdefault("net", "MLP")
+    for name, value in arguments.items():
+        known_net = bool(nets_known) and name == "net" and not isinstance(value, nn.Module)
+        if known_net or (isinstance(value, Mapping) and "class" in value):
+            inner = name if name in _ROOMS else "net"
+            arguments[name] = _make(inner, value, nets_known if known_net else {})
     filled = {name: value for name, value in known.items() if name in parameters}
     try:
         return found(**{**filled, **arguments})
     except TypeError as error:
         raise ValueError(f"{room} {found.__name__} cannot be made from {arguments}: {error}") from error
-
-
-def _make_net(owner: type, arguments: dict[str, Any], known: dict[str, Any]) -> nn.Module:
-    net = arguments.get("net", "MLP")
-    return net if isinstance(net, nn.Module) else _make("net", net, known)
 
 
 def _net_shape(owner: type, for_shape: Any, arguments: dict[str, Any]) -> Any:

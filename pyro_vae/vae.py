@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.distributions import as_pyro, part_name
+from pyro_vae.files import replacing
 from pyro_vae.likelihoods import check_finite, check_support
 from pyro_vae.seeds import seeded
 
@@ -236,10 +237,8 @@ class VAE(nn.Module):
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
         """Writes the weights as safetensors; the file appears whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        safetensors.torch.save_model(self, str(partial))
-        partial.replace(path)
+        with replacing(Path(path)) as partial:
+            safetensors.torch.save_model(self, str(partial))
 
     def load_weights(self, path: str | os.PathLike[str]) -> VAE:
         """Reads weights that :meth:`save_weights` wrote into this VAE and returns it.
@@ -259,7 +258,8 @@ class VAE(nn.Module):
                 f"the weights file {path} cannot be read ({error}): it is damaged or was cut short. "
                 "Take a copy of it, or train again"
             ) from error
-        mine = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        state = self.state_dict()
+        mine = {name: tuple(value.shape) for name, value in state.items()}
         theirs = {name: tuple(value.shape) for name, value in weights.items()}
         other = [name for name, shape in theirs.items() if mine.get(name) != shape]
         if other:
@@ -269,7 +269,6 @@ class VAE(nn.Module):
                 f"{mine.get(name, 'no counterpart')} here. Build the VAE as it was when they were saved"
             )
         # A tensor that two modules share is in the file once.
-        state = self.state_dict()
         shared = {state[name].data_ptr() for name in weights}
         missing = [name for name, value in state.items() if name not in weights and value.data_ptr() not in shared]
         if missing:

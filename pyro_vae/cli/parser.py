@@ -120,7 +120,7 @@ def _parser() -> _Parser:
     for name, (function, examples) in _COMMANDS.items():
         lines = (function.__doc__ or "").split("Args:")[0].strip().splitlines()
         description = " ".join(line.strip() for line in lines if line.strip())
-        sub = _Parser(description=textwrap.fill(description, 80), epilog=examples, formatter_class=_Formatter)
+        sub = _Parser(description=textwrap.fill(description, 80), epilog=examples)
         if name == "train":
             sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
         sub.add_function_arguments(function, as_group=False, as_positional=True)

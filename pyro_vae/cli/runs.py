@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae import data as data_sets
 from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_config
-from pyro_vae.data import DataSet, Images, batches
+from pyro_vae.data import DataSet, Images
 from pyro_vae.seeds import seeded
 
 __all__ = [
@@ -101,9 +101,7 @@ def label_classes(run: str) -> int:
 
 def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any, seed: int) -> None:
     """Prints the elbo of a split, with its terms and standard error."""
-    first = next(vae.parameters())
-    supply = batches(images, 1000, seed=seed, device=first.device, dtype=first.dtype)
-    found = average_elbo(vae, supply, kl=kl, particles=particles, seed=seed)
+    found = average_elbo(vae, images, kl=kl, particles=particles, seed=seed)
     print(
         f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
         f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from pyro_vae.files import replacing
+
 __all__ = ["Epoch", "History"]
 
 
@@ -57,9 +59,8 @@ class History(list[Epoch]):
 
     def write(self, path: Path) -> None:
         """Writes the epochs as JSON, one a line."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in self), encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in self), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> History:
