@@ -199,7 +199,8 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
 
 def _path(thing: Any) -> str:
     module, name = thing.__module__, thing.__qualname__
-    if module in {home.__name__ for home in _ROOMS.values()} or str(module).startswith("torch.nn."):
+    rooms = tuple(f"{home.__name__}." for home in _ROOMS.values())
+    if str(module).startswith((*rooms, "torch.nn.")):
         return name
     if module in (None, "__main__", "builtins") or "<" in name:
         raise ValueError(f"{name} of {module} cannot be found again by name; define it in a module")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import batches
-from pyro_vae.likelihoods import check_support
+from pyro_vae.likelihoods.checks import check_support
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating
 

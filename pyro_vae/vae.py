@@ -20,7 +20,7 @@ from torch.distributions import constraints
 
 from pyro_vae.distributions import as_pyro, part_name
 from pyro_vae.files import replacing
-from pyro_vae.likelihoods import check_finite, check_support
+from pyro_vae.likelihoods.checks import check_finite, check_support
 from pyro_vae.seeds import seeded
 
 __all__ = ["VAE", "CheckpointError", "evaluating"]

@@ -1,4 +1,4 @@
-"""Densities that torch and Pyro lack, and nothing they have."""
+"""Distributions of torch's interface with Pyro's on top."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
-__all__ = ["TorchToPyro", "as_pyro", "inverse_positive", "part_name", "positive"]
+__all__ = ["TorchToPyro", "as_pyro"]
 
 
 class TorchToPyro(dist.TorchDistribution):
@@ -108,18 +108,3 @@ def as_pyro(distribution: Any, source: str = "the function") -> Any:
         f"{source} must return a Pyro or torch distribution; got {type(distribution).__name__}. "
         "Return, for example, pyro.distributions.Normal(loc, scale).to_event(1)"
     )
-
-
-def positive(raw: Tensor) -> Tensor:
-    """The scale of a distribution from an unconstrained number: softplus(raw) + 1e-6."""
-    return torch.nn.functional.softplus(raw) + 1e-6
-
-
-def inverse_positive(scale: Tensor) -> Tensor:
-    """The ``raw`` of which :func:`positive` makes ``scale``, for scales above 1e-6."""
-    return torch.log(torch.expm1(scale - 1e-6))
-
-
-def part_name(part: Any) -> str:
-    """What errors call a prior, likelihood or posterior: the name of its class or function."""
-    return getattr(part, "__name__", None) or type(part).__name__

@@ -1,0 +1,42 @@
+"""Likelihoods of binary data."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+__all__ = ["Bernoulli"]
+
+
+class Bernoulli(nn.Module):
+    """Independent binary elements; for x in {0, 1}.
+
+    Grey values are no Bernoulli's: what such a script calls a likelihood does not integrate to one
+    (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845). The VAE refuses them.
+
+    Args:
+        net: maps z, and the context if there is any, to the logits, of the shape of x.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> p = Bernoulli(nets.MLP(2, (64,), (1, 8, 8)))
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    remedy = 'Binarise the data (binarize="dynamic" or "threshold" in pyro_vae.data) or use likelihoods.Normal'
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
+        return tuple(event_shape)
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        """Bernoulli with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        logits = self.net(z, *context)
+        return dist.Bernoulli(logits=logits).to_event(logits.dim() - z.dim() + 1)

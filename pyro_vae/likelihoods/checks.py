@@ -1,0 +1,65 @@
+"""What a likelihood asks of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_vae.distributions import part_name
+
+__all__ = ["check_finite", "check_support"]
+
+_SETS = {
+    constraints.boolean: "{0, 1}",
+    constraints.real: "the real numbers",
+    constraints.unit_interval: "[0, 1]",
+    constraints.positive: "(0, ∞)",
+    constraints.nonnegative: "[0, ∞)",
+    constraints.nonnegative_integer: "{0, 1, 2, ...}",
+}
+
+
+def check_finite(x: Tensor) -> None:
+    """Raises a ValueError where x holds NaN or infinite values."""
+    # A check reads values, which a graph being captured does not have; its first batch was checked before.
+    if torch.compiler.is_compiling() or torch.isfinite(x).all():
+        return
+    bad = (~torch.isfinite(x)).sum().item()
+    kind = "NaN" if torch.isnan(x).any() else "infinite values"
+    raise ValueError(f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them before training")
+
+
+def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
+    """Raises a ValueError where x has another shape than p(x | z), or values to which it gives no density.
+
+    Args:
+        likelihood: the module or function, for its name and its remedy.
+        distribution: what it returned, p(x | z) with batch shape ``(..., batch)``.
+        x: data ``(batch, *event_shape)``.
+    """
+    if torch.compiler.is_compiling():
+        return
+    name = f"likelihood {part_name(likelihood)}"
+    event_shape = tuple(distribution.event_shape)
+    if tuple(x.shape[1:]) != event_shape:
+        raise ValueError(
+            f"{name} is over x of shape (batch, {', '.join(map(str, event_shape))}); got {tuple(x.shape)}. Give its "
+            f"net the output shape of the data, and declare every dimension after the batch with .to_event"
+        )
+    check_finite(x)
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return
+    if support.check(x).all():
+        return
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    low, high = x.min().item(), x.max().item()
+    remedy = getattr(likelihood, "remedy", "Transform the data or use a likelihood over such values")
+    raise ValueError(
+        f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]. {remedy}"
+    )
