@@ -37,7 +37,17 @@ __all__ = [
 CONFIG, BEST, LAST, HISTORY = "config.yaml", "weights.safetensors", "last.safetensors", "history.jsonl"
 
 # The options of config.yaml from which a VAE is built; the others say how it was trained.
-VAE_OPTIONS = ("latent_dim", "hidden", "activation", "prior", "likelihood", "posterior")
+VAE_OPTIONS = (
+    "latent_dim",
+    "hidden",
+    "activation",
+    "prior",
+    "likelihood",
+    "posterior",
+    "nets",
+    "missing",
+    "fill",
+)
 
 
 def load(

@@ -14,7 +14,10 @@ import pyro.infer
 import torch
 from torch import nn
 
-from pyro_vae import likelihoods, nets, posteriors, priors
+from pyro_vae import likelihoods, posteriors, priors
+from pyro_vae import nets as networks
+from pyro_vae.compatible import usual_objective
+from pyro_vae.nets import Shape, as_shape
 from pyro_vae.vae import VAE
 
 __all__ = ["Spec", "build", "describe", "find", "make_objective"]
@@ -22,25 +25,41 @@ __all__ = ["Spec", "build", "describe", "find", "make_objective"]
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
 
-_ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": nets}
+_ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": networks}
+
+
+# Short names, beside those of the classes in any case, with or without underscores.
+_SHORT = {
+    "prior": {"vamp": "VampPrior", "mixture": "MixtureOfNormals", "sphere": "UniformOnSphere"},
+    "posterior": {
+        "normal": "DiagonalNormal",
+        "full": "FullNormal",
+        "lowrank": "LowRankNormal",
+        "iaf": "InverseAutoregressiveFlow",
+    },
+}
 
 
 def build(
-    event_shape: nets.Shape,
-    *,
+    event_shape: Shape,
     latent_dim: int = 20,
-    hidden: nets.Shape = (512, 512),
+    *,
+    hidden: Shape = (512, 512),
     activation: str = "SiLU",
     prior: Spec = "StandardNormal",
     likelihood: Spec = "Bernoulli",
     posterior: Spec = "DiagonalNormal",
+    nets: str = "mlp",
     context: int = 0,
+    missing: bool = False,
+    fill: float = 0.0,
 ) -> VAE:
     """A VAE for data of a shape, its three distributions given by name.
 
-    Each of the three is a class of its room (``pyro-vae list`` shows them) or a dotted path to your own class or
-    function. What its constructor asks for by the names ``latent_dim``, ``event_shape`` and ``net`` is filled in:
-    the net is an MLP of the right shapes, unless the mapping says another, such as
+    Each of the three is a class of its room (``pyro-vae list`` shows them), by its name or a short one such as
+    ``"vamp"``, ``"normal"`` or ``"iaf"``, or a dotted path to your own class or function. What its constructor asks for
+    by the names ``latent_dim``, ``event_shape``, ``context``, ``posterior`` and ``net`` is filled in: the net has the
+    right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
     ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
 
     Args:
@@ -51,27 +70,48 @@ def build(
         prior: p(z | c).
         likelihood: p(x | z, c).
         posterior: q(z | x, c).
+        nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
         context: number of context features, 0 for an unconditional VAE.
+        missing: whether x may have missing values; see :class:`VAE`.
+        fill: what the posterior sees in their place.
 
     Raises:
-        ValueError: for a name that is not found or an argument that its constructor does not have.
+        ValueError: for a name that is not found, an argument that its constructor does not have, and parts that do not
+            go together.
 
     Example:
         >>> vae = build((1, 8, 8), latent_dim=2, likelihood={"class": "Normal", "scale": 0.1})
         >>> vae.sample(3, seed=0).shape
         torch.Size([3, 1, 8, 8])
     """
-    event_shape = nets.as_shape("event_shape", event_shape)
-    hidden = nets.as_shape("hidden", hidden) if hidden not in ((), []) else ()
-    known = {"latent_dim": latent_dim, "event_shape": event_shape}
+    event_shape = as_shape("event_shape", event_shape)
+    hidden = as_shape("hidden", hidden) if hidden not in ((), []) else ()
+    encoder_net, decoder_net = _nets(nets)
+    # With missing values the posterior sees the mask beside x.
+    seen_shape = (2 * event_shape[0], *event_shape[1:]) if missing else event_shape
     common = {"activation": activation, "context": context}
-    encoder = {"in_shape": event_shape, "hidden": hidden, **common}
-    decoder = {"in_shape": latent_dim, "hidden": hidden[::-1], **common}
-    return VAE(
-        prior=_make("prior", prior, known),
-        likelihood=_make("likelihood", likelihood, known, decoder, event_shape),
-        posterior=_make("posterior", posterior, known, encoder, latent_dim),
-    )
+    encoder = {"class": encoder_net, "in_shape": seen_shape, "hidden": hidden, **common}
+    decoder = {"class": decoder_net, "in_shape": latent_dim, "hidden": hidden[::-1], **common}
+    of_context = {"class": "MLP", "in_shape": context, "hidden": hidden[:1], "activation": activation}
+    known = {"latent_dim": latent_dim, "event_shape": event_shape, "context": context}
+    q = _make("posterior", posterior, known, encoder, latent_dim)
+    p = _make("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, of_context, latent_dim)
+    return VAE(p, _make("likelihood", likelihood, known, decoder, event_shape), q, missing=missing, fill=fill)
+
+
+def _nets(kind: str) -> tuple[str, str]:
+    kinds = {
+        "mlp": ("MLP", "MLP"),
+        "gated_mlp": ("GatedMLP", "GatedMLP"),
+        "conv": ("ConvEncoder", "ConvDecoder"),
+        "resnet": ("ResNetEncoder", "ResNetDecoder"),
+    }
+    if kind not in kinds:
+        raise ValueError(
+            f"nets must be one of {', '.join(kinds)}; got {kind!r}. A net of your own goes into the posterior and the "
+            'likelihood: {"class": "Bernoulli", "net": {"class": "my_package.MyNet"}}'
+        )
+    return kinds[kind]
 
 
 def _make(
@@ -95,20 +135,33 @@ def _make(
         raise ValueError(
             f"{room} {found.__name__} has no argument {unknown[0]!r}; it has {', '.join(parameters) or 'none'}"
         )
-    nets_known = {}
-    if net is not None and "net" in parameters:
-        nets_known = {**net, "out_shape": _net_shape(found, for_shape, arguments)}
-        arguments.setdefault("net", "MLP")
     for name, value in arguments.items():
-        known_net = bool(nets_known) and name == "net" and not isinstance(value, nn.Module)
-        if known_net or (isinstance(value, Mapping) and "class" in value):
-            inner = name if name in _ROOMS else "net"
-            arguments[name] = _make(inner, value, nets_known if known_net else {})
+        if name == "net" or name == "columns" or not (isinstance(value, Mapping) and "class" in value):
+            continue
+        arguments[name] = _make(name if name in _ROOMS else "net", value, known if name in _ROOMS else {})
+    if isinstance(arguments.get("prior"), str):
+        arguments["prior"] = _make("prior", arguments["prior"], known)
+    if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
+        arguments["net"] = _make_net(room, found, arguments, net, for_shape)
     filled = {name: value for name, value in known.items() if name in parameters}
     try:
         return found(**{**filled, **arguments})
     except TypeError as error:
         raise ValueError(f"{room} {found.__name__} cannot be made from {arguments}: {error}") from error
+
+
+def _make_net(room: str, owner: type, arguments: dict[str, Any], usual: dict[str, Any] | None, for_shape: Any) -> Any:
+    """The net that goes into ``owner``: the usual one, or the one that its arguments describe."""
+    spec = arguments.get("net", {})
+    if usual is None:
+        return _make("net", spec, {})
+    if usual["in_shape"] == 0:
+        raise ValueError(
+            f"{room} {owner.__name__} depends on the context, and this VAE has none: build(..., context=...)"
+        )
+    described = {"class": spec} if isinstance(spec, str) else dict(spec)
+    known = {**usual, "out_shape": _net_shape(owner, for_shape, arguments)}
+    return _make("net", {"class": known.pop("class"), **described}, known)
 
 
 def _net_shape(owner: type, for_shape: Any, arguments: dict[str, Any]) -> Any:
@@ -126,8 +179,9 @@ def find(room: str, name: str) -> Any:
     """
     home = _ROOMS[room]
     names = [n for n in home.__all__ if isinstance(getattr(home, n), type)]
-    if name in names:
-        return getattr(home, name)
+    plain = {n.lower(): n for n in names} | _SHORT.get(room, {})
+    if (short := str(name).lower().replace("_", "").replace("-", "")) in plain:
+        return getattr(home, plain[short])
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
         close = difflib.get_close_matches(name, names, n=1)
@@ -142,14 +196,21 @@ def find(room: str, name: str) -> Any:
         raise ValueError(f"{room} {name!r} cannot be imported: {error}") from error
 
 
-def make_objective(spec: Spec) -> Any:
+def make_objective(spec: Spec, vae: VAE) -> Any:
     """A Pyro ELBO by name, such as ``"TraceMeanField_ELBO"`` or ``{"class": "Trace_ELBO", "num_particles": 5}``.
+
+    Args:
+        spec: the name, ``"auto"`` for the usual one: ``TraceEnum_ELBO`` for discrete codes, else ``Trace_ELBO``.
+        vae: the VAE to train.
 
     Raises:
         ValueError: where Pyro has no ELBO of this name, or it does not take the arguments.
     """
     arguments = {"class": spec} if isinstance(spec, str) else dict(spec)
-    name = arguments.pop("class", "Trace_ELBO")
+    name = arguments.pop("class", "auto")
+    name = usual_objective(vae) if name == "auto" else name
+    if name == "TraceEnum_ELBO":
+        arguments.setdefault("max_plate_nesting", 1)  # the plate "data"; without it Pyro runs the model once to see
     found = getattr(pyro.infer, str(name), None)
     if not (isinstance(found, type) and issubclass(found, pyro.infer.ELBO)):
         elbos = [n for n in pyro.infer.__all__ if n.endswith("ELBO") and not n.startswith("Jit") and n != "ELBO"]
@@ -160,22 +221,31 @@ def make_objective(spec: Spec) -> Any:
         raise ValueError(f"objective {name} cannot be made from {arguments}: {error}") from error
 
 
-def describe(thing: Any) -> Any:
+def describe(thing: Any, given: Any = None) -> Any:
     """Names and numbers from which :func:`build` makes the same prior, likelihood, posterior or net again.
 
     A module is described by its class and its constructor's arguments, which it must keep as attributes of the
     same names (as scikit-learn's estimators do).
+
+    Args:
+        thing: what to describe.
+        given: what :func:`build` fills in by itself and is left out: the VAE's posterior, in its prior.
 
     Raises:
         ValueError: where that is not possible: a lambda, a class of a notebook or script, an argument not kept.
     """
     if isinstance(thing, nn.Module):
         cls = type(thing)
-        return {"class": _path(cls), **{name: describe(value) for name, value in _arguments(thing).items()}}
+        arguments = {name: value for name, value in _arguments(thing).items() if given is None or value is not given}
+        return {"class": _path(cls), **{name: describe(value, given) for name, value in arguments.items()}}
     if isinstance(thing, type) or inspect.isfunction(thing):
         return _path(thing)
     if isinstance(thing, np.generic):
         return thing.item()
+    if isinstance(thing, torch.Tensor) and thing.dim() == 0:
+        return thing.item()
+    if isinstance(thing, Mapping):
+        return {str(name): describe(value) for name, value in thing.items()}
     if isinstance(thing, (tuple, list, torch.Size)):
         return [describe(value) for value in thing]
     if thing is None or isinstance(thing, (bool, int, float, str)):

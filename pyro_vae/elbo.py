@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import batches
-from pyro_vae.likelihoods.checks import check_support
 from pyro_vae.seeds import seeded
-from pyro_vae.vae import VAE, evaluating
+from pyro_vae.vae import VAE, evaluating, repeat
 
 __all__ = ["ElboEstimate", "ElboTerms", "NotANumberError", "average_elbo", "elbo", "elbo_terms"]
 
@@ -97,6 +96,7 @@ def elbo_terms(
     vae: VAE,
     x: Tensor,
     *context: Tensor,
+    mask: Tensor | None = None,
     kl: Literal["analytic", "sampled"] = "analytic",
     particles: int = 1,
     seed: int | None = None,
@@ -110,6 +110,7 @@ def elbo_terms(
         vae: the prior, likelihood and posterior.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
+        mask: where x is observed, as in :meth:`VAE.model`; recon is then of the observed elements alone.
         kl: ``"analytic"`` for the closed form, ``"sampled"`` for log q(z|x) − log p(z) at the same z as recon.
         particles: draws of z an example, at least 1; the terms are means over them.
         seed: makes the draws repeatable and leaves torch's generators as they were.
@@ -137,24 +138,20 @@ def elbo_terms(
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
-    posterior, prior = vae.encode(x, *context), vae.prior_of(*context)
+    posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior.rsample((particles,)) if posterior.has_rsample else posterior.sample((particles,))
     vae.check_codes(prior, z)
     # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
-    likelihood = vae.decode(z.flatten(0, 1), *(_repeat(c, particles) for c in context))
-    check_support(vae.likelihood, likelihood, x)
-    recon = likelihood.log_prob(_repeat(x, particles)).unflatten(0, (particles, -1)).mean(0)
+    likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))
+    masks = None if mask is None else repeat(mask, particles)
+    likelihood, xs = vae.observed(likelihood, repeat(x, particles), masks)
+    recon = likelihood.log_prob(xs).unflatten(0, (particles, -1)).mean(0)
     if kl == "sampled":
         divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
     else:
         divergence = _analytic_kl(posterior, prior)
     return ElboTerms(recon, divergence.expand(recon.shape))
-
-
-def _repeat(tensor: Tensor, times: int) -> Tensor:
-    """The rows of a tensor so many times over."""
-    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
 
 
 def _analytic_kl(posterior: Any, prior: Any) -> Tensor:

@@ -18,12 +18,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_vae.compatible import check_spaces
 from pyro_vae.distributions import as_pyro, part_name
 from pyro_vae.files import replacing
 from pyro_vae.likelihoods.checks import check_finite, check_support
+from pyro_vae.likelihoods.missing import fill_missing, observed
+from pyro_vae.nets import Shape
 from pyro_vae.seeds import seeded
 
-__all__ = ["VAE", "CheckpointError", "evaluating"]
+__all__ = ["VAE", "CheckpointError", "evaluating", "repeat"]
 
 
 class CheckpointError(ValueError):
@@ -47,9 +50,14 @@ class VAE(nn.Module):
         prior: returns p(z | c).
         likelihood: returns p(x | z, c).
         posterior: returns q(z | x, c).
+        missing: whether x may have missing values: NaN, or False in a ``mask``. They count neither in the likelihood
+            nor in what the posterior sees, which is x with ``fill`` in their place and the mask (1 where observed)
+            beside it: its net takes twice the first dimension of x (Mattei and Frellsen 2019, arXiv 1812.02633).
+        fill: what the posterior sees in the place of a missing value.
 
     Raises:
         TypeError: where one of the three cannot be called, or is a class and not an instance.
+        ValueError: where prior and posterior are over different kinds of z; names what goes together.
 
     Example:
         >>> import pyro, torch
@@ -65,7 +73,13 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, prior: Callable[..., Any], likelihood: Callable[..., Any], posterior: Callable[..., Any]
+        self,
+        prior: Callable[..., Any],
+        likelihood: Callable[..., Any],
+        posterior: Callable[..., Any],
+        *,
+        missing: bool = False,
+        fill: float = 0.0,
     ) -> None:
         super().__init__()
         for name, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
@@ -75,18 +89,35 @@ class VAE(nn.Module):
                     f"{name} must be a module or a function that returns a distribution; got {what}. "
                     f"Pass an instance, such as priors.StandardNormal(20)"
                 )
+        check_spaces(prior, posterior)
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
+        self.missing = missing
+        self.fill = fill
+
+    @classmethod
+    def build(cls, event_shape: Shape, latent_dim: int = 20, **options: Any) -> VAE:
+        """A VAE from names and numbers: :func:`pyro_vae.build`, with its options.
+
+        Example:
+            >>> VAE.build((1, 8, 8), 2, prior="mixture", likelihood="normal").sample(3, seed=0).shape
+            torch.Size([3, 1, 8, 8])
+        """
+        from pyro_vae.config import build  # which reads this module
+
+        return build(event_shape, latent_dim=latent_dim, **options)
 
     # The Pyro programs.
 
-    def model(self, x: Tensor | None = None, *context: Tensor) -> Tensor:
+    def model(self, x: Tensor | None = None, *context: Tensor, mask: Tensor | None = None) -> Tensor:
         """p(x, z | c): samples ``"z"`` from the prior and ``"x"`` from the likelihood, observed where x is given.
 
         Args:
             x: data ``(batch, *event_shape)``, or None to sample it (the batch is then the context's, or 1).
             context: tensors ``(batch, ...)``.
+            mask: bool, of the shape of x, True where x is observed; by default where x is not NaN. For a VAE built
+                with ``missing=True``.
 
         Returns:
             x, ``(batch, *event_shape)``.
@@ -102,22 +133,26 @@ class VAE(nn.Module):
             self.check_codes(prior, z)
             likelihood = self.decode(z, *context)
             if x is not None:
-                check_support(self.likelihood, likelihood, x)
+                likelihood, x = self.observed(likelihood, x, mask)
             return pyro.sample("x", likelihood, obs=x)
 
-    def guide(self, x: Tensor, *context: Tensor) -> Tensor:
+    def guide(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Tensor:
         """q(z | x, c): samples ``"z"`` from the posterior.
 
         Args:
             x: data ``(batch, *event_shape)``.
             context: tensors ``(batch, ...)``.
+            mask: see :meth:`model`.
 
         Returns:
             z, ``(batch, latent_dim)``.
         """
         self._declare("posterior")
         with pyro.plate("data", self._batch_size(x, context)):
-            return pyro.sample("z", self.encode(x, *context))
+            posterior = self.encode(x, *context, mask=mask)
+            # TraceEnum_ELBO sums over discrete codes; the other objectives take no notice.
+            infer = {"enumerate": "parallel"} if posterior.has_enumerate_support else {}
+            return pyro.sample("z", posterior, infer=infer)
 
     # The three distributions.
 
@@ -125,10 +160,10 @@ class VAE(nn.Module):
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
         return _over_codes(_call("prior", self.prior, *context), "prior", self.prior)
 
-    def encode(self, x: Tensor, *context: Tensor) -> Any:
-        """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
+        """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         batch = self._batch_size(x, context)
-        check_finite(x)
+        x = self.encoder_input(x, mask)
         posterior = _over_codes(_call("posterior", self.posterior, x, *context), "posterior", self.posterior)
         return _over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
@@ -137,6 +172,43 @@ class VAE(nn.Module):
         return _over_batch(
             _call("likelihood", self.likelihood, z, *context), z.shape[:-1], "likelihood", self.likelihood
         )
+
+    def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the posterior sees of x: x itself, or with ``missing=True`` x filled up and the mask beside it.
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            mask: see :meth:`model`.
+
+        Returns:
+            ``(batch, *event_shape)``, with ``missing=True`` twice as long in the dimension after the batch.
+        """
+        seen = self._mask(x, mask)
+        if seen is None:
+            check_finite(x)
+            return x
+        # Not a product with the mask: NaN times zero is NaN.
+        filled = torch.where(seen, x, x.new_tensor(self.fill))
+        check_finite(filled)
+        return torch.cat([filled, seen.to(x.dtype)], dim=1)
+
+    def observed(self, likelihood: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Any, Tensor]:
+        """p(x | z) of the observed elements of x alone, and x with some value of its support in the other places.
+
+        Args:
+            likelihood: p(x | z), as :meth:`decode` gives it.
+            x: data ``(batch, *event_shape)``.
+            mask: see :meth:`model`.
+
+        Raises:
+            ValueError: where x has another shape or lies outside the support, or where the likelihood of an example
+                is no product over its elements.
+        """
+        seen = self._mask(x, mask)
+        if seen is not None and x.shape[1:] == likelihood.event_shape:
+            x = fill_missing(likelihood, x, seen)
+        check_support(self.likelihood, likelihood, x)
+        return (likelihood if seen is None else observed(self.likelihood, likelihood, seen)), x
 
     # What one does with a trained VAE.
 
@@ -162,33 +234,78 @@ class VAE(nn.Module):
             likelihood = self.decode(z, *context)
             return likelihood.mean if mean else likelihood.sample()
 
-    def reconstruct(self, x: Tensor, *context: Tensor, seed: int | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
         """The mean of p(x | z) at the :meth:`codes` of x.
 
         Args:
             x: data ``(batch, *event_shape)``.
             context: tensors ``(batch, ...)``.
+            mask: see :meth:`model`.
             seed: see :meth:`codes`.
 
         Returns:
             ``(batch, *event_shape)``, without gradient.
         """
         with evaluating(self):
-            return self.decode(self.codes(x, *context, seed=seed), *context).mean
+            return self.decode(self.codes(x, *context, mask=mask, seed=seed), *context).mean
 
-    def codes(self, x: Tensor, *context: Tensor, seed: int | None = None) -> Tensor:
+    def impute(
+        self,
+        x: Tensor,
+        *context: Tensor,
+        mask: Tensor | None = None,
+        particles: int = 100,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Puts E[x | the observed values] in the place of the missing ones.
+
+        The expectation is taken over draws of z from q, weighted by p(x observed, z) / q(z) (self-normalised importance
+        sampling; Mattei and Frellsen 2019, arXiv 1812.02633).
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            context: tensors ``(batch, ...)``.
+            mask: see :meth:`model`.
+            particles: draws of z an example; they are decoded all at once.
+            seed: makes the draws repeatable and leaves torch's generators as they were.
+
+        Returns:
+            x with the missing values filled, ``(batch, *event_shape)``, without gradient.
+
+        Raises:
+            ValueError: where the VAE was not built with ``missing=True``.
+        """
+        if particles < 1:
+            raise ValueError(f"particles must be at least 1; got {particles}")
+        seen = self._mask(x, mask)
+        if seen is None:
+            raise ValueError("impute needs a VAE for missing values: build it with missing=True")
+        with evaluating(self), seeded(seed):
+            posterior, prior = self.encode(x, *context, mask=mask), self.prior_of(*context)
+            z = posterior.rsample((particles,)) if posterior.has_rsample else posterior.sample((particles,))
+            self.check_codes(prior, z)
+            # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
+            likelihood = self.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))
+            known, filled = self.observed(likelihood, repeat(x, particles), repeat(seen, particles))
+            log_x = known.log_prob(filled).unflatten(0, (particles, -1))
+            weights = torch.softmax(log_x + prior.log_prob(z) - posterior.log_prob(z), dim=0)
+            means = likelihood.mean.unflatten(0, (particles, -1))
+            return torch.where(seen, x, torch.einsum("pb,pb...->b...", weights, means))
+
+    def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
         """The mean of q(z | x), or a draw where q has no mean in closed form (a flow).
 
         Args:
             x: data ``(batch, *event_shape)``.
             context: tensors ``(batch, ...)``.
+            mask: see :meth:`model`.
             seed: makes a draw repeatable; of no account where there is a mean.
 
         Returns:
             ``(batch, latent_dim)``, without gradient.
         """
         with evaluating(self), seeded(seed):
-            posterior = self.encode(x, *context)
+            posterior = self.encode(x, *context, mask=mask)
             try:
                 return posterior.mean
             except NotImplementedError:
@@ -289,6 +406,24 @@ class VAE(nn.Module):
                 f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
             )
 
+    def _mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Where x is observed, or None for a VAE over complete data."""
+        if not self.missing:
+            if mask is None:
+                return None
+            raise ValueError(
+                "this VAE was not built for missing values and takes no mask: build it with missing=True, and its "
+                "posterior sees which values are missing"
+            )
+        if mask is None:
+            return ~torch.isnan(x)
+        if mask.dtype != torch.bool or mask.shape != x.shape:
+            raise ValueError(
+                f"mask must be a bool tensor of the shape of x, {tuple(x.shape)}, True where x is observed; got "
+                f"{mask.dtype} of shape {tuple(mask.shape)}"
+            )
+        return mask & ~torch.isnan(x)
+
     def _declare(self, *parts: str) -> None:
         """Tells the handlers around us (SVI, say) which parameters there are; without them, does nothing."""
         if not am_i_wrapped():
@@ -378,6 +513,11 @@ def _over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: An
         f"batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. Declare "
         "every dimension after the batch with .to_event"
     )
+
+
+def repeat(tensor: Tensor, times: int) -> Tensor:
+    """The rows of a tensor so many times over."""
+    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
 
 
 def _slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def make_vae(likelihood: str = "bernoulli", context: int = 0, seed: int = 0) -> 
         make = {
             "bernoulli": lambda: likelihoods.Bernoulli(net),
             "normal_fixed": lambda: likelihoods.Normal(net, scale=0.3),
-            "normal_shared": lambda: likelihoods.Normal(net, scale="shared"),
+            "normal_learned": lambda: likelihoods.Normal(net, scale="learned"),
             "normal_per_element": lambda: likelihoods.Normal(net, scale="per_element"),
         }[likelihood]
         encoder = nets.MLP(X, (5,), 2 * Z, activation="Tanh", context=context)
@@ -45,7 +45,7 @@ def make_context(context: int, n: int = 7) -> tuple[torch.Tensor, ...]:
     return (torch.randn(n, context, dtype=torch.float64, generator=generator),) if context else ()
 
 
-LIKELIHOODS = ("bernoulli", "normal_fixed", "normal_shared", "normal_per_element")
+LIKELIHOODS = ("bernoulli", "normal_fixed", "normal_learned", "normal_per_element")
 
 
 @pytest.fixture(params=[(name, c) for name in LIKELIHOODS for c in (0, C)], ids=lambda p: f"{p[0]}-context{p[1]}")

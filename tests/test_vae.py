@@ -258,7 +258,7 @@ def test_grey_values_under_a_bernoulli_are_refused(validation):
             pytest.raises(
                 ValueError,
                 match=r"^likelihood Bernoulli needs x in \{0, 1\}; got values in \[0, 0.996\]. Binarise the data "
-                r'\(binarize="dynamic" or "threshold" .*\) or use likelihoods.Normal',
+                r'\(binarize="dynamic" or "threshold" .*\) or use likelihoods.ContinuousBernoulli',
             ),
         ):
             enter()
@@ -598,7 +598,7 @@ def test_weights_of_another_vae_are_refused(tmp_path):
         make_vae().load_weights(path)
     make_vae("normal_fixed").save_weights(path)
     with pytest.raises(ValueError, match="belong to another VAE: there is no likelihood.raw_scale in the file"):
-        make_vae("normal_shared").load_weights(path)
+        make_vae("normal_learned").load_weights(path)
 
 
 def test_missing_weights_are_named(tmp_path):

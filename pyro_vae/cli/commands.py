@@ -36,7 +36,7 @@ def train(
     prior: str | dict[str, Any] = {"class": "StandardNormal"},  # noqa: B006
     likelihood: str | dict[str, Any] = {"class": "Bernoulli"},  # noqa: B006
     posterior: str | dict[str, Any] = {"class": "DiagonalNormal"},  # noqa: B006
-    objective: str | dict[str, Any] = {"class": "Trace_ELBO"},  # noqa: B006
+    objective: str | dict[str, Any] = {"class": "auto"},  # noqa: B006
     epochs: int | None = None,
     batch_size: int = 128,
     lr: float = 3e-3,
@@ -67,7 +67,8 @@ def train(
             a class starts from its defaults.
         likelihood: p(x|z), likewise, such as --likelihood Normal --likelihood.scale 0.1.
         posterior: q(z|x), likewise.
-        objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5.
+        objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5; auto is
+            Trace_ELBO, or TraceEnum_ELBO for discrete codes.
         epochs: passes over the training data; by default 10, and more on small data, to make 2,000 steps.
         batch_size: examples a step.
         lr: highest learning rate.
@@ -109,7 +110,7 @@ def train(
         batch_size=batch_size,
         lr=lr,
         schedule=schedule,
-        objective=make_objective(objective),
+        objective=make_objective(objective, vae),
         patience=patience,
         seed=seed,
         device=device,

@@ -1,6 +1,27 @@
 """Densities that torch and Pyro lack, and nothing they have."""
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
-from pyro_vae.distributions.parameters import inverse_positive, part_name, positive
+from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
+from pyro_vae.distributions.logistic_normal import LogisticNormal
+from pyro_vae.distributions.mixture import NormalMixture
+from pyro_vae.distributions.parameters import at_least, categories, inverse_positive, part_name, positive
+from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
+from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
-__all__ = ["TorchToPyro", "as_pyro", "inverse_positive", "part_name", "positive"]
+__all__ = [
+    "Grouped",
+    "LogisticNormal",
+    "NormalMixture",
+    "PowerSpherical",
+    "RelaxedOneHot",
+    "TorchToPyro",
+    "UniformOnSphere",
+    "as_pyro",
+    "at_least",
+    "categories",
+    "import_zuko",
+    "inverse_positive",
+    "make_flow",
+    "part_name",
+    "positive",
+]

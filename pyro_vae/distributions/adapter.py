@@ -16,7 +16,9 @@ class TorchToPyro(dist.TorchDistribution):
     """A distribution of torch's interface (Zuko's flows, say) with Pyro's interface on top.
 
     Pyro's sample statement needs a distribution that can be called, expanded and masked. Everything is
-    passed on to ``base``; where ``base`` has a closed-form KL divergence, so has this.
+    passed on to ``base``; where ``base`` has a closed-form KL divergence, so has this. A flow's density at the draw
+    that it has just made is known from the making, and is not computed a second time: for an inverse autoregressive
+    flow that second time would cost a pass for each dimension.
 
     Args:
         base: any :class:`torch.distributions.Distribution`.
@@ -32,6 +34,7 @@ class TorchToPyro(dist.TorchDistribution):
 
     def __init__(self, base: Distribution) -> None:
         self.base = base
+        self._draw: tuple[Tensor, Tensor] | None = None
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -60,10 +63,16 @@ class TorchToPyro(dist.TorchDistribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, with gradient."""
-        return self.base.rsample(torch.Size(sample_shape))
+        if not hasattr(self.base, "rsample_and_log_prob"):
+            return self.base.rsample(torch.Size(sample_shape))
+        value, log_prob = self.base.rsample_and_log_prob(torch.Size(sample_shape))
+        self._draw = value, log_prob
+        return value
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, of shape ``(..., *batch_shape)``."""
+        if self._draw is not None and self._draw[0] is value:
+            return self._draw[1]
         return self.base.log_prob(value)
 
     def entropy(self) -> Tensor:

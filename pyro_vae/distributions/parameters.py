@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_positive", "part_name", "positive"]
+__all__ = ["at_least", "categories", "inverse_positive", "part_name", "positive"]
 
 
 def positive(raw: Tensor) -> Tensor:
@@ -23,3 +24,22 @@ def inverse_positive(scale: Tensor) -> Tensor:
 def part_name(part: Any) -> str:
     """What errors call a prior, likelihood or posterior: the name of its class or function."""
     return getattr(part, "__name__", None) or type(part).__name__
+
+
+def at_least(least: int, name: str, value: Any) -> int:
+    """``value`` as an integer of at least ``least``; raises a ValueError with its name where it is none."""
+    try:
+        if isinstance(value, bool) or operator.index(value) < least:
+            raise TypeError
+    except TypeError:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}") from None
+    return operator.index(value)
+
+
+def categories(latent_dim: int, classes: int | None) -> tuple[int, int]:
+    """Groups, and classes in each, of a latent space of ``latent_dim`` = groups × classes dimensions."""
+    at_least(2, "latent_dim", latent_dim)
+    classes = latent_dim if classes is None else at_least(2, "classes", classes)
+    if latent_dim % classes:
+        raise ValueError(f"classes must divide latent_dim = {latent_dim}, the entries of all groups; got {classes}")
+    return latent_dim // classes, classes

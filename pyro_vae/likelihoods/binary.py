@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
@@ -25,7 +27,10 @@ class Bernoulli(nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    remedy = 'Binarise the data (binarize="dynamic" or "threshold" in pyro_vae.data) or use likelihoods.Normal'
+    data: Literal["binary", "continuous", "levels", "counts"] = "binary"
+    remedy = (
+        'Binarise the data (binarize="dynamic" or "threshold" in pyro_vae.data) or use likelihoods.ContinuousBernoulli'
+    )
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

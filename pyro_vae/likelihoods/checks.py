@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.distributions import part_name
+from pyro_vae.distributions import TorchToPyro, part_name
+from pyro_vae.distributions.columns import Columns
 
 __all__ = ["check_finite", "check_support"]
 
@@ -19,6 +20,8 @@ _SETS = {
     constraints.positive: "(0, ∞)",
     constraints.nonnegative: "[0, ∞)",
     constraints.nonnegative_integer: "{0, 1, 2, ...}",
+    constraints.positive_integer: "{1, 2, 3, ...}",
+    constraints.simplex: "the simplex: vectors of numbers from 0 that sum to 1",
 }
 
 
@@ -50,6 +53,19 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
             f"net the output shape of the data, and declare every dimension after the batch with .to_event"
         )
     check_finite(x)
+    remedy = getattr(likelihood, "remedy", "Transform the data or use a likelihood over such values")
+    columns = distribution.base if isinstance(distribution, TorchToPyro) else distribution
+    if not isinstance(columns, Columns):
+        _check_values(name, distribution, x, remedy)
+        return
+    parts = getattr(likelihood, "parts", [None] * len(columns.names))
+    for i, (column, part) in enumerate(zip(columns.columns, parts, strict=True)):
+        what = f"{name}: column {columns.names[i]!r}"
+        _check_values(what, column, x[:, i : i + 1], getattr(part, "remedy", remedy))
+
+
+def _check_values(name: str, distribution: Any, x: Tensor, remedy: str) -> None:
+    """Raises a ValueError where values of x lie outside the distribution's support."""
     try:
         support = distribution.support
     except NotImplementedError:
@@ -59,7 +75,15 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     low, high = x.min().item(), x.max().item()
-    remedy = getattr(likelihood, "remedy", "Transform the data or use a likelihood over such values")
+    example = "" if support.event_dim else _between(support, x)
     raise ValueError(
-        f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]. {remedy}"
+        f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]{example}. {remedy}"
     )
+
+
+def _between(support: constraints.Constraint, x: Tensor) -> str:
+    """One of the wrong values, where the least and the greatest would do."""
+    ends = torch.stack([x.min(), x.max()])
+    if not support.check(ends).all():
+        return ""
+    return f", such as {x[~support.check(x).expand(x.shape)][0].item():.4g}"

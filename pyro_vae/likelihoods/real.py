@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.distributions import inverse_positive, positive
+from pyro_vae.distributions.optimal_normal import OptimalNormal
+from pyro_vae.likelihoods.parameters import LocationScale, check_number, positive_number, raw_parameter
 
-__all__ = ["Normal"]
+__all__ = ["Laplace", "Normal", "StudentT"]
 
 
-class Normal(nn.Module):
+class Normal(LocationScale):
     """Independent normal elements; for real x.
 
     The scale is what makes pictures sharp or blurred: it weighs the reconstruction against the KL
     (Rybkin, Daniilidis and Levine 2020, arXiv 2006.13202).
 
+    With ``scale="optimal"`` it is no parameter but computed, as in that paper: in training mode ``log_prob(x)`` has
+    σ² = the mean of (x − mean)² over the batch and all elements, the value at which the batch is most likely. The
+    log-density of an example then depends on the batch that it is in. A running mean of σ² is kept in the buffer
+    ``running_variance`` and saved with the weights, as BatchNorm keeps its statistics: each ``log_prob`` in training
+    mode moves it a tenth of the way. In evaluation mode, and for samples, the scale is its root, and the
+    distribution an ordinary normal.
+
     Args:
         net: maps z, and the context if there is any, to the means, of the shape of x; with
             ``scale="per_element"`` to ``(2, *shape of x)``: the means, then the raw scales.
-        scale: a number above 0 for a fixed scale, ``"shared"`` for one learned scale for all elements, or
-            ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
-        initial_scale: where a shared scale starts.
+        scale: a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all elements,
+            ``"per_element"`` for scales from the net, or ``"optimal"``. Learned scales are softplus(raw) + 1e-6.
+        initial_scale: where a learned or optimal scale starts.
 
     Raises:
         ValueError: where a scale is not above 0, or the net does not give two parameters an element.
@@ -38,49 +45,111 @@ class Normal(nn.Module):
         torch.Size([1, 8, 8])
     """
 
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = "Remove or impute these values, or scale the data to a finite range"
+    running_variance: Tensor
 
     def __init__(
         self,
         net: nn.Module,
-        scale: float | Literal["shared", "per_element"] = "shared",
+        scale: float | Literal["learned", "per_element", "optimal"] = "learned",
         initial_scale: float = 0.5,
     ) -> None:
-        super().__init__()
-        self.net = net
-        self.scale = scale
-        self.initial_scale = initial_scale
-        if isinstance(scale, str):
-            if scale not in ("shared", "per_element"):
-                raise ValueError(f'scale must be a number above 0, "shared" or "per_element"; got {scale!r}')
-        elif not (scale > 0 and math.isfinite(scale)):
-            raise ValueError(f"scale must be a finite number above 0; got {scale}")
-        if scale == "shared":
-            if not (initial_scale > 1e-6 and math.isfinite(initial_scale)):
-                raise ValueError(f"initial_scale must be a finite number above 1e-6; got {initial_scale}")
-            self.raw_scale = nn.Parameter(inverse_positive(torch.tensor(float(initial_scale))))
-
-    @staticmethod
-    def net_shape(
-        event_shape: tuple[int, ...], scale: float | Literal["shared", "per_element"] = "shared", **_: object
-    ) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one or two parameters an element."""
-        return (2, *event_shape) if scale == "per_element" else tuple(event_shape)
+        super().__init__(net, scale, initial_scale, words=("learned", "per_element", "optimal"))
+        if scale == "optimal":
+            self.register_buffer("running_variance", torch.tensor(float(initial_scale) ** 2))
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Normal with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
-        loc, scale = self._loc_and_scale(self.net(z, *context), batch_dim=z.dim() - 1)
+        if self.scale == "optimal":
+            loc = self.net(z, *context)
+            if self.training:
+                return OptimalNormal(loc, self.running_variance).to_event(loc.dim() - z.dim() + 1)
+            scale = self.running_variance.sqrt().expand_as(loc)
+        else:
+            loc, scale = self._loc_and_scale(z, *context)
         return dist.Normal(loc, scale).to_event(loc.dim() - z.dim() + 1)
 
-    def _loc_and_scale(self, out: Tensor, batch_dim: int) -> tuple[Tensor, Tensor]:
-        if self.scale == "shared":
-            return out, positive(self.raw_scale).expand_as(out)
-        if self.scale != "per_element":
-            return out, out.new_tensor(self.scale).expand_as(out)
-        if out.dim() <= batch_dim or out.shape[batch_dim] != 2:
-            raise ValueError(
-                'likelihood Normal with scale="per_element" needs a net whose output is (batch, 2, *shape of x), '
-                f"means then raw scales; got {tuple(out.shape)}"
-            )
-        loc, raw_scale = out.unbind(batch_dim)
-        return loc, positive(raw_scale)
+
+class Laplace(LocationScale):
+    """Independent Laplace elements; for real x with rare large errors. Its log-density is an absolute error.
+
+    Args:
+        net: maps z, and the context if there is any, to the medians, of the shape of x; with
+            ``scale="per_element"`` to ``(2, *shape of x)``: the medians, then the raw scales.
+        scale: a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all elements, or
+            ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
+        initial_scale: where a learned scale starts.
+
+    Raises:
+        ValueError: where a scale is not above 0, or the net does not give two parameters an element.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> p = Laplace(nets.MLP(2, (64,), (1, 8, 8)))
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
+    remedy = Normal.remedy
+
+    def __init__(
+        self, net: nn.Module, scale: float | Literal["learned", "per_element"] = "learned", initial_scale: float = 0.5
+    ) -> None:
+        super().__init__(net, scale, initial_scale)
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        """Laplace with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        loc, scale = self._loc_and_scale(z, *context)
+        return dist.Laplace(loc, scale).to_event(loc.dim() - z.dim() + 1)
+
+
+class StudentT(LocationScale):
+    """Independent Student-t elements; for real x with outliers (Takahashi et al. 2018, IJCAI).
+
+    Args:
+        net: maps z, and the context if there is any, to the means, of the shape of x; with
+            ``scale="per_element"`` to ``(2, *shape of x)``: the means, then the raw scales.
+        df: degrees of freedom: a number above 1, so that there is a mean, or ``"learned"`` for one learned number for
+            all elements, 1 + softplus(raw) + 1e-6.
+        scale: a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all elements, or
+            ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
+        initial_scale: where a learned scale starts.
+        initial_df: where learned degrees of freedom start.
+
+    Raises:
+        ValueError: where a scale is not above 0 or df not above 1, or the net does not give two parameters an
+            element.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> p = StudentT(nets.MLP(2, (64,), (1, 8, 8)), df=4.0)
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
+    remedy = Normal.remedy
+
+    def __init__(
+        self,
+        net: nn.Module,
+        df: float | Literal["learned"] = "learned",
+        scale: float | Literal["learned", "per_element"] = "learned",
+        initial_scale: float = 0.5,
+        initial_df: float = 5.0,
+    ) -> None:
+        super().__init__(net, scale, initial_scale)
+        self.df = df
+        self.initial_df = initial_df
+        check_number("df", df, initial_df, ("learned",), above=1.0)
+        self.raw_df = raw_parameter(initial_df - 1) if df == "learned" else None
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        """Student's t with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        loc, scale = self._loc_and_scale(z, *context)
+        df = positive_number(self.df, self.raw_df, loc, above=1.0)
+        return dist.StudentT(df, loc, scale).to_event(loc.dim() - z.dim() + 1)

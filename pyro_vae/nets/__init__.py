@@ -1,5 +1,17 @@
 """Neural networks; no probability in here."""
 
-from pyro_vae.nets.mlp import MLP, Shape, as_shape
+from pyro_vae.nets.conv import ConvDecoder, ConvEncoder
+from pyro_vae.nets.mlp import MLP, GatedMLP
+from pyro_vae.nets.resnet import ResNetDecoder, ResNetEncoder
+from pyro_vae.nets.shapes import Shape, as_shape
 
-__all__ = ["MLP", "Shape", "as_shape"]
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "GatedMLP",
+    "ResNetDecoder",
+    "ResNetEncoder",
+    "Shape",
+    "as_shape",
+]

@@ -1,13 +1,20 @@
-"""Posteriors q(z | x, c): modules that take data and context and return a distribution over z."""
+"""Posteriors over real vectors: normals of all kinds, the Laplace, and a point."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pyro.distributions as dist
+import torch
+from pyro.distributions.transforms.householder import ConditionedHouseholder
 from torch import Tensor, nn
+from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, register_kl
+from torch.distributions.utils import vec_to_tril_matrix
 
-from pyro_vae.distributions import positive
+from pyro_vae.distributions import at_least, positive
 
-__all__ = ["DiagonalNormal"]
+__all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
 
 
 class DiagonalNormal(nn.Module):
@@ -28,6 +35,8 @@ class DiagonalNormal(nn.Module):
         torch.Size([5])
     """
 
+    space = "real vectors"
+
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
@@ -39,11 +48,228 @@ class DiagonalNormal(nn.Module):
 
     def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
         """N(loc(x, c), diag(scale(x, c)²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        out = self.net(x, *context)
-        if out.shape[-1] % 2:
-            raise ValueError(
-                f"posterior DiagonalNormal needs a net whose last dimension is 2 * latent_dim, means then raw scales; "
-                f"got {out.shape[-1]}, which is odd"
-            )
-        loc, raw_scale = out.chunk(2, dim=-1)
+        loc, raw_scale = _halves(self, self.net(x, *context))
         return dist.Normal(loc, positive(raw_scale)).to_event(1)
+
+
+class Laplace(nn.Module):
+    """Independent Laplace dimensions; with the prior ``Laplace``, sparse codes (Barello, Charles and Pillow 2018).
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, 2 * latent_dim)``: the locations, then the raw
+            scales, which become softplus(raw) + 1e-6.
+
+    Raises:
+        ValueError: where the net's output cannot be split into two halves.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = Laplace(nets.MLP((1, 8, 8), (64,), 2 * 5))
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(latent_dim: int) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        return (2 * latent_dim,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
+        """Laplace(loc(x, c), scale(x, c)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        loc, raw_scale = _halves(self, self.net(x, *context))
+        return dist.Laplace(loc, positive(raw_scale)).to_event(1)
+
+
+class FullNormal(nn.Module):
+    """A normal with any covariance, L Lᵀ, of which the net gives the Cholesky factor L.
+
+    (Kingma and Welling 2019, arXiv 1906.02691, section 2.5.1.)
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, d * (d + 3) / 2)`` for d latent dimensions: the
+            means, the raw diagonal of L, which becomes softplus(raw) + 1e-6, and what is below it, row by row.
+
+    Raises:
+        ValueError: where the net's output has not such a number of entries.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = FullNormal(nets.MLP((1, 8, 8), (64,), FullNormal.net_shape(5)))
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(latent_dim: int) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        return (latent_dim * (latent_dim + 3) // 2,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
+        """N(loc, L Lᵀ) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        out = self.net(x, *context)
+        n = out.shape[-1]
+        d = (math.isqrt(9 + 8 * n) - 3) // 2
+        if d < 1 or self.net_shape(d) != (n,):
+            raise ValueError(
+                f"posterior FullNormal needs a net whose last dimension is d * (d + 3) / 2 for d latent dimensions "
+                f"(2, 5, 9, 14, ...); got {n}. FullNormal.net_shape(latent_dim) gives it"
+            )
+        loc, raw_diagonal, below = out.split([d, d, n - 2 * d], dim=-1)
+        scale_tril = torch.diag_embed(positive(raw_diagonal)) + vec_to_tril_matrix(below, diag=-1)
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
+
+
+class LowRankNormal(nn.Module):
+    """A normal with covariance F Fᵀ + diag(s²), F of a few columns: correlations at little cost.
+
+    (Ong, Nott and Smith 2017, arXiv 1701.03208.)
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, (2 + rank) * latent_dim)``: the means, the raw
+            scales s, which become softplus(raw) + 1e-6, and F, column by column.
+        rank: columns of F, at least 1.
+
+    Raises:
+        ValueError: where ``rank`` is below 1, or the net's output cannot be split so.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = LowRankNormal(nets.MLP((1, 8, 8), (64,), (2 + 3) * 5), rank=3)
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+
+    def __init__(self, net: nn.Module, rank: int = 2) -> None:
+        super().__init__()
+        self.net = net
+        self.rank = at_least(1, "rank", rank)
+
+    @staticmethod
+    def net_shape(latent_dim: int, rank: int = 2) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        return ((2 + rank) * latent_dim,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
+        """N(loc, F Fᵀ + diag(s²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        loc, raw_scale, *columns = _parts(self, self.net(x, *context), 2 + self.rank, "(2 + rank) * latent_dim")
+        return dist.LowRankMultivariateNormal(loc, torch.stack(columns, dim=-1), positive(raw_scale) ** 2)
+
+
+class Householder(nn.Module):
+    """A normal with independent dimensions, turned by reflections of which the net gives the directions.
+
+    A chain of Householder reflections can turn the axes of the normal into any others, and keeps volumes, so the
+    density stays as cheap as before (Tomczak and Welling 2016, arXiv 1611.09630). The reflections are Pyro's.
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, (2 + reflections) * latent_dim)``: the means, the
+            raw scales, which become softplus(raw) + 1e-6, and the directions.
+        reflections: how many, at least 1.
+
+    Raises:
+        ValueError: where ``reflections`` is below 1, or the net's output cannot be split so.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = Householder(nets.MLP((1, 8, 8), (64,), (2 + 3) * 5), reflections=3)
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+
+    def __init__(self, net: nn.Module, reflections: int = 4) -> None:
+        super().__init__()
+        self.net = net
+        self.reflections = at_least(1, "reflections", reflections)
+
+    @staticmethod
+    def net_shape(latent_dim: int, reflections: int = 4) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        return ((2 + reflections) * latent_dim,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
+        """The turned normal, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        out = self.net(x, *context)
+        loc, raw_scale, *directions = _parts(self, out, 2 + self.reflections, "(2 + reflections) * latent_dim")
+        turn = ConditionedHouseholder(torch.stack(directions, dim=-2))
+        return dist.TransformedDistribution(dist.Normal(loc, positive(raw_scale)).to_event(1), [turn])
+
+
+class Delta(nn.Module):
+    """A point: q(z | x) has all its mass at the net's output, as in an autoencoder. For comparison.
+
+    The entropy of a point is −∞; it is left out, so what is maximised is log p(x | z) + log p(z), no bound on log p(x)
+    (Ghosh et al. 2019, arXiv 1903.12436, on what such a model can and cannot do).
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, latent_dim)``.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = Delta(nets.MLP((1, 8, 8), (64,), 5))
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+    points = True
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(latent_dim: int) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        return (latent_dim,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
+        """The point, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        return dist.Delta(self.net(x, *context), event_dim=1)
+
+
+def _halves(posterior: nn.Module, out: Tensor) -> tuple[Tensor, ...]:
+    name = type(posterior).__name__
+    if out.shape[-1] % 2:
+        what = "locations" if name == "Laplace" else "means"
+        raise ValueError(
+            f"posterior {name} needs a net whose last dimension is 2 * latent_dim, {what} then raw scales; "
+            f"got {out.shape[-1]}, which is odd"
+        )
+    return out.chunk(2, dim=-1)
+
+
+def _parts(posterior: nn.Module, out: Tensor, parts: int, formula: str) -> tuple[Tensor, ...]:
+    if out.shape[-1] % parts:
+        raise ValueError(
+            f"posterior {type(posterior).__name__} needs a net whose last dimension is {formula}, a multiple of "
+            f"{parts}; got {out.shape[-1]}"
+        )
+    return out.chunk(parts, dim=-1)
+
+
+@register_kl(MultivariateNormal, Independent)
+@register_kl(LowRankMultivariateNormal, Independent)
+def _kl_normal_independent(p: Any, q: Any) -> Tensor:
+    """Closed forms that torch lacks: from a normal with any covariance to one with independent dimensions."""
+    if not isinstance(q.base_dist, torch.distributions.Normal) or q.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError
+    variance = q.base_dist.variance
+    per_dimension = (p.variance + (p.mean - q.mean) ** 2) / variance + torch.log(variance)
+    normal_entropy = p.entropy() - 0.5 * p.event_shape[0] * math.log(2 * math.pi)
+    return 0.5 * per_dimension.sum(-1) - normal_entropy

@@ -1,4 +1,4 @@
-"""Priors p(z | c): modules that take the context and return a distribution over z."""
+"""Priors over real vectors with independent dimensions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StandardNormal"]
+from pyro_vae.distributions import at_least, inverse_positive, positive
+
+__all__ = ["Laplace", "Normal", "StandardNormal", "StudentT"]
 
 
 class StandardNormal(nn.Module):
@@ -25,14 +27,13 @@ class StandardNormal(nn.Module):
         torch.Size([20])
     """
 
+    space = "real vectors"
     loc: Tensor
     scale: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        if not isinstance(latent_dim, int) or latent_dim < 1:
-            raise ValueError(f"latent_dim must be an integer of at least 1; got {latent_dim!r}")
-        self.latent_dim = latent_dim
+        self.latent_dim = at_least(1, "latent_dim", latent_dim)
         # Buffers, so that the prior follows the device and the dtype of the parameters; nothing to save.
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
@@ -40,3 +41,85 @@ class StandardNormal(nn.Module):
     def forward(self, *context: Tensor) -> dist.Distribution:
         """N(0, I) with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return dist.Normal(self.loc, self.scale).to_event(1)
+
+
+class _LearnedLocationAndScale(nn.Module):
+    space = "real vectors"
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.loc = nn.Parameter(torch.zeros(latent_dim))
+        self.raw_scale = nn.Parameter(inverse_positive(torch.ones(latent_dim)))
+
+
+class Normal(_LearnedLocationAndScale):
+    """A normal with a learned mean and a learned scale in each dimension; it starts as N(0, I).
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+
+    Raises:
+        ValueError: where ``latent_dim`` is below 1.
+
+    Example:
+        >>> Normal(20)().event_shape
+        torch.Size([20])
+    """
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """N(loc, diag(scale²)) with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return dist.Normal(self.loc, positive(self.raw_scale)).to_event(1)
+
+
+class Laplace(_LearnedLocationAndScale):
+    """Independent Laplace dimensions with learned locations and scales: sharper in the middle, heavier in the tails.
+
+    It favours codes of which only a few dimensions are far from the middle (as in Barello, Charles and Pillow 2018,
+    "Sparse-coding variational auto-encoders").
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+
+    Raises:
+        ValueError: where ``latent_dim`` is below 1.
+
+    Example:
+        >>> Laplace(20)().event_shape
+        torch.Size([20])
+    """
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """Laplace(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return dist.Laplace(self.loc, positive(self.raw_scale)).to_event(1)
+
+
+class StudentT(_LearnedLocationAndScale):
+    """Independent Student t dimensions with learned locations, scales and degrees of freedom.
+
+    A weakly informative prior: its heavy tails let unusual data have far-away codes (Takahashi et al. 2018, "Student-t
+    variational autoencoder for robust density estimation").
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+        initial_df: degrees of freedom to start from, above 1; they are learned as 1 + softplus(raw) + 1e-6, so that
+            the mean exists.
+
+    Raises:
+        ValueError: where ``latent_dim`` is below 1 or ``initial_df`` not above 1.
+
+    Example:
+        >>> StudentT(20)().event_shape
+        torch.Size([20])
+    """
+
+    def __init__(self, latent_dim: int, initial_df: float = 5.0) -> None:
+        super().__init__(latent_dim)
+        if not initial_df > 1 + 1e-6:
+            raise ValueError(f"initial_df must be above 1, so that the mean exists; got {initial_df}")
+        self.initial_df = initial_df
+        self.raw_df = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_df) - 1)))
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """Student t with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return dist.StudentT(1 + positive(self.raw_df), self.loc, positive(self.raw_scale)).to_event(1)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep
 
 from pyro_vae import checkpoints
-from pyro_vae.config import describe
+from pyro_vae.compatible import check_objective
+from pyro_vae.config import describe, make_objective
 from pyro_vae.data import Batches, Images, batches
 from pyro_vae.elbo import elbo_terms
 from pyro_vae.seeds import derive, seeded
@@ -64,7 +65,8 @@ def fit(
     """Trains ``vae`` with ``pyro.infer.SVI`` and leaves it with the best weights found.
 
     The best are those of the highest validation elbo; without validation data, the last. Pyro's parameter store and
-    torch's generators are left as they were, and the same seed, machine and thread count give the same bits.
+    torch's generators are left as they were, and the same seed, machine and thread count give the same bits. A prior
+    with ``start_from(x)`` that has not started yet (``VampPrior``, ``Exemplar``) gets examples from ``train`` first.
 
     Args:
         vae: the VAE, trained in place.
@@ -75,7 +77,8 @@ def fit(
         lr: the highest learning rate, above 0; it is reached after 200 steps, or an epoch if that is shorter.
         schedule: ``"cosine"``, down to zero at the end, or ``"constant"``; both after the rise.
         optimizer: makes a torch optimiser from parameters and ``lr=``; ``torch.optim.AdamW`` by default.
-        objective: any Pyro ELBO; ``Trace_ELBO()`` by default.
+        objective: any Pyro ELBO; by default ``Trace_ELBO()``, or ``TraceEnum_ELBO(max_plate_nesting=1)`` for discrete
+            codes.
         patience: stop after so many epochs in a row without a better validation elbo; None never does.
         context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of order, binarisation and noise; an integer ≥ 0.
@@ -108,7 +111,7 @@ def fit(
     lr, seed = float(lr), int(seed) if isinstance(seed, np.integer) else seed
     _check_options(train, valid, lr, schedule, optimizer, objective, resume, out)
     optimizer = optimizer or adamw
-    objective = objective if objective is not None else Trace_ELBO()
+    objective = objective if objective is not None else make_objective("auto", vae)
     if device is not None:
         vae.to(device)
     parameters = [p for p in vae.parameters() if p.requires_grad]
@@ -117,7 +120,9 @@ def fit(
     where: dict[str, Any] = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
     train_batches = batches(train, batch_size, shuffle=True, seed=derive(seed, _TRAIN_DATA), **where)
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
-    shapes = _check_first_batches(vae, train_batches, valid_batches, seed)
+    if not resume:
+        start_from_data(vae, train_batches)
+    shapes = _check_first_batches(vae, objective, train_batches, valid_batches, seed)
     folder = _open_folder(out, resume)
     options: dict[str, Any] = {
         "objective": _describe_objective(objective),
@@ -262,7 +267,25 @@ def _check_options(
         raise ValueError("resume needs out=, the folder of the run to go on with")
 
 
-def _check_first_batches(vae: VAE, train: Batches, valid: Batches | None, seed: int) -> dict[str, Any]:
+def start_from_data(vae: VAE, train: Batches) -> None:
+    """Gives priors that start from examples of the data as many as they want."""
+    starters = [m for m in vae.modules() if hasattr(m, "start_from") and not getattr(m, "started", False)]
+    if not starters:
+        return
+    wanted = max(getattr(m, "components", 1) for m in starters)
+    rows: list[tuple[torch.Tensor, ...]] = []
+    for batch in train:
+        rows.append(batch)
+        if sum(len(b[0]) for b in rows) >= wanted:
+            break
+    if not rows:
+        return  # as the check of the first batches will say
+    x, *context = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    for m in starters:
+        m.start_from(vae.encoder_input(x), *context)
+
+
+def _check_first_batches(vae: VAE, objective: ELBO, train: Batches, valid: Batches | None, seed: int) -> dict[str, Any]:
     """Runs the bound once over each kind of data: what does not fit is refused here, before anything is written."""
     shapes: dict[str, Any] = {}
     for name, supply in (("train", train), ("valid", valid)):
@@ -274,6 +297,7 @@ def _check_first_batches(vae: VAE, train: Batches, valid: Batches | None, seed: 
         x, *c = first
         with evaluating(vae), seeded(derive(seed)), pyro.get_param_store().scope():
             elbo_terms(vae, x, *c, kl="sampled")
+            check_objective(vae, objective, vae.encode(x, *c), vae.prior_of(*c))
         shapes = shapes or {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
     return shapes
 
@@ -301,18 +325,31 @@ def _describe(vae: VAE, train: Any) -> dict[str, Any]:
             "labels": train.with_labels,
         }
     seen: dict[int, str] = {}
-    for part in ("prior", "likelihood", "posterior"):
+    for part in ("posterior", "prior", "likelihood"):
         thing = getattr(vae, part)
-        modules = list(thing.modules()) if isinstance(thing, torch.nn.Module) else []
-        shared = next((seen[id(m)] for m in modules if id(m) in seen), None)
-        seen |= {id(m): part for m in modules}
+        given = vae.posterior if part == "prior" else None
+        mine = {id(m) for m in _modules(thing)}
+        if _is_argument_of(thing, given):
+            mine -= {id(m) for m in _modules(given)}
+        shared = next((seen[m] for m in mine if m in seen), None)
+        seen |= dict.fromkeys(mine, part)
         try:
             if shared:
                 raise ValueError(f"it shares a module with the {shared}")
-            config[part] = describe(thing)
+            config[part] = describe(thing, given)
         except ValueError as error:
             config[part] = {"unnamed": str(error)}
+    config |= {"missing": vae.missing, "fill": vae.fill} if vae.missing else {}
     return config
+
+
+def _modules(thing: Any) -> list[torch.nn.Module]:
+    return list(thing.modules()) if isinstance(thing, torch.nn.Module) else []
+
+
+def _is_argument_of(prior: Any, posterior: Any) -> bool:
+    """Whether the prior is made from the posterior, as ``build`` will make it again."""
+    return any(getattr(m, "posterior", None) is posterior for m in _modules(prior)) and posterior is not None
 
 
 def _describe_objective(objective: ELBO) -> dict[str, Any]:

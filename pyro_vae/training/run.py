@@ -101,7 +101,7 @@ class Run:
         sums = torch.zeros(2)
         store = pyro.get_param_store()
         # The first batch was checked with validation on; at every step it would cost time and find nothing.
-        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), _without_validation():
+        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), without_validation():
             for step, batch in enumerate(self.train.epoch(number)):
                 self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
                 step_loss = self.svi.step(*batch)
@@ -184,7 +184,7 @@ class Run:
 
 
 @contextlib.contextmanager
-def _without_validation() -> Iterator[None]:
+def without_validation() -> Iterator[None]:
     """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
     mine = Distribution._validate_args
     try:

@@ -30,7 +30,7 @@ def test_bernoulli_sums_to_one():
     assert total.item() == pytest.approx(1.0, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ["normal_fixed", "normal_shared", "normal_per_element"])
+@pytest.mark.parametrize("name", ["normal_fixed", "normal_learned", "normal_per_element"])
 def test_normal_equals_scipy(name):
     vae, x = make_vae(name), make_x(name)
     out = vae.likelihood.net(CODES).detach()
@@ -43,7 +43,7 @@ def test_normal_equals_scipy(name):
     np.testing.assert_allclose(vae.decode(CODES).log_prob(x).detach(), expected, rtol=1e-7)
 
 
-@pytest.mark.parametrize("scale", [0.3, "shared", "per_element"])
+@pytest.mark.parametrize("scale", [0.3, "learned", "per_element"])
 def test_normal_integrates_to_one(scale):
     torch.manual_seed(0)
     p = likelihoods.Normal(nets.MLP(2, (4,), (2, 1) if scale == "per_element" else 1), scale).double()(CODES[:1])
@@ -80,7 +80,7 @@ def test_batch_dimensions_in_front_do_not_matter(name):
 
 
 def test_shared_scale_starts_where_it_was_told():
-    p = likelihoods.Normal(nets.MLP(2, (), 3), scale="shared", initial_scale=0.07)(torch.zeros(1, 2))
+    p = likelihoods.Normal(nets.MLP(2, (), 3), scale="learned", initial_scale=0.07)(torch.zeros(1, 2))
     torch.testing.assert_close(p.variance.sqrt(), torch.full((1, 3), 0.07))
 
 
@@ -90,7 +90,7 @@ def test_shared_scale_starts_where_it_was_told():
         ({"scale": 0.0}, "scale must be a finite number above 0; got 0.0"),
         ({"scale": -1.0}, "scale must be a finite number above 0; got -1.0"),
         ({"scale": float("nan")}, "scale must be a finite number above 0; got nan"),
-        ({"scale": "big"}, 'scale must be a number above 0, "shared" or "per_element"; got \'big\''),
+        ({"scale": "big"}, 'scale must be a number above 0, "learned" or "per_element"; got \'big\''),
         ({"initial_scale": 0.0}, "initial_scale must be a finite number above 1e-6; got 0.0"),
     ],
 )

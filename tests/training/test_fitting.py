@@ -156,7 +156,7 @@ def test_training_shuffles_in_training_mode_and_validates_in_evaluation_mode():
     assert len(orders) == 6
     assert len(set(orders)) > 1
     assert all(sorted(order) == list(range(8)) for order in orders)
-    assert [len(x) for training, x in vae.posterior.seen if not training] == [8, 2] + 6 * [2]
+    assert [len(x) for training, x in vae.posterior.seen if not training] == [8, 8, 2, 2] + 6 * [2]  # the bound and the objective are tried on each
 
 
 def test_optimisers_of_torch_are_taken():
@@ -306,8 +306,8 @@ def test_a_run_folder_gives_the_vae_back(tmp_path):
 
 
 def test_float64_comes_back_as_float64(tmp_path):
-    vae = make_vae("normal_shared")
-    train(vae, make_x("normal_shared", n=20), out=tmp_path, epochs=1)
+    vae = make_vae("normal_learned")
+    train(vae, make_x("normal_learned", n=20), out=tmp_path, epochs=1)
     again = load(tmp_path)
     assert next(again.parameters()).dtype == torch.float64
     assert same(weights(again), weights(vae))

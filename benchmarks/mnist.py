@@ -1,0 +1,97 @@
+"""Priors and posteriors on dynamically binarised MNIST, same networks and epochs: the table of the README.
+
+    python benchmarks/mnist.py
+
+Prints, for each pair, -ELBO and negative log-likelihood of the 10,000 test images in nats, the latter by importance
+sampling (Burda et al. 2015, arXiv 1509.00519). Rows that are in ``--out`` already are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from pyro_vae import VAE, average_elbo, build, data, fit
+from pyro_vae.seeds import seeded
+from pyro_vae.vae import evaluating, repeat
+
+ROWS = {
+    "standard normal prior, normal posterior": ("StandardNormal", "DiagonalNormal"),
+    "mixture prior (500), normal posterior": ({"class": "MixtureOfNormals", "components": 500}, "DiagonalNormal"),
+    "VampPrior (500), normal posterior": ({"class": "VampPrior", "components": 500}, "DiagonalNormal"),
+    "flow prior (MAF), normal posterior": ({"class": "Flow", "flow": "MAF"}, "DiagonalNormal"),
+    "standard normal prior, inverse autoregressive posterior": ("StandardNormal", "InverseAutoregressiveFlow"),
+}
+
+
+def log_likelihood(vae: VAE, images: data.Images, particles: int, seed: int) -> torch.Tensor:
+    """log p(x) of each image in nats, estimated from ``particles`` draws of z: log mean p(x, z) / q(z | x)."""
+    found = []
+    with evaluating(vae), seeded(seed):
+        for (x,) in data.batches(images, max(1, 20_000 // particles), seed=seed):
+            posterior, prior = vae.encode(x), vae.prior_of()
+            z = posterior.rsample((particles,))
+            likelihood = vae.decode(z.flatten(0, 1)).log_prob(repeat(x, particles)).unflatten(0, (particles, -1))
+            weights = likelihood + prior.log_prob(z) - posterior.log_prob(z)
+            found.append(torch.logsumexp(weights, dim=0) - math.log(particles))
+    return torch.cat(found)
+
+
+def row(name: str, epochs: int, particles: int, seed: int) -> dict[str, float | str]:
+    prior, posterior = ROWS[name]
+    images = data.load("mnist", binarize="dynamic")
+    torch.manual_seed(seed)
+    vae = build(images.event_shape, prior=prior, posterior=posterior)
+    start = time.perf_counter()
+    fit(vae, images.train, valid=images.valid, epochs=epochs, seed=seed)
+    seconds = time.perf_counter() - start
+    bound = average_elbo(vae, images.test, seed=seed)
+    log_x = log_likelihood(vae, images.test, particles, seed)
+    return {
+        "name": name,
+        "epochs": epochs,
+        "seed": seed,
+        "particles": particles,
+        "elbo": bound.elbo,
+        "kl": bound.kl,
+        "log_likelihood": log_x.mean().item(),
+        "standard_error": (log_x.std() / math.sqrt(len(log_x))).item(),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--particles", type=int, default=200, help="draws of z a test image")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/mnist.jsonl"))
+    options = parser.parse_args()
+
+    settings = {"epochs": options.epochs, "seed": options.seed, "particles": options.particles}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    kept = {r["name"]: r for r in done if all(r[k] == v for k, v in settings.items())}
+    for name in ROWS:
+        if name not in kept:
+            kept[name] = row(name, **settings)
+            with options.out.open("a") as file:
+                file.write(json.dumps(kept[name]) + "\n")
+    plain = kept[next(iter(ROWS))]
+    print("| | test -ELBO | test -log p(x) | better by | time |\n| --- | ---: | ---: | ---: | ---: |")
+    for name in ROWS:
+        r = kept[name]
+        better = r["log_likelihood"] - plain["log_likelihood"]
+        print(
+            f"| {name} | {-r['elbo']:.2f} | {-r['log_likelihood']:.2f} ± {r['standard_error']:.2f} | "
+            f"{better:.2f} | {r['seconds']:.0f} s |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What goes together: priors with posteriors, and both with an objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.infer import ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, TraceTMC_ELBO
+from torch.distributions import kl_divergence
+
+from pyro_vae import posteriors, priors
+from pyro_vae.distributions import part_name
+
+__all__ = ["check_objective", "check_spaces", "usual_objective"]
+
+
+def check_spaces(prior: Any, posterior: Any) -> None:
+    """Raises a ValueError where a prior and a posterior are over different kinds of z, and names what goes together.
+
+    Parts that do not say what they are over (``space``), such as functions, pass.
+    """
+    ours, theirs = getattr(prior, "space", None), getattr(posterior, "space", None)
+    if ours is None or theirs is None:
+        return
+    if ours != theirs:
+        raise ValueError(
+            f"prior {part_name(prior)} is over {ours} and posterior {part_name(posterior)} over {theirs}, so there is "
+            f"no KL between them. With this posterior go the priors {_over(priors, theirs)}; with this prior go the "
+            f"posteriors {_over(posteriors, ours)}"
+        )
+    size = getattr(prior, "classes", None)
+    if size is None:
+        return
+    latent_dim = getattr(getattr(prior, "prior", prior), "latent_dim", size)
+    sizes = getattr(posterior, "classes", None) or latent_dim
+    if sizes != size:
+        raise ValueError(
+            f"prior {part_name(prior)} has groups of {size} classes and posterior {part_name(posterior)} of {sizes}. "
+            "Give both the same classes"
+        )
+
+
+def check_objective(vae: Any, objective: ELBO, posterior: Any, prior: Any) -> None:
+    """Raises a ValueError where an objective cannot be minimised with these distributions, and names what can.
+
+    Args:
+        vae: the VAE, for the names of its parts.
+        objective: of Pyro's.
+        posterior: q(z | x) of some batch.
+        prior: p(z).
+    """
+    name = type(objective).__name__
+    if posterior.has_enumerate_support and not isinstance(objective, (TraceEnum_ELBO, TraceTMC_ELBO)):
+        raise ValueError(
+            f"posterior {part_name(vae.posterior)} is discrete and no gradient flows through its draws, which {name} "
+            "needs. Use TraceEnum_ELBO(max_plate_nesting=1), which sums over the categories exactly, or posterior and "
+            "prior RelaxedCategorical"
+        )
+    if not isinstance(objective, TraceMeanField_ELBO):
+        return
+    try:
+        kl_divergence(posterior, prior)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{name} needs KL(posterior || prior) in closed form, and for {part_name(vae.posterior)} with "
+            f"{part_name(vae.prior)} none is known. Use Trace_ELBO(), which needs none, or a pair that has one, such "
+            "as DiagonalNormal with StandardNormal"
+        ) from error
+
+
+def usual_objective(vae: Any) -> str:
+    """The name of the Pyro ELBO that fits a VAE: ``Trace_ELBO``, or ``TraceEnum_ELBO`` for discrete codes."""
+    return "TraceEnum_ELBO" if getattr(vae.posterior, "space", None) == "one-hot vectors" else "Trace_ELBO"
+
+
+def _over(room: Any, space: str) -> str:
+    names = [name for name in room.__all__ if getattr(getattr(room, name), "space", None) == space]
+    return ", ".join([*names, *(["VampPrior"] if room is priors else [])])

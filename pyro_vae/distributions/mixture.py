@@ -1,0 +1,163 @@
+"""Mixtures of many normal distributions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+__all__ = ["NormalMixture"]
+
+
+class NormalMixture(dist.TorchDistribution):
+    """A mixture of normal distributions with diagonal covariances, for mixtures of many components.
+
+    The density of torch's ``MixtureSameFamily``, without its tensor of shape ``(batch, k, d)``: with the squares
+    multiplied out, log N(z; μ, s²) = −½ [Σ z²/s² − 2 Σ z μ/s² + Σ μ²/s²] + const is two matrix products. It is what a
+    prior with hundreds of components needs, such as VampPrior (Tomczak and Welling 2018, arXiv 1705.07120).
+
+    Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
+    of the means. What float32 then still loses grows with Σ (μ − centre)²/s². Measured against float64 at 4,000 draws
+    from mixtures of 500 components whose means have standard deviation 1 in each dimension, root mean square and
+    largest error of log p(z) in nats:
+
+    ======  ==================  ==================
+    scales  d = 20              d = 40
+    ======  ==================  ==================
+    1       3e-6, largest 2e-5  8e-6, largest 4e-5
+    0.3     3e-5, largest 2e-4  7e-5, largest 5e-4
+    0.1     3e-4, largest 2e-3  6e-4, largest 4e-3
+    0.05    1e-3, largest 6e-3  3e-3, largest 2e-2
+    ======  ==================  ==================
+
+    Means three times as far apart multiply these by nine. Mixed precision, which has fewer digits still, is switched
+    off in here; for more digits, use float64 or ``MixtureSameFamily``.
+
+    Args:
+        logits: unnormalised log weights, ``(*batch, k)``.
+        loc: means, ``(*batch, k, d)``.
+        scale: standard deviations, ``(*batch, k, d)``; ``(*batch, k, 1)`` for spherical components, and
+            ``(*batch, 1, d)`` or ``(*batch, 1, 1)`` for a scale that all share, are cheaper.
+
+    Raises:
+        ValueError: where the shapes do not fit, or torch's validation finds a value outside its range.
+
+    Example:
+        >>> import torch
+        >>> p = NormalMixture(torch.zeros(500), torch.randn(500, 20), torch.ones(500, 20))
+        >>> p.sample((3,)).shape, p.log_prob(torch.zeros(16, 128, 20)).shape
+        (torch.Size([3, 20]), torch.Size([16, 128]))
+    """
+
+    arg_constraints = {  # noqa: RUF012  # as in torch
+        "logits": constraints.real_vector,
+        "loc": constraints.independent(constraints.real, 2),
+        "scale": constraints.independent(constraints.positive, 2),
+    }
+    support = constraints.real_vector
+    has_rsample = False
+
+    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
+        if logits.dim() < 1 or loc.dim() < 2 or scale.dim() < 2:
+            raise ValueError(_shape_error(logits, loc, scale))
+        k, d = loc.shape[-2:]
+        if logits.shape[-1] != k or scale.shape[-2] not in (1, k) or scale.shape[-1] not in (1, d):
+            raise ValueError(_shape_error(logits, loc, scale))
+        try:
+            batch_shape = torch.broadcast_shapes(logits.shape[:-1], loc.shape[:-2], scale.shape[:-2])
+        except RuntimeError as error:
+            raise ValueError(_shape_error(logits, loc, scale)) from error
+        self.logits, self.loc, self.scale = logits, loc, scale
+        super().__init__(batch_shape, torch.Size((d,)), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> NormalMixture:
+        """The same mixture with another batch shape; its parameters are neither copied nor expanded."""
+        new = self._get_checked_instance(NormalMixture, _instance)
+        new.logits, new.loc, new.scale = self.logits, self.loc, self.scale
+        super(NormalMixture, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of ``(..., d)`` in nats; the largest tensor on the way is ``(..., k)``."""
+        if self._validate_args:
+            self._validate_sample(value)
+        with torch.autocast(value.device.type, enabled=False):
+            log_prob = self._log_joint(value).logsumexp(-1)
+        return log_prob.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+
+    def _log_joint(self, value: Tensor) -> Tensor:
+        """Log-density of each component at ``(..., d)`` plus its log weight, ``(..., k)``."""
+        # The density does not depend on where the centre is, so no gradient goes through it.
+        centre = self.loc.detach().mean(-2)
+        z, loc = value - centre, self.loc - centre.unsqueeze(-2)
+        precision = self.scale**-2
+        weighted = loc * precision
+        d = self.event_shape[0]
+        log_scales = self.scale.log().sum(-1) * (d / self.scale.shape[-1])
+        constant = (
+            self.logits.log_softmax(-1) - log_scales - 0.5 * (d * math.log(2 * math.pi) + (loc * weighted).sum(-1))
+        )
+        return _products(z, weighted) - 0.5 * _squares(z, precision) + constant
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws of shape ``(*sample_shape, *batch_shape, d)``, without gradient."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        k, d = self.loc.shape[-2:]
+        with torch.no_grad():
+            component = torch.distributions.Categorical(logits=self.logits, validate_args=False)
+            component = component.expand(self.batch_shape).sample(torch.Size(sample_shape))
+            index = component[..., None, None].expand(*shape[:-1], 1, d)
+            # Views of the parameters: gather reads the chosen rows alone.
+            loc, scale = (p.expand(*shape[:-1], k, d).gather(-2, index).squeeze(-2) for p in (self.loc, self.scale))
+            return torch.normal(loc, scale)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, ``(*batch_shape, d)``."""
+        return self._average(self.loc)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of each dimension, ``(*batch_shape, d)``."""
+        centre = self.logits.softmax(-1).unsqueeze(-2) @ self.loc
+        return self._average((self.loc - centre) ** 2 + self.scale**2)
+
+    def _average(self, values: Tensor) -> Tensor:
+        mean = (self.logits.softmax(-1).unsqueeze(-2) @ values).squeeze(-2)
+        return mean.expand(*self.batch_shape, -1)
+
+
+def _products(z: Tensor, rows: Tensor) -> Tensor:
+    """Σ_d z rows for z ``(..., *batch, d)`` and rows ``(*batch, k, d)``, as a matrix product: ``(..., *batch, k)``."""
+    while rows.dim() > 2 and rows.shape[0] == 1:
+        rows = rows.squeeze(0)
+    if rows.dim() == 2:
+        return z @ rows.mT
+    leading = z.shape[: max(z.dim() - rows.dim() + 1, 0)]
+    if not leading:
+        return (rows @ z.unsqueeze(-1)).squeeze(-1)
+    # Dimensions in front of the batch become columns; torch.matmul alone would copy the rows for each of them.
+    columns = z.flatten(0, len(leading) - 1).movedim(0, -1)
+    return (rows @ columns).movedim(-1, 0).unflatten(0, leading)
+
+
+def _squares(z: Tensor, precision: Tensor) -> Tensor:
+    """Σ_d z² precision, ``(..., *batch, k or 1)``; a matrix product only where the precisions need one."""
+    if precision.shape[-2] == 1:
+        return (z**2 * precision.squeeze(-2)).sum(-1, keepdim=True)
+    if precision.shape[-1] == 1:
+        return (z**2).sum(-1, keepdim=True) * precision.squeeze(-1)
+    return _products(z**2, precision)
+
+
+def _shape_error(logits: Tensor, loc: Tensor, scale: Tensor) -> str:
+    return (
+        f"NormalMixture needs logits (*batch, k), loc (*batch, k, d) and scale (*batch, k or 1, d or 1); got logits "
+        f"{tuple(logits.shape)}, loc {tuple(loc.shape)} and scale {tuple(scale.shape)}. Give one logit and one row of "
+        "means a component"
+    )

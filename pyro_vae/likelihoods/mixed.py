@@ -1,0 +1,148 @@
+"""A likelihood of tables whose columns are of different kinds."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from pyro_vae.distributions.columns import Columns
+
+__all__ = ["Mixed"]
+
+Column = str | Mapping[str, Any] | Callable[..., Any]
+
+
+class Mixed(nn.Module):
+    """Independent columns, each with a likelihood of its own; for tables x ``(batch, columns)``.
+
+    (As in Nazábal et al. 2018, arXiv 1807.03653.) Every column has its own learned scale, dispersion and so on.
+
+    Args:
+        net: maps z, and the context if there is any, to the parameters of all columns, side by side: vectors of
+            ``Mixed.net_shape(event_shape, columns)``.
+        columns: from the name of each column to its likelihood, in the order in which x has them. A likelihood is
+            given by its name here (``"Normal"``) or its dotted path, as a mapping with that under ``class`` and its
+            arguments beside it, as a class, or as a ``functools.partial`` of one. Any class with an argument ``net``
+            will do; a ``net_shape`` says what its net must give for x of shape ``(1,)``, else that is ``(1,)``.
+
+    Raises:
+        ValueError: where a column's likelihood is not found or cannot be made, or the net gives vectors of another
+            length; from ``net_shape`` where x has not as many columns.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> columns = {"height": "Normal", "smoker": "Bernoulli", "visits": {"class": "Poisson"}}
+        >>> p = Mixed(nets.MLP(2, (64,), Mixed.net_shape((3,), columns)), columns)
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([3])
+    """
+
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
+    remedy = "Transform the column or give it another likelihood"
+
+    def __init__(self, net: nn.Module, columns: Mapping[str, Column]) -> None:
+        super().__init__()
+        self.net = net
+        self.columns = {str(name): _spec(str(name), column) for name, column in _checked(columns).items()}
+        self.parts = nn.ModuleList()
+        self.sizes = []
+        for name, spec in self.columns.items():
+            shape = _part_shape(name, spec)
+            self.parts.append(_make(name, spec, net=nn.Unflatten(-1, shape)))
+            self.sizes.append(math.prod(shape))
+
+    @staticmethod
+    def net_shape(event_shape: tuple[int, ...], columns: Mapping[str, Column], **_: object) -> tuple[int, ...]:
+        """The shape that the net must give for x of ``event_shape``: the parameters of all columns."""
+        specs = {str(name): _spec(str(name), column) for name, column in _checked(columns).items()}
+        if tuple(event_shape) != (len(specs),):
+            raise ValueError(
+                f"columns must name every column of x, in order; got {len(specs)} ({', '.join(specs)}) for x of "
+                f"shape (batch, {', '.join(map(str, event_shape))})"
+            )
+        return (sum(math.prod(_part_shape(name, spec)) for name, spec in specs.items()),)
+
+    def forward(self, z: Tensor, *context: Tensor) -> Columns:
+        """Columns with batch shape ``(*batch,)`` and event shape ``(columns,)``."""
+        out = self.net(z, *context)
+        if out.dim() != z.dim() or out.shape[-1] != sum(self.sizes):
+            each = ", ".join(f"{size} for {name!r}" for name, size in zip(self.columns, self.sizes, strict=True))
+            raise ValueError(
+                f"likelihood Mixed needs a net whose output is (batch, {sum(self.sizes)}): {each}; "
+                f"got {tuple(out.shape)}"
+            )
+        slices = out.split(self.sizes, dim=-1)
+        return Columns([part(s) for part, s in zip(self.parts, slices, strict=True)], list(self.columns))
+
+
+def _checked(columns: Any) -> Mapping[str, Column]:
+    if not isinstance(columns, Mapping) or not columns:
+        raise ValueError(
+            f'columns must be a mapping from the name of each column to its likelihood, such as {{"age": "Normal"}}; '
+            f"got {columns!r}"
+        )
+    return columns
+
+
+def _spec(name: str, column: Column) -> dict[str, Any]:
+    """A column's likelihood as a mapping: its ``class``, by name or itself, and its arguments."""
+    if isinstance(column, functools.partial):
+        if column.args:
+            raise ValueError(f"column {name!r}: give the arguments of functools.partial by name; got {column.args}")
+        return {"class": column.func, **column.keywords}
+    if isinstance(column, Mapping):
+        if "class" not in column:
+            raise ValueError(f"column {name!r} must name its likelihood under 'class'; got {dict(column)!r}")
+        return dict(column)
+    return {"class": column}
+
+
+def _find(name: str, likelihood: Any) -> Any:
+    """The class that a column's spec means."""
+    found = likelihood
+    if isinstance(likelihood, str):
+        # Not at the top: the room of likelihoods is made of this module too.
+        room = importlib.import_module("pyro_vae.likelihoods")
+        if likelihood in room.__all__:
+            return getattr(room, likelihood)
+        if "." not in likelihood:
+            raise ValueError(
+                f"column {name!r}: unknown likelihood {likelihood!r}; there are {', '.join(room.__all__)}, and your "
+                "own by dotted path, such as my_module.MyClass"
+            )
+        try:
+            found = pkgutil.resolve_name(likelihood)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"column {name!r}: likelihood {likelihood!r} cannot be imported: {error}") from error
+    if not isinstance(found, type) or "net" not in inspect.signature(found).parameters:
+        raise ValueError(
+            f"column {name!r} must have a likelihood by name, or a class with an argument net; got {likelihood!r}"
+        )
+    return found
+
+
+def _part_shape(name: str, spec: dict[str, Any]) -> tuple[int, ...]:
+    """What the net of a column's likelihood must give."""
+    found = _find(name, spec["class"])
+    if not hasattr(found, "net_shape"):
+        return (1,)
+    try:
+        return tuple(found.net_shape((1,), **{key: value for key, value in spec.items() if key != "class"}))
+    except TypeError as error:
+        raise ValueError(f"column {name!r}: {found.__name__} cannot be made from {spec}: {error}") from error
+
+
+def _make(name: str, spec: dict[str, Any], net: nn.Module) -> nn.Module:
+    found = _find(name, spec["class"])
+    try:
+        return found(net=net, **{key: value for key, value in spec.items() if key != "class"})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"column {name!r}: {found.__name__} cannot be made from {spec}: {error}") from error

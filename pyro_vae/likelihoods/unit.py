@@ -1,0 +1,129 @@
+"""Likelihoods of numbers between 0 and 1."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from pyro_vae.distributions import positive
+from pyro_vae.distributions import unit as densities
+from pyro_vae.likelihoods.parameters import LocationScale, per_element
+
+__all__ = ["Beta", "ContinuousBernoulli", "LogitNormal"]
+
+_OPEN = (
+    "Its density is 0 or infinite at 0 and 1: give pixels as dequantised reals (dequantize=True in pyro_vae.data), "
+    "or use likelihoods.ContinuousBernoulli, which takes the ends"
+)
+
+
+class ContinuousBernoulli(nn.Module):
+    """Independent continuous Bernoulli elements; for x in [0, 1], ends included.
+
+    What a Bernoulli on grey values lacks is its normaliser (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
+    The logits are no log-odds, and the mean is not their sigmoid.
+
+    Args:
+        net: maps z, and the context if there is any, to the logits, of the shape of x.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> p = ContinuousBernoulli(nets.MLP(2, (64,), (1, 8, 8)))
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
+    remedy = "Scale the data to [0, 1], or use likelihoods.Normal"
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
+        return tuple(event_shape)
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        """Continuous Bernoulli of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        logits = self.net(z, *context)
+        return densities.ContinuousBernoulli(logits=logits).to_event(logits.dim() - z.dim() + 1)
+
+
+class Beta(nn.Module):
+    """Independent beta elements; for x in the open interval (0, 1).
+
+    Args:
+        net: maps z, and the context if there is any, to ``(2, *shape of x)``: the raw concentrations at 1, then
+            those at 0. Concentrations are softplus(raw) + 1e-6; those below 1 let the density grow without bound at
+            the ends.
+
+    Raises:
+        ValueError: where the net does not give two parameters an element.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> p = Beta(nets.MLP(2, (64,), (2, 1, 8, 8)))
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
+    remedy = _OPEN
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the net must give for x of ``event_shape``: two parameters an element."""
+        return (2, *event_shape)
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        """Beta of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        names = ("raw concentrations at 1", "those at 0")
+        one, zero = per_element(self, self.net(z, *context), z.dim() - 1, names)
+        return densities.Beta(positive(one), positive(zero)).to_event(one.dim() - z.dim() + 1)
+
+
+class LogitNormal(LocationScale):
+    """Independent elements whose logits are normal; for x in the open interval (0, 1).
+
+    (Atchison and Shen 1980, "Logistic-normal distributions".)
+
+    Args:
+        net: maps z, and the context if there is any, to the means of logit(x), of the shape of x; with
+            ``scale="per_element"`` to ``(2, *shape of x)``: the means, then the raw scales.
+        scale: of logit(x): a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all elements,
+            or ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
+        initial_scale: where a learned scale starts.
+
+    Raises:
+        ValueError: where a scale is not above 0, or the net does not give two parameters an element.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import nets
+        >>> p = LogitNormal(nets.MLP(2, (64,), (1, 8, 8)))
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
+    remedy = _OPEN
+
+    def __init__(
+        self, net: nn.Module, scale: float | Literal["learned", "per_element"] = "learned", initial_scale: float = 1.0
+    ) -> None:
+        super().__init__(net, scale, initial_scale)
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        """Logit-normal of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        loc, scale = self._loc_and_scale(z, *context)
+        return densities.LogitNormal(loc, scale).to_event(loc.dim() - z.dim() + 1)

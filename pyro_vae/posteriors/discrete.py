@@ -1,0 +1,151 @@
+"""Posteriors over categories, as one-hot vectors, and over points between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.distributions import Grouped, RelaxedOneHot, at_least, positive
+from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
+
+__all__ = ["Categorical", "LogisticNormal", "RelaxedCategorical"]
+
+
+class Categorical(nn.Module):
+    """Groups of categories, summed over exactly: for Pyro's ``TraceEnum_ELBO``, which ``fit`` takes by itself.
+
+    The bound then has no noise from z at all; its cost grows as classes ** groups, at most 4,096. For more groups there
+    is ``RelaxedCategorical``. Goes with the prior of the same name. (Kingma et al. 2014, arXiv 1406.5298, sum over the
+    class so.)
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, groups * classes)`` logits.
+        classes: categories in a group; None for one group.
+
+    Raises:
+        ValueError: where ``classes`` is below 2 or does not divide the net's outputs.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = Categorical(nets.MLP((1, 8, 8), (64,), 2 * 10), classes=10)
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([20])
+    """
+
+    space = "one-hot vectors"
+
+    def __init__(self, net: nn.Module, classes: int | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.classes = None if classes is None else at_least(2, "classes", classes)
+
+    @staticmethod
+    def net_shape(latent_dim: int, classes: int | None = None) -> tuple[int, ...]:
+        """The shape that the net must give: a logit for each entry of the one-hot vectors."""
+        return (latent_dim,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Any:
+        """One-hot vectors side by side, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
+        return Grouped(dist.OneHotCategorical(logits=_groups(self, self.net(x, *context), self.classes)))
+
+
+class RelaxedCategorical(nn.Module):
+    """Groups of categories, relaxed to points of a simplex near its corners, through which gradients flow.
+
+    The Gumbel-softmax or Concrete distribution (Jang, Gu and Poole 2016, arXiv 1611.01144; Maddison, Mnih and Teh 2016,
+    arXiv 1611.00712). Goes with the prior of the same name. The temperature is a buffer: to anneal it, change it
+    between epochs, ``fit(..., on_epoch=lambda epoch: q.temperature.mul_(0.95))``.
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, groups * classes)`` logits.
+        classes: categories in a group; None for one group.
+        temperature: above 0; the lower, the nearer to one-hot and the noisier the gradient.
+
+    Raises:
+        ValueError: where ``classes`` is below 2 or does not divide the net's outputs, or the temperature is not
+            above 0.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = RelaxedCategorical(nets.MLP((1, 8, 8), (64,), 2 * 10), classes=10)
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([20])
+    """
+
+    space = "points of a simplex"
+    temperature: Tensor
+
+    def __init__(self, net: nn.Module, classes: int | None = None, temperature: float = 0.67) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0; got {temperature}")
+        self.net = net
+        self.classes = None if classes is None else at_least(2, "classes", classes)
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+
+    @staticmethod
+    def net_shape(latent_dim: int, classes: int | None = None, **_: object) -> tuple[int, ...]:
+        """The shape that the net must give: a logit for each entry of the points."""
+        return (latent_dim,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Any:
+        """Points of simplices side by side, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
+        logits = _groups(self, self.net(x, *context), self.classes)
+        return Grouped(RelaxedOneHot(self.temperature, logits=logits))
+
+
+class LogisticNormal(nn.Module):
+    """Proportions whose log ratios to the last one are normal: the posterior of topics.
+
+    (Srivastava and Sutton 2017, arXiv 1703.01488.) Goes with the priors ``LogisticNormal`` (the KL has a closed form)
+    and ``Dirichlet``.
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, 2 * (latent_dim - 1))``: the means of the log
+            ratios, then the raw scales, which become softplus(raw) + 1e-6.
+
+    Raises:
+        ValueError: where the net's output cannot be split into two halves.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = LogisticNormal(nets.MLP(100, (64,), 2 * 9))
+        >>> q(torch.rand(16, 100)).event_shape
+        torch.Size([10])
+    """
+
+    space = "points of a simplex"
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(latent_dim: int) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` proportions."""
+        return (2 * (at_least(2, "latent_dim", latent_dim) - 1),)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Any:
+        """The logistic normal, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        out = self.net(x, *context)
+        if out.shape[-1] % 2:
+            raise ValueError(
+                f"posterior LogisticNormal needs a net whose last dimension is 2 * (latent_dim - 1), means then raw "
+                f"scales; got {out.shape[-1]}, which is odd"
+            )
+        loc, raw_scale = out.chunk(2, dim=-1)
+        return LogisticNormalDistribution(loc, positive(raw_scale))
+
+
+def _groups(posterior: nn.Module, logits: Tensor, classes: int | None) -> Tensor:
+    """Logits ``(..., groups, classes)``."""
+    size = logits.shape[-1] if classes is None else classes
+    if size < 2 or logits.shape[-1] % size:
+        raise ValueError(
+            f"posterior {type(posterior).__name__} needs a net whose last dimension is groups * classes, a multiple of "
+            f"classes = {size} (at least 2); got {logits.shape[-1]}"
+        )
+    return logits.unflatten(-1, (-1, size))

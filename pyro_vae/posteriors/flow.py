@@ -1,0 +1,143 @@
+"""Posteriors that are normalising flows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.distributions import TorchToPyro, at_least, import_zuko, make_flow, positive
+from pyro_vae.nets import Shape
+
+__all__ = ["Flow", "InverseAutoregressiveFlow"]
+
+
+class Flow(nn.Module):
+    """A conditional normalising flow of Zuko's, which sees x through features that a net gives.
+
+    (Rezende and Mohamed 2015, arXiv 1505.05770.)
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, features)``.
+        latent_dim: dimensions of z, at least 1.
+        flow: name of a class in :mod:`zuko.flows`. Coupling flows such as ``"NICE"`` (arXiv 1605.08803) draw fast,
+            as training needs; autoregressive ones (MAF, NSF) draw one dimension after the other.
+        features: outputs of the net.
+        transforms: how many maps follow one another; None for Zuko's default.
+        hidden: widths of the maps' networks; None for Zuko's default.
+
+    Raises:
+        ValueError: where Zuko has no such flow, or it does not take these arguments.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = Flow(nets.MLP((1, 8, 8), (64,), 32), latent_dim=5, features=32)
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        latent_dim: int,
+        flow: str = "NICE",
+        features: int = 64,
+        transforms: int | None = 4,
+        hidden: Shape | None = (128,),
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.flow = flow
+        self.features = at_least(1, "features", features)
+        self.transforms = transforms
+        self.hidden = hidden
+        self.layers = make_flow(flow, latent_dim, features, transforms, hidden)
+
+    @staticmethod
+    def net_shape(latent_dim: int, features: int = 64, **_: object) -> tuple[int, ...]:
+        """The shape that the net must give: the features."""
+        return (features,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Any:
+        """The flow, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        return TorchToPyro(self.layers(self.net(x, *context)))
+
+
+class InverseAutoregressiveFlow(nn.Module):
+    """A normal whose draws pass through autoregressive maps, all dimensions of a draw at once.
+
+    A draw and its density take one pass a map; the density at any other point takes one pass a dimension. (Kingma et
+    al. 2016, arXiv 1606.04934.) The maps are Zuko's, z ← shift + scale · z with shift and scale from a masked network
+    of the dimensions before and of features of x; the order of the dimensions is reversed from map to map.
+
+    Args:
+        net: maps x, and the context if there is any, to ``(batch, 2 * latent_dim + features)``: the means and the
+            raw scales of the normal at the start, which become softplus(raw) + 1e-6, and the features.
+        latent_dim: dimensions of z, at least 1.
+        transforms: how many maps follow one another, at least 1.
+        hidden: widths of the masked networks.
+        features: features of x that the maps see.
+
+    Raises:
+        ValueError: where a number is out of range, or the net gives another number of outputs.
+
+    Example:
+        >>> from pyro_vae import nets
+        >>> q = InverseAutoregressiveFlow(nets.MLP((1, 8, 8), (64,), 2 * 5 + 32), latent_dim=5, features=32)
+        >>> q(torch.rand(16, 1, 8, 8)).event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        latent_dim: int,
+        transforms: int = 2,
+        hidden: Shape = (256,),
+        features: int = 64,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.transforms = at_least(1, "transforms", transforms)
+        self.hidden = hidden
+        self.features = at_least(1, "features", features)
+        make = import_zuko().flows.MaskedAutoregressiveTransform
+        widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+        self.maps = nn.ModuleList()
+        for i in range(transforms):
+            order = torch.arange(latent_dim)
+            order = order.flip(0) if i % 2 else order
+            self.maps.append(make(latent_dim, features, order=order, hidden_features=widths, activation=nn.SiLU))
+        for network in (m for map_ in self.maps for m in map_.modules() if isinstance(m, nn.Sequential)):
+            # Near the identity to start from, as the diagonal normal that it refines.
+            with torch.no_grad():
+                network[-1].weight.mul_(0.1)
+                network[-1].bias.zero_()
+
+    @staticmethod
+    def net_shape(latent_dim: int, features: int = 64, **_: object) -> tuple[int, ...]:
+        """The shape that the net must give: means, raw scales and features."""
+        return (2 * latent_dim + features,)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Any:
+        """The flow, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        zuko = import_zuko()
+        out = self.net(x, *context)
+        sizes = [self.latent_dim, self.latent_dim, self.features]
+        if out.shape[-1] != sum(sizes):
+            raise ValueError(
+                f"posterior InverseAutoregressiveFlow needs a net whose last dimension is 2 * latent_dim + features = "
+                f"{sum(sizes)}; got {out.shape[-1]}"
+            )
+        loc, raw_scale, features = out.split(sizes, dim=-1)
+        chain = zuko.transforms.ComposedTransform(*(map_(features) for map_ in self.maps))
+        # Zuko's flows map from data to noise, and here the fast direction is the other one.
+        start = zuko.distributions.DiagNormal(loc, positive(raw_scale))
+        return TorchToPyro(zuko.distributions.NormalizingFlow(chain.inv, start))

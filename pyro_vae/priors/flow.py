@@ -1,0 +1,59 @@
+"""Priors that are normalising flows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.distributions import TorchToPyro, at_least, make_flow
+from pyro_vae.nets import Shape
+
+__all__ = ["Flow"]
+
+
+class Flow(nn.Module):
+    """A normalising flow of Zuko's: a normal, bent by learned invertible maps into whatever shape the codes have.
+
+    (Rezende and Mohamed 2015, arXiv 1505.05770; as the prior of a VAE, Chen et al. 2016, arXiv 1611.02731.) A flow made
+    with Zuko itself is a prior as it is; this class makes one by name.
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+        flow: name of a class in :mod:`zuko.flows`: ``"MAF"`` (arXiv 1705.07057), ``"NSF"`` (arXiv 1906.04032),
+            ``"NICE"`` (arXiv 1605.08803), ... Autoregressive ones (MAF, NSF) have a fast density and draw one dimension
+            after the other.
+        transforms: how many maps follow one another; None for Zuko's default.
+        hidden: widths of the maps' networks; None for Zuko's default.
+        context: number of context features, 0 for an unconditional prior.
+
+    Raises:
+        ValueError: where Zuko has no such flow, or it does not take these arguments.
+
+    Example:
+        >>> Flow(8, "MAF", transforms=2)().event_shape
+        torch.Size([8])
+    """
+
+    space = "real vectors"
+
+    def __init__(
+        self,
+        latent_dim: int,
+        flow: str = "NSF",
+        transforms: int | None = 3,
+        hidden: Shape | None = (64, 64),
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.flow = flow
+        self.transforms = transforms
+        self.hidden = hidden
+        self.context = at_least(0, "context", context)
+        self.layers = make_flow(flow, latent_dim, context, transforms, hidden)
+
+    def forward(self, *context: Tensor) -> Any:
+        """The flow, with batch shape ``()``, or that of the context, and event shape ``(latent_dim,)``."""
+        return TorchToPyro(self.layers(torch.cat(context, dim=-1)) if self.context else self.layers())

@@ -1,0 +1,214 @@
+"""Mixture priors: of normals, and of the posterior at learned or given examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.distributions import NormalMixture, as_pyro, at_least, inverse_positive, part_name, positive
+from pyro_vae.nets import Shape, as_shape
+
+__all__ = ["Exemplar", "MixtureOfNormals", "VampPrior"]
+
+
+class MixtureOfNormals(nn.Module):
+    """A mixture of normals with learned weights, means and scales.
+
+    It lets the codes fall into clusters (as in Dilokthanakul et al. 2016, arXiv 1611.02648, and Tomczak and Welling
+    2017, arXiv 1705.07120, where it is a baseline). Evaluated through matrix products, so hundreds of components cost
+    little.
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+        components: how many normals, at least 1.
+
+    Raises:
+        ValueError: where one of the two is below 1.
+
+    Example:
+        >>> MixtureOfNormals(20, components=10)().event_shape
+        torch.Size([20])
+    """
+
+    space = "real vectors"
+
+    def __init__(self, latent_dim: int, components: int = 10) -> None:
+        super().__init__()
+        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.components = at_least(1, "components", components)
+        self.logits = nn.Parameter(torch.zeros(components))
+        # Spread out, or the components would stay alike; with these two the mixture starts with variance 1.
+        self.loc = nn.Parameter(0.6 * torch.randn(components, latent_dim))
+        self.raw_scale = nn.Parameter(inverse_positive(torch.full((components, latent_dim), 0.8)))
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return NormalMixture(self.logits, self.loc, positive(self.raw_scale))
+
+
+class VampPrior(nn.Module):
+    """The posterior averaged over learned pseudo-inputs: (1/K) Σ q(z | u_k).
+
+    The prior that is best for the bound is the posterior averaged over the data; this one learns a few hundred inputs
+    that stand for them (Tomczak and Welling 2017, arXiv 1705.07120).
+
+    Args:
+        posterior: the VAE's own posterior; the two share its parameters.
+        event_shape: shape of one input of the posterior.
+        components: number of pseudo-inputs, K.
+        context: number of context features that the posterior takes after x; a pseudo-input then has learned ones.
+
+    Raises:
+        ValueError: where a number is out of range, or the posterior is one of points (``Delta``).
+
+    Example:
+        >>> from pyro_vae import nets, posteriors
+        >>> q = posteriors.DiagonalNormal(nets.MLP((1, 8, 8), (64,), 2 * 5))
+        >>> VampPrior(q, (1, 8, 8), components=50)().event_shape
+        torch.Size([5])
+    """
+
+    started: Tensor
+
+    def __init__(self, posterior: Any, event_shape: Shape, components: int = 500, context: int = 0) -> None:
+        super().__init__()
+        _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
+        self.posterior = posterior
+        self.event_shape = as_shape("event_shape", event_shape)
+        self.components = at_least(1, "components", components)
+        self.context = at_least(0, "context", context)
+        self.pseudo_inputs = nn.Parameter(0.5 + 0.1 * torch.randn(self.components, *self.event_shape))
+        self.pseudo_contexts = nn.Parameter(torch.zeros(self.components, self.context)) if self.context else None
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def space(self) -> str | None:
+        """What the posterior is over."""
+        return getattr(self.posterior, "space", None)
+
+    def start_from(self, x: Tensor, *context: Tensor) -> None:
+        """Makes the first ``components`` examples the pseudo-inputs to start from; ``fit`` does so once.
+
+        Args:
+            x: inputs of the posterior, ``(n, *event_shape)``; repeated where there are fewer than components.
+            context: tensors ``(n, ...)``.
+        """
+        _copy_examples(self, self.pseudo_inputs, self.pseudo_contexts, x, *context)
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, whatever the context."""
+        contexts = () if self.pseudo_contexts is None else (self.pseudo_contexts,)
+        q = as_pyro(self.posterior(self.pseudo_inputs, *contexts), "the posterior of the VampPrior")
+        logits = self.pseudo_inputs.new_zeros(self.components)
+        base = getattr(q, "base_dist", None)
+        if isinstance(q, dist.Independent) and isinstance(base, dist.Normal):
+            return NormalMixture(logits, base.loc, base.scale)
+        return dist.MixtureSameFamily(dist.Categorical(logits=logits), q)
+
+
+class Exemplar(nn.Module):
+    """Normals of one learned scale around the codes of training examples: (1/K) Σ N(z; E[q(z | x_k)], σ² I).
+
+    A kernel density estimate in the latent space, in the space of the learned codes (Norouzi, Fleet and Norouzi 2020,
+    arXiv 2004.04795). The exemplars here are a fixed part of the training data, kept with the weights; the paper draws
+    them anew from all training data at each step and leaves out the example at hand.
+
+    Args:
+        posterior: the VAE's own posterior, which must have a mean; the two share its parameters.
+        event_shape: shape of one input of the posterior.
+        components: number of exemplars, K.
+        context: number of context features that the posterior takes after x; those of the exemplars are kept too.
+        initial_scale: where σ starts.
+
+    Raises:
+        ValueError: where a number is out of range, or the posterior is not over real vectors; in ``forward`` where
+            there are no exemplars yet.
+
+    Example:
+        >>> from pyro_vae import nets, posteriors
+        >>> q = posteriors.DiagonalNormal(nets.MLP((1, 8, 8), (64,), 2 * 5))
+        >>> prior = Exemplar(q, (1, 8, 8), components=50)
+        >>> prior.start_from(torch.rand(50, 1, 8, 8))
+        >>> prior().event_shape
+        torch.Size([5])
+    """
+
+    space = "real vectors"
+    started: Tensor
+    exemplars: Tensor
+
+    def __init__(
+        self,
+        posterior: Any,
+        event_shape: Shape,
+        components: int = 500,
+        context: int = 0,
+        initial_scale: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if getattr(posterior, "space", self.space) != self.space:
+            raise ValueError(
+                f"prior Exemplar puts normals around codes that are real vectors; those of posterior "
+                f"{part_name(posterior)} are {posterior.space}. Use priors.VampPrior"
+            )
+        if not initial_scale > 1e-6:
+            raise ValueError(f"initial_scale must be above 1e-6; got {initial_scale}")
+        self.posterior = posterior
+        self.event_shape = as_shape("event_shape", event_shape)
+        self.components = at_least(1, "components", components)
+        self.context = at_least(0, "context", context)
+        self.initial_scale = initial_scale
+        self.raw_scale = nn.Parameter(inverse_positive(torch.full((1, 1), float(initial_scale))))
+        self.register_buffer("exemplars", torch.zeros(self.components, *self.event_shape))
+        self.register_buffer("exemplar_contexts", torch.zeros(self.components, self.context) if self.context else None)
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    def start_from(self, x: Tensor, *context: Tensor) -> None:
+        """Makes the first ``components`` examples the exemplars; ``fit`` does so once, with training data.
+
+        Args:
+            x: inputs of the posterior, ``(n, *event_shape)``; repeated where there are fewer than components.
+            context: tensors ``(n, ...)``.
+        """
+        _copy_examples(self, self.exemplars, self.exemplar_contexts, x, *context)
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, whatever the context."""
+        # The check reads a value, which a graph being captured does not have.
+        if not torch.compiler.is_compiling() and not self.started:
+            raise ValueError(
+                "prior Exemplar has no exemplars yet. Train with fit, which takes them from the training data, or give "
+                "it some with prior.start_from(x)"
+            )
+        contexts = () if self.exemplar_contexts is None else (self.exemplar_contexts,)
+        q = as_pyro(self.posterior(self.exemplars, *contexts), "the posterior of the Exemplar prior")
+        try:
+            loc = q.mean
+        except NotImplementedError as error:
+            raise ValueError(
+                f"prior Exemplar needs a posterior with a mean; {part_name(self.posterior)} has none in closed form. "
+                "Use priors.VampPrior"
+            ) from error
+        return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
+
+
+def _refuse_points(name: str, posterior: Any, reason: str) -> None:
+    if getattr(posterior, "points", False):
+        raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")
+
+
+def _copy_examples(prior: Any, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor) -> None:
+    if tuple(x.shape[1:]) != prior.event_shape or not len(x):
+        raise ValueError(
+            f"prior {part_name(prior)} needs examples of shape (n, {', '.join(map(str, prior.event_shape))}) to start "
+            f"from; got {tuple(x.shape)}"
+        )
+    rows = torch.arange(prior.components, device=x.device) % len(x)
+    with torch.no_grad():
+        examples.copy_(x[rows])
+        if contexts is not None:
+            contexts.copy_(torch.cat([c[rows] for c in context], dim=-1))
+        prior.started.fill_(True)

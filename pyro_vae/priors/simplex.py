@@ -1,0 +1,87 @@
+"""Priors over proportions, such as the topics of a document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
+from pyro_vae.distributions import at_least, inverse_positive, positive
+
+__all__ = ["Dirichlet", "LogisticNormal"]
+
+
+class Dirichlet(nn.Module):
+    """A Dirichlet with learned concentrations, for proportions (Blei, Ng and Jordan 2003, latent Dirichlet allocation).
+
+    Goes with the posterior ``LogisticNormal`` (Srivastava and Sutton 2017, arXiv 1703.01488, have the same pair), or
+    ``RelaxedCategorical`` with one group.
+
+    Args:
+        latent_dim: number of proportions, at least 2.
+        initial_concentration: where each concentration starts, above 0; 1 is uniform, less is sparse.
+
+    Raises:
+        ValueError: where a number is out of range.
+
+    Example:
+        >>> Dirichlet(10)().event_shape
+        torch.Size([10])
+    """
+
+    space = "points of a simplex"
+
+    def __init__(self, latent_dim: int, initial_concentration: float = 1.0) -> None:
+        super().__init__()
+        self.latent_dim = at_least(2, "latent_dim", latent_dim)
+        if not initial_concentration > 1e-6:
+            raise ValueError(f"initial_concentration must be above 1e-6; got {initial_concentration}")
+        self.initial_concentration = initial_concentration
+        self.raw_concentration = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_concentration))))
+
+    @property
+    def classes(self) -> int:
+        """Proportions that sum to one."""
+        return self.latent_dim
+
+    def forward(self, *context: Tensor) -> Any:
+        """The Dirichlet, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return dist.Dirichlet(positive(self.raw_concentration))
+
+
+class LogisticNormal(nn.Module):
+    """Proportions whose log ratios to the last one are normal, with learned means and scales.
+
+    (Aitchison and Shen 1980, "Logistic-normal distributions: some properties and uses"; as the prior of topics, Blei
+    and Lafferty 2006.) Goes with the posterior of the same name; the KL has a closed form.
+
+    Args:
+        latent_dim: number of proportions, at least 2.
+
+    Raises:
+        ValueError: where ``latent_dim`` is below 2.
+
+    Example:
+        >>> LogisticNormal(10)().event_shape
+        torch.Size([10])
+    """
+
+    space = "points of a simplex"
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = at_least(2, "latent_dim", latent_dim)
+        self.loc = nn.Parameter(torch.zeros(latent_dim - 1))
+        self.raw_scale = nn.Parameter(inverse_positive(torch.ones(latent_dim - 1)))
+
+    @property
+    def classes(self) -> int:
+        """Proportions that sum to one."""
+        return self.latent_dim
+
+    def forward(self, *context: Tensor) -> Any:
+        """The logistic normal, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return LogisticNormalDistribution(self.loc, positive(self.raw_scale))
