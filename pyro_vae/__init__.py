@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyro_vae.checkpoints import load
     from pyro_vae.config import build
     from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
+    from pyro_vae.suggest import Suggestion, suggest
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
 
@@ -22,6 +23,7 @@ _HOMES = {
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
+    **dict.fromkeys(("Suggestion", "suggest"), "suggest"),
     "build": "config",
     "load": "checkpoints",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "ElboEstimate",
     "ElboTerms",
     "History",
+    "Suggestion",
     "TrainingDivergedError",
     "TrainingInterrupted",
     "average_elbo",
@@ -46,6 +49,7 @@ __all__ = [
     "plots",
     "posteriors",
     "priors",
+    "suggest",
 ]
 
 
@@ -66,7 +70,8 @@ class _Package(ModuleType):
     """Importing the module ``pyro_vae.elbo`` would bind it to the name of the function; this keeps the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value.elbo if name == "elbo" and isinstance(value, ModuleType) else value)
+        hides = name in ("elbo", "suggest") and isinstance(value, ModuleType)
+        super().__setattr__(name, getattr(value, name) if hides else value)
 
 
 sys.modules[__name__].__class__ = _Package

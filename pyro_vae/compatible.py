@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyro.infer import ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, TraceTMC_ELBO
+from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae import posteriors, priors
@@ -39,17 +40,17 @@ def check_spaces(prior: Any, posterior: Any) -> None:
         )
 
 
-def check_objective(vae: Any, objective: ELBO, posterior: Any, prior: Any) -> None:
-    """Raises a ValueError where an objective cannot be minimised with these distributions, and names what can.
+def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> None:
+    """Raises a ValueError where an objective cannot be minimised with a VAE's distributions, and names what can.
 
     Args:
-        vae: the VAE, for the names of its parts.
+        vae: the VAE.
         objective: of Pyro's.
-        posterior: q(z | x) of some batch.
-        prior: p(z).
+        x: some data, ``(batch, *event_shape)``.
+        context: tensors ``(batch, ...)``.
     """
     name = type(objective).__name__
-    if posterior.has_enumerate_support and not isinstance(objective, (TraceEnum_ELBO, TraceTMC_ELBO)):
+    if _has_discrete_codes(vae) and not isinstance(objective, (TraceEnum_ELBO, TraceTMC_ELBO)):
         raise ValueError(
             f"posterior {part_name(vae.posterior)} is discrete and no gradient flows through its draws, which {name} "
             "needs. Use TraceEnum_ELBO(max_plate_nesting=1), which sums over the categories exactly, or posterior and "
@@ -58,7 +59,7 @@ def check_objective(vae: Any, objective: ELBO, posterior: Any, prior: Any) -> No
     if not isinstance(objective, TraceMeanField_ELBO):
         return
     try:
-        kl_divergence(posterior, prior)
+        kl_divergence(vae.encode(x, *context), vae.prior_of(*context))
     except NotImplementedError as error:
         raise ValueError(
             f"{name} needs KL(posterior || prior) in closed form, and for {part_name(vae.posterior)} with "
@@ -69,7 +70,11 @@ def check_objective(vae: Any, objective: ELBO, posterior: Any, prior: Any) -> No
 
 def usual_objective(vae: Any) -> str:
     """The name of the Pyro ELBO that fits a VAE: ``Trace_ELBO``, or ``TraceEnum_ELBO`` for discrete codes."""
-    return "TraceEnum_ELBO" if getattr(vae.posterior, "space", None) == "one-hot vectors" else "Trace_ELBO"
+    return "TraceEnum_ELBO" if _has_discrete_codes(vae) else "Trace_ELBO"
+
+
+def _has_discrete_codes(vae: Any) -> bool:
+    return getattr(vae.posterior, "space", None) == "one-hot vectors"
 
 
 def _over(room: Any, space: str) -> str:

@@ -21,22 +21,24 @@ ROWS = 4000  # Enough for every shape judged here to have a standard error of a 
 TABLE = 100  # Columns of a table at most: one likelihood a column is of no use for a thousand of them.
 LEVELS, FEW = 256, 32  # Levels of a grid at most, a byte; and those of which each can afford a free probability.
 OFF_GRID = 1e-3  # Of a step: k / 255 in float32 is off by 1.5e-5 of a step.
-EXPECTED = 7.0  # Values expected above the top where there is none: chance does that once in e^7 = 1,100 times.
-AT_TOP = 5  # Values at the top that are no stragglers; they must also be a tenth of an even share of the levels.
+EXPECTED = 5.0  # Values expected above the top where there is none: chance does that once in e^5 = 150 times.
+AT_TOP = 10  # Values at the top that are no stragglers; they must also be a tenth of an even share of the levels.
 OVER, UNDER = 1.2, 0.8  # Variance over mean, 1 for Poisson: within a fifth, Poisson costs next to nothing.
-ZEROS = 0.03  # Excess of zeros, as a share of the values, that is worth one more parameter an element.
+ZEROS, FITS = 0.05, 25  # Share of extra zeros that is worth a parameter an element; columns they are judged from.
 SPARSE, TOTALS = 0.8, 2.0  # Bags of words: share of zeros, variance of totals over that of independent columns.
 FINE = 100  # Whole numbers never below this have steps of less than 1 % of any value: as good as reals.
 CLEAR = 10  # Beside columns of reals, whole numbers never below this are reals that were rounded.
 SPAN = 0.75  # Of (0, 1), that a column beside columns of reals must fill to be a proportion and no small measurement.
-RARE = 0.1  # Share of ones below which a column of 0 and 1 may be a count that is rarely above 1.
+RARE = 0.2  # Share of ones below which a column of 0 and 1 may be a count that is rarely above 1.
 NORMAL, HEAVY = 3.45, 4.3  # (q99 - q1) / (q75 - q25): the normal's; heavy tails (t of 6 degrees; Laplace has 5.6).
 SKEWED = 0.25  # (q95 + q5 - 2 q50) / (q95 - q5): lognormal of sigma 0.3; the exponential has 0.56.
 
 _CLAMP = "clamp to [1e-6, 1 - 1e-6]"
 _REALS = {"Normal", "StudentT"}
 _KINDS = {
-    "Bernoulli": "binary", "Normal": "Normal", "StudentT": "StudentT",
+    "Bernoulli": "binary",
+    "Normal": "Normal",
+    "StudentT": "StudentT",
     **dict.fromkeys(("Categorical", "DiscretizedLogistic"), "levels"),
     **dict.fromkeys(("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial"), "counts"),
     **dict.fromkeys(("Beta", "ContinuousBernoulli"), "unit"),
@@ -131,7 +133,9 @@ def _judge(v: _Values) -> list[Suggestion]:
 def _two_values(v: _Values) -> list[Suggestion]:
     low, high = v.low, v.high
     if v.all(lambda x: (x == 0) | (x == 1)):
-        return [Suggestion("Bernoulli", "0 and 1 are the only values" if low < high else f"{low:.0f} is the only value")]
+        return [
+            Suggestion("Bernoulli", "0 and 1 are the only values" if low < high else f"{low:.0f} is the only value")
+        ]
     if low == high or not v.all(lambda x: (x == low) | (x == high)) or min(v.count(low), v.count(high)) < 2:
         return []
     two = f"{low:.4g} and {high:.4g}"
@@ -209,28 +213,48 @@ def _counts(v: _Values) -> list[Suggestion]:
         replace(negative, reason=f"{seen}; the latent may explain a part of that"),
         replace(poisson, reason=f"{seen}; enough if the latent explains that"),
     ]
-    zeros, expected, z = _zeros(v.sample())
-    if z < SIGMAS or zeros - expected < ZEROS:
+    zeros, explained, gain = _zeros(v.sample())
+    if gain < SIGMAS**2 or zeros - explained < ZEROS:
         return others
-    fitted = f"with {_percent(zeros)} zeros, where fitted negative binomials have {_percent(expected)}"
-    return [Suggestion("ZeroInflatedNegativeBinomial", f"{seen}, {fitted}"), *others]
+    extra = f"with {_percent(zeros)} zeros, of which a negative binomial explains {_percent(explained)}"
+    return [Suggestion("ZeroInflatedNegativeBinomial", f"{seen}, {extra}"), *others]
 
 
 def _zeros(counts: np.ndarray) -> tuple[float, float, float]:
-    """Share of zeros, that of negative binomials fitted by maximum likelihood, and standard errors between them."""
+    """Share of zeros, the share that a negative binomial beside extra zeros explains, and what the extra zeros gain.
+
+    Both are fitted to each column by maximum likelihood; the gain is twice the difference of the log-likelihoods, less
+    one a column, which is twice what chance gives.
+    """
     counts = counts[:, np.nansum(counts, 0) > 0]
-    counts = counts[:, :: -(-counts.shape[1] // TABLE)]  # a fit a column costs time
+    counts = counts[:: -(-len(counts) // (ROWS // 4)), :: -(-counts.shape[1] // FITS)]  # fits cost time
     mean, _, n = _moments(counts)
-    x, low, high = torch.from_numpy(counts), np.full(len(mean), math.log(1e-3)), np.full(len(mean), math.log(1e4))
-    for _ in range(30):  # bisection: the likelihood rises in the size where its derivative is positive
+    x, total, above = torch.from_numpy(counts), n * mean, (counts > 0).sum(0)
+    fitted, of = [], n.astype(float)  # how many values are of the negative binomial: all of them, then fewer
+    for _ in range(15):
+        size = _size(x, total / of, of)
+        log_p = -size * np.log1p(total / of / size)
+        explained = of / n * np.exp(log_p)
+        r = torch.from_numpy(size)
+        fit = (torch.lgamma(x + r) - torch.lgamma(r)).nansum(0).numpy() - total * np.log1p(of * size / total)
+        fit += above * (log_p + np.log(of / n)) + (n - above) * np.log(np.maximum(1 - of / n + explained, 1e-300))
+        fitted.append(fit.sum())
+        before, of = of, np.minimum(n, above / -np.expm1(log_p))
+        if np.allclose(before, of, rtol=1e-4):
+            break
+    gain = 2 * (fitted[-1] - fitted[0]) - len(n)
+    return float((n - above).sum() / n.sum()), float((n * explained).sum() / n.sum()), float(gain)
+
+
+def _size(x: Tensor, mean: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """The most likely size (inverse dispersion) of negative binomials of these means, by bisection."""
+    low, high = np.full(len(mean), math.log(1e-3)), np.full(len(mean), math.log(1e4))
+    for _ in range(25):
         middle = (low + high) / 2
-        size = torch.from_numpy(np.exp(middle))
-        slope = (torch.digamma(x + size) - torch.digamma(size)).nansum(0).numpy() - n * np.log1p(mean / np.exp(middle))
+        r = torch.from_numpy(np.exp(middle))
+        slope = (torch.digamma(x + r) - torch.digamma(r)).nansum(0).numpy() - n * np.log1p(mean / np.exp(middle))
         low, high = np.where(slope > 0, middle, low), np.where(slope > 0, high, middle)
-    p = np.exp(-np.exp(low) * np.log1p(mean / np.exp(low)))
-    zeros, expected = int((x == 0).sum()), (n * p).sum()
-    z = (zeros - expected) / math.sqrt((n * p * (1 - p)).sum() + 1e-12)
-    return float(zeros / n.sum()), float(expected / n.sum()), float(z)
+    return np.exp(low)
 
 
 def _unit(v: _Values) -> list[Suggestion]:
@@ -244,14 +268,16 @@ def _unit(v: _Values) -> list[Suggestion]:
     if np.float32(v.low) > 0 and np.float32(v.high) < 1 and not v.touches:
         beta = Suggestion("Beta", f"reals {seen}, inside (0, 1)")
         return [beta, *(replace(beta, likelihood=name) for name in ("LogitNormal", "ContinuousBernoulli"))]
-    ends = "which round to an end of [0, 1] now and then" if v.touches else f"{v.percent(0)} at 0 and {v.percent(1)} at 1"
+    ends = f"with {v.percent(0)} at 0 and {v.percent(1)} at 1"
+    ends = "which round to an end of [0, 1] now and then" if v.touches else ends
     closed = Suggestion("ContinuousBernoulli", f"reals {seen}, {ends}")
     return [closed, *(replace(closed, likelihood=n, prepare=_CLAMP.capitalize()) for n in ("LogitNormal", "Beta"))]
 
 
 def _grid(v: _Values) -> int:
-    """The fewest levels k / (levels - 1) that hold every value, both ends among them; 0 where there are none."""
-    if v.low != 0 or v.high != 1:  # else any measurement rounded to 2 digits would be an image
+    """The fewest levels k / (levels - 1) that hold every value; 0 where there are none, or no end is reached."""
+    ends = (v.low == 0) + (v.high == 1)
+    if ends < (2 if v.names else 1):  # else any measurement rounded to 2 digits would be an image
         return 0
     some = np.unique(v.x.ravel()[: 100 * LEVELS])
     for steps in range(2, LEVELS):
@@ -274,9 +300,10 @@ def _real(v: _Values) -> list[Suggestion]:
     ratio = logarithm[1] if log else tails
     prepare = "Take the logarithm, then standardise" if log else "" if _is_standard(x) else "Standardise"
     kind = "whole numbers" if v.all(lambda x: x == np.round(x)) else "reals"
-    seen = f"{kind} from {v.low:.3g} to {v.high:.3g}{', positive and skewed, whose logarithms have' if log else ' with'}"
+    have = "with" if not log else "positive and skewed, whose logarithms have"
+    seen = f"{kind} from {v.low:.3g} to {v.high:.3g}, {have}"
     if math.isnan(ratio):
-        return [Suggestion("Normal", f"{seen} more than half of them equal, which no density fits", prepare)]
+        return [Suggestion("Normal", f"{seen} at least half of them equal, which no density fits", prepare)]
     heavy = ratio > max(HEAVY, NORMAL + 5 * error)
     seen += f" {'heavy' if heavy else 'light'} tails: 98 % of them span {ratio:.1f} times the middle half"
     first = Suggestion("StudentT" if heavy else "Normal", f"{seen}, those of a normal {NORMAL:.1f}", prepare)
@@ -291,6 +318,8 @@ def _judge_table(v: _Values) -> list[Suggestion]:
         first = [_real(c)[0] if _is_measured(c, s) else s for c, s in zip(columns, first, strict=True)]
     settled = [(c, s) for c, s in zip(columns, first, strict=True) if not _is_rare(c)]
     kinds = {_KINDS[_class(s)] for _, s in settled}
+    if kinds == _REALS and 2 * sum(_class(s) == "StudentT" for _, s in settled) >= len(settled):
+        first = [replace(s, likelihood="StudentT") for s in first]
     alike = len(kinds) <= 1 and not kinds & {"levels", *_REALS} and not any(s.prepare for s in first)
     codes = any(c.low == 0 and c.high == 1 and _class(s) == "Bernoulli" for c, s in settled)
     at_top = [c.high == v.high for c in columns if c.low < c.high]
@@ -359,7 +388,7 @@ def _read(data: Any, names: Sequence[str] | None) -> _Values:
     empty = np.isnan(x).all(0)
     if empty.all() or (labels and empty.any()):
         raise ValueError(f"data must have values; {labels[empty.argmax()] if labels else 'all of it'} is only NaN")
-    is_bytes = data.dtype == np.uint8 and data.ndim > 2 and data.max() >= LEVELS / 2
+    is_bytes = data.dtype == np.uint8 and (data.ndim > 2 or len(labels) > TABLE) and data.max() >= LEVELS / 2
     v = _Values(x[:, ~empty], labels if len(labels) <= TABLE else (), levels=LEVELS if is_bytes else 0)
     if v.low == v.high and v.low not in (0, 1):
         raise ValueError(f"data must vary; every value is {v.low:.4g}, which needs no likelihood")
@@ -411,7 +440,7 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _skew_and_tails(x: np.ndarray) -> tuple[float, float]:
     """The medians over columns of two ratios of quantiles; NaN where at least half of every column is one value."""
     q1, q5, q25, q50, q75, q95, q99 = np.nanquantile(x, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], axis=0)
-    some = q75 > q25
+    some = ((x == q50).sum(0) < 0.5 * (~np.isnan(x)).sum(0)) & (q75 > q25)
     if not some.any():
         return math.nan, math.nan
     skew, tails = (q95 + q5 - 2 * q50)[some] / (q95 - q5)[some], (q99 - q1)[some] / (q75 - q25)[some]

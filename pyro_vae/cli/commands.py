@@ -36,6 +36,7 @@ def train(
     prior: str | dict[str, Any] = {"class": "StandardNormal"},  # noqa: B006
     likelihood: str | dict[str, Any] = {"class": "Bernoulli"},  # noqa: B006
     posterior: str | dict[str, Any] = {"class": "DiagonalNormal"},  # noqa: B006
+    nets: Literal["mlp", "gated_mlp", "conv", "resnet"] = "mlp",
     objective: str | dict[str, Any] = {"class": "auto"},  # noqa: B006
     epochs: int | None = None,
     batch_size: int = 128,
@@ -58,15 +59,17 @@ def train(
         binarize: make pixels 0 or 1: dynamic (drawn anew each time), threshold, none; auto is dynamic under a
             Bernoulli likelihood and none under any other.
         dequantize: add uniform noise within each grey level, which a density over real pixels needs (on a grid of
-            levels it grows without bound); auto does so for grey pixels under any likelihood but Bernoulli.
+            levels it grows without bound); auto does so under likelihoods that are such densities.
         labels: give the labels to the VAE as context (a conditional VAE).
         latent_dim: dimensions of z.
         hidden: widths of the encoder's hidden layers, such as 400 or [512,256]; the decoder has them in reverse.
         activation: of the networks, by its name in torch.nn.
         prior: p(z), a class by name or dotted path, with its arguments as --prior.NAME VALUE. See pyro-vae list. Naming
             a class starts from its defaults.
-        likelihood: p(x|z), likewise, such as --likelihood Normal --likelihood.scale 0.1.
-        posterior: q(z|x), likewise.
+        likelihood: p(x|z), likewise, such as --likelihood normal --likelihood.scale 0.1; auto looks at the data and
+            says why.
+        posterior: q(z|x), likewise, such as --posterior iaf.
+        nets: mlp, gated_mlp, conv or resnet, for the posterior and the likelihood.
         objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5; auto is
             Trace_ELBO, or TraceEnum_ELBO for discrete codes.
         epochs: passes over the training data; by default 10, and more on small data, to make 2,000 steps.
@@ -89,6 +92,8 @@ def train(
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
+    runs.choose_likelihood(config, root)
+    likelihood = config["likelihood"]
     dataset = runs.load_data(config, root)
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
@@ -100,7 +105,7 @@ def train(
         f"{runs.class_name(prior)} prior, {runs.class_name(likelihood)} likelihood, "
         f"{runs.class_name(posterior)} posterior; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}\n"
         f"{data}: {len(dataset.train):,} images of {' x '.join(map(str, dataset.event_shape))} to train on, "
-        f"{f'binarised ({dataset.train.binarize})' if dataset.train.binarize else 'grey'}; {epochs} epochs"
+        f"{runs.form(dataset.train)}; {epochs} epochs"
     )
     history = fit(
         vae,

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_vae import VAE, average_elbo, build, load
+from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
 from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_config
+from pyro_vae.config import find
 from pyro_vae.data import DataSet, Images
 from pyro_vae.seeds import seeded
 
 __all__ = [
-    "binarization",
+    "choose_likelihood",
     "class_name",
     "device",
+    "form",
+    "form_of_data",
     "free_folder",
     "label_classes",
     "load_data",
@@ -36,16 +40,42 @@ def class_name(spec: str | Mapping[str, Any]) -> str:
     return spec if isinstance(spec, str) else str(spec.get("class"))
 
 
-def binarization(option: str, likelihood: str | Mapping[str, Any]) -> Literal["dynamic", "threshold"] | None:
-    """What --binarize means for a likelihood."""
-    if option == "auto":
-        return "dynamic" if class_name(likelihood) == "Bernoulli" else None
-    return None if option == "none" else option  # type: ignore[return-value]  # the parser lets no other through
+def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of :func:`pyro_vae.data.load` that --binarize, --dequantize and --labels mean for a likelihood."""
+    binarize, dequantize = config["binarize"], config["dequantize"]
+    name = class_name(config["likelihood"])
+    # What suits the likelihood; one of the user's own that does not say is taken for a density over the reals.
+    suits = "levels" if name == "auto" else getattr(find("likelihood", name), "data", "continuous")
+    if binarize == "auto":
+        binarize = "dynamic" if suits == "binary" else "none"
+    if dequantize == "auto":
+        dequantize = binarize == "none" and suits == "continuous"
+    return {
+        "binarize": None if binarize == "none" else binarize,
+        "dequantize": dequantize,
+        "integers": suits == "counts" and binarize == "none" and not dequantize,
+        "labels": config["labels"],
+    }
+
+
+def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
+    """Puts a likelihood into the options: for ``auto`` one that suits the data, and the grey levels where it has some."""
+    likelihood = config["likelihood"]
+    if class_name(likelihood) == "auto":
+        first, *others = suggest(load_data(config, root))
+        config["likelihood"] = likelihood = first.likelihood
+        print(f"likelihood {first}")
+        print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
+    found = find("likelihood", class_name(likelihood))
+    given = {"class": likelihood} if isinstance(likelihood, str) else dict(likelihood)
+    if isinstance(found, type) and "levels" in inspect.signature(found).parameters and "levels" not in given:
+        given["levels"] = load_data(config, root).train.levels + 1
+    config["likelihood"] = given
 
 
 def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
     """The VAE that the options of train describe, with fresh weights."""
-    options = {name: config[name] for name in VAE_OPTIONS}
+    options = {name: config[name] for name in VAE_OPTIONS if name in config}
     with seeded(config["seed"]):
         vae = build(dataset.event_shape, context=dataset.classes if config["labels"] else 0, **options)
     return vae.to(getattr(torch, config["dtype"]))
@@ -86,11 +116,16 @@ def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet:
     """The data set that the options of train name, in the form that the likelihood takes."""
-    binarize = binarization(config["binarize"], config["likelihood"])
-    dequantize = config["dequantize"]
-    if dequantize == "auto":
-        dequantize = binarize is None and class_name(config["likelihood"]) != "Bernoulli"
-    return data_sets.load(config["data"], root, binarize=binarize, dequantize=dequantize, labels=config["labels"])
+    return data_sets.load(config["data"], root, **form_of_data(config))
+
+
+def form(images: Images) -> str:
+    """What was done to the pixels, in a word or two."""
+    if images.binarize:
+        return f"binarised ({images.binarize})"
+    if images.dequantize:
+        return "grey, dequantised"
+    return f"whole numbers to {images.levels}" if images.integers else f"grey, {images.levels + 1} levels"
 
 
 def label_classes(run: str) -> int:

@@ -48,8 +48,9 @@ class Images:
         binarize: ``"dynamic"`` draws each pixel anew each time, 1 with probability level / levels (Burda et al.
             2015, arXiv 1509.00519); ``"threshold"`` gives 1 where level / levels ≥ 1/2; None leaves the grey value
             level / levels in [0, 1].
-        dequantize: adds uniform noise within each level, (level + u) / (levels + 1) in [0, 1), so that a density
+        dequantize: adds uniform noise within each level, (level + u) / (levels + 1) in (0, 1), so that a density
             over the reals is not fitted to a grid (Uria, Murray and Larochelle 2013, arXiv 1306.0186).
+        integers: leaves the levels as they are, 0 to ``levels``, for likelihoods of counts.
         with_labels: batches carry the one-hot label as context, for a conditional VAE.
         name: what :func:`load` knows the data set by.
     """
@@ -61,6 +62,7 @@ class Images:
     binarize: Binarize | None = None
     dequantize: bool = False
     with_labels: bool = False
+    integers: bool = False
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +70,8 @@ class Images:
             raise ValueError(f'binarize must be "dynamic", "threshold" or None; got {self.binarize!r}')
         if self.binarize is not None and self.dequantize:
             raise ValueError("dequantize adds noise to grey values, and binarize leaves none; choose one of the two")
+        if self.integers and (self.binarize is not None or self.dequantize):
+            raise ValueError("integers leaves the levels as they are; it goes with neither binarize nor dequantize")
         if len(self.pixels) != len(self.labels):
             raise ValueError(f"labels must have one entry an image: {len(self.pixels)}; got {len(self.labels)}")
 
@@ -88,8 +92,12 @@ class Images:
             return (pixels > torch.empty_like(pixels).random_(0, self.levels, generator=generator)).to(dtype)
         x = pixels.to(dtype)
         if self.dequantize:
-            noise = torch.rand(x.shape, dtype=dtype, device=x.device, generator=generator)
-            return (x + noise) / (self.levels + 1)
+            # Midpoints of 2^15 cells: level + u is exact in float32, and so never 0 or levels + 1, where densities over
+            # (0, 1) are infinite.
+            cells = torch.empty_like(pixels, dtype=torch.int32).random_(0, 2**15, generator=generator)
+            return (x + (cells.to(dtype) + 0.5) / 2**15) / (self.levels + 1)
+        if self.integers:
+            return x
         return x / self.levels
 
     def to_context(self, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -131,6 +139,7 @@ def load(
     binarize: Binarize | None = None,
     dequantize: bool = False,
     labels: bool = False,
+    integers: bool = False,
 ) -> DataSet:
     """An image data set by name, in fixed splits.
 
@@ -148,6 +157,7 @@ def load(
         binarize: see :class:`Images`.
         dequantize: see :class:`Images`.
         labels: give the VAE the one-hot labels as context.
+        integers: see :class:`Images`.
 
     Raises:
         ValueError: for an unknown name or option.
@@ -166,7 +176,7 @@ def load(
     train, valid, test, classes, levels = _LOADERS[name](folder(root))
 
     def images(split: tuple[Tensor, Tensor]) -> Images:
-        return Images(*split, classes, levels, binarize=binarize, dequantize=dequantize, with_labels=labels, name=name)
+        return Images(*split, classes, levels, binarize, dequantize, labels, integers, name)
 
     return DataSet(images(train), images(valid), images(test))
 

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
-__all__ = ["Multinomial"]
+__all__ = ["Multinomial", "ZeroInflatedNegativeBinomial"]
 
 
 class Multinomial(dist.Multinomial):
@@ -31,3 +31,21 @@ class Multinomial(dist.Multinomial):
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, each of total ``total_count``."""
         return super().sample(torch.Size(sample_shape))
+
+
+class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial):
+    """Pyro's zero-inflated negative binomial, which can be expanded after it was sampled, too.
+
+    Example:
+        >>> p = ZeroInflatedNegativeBinomial(torch.ones(3), logits=torch.zeros(3), gate_logits=torch.zeros(3))
+        >>> x = p.sample()
+        >>> p.expand((2, 3)).mean[0]
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ZeroInflatedNegativeBinomial:
+        """The same distribution with another batch shape."""
+        # Pyro's passes on both the gate and its logits once both are known, and then refuses to have both.
+        if "gate_logits" in self.__dict__:
+            self.__dict__.pop("gate", None)
+        return super().expand(torch.Size(batch_shape), _instance)

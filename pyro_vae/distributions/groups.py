@@ -201,7 +201,7 @@ def _kl_between_groups(p: Grouped, q: Grouped) -> Tensor:
 class RelaxedOneHot(dist.RelaxedOneHotCategorical):
     """The Concrete or Gumbel-softmax distribution, whose draws stay inside the simplex in floating point.
 
-    Density (Maddison, Mnih and Teh 2016, arXiv 1611.00712, equation 10; with Jang, Gu and Poole 2016, arXiv
+    Density (Maddison, Mnih and Teh 2016, arXiv 1611.00712, definition 1; with Jang, Gu and Poole 2016, arXiv
     1611.01144), for weights α = exp(logits) and temperature λ:
     (K − 1)! λ^(K−1) Π_k α_k y_k^(−λ−1) / (Σ_k α_k y_k^(−λ))^K.
 

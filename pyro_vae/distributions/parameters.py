@@ -18,7 +18,8 @@ def positive(raw: Tensor) -> Tensor:
 
 def inverse_positive(scale: Tensor) -> Tensor:
     """The ``raw`` of which :func:`positive` makes ``scale``, for scales above 1e-6."""
-    return torch.log(torch.expm1(scale - 1e-6))
+    y = scale - 1e-6
+    return y + torch.log(-torch.expm1(-y))  # log(expm1(y)) would overflow where this does not
 
 
 def part_name(part: Any) -> str:

@@ -58,8 +58,10 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
     if not isinstance(columns, Columns):
         _check_values(name, distribution, x, remedy)
         return
-    parts = getattr(likelihood, "parts", [None] * len(columns.names))
-    for i, (column, part) in enumerate(zip(columns.columns, parts, strict=True)):
+    # Mixed keeps a likelihood a column; another module that returns Columns need not.
+    parts = list(getattr(likelihood, "parts", ()))
+    for i, column in enumerate(columns.columns):
+        part = parts[i] if len(parts) == len(columns.columns) else None
         what = f"{name}: column {columns.names[i]!r}"
         _check_values(what, column, x[:, i : i + 1], getattr(part, "remedy", remedy))
 

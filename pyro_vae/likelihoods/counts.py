@@ -153,7 +153,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         """The distribution, of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
         mean, inverse, (gate,) = self._split(z, *context)
         logits = mean.log() - inverse.log()
-        p = dist.ZeroInflatedNegativeBinomial(inverse, logits=logits, gate_logits=gate)
+        p = counts.ZeroInflatedNegativeBinomial(inverse, logits=logits, gate_logits=gate)
         return p.to_event(mean.dim() - z.dim() + 1)
 
 

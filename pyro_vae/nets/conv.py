@@ -59,7 +59,7 @@ class ConvEncoder(Encoder):
 
 
 class ConvDecoder(Decoder):
-    """A convolutional network from codes to images, the mirror of :class:`ConvEncoder`.
+    """A convolutional network from codes to images, the mirror of ConvEncoder.
 
     Dense layers, which the context enters, then transposed 4 × 4 convolutions through the sizes of the encoder in
     reverse (Radford, Metz and Chintala 2015, arXiv 1511.06434), so that any height and width is hit exactly.

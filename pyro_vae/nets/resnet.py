@@ -75,7 +75,7 @@ class ResNetEncoder(Encoder):
 
 
 class ResNetDecoder(Decoder):
-    """A residual network from codes to images, the mirror of :class:`ResNetEncoder`.
+    """A residual network from codes to images, the mirror of ResNetEncoder.
 
     Dense layers, which the context enters, then pre-activation residual blocks (He et al. 2016, arXiv 1603.05027)
     before each doubling, through the sizes of the encoder in reverse, so that any height and width is hit exactly.

@@ -297,7 +297,7 @@ def _check_first_batches(vae: VAE, objective: ELBO, train: Batches, valid: Batch
         x, *c = first
         with evaluating(vae), seeded(derive(seed)), pyro.get_param_store().scope():
             elbo_terms(vae, x, *c, kl="sampled")
-            check_objective(vae, objective, vae.encode(x, *c), vae.prior_of(*c))
+            check_objective(vae, objective, x, *c)
         shapes = shapes or {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
     return shapes
 

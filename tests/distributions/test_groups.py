@@ -256,7 +256,7 @@ def test_groups_in_predictive(codes):
 
 
 def density(y, weights, temperature):
-    """Equation 10 of Maddison et al. (2016)."""
+    """Definition 1 of Maddison et al. (2016)."""
     k = len(weights)
     top = np.prod(weights * y ** (-temperature - 1), axis=-1)
     return special.factorial(k - 1) * temperature ** (k - 1) * top / np.sum(weights * y**-temperature, axis=-1) ** k

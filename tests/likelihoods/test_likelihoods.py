@@ -79,7 +79,7 @@ def test_batch_dimensions_in_front_do_not_matter(name):
         torch.testing.assert_close(both.variance[i], vae.decode(z[i], c).variance)
 
 
-def test_shared_scale_starts_where_it_was_told():
+def test_learned_scale_starts_where_it_was_told():
     p = likelihoods.Normal(nets.MLP(2, (), 3), scale="learned", initial_scale=0.07)(torch.zeros(1, 2))
     torch.testing.assert_close(p.variance.sqrt(), torch.full((1, 3), 0.07))
 
@@ -90,7 +90,7 @@ def test_shared_scale_starts_where_it_was_told():
         ({"scale": 0.0}, "scale must be a finite number above 0; got 0.0"),
         ({"scale": -1.0}, "scale must be a finite number above 0; got -1.0"),
         ({"scale": float("nan")}, "scale must be a finite number above 0; got nan"),
-        ({"scale": "big"}, 'scale must be a number above 0, "learned" or "per_element"; got \'big\''),
+        ({"scale": "big"}, 'scale must be a number above 0, "learned", "per_element" or "optimal"; got \'big\''),
         ({"initial_scale": 0.0}, "initial_scale must be a finite number above 1e-6; got 0.0"),
     ],
 )
@@ -112,7 +112,8 @@ def test_support_of_other_peoples_likelihoods_is_checked_too():
 
     z, x = torch.zeros(3, 2), torch.tensor([[0.0, 1.0], [2.0, 0.5], [0.0, 0.0]])
     with pytest.raises(
-        ValueError, match=r"likelihood rate needs x in \{0, 1, 2, ...\}; got values in \[0, 2\]. Transform the data"
+        ValueError,
+        match=r"likelihood rate needs x in \{0, 1, 2, ...\}; got values in \[0, 2\], such as 0.5. Transform the data",
     ):
         check_support(rate, rate(z), x)
     check_support(rate, rate(z), x.round())
