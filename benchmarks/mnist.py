@@ -30,7 +30,7 @@ ROWS = {
 
 
 def log_likelihood(vae: VAE, images: data.Images, particles: int, seed: int) -> torch.Tensor:
-    """log p(x) of each image in nats, estimated from ``particles`` draws of z: log mean p(x, z) / q(z | x)."""
+    """Log p(x) of each image in nats, estimated from ``particles`` draws of z: log mean p(x, z) / q(z | x)."""
     found = []
     with evaluating(vae), seeded(seed):
         for (x,) in data.batches(images, max(1, 20_000 // particles), seed=seed):

@@ -68,6 +68,7 @@ class Training:
         self.batches: Iterator[tuple[torch.Tensor, ...]] = batches.epoch(0)
 
     def seconds(self, steps: int) -> float:
+        """Of one step, on average over so many."""
         start = time.perf_counter()
         for _ in range(steps):
             self.svi.step(*next(self.batches))

@@ -206,7 +206,7 @@ def make_objective(spec: Spec, vae: VAE) -> Any:
     Raises:
         ValueError: where Pyro has no ELBO of this name, or it does not take the arguments.
     """
-    arguments = {"class": spec} if isinstance(spec, str) else dict(spec)
+    arguments: dict[str, Any] = {"class": spec} if isinstance(spec, str) else dict(spec)
     name = arguments.pop("class", "auto")
     name = usual_objective(vae) if name == "auto" else name
     if name == "TraceEnum_ELBO":

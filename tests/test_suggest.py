@@ -462,6 +462,27 @@ def test_ends_are_those_of_single_precision():
     assert suggest(x)[0].likelihood == "ContinuousBernoulli"
 
 
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_one_end_is_enough_to_be_closed(end):
+    x = rng().random((100, 2))
+    x[0, 0] = end
+    assert suggest(x)[0].likelihood == "ContinuousBernoulli"
+
+
+def test_extra_zeros_must_be_more_than_chance_gives():
+    draws = [negative_binomial(5, 1)(rng(seed), (60, 1)).astype(float) for seed in range(60)]
+    found = [_zeros(x) for x in draws]
+    assert any(zeros - explained > 0.1 for zeros, explained, _ in found)  # size alone would be no evidence
+    assert all(suggest(x)[0].likelihood == "NegativeBinomial" for x in draws)
+
+
+def test_where_half_of_the_columns_have_heavy_tails_all_get_them():
+    x = np.c_[rng().standard_t(2, (300, 2)), rng().normal(size=300)]
+    assert suggest(x)[0].likelihood == "StudentT"
+    one = np.c_[rng().standard_t(2, (300, 1)), rng().normal(size=(300, 2))]
+    assert suggest(one, ["a", "b", "c"])[0].likelihood == mixed({"a": "StudentT", "b": "Normal", "c": "Normal"})
+
+
 def test_images_are_looked_at_the_same_way_each_time_and_leave_randomness_alone():
     before = torch.get_rng_state()
     for options in ({"binarize": "dynamic"}, {"dequantize": True}, {}):

@@ -88,12 +88,12 @@ def train(
     from pyro_vae.cli import runs
     from pyro_vae.cli.pictures import draw_run
     from pyro_vae.config import make_objective
+    from pyro_vae.distributions import part_name
     from pyro_vae.training import fit
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
     runs.choose_likelihood(config, root)
-    likelihood = config["likelihood"]
     dataset = runs.load_data(config, root)
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
@@ -102,8 +102,8 @@ def train(
     config["epochs"] = epochs
     run = Path(resume or out or runs.free_folder(data))
     print(
-        f"{runs.class_name(prior)} prior, {runs.class_name(likelihood)} likelihood, "
-        f"{runs.class_name(posterior)} posterior; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}\n"
+        f"{part_name(vae.prior)} prior, {part_name(vae.likelihood)} likelihood, "
+        f"{part_name(vae.posterior)} posterior; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}\n"
         f"{data}: {len(dataset.train):,} images of {' x '.join(map(str, dataset.event_shape))} to train on, "
         f"{runs.form(dataset.train)}; {epochs} epochs"
     )

@@ -59,7 +59,7 @@ def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
-    """Puts a likelihood into the options: for ``auto`` one that suits the data, and the grey levels where it has some."""
+    """Puts a likelihood into the options: for ``auto`` one that suits the data; and the grey levels if it has some."""
     likelihood = config["likelihood"]
     if class_name(likelihood) == "auto":
         first, *others = suggest(load_data(config, root))

@@ -115,11 +115,12 @@ class InverseAutoregressiveFlow(nn.Module):
             order = torch.arange(latent_dim)
             order = order.flip(0) if i % 2 else order
             self.maps.append(make(latent_dim, features, order=order, hidden_features=widths, activation=nn.SiLU))
-        for network in (m for map_ in self.maps for m in map_.modules() if isinstance(m, nn.Sequential)):
+        for map_ in self.maps:
             # Near the identity to start from, as the diagonal normal that it refines.
+            *_, last = (m for m in map_.modules() if isinstance(m, nn.Linear))
+            nn.init.zeros_(last.bias)
             with torch.no_grad():
-                network[-1].weight.mul_(0.1)
-                network[-1].bias.zero_()
+                last.weight.mul_(0.1)
 
     @staticmethod
     def net_shape(latent_dim: int, features: int = 64, **_: object) -> tuple[int, ...]:

@@ -139,6 +139,7 @@ class Exemplar(nn.Module):
     space = "real vectors"
     started: Tensor
     exemplars: Tensor
+    exemplar_contexts: Tensor | None
 
     def __init__(
         self,

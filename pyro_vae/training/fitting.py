@@ -269,7 +269,7 @@ def _check_options(
 
 def start_from_data(vae: VAE, train: Batches) -> None:
     """Gives priors that start from examples of the data as many as they want."""
-    starters = [m for m in vae.modules() if hasattr(m, "start_from") and not getattr(m, "started", False)]
+    starters: list[Any] = [m for m in vae.modules() if hasattr(m, "start_from") and not getattr(m, "started", False)]
     if not starters:
         return
     wanted = max(getattr(m, "components", 1) for m in starters)

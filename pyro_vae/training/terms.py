@@ -17,8 +17,8 @@ class Terms:
     """Watches a model and a guide, and gives recon and sampled kl of a step, a mean over examples and particles.
 
     Works under every objective, since it looks at the sample sites and not at the loss: observed sites make recon,
-    log q − log p of the latent ones makes kl. Where ``TraceEnum_ELBO`` lays all values of z side by side, in a dimension
-    in front, each counts with its probability q.
+    log q − log p of the latent ones makes kl. Where ``TraceEnum_ELBO`` lays all values of z side by side, in a
+    dimension in front, each counts with its probability q.
     """
 
     def __init__(self) -> None:
