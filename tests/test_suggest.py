@@ -17,7 +17,8 @@ from sklearn import datasets
 from sklearn.feature_extraction.text import CountVectorizer
 
 from pyro_vae import build, data
-from pyro_vae.suggest import HEAVY, NORMAL, SKEWED, Suggestion, _skew_and_tails, _zeros, suggest
+from pyro_vae.suggest import Suggestion, suggest
+from pyro_vae.suggest.rules import HEAVY, NORMAL, SKEWED, _skew_and_tails, _zeros
 
 
 def rng(seed=0):
@@ -72,7 +73,7 @@ CASES = {
     "binarised digits as bool": ((DIGITS.images > 8,), "Bernoulli", "0 and 1 are the only values", ""),
     "grey digits": ((data.load("digits").train,), spec("Categorical", 17), "in steps of 1/16", ""),
     "grey digits as a table": ((DIGITS.data / 16,), spec("Categorical", 17), "in steps of 1/16", ""),
-    "dequantised digits": ((data.load("digits", dequantize=True),), "ContinuousBernoulli", "round to an end", ""),
+    "dequantised digits": ((data.load("digits", dequantize=True),), "Beta", "inside (0, 1)", ""),
     "raw digits": (
         (DIGITS.images,),
         spec("Categorical", 17, 16.0),

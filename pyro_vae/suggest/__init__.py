@@ -1,0 +1,49 @@
+"""Which likelihoods fit the data, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pyro_vae.suggest.rules import Suggestion, judge
+from pyro_vae.suggest.tables import judge_table
+from pyro_vae.suggest.values import read
+
+__all__ = ["Suggestion", "suggest"]
+
+
+def suggest(data: Any, names: Sequence[str] | None = None) -> list[Suggestion]:
+    """The likelihoods that fit the data, best first, each with the reason.
+
+    All values decide what is possible; shapes (dispersion, zeros, tails) are judged within each element of x, from at
+    most 4,000 evenly spaced rows. A table of 2 to 100 columns of different kinds gets ``Mixed``. What a VAE learns is
+    p(x | z), which is narrower than the data: dispersion, zeros and tails may be the latent's doing, so that the
+    simpler likelihood always stands beside the richer one.
+
+    Args:
+        data: tensor or array ``(n, *event_shape)``, a table with ``columns`` and ``to_numpy()`` (a pandas DataFrame),
+            or images of :mod:`pyro_vae.data`, as they would be fed. NaN is a missing value.
+        names: of the columns of a table ``(n, columns)``.
+
+    Raises:
+        ValueError: where there is nothing to judge: no values, infinite ones, a single constant, no numbers.
+        TypeError: where ``data`` is something else.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import data
+        >>> print(suggest(data.load("digits", binarize="threshold"))[0])
+        Bernoulli: 0 and 1 are the only values.
+        >>> print(suggest(torch.tensor([[0.5, 0.0], [0.2, 1.0], [0.7, 0.0], [0.31, 0.0]]), ["share", "smokes"])[0])
+        Mixed(Beta for share; Bernoulli for smokes): columns of different kinds, such as share (reals from 0.2 to 0.7, \
+inside (0, 1)) and smokes (0 and 1 are the only values).
+    """
+    values = read(data, names)
+    found = judge_table(values) if len(values.names) > 1 else judge(values)
+    if not np.isnan(values.x).any():
+        return found
+    missing = "Values are missing: build(..., missing=True)"
+    return [replace(s, prepare=f"{s.prepare}. {missing}" if s.prepare else missing) for s in found]

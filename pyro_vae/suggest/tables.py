@@ -1,0 +1,85 @@
+"""Tables: each column by itself, and then together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from pyro_vae.suggest.rules import EXPECTED, Suggestion, class_of, judge, judge_reals
+from pyro_vae.suggest.values import Values
+
+__all__ = ["judge_table"]
+
+CLEAR = 10  # Beside columns of reals, whole numbers never below this are reals that were rounded.
+SPAN = 0.75  # Of (0, 1), that a column beside columns of reals must fill to be a proportion and no small measurement.
+RARE = 0.2  # Share of ones below which a column of 0 and 1 may be a count that is rarely above 1.
+
+_REALS = {"Normal", "StudentT"}
+_KINDS = {
+    "Bernoulli": "binary",
+    "Normal": "Normal",
+    "StudentT": "StudentT",
+    **dict.fromkeys(("Categorical", "DiscretizedLogistic"), "levels"),
+    **dict.fromkeys(("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial"), "counts"),
+    **dict.fromkeys(("Beta", "ContinuousBernoulli"), "unit"),
+}
+
+
+def judge_table(v: Values) -> list[Suggestion]:
+    """Each column by itself; one likelihood for all where they are of one kind, else Mixed."""
+    columns = [replace(v, x=v.x[:, j : j + 1], names=(name,)) for j, name in enumerate(v.names)]
+    first = [_judge_column(column) for column in columns]
+    if any(class_of(s) in _REALS and c.low < c.high for c, s in zip(columns, first, strict=True)):
+        first = [judge_reals(c)[0] if _is_measured(c, s) else s for c, s in zip(columns, first, strict=True)]
+    settled = [(c, s) for c, s in zip(columns, first, strict=True) if not _is_rare(c)]
+    kinds = {_KINDS[class_of(s)] for _, s in settled}
+    if kinds == _REALS and 2 * sum(class_of(s) == "StudentT" for _, s in settled) >= len(settled):
+        first = [replace(s, likelihood="StudentT") for s in first]
+    alike = len(kinds) <= 1 and not kinds & {"levels", *_REALS} and not any(s.prepare for s in first)
+    codes = any(c.low == 0 and c.high == 1 and class_of(s) == "Bernoulli" for c, s in settled)
+    at_top = [c.high == v.high for c in columns if c.low < c.high]
+    one_range = "levels" in kinds and not codes and 2 * sum(at_top) >= len(at_top)  # as pixels have
+    pooled = judge(v) if alike or one_range else []
+    if alike or (pooled and _KINDS.get(class_of(pooled[0])) == "levels"):
+        return pooled
+    return _together(v.names, first)
+
+
+def _judge_column(v: Values) -> Suggestion:
+    if v.low == v.high and v.low not in (0, 1):
+        return Suggestion("Normal", f"always {v.low:.4g}", "Drop what never varies")
+    return judge(v)[0]
+
+
+def _is_measured(v: Values, first: Suggestion) -> bool:
+    """Whether what looks like a proportion or a count is, beside columns of reals, a measurement."""
+    kind = _KINDS[class_of(first)]
+    return (kind == "unit" and v.high - v.low < SPAN) or (kind in ("counts", "levels") and v.low >= CLEAR)
+
+
+def _is_rare(v: Values) -> bool:
+    """Whether a column of 0 and 1 goes with any other: it never varies, or counts above 1 are too rare to be seen."""
+    n = (~np.isnan(v.x)).sum()
+    p = v.count(1) / n
+    no_more = v.low == 0 and v.high == 1 and n * (1 - math.exp(-p) * (1 + p)) < EXPECTED
+    return v.low == v.high or (no_more and p < RARE)
+
+
+def _together(names: tuple[str, ...], first: list[Suggestion]) -> list[Suggestion]:
+    """One likelihood of reals where all columns have the same; else Mixed."""
+    todo: dict[str, list[str]] = {}
+    examples: dict[str, str] = {}
+    for name, suggestion in zip(names, first, strict=True):
+        examples.setdefault(class_of(suggestion), f"{name} ({suggestion.reason})")
+        todo.setdefault(suggestion.prepare, []).append(name)
+    steps = [(text, "the columns" if len(of) == len(names) else f"({', '.join(of)})") for text, of in todo.items()]
+    prepare = ". ".join(f"{text} {of}" for text, of in steps if text)
+    *others, last = examples.values()
+    such = f"{', '.join(others)} and {last}" if others else last
+    if len(examples) == 1 and not _REALS.isdisjoint(examples):
+        alike = ("Normal", "StudentT") if "Normal" in examples else ("StudentT", "Laplace")
+        return [Suggestion(name, f"columns of reals, such as {such}", prepare) for name in alike]
+    spec = {"class": "Mixed", "columns": {n: s.likelihood for n, s in zip(names, first, strict=True)}}
+    return [Suggestion(spec, f"columns of different kinds, such as {such}", prepare)]
