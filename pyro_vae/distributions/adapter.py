@@ -73,6 +73,10 @@ class TorchToPyro(dist.TorchDistribution):
         """Log-density in nats, of shape ``(..., *batch_shape)``."""
         if self._draw is not None and self._draw[0] is value:
             return self._draw[1]
+        if hasattr(self.base, "rsample_and_log_prob"):
+            # Zuko's flows of a batch of contexts do not broadcast values (n, 1, d), such as a mixture's.
+            batch = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)
+            value = value.expand(*batch, *self.event_shape)
         return self.base.log_prob(value)
 
     def entropy(self) -> Tensor:
@@ -97,6 +101,12 @@ def _kl_to_adapter(p: Distribution, q: TorchToPyro) -> Tensor:
 @register_kl(TorchToPyro, TorchToPyro)
 def _kl_between_adapters(p: TorchToPyro, q: TorchToPyro) -> Tensor:
     return kl_divergence(p.base, q.base)
+
+
+@register_kl(dist.Delta, TorchToPyro)
+def _kl_from_point(p: Any, q: TorchToPyro) -> Tensor:
+    # As Pyro has it for any q; without this, torch finds two that fit and warns.
+    return -q.log_prob(p.v)
 
 
 def as_pyro(distribution: Any, source: str = "the function") -> Any:

@@ -51,5 +51,6 @@ class PowerSpherical(nn.Module):
                 f"posterior PowerSpherical needs a net whose last dimension is latent_dim + 1, at least 3; "
                 f"got {out.shape[-1]}"
             )
-        direction = torch.nn.functional.normalize(out[..., :-1], dim=-1)
+        # The small number gives an output of zeros, as a new net makes of an x of zeros, a direction too.
+        direction = torch.nn.functional.normalize(out[..., :-1] + 1e-6, dim=-1)
         return PowerSphericalDistribution(direction, positive(out[..., -1]))

@@ -1,0 +1,150 @@
+"""What posteriors ask of their nets, and what is particular to one of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_vae import build, fit, nets, posteriors
+from pyro_vae.distributions import TorchToPyro
+
+X = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "outputs", "message"),
+    [
+        (
+            posteriors.Laplace,
+            3,
+            r"posterior Laplace needs a net whose last dimension is 2 \* latent_dim, locations then raw scales; got 3",
+        ),
+        (
+            posteriors.FullNormal,
+            4,
+            r"posterior FullNormal needs a net whose last dimension is d \* \(d \+ 3\) / 2 .*; got 4",
+        ),
+        (
+            posteriors.LowRankNormal,
+            6,
+            r"posterior LowRankNormal needs .* \(2 \+ rank\) \* latent_dim, a multiple of 4; got 6",
+        ),
+        (
+            posteriors.Householder,
+            7,
+            r"posterior Householder needs .* \(2 \+ reflections\) \* latent_dim, a multiple of 6; got 7",
+        ),
+        (
+            lambda net: posteriors.InverseAutoregressiveFlow(net, 2, features=4),
+            7,
+            "posterior InverseAutoregressiveFlow needs .* = 8; got 7",
+        ),
+        (
+            posteriors.PowerSpherical,
+            2,
+            "posterior PowerSpherical needs a net whose last dimension is latent_dim .*; got 2",
+        ),
+        (posteriors.LogisticNormal, 3, "posterior LogisticNormal needs .*; got 3, which is odd"),
+        (
+            lambda net: posteriors.Categorical(net, classes=4),
+            6,
+            "posterior Categorical needs .* a multiple of classes = 4 .*; got 6",
+        ),
+        (lambda net: posteriors.RelaxedCategorical(net), 1, "posterior RelaxedCategorical needs .*; got 1"),
+    ],
+)
+def test_a_net_of_the_wrong_size_is_refused(make, outputs, message):
+    with pytest.raises(ValueError, match=message):
+        make(nets.MLP(3, (), outputs))(X)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: posteriors.LowRankNormal(nn.Identity(), rank=0), "rank must be an integer of at least 1; got 0"),
+        (
+            lambda: posteriors.Householder(nn.Identity(), reflections=0),
+            "reflections must be an integer of at least 1; got 0",
+        ),
+        (lambda: posteriors.RelaxedCategorical(nn.Identity(), temperature=-1), "temperature must be above 0; got -1"),
+        (lambda: posteriors.Categorical(nn.Identity(), classes=1), "classes must be an integer of at least 2; got 1"),
+        (lambda: posteriors.Flow(nn.Identity(), 2, "Glow"), "flow must be the name of one in zuko.flows"),
+        (
+            lambda: build((3,), 1, prior="sphere", posterior="power_spherical"),
+            "latent_dim must be an integer of at least 2; got 1",
+        ),
+        (
+            lambda: (
+                build(
+                    (3,),
+                    30,
+                    prior={"class": "categorical", "classes": 2},
+                    posterior={"class": "categorical", "classes": 2},
+                )
+                .encode(X)
+                .enumerate_support()
+            ),
+            "4,?096",
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_temperature_can_be_annealed_and_is_saved(tmp_path):
+    relaxed = {"class": "relaxed_categorical", "classes": 2, "temperature": 1.0}
+    vae = build((3,), 4, hidden=(5,), prior=relaxed, posterior=relaxed)
+    fit(vae, X.round(), epochs=3, progress=False, on_epoch=lambda epoch: vae.posterior.temperature.mul_(0.5))
+    vae.save_weights(tmp_path / "w.safetensors")
+    again = build((3,), 4, hidden=(5,), prior=relaxed, posterior=relaxed).load_weights(tmp_path / "w.safetensors")
+    # The weights are those of the last epoch, kept before its callback.
+    assert again.posterior.temperature.item() == vae.posterior.temperature.item() == 0.25
+    assert again.encode(X).base.temperature.item() == 0.25
+
+
+def test_an_inverse_autoregressive_flow_is_one_pass_a_map_for_its_own_draws():
+    q = posteriors.InverseAutoregressiveFlow(nets.MLP(3, (), 2 * 8 + 4), 8, features=4, hidden=(16,)).double()
+    calls = []
+    for map_ in q.maps:
+        map_.hyper.register_forward_hook(lambda *_: calls.append(1))
+    d = q(X.double())
+    z = d.rsample()
+    ours = d.log_prob(z)
+    assert len(calls) == len(q.maps)
+    anew = d.log_prob(z.clone())
+    assert len(calls) > 8
+    assert torch.allclose(ours, anew, rtol=1e-10)
+
+
+def test_an_inverse_autoregressive_flow_maps_each_dimension_from_those_before():
+    q = posteriors.InverseAutoregressiveFlow(nets.MLP(3, (), 2 * 5 + 4), 5, transforms=1, features=4).double()
+    features = torch.randn(4, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(q.maps[0](features), torch.randn(5, dtype=torch.float64))
+    assert torch.equal(jacobian.triu(1), torch.zeros(5, 5, dtype=torch.float64))
+    assert (jacobian.tril(-1).abs().sum(1)[1:] > 0).all()
+
+
+def test_the_adapter_keeps_only_its_last_draw():
+    class Counting(torch.distributions.Normal):
+        counted = 0
+
+        def rsample_and_log_prob(self, shape=()):
+            z = self.rsample(shape)
+            return z, super().log_prob(z)
+
+        def log_prob(self, value):
+            type(self).counted += 1
+            return super().log_prob(value)
+
+    d = TorchToPyro(Counting(torch.zeros(3), 1.0))
+    first = d.rsample()
+    known = d.log_prob(first)
+    assert Counting.counted == 0
+    second = d.rsample()
+    assert torch.equal(d.log_prob(first), known)
+    assert Counting.counted == 1
+    assert torch.equal(d.log_prob(second), torch.distributions.Normal(0.0, 1.0).log_prob(second))
+    assert d.expand((4, 3)).log_prob(second).shape == (4, 3)
