@@ -5,9 +5,10 @@
 
 Likelihoods over the levels give the probability of a level k in 0, ..., L-1 itself. Densities over the reals are
 trained and tested on dequantised pixels x = (k + u) / L with u uniform on (0, 1); then log P(k) >= E_u[log p(x)] -
-log L (Theis, van den Oord and Bethge 2015, arXiv 1511.01844), so that both kinds bound the same: -ELBO / (pixels ln 2), plus
-log2 L for densities. What a density spends outside [0, 1] counts against it. Categorical is left out where its last
-layer alone would have more than 20 million weights. Rows that are in ``--out`` already are not computed again.
+log L (Theis, van den Oord and Bethge 2015, arXiv 1511.01844), so that both kinds bound the same: -ELBO / (pixels ln
+2), plus log2 L for densities. What a density spends outside [0, 1] counts against it. Categorical is left out where
+its last layer alone would have more than 20 million weights. Rows that are in ``--out`` already are not computed
+again.
 """
 
 from __future__ import annotations

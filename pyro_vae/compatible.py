@@ -23,10 +23,11 @@ def check_spaces(prior: Any, posterior: Any) -> None:
     if ours is None or theirs is None:
         return
     if ours != theirs:
+        names = _over(priors, theirs) + ([] if getattr(posterior, "points", False) else ["VampPrior"])
         raise ValueError(
             f"prior {part_name(prior)} is over {ours} and posterior {part_name(posterior)} over {theirs}, so there is "
-            f"no KL between them. With this posterior go the priors {_over(priors, theirs)}; with this prior go the "
-            f"posteriors {_over(posteriors, ours)}"
+            f"no KL between them. With this posterior go the priors {', '.join(names)}; with this prior go the "
+            f"posteriors {', '.join(_over(posteriors, ours))}"
         )
     size = getattr(prior, "classes", None)
     if size is None:
@@ -77,6 +78,5 @@ def _has_discrete_codes(vae: Any) -> bool:
     return getattr(vae.posterior, "space", None) == "one-hot vectors"
 
 
-def _over(room: Any, space: str) -> str:
-    names = [name for name in room.__all__ if getattr(getattr(room, name), "space", None) == space]
-    return ", ".join([*names, *(["VampPrior"] if room is priors else [])])
+def _over(room: Any, space: str) -> list[str]:
+    return [name for name in room.__all__ if getattr(getattr(room, name), "space", None) == space]

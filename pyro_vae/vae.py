@@ -169,9 +169,10 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
-        return _over_batch(
-            _call("likelihood", self.likelihood, z, *context), z.shape[:-1], "likelihood", self.likelihood
-        )
+        # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
+        batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
+        likelihood = _call("likelihood", self.likelihood, z, *context)
+        return _over_batch(likelihood, batch_shape, "likelihood", self.likelihood)
 
     def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the posterior sees of x: x itself, or with ``missing=True`` x filled up and the mask beside it.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import nn
 
 from pyro_vae import VAE, build, likelihoods, nets, posteriors, priors
-from pyro_vae.config import describe, make_objective
+from pyro_vae.config import describe, find, make_objective
 
 
 class Wide(priors.StandardNormal):
@@ -90,7 +93,10 @@ def test_build_takes_functions_and_classes_of_the_users():
     ("options", "message"),
     [
         ({"prior": "StandardNormale"}, r"unknown prior 'StandardNormale'; .*Did you mean 'StandardNormal'\?"),
-        ({"prior": "Bernoulli"}, "unknown prior 'Bernoulli'; there are .*StandardNormal.*, and your own by dotted path"),
+        (
+            {"prior": "Bernoulli"},
+            "unknown prior 'Bernoulli'; there are .*StandardNormal.*, and your own by dotted path",
+        ),
         ({"likelihood": "no.such.Class"}, "likelihood 'no.such.Class' cannot be imported: No module named 'no'"),
         ({"likelihood": "math.Gauss"}, "likelihood 'math.Gauss' cannot be imported"),
         (
@@ -188,3 +194,80 @@ def test_unknown_objectives_are_refused(spec, message):
 
 def test_built_vaes_are_vaes():
     assert isinstance(build((3,)), VAE)
+
+
+@pytest.mark.parametrize(
+    ("room", "short", "found"),
+    [
+        ("prior", "vamp", priors.VampPrior),
+        ("prior", "standard_normal", priors.StandardNormal),
+        ("prior", "StandardNormal", priors.StandardNormal),
+        ("prior", "normal", priors.Normal),
+        ("prior", "mixture", priors.MixtureOfNormals),
+        ("prior", "sphere", priors.UniformOnSphere),
+        ("posterior", "normal", posteriors.DiagonalNormal),
+        ("posterior", "iaf", posteriors.InverseAutoregressiveFlow),
+        ("posterior", "power-spherical", posteriors.PowerSpherical),
+        ("likelihood", "bernoulli", likelihoods.Bernoulli),
+        ("likelihood", "student_t", likelihoods.StudentT),
+        ("net", "conv_encoder", nets.ConvEncoder),
+    ],
+)
+def test_short_names(room, short, found):
+    assert find(room, short) is found
+
+
+def test_names_differ_in_more_than_case_and_underscores():
+    for room in (priors, likelihoods, posteriors, nets):
+        names = [n.lower() for n in room.__all__ if isinstance(getattr(room, n), type)]
+        assert len(set(names)) == len(names)
+
+
+def test_the_posterior_is_filled_into_a_prior_that_asks_for_it():
+    vae = build((3,), 2, hidden=(5,), prior={"class": "vamp", "components": 7}, context=2)
+    assert vae.prior.posterior is vae.posterior
+    assert (vae.prior.components, vae.prior.context, vae.prior.event_shape) == (7, 2, (3,))
+    described = describe(vae.prior, vae.posterior)
+    assert described == {"class": "VampPrior", "event_shape": [3], "components": 7, "context": 2}
+    assert build((3,), 2, hidden=(5,), prior=described, context=2).prior.components == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder", "decoder"),
+    [
+        ("mlp", nets.MLP, nets.MLP),
+        ("gated_mlp", nets.GatedMLP, nets.GatedMLP),
+        ("conv", nets.ConvEncoder, nets.ConvDecoder),
+        ("resnet", nets.ResNetEncoder, nets.ResNetDecoder),
+    ],
+)
+def test_nets_by_kind(kind, encoder, decoder):
+    normal = {"class": "normal", "scale": "per_element"}
+    vae = build((1, 8, 8), 3, hidden=(16,), nets=kind, posterior="full", likelihood=normal, context=2)
+    assert type(vae.posterior.net) is encoder
+    assert type(vae.likelihood.net) is decoder
+    x, c = torch.rand(4, 1, 8, 8), torch.rand(4, 2)
+    assert vae.reconstruct(x, c).shape == x.shape
+    again = build((1, 8, 8), 3, posterior=describe(vae.posterior), likelihood=describe(vae.likelihood))
+    again.load_state_dict(vae.state_dict())
+    assert torch.equal(again.reconstruct(x, c), vae.reconstruct(x, c))
+
+
+def test_other_kinds_of_nets_are_refused():
+    with pytest.raises(ValueError, match=r"nets must be one of mlp, gated_mlp, conv, resnet; got 'transformer'"):
+        build((1, 8, 8), nets="transformer")
+
+
+def test_vae_build_is_build():
+    vae = VAE.build((1, 8, 8), 2, prior="vamp", likelihood="bernoulli", posterior="normal", nets="mlp", hidden=(4,))
+    assert isinstance(vae.prior, priors.VampPrior)
+
+
+def test_importing_zuko_leaves_argument_validation_as_it_was():
+    code = (
+        "import torch; before = torch.distributions.Distribution._validate_args\n"
+        "from pyro_vae import build; build((3,), 2, prior='flow', posterior='iaf')\n"
+        "import sys; assert 'zuko' in sys.modules\n"
+        "assert torch.distributions.Distribution._validate_args == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -58,7 +58,7 @@ class Flow(nn.Module):
         self.layers = make_flow(flow, latent_dim, features, transforms, hidden)
 
     @staticmethod
-    def net_shape(latent_dim: int, features: int = 64, **_: object) -> tuple[int, ...]:
+    def net_shape(latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
         """The shape that the net must give: the features."""
         return (features,)
 
@@ -123,7 +123,7 @@ class InverseAutoregressiveFlow(nn.Module):
                 last.weight.mul_(0.1)
 
     @staticmethod
-    def net_shape(latent_dim: int, features: int = 64, **_: object) -> tuple[int, ...]:
+    def net_shape(latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
         """The shape that the net must give: means, raw scales and features."""
         return (2 * latent_dim + features,)
 

@@ -207,7 +207,18 @@ class Householder(nn.Module):
         out = self.net(x, *context)
         loc, raw_scale, *directions = _parts(self, out, 2 + self.reflections, "(2 + reflections) * latent_dim")
         turn = ConditionedHouseholder(torch.stack(directions, dim=-2))
-        return dist.TransformedDistribution(dist.Normal(loc, positive(raw_scale)).to_event(1), [turn])
+        return _Turned(dist.Normal(loc, positive(raw_scale)).to_event(1), [turn])
+
+
+class _Turned(dist.TransformedDistribution):
+    """A distribution after a rotation, which turns its mean too."""
+
+    @property
+    def mean(self) -> Tensor:
+        mean = self.base_dist.mean
+        for turn in self.transforms:
+            mean = turn._call(mean)  # not turn(mean), which would take the place of a draw in its memory
+        return mean
 
 
 class Delta(nn.Module):

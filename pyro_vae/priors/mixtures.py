@@ -7,8 +7,9 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical, MixtureSameFamily
 
-from pyro_vae.distributions import NormalMixture, as_pyro, at_least, inverse_positive, part_name, positive
+from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, at_least, inverse_positive, part_name, positive
 from pyro_vae.nets import Shape, as_shape
 
 __all__ = ["Exemplar", "MixtureOfNormals", "VampPrior"]
@@ -106,7 +107,7 @@ class VampPrior(nn.Module):
         base = getattr(q, "base_dist", None)
         if isinstance(q, dist.Independent) and isinstance(base, dist.Normal):
             return NormalMixture(logits, base.loc, base.scale)
-        return dist.MixtureSameFamily(dist.Categorical(logits=logits), q)
+        return TorchToPyro(MixtureSameFamily(Categorical(logits=logits), q))  # Pyro's does not know its support
 
 
 class Exemplar(nn.Module):

@@ -14,6 +14,7 @@ import torch
 import yaml
 from matplotlib.image import imread
 
+import pyro_vae
 from pyro_vae import average_elbo, data, load, plots
 from pyro_vae.cli import main, pictures
 from pyro_vae.cli import runs as runs_of_cli
@@ -168,6 +169,62 @@ def test_densities_over_real_pixels_get_dequantised_ones(here):
     assert levels.dequantize
     assert levels.binarize is None
     assert not runs_of_cli.open_run("two", None, None, "cpu")[1].test.dequantize
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "form", "recorded"),
+    [
+        ("poisson", "whole numbers to 16", {"class": "poisson"}),
+        ("discretized_logistic", "grey, 17 levels", {"class": "discretized_logistic", "levels": 17}),
+        ("beta", "grey, dequantised", {"class": "beta"}),
+        ("bernoulli", "binarised (dynamic)", {"class": "bernoulli"}),
+    ],
+)
+def test_each_likelihood_gets_the_pixels_that_it_is_over(here, capsys, likelihood, form, recorded):
+    assert main(["train", *QUICK, "--likelihood", likelihood, "--out", likelihood]) == 0
+    assert f"to train on, {form}; " in capsys.readouterr().out
+    assert yaml.safe_load((here / likelihood / "config.yaml").read_text())["likelihood"] == recorded
+    assert main(["evaluate", likelihood]) == 0
+
+
+def test_a_likelihood_is_chosen_by_looking(here, capsys):
+    assert main(["train", *QUICK, "--likelihood", "auto", "--out", "auto"]) == 0
+    said = capsys.readouterr().out
+    assert "likelihood Categorical(levels=17): grey values from 0 to 1 in steps of 1/16." in said
+    assert "also possible: DiscretizedLogistic" in said
+    assert yaml.safe_load((here / "auto/config.yaml").read_text())["likelihood"] == {
+        "class": "Categorical",
+        "levels": 17,
+    }
+    assert main(["train", *QUICK, "--likelihood", "auto", "--binarize", "dynamic", "--out", "auto2"]) == 0
+    assert "likelihood Bernoulli: 0 and 1 are the only values." in capsys.readouterr().out
+
+
+def test_parts_by_short_names_with_their_options(here, capsys):
+    arguments = ["--prior", "vamp", "--prior.components", "9", "--posterior", "low_rank", "--posterior.rank", "3"]
+    assert main(["train", *QUICK, *arguments, "--nets", "conv", "--out", "short"]) == 0
+    assert "VampPrior prior, Bernoulli likelihood, LowRankNormal posterior" in capsys.readouterr().out
+    vae = pyro_vae.load("short")
+    assert (vae.prior.components, vae.posterior.rank) == (9, 3)
+    assert type(vae.likelihood.net).__name__ == "ConvDecoder"
+    assert main(["sample", "short"]) == 0
+    assert main(["train", "--resume", "short", "--epochs", "3"]) == 0
+
+
+def test_discrete_codes_are_summed_over(here, capsys):
+    codes = ["--latent_dim", "6", "--prior", "categorical", "--posterior", "categorical"]
+    assert main(["train", *QUICK, *codes, "--out", "codes"]) == 0
+    assert yaml.safe_load((here / "codes/config.yaml").read_text())["objective"] == {"class": "auto"}
+    assert main(["evaluate", "codes", "--kl", "analytic"]) == 0
+    assert main(["train", *QUICK, *codes, "--objective", "Trace_ELBO"]) == 2
+    assert "Use TraceEnum_ELBO(max_plate_nesting=1), which sums" in capsys.readouterr().err
+
+
+def test_spherical_and_topic_codes(here):
+    for i, pair in enumerate((("sphere", "power_spherical"), ("dirichlet", "logistic_normal"))):
+        options = ["--prior", pair[0], "--posterior", pair[1], "--latent_dim", "3", "--out", f"pair{i}"]
+        assert main(["train", *QUICK, *options]) == 0
+        assert main(["interpolate", f"pair{i}", "--path", "spherical"]) == 0
 
 
 @pytest.mark.parametrize("run", ["runs/digits-1", "labels", "normal"])

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.datasets import load_digits
 
 from pyro_vae import data
@@ -200,3 +201,33 @@ def test_slices_keep_everything_else():
     some = digits[torch.tensor([3, 1])]
     assert torch.equal(some.pixels, digits.pixels[[3, 1]])
     assert (some.binarize, some.with_labels, some.name, len(some)) == ("dynamic", True, "digits", 2)
+
+
+def test_dequantised_pixels_lie_inside_the_unit_interval_and_in_their_level():
+    """At the lowest and the highest level alike, where rounding could reach an end."""
+    for levels in (16, 255):
+        pixels = torch.tensor([0, levels], dtype=torch.uint8).repeat(500_000).reshape(-1, 1, 1, 1)
+        images = data.Images(pixels, torch.zeros(len(pixels)), 1, levels=levels, dequantize=True)
+        x = images.to_x(pixels, torch.float32, torch.Generator().manual_seed(0))
+        assert x.min() > 0 and x.max() < 1
+        assert torch.equal((x * (levels + 1)).floor(), pixels.float())
+
+
+def test_dequantisation_noise_is_uniform():
+    """Kolmogorov-Smirnov at level 1e-4 on a fixed seed."""
+    pixels = torch.full((20_000, 1, 1, 1), 3, dtype=torch.uint8)
+    images = data.Images(pixels, torch.zeros(len(pixels)), 1, levels=16, dequantize=True)
+    noise = images.to_x(pixels, torch.float64, torch.Generator().manual_seed(0)) * 17 - 3
+    assert stats.kstest(noise.flatten().numpy(), "uniform").pvalue > 1e-4
+
+
+def test_integers_stay_as_they_are():
+    digits = data.load("digits", integers=True)
+    (x,) = next(iter(data.batches(digits.train, 50)))
+    assert torch.equal(x, digits.train.pixels[:50].float())
+    assert x.max() == 16
+
+
+def test_integers_go_with_nothing_else():
+    with pytest.raises(ValueError, match="integers leaves the levels as they are; it goes with neither"):
+        data.load("digits", integers=True, binarize="dynamic")

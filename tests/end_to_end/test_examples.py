@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 
 import pytest
+
+from pyro_vae import load
+from pyro_vae.cli import main
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
@@ -21,9 +25,27 @@ def test_svi_by_hand():
     assert example("svi_by_hand").main(epochs=10) > -26
 
 
-def test_swap_prior_and_likelihood():
-    results = example("swap_prior_and_likelihood").main(epochs=4)
+def test_your_own_parts(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES[0].parent)
+    results = example("your_own_parts").main(epochs=4)
     assert len(results) == len(set(results.values())) == 4
+
+
+def test_your_own_parts_on_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.chdir(EXAMPLES[0].parent)
+    chosen = {"prior": "Gumbel", "likelihood": "SoftLaplace", "posterior": "TwoNormals"}
+    options = [word for part, name in chosen.items() for word in (f"--{part}", f"your_own_parts.{name}")]
+    assert main(["train", *options, "--epochs", "1", "--hidden", "16", "--out", str(tmp_path / "run")]) == 0
+    monkeypatch.syspath_prepend(EXAMPLES[0].parent)
+    vae = load(tmp_path / "run")
+    assert {part: type(getattr(vae, part)).__name__ for part in chosen} == chosen
+
+
+def test_each_of_your_own_parts_is_under_fifteen_lines():
+    tree = ast.parse((EXAMPLES[0].parent / "your_own_parts.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert len(classes) == 3
+    assert all(node.end_lineno - node.lineno + 1 <= 15 for node in classes)
 
 
 def test_cross_check_elbo(capsys):

@@ -148,3 +148,11 @@ def test_the_adapter_keeps_only_its_last_draw():
     assert Counting.counted == 1
     assert torch.equal(d.log_prob(second), torch.distributions.Normal(0.0, 1.0).log_prob(second))
     assert d.expand((4, 3)).log_prob(second).shape == (4, 3)
+
+
+def test_the_mean_of_a_householder_posterior_is_that_of_its_draws():
+    """Within 5 standard errors in each of 12 numbers: a false alarm in about 1 of 150,000 seeds."""
+    d = posteriors.Householder(nets.MLP(3, (), 6 * 2), reflections=4)(X)
+    draws = d.sample((20_000,))
+    assert ((draws.mean(0) - d.mean).abs() < 5 * draws.std(0) / 20_000**0.5).all()
+    assert d.expand((3, 6)).mean.shape == (3, 6, 2)

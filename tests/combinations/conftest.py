@@ -1,0 +1,12 @@
+"""Says at the end how many combinations there are."""
+
+from __future__ import annotations
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    if any("tests/combinations/" in r.nodeid for r in reports):
+        from tests.combinations.test_counts import count
+
+        combinations, kinds = count()
+        terminalreporter.write_line(f"{combinations} combinations of prior and posterior, {kinds} likelihoods")

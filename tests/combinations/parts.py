@@ -1,0 +1,213 @@
+"""Every prior and posterior with its options, what goes together, and how to make each in a tiny size, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+
+from pyro_vae import VAE, posteriors, priors
+from pyro_vae.config import build
+from tests.likelihoods.cases import CASES, Case
+
+X, D, C, N = 4, 4, 2, 3  # elements of x, latent dimensions, context features, examples
+REAL, SIMPLEX, ONE_HOT, SPHERE = "real vectors", "points of a simplex", "one-hot vectors", "vectors of length 1"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A prior or posterior with its options, and what its codes are.
+
+    ``space`` is None for a prior over the codes of any posterior. ``classes`` are those of a group, None for one group.
+    """
+
+    cls: type
+    space: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+    context: bool = False  # whether it cannot be without
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"class": self.cls.__name__, **self.options}
+
+    @property
+    def classes(self) -> int | None:
+        return self.options.get("classes", getattr(self.options.get("prior"), "get", lambda _: None)("classes"))
+
+    @property
+    def small_dim(self) -> int:
+        """A size of which the density can be integrated in two dimensions, or summed."""
+        return {REAL: 2, SPHERE: 3}.get(self.space, 3 if self.classes is None else 4)
+
+
+P, Q = priors, posteriors
+PRIORS = {
+    "StandardNormal": Part(P.StandardNormal, REAL),
+    "Normal": Part(P.Normal, REAL),
+    "Laplace": Part(P.Laplace, REAL),
+    "StudentT": Part(P.StudentT, REAL),
+    "MixtureOfNormals": Part(P.MixtureOfNormals, REAL, {"components": 3}),
+    **{
+        f"Flow-{name}": Part(P.Flow, REAL, {"flow": name, "transforms": 2, "hidden": (4,)})
+        for name in ("MAF", "NSF", "NICE")
+    },
+    "Flow-MAF-of-context": Part(P.Flow, REAL, {"flow": "MAF", "transforms": 2, "hidden": (4,)}, context=True),
+    "Exemplar": Part(P.Exemplar, REAL, {"components": 3}),
+    "Conditional-Normal": Part(P.Conditional, REAL, {"prior": {"class": "Normal"}}, context=True),
+    "Conditional-MixtureOfNormals": Part(
+        P.Conditional, REAL, {"prior": {"class": "MixtureOfNormals", "components": 2}}, context=True
+    ),
+    "Dirichlet": Part(P.Dirichlet, SIMPLEX),
+    "LogisticNormal": Part(P.LogisticNormal, SIMPLEX),
+    "RelaxedCategorical": Part(P.RelaxedCategorical, SIMPLEX),
+    "RelaxedCategorical-groups": Part(P.RelaxedCategorical, SIMPLEX, {"classes": 2}),
+    "Conditional-Dirichlet": Part(P.Conditional, SIMPLEX, {"prior": {"class": "Dirichlet"}}, context=True),
+    "Conditional-LogisticNormal": Part(P.Conditional, SIMPLEX, {"prior": {"class": "LogisticNormal"}}, context=True),
+    "Categorical": Part(P.Categorical, ONE_HOT),
+    "Categorical-groups": Part(P.Categorical, ONE_HOT, {"classes": 2}),
+    "Conditional-Categorical": Part(P.Conditional, ONE_HOT, {"prior": {"class": "Categorical"}}, context=True),
+    "UniformOnSphere": Part(P.UniformOnSphere, SPHERE),
+    "VampPrior": Part(P.VampPrior, None, {"components": 3}),
+}
+POSTERIORS = {
+    "DiagonalNormal": Part(Q.DiagonalNormal, REAL),
+    "Laplace": Part(Q.Laplace, REAL),
+    "FullNormal": Part(Q.FullNormal, REAL),
+    "LowRankNormal": Part(Q.LowRankNormal, REAL, {"rank": 2}),
+    "Householder": Part(Q.Householder, REAL, {"reflections": 2}),
+    "Delta": Part(Q.Delta, REAL),
+    **{
+        f"Flow-{name}": Part(Q.Flow, REAL, {"flow": name, "features": 3, "transforms": 2, "hidden": (4,)})
+        for name in ("NICE", "MAF")
+    },
+    "InverseAutoregressiveFlow": Part(Q.InverseAutoregressiveFlow, REAL, {"features": 3, "hidden": (5,)}),
+    "LogisticNormal": Part(Q.LogisticNormal, SIMPLEX),
+    "RelaxedCategorical": Part(Q.RelaxedCategorical, SIMPLEX),
+    "RelaxedCategorical-groups": Part(Q.RelaxedCategorical, SIMPLEX, {"classes": 2}),
+    "Categorical": Part(Q.Categorical, ONE_HOT),
+    "Categorical-groups": Part(Q.Categorical, ONE_HOT, {"classes": 2}),
+    "PowerSpherical": Part(Q.PowerSpherical, SPHERE),
+}
+# Means in closed form, which the prior Exemplar needs; where a mean is added to a posterior, it belongs here.
+WITH_A_MEAN = ("DiagonalNormal", "Laplace", "FullNormal", "LowRankNormal", "Householder", "Delta")
+MADE_OF_THE_POSTERIOR = ("Exemplar", "VampPrior")
+
+
+def compatible(prior: str, posterior: str) -> bool:
+    """Whether the two make a VAE, from the tables above and not from the library."""
+    p, q = PRIORS[prior], POSTERIORS[posterior]
+    if prior == "VampPrior":
+        return posterior != "Delta"
+    if prior == "Exemplar":
+        return posterior in WITH_A_MEAN
+    return p.space == q.space and p.classes == q.classes
+
+
+PAIRS = [(p, q) for p in PRIORS for q in POSTERIORS]
+COMBINATIONS = [pair for pair in PAIRS if compatible(*pair)]
+INCOMPATIBLE = [pair for pair in PAIRS if not compatible(*pair)]
+LIKELIHOODS: dict[str, Case] = CASES
+
+
+def name_of(pair: Any) -> str:
+    return "+".join(pair) if isinstance(pair, tuple) else str(pair)
+
+
+def partner(prior: str | None = None, posterior: str | None = None) -> tuple[str, str]:
+    """A part with the first that goes with it."""
+    return next(pair for pair in COMBINATIONS if prior in (None, pair[0]) and posterior in (None, pair[1]))
+
+
+@dataclass(frozen=True)
+class Density:
+    """A prior or a posterior, as the distribution that it gives."""
+
+    room: str
+    prior: str
+    posterior: str
+
+    def __str__(self) -> str:
+        of = f"-of-{self.posterior}" if self.prior in MADE_OF_THE_POSTERIOR else ""
+        return f"prior-{self.prior}{of}" if self.room == "prior" else f"posterior-{self.posterior}"
+
+    @property
+    def part(self) -> Part:
+        """What the codes are: the posterior says it for priors that are made of it."""
+        simple = self.room == "prior" and self.prior not in MADE_OF_THE_POSTERIOR
+        return PRIORS[self.prior] if simple else POSTERIORS[self.posterior]
+
+    def vae(self, latent_dim: int | None = None) -> VAE:
+        return make_vae(self.prior, self.posterior, latent_dim or self.part.small_dim)
+
+    def module(self, vae: VAE) -> Any:
+        return getattr(vae, self.room)
+
+    def of(self, vae: VAE) -> Any:
+        """The distribution, with batch shape ``()`` or ``(N,)``."""
+        c = make_context(self.prior)
+        return vae.prior_of(*c) if self.room == "prior" else vae.encode(make_x(), *c)
+
+
+DENSITIES = [
+    *(Density("prior", *partner(prior=p)) for p in PRIORS if p not in MADE_OF_THE_POSTERIOR),
+    *(Density("prior", p, q) for p, q in COMBINATIONS if p in MADE_OF_THE_POSTERIOR),
+    # Delta has all its mass at one point, so no density that could be integrated: it is tested by itself.
+    *(Density("posterior", *partner(posterior=q)) for q in POSTERIORS if q != "Delta"),
+]
+
+
+def make_x(n: int = N, seed: int = 1) -> torch.Tensor:
+    """Zeros and ones, ``(n, X)``."""
+    u = torch.rand(n, X, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (u > 0.5).double()
+
+
+def make_context(prior: str, n: int = N, seed: int = 2) -> tuple[torch.Tensor, ...]:
+    """The context, where the prior cannot be without."""
+    if not PRIORS[prior].context:
+        return ()
+    return (torch.randn(n, C, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)),)
+
+
+def raw_vae(prior: str, posterior: str, latent_dim: int = D, seed: int = 0, **options: Any) -> VAE:
+    """As :func:`pyro_vae.build` makes it, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        p, q = PRIORS[prior], POSTERIORS[posterior]
+        common = {"hidden": (4,), "activation": "Tanh", "context": C if p.context else 0}
+        return build(X, latent_dim, **{**common, "prior": p.spec, "posterior": q.spec, **options}).double()
+
+
+def disturb(vae: VAE, seed: int = 0) -> VAE:
+    """Moves every parameter, so that none is at a special place such as 0, and starts priors that need data."""
+    generator = torch.Generator().manual_seed(seed + 7)
+    with torch.no_grad():
+        for p in vae.parameters():
+            p.add_(0.3 * torch.randn(p.shape, dtype=p.dtype, generator=generator))
+    if hasattr(vae.prior, "start_from"):
+        x = make_x(3, seed=seed + 3)
+        vae.prior.start_from(x + 0.1 * torch.randn(x.shape, dtype=x.dtype, generator=generator))
+    return vae
+
+
+def make_vae(prior: str, posterior: str, latent_dim: int = D, seed: int = 0) -> VAE:
+    """A VAE of a compatible pair, with a Bernoulli likelihood, the same for the same seed."""
+    return disturb(raw_vae(prior, posterior, latent_dim, seed), seed)
+
+
+@cache
+def shared_vae(prior: str, posterior: str) -> VAE:
+    """The same, made once: for tests that leave it as it is."""
+    return make_vae(prior, posterior)
+
+
+def make_likelihood_vae(likelihood: str, seed: int = 0) -> tuple[VAE, torch.Tensor]:
+    """A VAE with the plain prior and posterior and this likelihood, and data for it."""
+    case = LIKELIHOODS[likelihood]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        spec = {"class": case.cls.__name__, **case.options}
+        vae = build(case.shape, 2, hidden=(4,), activation="Tanh", likelihood=spec).double()
+    return disturb(vae, seed), case.x(N)

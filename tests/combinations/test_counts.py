@@ -1,0 +1,125 @@
+"""That nothing is left out: every class of the rooms is in the tables, every pair is accepted or refused as it should be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyro_vae import likelihoods, posteriors, priors
+from tests.combinations.parts import (
+    COMBINATIONS,
+    DENSITIES,
+    INCOMPATIBLE,
+    LIKELIHOODS,
+    PAIRS,
+    POSTERIORS,
+    PRIORS,
+    C,
+    D,
+    N,
+    make_context,
+    make_vae,
+    name_of,
+    raw_vae,
+    shared_vae,
+)
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.parametrize(
+    ("room", "table"), [(priors, PRIORS), (posteriors, POSTERIORS), (likelihoods, LIKELIHOODS)], ids=["p", "q", "x"]
+)
+def test_every_class_is_in_the_tables(room, table):
+    tested = {part.cls.__name__ for part in table.values()}
+    left_out = sorted(set(room.__all__) - tested)
+    assert not left_out, f"{room.__name__} has {left_out}, which tests/combinations (parts.py) does not have"
+    assert tested <= set(room.__all__)
+
+
+def test_every_part_has_a_combination_and_a_density():
+    assert {p for p, _ in COMBINATIONS} == set(PRIORS)
+    assert {q for _, q in COMBINATIONS} == set(POSTERIORS)
+    assert {d.prior for d in DENSITIES if d.room == "prior"} == set(PRIORS)
+    assert {d.posterior for d in DENSITIES if d.room == "posterior"} == set(POSTERIORS) - {"Delta"}
+
+
+def count() -> tuple[int, int]:
+    """Combinations of prior and posterior, each with its options; classes of likelihoods."""
+    return len(COMBINATIONS), len({case.cls for case in LIKELIHOODS.values()})
+
+
+def test_the_readme_states_what_is_tested():
+    combinations, kinds = count()
+    print(
+        f"{combinations} combinations of prior and posterior ({len(INCOMPATIBLE)} more pairs are refused), "
+        f"{len(DENSITIES)} densities, {kinds} likelihoods ({len(LIKELIHOODS)} with their options)"
+    )
+    sentence = (
+        f"`pytest tests/combinations` tests {combinations} combinations of prior and posterior and {kinds} likelihoods"
+    )
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    found = re.search(
+        r"`pytest tests/combinations` tests (\d+) combinations of prior and posterior and (\d+) likelihoods", text
+    )
+    stated = tuple(map(int, found.groups())) if found else None
+    assert stated == (combinations, kinds), f"README.md must say: {sentence}; it says {stated}"
+
+
+@pytest.mark.parametrize("pair", COMBINATIONS, ids=name_of)
+def test_a_part_says_what_its_codes_are(pair):
+    vae = shared_vae(*pair)
+    space = PRIORS[pair[0]].space or POSTERIORS[pair[1]].space
+    assert vae.prior.space == vae.posterior.space == space
+    z = vae.prior_of(*make_context(pair[0])).sample()  # codes of the one are codes of the other
+    assert z.dtype == torch.float64
+    q = vae.encode(torch.zeros(N, 4, dtype=torch.float64), *make_context(pair[0]))
+    if "Flow" not in pair[1]:  # Zuko's flows do not say their support
+        assert q.support.check(z).all()
+
+
+def names(text):
+    return text.split(", ")
+
+
+@pytest.mark.parametrize("pair", INCOMPATIBLE, ids=name_of)
+def test_an_incompatible_pair_is_refused_with_what_goes_together(pair):
+    """The message names both parts, and only parts over the right kind of codes."""
+    prior, posterior = (PRIORS[pair[0]], POSTERIORS[pair[1]])
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        make_vae(*pair).prior_of(*make_context(pair[0]))
+    message = str(caught.value)
+    assert posterior.cls.__name__ in message
+    assert f"prior {prior.cls.__name__}" in message
+    if prior.cls in (priors.VampPrior, priors.Exemplar):
+        assert "Use priors." in message
+        return
+    if prior.space == posterior.space:
+        assert "Give both the same classes" in message
+        return
+    advice = re.search(r"With this posterior go the priors (.*); with this prior go the posteriors (.*)", message)
+    for name in names(advice[1]):
+        assert posterior.space in {
+            part.space or posterior.space for part in PRIORS.values() if part.cls.__name__ == name
+        }
+    for name in names(advice[2]):
+        assert prior.space in {part.space for part in POSTERIORS.values() if part.cls.__name__ == name}
+
+
+def test_an_incompatible_pair_is_refused_when_it_is_built_and_not_later():
+    """But the Exemplar, which knows that a posterior has no mean when it has been called."""
+    for pair in INCOMPATIBLE:
+        if pair[0] == "Exemplar" and POSTERIORS[pair[1]].space == PRIORS["Exemplar"].space:
+            raw_vae(*pair)
+            continue
+        with pytest.raises(ValueError, match=PRIORS[pair[0]].cls.__name__):
+            raw_vae(*pair)
+
+
+def test_the_numbers_of_pairs_add_up():
+    assert len(COMBINATIONS) + len(INCOMPATIBLE) == len(PAIRS) == len(PRIORS) * len(POSTERIORS)
+    assert len(set(COMBINATIONS)) == len(COMBINATIONS)
+    assert (D, C) == (4, 2)
