@@ -20,7 +20,7 @@ from pyro_vae.compatible import usual_objective
 from pyro_vae.nets import Shape, as_shape
 from pyro_vae.vae import VAE
 
-__all__ = ["Spec", "build", "describe", "find", "make_objective"]
+__all__ = ["SHORT_NAMES", "Spec", "build", "describe", "find", "make_objective"]
 
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
@@ -29,7 +29,7 @@ _ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "po
 
 
 # Short names, beside those of the classes in any case, with or without underscores.
-_SHORT = {
+SHORT_NAMES = {
     "prior": {"vamp": "VampPrior", "mixture": "MixtureOfNormals", "sphere": "UniformOnSphere"},
     "posterior": {
         "normal": "DiagonalNormal",
@@ -179,7 +179,7 @@ def find(room: str, name: str) -> Any:
     """
     home = _ROOMS[room]
     names = [n for n in home.__all__ if isinstance(getattr(home, n), type)]
-    plain = {n.lower(): n for n in names} | _SHORT.get(room, {})
+    plain = {n.lower(): n for n in names} | SHORT_NAMES.get(room, {})
     if (short := str(name).lower().replace("_", "").replace("-", "")) in plain:
         return getattr(home, plain[short])
     module_name, _, attribute = name.rpartition(".")

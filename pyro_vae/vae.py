@@ -256,18 +256,21 @@ class VAE(nn.Module):
         *context: Tensor,
         mask: Tensor | None = None,
         particles: int = 100,
+        mean: bool = True,
         seed: int | None = None,
     ) -> Tensor:
-        """Puts E[x | the observed values] in the place of the missing ones.
+        """Puts E[x | the observed values], or a draw, in the place of the missing values.
 
-        The expectation is taken over draws of z from q, weighted by p(x observed, z) / q(z) (self-normalised importance
-        sampling; Mattei and Frellsen 2019, arXiv 1812.02633).
+        Over draws of z from q, weighted by p(x observed, z) / q(z) (self-normalised importance sampling, and for a draw
+        importance resampling; Mattei and Frellsen 2019, arXiv 1812.02633).
 
         Args:
             x: data ``(batch, *event_shape)``.
             context: tensors ``(batch, ...)``.
             mask: see :meth:`model`.
             particles: draws of z an example; they are decoded all at once.
+            mean: give the mean of what is missing, not a draw from p(missing | observed); of class codes and counts a
+                draw is such a value, a mean is not.
             seed: makes the draws repeatable and leaves torch's generators as they were.
 
         Returns:
@@ -290,8 +293,12 @@ class VAE(nn.Module):
             known, filled = self.observed(likelihood, repeat(x, particles), repeat(seen, particles))
             log_x = known.log_prob(filled).unflatten(0, (particles, -1))
             weights = torch.softmax(log_x + prior.log_prob(z) - posterior.log_prob(z), dim=0)
-            means = likelihood.mean.unflatten(0, (particles, -1))
-            return torch.where(seen, x, torch.einsum("pb,pb...->b...", weights, means))
+            if mean:
+                means = likelihood.mean.unflatten(0, (particles, -1))
+                return torch.where(seen, x, torch.einsum("pb,pb...->b...", weights, means))
+            draws = likelihood.sample().unflatten(0, (particles, -1))
+            chosen = torch.multinomial(weights.T, 1).squeeze(-1)
+            return torch.where(seen, x, draws[chosen, torch.arange(len(x), device=x.device)])
 
     def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
         """The mean of q(z | x), or a draw where q has no mean in closed form (a flow).

@@ -6,6 +6,7 @@ import pyro
 import pytest
 import torch
 from pyro.infer import SVI, Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
+from scipy import stats
 
 from pyro_vae import VAE, average_elbo, build, elbo_terms, fit, likelihoods, load, nets, posteriors, priors
 from tests.conftest import LinearGaussian
@@ -148,6 +149,28 @@ def test_imputation_equals_the_exact_conditional_mean():
         expected = linear.bias[~known] + gain @ (row - linear.bias)[known]
         assert torch.allclose(ours[~known], expected, atol=0.02)
         assert torch.equal(ours[known], row[known])
+
+
+def test_imputation_draws_from_the_exact_conditional():
+    """Kolmogorov-Smirnov at level 1e-4 on a fixed seed, over 4,000 copies of one example."""
+    linear = LinearGaussian()
+
+    class Ignorant(torch.nn.Module):
+        def forward(self, x):
+            return linear.encoder(x[..., :4])
+
+    exact = linear.vae()
+    vae = VAE(exact.prior, exact.likelihood, posteriors.DiagonalNormal(Ignorant()), missing=True)
+    row = torch.tensor([0.5, -1.0, 0.3, 1.2], dtype=torch.float64)
+    mask = torch.tensor([True, True, False, True]).repeat(4000, 1)
+    drawn = vae.impute(row.repeat(4000, 1), mask=mask, particles=200, mean=False, seed=0)
+    cov = linear.marginal().covariance_matrix
+    known = mask[0]
+    gain = cov[~known][:, known] @ torch.linalg.inv(cov[known][:, known])
+    loc = (linear.bias[~known] + gain @ (row - linear.bias)[known]).item()
+    scale = (cov[~known][:, ~known] - gain @ cov[known][:, ~known]).sqrt().item()
+    assert stats.kstest(drawn[:, 2].numpy(), "norm", (loc, scale)).pvalue > 1e-4
+    assert torch.equal(drawn[:, known], row[known].expand(4000, -1))
 
 
 @pytest.mark.parametrize(

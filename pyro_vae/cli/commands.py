@@ -5,6 +5,7 @@ Whatever needs torch is imported when a command runs, so that ``--help`` answers
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -240,28 +241,42 @@ def plot(run: str, root: str | None = None) -> None:
     draw_run(Path(run), vae, dataset)
 
 
+def _signature(found: type) -> list[inspect.Parameter]:
+    """The arguments of a class that are not filled in, by their names and defaults, without types."""
+    filled_in = ("latent_dim", "event_shape", "context", "posterior", "net", "in_shape", "out_shape")
+    parameters = inspect.signature(found).parameters.values()
+    return [p.replace(annotation=inspect.Parameter.empty) for p in parameters if p.name not in filled_in]
+
+
 def list_parts() -> None:
     """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
-    import inspect
-
     from pyro_vae import data, likelihoods, nets, posteriors, priors
+    from pyro_vae.config import SHORT_NAMES
 
     for option, room in (
-        ("--prior", priors),
-        ("--likelihood", likelihoods),
-        ("--posterior", posteriors),
-        ("--likelihood.net and --posterior.net, in a YAML file", nets),
+        ("prior", priors),
+        ("likelihood", likelihoods),
+        ("posterior", posteriors),
+        ("net", nets),
     ):
-        print(option)
+        print("--nets mlp, gated_mlp, conv, resnet, made of" if option == "net" else f"--{option}")
         for name in room.__all__:
             found = getattr(room, name)
-            if inspect.isclass(found):
-                print(f"  {name}({', '.join(inspect.signature(found).parameters)})")
-                print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
+            if not inspect.isclass(found):
+                continue
+            options = [str(p) for p in _signature(found)]
+            short = [s for s, of in SHORT_NAMES.get(option, {}).items() if of == name]
+            over = getattr(found, "space", None)
+            print(f"  {name}({', '.join(options)})" + "".join(f"  or {s}" for s in short))
+            print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
+            if isinstance(over, str):
+                print(f"      Over {over}.")
     print("--objective, any ELBO of Pyro's, such as")
     for name, line in _OBJECTIVES.items():
         print(f"  {name}\n      {line}")
     print("--data")
     for name, line in data.DESCRIPTIONS.items():
         print(f"  {name}\n      {line}")
-    print("\nYour own class or function goes in each place by its dotted path: --prior my_module.MyPrior")
+    print("\nNames may be written in any case and with underscores: --posterior low_rank_normal. A prior and a")
+    print("posterior go together where they are over the same; VampPrior is over what the posterior is over.")
+    print("Your own class or function goes in each place by its dotted path: --prior my_module.MyPrior")

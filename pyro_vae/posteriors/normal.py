@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, register_kl
 from torch.distributions.utils import vec_to_tril_matrix
 
-from pyro_vae.distributions import at_least, positive
+from pyro_vae.distributions import TorchToPyro, at_least, positive
+
+_NO_SHAPE = torch.Size()
 
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
 
@@ -116,7 +118,7 @@ class FullNormal(nn.Module):
         """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (latent_dim * (latent_dim + 3) // 2,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
+    def forward(self, x: Tensor, *context: Tensor) -> TorchToPyro:
         """N(loc, L Lᵀ) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         out = self.net(x, *context)
         n = out.shape[-1]
@@ -128,7 +130,21 @@ class FullNormal(nn.Module):
             )
         loc, raw_diagonal, below = out.split([d, d, n - 2 * d], dim=-1)
         scale_tril = torch.diag_embed(positive(raw_diagonal)) + vec_to_tril_matrix(below, diag=-1)
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
+        return TorchToPyro(_CholeskyNormal(loc, scale_tril=scale_tril))
+
+
+class _CholeskyNormal(MultivariateNormal):
+    """A normal that knows the density of a draw from its making.
+
+    Solving for the noise again, as ``log_prob`` must, fails in float32 where L is nearly singular.
+    """
+
+    def rsample_and_log_prob(self, shape: torch.Size = _NO_SHAPE) -> tuple[Tensor, Tensor]:
+        noise = self.loc.new_empty(self._extended_shape(shape)).normal_()
+        value = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+        log_scales = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constant = 0.5 * self.event_shape[0] * math.log(2 * math.pi)
+        return value, -0.5 * noise.square().sum(-1) - log_scales - constant
 
 
 class LowRankNormal(nn.Module):

@@ -257,6 +257,10 @@ def test_list_names_everything_that_can_be_swapped(capsys):
     ):
         assert name in out
     assert "dotted path" in out
+    assert "  VampPrior(components=500)  or vamp\n" in out
+    assert "  PowerSpherical()\n" in out
+    assert "      Over vectors of length 1.\n" in out
+    assert "  Mixed(columns)\n" in out
 
 
 def test_a_users_own_prior_by_dotted_path(here, capsys):

@@ -209,7 +209,8 @@ def test_dequantised_pixels_lie_inside_the_unit_interval_and_in_their_level():
         pixels = torch.tensor([0, levels], dtype=torch.uint8).repeat(500_000).reshape(-1, 1, 1, 1)
         images = data.Images(pixels, torch.zeros(len(pixels)), 1, levels=levels, dequantize=True)
         x = images.to_x(pixels, torch.float32, torch.Generator().manual_seed(0))
-        assert x.min() > 0 and x.max() < 1
+        assert x.min() > 0
+        assert x.max() < 1
         assert torch.equal((x * (levels + 1)).floor(), pixels.float())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -156,3 +158,17 @@ def test_the_mean_of_a_householder_posterior_is_that_of_its_draws():
     draws = d.sample((20_000,))
     assert ((draws.mean(0) - d.mean).abs() < 5 * draws.std(0) / 20_000**0.5).all()
     assert d.expand((3, 6)).mean.shape == (3, 6, 2)
+
+
+def test_the_density_of_a_full_normal_draw_stands_near_singularity():
+    """In float32, against the density of the noise in float64; solving for the noise gives infinities."""
+    d = 6
+    net = nets.MLP(3, (), posteriors.FullNormal.net_shape(d)[0])
+    with torch.no_grad():
+        net.layers[0].weight.zero_()
+        net.layers[0].bias.copy_(torch.cat([torch.zeros(d), torch.full((d,), -30.0), torch.full((15,), 50.0)]))
+    q = posteriors.FullNormal(net)(X)
+    z = q.rsample()
+    entropy = d * (0.5 * math.log(2 * math.pi * math.e) + math.log(1e-6))
+    assert ((q.log_prob(z) + entropy).abs() < 15).all()
+    assert not q.log_prob(z.clone()).isfinite().all() or (q.log_prob(z.clone()) - q.log_prob(z)).abs().max() > 1e3
