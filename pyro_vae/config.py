@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 from collections.abc import Mapping
 from types import ModuleType
@@ -17,6 +15,7 @@ from torch import nn
 from pyro_vae import likelihoods, posteriors, priors
 from pyro_vae import nets as networks
 from pyro_vae.compatible import usual_objective
+from pyro_vae.names import find_part
 from pyro_vae.nets import Shape, as_shape
 from pyro_vae.vae import VAE
 
@@ -177,23 +176,7 @@ def find(room: str, name: str) -> Any:
     Raises:
         ValueError: where there is none; names what there is.
     """
-    home = _ROOMS[room]
-    names = [n for n in home.__all__ if isinstance(getattr(home, n), type)]
-    plain = {n.lower(): n for n in names} | SHORT_NAMES.get(room, {})
-    if (short := str(name).lower().replace("_", "").replace("-", "")) in plain:
-        return getattr(home, plain[short])
-    module_name, _, attribute = name.rpartition(".")
-    if not module_name:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"unknown {room} {name!r}; there are {', '.join(names)}, and your own by dotted path, such as "
-            f"my_module.MyClass.{hint}"
-        )
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{room} {name!r} cannot be imported: {error}") from error
+    return find_part(room, _ROOMS[room], name, SHORT_NAMES.get(room, {}))
 
 
 def make_objective(spec: Spec, vae: VAE) -> Any:

@@ -6,13 +6,13 @@ import functools
 import importlib
 import inspect
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.names import find_part
 
 __all__ = ["Mixed"]
 
@@ -111,17 +111,10 @@ def _find(name: str, likelihood: Any) -> Any:
     if isinstance(likelihood, str):
         # Not at the top: the room of likelihoods is made of this module too.
         room = importlib.import_module("pyro_vae.likelihoods")
-        if likelihood in room.__all__:
-            return getattr(room, likelihood)
-        if "." not in likelihood:
-            raise ValueError(
-                f"column {name!r}: unknown likelihood {likelihood!r}; there are {', '.join(room.__all__)}, and your "
-                "own by dotted path, such as my_module.MyClass"
-            )
         try:
-            found = pkgutil.resolve_name(likelihood)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"column {name!r}: likelihood {likelihood!r} cannot be imported: {error}") from error
+            found = find_part("likelihood", room, likelihood)
+        except ValueError as error:
+            raise ValueError(f"column {name!r}: {error}") from error
     if not isinstance(found, type) or "net" not in inspect.signature(found).parameters:
         raise ValueError(
             f"column {name!r} must have a likelihood by name, or a class with an argument net; got {likelihood!r}"

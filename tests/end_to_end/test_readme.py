@@ -36,7 +36,14 @@ def test_the_error_it_quotes_is_the_error(tmp_path, capsys, monkeypatch):
     assert main(["train", "--binarize", "none", "--hidden", "[4]"]) == 2
     said = " ".join(capsys.readouterr().err.split("needs x in")[1].split())
     quoted = " ".join(README.split("needs x in")[1].split("\n\n")[0].split())
-    assert said.replace("[0, 1]", "[0, 0.996]") == quoted
+    assert said == quoted
+
+
+def test_the_refusal_it_quotes_is_the_refusal(capsys):
+    assert main(["train", "--prior", "sphere", "--hidden", "[4]"]) == 2
+    said = " ".join(capsys.readouterr().err.split("prior UniformOnSphere")[1].split())
+    quoted = " ".join(README.split("ValueError: prior UniformOnSphere")[1].split("\n\n")[0].split())
+    assert said == quoted
 
 
 def test_what_is_there_is_there(capsys):

@@ -50,7 +50,7 @@ def test_likelihoods_by_name_path_class_and_partial_are_the_same():
     ways = [
         {"x": {"class": "Normal", "scale": 0.3}},
         {"x": {"class": "pyro_vae.likelihoods.Normal", "scale": 0.3}},
-        {"x": {"class": "pyro_vae.likelihoods:Normal", "scale": 0.3}},
+        {"x": {"class": "pyro_vae.likelihoods.Normal", "scale": 0.3}},
         {"x": {"class": likelihoods.Normal, "scale": 0.3}},
         {"x": functools.partial(likelihoods.Normal, scale=0.3)},
     ]
