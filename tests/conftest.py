@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
+from pyro_vae.distributions import import_zuko
+
+import_zuko()  # before a test does so by itself, which would turn the validation of arguments off for all
 
 X, Z, C = (2, 3), 2, 4  # event shape, latent dimensions, context features
 
