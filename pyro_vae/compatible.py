@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from pyro.infer import ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, TraceTMC_ELBO
+from pyro.infer import ELBO, RenyiELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTMC_ELBO
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -23,7 +24,8 @@ def check_spaces(prior: Any, posterior: Any) -> None:
     if ours is None or theirs is None:
         return
     if ours != theirs:
-        names = _over(priors, theirs) + ([] if getattr(posterior, "points", False) else ["VampPrior"])
+        unfit = {"VampPrior": getattr(posterior, "points", False), "Exemplar": not getattr(posterior, "has_mean", True)}
+        names = [n for n in [*_over(priors, theirs), "VampPrior"] if not unfit.get(n)]
         raise ValueError(
             f"prior {part_name(prior)} is over {ours} and posterior {part_name(posterior)} over {theirs}, so there is "
             f"no KL between them. With this posterior go the priors {', '.join(names)}; with this prior go the "
@@ -35,9 +37,11 @@ def check_spaces(prior: Any, posterior: Any) -> None:
     latent_dim = getattr(getattr(prior, "prior", prior), "latent_dim", size)
     sizes = getattr(posterior, "classes", None) or latent_dim
     if sizes != size:
+        fixed = "classes" not in inspect.signature(type(prior)).parameters
+        remedy = f"Give the posterior classes={size}" if fixed else "Give both the same classes"
         raise ValueError(
             f"prior {part_name(prior)} has groups of {size} classes and posterior {part_name(posterior)} of {sizes}. "
-            "Give both the same classes"
+            f"{remedy}"
         )
 
 
@@ -51,11 +55,19 @@ def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> N
         context: tensors ``(batch, ...)``.
     """
     name = type(objective).__name__
-    if _has_discrete_codes(vae) and not isinstance(objective, (TraceEnum_ELBO, TraceTMC_ELBO)):
+    if _has_discrete_codes(vae):
+        if not isinstance(objective, (TraceEnum_ELBO, TraceTMC_ELBO, TraceGraph_ELBO)):
+            raise ValueError(
+                f"posterior {part_name(vae.posterior)} is discrete: no gradient flows through its draws, and {name} "
+                "would have to do with a very noisy estimate. Use TraceEnum_ELBO(max_plate_nesting=1), which sums over "
+                "the categories exactly, or posterior and prior RelaxedCategorical"
+            )
+        vae.encode(x, *context).enumerate_support(expand=False)  # refuses too many values to sum over
+    pooled = _has_discrete_codes(vae) or isinstance(objective, RenyiELBO)
+    if pooled and getattr(vae.likelihood, "scale", None) == "optimal":
         raise ValueError(
-            f"posterior {part_name(vae.posterior)} is discrete and no gradient flows through its draws, which {name} "
-            "needs. Use TraceEnum_ELBO(max_plate_nesting=1), which sums over the categories exactly, or posterior and "
-            "prior RelaxedCategorical"
+            f'likelihood {part_name(vae.likelihood)} with scale="optimal" takes its scale from all draws of z alike, '
+            f'and {name} does not weigh them alike. Use scale="learned"'
         )
     if not isinstance(objective, TraceMeanField_ELBO):
         return

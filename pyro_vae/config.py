@@ -86,6 +86,10 @@ def build(
     event_shape = as_shape("event_shape", event_shape)
     hidden = as_shape("hidden", hidden) if hidden not in ((), []) else ()
     encoder_net, decoder_net = _nets(nets)
+    if nets == "gated_mlp" and activation != "SiLU":
+        raise ValueError(
+            f"nets gated_mlp have gates in the place of an activation; leave activation={activation!r} out"
+        )
     # With missing values the posterior sees the mask beside x.
     seen_shape = (2 * event_shape[0], *event_shape[1:]) if missing else event_shape
     common = {"activation": activation, "context": context}
@@ -96,6 +100,10 @@ def build(
     q = _make("posterior", posterior, known, encoder, latent_dim)
     p = _make("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, of_context, latent_dim)
     return VAE(p, _make("likelihood", likelihood, known, decoder, event_shape), q, missing=missing, fill=fill)
+
+
+# What the arguments look like that cannot be filled in.
+_EXAMPLES = {"prior": '{"class": "mixture", "components": 5}', "columns": '{"age": "normal", "smokes": "bernoulli"}'}
 
 
 def _nets(kind: str) -> tuple[str, str]:
@@ -134,6 +142,17 @@ def _make(
         raise ValueError(
             f"{room} {found.__name__} has no argument {unknown[0]!r}; it has {', '.join(parameters) or 'none'}"
         )
+    for name in ("prior", "columns"):
+        if name in parameters and name not in arguments and name not in known:
+            raise ValueError(
+                f'{room} {found.__name__} needs its argument {name!r}: {{"class": "{found.__name__}", '
+                f'"{name}": {_EXAMPLES[name]}}}'
+            )
+    if isinstance(arguments.get("prior"), Mapping) and "class" not in arguments["prior"]:
+        raise ValueError(
+            f'{room} {found.__name__} needs its prior with a class: {{"class": "{found.__name__}", "prior": '
+            f"{_EXAMPLES['prior']}}}; got {dict(arguments['prior'])}"
+        )
     for name, value in arguments.items():
         if name == "net" or name == "columns" or not (isinstance(value, Mapping) and "class" in value):
             continue
@@ -156,7 +175,8 @@ def _make_net(room: str, owner: type, arguments: dict[str, Any], usual: dict[str
         return _make("net", spec, {})
     if usual["in_shape"] == 0:
         raise ValueError(
-            f"{room} {owner.__name__} depends on the context, and this VAE has none: build(..., context=...)"
+            f"{room} {owner.__name__} depends on the context, and this VAE has none: build(..., context=...), or "
+            "--labels true on the command line"
         )
     described = {"class": spec} if isinstance(spec, str) else dict(spec)
     known = {**usual, "out_shape": _net_shape(owner, for_shape, arguments)}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import batches
+from pyro_vae.distributions import part_name
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating, repeat
 
@@ -150,18 +151,18 @@ def elbo_terms(
     if kl == "sampled":
         divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
     else:
-        divergence = _analytic_kl(posterior, prior)
+        divergence = _analytic_kl(vae, posterior, prior)
     return ElboTerms(recon, divergence.expand(recon.shape))
 
 
-def _analytic_kl(posterior: Any, prior: Any) -> Tensor:
+def _analytic_kl(vae: VAE, posterior: Any, prior: Any) -> Tensor:
     try:
         return kl_divergence(posterior, prior)
     except NotImplementedError as error:
         raise ValueError(
-            f'kl="analytic": no closed form is known for KL({posterior} || {prior}). Use kl="sampled", with '
-            "particles=100 or so for a smaller variance, or register the closed form with "
-            "torch.distributions.register_kl"
+            f'kl="analytic": no closed form is known for KL(q || p) of posterior {part_name(vae.posterior)} and prior '
+            f'{part_name(vae.prior)}. Use kl="sampled", with particles=100 or so for a smaller variance, or register '
+            "the closed form with torch.distributions.register_kl"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -29,8 +29,7 @@ def find_part(kind: str, room: ModuleType, name: str, short: Mapping[str, str] =
     plain = {**{n.lower(): n for n in names}, **short}
     if (found := str(name).lower().replace("_", "").replace("-", "")) in plain:
         return getattr(room, plain[found])
-    module_name, _, attribute = str(name).rpartition(".")
-    if not module_name:
+    if "." not in str(name):
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
@@ -38,6 +37,6 @@ def find_part(kind: str, room: ModuleType, name: str, short: Mapping[str, str] =
             f"my_module.MyClass.{hint}"
         )
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{kind} {name!r} cannot be imported: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -90,6 +91,13 @@ class VAE(nn.Module):
                     f"Pass an instance, such as priors.StandardNormal(20)"
                 )
         check_spaces(prior, posterior)
+        if missing and not getattr(likelihood, "elementwise", True):
+            raise ValueError(
+                f"likelihood {part_name(likelihood)} is not a product over the elements of x, so missing values cannot "
+                "be left out of it. Use a likelihood of independent elements, such as Poisson for counts"
+            )
+        if not math.isfinite(fill):
+            raise ValueError(f"fill must be a finite number, which the posterior sees for missing values; got {fill}")
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
@@ -301,7 +309,7 @@ class VAE(nn.Module):
             return torch.where(seen, x, draws[chosen, torch.arange(len(x), device=x.device)])
 
     def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
-        """The mean of q(z | x), or a draw where q has no mean in closed form (a flow).
+        """The mean of q(z | x); its mode where a mean is no code (directions, categories); a draw where q has neither.
 
         Args:
             x: data ``(batch, *event_shape)``.
@@ -314,6 +322,8 @@ class VAE(nn.Module):
         """
         with evaluating(self), seeded(seed):
             posterior = self.encode(x, *context, mask=mask)
+            if getattr(self.posterior, "space", None) in ("vectors of length 1", "one-hot vectors"):
+                return posterior.mode
             try:
                 return posterior.mean
             except NotImplementedError:

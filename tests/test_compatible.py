@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
 from pyro_vae import VAE, build, fit, likelihoods, nets, posteriors, priors
 from pyro_vae.compatible import check_objective, usual_objective
@@ -40,7 +42,7 @@ CODES = {"class": "categorical", "classes": 2}
         (
             "dirichlet",
             {"class": "RelaxedCategorical", "classes": 2},
-            "prior Dirichlet has groups of 4 classes and posterior RelaxedCategorical of 2",
+            "prior Dirichlet has groups of 4 classes and posterior RelaxedCategorical of 2. Give the posterior classes=4",
         ),
         ("vamp", "delta", "prior VampPrior averages posteriors, and posterior Delta is a point"),
     ],
@@ -69,7 +71,7 @@ def test_discrete_codes_need_enumeration(objective):
     before = [p.clone() for p in vae.parameters()]
     with pytest.raises(
         ValueError,
-        match=rf"posterior Categorical is discrete .* which {type(objective).__name__} needs. Use TraceEnum_ELBO",
+        match=rf"posterior Categorical is discrete: no gradient .*{type(objective).__name__} would .*Use TraceEnum_ELBO",
     ):
         fit(vae, X, epochs=1, objective=objective, progress=False)
     assert all(torch.equal(p, b) for p, b in zip(vae.parameters(), before, strict=True))
@@ -107,3 +109,36 @@ def test_the_usual_objective():
     assert usual_objective(vae) == "TraceEnum_ELBO"
     check_objective(vae, TraceEnum_ELBO(max_plate_nesting=1), X)
     assert len(fit(vae, X, epochs=1, progress=False)) == 1
+
+
+def test_what_is_named_in_the_place_of_what_does_not_go_can_be_built():
+    with pytest.raises(ValueError, match="With this posterior go the priors (.*); with this prior") as error:
+        build((3,), 4, hidden=(5,), prior="sphere", posterior="iaf")
+    names = re.search("With this posterior go the priors (.*); with", str(error.value)).group(1).split(", ")
+    assert "VampPrior" in names
+    assert "Exemplar" not in names
+    for name in names:
+        vae = build((3,), 4, hidden=(5,), prior=name, posterior="iaf")
+        fit(vae, X, epochs=1, progress=False)
+
+
+def test_too_many_values_to_sum_over_are_refused_before_training(tmp_path):
+    codes = {"class": "categorical", "classes": 10}
+    vae = build((3,), 50, hidden=(5,), prior=codes, posterior=codes)
+    with pytest.raises(ValueError, match=r"10\*\*5"):
+        fit(vae, X, epochs=1, progress=False, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("options", "objective"), [({}, RenyiELBO()), ({"prior": CODES, "posterior": CODES}, None)])
+def test_an_optimal_scale_goes_with_draws_that_count_alike(options, objective):
+    vae = build((3,), 4, hidden=(5,), likelihood={"class": "normal", "scale": "optimal"}, **options)
+    with pytest.raises(
+        ValueError, match='likelihood Normal with scale="optimal" takes its scale from all draws of z alike'
+    ):
+        fit(vae, X, epochs=1, objective=objective, progress=False)
+
+
+def test_score_functions_with_baselines_are_for_discrete_codes_too():
+    vae = build((3,), 4, hidden=(5,), prior=CODES, posterior=CODES)
+    check_objective(vae, TraceGraph_ELBO(), X)

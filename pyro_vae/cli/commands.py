@@ -20,6 +20,7 @@ _EPOCHS = 10
 
 _OBJECTIVES = {
     "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles for more than one.",
+    "TraceEnum_ELBO": "For discrete codes, which it sums over exactly.",
     "TraceMeanField_ELBO": "The same with the kl in closed form, where there is one.",
     "RenyiELBO": "Rényi's bounds (arXiv 1602.02311); --objective.alpha 0 is the importance-weighted one.",
 }

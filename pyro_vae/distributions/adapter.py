@@ -18,7 +18,8 @@ class TorchToPyro(dist.TorchDistribution):
     Pyro's sample statement needs a distribution that can be called, expanded and masked. Everything is
     passed on to ``base``; where ``base`` has a closed-form KL divergence, so has this. A flow's density at the draw
     that it has just made is known from the making, and is not computed a second time: for an inverse autoregressive
-    flow that second time would cost a pass for each dimension.
+    flow that second time would cost a pass for each dimension. (Its gradient is that by the parameters, through the
+    making; for one by z, take the density of a copy of z.)
 
     Args:
         base: any :class:`torch.distributions.Distribution`.
@@ -34,7 +35,7 @@ class TorchToPyro(dist.TorchDistribution):
 
     def __init__(self, base: Distribution) -> None:
         self.base = base
-        self._draw: tuple[Tensor, Tensor] | None = None
+        self._draw: tuple[Tensor, int, Tensor] | None = None
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -66,18 +67,31 @@ class TorchToPyro(dist.TorchDistribution):
         if not hasattr(self.base, "rsample_and_log_prob"):
             return self.base.rsample(torch.Size(sample_shape))
         value, log_prob = self.base.rsample_and_log_prob(torch.Size(sample_shape))
-        self._draw = value, log_prob
+        self._draw = value, _version(value), log_prob
         return value
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, of shape ``(..., *batch_shape)``."""
-        if self._draw is not None and self._draw[0] is value:
-            return self._draw[1]
+        if self._draw is not None:
+            drawn, version, log_prob = self._draw
+            # Not where the draw was changed in place, or made without the gradients that are wanted now.
+            usable = drawn.requires_grad or not torch.is_grad_enabled()
+            if drawn is value and _version(value) == version and usable:
+                return log_prob
         if hasattr(self.base, "rsample_and_log_prob"):
             # Zuko's flows of a batch of contexts do not broadcast values (n, 1, d), such as a mixture's.
             batch = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)
             value = value.expand(*batch, *self.event_shape)
         return self.base.log_prob(value)
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        """Whether the values can be listed."""
+        return self.base.has_enumerate_support
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All values, where the base can list them."""
+        return self.base.enumerate_support(expand)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, where the base has it in closed form."""
@@ -86,6 +100,11 @@ class TorchToPyro(dist.TorchDistribution):
     def expand(self, batch_shape: Any, _instance: None = None) -> TorchToPyro:
         """The same distribution with another batch shape."""
         return TorchToPyro(self.base.expand(torch.Size(batch_shape)))
+
+
+def _version(value: Tensor) -> int:
+    """How often a tensor was changed in place."""
+    return 0 if value.is_inference() else value._version
 
 
 @register_kl(TorchToPyro, Distribution)

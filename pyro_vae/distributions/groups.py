@@ -132,6 +132,11 @@ class Grouped(dist.TorchDistribution):
         return self.base.mean.flatten(-2)
 
     @property
+    def mode(self) -> Tensor:
+        """The likeliest value, where the base has it."""
+        return self.base.mode.flatten(-2)
+
+    @property
     def variance(self) -> Tensor:
         """The variance of each dimension, where the base has one."""
         return self.base.variance.flatten(-2)

@@ -18,7 +18,7 @@ class NormalMixture(dist.TorchDistribution):
 
     The density of torch's ``MixtureSameFamily``, without its tensor of shape ``(batch, k, d)``: with the squares
     multiplied out, log N(z; μ, s²) = −½ [Σ z²/s² − 2 Σ z μ/s² + Σ μ²/s²] + const is two matrix products. It is what a
-    prior with hundreds of components needs, such as VampPrior (Tomczak and Welling 2018, arXiv 1705.07120).
+    prior with hundreds of components needs, such as VampPrior (Tomczak and Welling 2017, arXiv 1705.07120).
 
     Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
     of the means. What float32 then still loses grows with Σ (μ − centre)²/s². Measured against float64 at 4,000 draws

@@ -16,8 +16,8 @@ class OptimalNormal(dist.Normal):
 
     ``log_prob(x)`` puts the variance at the mean of (x − loc)² over all elements and examples of x, where the total
     log-density is highest (Rybkin, Daniilidis and Levine 2020, arXiv 2006.13202, section 3). It is a function of all
-    examples together, and moves ``running_variance`` by ``momentum`` towards that variance. Samples, the mean and the
-    variance are those of a normal with the running variance.
+    examples together. Where gradients are on, it moves ``running_variance`` by ``momentum`` towards that variance.
+    Samples, the mean and the variance are those of a normal with the running variance.
 
     Args:
         loc: the means.
@@ -50,13 +50,14 @@ class OptimalNormal(dist.Normal):
             self._validate_sample(value)
         squared = (value - self.loc) ** 2
         if self.observed is None:
-            variance = squared.mean()
+            variance = squared.mean() + self.FLOOR
         else:
-            count = self.observed.expand(squared.shape).sum().clamp(min=1)
-            variance = torch.where(self.observed, squared, 0).sum() / count
-        variance = variance + self.FLOOR
-        with torch.no_grad():
-            self.running_variance.lerp_(variance.detach().to(self.running_variance.dtype), self.momentum)
+            count = self.observed.expand(squared.shape).sum()
+            found = torch.where(self.observed, squared, 0).sum() / count.clamp(min=1) + self.FLOOR
+            variance = torch.where(count > 0, found, self.running_variance.to(found.dtype))
+        if torch.is_grad_enabled():  # a look without gradients, at a loss or its terms, is no step
+            with torch.no_grad():
+                self.running_variance.lerp_(variance.detach().to(self.running_variance.dtype), self.momentum)
         return dist.Normal(self.loc, variance.sqrt(), validate_args=False).log_prob(value)
 
     def mask(self, mask: Any) -> Any:

@@ -55,7 +55,7 @@ class Beta(dist.Beta):
 class LogitNormal(dist.TransformedDistribution):
     """The distribution of sigmoid(y) for a normal y, on the open interval (0, 1).
 
-    (Atchison and Shen 1980, "Logistic-normal distributions".)
+    (Aitchison and Shen 1980, "Logistic-normal distributions".)
 
     Args:
         loc: mean of logit(x).

@@ -49,5 +49,5 @@ def make_flow(name: str, features: int, context: int, transforms: int | None, hi
     except TypeError as error:
         raise ValueError(
             f"flow {name} cannot be made with {options}: {error}. Leave out (None) what it does not take, or pass "
-            "a flow of Zuko's itself as the prior"
+            "a flow that Zuko made as the prior itself"
         ) from error

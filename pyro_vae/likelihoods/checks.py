@@ -32,7 +32,10 @@ def check_finite(x: Tensor) -> None:
         return
     bad = (~torch.isfinite(x)).sum().item()
     kind = "NaN" if torch.isnan(x).any() else "infinite values"
-    raise ValueError(f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them before training")
+    raise ValueError(
+        f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them before "
+        "training, or build the VAE with missing=True for NaN"
+    )
 
 
 def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:

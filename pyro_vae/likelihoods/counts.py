@@ -180,6 +180,7 @@ class Multinomial(nn.Module):
 
     data: Literal["binary", "continuous", "levels", "counts"] = "counts"
     remedy = "Give the counts of the words themselves, not frequencies or tf-idf"
+    elementwise = False
 
     def __init__(self, net: nn.Module, total_count: int = 1) -> None:
         super().__init__()

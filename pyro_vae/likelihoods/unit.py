@@ -95,7 +95,7 @@ class Beta(nn.Module):
 class LogitNormal(LocationScale):
     """Independent elements whose logits are normal; for x in the open interval (0, 1).
 
-    (Atchison and Shen 1980, "Logistic-normal distributions".)
+    (Aitchison and Shen 1980, "Logistic-normal distributions".)
 
     Args:
         net: maps z, and the context if there is any, to the means of logit(x), of the shape of x; with

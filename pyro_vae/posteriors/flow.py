@@ -38,6 +38,7 @@ class Flow(nn.Module):
     """
 
     space = "real vectors"
+    has_mean = False
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class InverseAutoregressiveFlow(nn.Module):
     """
 
     space = "real vectors"
+    has_mean = False
 
     def __init__(
         self,

@@ -56,4 +56,6 @@ class Flow(nn.Module):
 
     def forward(self, *context: Tensor) -> Any:
         """The flow, with batch shape ``()``, or that of the context, and event shape ``(latent_dim,)``."""
+        if self.context and not context:
+            raise ValueError("prior Flow was built for a context: call it, model and guide with c after x")
         return TorchToPyro(self.layers(torch.cat(context, dim=-1)) if self.context else self.layers())

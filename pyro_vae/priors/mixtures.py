@@ -93,8 +93,11 @@ class VampPrior(nn.Module):
     def start_from(self, x: Tensor, *context: Tensor) -> None:
         """Makes the first ``components`` examples the pseudo-inputs to start from; ``fit`` does so once.
 
+        To keep pseudo-inputs that you have set yourself, ``prior.started.fill_(True)``.
+
         Args:
-            x: inputs of the posterior, ``(n, *event_shape)``; repeated where there are fewer than components.
+            x: inputs of the posterior (``vae.encoder_input(x)`` where values are missing), ``(n, *event_shape)``;
+                repeated where there are fewer than components.
             context: tensors ``(n, ...)``.
         """
         _copy_examples(self, self.pseudo_inputs, self.pseudo_contexts, x, *context)
@@ -156,6 +159,11 @@ class Exemplar(nn.Module):
                 f"prior Exemplar puts normals around codes that are real vectors; those of posterior "
                 f"{part_name(posterior)} are {posterior.space}. Use priors.VampPrior"
             )
+        if not getattr(posterior, "has_mean", True):
+            raise ValueError(
+                f"prior Exemplar needs a posterior with a mean; {part_name(posterior)} has none in closed form. Use "
+                "priors.VampPrior"
+            )
         if not initial_scale > 1e-6:
             raise ValueError(f"initial_scale must be above 1e-6; got {initial_scale}")
         self.posterior = posterior
@@ -172,7 +180,8 @@ class Exemplar(nn.Module):
         """Makes the first ``components`` examples the exemplars; ``fit`` does so once, with training data.
 
         Args:
-            x: inputs of the posterior, ``(n, *event_shape)``; repeated where there are fewer than components.
+            x: inputs of the posterior (``vae.encoder_input(x)`` where values are missing), ``(n, *event_shape)``;
+                repeated where there are fewer than components.
             context: tensors ``(n, ...)``.
         """
         _copy_examples(self, self.exemplars, self.exemplar_contexts, x, *context)
@@ -183,17 +192,11 @@ class Exemplar(nn.Module):
         if not torch.compiler.is_compiling() and not self.started:
             raise ValueError(
                 "prior Exemplar has no exemplars yet. Train with fit, which takes them from the training data, or give "
-                "it some with prior.start_from(x)"
+                "it some with prior.start_from(x), for a VAE with missing=True prior.start_from(vae.encoder_input(x))"
             )
         contexts = () if self.exemplar_contexts is None else (self.exemplar_contexts,)
         q = as_pyro(self.posterior(self.exemplars, *contexts), "the posterior of the Exemplar prior")
-        try:
-            loc = q.mean
-        except NotImplementedError as error:
-            raise ValueError(
-                f"prior Exemplar needs a posterior with a mean; {part_name(self.posterior)} has none in closed form. "
-                "Use priors.VampPrior"
-            ) from error
+        loc = q.mean
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
@@ -207,6 +210,12 @@ def _copy_examples(prior: Any, examples: Tensor, contexts: Tensor | None, x: Ten
         raise ValueError(
             f"prior {part_name(prior)} needs examples of shape (n, {', '.join(map(str, prior.event_shape))}) to start "
             f"from; got {tuple(x.shape)}"
+        )
+    features = sum(c.shape[-1] for c in context)
+    if features != prior.context:
+        raise ValueError(
+            f"prior {part_name(prior)} was built for {prior.context} context features; got {features} beside x. Pass "
+            f"the context after x, or build it with context={features}"
         )
     rows = torch.arange(prior.components, device=x.device) % len(x)
     with torch.no_grad():

@@ -17,8 +17,8 @@ __all__ = ["Dirichlet", "LogisticNormal"]
 class Dirichlet(nn.Module):
     """A Dirichlet with learned concentrations, for proportions (Blei, Ng and Jordan 2003, latent Dirichlet allocation).
 
-    Goes with the posterior ``LogisticNormal`` (Srivastava and Sutton 2017, arXiv 1703.01488, have the same pair), or
-    ``RelaxedCategorical`` with one group.
+    Goes with the posterior ``LogisticNormal`` (which in Srivastava and Sutton 2017, arXiv 1703.01488, takes the
+    Dirichlet's place too), or ``RelaxedCategorical`` with one group.
 
     Args:
         latent_dim: number of proportions, at least 2.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.infer import ELBO, ReweightedWakeSleep
+from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 
 from pyro_vae import checkpoints
 from pyro_vae.compatible import check_objective
@@ -87,7 +87,7 @@ def fit(
         resume: go on with the training in ``out``, with the same data and options.
         progress: show a progress bar, or lines where there is no terminal.
         config: what config.yaml shall hold; by default a description of the VAE and these options.
-        on_epoch: called with each finished epoch.
+        on_epoch: called with each finished epoch; what it changes in the VAE is kept, also over ``resume``.
 
     Returns:
         The history, an :class:`Epoch` an epoch.
@@ -112,6 +112,8 @@ def fit(
     _check_options(train, valid, lr, schedule, optimizer, objective, resume, out)
     optimizer = optimizer or adamw
     objective = objective if objective is not None else make_objective("auto", vae)
+    if isinstance(objective, TraceEnum_ELBO) and math.isinf(objective.max_plate_nesting):
+        objective.max_plate_nesting = 1  # the plate "data", as Pyro would find out by a run of its own
     if device is not None:
         vae.to(device)
     parameters = [p for p in vae.parameters() if p.requires_grad]
@@ -120,8 +122,7 @@ def fit(
     where: dict[str, Any] = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
     train_batches = batches(train, batch_size, shuffle=True, seed=derive(seed, _TRAIN_DATA), **where)
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
-    if not resume:
-        start_from_data(vae, train_batches)
+    start_from_data(vae, train_batches)
     shapes = _check_first_batches(vae, objective, train_batches, valid_batches, seed)
     folder = _open_folder(out, resume)
     options: dict[str, Any] = {
@@ -171,11 +172,12 @@ def _train(
                     break
                 record = run.epoch(number, reporter)
                 reporter.epoch(record)
+                if on_epoch is not None:
+                    on_epoch(record)
+                    run.remember()  # what it changed (a temperature, say), so that a resumed training goes on from it
                 if folder is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
                     run.save(folder)
                     written = time.monotonic()
-                if on_epoch is not None:
-                    on_epoch(record)
         if run.best is not None:
             run.vae.load_state_dict(run.best)
     except BaseException as error:

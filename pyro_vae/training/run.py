@@ -151,6 +151,10 @@ class Run:
     def _snapshot(self, epoch: int) -> Snapshot:
         return Snapshot(epoch, self.steps, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()))
 
+    def remember(self) -> None:
+        """Takes the weights as they are for those of the last epoch."""
+        self.last = self._snapshot(self.last.epoch)
+
     def save(self, folder: Path) -> None:
         """Writes config, best weights, the state to go on from, and the history; nothing before the first epoch."""
         if self.best is None:

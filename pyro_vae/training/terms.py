@@ -54,14 +54,14 @@ class Terms:
         self._clear()
         return terms
 
-    def _add_model_site(self, observed: bool, enumerated: bool, log_prob: Tensor) -> None:
+    def _add_model_site(self, observed: bool, _: bool, log_prob: Tensor) -> None:
         mean = log_prob.mean() if self._q is None else (self._q * log_prob).sum(0).mean()
         if observed:
             self._sums["recon"] = self._sums["recon"] + mean
         else:
             self._sums["kl"] = self._sums["kl"] - mean
 
-    def _add_guide_site(self, observed: bool, enumerated: bool, log_prob: Tensor) -> None:
+    def _add_guide_site(self, _: bool, enumerated: bool, log_prob: Tensor) -> None:
         self._q = log_prob.exp() if enumerated else None
         mean = log_prob.mean() if self._q is None else (self._q * log_prob).sum(0).mean()
         self._sums["kl"] = self._sums["kl"] + mean

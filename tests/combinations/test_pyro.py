@@ -85,8 +85,9 @@ def test_a_step_reaches_every_parameter(case):
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=objective)
     assert math.isfinite(svi.step(x, *c))
     moved = [name for name, p in parameters.items() if not torch.equal(p, before[name])]
-    assert set(parameters) - set(moved) <= set(at_rest) or missed(case)
-    assert moved
+    # In another step with other noise, other units of a flow's layers may be at rest.
+    allowed = len(parameters) // 4 if missed(case) else 0
+    assert len(set(parameters) - set(moved) - set(at_rest)) <= allowed
 
 
 @every

@@ -52,3 +52,15 @@ def test_samples_and_moments_have_the_running_variance_of_their_making():
     assert p.running_variance.item() < 4
     assert (p.variance == 4).all()
     assert p.sample((20_000,)).std().item() == pytest.approx((4 + p.loc.var(correction=0).item()) ** 0.5, rel=0.02)
+
+
+def test_only_steps_that_see_something_move_the_running_variance():
+    running = torch.tensor(1.0, dtype=torch.float64)
+    loc, x = torch.zeros(4, 3, dtype=torch.float64), torch.full((4, 3), 2.0, dtype=torch.float64)
+    with torch.no_grad():
+        OptimalNormal(loc, running).log_prob(x)
+    nothing = OptimalNormal(loc, running).mask(torch.zeros(4, 3, dtype=torch.bool))
+    assert torch.equal(nothing.log_prob(x), torch.zeros(4, 3, dtype=torch.float64))
+    assert running.item() == 1.0
+    OptimalNormal(loc, running).log_prob(x)
+    assert running.item() == pytest.approx(1.3, rel=1e-9)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae import build, fit, nets, posteriors
+from pyro_vae import build, fit, load, nets, posteriors
 from pyro_vae.distributions import TorchToPyro
 
 X = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
@@ -98,13 +98,21 @@ def test_numbers_out_of_range_are_refused(make, message):
 
 def test_the_temperature_can_be_annealed_and_is_saved(tmp_path):
     relaxed = {"class": "relaxed_categorical", "classes": 2, "temperature": 1.0}
-    vae = build((3,), 4, hidden=(5,), prior=relaxed, posterior=relaxed)
-    fit(vae, X.round(), epochs=3, progress=False, on_epoch=lambda epoch: vae.posterior.temperature.mul_(0.5))
-    vae.save_weights(tmp_path / "w.safetensors")
-    again = build((3,), 4, hidden=(5,), prior=relaxed, posterior=relaxed).load_weights(tmp_path / "w.safetensors")
-    # The weights are those of the last epoch, kept before its callback.
-    assert again.posterior.temperature.item() == vae.posterior.temperature.item() == 0.25
-    assert again.encode(X).base.temperature.item() == 0.25
+
+    def train(epochs, **options):
+        torch.manual_seed(0)
+        vae = build((3,), 4, hidden=(5,), prior=relaxed, posterior=relaxed)
+        cool = lambda epoch: vae.posterior.temperature.mul_(0.5)  # noqa: E731
+        fit(vae, X.round(), epochs=epochs, schedule="constant", progress=False, on_epoch=cool, **options)
+        return vae
+
+    whole = train(4)
+    train(2, out=tmp_path / "run")
+    resumed = train(4, out=tmp_path / "run", resume=True)
+    # The weights are those that the last epoch was trained with.
+    assert resumed.posterior.temperature.item() == whole.posterior.temperature.item() == 0.125
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert load(tmp_path / "run").encode(X).base.temperature.item() == 0.125
 
 
 def test_an_inverse_autoregressive_flow_is_one_pass_a_map_for_its_own_draws():
@@ -141,7 +149,7 @@ def test_the_adapter_keeps_only_its_last_draw():
             type(self).counted += 1
             return super().log_prob(value)
 
-    d = TorchToPyro(Counting(torch.zeros(3), 1.0))
+    d = TorchToPyro(Counting(torch.zeros(3, requires_grad=True), 1.0))
     first = d.rsample()
     known = d.log_prob(first)
     assert Counting.counted == 0
@@ -172,3 +180,31 @@ def test_the_density_of_a_full_normal_draw_stands_near_singularity():
     entropy = d * (0.5 * math.log(2 * math.pi * math.e) + math.log(1e-6))
     assert ((q.log_prob(z) + entropy).abs() < 15).all()
     assert not q.log_prob(z.clone()).isfinite().all() or (q.log_prob(z.clone()) - q.log_prob(z)).abs().max() > 1e3
+
+
+@pytest.mark.parametrize(("prior", "posterior"), [("sphere", "power_spherical"), ("categorical", "categorical")])
+def test_codes_are_such_as_the_decoder_has_seen(prior, posterior):
+    vae = build((3,), 4, hidden=(5,), prior=prior, posterior=posterior)
+    codes = vae.codes(X)
+    assert vae.prior_of().support.check(codes).all()
+    assert torch.equal(codes, vae.encode(X).mode)
+
+
+def test_a_density_known_from_a_draw_is_not_used_where_it_is_not_its_density():
+    q = build((3,), 4, hidden=(5,), posterior="iaf").double().encode(X.double())
+    z = q.rsample()
+    known = q.log_prob(z)
+    z.add_(1.0)
+    assert torch.allclose(q.log_prob(z), q.log_prob(z.clone()))
+    assert not torch.allclose(q.log_prob(z), known)
+    with torch.no_grad():
+        z = q.rsample()
+    assert q.log_prob(z).requires_grad
+    with torch.inference_mode():
+        assert torch.isfinite(q.log_prob(q.rsample())).all()
+
+
+def test_a_users_discrete_posterior_is_enumerated():
+    d = TorchToPyro(torch.distributions.OneHotCategorical(logits=torch.randn(6, 3)))
+    assert d.has_enumerate_support
+    assert d.enumerate_support(expand=False).shape == (3, 1, 3)

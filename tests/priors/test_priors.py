@@ -66,14 +66,34 @@ def test_what_a_prior_cannot_be_made_of_is_said(make, message):
 
 
 def test_an_exemplar_prior_needs_a_posterior_with_a_mean():
-    prior = priors.Exemplar(
-        posteriors.InverseAutoregressiveFlow(nets.MLP(3, (), 2 * 2 + 4), 2, features=4), 3, components=5
-    )
-    prior.start_from(X)
+    flow = posteriors.InverseAutoregressiveFlow(nets.MLP(3, (), 2 * 2 + 4), 2, features=4)
     with pytest.raises(
         ValueError, match="prior Exemplar needs a posterior with a mean; InverseAutoregressiveFlow has none"
     ):
-        prior()
+        priors.Exemplar(flow, 3, components=5)
+
+
+@pytest.mark.parametrize("name", ["vamp", "exemplar"])
+def test_a_resumed_training_with_a_prior_of_examples_gives_the_bits_of_an_unbroken_one(name, tmp_path):
+    def vae():
+        torch.manual_seed(0)
+        return build((3,), 2, hidden=(5,), prior={"class": name, "components": 9})
+
+    whole, broken = vae(), vae()
+    fit(whole, X, epochs=3, schedule="constant", progress=False)
+    fit(broken, X, epochs=1, schedule="constant", progress=False, out=tmp_path / "run")
+    again = vae()
+    fit(again, X, epochs=3, schedule="constant", progress=False, out=tmp_path / "run", resume=True)
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_pseudo_inputs_of_ones_own_are_kept():
+    vae = build((3,), 2, hidden=(5,), prior={"class": "vamp", "components": 4})
+    with torch.no_grad():
+        vae.prior.pseudo_inputs.fill_(7.0)
+        vae.prior.started.fill_(True)
+    fit(vae, X, epochs=1, lr=1e-9, progress=False)
+    assert vae.prior.pseudo_inputs.min() > 6.9
 
 
 @pytest.mark.parametrize("name", ["vamp", "exemplar"])
