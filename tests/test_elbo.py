@@ -218,7 +218,10 @@ def test_seed_repeats_and_leaves_the_generator_alone():
 def test_analytic_kl_without_closed_form_says_what_would_do():
     prior = lambda: dist.StudentT(3.0, torch.zeros(2).double(), torch.ones(2).double()).to_event(1)  # noqa: E731
     vae = VAE(prior, make_vae().likelihood, make_vae().posterior)
-    with pytest.raises(ValueError, match=r'no closed form is known for KL\(q \|\| p\) of posterior DiagonalNormal and prior <lambda>. Use kl="sampled"'):
+    with pytest.raises(
+        ValueError,
+        match=r'no closed form is known for KL\(q \|\| p\) of posterior DiagonalNormal and prior <lambda>. Use kl="sampled"',
+    ):
         elbo_terms(vae, make_x(), kl="analytic")
     assert torch.isfinite(elbo_terms(vae, make_x(), kl="sampled").elbo).all()
 

@@ -110,7 +110,8 @@ class VampPrior(nn.Module):
         base = getattr(q, "base_dist", None)
         if isinstance(q, dist.Independent) and isinstance(base, dist.Normal):
             return NormalMixture(logits, base.loc, base.scale)
-        return TorchToPyro(MixtureSameFamily(Categorical(logits=logits), q))  # Pyro's does not know its support
+        # Torch's, since Pyro's does not know its support; without validation, since a flow does not know its own.
+        return TorchToPyro(MixtureSameFamily(Categorical(logits=logits), q, validate_args=False))
 
 
 class Exemplar(nn.Module):

@@ -172,12 +172,12 @@ def _train(
                     break
                 record = run.epoch(number, reporter)
                 reporter.epoch(record)
-                if on_epoch is not None:
-                    on_epoch(record)
-                    run.remember()  # what it changed (a temperature, say), so that a resumed training goes on from it
                 if folder is not None and time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
                     run.save(folder)
                     written = time.monotonic()
+                if on_epoch is not None:
+                    on_epoch(record)
+                    run.remember()  # what it changed (a temperature, say), so that a resumed training goes on from it
         if run.best is not None:
             run.vae.load_state_dict(run.best)
     except BaseException as error:

@@ -202,13 +202,13 @@ def test_a_likelihood_is_chosen_by_looking(here, capsys):
 
 def test_parts_by_short_names_with_their_options(here, capsys):
     arguments = ["--prior", "vamp", "--prior.components", "9", "--posterior", "low_rank", "--posterior.rank", "3"]
-    assert main(["train", *QUICK, *arguments, "--nets", "conv", "--out", "short"]) == 0
+    assert main(["train", *QUICK, *arguments, "--nets", "conv", "--out", "by_name"]) == 0
     assert "VampPrior prior, Bernoulli likelihood, LowRankNormal posterior" in capsys.readouterr().out
-    vae = pyro_vae.load("short")
+    vae = pyro_vae.load("by_name")
     assert (vae.prior.components, vae.posterior.rank) == (9, 3)
     assert type(vae.likelihood.net).__name__ == "ConvDecoder"
-    assert main(["sample", "short"]) == 0
-    assert main(["train", "--resume", "short", "--epochs", "3"]) == 0
+    assert main(["sample", "by_name"]) == 0
+    assert main(["train", "--resume", "by_name", "--epochs", "3"]) == 0
 
 
 def test_discrete_codes_are_summed_over(here, capsys):

@@ -49,7 +49,7 @@ def test_classes_by_name_with_their_arguments(called):
     assert called["train"]["likelihood"] == {"class": "Normal", "scale": 0.1}
     assert called["train"]["prior"] == {"class": "my.Prior"}
     assert main(["train", "--objective.num_particles", "5"]) == 0
-    assert called["train"]["objective"] == {"class": "Trace_ELBO", "num_particles": 5}
+    assert called["train"]["objective"] == {"class": "auto", "num_particles": 5}
     assert main(["train", "--prior", '{"class": "A", "b": [1, 2]}']) == 0
     assert called["train"]["prior"] == {"class": "A", "b": [1, 2]}
 
