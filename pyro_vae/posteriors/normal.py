@@ -19,7 +19,20 @@ _NO_SHAPE = torch.Size()
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
 
 
-class DiagonalNormal(nn.Module):
+class _LocationAndScale(nn.Module):
+    space = "real vectors"
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @staticmethod
+    def net_shape(latent_dim: int) -> tuple[int, ...]:
+        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        return (2 * latent_dim,)
+
+
+class DiagonalNormal(_LocationAndScale):
     """A normal with independent dimensions: the mean-field posterior of Kingma and Welling (arXiv 1312.6114).
 
     Args:
@@ -37,24 +50,13 @@ class DiagonalNormal(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
-        return (2 * latent_dim,)
-
     def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
         """N(loc(x, c), diag(scale(x, c)²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         loc, raw_scale = _halves(self, self.net(x, *context))
         return dist.Normal(loc, positive(raw_scale)).to_event(1)
 
 
-class Laplace(nn.Module):
+class Laplace(_LocationAndScale):
     """Independent Laplace dimensions; with the prior ``Laplace``, sparse codes (Barello, Charles and Pillow 2018).
 
     Args:
@@ -70,17 +72,6 @@ class Laplace(nn.Module):
         >>> q(torch.rand(16, 1, 8, 8)).event_shape
         torch.Size([5])
     """
-
-    space = "real vectors"
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
-        return (2 * latent_dim,)
 
     def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
         """Laplace(loc(x, c), scale(x, c)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
