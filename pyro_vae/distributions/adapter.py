@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
@@ -138,6 +139,8 @@ def as_pyro(distribution: Any, source: str = "the function") -> Any:
     Raises:
         TypeError: where it is no distribution at all.
     """
+    if isinstance(distribution, ZukoToPyro):
+        distribution = distribution.dist  # with Pyro's own adapter, Predictive fails
     if isinstance(distribution, dist.torch_distribution.TorchDistributionMixin):
         return distribution
     if isinstance(distribution, Distribution):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 import zuko
-from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
+from pyro.contrib.zuko import ZukoToPyro
+from pyro.infer import SVI, Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Distribution, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from pyro_vae import VAE, elbo_terms
 from pyro_vae.distributions import TorchToPyro, as_pyro, inverse_positive, positive
-from tests.conftest import make_vae, make_x
+from tests.conftest import X, make_vae, make_x
 
 
 def normal(loc, scale, batch=()):
@@ -120,3 +123,13 @@ def test_scales_are_softplus_and_invert():
     torch.testing.assert_close(positive(raw), torch.log1p(torch.exp(raw)) + 1e-6)
     torch.testing.assert_close(inverse_positive(positive(raw)), raw)
     assert positive(torch.tensor(-1e4)).item() == pytest.approx(1e-6)
+
+
+def test_pyros_own_adapter_of_zuko_flows_is_replaced():
+    """With it alone, Predictive and particles in a plate fail."""
+    flow = zuko.flows.NSF(2, transforms=1).double()
+    whole = make_vae()
+    vae = VAE(lambda: ZukoToPyro(flow()), whole.likelihood, whole.posterior)
+    assert Predictive(vae.model, num_samples=3)()["x"].shape == (3, 1, *X)
+    loss = RenyiELBO(num_particles=3, vectorize_particles=True).loss(vae.model, vae.guide, make_x())
+    assert math.isfinite(loss)
