@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pyro
-import safetensors.torch
 import torch
-from pyro.nn import PyroModule
-from pyro.poutine.runtime import am_i_wrapped, effectful
-from safetensors import SafetensorError
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.compatible import check_spaces
-from pyro_vae.distributions import as_pyro, part_name
-from pyro_vae.files import replacing
+from pyro_vae.distributions import part_name
 from pyro_vae.likelihoods.checks import check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
 from pyro_vae.seeds import seeded
+from pyro_vae.vae.parts import call, evaluating, local_parameter, over_batch, over_codes, repeat, slerp
+from pyro_vae.vae.weights import load_weights, save_weights
 
-__all__ = ["VAE", "CheckpointError", "evaluating", "repeat"]
-
-
-class CheckpointError(ValueError):
-    """A file with weights, or another file of a run folder, is damaged or incomplete."""
+__all__ = ["VAE"]
 
 
 class VAE(nn.Module):
@@ -166,21 +158,21 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
-        return _over_codes(_call("prior", self.prior, *context), "prior", self.prior)
+        return over_codes(call("prior", self.prior, *context), "prior", self.prior)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         batch = self._batch_size(x, context)
         x = self.encoder_input(x, mask)
-        posterior = _over_codes(_call("posterior", self.posterior, x, *context), "posterior", self.posterior)
-        return _over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+        posterior = over_codes(call("posterior", self.posterior, x, *context), "posterior", self.posterior)
+        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
-        likelihood = _call("likelihood", self.likelihood, z, *context)
-        return _over_batch(likelihood, batch_shape, "likelihood", self.likelihood)
+        likelihood = call("likelihood", self.likelihood, z, *context)
+        return over_batch(likelihood, batch_shape, "likelihood", self.likelihood)
 
     def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the posterior sees of x: x itself, or with ``missing=True`` x filled up and the mask beside it.
@@ -239,7 +231,7 @@ class VAE(nn.Module):
             if c.shape[0] != n:
                 raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
         with evaluating(self), seeded(seed):
-            z = _over_batch(self.prior_of(*context), torch.Size((n,)), "prior", self.prior).sample()
+            z = over_batch(self.prior_of(*context), torch.Size((n,)), "prior", self.prior).sample()
             likelihood = self.decode(z, *context)
             return likelihood.mean if mean else likelihood.sample()
 
@@ -363,7 +355,7 @@ class VAE(nn.Module):
         z0, z1 = self.codes(x0, *context, seed=seed), self.codes(x1, *context, seed=seed)
         t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device).unsqueeze(-1)
         z0, z1 = z0.unsqueeze(1), z1.unsqueeze(1)
-        z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
+        z = torch.lerp(z0, z1, t) if path == "linear" else slerp(z0, z1, t)
         with evaluating(self):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
             return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
@@ -372,8 +364,7 @@ class VAE(nn.Module):
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
         """Writes the weights as safetensors; the file appears whole or not at all."""
-        with replacing(Path(path)) as partial:
-            safetensors.torch.save_model(self, str(partial))
+        save_weights(self, path)
 
     def load_weights(self, path: str | os.PathLike[str]) -> VAE:
         """Reads weights that :meth:`save_weights` wrote into this VAE and returns it.
@@ -383,35 +374,7 @@ class VAE(nn.Module):
             CheckpointError: where the file is damaged.
             ValueError: where it belongs to a VAE with other parameters.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no weights at {path}; a run folder has them in weights.safetensors")
-        try:
-            weights = safetensors.torch.load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"the weights file {path} cannot be read ({error}): it is damaged or was cut short. "
-                "Take a copy of it, or train again"
-            ) from error
-        state = self.state_dict()
-        mine = {name: tuple(value.shape) for name, value in state.items()}
-        theirs = {name: tuple(value.shape) for name, value in weights.items()}
-        other = [name for name, shape in theirs.items() if mine.get(name) != shape]
-        if other:
-            name = other[0]
-            raise ValueError(
-                f"the weights in {path} belong to another VAE: {name} has shape {theirs[name]} there and "
-                f"{mine.get(name, 'no counterpart')} here. Build the VAE as it was when they were saved"
-            )
-        # A tensor that two modules share is in the file once.
-        shared = {state[name].data_ptr() for name in weights}
-        missing = [name for name, value in state.items() if name not in weights and value.data_ptr() not in shared]
-        if missing:
-            raise ValueError(
-                f"the weights in {path} belong to another VAE: there is no {missing[0]} in the file. "
-                "Build the VAE as it was when they were saved"
-            )
-        self.load_state_dict(weights, strict=False)
+        load_weights(self, path)
         return self
 
     # Inside.
@@ -455,7 +418,7 @@ class VAE(nn.Module):
                         # that the parameter itself stays as torch made it (and can be pickled).
                         value = parameter.view_as(parameter)
                         value.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
-                        _local_parameter(value, name=name, constraint=constraints.real)
+                        local_parameter(value, name=name, constraint=constraints.real)
 
     def _batch_size(self, x: Tensor | None, context: tuple[Tensor, ...]) -> int:
         for i, c in enumerate(context):
@@ -469,81 +432,3 @@ class VAE(nn.Module):
                     f"context {i} must have one row an example; got {tuple(c.shape)} for x of shape {tuple(x.shape)}"
                 )
         return x.shape[0]
-
-
-@effectful(type="param")
-def _local_parameter(value: Tensor, **_: Any) -> Tensor:
-    """A param site as ``pyro.param`` makes one, but for a parameter that lives in a module and in no store."""
-    return value
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Runs the block in evaluation mode (no dropout) and without gradients, then restores the mode."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in training.items():
-            part.training = mode
-
-
-def _call(place: str, part: Any, *inputs: Tensor) -> Any:
-    """What a prior, likelihood or posterior returns, as a distribution of Pyro's, with the store kept out of it."""
-    store = pyro.get_param_store()
-    # A PyroModule writes its parameters into the store and reads those of its namesakes: give it one of its own.
-    has_own_way = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
-    with store.scope() if has_own_way else contextlib.nullcontext():
-        before = set(store.keys())
-        distribution = part(*inputs)
-        mine = {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
-        strangers = [name for name, p in store.named_parameters() if name not in before and id(p) not in mine]
-        for name in strangers:
-            del store[name]
-    if strangers:
-        raise ValueError(
-            f"{place} {part_name(part)} keeps the parameter {strangers[0]!r} in Pyro's parameter store (pyro.param), "
-            "where VAEs would share it and nothing would save it. Make it a torch.nn.Parameter of a module"
-        )
-    return as_pyro(distribution, f"{place} {part_name(part)}")
-
-
-def _over_codes(distribution: Any, place: str, part: Any) -> Any:
-    if len(distribution.event_shape) != 1:
-        raise ValueError(
-            f"{place} {part_name(part)} must return a distribution over vectors z; got event shape "
-            f"{tuple(distribution.event_shape)} and batch shape {tuple(distribution.batch_shape)}. Declare the last "
-            "dimension, and no other, with .to_event(1)"
-        )
-    return distribution
-
-
-def _over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: Any) -> Any:
-    """One distribution an example: as it is, or the same for all."""
-    if distribution.batch_shape == batch_shape:
-        return distribution
-    if distribution.batch_shape in ((), (1,)):
-        return distribution.expand(batch_shape)
-    raise ValueError(
-        f"{place} {part_name(part)} must return one distribution an example, of batch shape {tuple(batch_shape)}; got "
-        f"batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. Declare "
-        "every dimension after the batch with .to_event"
-    )
-
-
-def repeat(tensor: Tensor, times: int) -> Tensor:
-    """The rows of a tensor so many times over."""
-    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
-
-
-def _slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
-    """Great-circle directions and linearly changing lengths; a straight line where the directions agree."""
-    r0, r1 = z0.norm(dim=-1, keepdim=True), z1.norm(dim=-1, keepdim=True)
-    tiny = torch.finfo(z0.dtype).tiny
-    u0, u1 = z0 / r0.clamp_min(tiny), z1 / r1.clamp_min(tiny)
-    angle = torch.acos((u0 * u1).sum(-1, keepdim=True).clamp(-1, 1))
-    sine = torch.sin(angle)
-    curved = (torch.sin((1 - t) * angle) * u0 + torch.sin(t * angle) * u1) / sine.clamp_min(tiny)
-    return torch.where(sine > 1e-4, curved * torch.lerp(r0, r1, t), torch.lerp(z0, z1, t))
