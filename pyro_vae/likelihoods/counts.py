@@ -27,8 +27,8 @@ class Poisson(nn.Module):
         >>> import torch
         >>> from pyro_vae import nets
         >>> p = Poisson(nets.MLP(2, (64,), 30))
-        >>> p(torch.zeros(16, 2)).event_shape
-        torch.Size([30])
+        >>> tuple(p(torch.zeros(16, 2)).event_shape)
+        (30,)
     """
 
     data: Literal["binary", "continuous", "levels", "counts"] = "counts"

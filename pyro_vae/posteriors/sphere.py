@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pyro_vae.distributions import PowerSpherical as PowerSphericalDistribution
-from pyro_vae.distributions import at_least, positive
+from pyro_vae.distributions import at_least
 
 __all__ = ["PowerSpherical"]
 
@@ -18,16 +17,19 @@ class PowerSpherical(nn.Module):
 
     (De Cao and Aziz 2020, arXiv 2006.04437.) Goes with the prior ``UniformOnSphere``; the KL has a closed form.
 
+    Direction and concentration come from one vector v, as v / |v| and latent_dim · |v| + 1e-6. A concentration of its
+    own, softplus(raw), has next to no gradient once it is near 0, and in ten dimensions none came back from there.
+
     Args:
-        net: maps x, and the context if there is any, to ``(batch, latent_dim + 1)``: a vector along the direction, then
-            the raw concentration, which becomes softplus(raw) + 1e-6.
+        net: maps x, and the context if there is any, to v, ``(batch, latent_dim)``.
 
     Raises:
-        ValueError: where the net gives fewer than three outputs.
+        ValueError: where the net gives fewer than two outputs.
 
     Example:
+        >>> import torch
         >>> from pyro_vae import nets
-        >>> q = PowerSpherical(nets.MLP((1, 8, 8), (64,), 5 + 1))
+        >>> q = PowerSpherical(nets.MLP((1, 8, 8), (64,), 5))
         >>> q(torch.rand(16, 1, 8, 8)).event_shape
         torch.Size([5])
     """
@@ -41,16 +43,16 @@ class PowerSpherical(nn.Module):
     @staticmethod
     def net_shape(latent_dim: int) -> tuple[int, ...]:
         """The shape that the net must give for a sphere in ``latent_dim`` dimensions."""
-        return (at_least(2, "latent_dim", latent_dim) + 1,)
+        return (at_least(2, "latent_dim", latent_dim),)
 
     def forward(self, x: Tensor, *context: Tensor) -> Any:
         """The distribution, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        out = self.net(x, *context)
-        if out.shape[-1] < 3:
-            raise ValueError(
-                f"posterior PowerSpherical needs a net whose last dimension is latent_dim + 1, at least 3; "
-                f"got {out.shape[-1]}"
-            )
         # The small number gives an output of zeros, as a new net makes of an x of zeros, a direction too.
-        direction = torch.nn.functional.normalize(out[..., :-1] + 1e-6, dim=-1)
-        return PowerSphericalDistribution(direction, positive(out[..., -1]))
+        v = self.net(x, *context) + 1e-6
+        if v.shape[-1] < 2:
+            raise ValueError(
+                "posterior PowerSpherical needs a net whose last dimension is latent_dim, at least 2; "
+                f"got {v.shape[-1]}"
+            )
+        length = v.norm(dim=-1)
+        return PowerSphericalDistribution(v / length.unsqueeze(-1), v.shape[-1] * length + 1e-6)

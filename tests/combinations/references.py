@@ -172,8 +172,8 @@ def log_logistic_normal(posterior, out, z):
 
 def log_power_spherical(posterior, out, z):
     """De Cao and Aziz (2020), equation 7: (1 + μ·z)^κ over its integral."""
-    kappa, d = softplus(out[-1]), len(z)
-    mu = (out[:-1] + 1e-6) / np.linalg.norm(out[:-1] + 1e-6)
+    d, length = len(z), np.linalg.norm(out + 1e-6)
+    mu, kappa = (out + 1e-6) / length, d * length + 1e-6
     alpha, beta = (d - 1) / 2 + kappa, (d - 1) / 2
     log_total = (alpha + beta) * np.log(2) + beta * np.log(np.pi) + special.gammaln(alpha)
     return kappa * np.log1p(mu @ z) - log_total + special.gammaln(alpha + beta)
