@@ -27,8 +27,8 @@ class Poisson(nn.Module):
         >>> import torch
         >>> from pyro_vae import nets
         >>> p = Poisson(nets.MLP(2, (64,), 30))
-        >>> tuple(p(torch.zeros(16, 2)).event_shape)
-        (30,)
+        >>> p(torch.zeros(16, 2)).event_shape
+        torch.Size([30])
     """
 
     data: Literal["binary", "continuous", "levels", "counts"] = "counts"
@@ -136,8 +136,8 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         >>> import torch
         >>> from pyro_vae import nets
         >>> p = ZeroInflatedNegativeBinomial(nets.MLP(2, (64,), (2, 30)))
-        >>> p(torch.zeros(16, 2)).event_shape
-        torch.Size([30])
+        >>> tuple(p(torch.zeros(16, 2)).event_shape)
+        (30,)
     """
 
     _names = ("raw means", "logits of the gate")
