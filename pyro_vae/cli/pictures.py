@@ -28,7 +28,7 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
     if plots.is_image(dataset.event_shape):
         labels = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
         figures |= _images(vae, x, context, labels)
-        if z.shape[-1] == 2 and not context:
+        if z.shape[-1] == 2 and not context and getattr(vae.posterior, "space", "real vectors") == "real vectors":
             figures["manifold"] = _manifold(vae)
     folder = run / "figures"
     folder.mkdir(exist_ok=True)
