@@ -154,11 +154,9 @@ def _make(
             f"{_EXAMPLES['prior']}}}; got {dict(arguments['prior'])}"
         )
     for name, value in arguments.items():
-        if name == "net" or name == "columns" or not (isinstance(value, Mapping) and "class" in value):
-            continue
-        arguments[name] = _make(name if name in _ROOMS else "net", value, known if name in _ROOMS else {})
-    if isinstance(arguments.get("prior"), str):
-        arguments["prior"] = _make("prior", arguments["prior"], known)
+        described = isinstance(value, Mapping) and "class" in value
+        if name not in ("net", "columns") and (described or (name == "prior" and isinstance(value, str))):
+            arguments[name] = _make(name if name in _ROOMS else "net", value, known if name in _ROOMS else {})
     if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
         arguments["net"] = _make_net(room, found, arguments, net, for_shape)
     filled = {name: value for name, value in known.items() if name in parameters}

@@ -141,7 +141,7 @@ def elbo_terms(
         raise ValueError(f"particles must be at least 1; got {particles}")
     posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
-        z = posterior.rsample((particles,)) if posterior.has_rsample else posterior.sample((particles,))
+        z = posterior((particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
     # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
     likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))

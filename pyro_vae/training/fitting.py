@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pyro_vae import checkpoints
 from pyro_vae.compatible import check_objective
 from pyro_vae.config import describe, make_objective
 from pyro_vae.data import Batches, Images, batches
+from pyro_vae.distributions import at_least
 from pyro_vae.elbo import elbo_terms
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
@@ -106,8 +106,8 @@ def fit(
         >>> history[-1].epoch
         2
     """
-    epochs, batch_size = _integer("epochs", epochs), _integer("batch_size", batch_size)
-    patience = None if patience is None else _integer("patience", patience)
+    epochs, batch_size = at_least(1, "epochs", epochs), at_least(1, "batch_size", batch_size)
+    patience = None if patience is None else at_least(1, "patience", patience)
     lr, seed = float(lr), int(seed) if isinstance(seed, np.integer) else seed
     _check_options(train, valid, lr, schedule, optimizer, objective, resume, out)
     optimizer = optimizer or adamw
@@ -210,15 +210,6 @@ def _how_to_go_on(run: Run, folder: Path | None) -> str:
     if run.config.get("from") == "python":
         return f'{kept} in {folder}. Go on with the same fit(..., out="{folder}", resume=True)'
     return f"{kept} in {folder}. Go on with: pyro-vae train --resume {folder}"
-
-
-def _integer(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool) or operator.index(value) < 1:
-            raise TypeError
-    except TypeError:
-        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}") from None
-    return operator.index(value)
 
 
 def _unusual(optimizer: Any, context: bool) -> dict[str, Any]:

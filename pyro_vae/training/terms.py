@@ -54,26 +54,26 @@ class Terms:
         self._clear()
         return terms
 
-    def _add_model_site(self, observed: bool, _: bool, log_prob: Tensor) -> None:
-        mean = log_prob.mean() if self._q is None else (self._q * log_prob).sum(0).mean()
-        if observed:
-            self._sums["recon"] = self._sums["recon"] + mean
+    def _add_model_site(self, site: Any, log_prob: Tensor) -> None:
+        if site["is_observed"]:
+            self._sums["recon"] = self._sums["recon"] + self._mean(log_prob)
         else:
-            self._sums["kl"] = self._sums["kl"] - mean
+            self._sums["kl"] = self._sums["kl"] - self._mean(log_prob)
 
-    def _add_guide_site(self, _: bool, enumerated: bool, log_prob: Tensor) -> None:
-        self._q = log_prob.exp() if enumerated else None
-        mean = log_prob.mean() if self._q is None else (self._q * log_prob).sum(0).mean()
-        self._sums["kl"] = self._sums["kl"] + mean
+    def _add_guide_site(self, site: Any, log_prob: Tensor) -> None:
+        self._q = log_prob.exp() if "_enumerate_dim" in site["infer"] else None
+        self._sums["kl"] = self._sums["kl"] + self._mean(log_prob)
+
+    def _mean(self, log_prob: Tensor) -> Tensor:
+        return log_prob.mean() if self._q is None else (self._q * log_prob).sum(0).mean()
 
 
 class _Sites(Messenger):
-    def __init__(self, add: Callable[[bool, bool, Tensor], None]) -> None:
+    def __init__(self, add: Callable[[Any, Tensor], None]) -> None:
         super().__init__()
         self._add = add
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not site_is_subsample(msg):
             with torch.no_grad():
-                enumerated = "_enumerate_dim" in msg["infer"]
-                self._add(msg["is_observed"], enumerated, msg["fn"].log_prob(msg["value"]))
+                self._add(msg, msg["fn"].log_prob(msg["value"]))

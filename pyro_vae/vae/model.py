@@ -286,7 +286,7 @@ class VAE(nn.Module):
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
         with evaluating(self), seeded(seed):
             posterior, prior = self.encode(x, *context, mask=mask), self.prior_of(*context)
-            z = posterior.rsample((particles,)) if posterior.has_rsample else posterior.sample((particles,))
+            z = posterior((particles,))  # with gradient where it has one
             self.check_codes(prior, z)
             # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
             likelihood = self.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))
