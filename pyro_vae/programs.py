@@ -1,0 +1,201 @@
+"""A Pyro model and guide over a batch, taken apart into log p(x|z), log p(z) and log q(z|x), example by example."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor, nn
+
+from pyro_vae.vae import repeat
+
+__all__ = ["LogTerms", "Programs", "kept_store"]
+
+
+class LogTerms(NamedTuple):
+    """The three log-densities at some z, in nats, each ``(draws, batch)``.
+
+    Args:
+        likelihood: log p(x | z).
+        prior: log p(z).
+        posterior: log q(z | x).
+    """
+
+    likelihood: Tensor
+    prior: Tensor
+    posterior: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """Log of p(x, z) / q(z | x), of which the mean over q is the ELBO, ``(draws, batch)``."""
+        return self.likelihood + self.prior - self.posterior
+
+
+class Programs:
+    """A Pyro model and guide with one latent and one observed site, on a batch of data.
+
+    They may be those of a :class:`pyro_vae.VAE` or any others: functions of ``(x, *context)`` whose examples are
+    independent given their parameters. Many draws of z are run by repeating the rows of x and the context, so that
+    the programs need to know of no dimension in front of the batch. Scales (``poutine.scale``, the subsampling of
+    plates) are left out, masks are not.
+
+    Args:
+        vae: what has a ``model`` and a ``guide``, or a pair of them.
+        x: data ``(batch, *event_shape)``.
+        context: tensors ``(batch, ...)`` that the programs take after x.
+        latent: the name of the latent site.
+        observed: the name of the observed site.
+        named: further tensors ``(batch, ...)`` that the programs take by name, such as ``mask``.
+
+    Raises:
+        TypeError: where ``vae`` has no model and guide.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import build
+        >>> programs = Programs(build(4, 2, hidden=()), torch.ones(3, 4))
+        >>> programs.terms(programs.draw(5)).weight.shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, vae: Any, x: Tensor, *context: Tensor, latent: str = "z", observed: str = "x", **named: Tensor | None
+    ) -> None:
+        self.model, self.guide = _model_and_guide(vae)
+        self.vae = vae
+        self.x = x
+        self.context = context
+        self.latent = latent
+        self.observed = observed
+        self.named = {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def batch(self) -> int:
+        """How many examples there are."""
+        return self.x.shape[0]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules that the programs are methods of, or are; empty for functions."""
+        owners = [getattr(program, "__self__", program) for program in (self.model, self.guide)]
+        candidates = [self.vae, *owners]
+        return list({id(m): m for m in candidates if isinstance(m, nn.Module)}.values())
+
+    def rows(self, start: int, stop: int) -> Programs:
+        """The same programs on some of the examples."""
+        return self._on(lambda t: t[start:stop])
+
+    def _on(self, change: Callable[[Tensor], Tensor], vae: Any = None) -> Programs:
+        named: Any = {name: change(value) for name, value in self.named.items()}
+        x, *context = (change(t) for t in (self.x, *self.context))
+        vae = self.vae if vae is None else vae
+        return Programs(vae, x, *context, latent=self.latent, observed=self.observed, **named)
+
+    def in_float64(self) -> Programs:
+        """The same programs on a copy of their modules in float64; themselves where they are plain functions."""
+        owners = {id(m) for m in self.modules}
+        if isinstance(self.vae, nn.Module) and len(owners) == 1:
+            vae: Any = copy.deepcopy(self.vae).double()
+        elif len(owners) == 1 and all(hasattr(p, "__self__") for p in (self.model, self.guide)):
+            owner = copy.deepcopy(self.modules[0]).double()
+            vae = tuple(getattr(owner, p.__name__) for p in (self.model, self.guide))
+        else:
+            return self
+        return self._on(lambda t: t.double() if t.is_floating_point() else t, vae)
+
+    # Runs.
+
+    def trace_guide(self) -> Any:
+        """A run of the guide."""
+        return poutine.trace(self.guide).get_trace(self.x, *self.context, **self.named)
+
+    def trace_model(self, z: Tensor | None = None) -> Any:
+        """A run of the model on x, with z given, ``(batch, *event)``, or drawn."""
+        model = self.model if z is None else poutine.condition(self.model, data={self.latent: z})
+        return poutine.trace(model).get_trace(self.x, *self.context, **self.named)
+
+    def posterior(self) -> Any:
+        """q(z | x), with batch shape ``(batch,)``."""
+        return self.trace_guide().nodes[self.latent]["fn"]
+
+    def prior(self) -> Any:
+        """p(z), with batch shape ``(batch,)``."""
+        return self.trace_model().nodes[self.latent]["fn"]
+
+    def likelihood(self, z: Tensor) -> Any:
+        """p(x | z) for z ``(batch, *event)``, with batch shape ``(batch,)``."""
+        return self.trace_model(z).nodes[self.observed]["fn"]
+
+    def draw(self, draws: int) -> Tensor:
+        """Z from q(z | x), ``(draws, batch, *event)``, with gradient where q can be reparametrised."""
+        return self.posterior()((draws,))
+
+    def simulate(self) -> tuple[Tensor, Tensor]:
+        """Z from the prior and x from the likelihood, one a row of x, ``(batch, ...)`` each, without gradient."""
+        with torch.no_grad():
+            trace = poutine.trace(poutine.uncondition(self.model)).get_trace(self.x, *self.context, **self.named)
+        return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
+
+    def of(self, x: Tensor) -> Programs:
+        """The same programs on other data, of the same shape."""
+        named: Any = self.named
+        return Programs(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
+
+    # Log-densities at z of shape (draws, batch, *event), each (draws, batch), in nats.
+
+    def log_likelihood(self, z: Tensor) -> Tensor:
+        """Log p(x | z)."""
+        return self.log_joint(z)[0]
+
+    def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log p(x | z) and log p(z)."""
+        draws = z.shape[0]
+        nodes = self._on(lambda t: repeat(t, draws)).trace_model(z.flatten(0, 1)).nodes
+        return tuple(_log_prob(nodes[site]).unflatten(0, (draws, -1)) for site in (self.observed, self.latent))
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Log p(z)."""
+        return self.prior().log_prob(z)
+
+    def log_posterior(self, z: Tensor) -> Tensor:
+        """Log q(z | x)."""
+        return self.posterior().log_prob(z)
+
+    def terms(self, z: Tensor) -> LogTerms:
+        """All three."""
+        likelihood, prior = self.log_joint(z)
+        return LogTerms(likelihood, prior, self.log_posterior(z))
+
+
+def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    if isinstance(vae, tuple) and len(vae) == 2 and all(map(callable, vae)):
+        return vae
+    model, guide = getattr(vae, "model", None), getattr(vae, "guide", None)
+    if callable(model) and callable(guide):
+        return model, guide
+    raise TypeError(
+        f"vae must have a model and a guide, as pyro_vae.VAE has, or be the pair (model, guide) of functions of x; got "
+        f"{type(vae).__name__}"
+    )
+
+
+def _log_prob(site: Any) -> Tensor:
+    return scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+
+
+@contextlib.contextmanager
+def kept_store() -> Iterator[None]:
+    """Runs the block and then removes from Pyro's parameter store what it has put there."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    finally:
+        for name in set(store.keys()) - before:
+            del store[name]
