@@ -1,0 +1,296 @@
+"""Whether the numbers are the bound's: against Pyro's losses, closed forms, the order of the bounds, and log p(x)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.report import Finding, worst
+from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
+from pyro_vae.elbo import elbo, elbo_terms
+from pyro_vae.programs import Programs
+from pyro_vae.vae import VAE
+
+__all__ = ["CHECKS", "enumerated_elbo", "loss_of"]
+
+_ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
+_PARTICLES = 3  # of Rényi's bounds
+_RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many such bounds are drawn
+
+
+def enumerated_elbo(programs: Programs) -> Tensor:
+    """The ELBO of a discrete z, summed over its values, ``(batch,)``."""
+    q = programs.posterior()
+    z = q.enumerate_support()
+    terms = programs.terms(z)
+    # 0 log 0 is 0: a value that q excludes counts nothing, whatever its weight.
+    share = terms.posterior.exp()
+    return torch.where(share > 0, share * terms.weight, 0.0).sum(0)
+
+
+def loss_of(case: Case) -> Tensor:
+    """The objective's loss of the batch, a number in nats."""
+    p = case.given
+    if isinstance(case.objective, ELBO):
+        return case.objective.differentiable_loss(p.model, p.guide, p.x, *p.context, **p.named)
+    loss = case.objective(p.x, *p.context)
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise ValueError(
+            "objective must return one number, a tensor, the loss of the whole batch in nats; got "
+            + (f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}")
+        )
+    return loss.reshape(())
+
+
+# To rounding, under the same noise.
+
+
+def _scale(p: Programs) -> float:
+    """How often each example counts in Pyro's losses."""
+    return float(torch.as_tensor(p.trace_model().nodes[p.observed]["scale"]).double().mean())
+
+
+def _traced(p: Programs) -> tuple[Tensor, Tensor, Tensor]:
+    """Log p(x|z), log p(z) and log q(z|x) of one run of both programs, each ``(batch,)``."""
+    guide = p.trace_guide()
+    model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
+    sites = (model.nodes[p.observed], model.nodes[p.latent], guide.nodes[p.latent])
+    found = []
+    for site in sites:
+        log_prob = site["fn"].log_prob(site["value"])
+        found.append(log_prob if site["mask"] is None else torch.where(site["mask"], log_prob, 0.0))
+    return found[0], found[1], found[2]
+
+
+def _terms(case: Case, kl: Any) -> tuple[Tensor, Tensor]:
+    """Recon and kl of the batch by hand, each ``(batch,)``, under the seed of the comparison."""
+    p = case.exact
+    with case.seeded(20):
+        if isinstance(p.vae, VAE) and p.vae.model == p.model:
+            terms = elbo_terms(p.vae, p.x, *p.context, kl=kl, mask=p.named.get("mask"))
+            return terms.recon, terms.kl
+        log_x, log_p, log_q = _traced(p)
+    return log_x, kl_divergence(p.posterior(), p.prior()) if kl == "analytic" else log_q - log_p
+
+
+def _loss(case: Case, objective: ELBO) -> Tensor:
+    p = case.exact
+    with case.seeded(20):
+        loss = objective.loss(p.model, p.guide, p.x, *p.context, **p.named)
+    return torch.as_tensor(loss, dtype=torch.float64)
+
+
+def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
+    name = type(objective).__name__
+    words = f"elbo(recon, kl) and {name} are two different numbers under the same noise"
+    return equal(by_hand.double() * _scale(case.exact), -_loss(case, objective), case.rounding, words)
+
+
+def _trace_elbo(case: Case) -> Finding:
+    if case.is_discrete:
+        return Finding("skipped", "z is discrete and summed over: see enum-elbo")
+    with torch.no_grad():
+        recon, kl = _terms(case, "sampled")
+        return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), Trace_ELBO())
+
+
+def _mean_field_elbo(case: Case) -> Finding:
+    if not case.has_closed_kl:
+        return Finding("skipped", "this pair of q and p has no KL in closed form")
+    with torch.no_grad():
+        recon, kl = _terms(case, "analytic")
+        return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
+
+
+def _renyi_elbo(case: Case) -> Finding:
+    with torch.no_grad():
+        with case.seeded(20):
+            runs = [_traced(case.exact) for _ in range(_PARTICLES)]
+        weight = torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
+        found = []
+        for alpha in (0.0, 0.5):
+            power = 1 - alpha
+            bound = ((power * weight).logsumexp(0) - math.log(_PARTICLES)).sum() / power
+            found.append(_same(case, bound, RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
+        return worst(found)
+
+
+def _enum_elbo(case: Case) -> Finding:
+    if not case.is_discrete:
+        return Finding("skipped", "z is not discrete")
+    with torch.no_grad():
+        return _same(case, enumerated_elbo(case.exact).sum(), TraceEnum_ELBO(max_plate_nesting=1))
+
+
+# On average.
+
+
+def _kl(case: Case) -> Finding:
+    if not case.has_closed_kl or case.is_point:
+        return Finding("skipped", "this pair of q and p has no KL in closed form")
+    p = case.exact
+    with torch.no_grad(), case.seeded(21):
+        posterior, prior = p.posterior(), p.prior()
+        z = posterior.sample((1000,))
+        sampled = (posterior.log_prob(z) - prior.log_prob(z)).sum(-1)
+        closed = kl_divergence(posterior, prior).sum()
+    words = (
+        f"KL(q || p) in closed form is {closed:.6g} and log q − log p over draws {sampled.mean():.6g} on average: one of "
+        "the two is wrong, the formula or a density"
+    )
+    return mean_is_zero(sampled - closed, case.level, words, slack=10 * case.rounding * closed.abs().item())
+
+
+def _objective(case: Case) -> Finding:
+    if case.objective is None:
+        return Finding("skipped", "no objective was given; pass the loss that you train with as objective=")
+    p, k = case.given, case.importance_samples
+    losses, recons, kls, bounds = [], [], [], []
+    with torch.no_grad():
+        for i in range(200):
+            with case.seeded(22, i):
+                losses.append(loss_of(case).double())
+        for i in range(200):
+            with case.seeded(23, i):
+                terms = p.terms(p.draw(k))
+            bounds.append((terms.weight.logsumexp(0) - math.log(k)).sum().double())
+            recons.append(terms.likelihood.mean(0).sum().double())
+            kls.append((terms.posterior - terms.prior).mean(0).sum().double())
+    loss, bound = torch.stack(losses), torch.stack(bounds) * _scale(p)
+    # Draws of the two are independent, so their pairs are differences of independent numbers.
+    slack = 1e-5 * bound.abs().mean().item()
+    found = mean_is_zero(loss + bound, case.level, slack=slack)
+    if found.verdict == "passed":
+        return found
+    words = f"the objective is {loss.mean():.6g} on average and the negative bound of this batch {-bound.mean():.6g}"
+    guess = _guess(
+        p, loss, torch.stack(recons).mean().item(), torch.stack(kls).mean().item(), found.standard_error or 0
+    )
+    return Finding("failed", words + guess, found.difference, found.standard_error, found.tolerance, found.p_value)
+
+
+def _guess(p: Programs, loss: Tensor, recon: float, kl: float, error: float) -> str:
+    """Which usual mistake would give this loss; empty where none does."""
+    elements, latents, batch = p.x[0].numel(), p.draw(1)[0, 0].numel(), p.batch
+    recon_weights = {
+        "log p(x|z)": 1.0,
+        f"log p(x|z) / {elements} (a mean over the elements of x)": 1 / elements,
+        f"log p(x|z) / {batch} (a mean over the batch)": 1 / batch,
+        f"log p(x|z) / {batch * elements} (a mean over batch and elements)": 1 / batch / elements,
+        "log p(x|z) / ln 2 (in bits)": 1 / math.log(2),
+    }
+    kl_weights = {
+        "KL": 1.0,
+        "2 KL (a factor 1/2 is missing)": 2.0,
+        "KL / 2": 0.5,
+        f"KL / {latents} (a mean over the latents)": 1 / latents,
+        f"KL / {batch} (a mean over the batch)": 1 / batch,
+        f"KL / {batch * latents} (a mean over batch and latents)": 1 / batch / latents,
+        "KL / ln 2 (in bits)": 1 / math.log(2),
+        "0 KL (it is left out)": 0.0,
+    }
+    mean = loss.mean().item()
+    near = max(4 * error, 1e-3 * abs(mean))
+    pairs = itertools.product(recon_weights.items(), kl_weights.items(), (1, -1))
+    fits = [(a, b, s) for (a, u), (b, v), s in pairs if abs(s * (v * kl - u * recon) - mean) < near]
+    if not fits:
+        return ""
+    a, b, sign = fits[0]
+    return f". It fits {b} - {a}" if sign > 0 else f". It fits {a} - {b}: the sign is turned round"
+
+
+# The order of the bounds, and the truth.
+
+
+def _rungs(case: Case) -> dict[int, Tensor]:
+    """Draws of the importance-weighted bound, a mean over examples, for each number of importance samples."""
+    if "rungs" not in case.found:
+        p = case.exact.rows(0, 16)
+        found = {}
+        with torch.no_grad():
+            for key, (k, repeats) in enumerate(_RUNGS):
+                with case.seeded(24, key):
+                    weight = torch.cat([p.terms(p.draw(k * part)).weight for part in _parts(repeats, 2000 // k)])
+                bounds = weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)
+                found[k] = bounds.mean(1)
+        case.found["rungs"] = found
+    return case.found["rungs"]
+
+
+def _parts(total: int, most: int) -> list[int]:
+    return [min(most, total - i) for i in range(0, total, most)]
+
+
+def _order(case: Case) -> Finding:
+    if case.is_point:
+        return Finding("skipped", "q is a point; it has no density")
+    rungs = _rungs(case)
+    found = []
+    for (k, low), (more, high) in itertools.pairwise(rungs.items()):
+        words = (
+            f"the bound of {k} importance samples is above that of {more}: draws of z for one example are not "
+            "independent, or their weights are not p(x, z) / q(z|x)"
+        )
+        found.append(not_above(low, high, case.level / 2, words, slack=1e-9 * abs(high.mean().item())))
+    line = worst(found)
+    said = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.5g}" for k, v in rungs.items())
+    return Finding(
+        line.verdict, line.detail or said, line.difference, line.standard_error, line.tolerance, line.p_value
+    )
+
+
+_TIGHTER = "The mean of more weights loses less to the logarithm (Burda et al. 2015)."
+
+CHECKS = [
+    Check(
+        "trace-elbo",
+        _ELBO,
+        "elbo(recon, kl) with Trace_ELBO, same noise",
+        "Both are log p(x|z) + log p(z) - log q(z|x) at one z; they differ by rounding alone.",
+        _trace_elbo,
+    ),
+    Check(
+        "mean-field-elbo",
+        _ELBO,
+        "elbo(recon, kl) with KL in closed form with TraceMeanField_ELBO, same noise",
+        "Both take the same KL(q || p) and log p(x|z) at the same z.",
+        _mean_field_elbo,
+    ),
+    Check(
+        "renyi-elbo",
+        _ELBO,
+        "log mean weights by hand with RenyiELBO, same noise, at alpha 0 and 1/2",
+        "The same weights p(x, z) / q(z|x) go into both.",
+        _renyi_elbo,
+    ),
+    Check(
+        "enum-elbo",
+        _ELBO,
+        "the sum over all values of z with TraceEnum_ELBO",
+        "Both are the same finite sum.",
+        _enum_elbo,
+    ),
+    Check(
+        "kl",
+        _ELBO,
+        "log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
+        "KL(q || p) is the mean of log q - log p over q.",
+        _kl,
+    ),
+    Check(
+        "objective",
+        _ELBO,
+        "the objective with the negative bound, on average",
+        "What is trained must be the bound: a sum over elements and examples, in nats.",
+        _objective,
+    ),
+    Check("order", _BOUNDS, "ELBO with IWAE(10) with IWAE(100)", _TIGHTER, _order),
+]

@@ -1,0 +1,99 @@
+"""Simulation-based calibration: where true codes rank among draws of the posterior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.report import Finding
+from pyro_vae.programs import Programs
+
+__all__ = ["CHECKS", "ranks"]
+
+_SECTION = "Calibration"
+_SIMULATIONS, _DRAWS, _BINS = 320, 63, 16
+
+
+def ranks(programs: Programs, simulations: int, draws: int) -> Tensor:
+    """The rank of each true z among draws of q(z|x), for x simulated from the model with that z.
+
+    Where q is the true posterior, each rank from 0 to ``draws`` is as likely as any other (Talts et al. 2018,
+    arXiv 1804.06788).
+
+    Args:
+        programs: model and guide, on data of any values.
+        simulations: how many pairs of z and x.
+        draws: of q for each.
+
+    Returns:
+        ``(simulations, elements of z)``, whole numbers.
+    """
+    found = []
+    with torch.no_grad():
+        while sum(map(len, found)) < simulations:
+            z, x = programs.simulate()
+            drawn = programs.of(x).posterior().sample((draws,))
+            found.append((drawn < z).sum(0).flatten(1))
+    return torch.cat(found)[:simulations]
+
+
+def _calibration(case: Case) -> Finding:
+    if case.is_discrete or case.is_point:
+        return Finding("skipped", "ranks need draws of a continuous q")
+    if case.given.named:
+        return Finding("skipped", "data with missing values cannot be simulated")
+    with case.seeded(50):
+        found = ranks(case.exact, _SIMULATIONS, _DRAWS)
+    case.found["ranks"], case.found["rank_count"] = found, _DRAWS + 1
+    bins = torch.nn.functional.one_hot(found * _BINS // (_DRAWS + 1), _BINS).sum(0).double()  # (elements, bins)
+    expected = _SIMULATIONS / _BINS
+    chi2 = ((bins - expected) ** 2 / expected).sum(-1)
+    p = torch.special.gammaincc(torch.tensor((_BINS - 1) / 2, dtype=chi2.dtype), chi2 / 2)
+    least = min(1.0, p.numel() * p.min().item())
+    if least >= case.level:
+        return Finding(
+            "passed", "the true codes rank among draws of q as they would among draws of the posterior", p_value=least
+        )
+    off = int((p * p.numel() < case.level).sum())
+    place = (found.double() + 0.5) / (_DRAWS + 1)
+    spread = place.var(0)[p.argmin()].item() * 12
+    shape = "too narrow" if spread > 1.2 else "too wide" if spread < 0.8 else "off centre"
+    words = f"in {off} of {p.numel()} dimensions q(z|x) is not the true posterior; worst: {shape}"
+    if case.exact_posterior:
+        return Finding("failed", words, p_value=least)
+    return Finding(
+        "noted",
+        f"{words}. An approximation may be that; it costs the difference of log p(x) and the ELBO",
+        p_value=least,
+    )
+
+
+def _exact(case: Case) -> Finding:
+    if not case.exact_posterior:
+        return Finding("skipped", "q is not said to be the true posterior (exact=True)")
+    with torch.no_grad(), case.seeded(51):
+        weight = case.exact.terms(case.exact.draw(20)).weight
+    spread = weight.std(0).max().item()
+    tolerance = 1e4 * case.rounding
+    words = "log p(x, z) - log q(z|x) changes with z: q is not the true posterior"
+    failed = not spread <= tolerance
+    return Finding("failed" if failed else "passed", words if failed else "", spread, tolerance=tolerance)
+
+
+CHECKS = [
+    Check(
+        "exact-posterior",
+        _SECTION,
+        "log p(x, z) - log q(z|x) at several z",
+        "For the true posterior it is log p(x), whatever z is.",
+        _exact,
+    ),
+    Check(
+        "calibration",
+        _SECTION,
+        "ranks of the true z among draws of q(z|x), for data simulated from the model",
+        "Among draws of the true posterior each rank is equally likely (Talts et al. 2018).",
+        _calibration,
+    ),
+]

@@ -1,0 +1,160 @@
+"""What is checked, in one place: the programs, the data and the options, as each line of the report needs them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints, kl_divergence
+
+from pyro_vae.checks.report import Finding
+from pyro_vae.programs import Programs
+from pyro_vae.seeds import derive, seeded
+
+__all__ = ["Case", "Check", "base_constraint", "small", "without_modes"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A line before it is looked at: its name and words, and the function that looks."""
+
+    name: str
+    section: str
+    compared: str
+    why: str
+    look: Callable[[Case], Finding]
+
+
+@dataclass
+class Case:
+    """What is checked.
+
+    Args:
+        given: the programs as they are, in their own dtype.
+        exact: a copy of them in float64 where they can be copied, else the same.
+        objective: a Pyro ELBO or a function of ``(x, *context)``, or None.
+        importance_samples: how many the objective's bound has; 1 is the ELBO.
+        data_size: how many examples a step's loss stands for, or None.
+        exact_posterior: whether q is meant to be the true posterior.
+        level: the rate of false alarms of a line.
+        seed: of all draws.
+    """
+
+    given: Programs
+    exact: Programs
+    objective: Any
+    importance_samples: int
+    data_size: int | None
+    exact_posterior: bool
+    level: float
+    seed: int
+    found: dict[str, Any] = field(default_factory=dict)  # what lines leave for the report, such as ranks
+
+    def seeded(self, *keys: int) -> Any:
+        """A block with its own random numbers."""
+        return seeded(derive(self.seed, *keys))
+
+    @cached_property
+    def rounding(self) -> float:
+        """The largest relative difference between two ways to compute one number."""
+        with torch.no_grad(), self.seeded(0):
+            return 1e-9 if self.exact.terms(self.exact.draw(1)).weight.dtype == torch.float64 else 1e-5
+
+    @cached_property
+    def parameters(self) -> list[Tensor]:
+        """What the loss of ``exact`` can be differentiated by, found from a run."""
+        return [p for _, p in named_leaves(self.exact)]
+
+    @cached_property
+    def is_discrete(self) -> bool:
+        """Whether z takes one of a list of values."""
+        return bool(self.exact.posterior().has_enumerate_support)
+
+    @cached_property
+    def pathwise(self) -> bool:
+        """Whether gradients go through the draws of z."""
+        return bool(self.exact.posterior().has_rsample)
+
+    @cached_property
+    def is_point(self) -> bool:
+        """Whether q is a point, which has no density."""
+        return type(self.exact.posterior()).__name__ == "Delta"
+
+    @cached_property
+    def has_closed_kl(self) -> bool:
+        """Whether KL(q || p) has a closed form."""
+        try:
+            kl_divergence(self.exact.posterior(), self.exact.prior())
+        except NotImplementedError:
+            return False
+        return True
+
+    @cached_property
+    def latent_dim(self) -> int:
+        """The elements of z."""
+        return int(self.exact.posterior().event_shape.numel())
+
+    @cached_property
+    def few(self) -> Programs:
+        """At most eight examples, for what is repeated often."""
+        return self.exact.rows(0, 8)
+
+
+def named_leaves(programs: Programs) -> list[tuple[str, Tensor]]:
+    """The tensors that the three log-densities and the draws are computed from, with names as far as there are any."""
+    names = {id(p): name for module in programs.modules for name, p in module.named_parameters()}
+    z = programs.draw(1)
+    guide, model = programs.trace_guide(), programs.trace_model(z[0].detach())
+    for trace in (guide, model):
+        for site in trace.nodes.values():
+            if site["type"] == "param" and hasattr(site["value"], "unconstrained"):
+                names.setdefault(id(site["value"].unconstrained()), site["name"])
+    terms = programs.terms(z)
+    leaves = {id(leaf): leaf for leaf in _leaves([z, *terms])}
+    return [(names.get(i, f"a tensor of shape {tuple(leaf.shape)}"), leaf) for i, leaf in leaves.items()]
+
+
+def _leaves(tensors: list[Tensor]) -> list[Tensor]:
+    """The leaf tensors with gradient that these were computed from."""
+    found, seen, waiting = [], set(), [t.grad_fn for t in tensors if t.grad_fn is not None]
+    found += [t for t in tensors if t.is_leaf and t.requires_grad]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        waiting += [n for n, _ in node.next_functions if n is not None]
+    return found
+
+
+def base_constraint(support: Any) -> Any:
+    """The constraint of an element or vector, below what only counts dimensions."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def small(tensor: Tensor, most: int, seed: int) -> Tensor:
+    """Indices of at most so many elements of a tensor, chosen at random."""
+    with seeded(seed):
+        return torch.randperm(tensor.numel(), device=tensor.device)[:most]
+
+
+@contextlib.contextmanager
+def without_modes(modules: list[nn.Module]) -> Iterator[None]:
+    """Runs the block with the modules in evaluation mode, then restores each mode."""
+    modes = {m: m.training for module in modules for m in module.modules()}
+    for m in modes:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m, training in modes.items():
+            m.training = training

@@ -1,0 +1,358 @@
+"""Whether the three distributions are what they say: densities of mass one, and draws that follow them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.constraints import sphere
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from pyro_vae.checks.case import Case, Check, base_constraint, small
+from pyro_vae.checks.report import Finding, worst
+from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.distributions import TorchToPyro
+from pyro_vae.distributions.columns import Columns
+
+__all__ = ["CHECKS"]
+
+_SECTION = "Distributions"
+_DRAWS = 2000
+_ELEMENTS = 50  # of a likelihood's many, chosen at random
+_MOST = 20_000  # values of a count that are summed over
+_TOO_UNEVEN = 0.05  # of the draws' number: with a smaller effective sample size a mean of weights is not trusted
+
+
+# What is looked at: p(z) for one example, q(z|x) for a few, and the elements of p(x|z).
+
+
+def _prior(case: Case) -> Any:
+    return case.exact.rows(0, 1).prior()
+
+
+def _posterior(case: Case) -> Any:
+    return case.exact.rows(0, 3).posterior()
+
+
+def _likelihood(case: Case) -> Any:
+    p = case.exact.rows(0, 3)
+    return p.likelihood(p.draw(1)[0])
+
+
+def _elements(distribution: Any) -> Iterator[Any]:
+    """The distribution without the dimensions that only count, column by column where columns differ."""
+    while True:
+        if isinstance(distribution, TorchToPyro):
+            distribution = distribution.base
+        elif isinstance(distribution, (torch.distributions.Independent, dist.MaskedDistribution)):
+            distribution = distribution.base_dist
+        else:
+            break
+    if isinstance(distribution, Columns):
+        for column in distribution.columns:
+            yield from _elements(column)
+    else:
+        yield distribution
+
+
+def _support(d: Any) -> Any:
+    """The support; of a distribution that does not say (a flow of Zuko's), all real vectors."""
+    try:
+        return d.support
+    except NotImplementedError:
+        return constraints.independent(constraints.real, len(d.event_shape))
+
+
+# The mass of a density.
+
+
+def _mass(distribution: Any, case: Case) -> Finding:
+    with torch.no_grad(), case.seeded(10):
+        return worst([_mass_of(element, case) for element in _elements(distribution)])
+
+
+def _mass_of(d: Any, case: Case) -> Finding:
+    if isinstance(d, dist.Delta):
+        return Finding("skipped", "a point has no density")
+    if d.has_enumerate_support:
+        return _is_one(d.log_prob(_values(d)).logsumexp(0), 1e-6)
+    support = base_constraint(_support(d))
+    if support.is_discrete:
+        return _mass_of_counts(d, support)
+    if not d.event_shape:
+        return _is_one(_line(d, case), 1e-3)
+    transform = _to_reals(d)
+    if transform is None:
+        return Finding("skipped", f"no way to integrate over {type(support).__name__.strip('_').lower()} is known")
+    if transform.inv(d.sample()).shape[-1] <= 2:
+        return _is_one(_plane(d, transform), 1e-2)
+    return _mass_by_importance(d, transform, case)
+
+
+def _values(d: Any) -> Tensor:
+    """All values, ``(values, *batch, *event)``."""
+    return d.enumerate_support(expand=True)
+
+
+def _is_one(log_mass: Tensor, tolerance: float) -> Finding:
+    mass = log_mass.exp().flatten()
+    worst_ = mass[(mass - 1).abs().nan_to_num(math.inf).argmax()].item()
+    failed = not abs(worst_ - 1) <= tolerance
+    detail = (
+        f"the mass is {worst_:.6g} and not 1: look for a missing constant, Jacobian or normalisation" if failed else ""
+    )
+    return Finding("failed" if failed else "passed", detail, worst_ - 1, None, tolerance)
+
+
+def _mass_of_counts(d: Any, support: Any) -> Finding:
+    """A sum over the whole numbers, to far beyond what is drawn."""
+    if d.event_shape:
+        return Finding("skipped", "the values of a vector of counts are too many to sum over")
+    drawn = d.sample((200,))
+    top = int(min(_MOST, 10 * drawn.max().item() + 50 * drawn.std().item() + 100))
+    start = int(getattr(support, "lower_bound", 0))
+    keep = small(drawn[0], _ELEMENTS, 0)
+    counts = torch.arange(start, start + top + 1, dtype=drawn.dtype, device=drawn.device)
+    shape = (-1, *(1 for _ in d.batch_shape))
+    log_p = torch.cat(
+        [d.log_prob(c.view(shape).expand(-1, *d.batch_shape)).flatten(1)[:, keep] for c in counts.split(500)]
+    )
+    return _is_one(log_p.logsumexp(0), 1e-3)
+
+
+def _line(d: Any, case: Case) -> Tensor:
+    """Log-mass of each of some elements, by the trapezium rule along t in u = middle + width sinh(t), in the reals."""
+    transform = biject_to(_support(d))
+    u = transform.inv(d.sample((401,)))
+    middle, width = u.median(0).values, u.std(0).clamp_min(1e-12)
+    t = torch.linspace(-10, 10, 4001, dtype=u.dtype, device=u.device)
+    keep = small(middle, _ELEMENTS, case.seed)
+    found = []
+    # Spread along t: the elements of a batch all at once, a slice of t at a time.
+    for part in t.split(200):
+        at = part.view(-1, *(1 for _ in d.batch_shape))
+        points = middle + width * torch.sinh(at)
+        log_density = _log_density(d, transform, points) + torch.log(width * torch.cosh(at))
+        found.append(log_density.flatten(1)[:, keep])
+    return torch.cat(found).logsumexp(0) + math.log((t[1] - t[0]).item())
+
+
+def _plane(d: Any, transform: Any) -> Tensor:
+    """Log-mass over one or two dimensions, on a grid along the axes of the draws."""
+    u = transform.inv(d.sample((401,)))
+    middle, width = u.mean(0), u.std(0).clamp_min(1e-12)
+    t = torch.linspace(-6, 6, 301, dtype=u.dtype, device=u.device)
+    grid = torch.cartesian_prod(*[t] * u.shape[-1]).view(-1, u.shape[-1])
+    found = []
+    for part in grid.split(10_000):
+        at = part.view(-1, *(1 for _ in d.batch_shape), u.shape[-1])
+        points = middle + width * torch.sinh(at)
+        log_density = _log_density(d, transform, points)
+        found.append(log_density + torch.log(width * torch.cosh(at)).sum(-1))
+    return torch.cat(found).logsumexp(0) + u.shape[-1] * math.log((t[1] - t[0]).item())
+
+
+def _log_density(d: Any, transform: Any, u: Tensor) -> Tensor:
+    """Log-density of the unconstrained u; minus infinity where rounding takes its image out of the support."""
+    value = transform(u)
+    jacobian = transform.log_abs_det_jacobian(u, value)
+    if jacobian.dim() > d.log_prob(value[:1]).dim():
+        jacobian = jacobian.sum(-1)
+    return torch.nan_to_num(d.log_prob(value) + jacobian, nan=-math.inf, posinf=-math.inf)
+
+
+def _to_reals(d: Any) -> Any:
+    """The bijection from real vectors to the support, or None."""
+    try:
+        return biject_to(_support(d))
+    except NotImplementedError:
+        return None
+
+
+def _mass_by_importance(d: Any, transform: Any, case: Case) -> Finding:
+    """E_d[r/d] = 1 for a density r, a normal fitted to other draws and a little narrower than they."""
+    u = transform.inv(d.sample((2 * _DRAWS,)))
+    fit, at = u[:_DRAWS], u[_DRAWS:]
+    middle = fit.mean(0)
+    centred = (fit - middle).movedim(0, -2)
+    covariance = 0.8 * centred.mT @ centred / _DRAWS
+    covariance = covariance + 1e-9 * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(
+        u.shape[-1], dtype=u.dtype, device=u.device
+    )
+    r = torch.distributions.MultivariateNormal(middle, covariance)
+    log_weight = r.log_prob(at) - _log_density(d, transform, at)
+    weight = log_weight.exp()
+    size = weight.sum(0) ** 2 / (weight**2).sum(0) / _DRAWS
+    if not bool((size > _TOO_UNEVEN).all()):
+        return Finding(
+            "skipped", f"{u.shape[-1]} dimensions are too many to integrate over for a density of this shape"
+        )
+    return mean_is_zero(
+        weight - 1, case.level, "the mass is not 1: look for a missing constant, Jacobian or normalisation"
+    )
+
+
+# Draws against the density.
+
+
+def _draws(distribution: Any, case: Case) -> Finding:
+    with case.seeded(11):
+        found = [_draws_of(element, case) for element in _elements(distribution)]
+        return worst(
+            [Finding(f.verdict, f.detail, f.difference, f.standard_error, f.tolerance, f.p_value) for f in found]
+        )
+
+
+_UNLIKE = "draws do not follow the density: look for a scale taken for a variance, a Jacobian that is missing, or a wrong component"
+
+
+def _draws_of(d: Any, case: Case) -> Finding:
+    if isinstance(d, dist.Delta):
+        return Finding("skipped", "a point has no density")
+    support = base_constraint(_support(d))
+    if d.has_enumerate_support:
+        return _frequencies(d, case)
+    if support.is_discrete:
+        if d.event_shape:
+            return Finding("skipped", "no identity for vectors of counts is known here")
+        return _neighbours(d, case)
+    if support is sphere:
+        return _on_sphere(d, case)
+    transform = _to_reals(d)
+    if transform is None:
+        return Finding("skipped", "no map of the support to the reals is known")
+    return _stein(d, transform, case)
+
+
+def _frequencies(d: Any, case: Case) -> Finding:
+    """How often each value is drawn, less its probability; values too rare to count are left out."""
+    values = _values(d)
+    p = d.log_prob(values).exp()  # (values, *batch)
+    drawn = d.sample((_DRAWS,))
+    same = drawn.unsqueeze(1) == values.unsqueeze(0)
+    same = same.flatten(-len(d.event_shape)).all(-1) if d.event_shape else same
+    common = ((p * _DRAWS > 20) & ((1 - p) * _DRAWS > 20)).flatten()
+    if not common.any():
+        certain = (same.double().mean(0) - p).abs().max().item()
+        return Finding("failed" if certain > 0.05 else "passed", _UNLIKE if certain > 0.05 else "", certain)
+    differences = (same.double() - p).flatten(1)[:, common]
+    return mean_is_zero(differences[:, small(differences[0], 200, case.seed)], case.level, _UNLIKE)
+
+
+def _neighbours(d: Any, case: Case) -> Finding:
+    """For counts: E[p(x+1)/p(x)] = 1 − p(0), and E[(x+1) p(x+1)/p(x)] = E[x]."""
+    x = d.sample((_DRAWS,))
+    keep = small(x[0], _ELEMENTS, case.seed)
+    ratio = (d.log_prob(x + 1) - d.log_prob(x)).exp()
+    zero = d.log_prob(torch.zeros_like(x[0])).exp()
+    both = torch.cat([(ratio - 1 + zero).flatten(1)[:, keep], ((x + 1) * ratio - x).flatten(1)[:, keep]], dim=1)
+    varies = both.std(0) > 1e-9
+    return (
+        mean_is_zero(both[:, varies], case.level, _UNLIKE)
+        if varies.any()
+        else Finding("skipped", "all draws are alike")
+    )
+
+
+def _stein(d: Any, transform: Any, case: Case) -> Finding:
+    """Stein's identity, E[∂_j log p(u)] = 0 and E[u_i ∂_j log p(u)] = −[i = j], for u in the reals."""
+    u = transform.inv(d.sample((_DRAWS,))).detach()
+    middle, width = u[:200].median(0).values, u[:200].std(0).clamp_min(1e-12)
+    u = u[200:].clone().requires_grad_()
+    value = transform(u)
+    jacobian = transform.log_abs_det_jacobian(u, value)
+    log_p = d.log_prob(value)
+    if jacobian.dim() > log_p.dim():
+        jacobian = jacobian.sum(-1)
+    (slope,) = torch.autograd.grad((log_p + jacobian).sum(), u)
+    slope, at = slope * width, (u.detach() - middle) / width
+    usable = torch.isfinite(slope).all() and torch.isfinite(at).all()
+    if not usable:
+        return Finding("skipped", "rounding takes draws to the edge of the support")
+    if not d.event_shape:
+        keep = small(u[0], _ELEMENTS, case.seed)
+        first, second = slope.flatten(1)[:, keep], (at * slope + 1).flatten(1)[:, keep]
+        return mean_is_zero(torch.cat([first, second], dim=1), case.level, _UNLIKE)
+    n = u.shape[-1]
+    dims = small(u[0, ..., 0].new_empty(n), 12, case.seed)
+    slope, at = slope[..., dims], at[..., dims]
+    products = at.unsqueeze(-1) * slope.unsqueeze(-2) + torch.eye(len(dims), dtype=u.dtype, device=u.device)
+    return mean_is_zero(torch.cat([slope.flatten(1), products.flatten(1)], dim=1), case.level, _UNLIKE)
+
+
+def _on_sphere(d: Any, case: Case) -> Finding:
+    """Stein's identity on the sphere in n dimensions: E[(g − (g·x) x) − (n − 1) x] = 0, with g = ∇ log p."""
+    x = d.sample((_DRAWS,)).detach().clone().requires_grad_()
+    log_p = d.log_prob(x).sum()
+    slope = torch.autograd.grad(log_p, x)[0] if log_p.requires_grad else torch.zeros_like(x)
+    x = x.detach()
+    tangent = slope - (slope * x).sum(-1, keepdim=True) * x
+    return mean_is_zero(tangent - (x.shape[-1] - 1) * x, case.level, _UNLIKE)
+
+
+def _noise(case: Case) -> Finding:
+    """Correlation between draws of neighbouring examples, over many draws."""
+    p = case.few
+    if p.batch < 2:
+        return Finding("skipped", "there is only one example")
+    with torch.no_grad(), case.seeded(12):
+        z = torch.stack([p.posterior().sample() for _ in range(400)]).double()
+    z = (z - z.mean(0)) / z.std(0)
+    products = (z[:, 1:] * z[:, :-1]).flatten(1)
+    products = products[:, torch.isfinite(products).all(0)]  # what never changes has no correlation
+    if not products.numel():
+        return Finding("skipped", "q has no noise")
+    found = mean_is_zero(products, case.level)
+    if found.verdict == "failed" and abs(found.difference or 0) > 0.05:
+        words = (
+            f"the draws of z of neighbouring examples have a correlation of {found.difference:.2g}: do all examples share "
+            "one noise? Draw it in the shape of the scale"
+        )
+        return Finding("failed", words, found.difference, found.standard_error, found.tolerance, found.p_value)
+    return Finding("passed", "", found.difference, found.standard_error, found.tolerance, found.p_value)
+
+
+_MASS = "A density that does not integrate to one shifts the bound by a constant that no comparison of losses shows."
+_FOLLOW = "The bound is a mean over draws; if they come from another distribution than the density, it bounds nothing."
+
+CHECKS = [
+    Check(
+        "noise",
+        _SECTION,
+        "the draws of z of neighbouring examples",
+        "Each example has its own z; noise that is shared makes the loss far noisier and its error wrong.",
+        _noise,
+    ),
+    *(
+        Check(
+            f"{name}-mass",
+            _SECTION,
+            f"the integral, or sum, of {what} with 1",
+            _MASS,
+            lambda case, of=of: _mass(of(case), case),
+        )
+        for name, what, of in (
+            ("prior", "p(z)", _prior),
+            ("posterior", "q(z|x)", _posterior),
+            ("likelihood", "p(x|z)", _likelihood),
+        )
+    ),
+    *(
+        Check(
+            f"{name}-draws",
+            _SECTION,
+            f"draws of {what} with its density, by Stein's identity or frequencies",
+            _FOLLOW,
+            lambda case, of=of: _draws(of(case), case),
+        )
+        for name, what, of in (
+            ("prior", "p(z)", _prior),
+            ("posterior", "q(z|x)", _posterior),
+            ("likelihood", "p(x|z)", _likelihood),
+        )
+    ),
+]

@@ -1,0 +1,101 @@
+"""Estimators of the gradient of a bound, each as a number whose gradient is the estimate."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyro_vae.programs import Programs
+
+__all__ = [
+    "analytic_kl",
+    "doubly_reparametrised",
+    "importance_weighted",
+    "pathwise",
+    "score_function",
+    "sticking_the_landing",
+]
+
+
+def pathwise(programs: Programs, draws: int = 1) -> Tensor:
+    """The ELBO at draws of z through which the gradient goes, ``(batch,)``; what Trace_ELBO does.
+
+    (Kingma and Welling 2013, arXiv 1312.6114.)
+    """
+    return programs.terms(programs.draw(draws)).weight.mean(0)
+
+
+def analytic_kl(programs: Programs, draws: int = 1) -> Tensor:
+    """The same with KL(q || p) in closed form, ``(batch,)``; what TraceMeanField_ELBO does."""
+    recon = programs.log_likelihood(programs.draw(draws)).mean(0)
+    return recon - kl_divergence(programs.posterior(), programs.prior())
+
+
+def score_function(programs: Programs, draws: int = 8) -> Tensor:
+    """The gradient through log q alone, each draw beside the mean of the others, ``(batch,)``; for any z.
+
+    (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016, arXiv 1602.06725.) Its value is the ELBO.
+    """
+    if draws < 2:
+        raise ValueError(f"draws must be at least 2, so that each has others beside it; got {draws}")
+    terms = programs.terms(programs.draw(draws).detach())
+    value = terms.weight.detach()
+    baseline = (value.sum(0) - value) / (draws - 1)
+    score = (value - baseline) * terms.posterior
+    bound = terms.likelihood + terms.prior + (score - score.detach()) - terms.posterior.detach()
+    return bound.mean(0)
+
+
+def sticking_the_landing(programs: Programs, parameters: Sequence[Tensor], draws: int = 1) -> Tensor:
+    """The pathwise gradient without the score of log q, whose mean is zero, ``(batch,)``.
+
+    Its variance vanishes where q is the true posterior (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194). Its value is
+    the ELBO.
+    """
+    joint, weight = _apart(programs, parameters, draws)
+    return _with_gradient_of((joint + weight).mean(0), weight.mean(0))
+
+
+def importance_weighted(programs: Programs, draws: int) -> Tensor:
+    """Log of the mean weight of so many draws, ``(batch,)``: the bound of Burda et al. 2015 (arXiv 1509.00519)."""
+    return programs.terms(programs.draw(draws)).weight.logsumexp(0) - math.log(draws)
+
+
+def doubly_reparametrised(programs: Programs, parameters: Sequence[Tensor], draws: int) -> Tensor:
+    """The gradient of :func:`importance_weighted` without the score of log q, ``(batch,)``; its value is that bound.
+
+    (Tucker et al. 2018, arXiv 1810.04152.)
+    """
+    joint, weight = _apart(programs, parameters, draws)
+    share = torch.softmax(weight.detach(), 0)
+    gradient = (share * joint + share**2 * weight).sum(0)
+    return _with_gradient_of(gradient, weight.logsumexp(0) - math.log(draws))
+
+
+def _apart(programs: Programs, parameters: Sequence[Tensor], draws: int) -> tuple[Tensor, Tensor]:
+    """Log p(x, z) through its own parameters alone, and log p(x, z) / q(z|x) through z alone, ``(draws, batch)``."""
+    z = programs.draw(draws)
+    likelihood, prior = programs.log_joint(z.detach())
+    with _held(parameters):
+        return likelihood + prior, programs.terms(z).weight
+
+
+@contextlib.contextmanager
+def _held(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Runs the block without gradients by these tensors."""
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_()
+
+
+def _with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
+    return value.detach() + surrogate - surrogate.detach()

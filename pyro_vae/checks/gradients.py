@@ -1,0 +1,252 @@
+"""Whether gradients are those of the bound: against finite differences, and estimators against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pyro_vae.checks import estimators
+from pyro_vae.checks.bounds import enumerated_elbo, loss_of
+from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.report import Finding
+from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.programs import Programs
+
+__all__ = ["CHECKS"]
+
+_SECTION = "Gradients"
+_REPEATS = 100
+_DRAWS = 8  # of the estimators that need several
+
+
+def _directions(case: Case, parameters: list[Tensor]) -> list[Tensor]:
+    """One random direction of length 1 for each tensor of parameters."""
+    with case.seeded(40):
+        raw = [torch.randn_like(p) for p in parameters]
+    return [v / v.norm() for v in raw]
+
+
+def _slopes(value: Tensor, parameters: list[Tensor], directions: list[Tensor]) -> Tensor:
+    """The gradient along each direction, ``(tensors,)``."""
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    found = [(g * v).sum() if g is not None else v.new_zeros(()) for g, v in zip(gradients, directions, strict=True)]
+    return torch.stack(found)
+
+
+def _repeat(case: Case, key: int, estimate: Callable[[Programs], Tensor]) -> Tensor:
+    """Slopes of an estimator of the bound of a few examples, under so many seeds, ``(repeats, tensors)``."""
+    directions = _directions(case, case.parameters)
+    found = []
+    for i in range(_REPEATS):
+        with case.seeded(41, key, i):
+            found.append(_slopes(estimate(case.few).sum(), case.parameters, directions))
+    return torch.stack(found)
+
+
+def _cached(case: Case, name: str, key: int, estimate: Callable[[Programs], Tensor]) -> Tensor:
+    kept = case.found.setdefault("slopes", {})
+    if name not in kept:
+        kept[name] = _repeat(case, key, estimate)
+    return kept[name]
+
+
+def _pathwise(case: Case) -> Tensor:
+    return _cached(case, "pathwise", 0, estimators.pathwise)
+
+
+def _unfit(case: Case) -> Finding | None:
+    if not case.parameters:
+        return Finding("skipped", "there are no parameters")
+    if case.is_point:
+        return Finding("skipped", "q is a point; it has no density to draw from")
+    if not case.pathwise:
+        return Finding("skipped", "no gradient goes through draws of this q")
+    return None
+
+
+def _compare(case: Case, ours: Tensor, reference: Tensor, words: str) -> Finding:
+    """Means of the same slopes, from independent or paired draws, and the ratio of their variances."""
+    scale = reference.abs().mean(0).clamp_min(1e-12)
+    found = mean_is_zero(
+        ours - reference, case.level, f"{words} differs from the pathwise one on average", 1e-9 * scale
+    )
+    ratio = (ours.var(0).sum() / reference.var(0).sum()).item()
+    detail = found.detail or f"variance {ratio:.3g} times that of the pathwise gradient"
+    return Finding(found.verdict, detail, found.difference, found.standard_error, found.tolerance, found.p_value)
+
+
+def _finite_differences(case: Case) -> Finding:
+    """The same noise before and after a small step along each direction."""
+    if not case.parameters:
+        return Finding("skipped", "there are no parameters")
+    if not case.pathwise and not case.is_discrete:
+        return Finding("skipped", "draws of this q jump with the parameters")
+    bound = enumerated_elbo if case.is_discrete else estimators.pathwise
+    parameters, directions = case.parameters, _directions(case, case.parameters)
+    double = case.rounding < 1e-6
+    step = 1e-6 if double else 1e-2
+
+    def value() -> Tensor:
+        with case.seeded(42):
+            return bound(case.few).sum()
+
+    by_autograd = _slopes(value(), parameters, directions)
+    differences = []
+    with torch.no_grad():
+        for p, v in zip(parameters, directions, strict=True):
+            before = p.clone()
+            p.add_(step * v)
+            up = value()
+            p.copy_(before - step * v)
+            down = value()
+            p.copy_(before)
+            differences.append((up - down) / (2 * step))
+    by_differences = torch.stack(differences)
+    scale = torch.maximum(by_autograd.abs().max(), by_differences.abs().max()).clamp_min(1e-12)
+    off = (by_autograd - by_differences).abs() / scale
+    tolerance = 1e-4 if double else 0.05
+    if bool((off <= tolerance).all()):
+        return Finding("passed", "", off.max().item(), tolerance=tolerance)
+    name = dict((id(p), n) for n, p in _named(case)).get(id(parameters[int(off.argmax())]), "a parameter")
+    return Finding(
+        "failed",
+        f"along {name} autograd has {by_autograd[off.argmax()]:.4g} and finite differences {by_differences[off.argmax()]:.4g}: "
+        "the gradient does not see all ways in which the bound depends on it. Look for detach(), no_grad(), sample() "
+        "where rsample() is meant, .data or .item()",
+        off.max().item(),
+        tolerance=tolerance,
+    )
+
+
+def _named(case: Case) -> list[tuple[str, Tensor]]:
+    from pyro_vae.checks.case import named_leaves
+
+    return named_leaves(case.exact)
+
+
+def _analytic(case: Case) -> Finding:
+    if unfit := _unfit(case):
+        return unfit
+    if not case.has_closed_kl:
+        return Finding("skipped", "this pair of q and p has no KL in closed form")
+    ours = _cached(case, "analytic", 0, estimators.analytic_kl)  # the same noise as the pathwise one
+    return _compare(case, ours, _pathwise(case), "the gradient with KL(q || p) in closed form")
+
+
+def _sticking(case: Case) -> Finding:
+    if unfit := _unfit(case):
+        return unfit
+    ours = _cached(case, "stl", 0, lambda p: estimators.sticking_the_landing(p, case.parameters))
+    return _compare(case, ours, _pathwise(case), "the gradient without the score of log q")
+
+
+def _score(case: Case) -> Finding:
+    if not case.parameters or case.is_point:
+        return Finding("skipped", "there are no parameters" if not case.parameters else "q is a point")
+    ours = _cached(case, "score", 1, lambda p: estimators.score_function(p, _DRAWS))
+    if case.pathwise:
+        return _compare(case, ours, _pathwise(case), "the score-function gradient")
+    if not case.is_discrete:
+        return Finding("skipped", "nothing to compare it with")
+    truth = _slopes(enumerated_elbo(case.few).sum(), case.parameters, _directions(case, case.parameters))
+    return mean_is_zero(ours - truth, case.level, "the score-function gradient differs from the exact one on average")
+
+
+def _doubly(case: Case) -> Finding:
+    if unfit := _unfit(case):
+        return unfit
+    reference = _cached(case, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
+    ours = _cached(case, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, case.parameters, _DRAWS))
+    found = _compare(case, ours, reference, "the doubly reparametrised gradient")
+    return Finding(
+        found.verdict,
+        found.detail.replace("pathwise", "importance-weighted"),
+        found.difference,
+        found.standard_error,
+        found.tolerance,
+        found.p_value,
+    )
+
+
+def _objective(case: Case) -> Finding:
+    """The user's gradient beside the pathwise one, of the programs as they are."""
+    if case.objective is None:
+        return Finding("skipped", "no objective was given")
+    if not case.pathwise:
+        return Finding("skipped", "no gradient goes through draws of this q")
+    from pyro_vae.checks.case import named_leaves
+
+    named = named_leaves(case.given)
+    parameters = [p for _, p in named]
+    if not parameters:
+        return Finding("skipped", "there are no parameters")
+    directions = _directions(case, parameters)
+    k = case.importance_samples
+    ours, reference = [], []
+    for i in range(_REPEATS):
+        with case.seeded(43, i):
+            ours.append(_slopes(loss_of(case), parameters, directions))
+        with case.seeded(44, i):
+            bound = estimators.pathwise if k == 1 else (lambda p: estimators.importance_weighted(p, k))
+            reference.append(_slopes(-bound(case.given).sum(), parameters, directions))
+    first, second = torch.stack(ours).double(), torch.stack(reference).double()
+    scale = second.abs().mean(0).clamp_min(1e-12)
+    found = mean_is_zero(first - second, case.level, slack=1e-5 * scale)
+    if found.verdict == "passed":
+        return found
+    worst = int(((first - second).mean(0).abs() / (first - second).std(0).clamp_min(1e-12)).argmax())
+    words = (
+        f"along {named[worst][0]} the objective's gradient is {first[:, worst].mean():.4g} on average, that of the "
+        f"bound {second[:, worst].mean():.4g}. Look for sample() where rsample() is meant, detach(), and weights"
+    )
+    return Finding("failed", words, found.difference, found.standard_error, found.tolerance, found.p_value)
+
+
+_SAME = "Estimators of one gradient differ in their noise, not on average."
+
+CHECKS = [
+    Check(
+        "gradient",
+        _SECTION,
+        "the gradient by autograd with finite differences, under the same noise",
+        "Training follows the gradient; it must be that of the bound and not of a part of it.",
+        _finite_differences,
+    ),
+    Check(
+        "gradient-analytic-kl",
+        _SECTION,
+        "the gradient with KL in closed form with that of Trace_ELBO, on average",
+        _SAME,
+        _analytic,
+    ),
+    Check(
+        "gradient-score",
+        _SECTION,
+        "the score-function gradient with the pathwise one, on average",
+        "One needs no path through the draws, the other no density of them: they share no mistake.",
+        _score,
+    ),
+    Check(
+        "gradient-landing",
+        _SECTION,
+        "the gradient of sticking the landing with that of Trace_ELBO, on average",
+        "The score of log q has mean zero where draws and density belong together.",
+        _sticking,
+    ),
+    Check(
+        "gradient-doubly",
+        _SECTION,
+        "the doubly reparametrised gradient with that of the importance-weighted bound",
+        _SAME,
+        _doubly,
+    ),
+    Check(
+        "objective-gradient",
+        _SECTION,
+        "the gradient of the objective with the pathwise one, on average",
+        "An objective can have the right value and train something else.",
+        _objective,
+    ),
+]

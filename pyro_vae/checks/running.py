@@ -1,0 +1,154 @@
+"""The check itself: every line in turn, and the report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyro.infer import ELBO
+from torch import Tensor
+
+from pyro_vae.checks import bounds, calibration, densities, gradients, programs
+from pyro_vae.checks.case import Case, Check, without_modes
+from pyro_vae.checks.report import Finding, Line, Report
+from pyro_vae.distributions import part_name
+from pyro_vae.programs import Programs, kept_store
+from pyro_vae.seeds import seeded
+
+__all__ = ["CHECKS", "check"]
+
+CHECKS: tuple[Check, ...] = (
+    *programs.CHECKS,
+    *densities.CHECKS,
+    *bounds.CHECKS,
+    *gradients.CHECKS,
+    *calibration.CHECKS,
+)
+# Without these nothing else can be looked at.
+_FIRST = ("sites", "shapes", "supports")
+
+
+def check(
+    vae: Any,
+    x: Tensor,
+    *context: Tensor,
+    mask: Tensor | None = None,
+    objective: ELBO | Callable[..., Tensor] | None = None,
+    importance_samples: int = 1,
+    data_size: int | None = None,
+    exact: bool = False,
+    only: Sequence[str] | None = None,
+    latent: str = "z",
+    observed: str = "x",
+    level: float = 1e-4,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Checks a model and a guide on a batch: that they fit together, and that every number and gradient is the bound's.
+
+    It works on a :class:`pyro_vae.VAE` and on any Pyro model and guide with one latent and one observed site whose
+    examples are independent. What can be computed in two ways is: to rounding where the noise can be the same, as a
+    z-score where only means agree. Modules are copied to float64 for that where they can be, run in evaluation mode,
+    and left as they were; so are Pyro's parameter store and torch's generators.
+
+    Args:
+        vae: a VAE, anything else with a ``model`` and a ``guide``, or the pair of them.
+        x: some data, ``(batch, *event_shape)``; 32 to 100 examples do.
+        context: tensors ``(batch, ...)`` that model and guide take after x.
+        mask: where x is observed, for a VAE with ``missing=True``.
+        objective: the loss that you train with, to be checked too: a Pyro ELBO, or a function of ``(x, *context)``
+            whose value is the negative bound of the batch, a sum over its examples in nats.
+        importance_samples: how many the objective's bound has; 1 is the ELBO, k the bound of Burda et al. (2015).
+        data_size: the number of examples that a step's loss stands for, where the model's plate has that size.
+        exact: whether q is meant to be the true posterior, and not an approximation.
+        only: names of the lines to look at; by default all.
+        latent: the name of the latent site.
+        observed: the name of the observed site.
+        level: how often, at most, a line that compares estimates may fail by chance.
+        seed: of all draws.
+        progress: called with the name of each line before it is looked at.
+
+    Returns:
+        A :class:`Report`; ``print`` it, ask whether it ``passed``, or write its ``to_json()``.
+
+    Raises:
+        TypeError: where ``vae`` has no model and guide, or ``objective`` is neither an ELBO nor a function.
+        ValueError: where ``only`` names a line that there is not, or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import build
+        >>> report = check(build(6, 2, hidden=(8,)), torch.ones(8, 6), only=["shapes", "trace-elbo"])
+        >>> report.passed, len(report)
+        (True, 2)
+    """
+    _check_options(objective, importance_samples, data_size, level, only)
+    given = Programs(vae, x, *context, latent=latent, observed=observed, mask=mask)
+    if x.dim() < 1 or not len(x):
+        raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
+    lines: list[Line] = []
+    with kept_store(), seeded(seed), without_modes(given.modules):
+        case = Case(given, given, objective, importance_samples, data_size, exact, level, seed)
+        broken = ""
+        for line in CHECKS:
+            if only is not None and line.name not in only and line.name not in _FIRST:
+                continue
+            if progress:
+                progress(line.name)
+            finding = Finding("skipped", f"cannot be looked at: {broken} failed") if broken else _look(line, case)
+            if line.name in _FIRST and finding.verdict == "failed":
+                broken = line.name
+            if line.name == _FIRST[-1] and not broken:
+                case.exact = _in_float64(given)
+            lines.append(Line(line.name, line.section, line.compared, line.why, finding))
+    if only is not None:
+        lines = [line for line in lines if line.name in only or line.verdict == "failed"]
+    return Report(tuple(lines), _subject(vae, x), seed, level, case.found.get("ranks"), case.found.get("rank_count", 0))
+
+
+def _look(line: Check, case: Case) -> Finding:
+    """What a line comes to; an exception on the way is a failure that names it."""
+    try:
+        with warnings.catch_warnings():
+            # Pyro warns of what the lines themselves report, such as a NaN in a loss.
+            warnings.simplefilter("ignore", UserWarning)
+            return line.look(case)
+    except Exception as error:  # whatever the user's programs raise is the finding
+        return Finding("failed", f"{type(error).__name__}: {error}")
+
+
+def _in_float64(given: Programs) -> Programs:
+    """A copy in float64, or the programs themselves where a copy does not run."""
+    copied = given.in_float64()
+    try:
+        copied.terms(copied.draw(1))
+    except (RuntimeError, TypeError, ValueError):  # such as a tensor in float32 that is no parameter
+        return given
+    return copied
+
+
+def _subject(vae: Any, x: Tensor) -> str:
+    parts = [part_name(getattr(vae, place)) for place in ("prior", "likelihood", "posterior") if hasattr(vae, place)]
+    kind = "a pair of functions" if isinstance(vae, tuple) else type(vae).__name__
+    made_of = f" of {', '.join(parts)}" if len(parts) == 3 else ""
+    return f"{kind}{made_of}, on {len(x)} examples of shape {tuple(x.shape[1:])}"
+
+
+def _check_options(
+    objective: Any, importance_samples: int, data_size: int | None, level: float, only: Sequence[str] | None
+) -> None:
+    if objective is not None and not isinstance(objective, ELBO) and not callable(objective):
+        raise TypeError(
+            f"objective must be an ELBO of Pyro's or a function of x that returns a loss; got {type(objective).__name__}"
+        )
+    if importance_samples < 1:
+        raise ValueError(f"importance_samples must be at least 1; got {importance_samples}")
+    if data_size is not None and data_size < 1:
+        raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1; got {level}")
+    names = [line.name for line in CHECKS]
+    unknown = [name for name in only or () if name not in names]
+    if unknown:
+        raise ValueError(f"only names the line {unknown[0]!r}; there are {', '.join(names)}")
