@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import constraints, kl_divergence, register_kl
+from torch.distributions import Distribution, constraints, kl_divergence, register_kl
+
+from pyro_vae.distributions.adapter import TorchToPyro
+from pyro_vae.distributions.logistic_normal import LogisticNormal
 
 __all__ = ["Grouped", "GroupedSupport", "RelaxedOneHot"]
 
@@ -260,3 +264,43 @@ class RelaxedOneHot(dist.RelaxedOneHotCategorical):
 def _inside(y: Tensor) -> Tensor:
     # torch normalises large scores by their logsumexp, which float32 rounds: at λ = 0.05 the sums miss 1 by 1e-5.
     return (y / y.sum(-1, keepdim=True)).clamp_min(torch.finfo(y.dtype).tiny)
+
+
+@register_kl(Grouped, Distribution)
+def _kl_by_summing(p: Grouped, q: Distribution) -> Tensor:
+    """Of codes that can be counted, to anything else that gives them probabilities: the sum over all values."""
+    if not (p.has_enumerate_support and getattr(q.support, "is_discrete", False)):
+        raise NotImplementedError
+    try:
+        values = p.enumerate_support(expand=False)
+    except ValueError as error:
+        raise NotImplementedError(f"no closed form of the KL but a sum over all values: {error}") from error
+    # In front of all dimensions of the batch, be they those of p or of q.
+    dims = max(len(p.batch_shape), len(q.batch_shape))
+    values = values.reshape(-1, *(1 for _ in range(dims)), p.event_shape[0])
+    log_p = p.log_prob(values)
+    return (log_p.exp() * torch.where(log_p > -torch.inf, log_p - q.log_prob(values), 0)).sum(0)
+
+
+@register_kl(Grouped, TorchToPyro)
+def _kl_to_adapter(p: Grouped, q: TorchToPyro) -> Tensor:
+    # Without this, torch finds two that fit, the sum above and the adapter's, and warns.
+    return kl_divergence(p, q.base)
+
+
+@register_kl(Grouped, LogisticNormal)
+def _kl_relaxed_logistic_normal(p: Grouped, q: LogisticNormal) -> Tensor:
+    """Of one relaxed one-hot vector; it is that of the log ratios to the last element, on both sides.
+
+    Those of p are (log α_i + G_i − log α_K − G_K) / λ with independent standard Gumbel G: each has variance π² / 3λ²,
+    and at a draw their log-density is log (K − 1)! + (K − 1) log λ − Σ G_k − K log Σ exp(−G_k), in which exp(−G_k) is
+    exponential and their sum a Gamma(K): on average log (K − 1)! + (K − 1) log λ − K (1 + 1/2 + … + 1/(K − 1)).
+    """
+    if not isinstance(p.base, RelaxedOneHot) or p.groups != 1 or p.event_shape != q.event_shape:
+        raise NotImplementedError
+    k, temperature, logits = p.classes, p.base.temperature, p.base.logits.squeeze(-2)
+    minus_entropy = math.lgamma(k) + (k - 1) * temperature.log() - k * sum(1 / i for i in range(1, k))
+    loc = (logits[..., :-1] - logits[..., -1:]) / temperature
+    squares = (loc - q.loc).square() + math.pi**2 / (3 * temperature**2)
+    minus_log_q = 0.5 * (squares / q.scale.square() + math.log(2 * math.pi)) + q.scale.log()
+    return minus_entropy + minus_log_q.sum(-1)

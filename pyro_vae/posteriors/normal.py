@@ -9,7 +9,14 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.transforms.householder import ConditionedHouseholder
 from torch import Tensor, nn
-from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, register_kl
+from torch.distributions import (
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+    register_kl,
+)
 from torch.distributions.utils import vec_to_tril_matrix
 
 from pyro_vae.distributions import TorchToPyro, at_least, positive
@@ -218,14 +225,24 @@ class Householder(nn.Module):
 
 
 class _Turned(dist.TransformedDistribution):
-    """A distribution after a rotation, which turns its mean too."""
+    """Independent dimensions after a rotation, which turns their mean and axes too, and leaves the entropy."""
 
     @property
     def mean(self) -> Tensor:
-        mean = self.base_dist.mean
+        return self._turn(self.base_dist.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        axes = torch.diag_embed(self.base_dist.stddev).movedim(-2, 0)
+        return self._turn(axes).square().sum(0)
+
+    def entropy(self) -> Tensor:
+        return self.base_dist.entropy()
+
+    def _turn(self, vectors: Tensor) -> Tensor:
         for turn in self.transforms:
-            mean = turn._call(mean)  # not turn(mean), which would take the place of a draw in its memory
-        return mean
+            vectors = turn._call(vectors)  # not turn(vectors), which would take the place of a draw in its memory
+        return vectors
 
 
 class Delta(nn.Module):
@@ -283,11 +300,13 @@ def _parts(posterior: nn.Module, out: Tensor, parts: int, formula: str) -> tuple
 
 @register_kl(MultivariateNormal, Independent)
 @register_kl(LowRankMultivariateNormal, Independent)
+@register_kl(_Turned, Independent)
 def _kl_normal_independent(p: Any, q: Any) -> Tensor:
-    """Closed forms that torch lacks: from a normal with any covariance to one with independent dimensions."""
-    if not isinstance(q.base_dist, torch.distributions.Normal) or q.reinterpreted_batch_ndims != 1:
+    """Closed forms that torch lacks: from a normal with any covariance to any q with independent dimensions.
+
+    E_p[log q] is that of the marginals of p, so the KL is the sum of theirs, plus what their entropy is too high.
+    """
+    if q.reinterpreted_batch_ndims != 1 or q.base_dist.event_shape:
         raise NotImplementedError
-    variance = q.base_dist.variance
-    per_dimension = (p.variance + (p.mean - q.mean) ** 2) / variance + torch.log(variance)
-    normal_entropy = p.entropy() - 0.5 * p.event_shape[0] * math.log(2 * math.pi)
-    return 0.5 * per_dimension.sum(-1) - normal_entropy
+    marginals = Normal(p.mean, p.variance.sqrt(), validate_args=False)
+    return (kl_divergence(marginals, q.base_dist) + marginals.entropy()).sum(-1) - p.entropy()

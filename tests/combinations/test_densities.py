@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch.distributions import kl_divergence
 
 from tests.combinations.grids import Grid, coordinates, grid_for, values
 from tests.combinations.parts import (
-    COMBINATIONS,
     DENSITIES,
     ONE_HOT,
-    POSTERIORS,
     REAL,
     SIMPLEX,
     SPHERE,
@@ -25,7 +22,6 @@ from tests.combinations.parts import (
     make_context,
     make_vae,
     make_x,
-    name_of,
 )
 from tests.combinations.references import log_posterior, log_prior
 
@@ -153,64 +149,6 @@ def test_draws_have_the_probabilities(density):
 def test_the_number_of_sample_tests_is_the_one_stated():
     chi_square = sum(3 if d.of(d.vae()).batch_shape else 1 for d in DENSITIES if d.part.space == ONE_HOT)
     assert (ks_tests(), ks_tests() + chi_square) == (164, 177)
-
-
-# Closed forms of the KL.
-
-REAL_PRIORS = ("StandardNormal", "Normal", "Conditional-Normal")
-CLOSED_FORMS = {
-    *((p, q) for p in REAL_PRIORS for q in ("DiagonalNormal", "FullNormal", "LowRankNormal", "Laplace")),
-    ("Laplace", "DiagonalNormal"),
-    ("Laplace", "Laplace"),
-    ("LogisticNormal", "LogisticNormal"),
-    ("Conditional-LogisticNormal", "LogisticNormal"),
-    ("Categorical", "Categorical"),
-    ("Categorical-groups", "Categorical-groups"),
-    ("Conditional-Categorical", "Categorical"),
-    ("UniformOnSphere", "PowerSpherical"),
-    *(pair for pair in COMBINATIONS if pair[1] == "Delta"),  # what is left without the entropy: -log p
-}
-
-
-def small(pair: tuple[str, str]) -> int:
-    return POSTERIORS[pair[1]].small_dim
-
-
-def closed_form(pair: tuple[str, str]) -> torch.Tensor | None:
-    vae, c = make_vae(*pair, small(pair)), make_context(pair[0])
-    try:
-        return kl_divergence(vae.encode(make_x(), *c), vae.prior_of(*c))
-    except NotImplementedError:
-        return None
-
-
-def test_the_pairs_with_a_closed_form_are_those_tested():
-    assert {pair for pair in COMBINATIONS if closed_form(pair) is not None} == CLOSED_FORMS
-
-
-@pytest.mark.parametrize("pair", sorted(CLOSED_FORMS), ids=name_of)
-def test_the_closed_form_of_the_kl_is_the_integral(pair):
-    """∫ q (log q − log p) on the grid; for one-hot vectors the sum; for a point −log p."""
-    vae, c = make_vae(*pair, small(pair)), make_context(pair[0])
-    q, p = vae.encode(make_x(), *c), vae.prior_of(*c)
-    exact = closed_form(pair).detach()
-    assert exact.shape == (3,)
-    if pair[1] == "Delta":
-        np.testing.assert_allclose(exact, -log_prior(vae.prior, vae.posterior.net(make_x(), *c), c), rtol=1e-10)
-        return
-    density = Density("posterior", *pair)
-    if density.part.space == ONE_HOT:
-        z = values(density).unsqueeze(1)
-        log_q = q.log_prob(z)
-        total = (log_q.exp() * (log_q - p.log_prob(z))).sum(0)
-        np.testing.assert_allclose(exact, total.detach(), rtol=1e-10)
-        return
-    grid = grid_for(density, q)
-    log_q, log_p = grid.log_density(q), grid.log_density(p)
-    weights = (log_q + grid.log_volume).exp()
-    total = torch.where(weights > 0, weights * (log_q - log_p), 0).sum(0)
-    kinks = 1e-3 if "Laplace" in pair else {"PowerSpherical": 1e-4}.get(pair[1], 1e-8)
-    np.testing.assert_allclose(exact, total, rtol=kinks, atol=kinks)
 
 
 def test_the_spaces_are_all_tested():
