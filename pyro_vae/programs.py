@@ -167,10 +167,15 @@ class Programs:
         """Log q(z | x)."""
         return self.posterior().log_prob(z)
 
-    def terms(self, z: Tensor) -> LogTerms:
-        """All three."""
+    def terms(self, z: Tensor, posterior: Any = None) -> LogTerms:
+        """All three; q(z | x) is run again where it is not given."""
         likelihood, prior = self.log_joint(z)
-        return LogTerms(likelihood, prior, self.log_posterior(z))
+        return LogTerms(likelihood, prior, (posterior or self.posterior()).log_prob(z))
+
+    def draw_terms(self, draws: int) -> LogTerms:
+        """All three at draws of z from q(z | x), with gradient as :meth:`draw` has it."""
+        posterior = self.posterior()
+        return self.terms(posterior((draws,)), posterior)
 
 
 def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def ranks(programs: Programs, simulations: int, draws: int) -> Tensor:
     """
     found = []
     with torch.no_grad():
-        while sum(map(len, found)) < simulations:
+        for _ in range(math.ceil(simulations / programs.batch)):
             z, x = programs.simulate()
             drawn = programs.of(x).posterior().sample((draws,))
             found.append((drawn < z).sum(0).flatten(1))

@@ -42,6 +42,7 @@ class Case:
         data_size: how many examples a step's loss stands for, or None.
         exact_posterior: whether q is meant to be the true posterior.
         level: the rate of false alarms of a line.
+        repeats: how many draws of each gradient there are.
         seed: of all draws.
     """
 
@@ -52,6 +53,7 @@ class Case:
     data_size: int | None
     exact_posterior: bool
     level: float
+    repeats: int
     seed: int
     found: dict[str, Any] = field(default_factory=dict)  # what lines leave for the report, such as ranks
 

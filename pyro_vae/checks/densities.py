@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -22,6 +23,7 @@ __all__ = ["CHECKS"]
 
 _SECTION = "Distributions"
 _DRAWS = 2000
+_LOOK = "look for a missing constant, Jacobian or normalisation"
 _ELEMENTS = 50  # of a likelihood's many, chosen at random
 _MOST = 20_000  # values of a count that are summed over
 _TOO_UNEVEN = 0.05  # of the draws' number: with a smaller effective sample size a mean of weights is not trusted
@@ -207,7 +209,7 @@ def _draws(distribution: Any, case: Case) -> Finding:
         )
 
 
-_UNLIKE = "draws do not follow the density: look for a scale taken for a variance, a Jacobian that is missing, or a wrong component"
+_UNLIKE = "draws do not follow the density: look for a scale taken for a variance, a Jacobian, or a wrong component"
 
 
 def _draws_of(d: Any, case: Case) -> Finding:
@@ -309,15 +311,26 @@ def _noise(case: Case) -> Finding:
     found = mean_is_zero(products, case.level)
     if found.verdict == "failed" and abs(found.difference or 0) > 0.05:
         words = (
-            f"the draws of z of neighbouring examples have a correlation of {found.difference:.2g}: do all examples share "
+            f"draws of z of neighbouring examples have a correlation of {found.difference:.2g}: do all examples share "
             "one noise? Draw it in the shape of the scale"
         )
-        return Finding("failed", words, found.difference, found.standard_error, found.tolerance, found.p_value)
-    return Finding("passed", "", found.difference, found.standard_error, found.tolerance, found.p_value)
+        return replace(found, detail=words)
+    return replace(found, verdict="passed")
 
 
 _MASS = "A density that does not integrate to one shifts the bound by a constant that no comparison of losses shows."
 _FOLLOW = "The bound is a mean over draws; if they come from another distribution than the density, it bounds nothing."
+
+
+def _three(name: str, compared: str, why: str, look: Callable[[Any, Case], Finding]) -> list[Check]:
+    """A line for each of the three distributions."""
+    of = {"prior": ("p(z)", _prior), "posterior": ("q(z|x)", _posterior), "likelihood": ("p(x|z)", _likelihood)}
+
+    def check(place: str, symbol: str, distribution: Callable[[Case], Any]) -> Check:
+        return Check(f"{place}-{name}", _SECTION, compared.format(symbol), why, lambda c: look(distribution(c), c))
+
+    return [check(place, *what) for place, what in of.items()]
+
 
 CHECKS = [
     Check(
@@ -327,32 +340,6 @@ CHECKS = [
         "Each example has its own z; noise that is shared makes the loss far noisier and its error wrong.",
         _noise,
     ),
-    *(
-        Check(
-            f"{name}-mass",
-            _SECTION,
-            f"the integral, or sum, of {what} with 1",
-            _MASS,
-            lambda case, of=of: _mass(of(case), case),
-        )
-        for name, what, of in (
-            ("prior", "p(z)", _prior),
-            ("posterior", "q(z|x)", _posterior),
-            ("likelihood", "p(x|z)", _likelihood),
-        )
-    ),
-    *(
-        Check(
-            f"{name}-draws",
-            _SECTION,
-            f"draws of {what} with its density, by Stein's identity or frequencies",
-            _FOLLOW,
-            lambda case, of=of: _draws(of(case), case),
-        )
-        for name, what, of in (
-            ("prior", "p(z)", _prior),
-            ("posterior", "q(z|x)", _posterior),
-            ("likelihood", "p(x|z)", _likelihood),
-        )
-    ),
+    *_three("mass", "the integral, or sum, of {} with 1", _MASS, _mass),
+    *_three("draws", "draws of {} with its density (Stein's identity, frequencies)", _FOLLOW, _draws),
 ]

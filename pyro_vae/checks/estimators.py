@@ -27,13 +27,14 @@ def pathwise(programs: Programs, draws: int = 1) -> Tensor:
 
     (Kingma and Welling 2013, arXiv 1312.6114.)
     """
-    return programs.terms(programs.draw(draws)).weight.mean(0)
+    return programs.draw_terms(draws).weight.mean(0)
 
 
 def analytic_kl(programs: Programs, draws: int = 1) -> Tensor:
     """The same with KL(q || p) in closed form, ``(batch,)``; what TraceMeanField_ELBO does."""
-    recon = programs.log_likelihood(programs.draw(draws)).mean(0)
-    return recon - kl_divergence(programs.posterior(), programs.prior())
+    posterior = programs.posterior()
+    recon = programs.log_likelihood(posterior((draws,))).mean(0)
+    return recon - kl_divergence(posterior, programs.prior())
 
 
 def score_function(programs: Programs, draws: int = 8) -> Tensor:
@@ -63,7 +64,7 @@ def sticking_the_landing(programs: Programs, parameters: Sequence[Tensor], draws
 
 def importance_weighted(programs: Programs, draws: int) -> Tensor:
     """Log of the mean weight of so many draws, ``(batch,)``: the bound of Burda et al. 2015 (arXiv 1509.00519)."""
-    return programs.terms(programs.draw(draws)).weight.logsumexp(0) - math.log(draws)
+    return programs.draw_terms(draws).weight.logsumexp(0) - math.log(draws)
 
 
 def doubly_reparametrised(programs: Programs, parameters: Sequence[Tensor], draws: int) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pyro_vae.checks import estimators
 from pyro_vae.checks.bounds import enumerated_elbo, loss_of
-from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.case import Case, Check, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.programs import Programs
@@ -17,7 +18,6 @@ from pyro_vae.programs import Programs
 __all__ = ["CHECKS"]
 
 _SECTION = "Gradients"
-_REPEATS = 100
 _DRAWS = 8  # of the estimators that need several
 
 
@@ -39,7 +39,7 @@ def _repeat(case: Case, key: int, estimate: Callable[[Programs], Tensor]) -> Ten
     """Slopes of an estimator of the bound of a few examples, under so many seeds, ``(repeats, tensors)``."""
     directions = _directions(case, case.parameters)
     found = []
-    for i in range(_REPEATS):
+    for i in range(case.repeats):
         with case.seeded(41, key, i):
             found.append(_slopes(estimate(case.few).sum(), case.parameters, directions))
     return torch.stack(found)
@@ -66,7 +66,7 @@ def _unfit(case: Case) -> Finding | None:
     return None
 
 
-def _compare(case: Case, ours: Tensor, reference: Tensor, words: str) -> Finding:
+def _compare(case: Case, ours: Tensor, reference: Tensor, words: str, of: str = "pathwise") -> Finding:
     """Means of the same slopes, from independent or paired draws, and the ratio of their variances."""
     scale = reference.abs().mean(0).clamp_min(1e-12)
     found = mean_is_zero(
@@ -109,21 +109,16 @@ def _finite_differences(case: Case) -> Finding:
     tolerance = 1e-4 if double else 0.05
     if bool((off <= tolerance).all()):
         return Finding("passed", "", off.max().item(), tolerance=tolerance)
-    name = dict((id(p), n) for n, p in _named(case)).get(id(parameters[int(off.argmax())]), "a parameter")
+    worst = int(off.argmax())
+    name = {id(p): n for n, p in named_leaves(case.exact)}.get(id(parameters[worst]), "a parameter")
     return Finding(
         "failed",
-        f"along {name} autograd has {by_autograd[off.argmax()]:.4g} and finite differences {by_differences[off.argmax()]:.4g}: "
-        "the gradient does not see all ways in which the bound depends on it. Look for detach(), no_grad(), sample() "
+        f"along {name} autograd has {by_autograd[worst]:.4g}, finite differences {by_differences[worst]:.4g}: the "
+        "gradient does not see all ways in which the bound depends on it. Look for detach(), no_grad(), sample() "
         "where rsample() is meant, .data or .item()",
         off.max().item(),
         tolerance=tolerance,
     )
-
-
-def _named(case: Case) -> list[tuple[str, Tensor]]:
-    from pyro_vae.checks.case import named_leaves
-
-    return named_leaves(case.exact)
 
 
 def _analytic(case: Case) -> Finding:
@@ -159,15 +154,7 @@ def _doubly(case: Case) -> Finding:
         return unfit
     reference = _cached(case, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
     ours = _cached(case, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, case.parameters, _DRAWS))
-    found = _compare(case, ours, reference, "the doubly reparametrised gradient")
-    return Finding(
-        found.verdict,
-        found.detail.replace("pathwise", "importance-weighted"),
-        found.difference,
-        found.standard_error,
-        found.tolerance,
-        found.p_value,
-    )
+    return _compare(case, ours, reference, "the doubly reparametrised gradient", "importance-weighted")
 
 
 def _objective(case: Case) -> Finding:
@@ -176,8 +163,6 @@ def _objective(case: Case) -> Finding:
         return Finding("skipped", "no objective was given")
     if not case.pathwise:
         return Finding("skipped", "no gradient goes through draws of this q")
-    from pyro_vae.checks.case import named_leaves
-
     named = named_leaves(case.given)
     parameters = [p for _, p in named]
     if not parameters:
@@ -185,7 +170,7 @@ def _objective(case: Case) -> Finding:
     directions = _directions(case, parameters)
     k = case.importance_samples
     ours, reference = [], []
-    for i in range(_REPEATS):
+    for i in range(case.repeats):
         with case.seeded(43, i):
             ours.append(_slopes(loss_of(case), parameters, directions))
         with case.seeded(44, i):
@@ -201,7 +186,7 @@ def _objective(case: Case) -> Finding:
         f"along {named[worst][0]} the objective's gradient is {first[:, worst].mean():.4g} on average, that of the "
         f"bound {second[:, worst].mean():.4g}. Look for sample() where rsample() is meant, detach(), and weights"
     )
-    return Finding("failed", words, found.difference, found.standard_error, found.tolerance, found.p_value)
+    return replace(found, detail=words)
 
 
 _SAME = "Estimators of one gradient differ in their noise, not on average."

@@ -59,8 +59,8 @@ def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
     for place, found in names.items():
         if p.latent not in found:
             return (
-                f"the {place} samples no latent site {p.latent!r}, but {found or 'nothing'}. Give both the same name, or "
-                f"say it: check(..., latent={found[0] if found else 'name'!r})"
+                f"the {place} samples no latent site {p.latent!r}, but {', '.join(found) or 'nothing'}. Give both the "
+                "same name, or tell the check with latent="
             )
         if len(found) > 1:
             return f"the {place} samples {', '.join(map(repr, found))}; a check reads programs with one latent site"
@@ -86,8 +86,8 @@ def _shapes(case: Case) -> Finding:
                 return Finding(
                     "failed",
                     f"log {what} has shape {shape} for {programs.batch} examples, where ({programs.batch},) is meant: "
-                    f"batch shape {tuple(site['fn'].batch_shape)}, event shape {tuple(site['fn'].event_shape)}. Declare "
-                    "every dimension after the batch with .to_event, and sample inside the plate of the examples",
+                    f"batch shape {tuple(site['fn'].batch_shape)}, event shape {tuple(site['fn'].event_shape)}. "
+                    "Declare every dimension after the batch with .to_event, and sample inside the plate of examples",
                 )
     return Finding("passed")
 
@@ -149,9 +149,9 @@ def _data(case: Case) -> Finding:
     if (steps / steps.min()).sub((steps / steps.min()).round()).abs().max() > 0.01:
         return Finding("passed")
     words = (
-        f"x has only {distinct.numel()} distinct values in steps of {steps.min():.3g}, and p(x|z) is a density over the "
-        "reals, which can grow without bound at each of them. Add uniform noise within a step (dequantize=True in "
-        "pyro_vae.data) or take a likelihood over levels"
+        f"x has only {distinct.numel()} distinct values in steps of {steps.min():.3g}, and p(x|z) is a density over "
+        "real numbers, which can grow without bound at each of them. Add uniform noise within a step (dequantize=True "
+        "in pyro_vae.data) or take a likelihood over levels"
     )
     return Finding("failed" if _can_sharpen(site["fn"]) else "noted", words)
 
@@ -202,7 +202,7 @@ def _examples(case: Case) -> Finding:
         if found.verdict == "failed":
             return Finding(
                 "failed",
-                f"{what} of an example depends on the other examples of its batch. Look for a softmax, a mean or a norm "
+                f"{what} of an example depends on the other examples of its batch. Look for a softmax, mean or norm "
                 "over dimension 0, batch norm in training mode, or a reshape that mixes examples",
                 found.difference,
                 tolerance=found.tolerance,
@@ -289,8 +289,8 @@ def _reach(case: Case) -> Finding:
         return Finding("passed", "", reached / span, tolerance=0.05)
     return Finding(
         "failed",
-        f"however its weights are trained, the mean of p(x|z) stays {reached:.3g} away from values of x that are there. "
-        "Is there a sigmoid or tanh too many (logits= takes the net's output as it is), or x on another scale?",
+        f"whatever its weights, the mean of p(x|z) stays {reached:.3g} away from values of x that are there. Is"
+        " there a sigmoid or tanh too many (logits= takes the net's output as it is), or x on another scale?",
         reached / span,
         tolerance=0.05,
     )
@@ -342,7 +342,7 @@ def _parameters(case: Case) -> Finding:
             "failed",
             f"Pyro is told to train {_some(stale)}, which the loss does not depend on"
             + (
-                f", while it depends on {_some(same)}, which Pyro is not told of: its parameter store holds older tensors "
+                f", while it depends on {_some(same)}, which Pyro is not told of: its store holds older tensors "
                 "under these names. Call pyro.clear_param_store() before you build another model"
                 if same
                 else ": is it cut off by detach() or no_grad()?"
@@ -366,8 +366,8 @@ def _parameters(case: Case) -> Finding:
     if untold:
         return Finding(
             "failed",
-            f"the loss depends on {_some(untold)}, which Pyro is not told of, so SVI will not train it. Declare it with "
-            "pyro.module, or make the class a PyroModule",
+            f"the loss depends on {_some(untold)}, which Pyro is not told of, so SVI will not train it. Declare it "
+            "with pyro.module, or make the class a PyroModule",
             float(len(untold)),
         )
     return Finding("passed", f"{len(declared)} tensors, all trained", 0.0)
@@ -387,14 +387,14 @@ def _plate(case: Case) -> Finding:
             words = ", ".join(f"{name} by {scale:g}" for name, scale in scales.items())
             return Finding(
                 "failed",
-                f"log-densities are scaled differently: {words}. Their sum is then no bound on log p(x); put a weight of "
-                "the KL into the objective, not into one site",
+                f"log-densities are scaled differently: {words}. Their sum is then no bound on log p(x); put a weight "
+                "of the KL into the objective, not into one site",
             )
         scale = scales["p(x|z)"]
         if case.data_size is not None and abs(scale * p.batch / case.data_size - 1) > 1e-6:
             return Finding(
                 "failed",
-                f"each of the {p.batch} examples counts {scale:g} times, so that the loss stands for {scale * p.batch:g} "
+                f"each of the {p.batch} examples counts {scale:g} times, so the loss stands for {scale * p.batch:g} "
                 f"examples; there are {case.data_size}. The plate's size must be the size of the data",
                 scale * p.batch,
             )
@@ -433,14 +433,14 @@ CHECKS = [
         "sites",
         _SECTION,
         "the sites of model and guide, with Pyro's validation on",
-        "The guide must sample what the model samples, and the model must observe x; else there is no bound.",
+        "The guide must sample what the model samples, and the model must observe x.",
         _sites,
     ),
     Check(
         "shapes",
         _SECTION,
         "the shapes of log p(x|z), log p(z) and log q(z|x)",
-        "Each is one number an example; a dimension that is not declared is summed or broadcast by accident.",
+        "Each is one number an example; what is not declared is summed or broadcast by accident.",
         _shapes,
     ),
     Check(
@@ -461,7 +461,7 @@ CHECKS = [
         "deterministic",
         _SECTION,
         "the log-densities at the same z and x, twice",
-        "In evaluation mode p and q are fixed; whatever still changes adds noise that no seed controls.",
+        "In evaluation mode p and q are fixed; what still changes is noise that training did not mean.",
         _deterministic,
     ),
     Check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -146,9 +147,9 @@ class Report:
         return table
 
     def __str__(self) -> str:
-        console = Console(width=110, record=True, file=_Nowhere(), color_system=None)
-        console.print(self.table())
-        return console.export_text() + self.summary()
+        text = io.StringIO()
+        Console(width=110, file=text, color_system=None).print(self.table())
+        return text.getvalue() + self.summary()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers and text; what is not a finite number is None."""
@@ -167,16 +168,6 @@ class Report:
     def to_json(self) -> str:
         """The report as JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-
-
-class _Nowhere:
-    """A file of which rich only needs that it can be written to."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return None
 
 
 def _plain(value: Any) -> Any:

@@ -42,6 +42,7 @@ def check(
     latent: str = "z",
     observed: str = "x",
     level: float = 1e-4,
+    repeats: int = 100,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -66,6 +67,7 @@ def check(
         latent: the name of the latent site.
         observed: the name of the observed site.
         level: how often, at most, a line that compares estimates may fail by chance.
+        repeats: how many draws of each gradient there are; more find smaller mistakes.
         seed: of all draws.
         progress: called with the name of each line before it is looked at.
 
@@ -83,13 +85,13 @@ def check(
         >>> report.passed, len(report)
         (True, 2)
     """
-    _check_options(objective, importance_samples, data_size, level, only)
+    _check_options(objective, importance_samples, data_size, level, repeats, only)
     given = Programs(vae, x, *context, latent=latent, observed=observed, mask=mask)
     if x.dim() < 1 or not len(x):
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     lines: list[Line] = []
     with kept_store(), seeded(seed), without_modes(given.modules):
-        case = Case(given, given, objective, importance_samples, data_size, exact, level, seed)
+        case = Case(given, given, objective, importance_samples, data_size, exact, level, repeats, seed)
         broken = ""
         for line in CHECKS:
             if only is not None and line.name not in only and line.name not in _FIRST:
@@ -136,16 +138,24 @@ def _subject(vae: Any, x: Tensor) -> str:
 
 
 def _check_options(
-    objective: Any, importance_samples: int, data_size: int | None, level: float, only: Sequence[str] | None
+    objective: Any,
+    importance_samples: int,
+    data_size: int | None,
+    level: float,
+    repeats: int,
+    only: Sequence[str] | None,
 ) -> None:
     if objective is not None and not isinstance(objective, ELBO) and not callable(objective):
         raise TypeError(
-            f"objective must be an ELBO of Pyro's or a function of x that returns a loss; got {type(objective).__name__}"
+            "objective must be an ELBO of Pyro's or a function of x that returns a loss; got "
+            f"{type(objective).__name__}"
         )
     if importance_samples < 1:
         raise ValueError(f"importance_samples must be at least 1; got {importance_samples}")
     if data_size is not None and data_size < 1:
         raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
+    if repeats < 10:
+        raise ValueError(f"repeats must be at least 10, to have a standard error; got {repeats}")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1; got {level}")
     names = [line.name for line in CHECKS]
