@@ -1,0 +1,6 @@
+"""Models in which everything is known exactly, to check bounds, estimators and trainings against."""
+
+from pyro_vae.closed_forms.conjugate import BetaBernoulli, DirichletMultinomial, GammaPoisson, NormalNormal
+from pyro_vae.closed_forms.linear_gaussian import LinearGaussian
+
+__all__ = ["BetaBernoulli", "DirichletMultinomial", "GammaPoisson", "LinearGaussian", "NormalNormal"]

@@ -1,0 +1,286 @@
+"""Conjugate pairs as VAEs: prior and posterior of one family, and the evidence in closed form."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.ops.special import log_beta
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_vae.distributions import Beta, Multinomial, at_least
+from pyro_vae.likelihoods.checks import check_finite
+from pyro_vae.vae import VAE
+
+__all__ = ["BetaBernoulli", "DirichletMultinomial", "GammaPoisson", "NormalNormal"]
+
+
+class _Conjugate:
+    """What the pairs share: the VAE made of them, and the check of x."""
+
+    size: int
+    support: constraints.Constraint
+    values: str
+
+    def prior(self) -> Any:
+        """p(z)."""
+        raise NotImplementedError
+
+    def likelihood(self, z: Tensor) -> Any:
+        """p(x | z)."""
+        raise NotImplementedError
+
+    def posterior(self, x: Tensor) -> Any:
+        """p(z | x)."""
+        raise NotImplementedError
+
+    def vae(self) -> VAE:
+        """A :class:`pyro_vae.VAE` of the three, whose posterior is the true one; it has nothing to train."""
+        return VAE(self.prior, self.likelihood, self.posterior)
+
+    def _check(self, x: Tensor) -> Tensor:
+        name = type(self).__name__
+        if x.dim() < 1 or x.shape[-1] != self.size:
+            raise ValueError(f"{name} is over x of shape (batch, {self.size}); got {tuple(x.shape)}")
+        if torch.compiler.is_compiling():  # there are no values to read
+            return x
+        check_finite(x)
+        good = self.support.check(x)
+        if not good.all():
+            raise ValueError(f"{name} needs x in {self.values}; got {x[~good][0].item():.4g}")
+        return x
+
+
+class BetaBernoulli(_Conjugate):
+    """A coin of unknown bias, thrown n times: z from Beta(a, b) and x from Bernoulli(z), n times.
+
+    (Gelman et al. 2013, "Bayesian data analysis", section 2.4.) x is the series of throws, and not only their sum.
+
+    Args:
+        a: first shape of the prior, above 0: a number, or a tensor ``()``.
+        b: second shape of the prior, likewise. Numbers get the dtype of the tensors beside them, or torch's default.
+        n: elements of x, at least 1.
+
+    Raises:
+        ValueError: where a number is out of range.
+
+    Example:
+        >>> model = BetaBernoulli(1.0, 1.0, n=3)
+        >>> x = torch.tensor([[1.0, 1.0, 0.0]])
+        >>> model.log_prob(x).exp(), model.posterior(x).mean
+        (tensor([0.0833]), tensor([[0.6000]]))
+    """
+
+    support = constraints.boolean
+    values = "{0, 1}"
+
+    def __init__(self, a: float | Tensor, b: float | Tensor, n: int) -> None:
+        self.a, self.b = _positive(a=a, b=b)
+        self.n = self.size = at_least(1, "n", n)
+
+    def prior(self) -> Any:
+        """Beta(a, b), with batch shape ``()`` and event shape ``(1,)``."""
+        return Beta(self.a.expand(1), self.b.expand(1)).to_event(1)
+
+    def likelihood(self, z: Tensor) -> Any:
+        """Bernoulli(z) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
+        return dist.Bernoulli(probs=_repeat(z, self.n)).to_event(1)
+
+    def posterior(self, x: Tensor) -> Any:
+        """Beta(a + Σx, b + n − Σx), for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
+        ones = self._check(x).sum(-1, keepdim=True)
+        return Beta(self.a + ones, self.b + (self.n - ones)).to_event(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
+        ones = self._check(x).sum(-1)
+        return log_beta(self.a + ones, self.b + (self.n - ones)) - log_beta(self.a, self.b)
+
+
+class GammaPoisson(_Conjugate):
+    """Counts of an unknown rate: z from Gamma(shape, rate) and x from Poisson(z), n times.
+
+    (Gelman et al. 2013, "Bayesian data analysis", section 2.6.)
+
+    Args:
+        shape: of the prior, above 0: a number, or a tensor ``()``.
+        rate: of the prior, one over its scale, likewise. Numbers get the dtype of the tensors beside them, or torch's
+            default.
+        n: elements of x, at least 1.
+
+    Raises:
+        ValueError: where a number is out of range.
+
+    Example:
+        >>> model = GammaPoisson(2.0, 1.0, n=3)
+        >>> x = torch.tensor([[1.0, 0.0, 3.0]])
+        >>> model.log_prob(x), model.posterior(x).mean
+        (tensor([-5.3220]), tensor([[1.5000]]))
+    """
+
+    support = constraints.nonnegative_integer
+    values = "{0, 1, 2, ...}"
+
+    def __init__(self, shape: float | Tensor, rate: float | Tensor, n: int) -> None:
+        self.shape, self.rate = _positive(shape=shape, rate=rate)
+        self.n = self.size = at_least(1, "n", n)
+
+    def prior(self) -> Any:
+        """Gamma(shape, rate), with batch shape ``()`` and event shape ``(1,)``."""
+        return dist.Gamma(self.shape.expand(1), self.rate.expand(1)).to_event(1)
+
+    def likelihood(self, z: Tensor) -> Any:
+        """Poisson(z) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
+        return dist.Poisson(_repeat(z, self.n)).to_event(1)
+
+    def posterior(self, x: Tensor) -> Any:
+        """Gamma(shape + Σx, rate + n), for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
+        shape = self.shape + self._check(x).sum(-1, keepdim=True)
+        return dist.Gamma(shape, (self.rate + self.n).expand_as(shape)).to_event(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
+        # The total is a negative binomial, and which of the n elements a count fell on is a fair choice.
+        total = dist.GammaPoisson(self.shape, self.rate / self.n).log_prob(self._check(x).sum(-1))
+        return total + Multinomial(logits=self.rate.new_zeros(self.n)).log_prob(x)
+
+
+class DirichletMultinomial(_Conjugate):
+    """Counts of unknown proportions: z from Dirichlet(concentration) and x from Multinomial(total_count, z).
+
+    (Gelman et al. 2013, "Bayesian data analysis", section 3.4.)
+
+    Args:
+        concentration: of the prior, above 0, ``(K,)`` with K at least 2.
+        total_count: what each x sums to, at least 1.
+
+    Raises:
+        ValueError: where a shape does not fit or a number is out of range.
+
+    Example:
+        >>> model = DirichletMultinomial(torch.ones(3), total_count=2)
+        >>> x = torch.tensor([[1.0, 1.0, 0.0]])
+        >>> model.log_prob(x).exp(), model.posterior(x).mean
+        (tensor([0.1667]), tensor([[0.4000, 0.4000, 0.2000]]))
+    """
+
+    support = constraints.nonnegative_integer
+    values = "{0, 1, 2, ...}"
+
+    def __init__(self, concentration: Tensor, total_count: int) -> None:
+        if not isinstance(concentration, Tensor) or concentration.dim() != 1 or len(concentration) < 2:
+            what = f"shape {tuple(concentration.shape)}" if isinstance(concentration, Tensor) else repr(concentration)
+            raise ValueError(f"concentration must be a tensor (K,) with K of at least 2; got {what}")
+        if not concentration.is_floating_point():
+            raise ValueError(f"concentration must be of a floating-point dtype; got {concentration.dtype}")
+        if not ((concentration > 0) & concentration.isfinite()).all():
+            raise ValueError(f"concentration must be finite numbers above 0; got {concentration.tolist()}")
+        self.concentration = concentration
+        self.total_count = at_least(1, "total_count", total_count)
+        self.size = len(concentration)
+
+    def prior(self) -> Any:
+        """Dirichlet(concentration), with batch shape ``()`` and event shape ``(K,)``."""
+        return dist.Dirichlet(self.concentration)
+
+    def likelihood(self, z: Tensor) -> Any:
+        """Multinomial(total_count, z), for z ``(batch, K)``: batch shape ``(batch,)`` and event shape ``(K,)``."""
+        return dist.Multinomial(self.total_count, probs=z)
+
+    def posterior(self, x: Tensor) -> Any:
+        """Dirichlet(concentration + x), for x ``(batch, K)``: batch shape ``(batch,)`` and event shape ``(K,)``."""
+        return dist.Dirichlet(self.concentration + self._check(x))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, K)``."""
+        return dist.DirichletMultinomial(self.concentration, self.total_count).log_prob(self._check(x))
+
+    def _check(self, x: Tensor) -> Tensor:
+        x = super()._check(x)
+        if torch.compiler.is_compiling():
+            return x
+        totals = x.sum(-1)
+        if not (totals == self.total_count).all():
+            wrong = totals[totals != self.total_count][0].item()
+            raise ValueError(
+                f"DirichletMultinomial needs x of total {self.total_count}, its total_count; got a total of {wrong:g}"
+            )
+        return x
+
+
+class NormalNormal(_Conjugate):
+    """Measurements of an unknown quantity: z from N(loc, scale²) and x from N(z, noise²), n times.
+
+    (Gelman et al. 2013, "Bayesian data analysis", section 2.5.) For more dimensions there is :class:`LinearGaussian`.
+
+    Args:
+        loc: mean of the prior: a number, or a tensor ``()``.
+        scale: standard deviation of the prior, above 0, likewise.
+        noise: standard deviation of a measurement, above 0, likewise. Numbers get the dtype of the tensors beside
+            them, or torch's default.
+        n: elements of x, at least 1.
+
+    Raises:
+        ValueError: where a number is out of range.
+
+    Example:
+        >>> model = NormalNormal(0.0, 1.0, 1.0, n=3)
+        >>> x = torch.tensor([[1.0, 0.0, 3.0]])
+        >>> model.log_prob(x), model.posterior(x).mean
+        (tensor([-6.4500]), tensor([[1.]]))
+    """
+
+    support = constraints.real
+    values = "the real numbers"
+
+    def __init__(self, loc: float | Tensor, scale: float | Tensor, noise: float | Tensor, n: int) -> None:
+        self.loc, self.scale, self.noise = _numbers(loc=loc, scale=scale, noise=noise)
+        _positive(scale=self.scale, noise=self.noise)
+        self.n = self.size = at_least(1, "n", n)
+
+    def prior(self) -> Any:
+        """N(loc, scale²), with batch shape ``()`` and event shape ``(1,)``."""
+        return dist.Normal(self.loc.expand(1), self.scale.expand(1)).to_event(1)
+
+    def likelihood(self, z: Tensor) -> Any:
+        """N(z, noise²) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
+        return dist.Normal(_repeat(z, self.n), self.noise).to_event(1)
+
+    def posterior(self, x: Tensor) -> Any:
+        """The normal of the weighted mean, for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
+        precision = self.scale**-2 + self.n * self.noise**-2
+        mean = (self.loc * self.scale**-2 + self._check(x).sum(-1, keepdim=True) * self.noise**-2) / precision
+        return dist.Normal(mean, precision.rsqrt().expand_as(mean)).to_event(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
+        shared, own = self.scale.expand(self.n, 1), (self.noise**2).expand(self.n)
+        return dist.LowRankMultivariateNormal(self.loc.expand(self.n), shared, own).log_prob(self._check(x))
+
+
+def _repeat(z: Tensor, n: int) -> Tensor:
+    """The one element of z for each of x, ``(..., n)``."""
+    return z.expand(*z.shape[:-1], n)
+
+
+def _numbers(**values: Any) -> list[Tensor]:
+    """Numbers or tensors ``()``, as tensors of one dtype and on one device."""
+    for name, value in values.items():
+        number = value.item() if isinstance(value, Tensor) and not value.dim() else value
+        if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
+            raise ValueError(f"{name} must be a finite number; got {value!r}")
+    like = next((v for v in values.values() if isinstance(v, Tensor) and v.is_floating_point()), torch.empty(()))
+    return [torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values.values()]
+
+
+def _positive(**values: Any) -> list[Tensor]:
+    """As :func:`_numbers`, for numbers above 0."""
+    tensors = _numbers(**values)
+    for (name, value), tensor in zip(values.items(), tensors, strict=True):
+        if not tensor > 0:
+            raise ValueError(f"{name} must be a finite number above 0; got {value}")
+    return tensors

@@ -1,0 +1,373 @@
+"""The linear VAE: factor analysis and probabilistic PCA, where all is known in closed form."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
+from torch.nn.utils import skip_init
+
+from pyro_vae import likelihoods, posteriors, priors
+from pyro_vae.distributions import TorchToPyro, at_least, inverse_positive
+from pyro_vae.likelihoods.checks import check_finite
+from pyro_vae.vae import VAE
+
+__all__ = ["LinearGaussian"]
+
+
+class LinearGaussian:
+    """x = W z + b + noise with z from N(0, I) and noise from N(0, diag(scale²)): evidence, posterior and ELBO exactly.
+
+    With one scale it is probabilistic PCA (Tipping and Bishop 1999, "Probabilistic principal component analysis"),
+    with one for each element of x it is factor analysis. As a VAE it is the one with linear networks: at its optimum
+    the columns of W are orthogonal, the true posterior is a diagonal normal, and the ELBO is the log-likelihood
+    (Lucas et al. 2019, arXiv 1911.02469). It is here to check bounds, estimators and trainings against what is true.
+    All methods keep the tensors' device and dtype (take float64 to check with), and gradients flow through those
+    that return numbers or distributions.
+
+    Args:
+        weight: W, ``(D, d)``, of a floating-point dtype, which is that of all results.
+        bias: b, ``(D,)``.
+        scale: standard deviation of the noise, above 0: a number, or ``(D,)`` for one an element.
+
+    Raises:
+        ValueError: where a shape or a dtype does not fit, a value is not finite or a scale is not above 0.
+
+    Example:
+        >>> model = LinearGaussian(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), torch.zeros(3), 0.5)
+        >>> x = torch.tensor([[2.0, 1.0, 0.5]])
+        >>> bool(torch.isclose(model.elbo(x, model.posterior(x)), model.log_prob(x)))
+        True
+        >>> model.vae().encode(x).mean.detach()
+        tensor([[0.9412, 0.6667]])
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, scale: float | Tensor) -> None:
+        _check_floats("weight", weight, 2, "(D, d)")
+        if not isinstance(scale, Tensor):
+            scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
+        _check_beside("bias", bias, weight, "(D,)")
+        _check_beside("scale", scale, weight, "a number or (D,)")
+        _check_above_zero("scale", scale)
+        self.weight = weight
+        self.bias = bias
+        self.scale = scale
+
+    @classmethod
+    def maximum_likelihood(cls, data: Tensor, latent_dim: int) -> LinearGaussian:
+        """The probabilistic PCA under which the data are most likely, from the eigenvectors of their covariance.
+
+        With U and Λ the first ``latent_dim`` eigenvectors and eigenvalues, W = U (Λ − σ²I)^½, and σ² is the mean of
+        the other eigenvalues (Tipping and Bishop 1999, equations 7 and 8). No other W, b and σ is more likely; those
+        as likely are this W turned by rotations of z.
+
+        Args:
+            data: ``(n, D)``, with n at least ``latent_dim`` + 2.
+            latent_dim: d, from 1 to D − 1.
+
+        Raises:
+            ValueError: where data or latent_dim do not fit, or the data lie in a subspace of so few dimensions that
+                no noise is left and the likelihood has no bound.
+
+        Example:
+            >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 1.0])
+            >>> model = LinearGaussian.maximum_likelihood(x, latent_dim=1)
+            >>> model.weight.shape, model.scale.shape
+            (torch.Size([3, 1]), torch.Size([]))
+        """
+        _check_floats("data", data, 2, "(n, D), one row an example")
+        n, dim = data.shape
+        d = at_least(1, "latent_dim", latent_dim)
+        if d >= dim:
+            raise ValueError(f"latent_dim must be below the {dim} dimensions of the data, to leave noise; got {d}")
+        if n < d + 2:
+            raise ValueError(f"data must have at least latent_dim + 2 = {d + 2} rows, to leave noise; got {n}")
+        centred = data - data.mean(0)
+        values, vectors = torch.linalg.eigh(centred.T @ centred / n)  # in rising order
+        noise = values[: dim - d].mean()
+        if not noise > torch.finfo(data.dtype).eps * dim * values[-1]:
+            raise ValueError(
+                f"data lie in a subspace of at most latent_dim = {d} dimensions, which leaves no noise and a "
+                "likelihood without bound. Give fewer latent dimensions, or leave out elements that others determine"
+            )
+        # Below 0 only by rounding, where the eigenvalues are all the same.
+        factors = (values[dim - d :] - noise).clamp_min(0).sqrt()
+        return cls((vectors[:, dim - d :] * factors).flip(1), data.mean(0), noise.sqrt())
+
+    @property
+    def latent_dim(self) -> int:
+        """d, the dimensions of z."""
+        return self.weight.shape[1]
+
+    # What is true.
+
+    def marginal(self) -> dist.LowRankMultivariateNormal:
+        """p(x) = N(b, W Wᵀ + diag(scale²)), with batch shape ``()`` and event shape ``(D,)``."""
+        return dist.LowRankMultivariateNormal(self.bias, self.weight, self._noise**2)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, D)``."""
+        return self.marginal().log_prob(self._check(x))
+
+    def posterior(self, x: Tensor) -> dist.MultivariateNormal:
+        """The true p(z | x), with batch shape ``(batch,)`` and event shape ``(d,)``, for x ``(batch, D)``."""
+        return dist.MultivariateNormal(self._mean(x), precision_matrix=self._precision)
+
+    def best_diagonal(self, x: Tensor) -> dist.Independent:
+        """The normal with independent dimensions and the largest ELBO, for x ``(batch, D)``.
+
+        It has the mean of the true posterior, and as variances one over the diagonal of its precision (not the
+        diagonal of its covariance, which is wider); see Bishop 2006, "Pattern recognition and machine learning",
+        section 10.1.2.
+        """
+        mean = self._mean(x)
+        return dist.Normal(mean, self._precision.diagonal().rsqrt().expand_as(mean)).to_event(1)
+
+    # The bound.
+
+    def elbo(self, x: Tensor, q: Any) -> Tensor:
+        """E_q[log p(x | z)] − KL(q || p(z)) in closed form, without draws, for any normal q.
+
+        It is log p(x) − KL(q || p(z | x)), and at most log p(x). Its gradient, also that by the parameters of q, comes
+        by autograd; :meth:`elbo_gradient` has it written out for a diagonal q.
+
+        Args:
+            x: ``(batch, D)``.
+            q: a normal over z: ``Normal(...).to_event(1)``, ``MultivariateNormal`` or ``LowRankMultivariateNormal``, as
+                the posteriors ``DiagonalNormal``, ``FullNormal`` and ``LowRankNormal`` return; its batch shape
+                broadcasts with ``(batch,)``.
+
+        Returns:
+            The bound of each example in nats, ``(batch,)``.
+
+        Raises:
+            ValueError: where x does not fit, or q is no normal over d dimensions.
+        """
+        mean, covariance, entropy = self._moments(q)
+        at_mean = dist.Normal(mean @ self.weight.T + self.bias, self._noise).to_event(1).log_prob(self._check(x))
+        prior = dist.Normal(torch.zeros_like(mean), 1.0).to_event(1).log_prob(mean)
+        # Both are quadratic in z: what the spread of q takes from each is half the trace of a curvature times the
+        # covariance, and the two curvatures add up to the precision of the true posterior.
+        spread = torch.einsum("ij,...ij->...", self._precision, covariance) / 2
+        return at_mean + prior - spread + entropy
+
+    def elbo_gradient(self, x: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of :meth:`elbo` by the mean and the scale of q = N(loc, diag(scale²)), in closed form.
+
+        With M = I + Wᵀ diag(scale_x⁻²) W, the precision of the true posterior, and m its mean, it is M (m − loc) and
+        1 / scale − diag(M) scale.
+
+        Args:
+            x: ``(batch, D)``.
+            loc: means of q, ``(batch, d)``.
+            scale: standard deviations of q, above 0, ``(batch, d)``.
+
+        Returns:
+            The gradients of each example's bound by its ``loc`` and ``scale``, each ``(batch, d)``.
+
+        Raises:
+            ValueError: where a shape does not fit or a scale is not above 0.
+
+        Example:
+            >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), 1.0)
+            >>> model.elbo_gradient(torch.ones(1, 3), torch.zeros(1, 1), torch.ones(1, 1))
+            (tensor([[3.]]), tensor([[-3.]]))
+        """
+        for name, value in (("loc", loc), ("scale", scale)):
+            if value.dim() < 1 or value.shape[-1] != self.latent_dim:
+                raise ValueError(f"{name} must be (batch, {self.latent_dim}); got shape {tuple(value.shape)}")
+        _check_above_zero("scale", scale)
+        by_loc = (self._check(x) - self.bias) / self._noise**2 @ self.weight - loc @ self._precision
+        by_scale = 1 / scale - self._precision.diagonal() * scale
+        shape = torch.broadcast_shapes(by_loc.shape, by_scale.shape)
+        return by_loc.expand(shape), by_scale.expand(shape)
+
+    # Comparisons and uses.
+
+    def subspace_angle(self, other_weight: Tensor) -> Tensor:
+        """The largest principal angle between what the columns of W and of another weight span.
+
+        It is 0 where one span holds the other. The weights of two linear VAEs that model the same data equally well
+        agree in their span alone, for z can be turned. (Björck and Golub 1973, "Numerical methods for computing angles
+        between linear subspaces".)
+
+        Args:
+            other_weight: ``(D, d')`` of full rank, as W must be; d' is at least 1.
+
+        Returns:
+            The angle in radians, from 0 to π/2, ``()``.
+
+        Raises:
+            ValueError: where the shape does not fit.
+
+        Example:
+            >>> model = LinearGaussian(torch.eye(3, 2), torch.zeros(3), 1.0)
+            >>> model.subspace_angle(torch.tensor([[1.0], [0.0], [1.0]])) * 180 / torch.pi
+            tensor(45.0000)
+        """
+        if other_weight.dim() != 2 or other_weight.shape[0] != len(self.weight) or other_weight.shape[1] < 1:
+            raise ValueError(
+                f"other_weight must be ({len(self.weight)}, d), columns in the space of x; got shape "
+                f"{tuple(other_weight.shape)}"
+            )
+        weights = sorted((self.weight, other_weight.to(self.weight)), key=lambda w: w.shape[1], reverse=True)
+        large, small = (torch.linalg.qr(w).Q for w in weights)
+        cosines = large.T @ small
+        # From sine and cosine both: the cosine alone loses half the digits near 0, the sine alone near π/2.
+        sine = torch.linalg.svdvals(small - large @ cosines).max()
+        return torch.atan2(sine, torch.linalg.svdvals(cosines).min())
+
+    def vae(self, posterior: Literal["exact", "diagonal"] = "exact") -> VAE:
+        """A :class:`pyro_vae.VAE` with these distributions, on which objectives and estimators can be tried.
+
+        Prior ``StandardNormal``, likelihood ``Normal`` with a linear net and a fixed scale, and the posterior from
+        another linear net. Weights and biases are copies and can be trained; the noise stays as it is.
+
+        Args:
+            posterior: ``"exact"`` for the true one (``FullNormal``), ``"diagonal"`` for the best with independent
+                dimensions (``DiagonalNormal``).
+
+        Raises:
+            ValueError: for another word, and where a scale of the posterior is not above 1e-6, which the VAE's are.
+
+        Example:
+            >>> from pyro_vae import elbo_terms
+            >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), 1.0)
+            >>> x = torch.tensor([[1.0, 0.0, 2.0]])
+            >>> elbo_terms(model.vae(), x, kl="sampled", seed=0).elbo.allclose(model.log_prob(x))
+            True
+        """
+        if posterior not in ("exact", "diagonal"):
+            raise ValueError(f'posterior must be "exact" or "diagonal"; got {posterior!r}')
+        d = self.latent_dim
+        with torch.no_grad():
+            net = _linear(self.weight, self.bias)
+            q: nn.Module
+            if posterior == "exact":
+                cholesky = self.posterior(self.bias).scale_tril
+                below = cholesky[tuple(torch.tril_indices(d, d, -1))]  # row by row, as FullNormal has it
+                q = posteriors.FullNormal(self._encoder(cholesky.diagonal(), below))
+            else:
+                scale = self._precision.diagonal().rsqrt()
+                q = posteriors.DiagonalNormal(self._encoder(scale, scale.new_empty(0)))
+        if self.scale.dim():
+            likelihood: nn.Module = _FactorAnalysis(net, self.scale)
+        else:
+            likelihood = likelihoods.Normal(net, scale=self.scale.item())
+        return VAE(priors.StandardNormal(d), likelihood, q).to(self.weight.device, self.weight.dtype)
+
+    # Inside.
+
+    @property
+    def _noise(self) -> Tensor:
+        """The scale of each element, ``(D,)``."""
+        return self.scale.expand_as(self.bias)
+
+    @property
+    def _precision(self) -> Tensor:
+        """The precision of the true posterior, which is the same for all x: ``(d, d)``."""
+        whitened = self.weight / self._noise.unsqueeze(-1)
+        return torch.eye(self.latent_dim).to(whitened) + whitened.T @ whitened
+
+    @property
+    def _gain(self) -> Tensor:
+        """How the mean of the true posterior grows with x: ``(d, D)``."""
+        return torch.linalg.solve(self._precision, (self.weight / self._noise.unsqueeze(-1) ** 2).T)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """The mean of the true posterior, ``(batch, d)``."""
+        return (self._check(x) - self.bias) @ self._gain.T
+
+    def _encoder(self, scales: Tensor, others: Tensor) -> nn.Linear:
+        """A linear layer that gives the mean of the posterior, raw scales, and others that do not depend on x."""
+        if not (scales > 1e-6).all():
+            raise ValueError(
+                f"the scales of a VAE's posterior are above 1e-6, and the true one has {scales.min().item():g}. Take a "
+                "smaller weight or a larger scale"
+            )
+        constants = torch.cat([inverse_positive(scales), others])
+        nothing = self.weight.new_zeros(len(constants), len(self.weight))
+        return _linear(torch.cat([self._gain, nothing]), torch.cat([-self._gain @ self.bias, constants]))
+
+    def _check(self, x: Tensor) -> Tensor:
+        if x.dim() < 1 or x.shape[-1] != len(self.bias):
+            raise ValueError(f"x must be (batch, {len(self.bias)}); got shape {tuple(x.shape)}. Flatten its events")
+        if x.dtype != self.weight.dtype:
+            raise ValueError(f"x must have the dtype of weight, {self.weight.dtype}; got {x.dtype}")
+        check_finite(x)
+        return x
+
+    def _moments(self, q: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, covariance and entropy of a normal."""
+        q = q.base if isinstance(q, TorchToPyro) else q
+        diagonal = isinstance(q, Independent) and isinstance(q.base_dist, Normal)
+        if not (diagonal or isinstance(q, (MultivariateNormal, LowRankMultivariateNormal))):
+            raise ValueError(
+                "q must be a normal over vectors z, such as Normal(loc, scale).to_event(1) or a MultivariateNormal; "
+                f"got {type(q).__name__}"
+            )
+        if q.event_shape != (self.latent_dim,):
+            raise ValueError(f"q must have event shape ({self.latent_dim},); got {tuple(q.event_shape)}")
+        if q.mean.dtype != self.weight.dtype:
+            raise ValueError(f"q must have the dtype of weight, {self.weight.dtype}; got {q.mean.dtype}")
+        covariance = torch.diag_embed(q.variance) if diagonal else q.covariance_matrix
+        return q.mean, covariance, q.entropy()
+
+
+class _FactorAnalysis(nn.Module):
+    """A normal with a fixed scale for each element of x; ``likelihoods.Normal`` has fixed scales for all at once."""
+
+    data = "continuous"
+    remedy = likelihoods.Normal.remedy
+    scale: Tensor
+
+    def __init__(self, net: nn.Module, scale: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("scale", scale.detach().clone())
+
+    def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
+        return dist.Normal(self.net(z, *context), self.scale).to_event(1)
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear layer with copies of a weight and a bias."""
+    # Without initialisation, which would draw from torch's generator.
+    layer = skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
+
+
+def _check_floats(name: str, value: Any, dims: int, words: str) -> None:
+    """Raises a ValueError where ``value`` is no finite floating-point tensor of so many dimensions."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must be a floating-point tensor {words}; got {kind}")
+    if value.dim() != dims or not value.numel():
+        raise ValueError(f"{name} must be {words}; got shape {tuple(value.shape)}")
+    _check_finite(name, value)
+
+
+def _check_beside(name: str, value: Any, weight: Tensor, words: str) -> None:
+    """Raises a ValueError where ``value`` is no finite tensor of ``words``, of the dtype of ``weight``."""
+    if not isinstance(value, Tensor) or value.dtype != weight.dtype:
+        kind = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must be a tensor of the dtype of weight, {weight.dtype}; got {kind}")
+    if value.shape != weight.shape[:1] and (value.dim() or words == "(D,)"):
+        raise ValueError(f"{name} must be {words} for weight {tuple(weight.shape)}; got shape {tuple(value.shape)}")
+    _check_finite(name, value)
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    if not torch.compiler.is_compiling() and not torch.isfinite(value).all():
+        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(value)).sum())} values that are not")
+
+
+def _check_above_zero(name: str, value: Tensor) -> None:
+    if not torch.compiler.is_compiling() and not (value > 0).all():
+        raise ValueError(f"{name} must be above 0 everywhere; got {value.min().item():g}")
