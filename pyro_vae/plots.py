@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import binom
 from sklearn.decomposition import PCA
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -14,7 +15,16 @@ from torchvision.utils import make_grid
 if TYPE_CHECKING:
     from pyro_vae.training import History
 
-__all__ = ["codes", "interpolations", "is_image", "manifold", "reconstructions", "samples", "training_curves"]
+__all__ = [
+    "codes",
+    "interpolations",
+    "is_image",
+    "manifold",
+    "rank_histograms",
+    "reconstructions",
+    "samples",
+    "training_curves",
+]
 
 _DPI = 150
 _TRAIN, _VALID = "#9aa5b1", "#0b6e99"
@@ -164,6 +174,43 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
     axis.set_xlabel(names[0])
     axis.set_ylabel(names[1])
     axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def rank_histograms(ranks: Tensor, values: int, bins: int = 16, most: int = 20) -> Figure:
+    """Simulation-based calibration: a histogram of ranks for each latent dimension, flat where q is the posterior.
+
+    The band holds 99 % of the bars of a flat histogram (Talts et al. 2018, arXiv 1804.06788).
+
+    Args:
+        ranks: of the true codes among draws of q, whole numbers below ``values``, ``(simulations, latent_dim)``.
+        values: how many values a rank can take, one more than the draws.
+        bins: bars of a histogram; must divide ``values``.
+        most: histograms at most, those of the first dimensions.
+    """
+    if ranks.dim() != 2 or not len(ranks):
+        raise ValueError(f"ranks must be (simulations, latent_dim), at least one simulation; got {tuple(ranks.shape)}")
+    if bins < 1 or values % bins:
+        raise ValueError(f"bins must divide the {values} values of a rank, so that each bar counts as many; got {bins}")
+    n, dims = len(ranks), min(ranks.shape[1], most)
+    columns = min(dims, 5)
+    rows = -(-dims // columns)
+    figure = Figure(figsize=(1.2 + 1.9 * columns, 1.0 + 1.5 * rows), dpi=_DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    low, high = binom.ppf([0.005, 0.995], n, 1 / bins)
+    for i, axis in enumerate(grid):
+        if i >= dims:
+            axis.set_axis_off()
+            continue
+        axis.axhspan(low, high, color=_TRAIN, alpha=0.35, linewidth=0)
+        counts, edges = np.histogram(ranks[:, i].cpu().numpy(), bins=np.arange(bins + 1) * values / bins - 0.5)
+        axis.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=_VALID, edgecolor="white", linewidth=0.5)
+        axis.set_title(f"$z_{{{i + 1}}}$", fontsize=9)
+        axis.set_xticks([0, values - 1])
+        axis.spines[["top", "right"]].set_visible(False)
+    shown = "" if dims == ranks.shape[1] else f"; the first {dims} of {ranks.shape[1]} dimensions"
+    figure.suptitle(f"Rank of the true code among {values - 1} draws of q(z|x), {n} simulations{shown}", fontsize=10)
+    figure.supxlabel("U: q is too narrow;  arch: too wide;  slope: off centre;  grey: 99 % of a flat one", fontsize=8)
     return figure
 
 

@@ -13,14 +13,14 @@ from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanFie
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.case import Case, Check, loss_of
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.elbo import elbo, elbo_terms
 from pyro_vae.programs import Programs
 from pyro_vae.vae import VAE
 
-__all__ = ["CHECKS", "enumerated_elbo", "loss_of"]
+__all__ = ["CHECKS", "enumerated_elbo"]
 
 _ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
 _PARTICLES = 3  # of Rényi's bounds
@@ -35,20 +35,6 @@ def enumerated_elbo(programs: Programs) -> Tensor:
     # 0 log 0 is 0: a value that q excludes counts nothing, whatever its weight.
     share = terms.posterior.exp()
     return torch.where(share > 0, share * terms.weight, 0.0).sum(0)
-
-
-def loss_of(case: Case) -> Tensor:
-    """The objective's loss of the batch, a number in nats."""
-    p = case.given
-    if isinstance(case.objective, ELBO):
-        return case.objective.differentiable_loss(p.model, p.guide, p.x, *p.context, **p.named)
-    loss = case.objective(p.x, *p.context)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise ValueError(
-            "objective must return one number, a tensor, the loss of the whole batch in nats; got "
-            + (f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}")
-        )
-    return loss.reshape(())
 
 
 # To rounding, under the same noise.

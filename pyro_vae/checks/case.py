@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
 
@@ -16,7 +17,7 @@ from pyro_vae.checks.report import Finding
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Case", "Check", "base_constraint", "small", "without_modes"]
+__all__ = ["Case", "Check", "base_constraint", "loss_of", "named_leaves", "small", "without_modes"]
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,23 @@ def _leaves(tensors: list[Tensor]) -> list[Tensor]:
     return found
 
 
+def loss_of(case: Case) -> Tensor:
+    """The objective's loss of the batch, a number in nats."""
+    p = case.given
+    if isinstance(case.objective, ELBO):
+        return case.objective.differentiable_loss(p.model, p.guide, p.x, *p.context, **p.named)
+    loss = case.objective(p.x, *p.context)
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise ValueError(
+            "objective must return one number, a tensor, the loss of the whole batch in nats; got "
+            + (f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}")
+        )
+    return loss.reshape(())
+
+
 def base_constraint(support: Any) -> Any:
     """The constraint of an element or vector, below what only counts dimensions."""
-    while isinstance(support, constraints.independent):
+    while isinstance(support, (constraints.independent, constraints.MixtureSameFamilyConstraint)):
         support = support.base_constraint
     return support
 

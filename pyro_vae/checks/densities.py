@@ -18,6 +18,7 @@ from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.grid import Grid
 
 __all__ = ["CHECKS"]
 
@@ -26,7 +27,7 @@ _DRAWS = 2000
 _LOOK = "look for a missing constant, Jacobian or normalisation"
 _ELEMENTS = 50  # of a likelihood's many, chosen at random
 _MOST = 20_000  # values of a count that are summed over
-_TOO_UNEVEN = 0.05  # of the draws' number: with a smaller effective sample size a mean of weights is not trusted
+_OVERLAP = 0.02  # of a density and a normal; with less the two sides of the bridge are both nothing
 
 
 # What is looked at: p(z) for one example, q(z|x) for a few, and the elements of p(x|z).
@@ -80,8 +81,8 @@ def _mass(distribution: Any, case: Case) -> Finding:
 def _mass_of(d: Any, case: Case) -> Finding:
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density")
-    if d.has_enumerate_support:
-        return _is_one(d.log_prob(_values(d)).logsumexp(0), 1e-6)
+    if (values := _values(d)) is not None:
+        return _is_one(d.log_prob(values).logsumexp(0), 1e-6)
     support = base_constraint(_support(d))
     if support.is_discrete:
         return _mass_of_counts(d, support)
@@ -92,12 +93,18 @@ def _mass_of(d: Any, case: Case) -> Finding:
         return Finding("skipped", f"no way to integrate over {type(support).__name__.strip('_').lower()} is known")
     if transform.inv(d.sample()).shape[-1] <= 2:
         return _is_one(_plane(d, transform), 1e-2)
-    return _mass_by_importance(d, transform, case)
+    return _mass_by_bridge(d, transform, case)
 
 
-def _values(d: Any) -> Tensor:
-    """All values, ``(values, *batch, *event)``."""
-    return d.enumerate_support(expand=True)
+def _values(d: Any) -> Tensor | None:
+    """All values, ``(values, *batch, *event)``, where they can be listed."""
+    if d.has_enumerate_support:
+        return d.enumerate_support(expand=True)
+    support = base_constraint(_support(d))
+    if not isinstance(support, Grid) or d.event_shape:
+        return None
+    values = support.from_index(torch.arange(support.levels, dtype=d.sample().dtype))
+    return values.view(-1, *(1 for _ in d.batch_shape)).expand(-1, *d.batch_shape)
 
 
 def _is_one(log_mass: Tensor, tolerance: float) -> Finding:
@@ -175,27 +182,24 @@ def _to_reals(d: Any) -> Any:
         return None
 
 
-def _mass_by_importance(d: Any, transform: Any, case: Case) -> Finding:
-    """E_d[r/d] = 1 for a density r, a normal fitted to other draws and a little narrower than they."""
+def _mass_by_bridge(d: Any, transform: Any, case: Case) -> Finding:
+    """E_r[d / (d + r)] = E_d[r / (d + r)] for any density r of mass one: here a normal fitted to other draws of d.
+
+    (Bridge sampling: Meng and Wong 1996.) Both sides lie between 0 and 1, so that no weight can be too large.
+    """
     u = transform.inv(d.sample((2 * _DRAWS,)))
     fit, at = u[:_DRAWS], u[_DRAWS:]
     middle = fit.mean(0)
     centred = (fit - middle).movedim(0, -2)
-    covariance = 0.8 * centred.mT @ centred / _DRAWS
-    covariance = covariance + 1e-9 * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(
-        u.shape[-1], dtype=u.dtype, device=u.device
-    )
-    r = torch.distributions.MultivariateNormal(middle, covariance)
-    log_weight = r.log_prob(at) - _log_density(d, transform, at)
-    weight = log_weight.exp()
-    size = weight.sum(0) ** 2 / (weight**2).sum(0) / _DRAWS
-    if not bool((size > _TOO_UNEVEN).all()):
-        return Finding(
-            "skipped", f"{u.shape[-1]} dimensions are too many to integrate over for a density of this shape"
-        )
-    return mean_is_zero(
-        weight - 1, case.level, "the mass is not 1: look for a missing constant, Jacobian or normalisation"
-    )
+    covariance = centred.mT @ centred / _DRAWS
+    ridge = 1e-9 * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    r = torch.distributions.MultivariateNormal(middle, covariance + ridge * torch.eye(u.shape[-1]).to(u))
+    other = r.sample((_DRAWS,))
+    from_r = torch.sigmoid(_log_density(d, transform, other) - r.log_prob(other))
+    from_d = torch.sigmoid(r.log_prob(at) - _log_density(d, transform, at))
+    if bool((from_r.mean(0) + from_d.mean(0) < _OVERLAP).any()):
+        return Finding("skipped", f"{u.shape[-1]} dimensions are too many to integrate this density over")
+    return mean_is_zero(from_r - from_d, case.level, f"the mass is not 1: {_LOOK}")
 
 
 # Draws against the density.
@@ -216,8 +220,8 @@ def _draws_of(d: Any, case: Case) -> Finding:
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density")
     support = base_constraint(_support(d))
-    if d.has_enumerate_support:
-        return _frequencies(d, case)
+    if (values := _values(d)) is not None:
+        return _frequencies(d, values, case)
     if support.is_discrete:
         if d.event_shape:
             return Finding("skipped", "no identity for vectors of counts is known here")
@@ -230,9 +234,8 @@ def _draws_of(d: Any, case: Case) -> Finding:
     return _stein(d, transform, case)
 
 
-def _frequencies(d: Any, case: Case) -> Finding:
+def _frequencies(d: Any, values: Tensor, case: Case) -> Finding:
     """How often each value is drawn, less its probability; values too rare to count are left out."""
-    values = _values(d)
     p = d.log_prob(values).exp()  # (values, *batch)
     drawn = d.sample((_DRAWS,))
     same = drawn.unsqueeze(1) == values.unsqueeze(0)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.checks import estimators
-from pyro_vae.checks.bounds import enumerated_elbo, loss_of
-from pyro_vae.checks.case import Case, Check, named_leaves
+from pyro_vae.checks.bounds import enumerated_elbo
+from pyro_vae.checks.case import Case, Check, loss_of, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.programs import Programs

@@ -16,7 +16,7 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from pyro_vae.checks.case import Case, Check, base_constraint, named_leaves
+from pyro_vae.checks.case import Case, Check, base_constraint, loss_of, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.programs import Programs
@@ -257,8 +257,8 @@ def _clamps(case: Case) -> Finding:
     p = case.given
     with torch.no_grad(), _Clamps() as clamps:
         p.terms(p.draw(1))
-        if callable(case.objective):
-            case.objective(p.x, *p.context)
+        if case.objective is not None:
+            loss_of(case)
     if not clamps.active:
         return Finding("passed", difference=0.0)
     return Finding(

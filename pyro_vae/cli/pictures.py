@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pyro_vae import VAE, plots
 from pyro_vae.checkpoints import HISTORY
+from pyro_vae.checks import Report
 from pyro_vae.data import DataSet, Images, batches
 from pyro_vae.training import History
 
-__all__ = ["draw_run", "first", "one_of_each"]
+__all__ = ["draw_ranks", "draw_run", "first", "one_of_each"]
 
 
 def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
@@ -35,6 +36,16 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
         print(f"figure    {folder / name}.png")
+
+
+def draw_ranks(report: Report, folder: Path) -> Path:
+    """Draws the rank histograms of a cross-check into a folder, and returns the path."""
+    if report.ranks is None:
+        raise ValueError("the report has no ranks to draw")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "calibration.png"
+    plots.rank_histograms(report.ranks, report.rank_count).savefig(path)
+    return path
 
 
 def _images(vae: VAE, x: Tensor, context: list[Tensor], labels: tuple[Tensor, ...]) -> dict[str, Figure]:

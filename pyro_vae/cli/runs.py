@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from pyro.infer import RenyiELBO
+from rich.console import Console
 from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
 from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_config
-from pyro_vae.config import find
+from pyro_vae.checks import Report
+from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
 from pyro_vae.seeds import seeded
 
@@ -29,8 +33,11 @@ __all__ = [
     "label_classes",
     "load_data",
     "new_vae",
+    "objective",
     "open_run",
     "print_elbo",
+    "print_report",
+    "status",
     "write",
 ]
 
@@ -141,6 +148,31 @@ def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any,
         f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
         f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
     )
+
+
+def objective(run: str, vae: VAE) -> tuple[Any, int]:
+    """What a run was trained with, if it bounds log p(x), and the number of its importance samples; else None and 1."""
+    config = read_config(Path(run))
+    if "objective" not in config:
+        return None, 1
+    found = make_objective(config["objective"], vae)
+    if isinstance(found, RenyiELBO):
+        return (found, found.num_particles) if found.alpha == 0 else (None, 1)
+    return found, 1
+
+
+@contextlib.contextmanager
+def status(doing: str) -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal what is being done, and at what; elsewhere shows nothing."""
+    with Console(stderr=True).status(doing) as shown:
+        yield lambda what: shown.update(f"{doing} {what}")
+
+
+def print_report(report: Report, why: bool) -> None:
+    """Prints a cross-check as a table, and its summary."""
+    console = Console()
+    console.print(report.table(why))
+    console.print(report.summary(), highlight=False)
 
 
 def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
