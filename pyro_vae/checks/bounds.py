@@ -13,10 +13,12 @@ from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanFie
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vae import evaluation
 from pyro_vae.checks.case import Case, Check, loss_of
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.elbo import elbo, elbo_terms
+from pyro_vae.evaluation.real_codes import RealCodes
 from pyro_vae.programs import Programs
 from pyro_vae.vae import VAE
 
@@ -92,6 +94,8 @@ def _trace_elbo(case: Case) -> Finding:
 def _mean_field_elbo(case: Case) -> Finding:
     if not case.has_closed_kl:
         return Finding("skipped", "this pair of q and p has no KL in closed form")
+    if not case.pathwise:
+        return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised")
     with torch.no_grad():
         recon, kl = _terms(case, "analytic")
         return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
@@ -229,6 +233,67 @@ def _order(case: Case) -> Finding:
     return replace(line, detail=line.detail or said)
 
 
+def _evidence(case: Case) -> Finding:
+    """The bounds against log p(x) itself, which is known for few or discrete latents, else between two bounds."""
+    if case.is_point:
+        return Finding("skipped", "q is a point; it has no density")
+    p = case.exact.rows(0, 16)
+    if case.is_discrete:
+        return _against(case, p, evaluation.enumeration(p), "by the sum over all values of z")
+    try:
+        dims = RealCodes(p, "log p(x)").dim
+    except ValueError:
+        return Finding("skipped", "codes on a sphere: there is no path to run chains along")
+    if dims <= 2:
+        exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.seed)
+        if not exact.converged.all():
+            return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
+        return _against(case, p, exact, f"by quadrature to {max(exact.error.max().item(), 1e-12):.0e}")
+    if p.named:
+        return Finding("skipped", "data with missing values cannot be simulated")
+    return _between(case, case.given.rows(0, 8))
+
+
+def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
+    """No bound exceeds log p(x); and q meets p(z|x) as one density meets another, where draws of p(z|x) can be had."""
+    truth = exact.mean
+    said = f"log p(x) is {truth:.6g} {how}"
+    found = []
+    for k, bounds in _rungs(case).items():
+        name = "ELBO" if k == 1 else f"IWAE({k})"
+        words = f"{said}, and {name} is {bounds.mean():.6g}, above it: p or q is no density, or not of its draws"
+        slack = 1e-4 + 1e-6 * abs(truth)  # of quadrature
+        found.append(not_above(bounds, torch.tensor(truth), case.level / 4, words, slack=slack))
+    if isinstance(exact, evaluation.Quadrature):
+        with torch.no_grad(), case.seeded(25):
+            from_q = torch.sigmoid(p.draw_terms(1000).weight - exact.log_prob)
+            from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, case.seed)).weight)
+        words = f"{said}, and q(z|x) does not overlap with p(z|x) as densities do: q is not the density of its draws"
+        # The mean weight is p(x), but its draws may have no variance; these are between 0 and 1 (bridge sampling).
+        found.append(mean_is_zero(from_q - from_p, case.level / 4, words, slack=2e-3))
+    line = worst(found)
+    rungs = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.6g}" for k, v in _rungs(case).items())
+    return replace(line, detail=line.detail or f"{said}; {rungs}")
+
+
+def _between(case: Case, p: Programs) -> Finding:
+    """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
+    found = evaluation.sandwich(p, chains=4, temperatures=200, leapfrog_steps=5, seed=case.seed)
+    with torch.no_grad(), case.seeded(26):
+        weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
+    bound = weight.logsumexp(0) - math.log(len(weight))
+    low, high = found.lower.log_prob, found.upper.log_prob
+    said = (
+        f"for simulated data log p(x) lies between {low.mean():.5g} and {high.mean():.5g}, and IWAE(100) is "
+        f"{bound.mean():.5g}"
+    )
+    zero = torch.zeros((), dtype=low.dtype)
+    crossed = not_above(low - high, zero, case.level / 2, f"{said}: the two ends have crossed")
+    above = not_above(bound - high, zero, case.level / 2, f"{said}, above it: q is not the density of its draws")
+    line = worst([crossed, above])
+    return replace(line, detail=line.detail or said)
+
+
 _TIGHTER = "The mean of more weights loses less to the logarithm (Burda et al. 2015)."
 
 CHECKS = [
@@ -275,4 +340,11 @@ CHECKS = [
         _objective,
     ),
     Check("order", _BOUNDS, "ELBO with IWAE(10) with IWAE(100)", _TIGHTER, _order),
+    Check(
+        "evidence",
+        _BOUNDS,
+        "ELBO and IWAE with log p(x), from the model alone",
+        "A bound is never above log p(x), and draws of q and of p(z|x) tell the same ratio of the two.",
+        _evidence,
+    ),
 ]
