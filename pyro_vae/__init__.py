@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_vae import data, likelihoods, nets, plots, posteriors, priors
+    from pyro_vae import closed_forms, data, evaluation, likelihoods, nets, plots, posteriors, priors
     from pyro_vae.checkpoints import load
+    from pyro_vae.checks import check
     from pyro_vae.config import build
     from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
     from pyro_vae.suggest import Suggestion, suggest
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 # Each public name and the module it lives in. They are imported on first use, so that `pyro-vae --help` need not
 # wait for torch.
 _HOMES = {
-    **dict.fromkeys(("data", "likelihoods", "nets", "plots", "posteriors", "priors"), ""),
+    **dict.fromkeys(("closed_forms", "data", "evaluation", "likelihoods", "nets", "plots", "posteriors", "priors"), ""),
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
     **dict.fromkeys(("Suggestion", "suggest"), "suggest"),
     "build": "config",
+    "check": "checks",
     "load": "checkpoints",
 }
 
@@ -39,9 +41,12 @@ __all__ = [
     "TrainingInterrupted",
     "average_elbo",
     "build",
+    "check",
+    "closed_forms",
     "data",
     "elbo",
     "elbo_terms",
+    "evaluation",
     "fit",
     "likelihoods",
     "load",

@@ -22,16 +22,19 @@ def normal_quantile(p: float) -> float:
     return float(math.sqrt(2) * torch.special.erfinv(torch.tensor(1 - p, dtype=torch.float64)))
 
 
+def _normal(t: Tensor, df: float) -> Tensor:
+    """The z that a standard normal exceeds as often as Student's t exceeds ``t`` (Wallace 1959)."""
+    return torch.sign(t) * torch.sqrt(df * torch.log1p(t**2 / df)) * (8 * df + 1) / (8 * df + 3)
+
+
 def _scores(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, standard error and z-score of each column, with Student's t brought to a normal (Wallace 1959)."""
+    """Mean, standard error and z-score of each column, with Student's t brought to a normal."""
     samples = samples.double().flatten(1) if samples.dim() > 1 else samples.double().unsqueeze(1)
     n = samples.shape[0]
     mean = samples.mean(0)
     error = samples.std(0) / math.sqrt(n)
     t = torch.where(error > 0, mean / error, torch.where(mean == 0, 0.0, torch.inf).to(mean.dtype))
-    df = n - 1
-    z = torch.sign(t) * torch.sqrt(df * torch.log1p(t**2 / df)) * (8 * df + 1) / (8 * df + 3)
-    return mean, error, z
+    return mean, error, _normal(t, n - 1)
 
 
 def mean_is_zero(samples: Tensor, level: float, detail: str = "", slack: Tensor | float = 0.0) -> Finding:
@@ -73,9 +76,13 @@ def not_above(low: Tensor, high: Tensor, level: float, detail: str = "", slack: 
     """
     low, high = low.double(), high.double()
     difference = (low.mean() - high.mean()).item()
-    parts = [x.var().item() / x.numel() for x in (low, high) if x.dim() and x.numel() > 1]
-    error = math.sqrt(sum(parts))
-    z = (difference - slack) / error if error > 0 else math.copysign(math.inf, difference - slack)
+    parts = [(x.var().item() / x.numel(), x.numel() - 1) for x in (low, high) if x.dim() and x.numel() > 1]
+    error = math.sqrt(sum(v for v, _ in parts))
+    if error > 0:
+        df = error**4 / sum(v**2 / n for v, n in parts)  # Welch's
+        z = _normal(torch.tensor((difference - slack) / error, dtype=torch.float64), df).item()
+    else:
+        z = math.copysign(math.inf, difference - slack)
     p = 0.5 * math.erfc(z / math.sqrt(2))
     failed = not p >= level
     tolerance = normal_quantile(2 * level) * error + slack

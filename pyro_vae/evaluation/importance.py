@@ -1,0 +1,103 @@
+"""Log p(x) by importance sampling from the guide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_vae.evaluation.rows import Estimate, at_least_one, blocks, check_density, log_joint, log_mean, running
+from pyro_vae.seeds import derive, seeded
+
+__all__ = ["ImportanceEstimate", "importance_sampling"]
+
+# Draws from one seed. Fixed, as the number of examples from one seed is: see rows.EXAMPLES.
+_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class ImportanceEstimate(Estimate):
+    """Log p(x) of each example by importance sampling, in nats.
+
+    Args:
+        effective_sample_size: (sum w)² / sum w² of the weights, from 1 to the number of draws, ``(batch,)``. Where it
+            is small, neither the estimate nor its standard error is to be trusted.
+        bounds: for each k asked for, an unbiased estimate of the bound of k draws, E[log mean of k weights]
+            (the ELBO for k = 1), ``(batch,)``.
+    """
+
+    effective_sample_size: Tensor
+    bounds: dict[int, Tensor]
+
+
+def importance_sampling(
+    vae: Any,
+    x: Tensor | None = None,
+    *context: Tensor,
+    draws: int = 5000,
+    bounds: Sequence[int] = (),
+    chunk_size: int = 20_000,
+    seed: int = 0,
+    **named: Any,
+) -> ImportanceEstimate:
+    """Log p(x), estimated as log of the mean of p(x, z) / q(z | x) over draws of z from q.
+
+    Its expectation is a lower bound, which rises to log p(x) with the draws (Burda, Grosse and Salakhutdinov 2015,
+    arXiv 1509.00519): with few draws, or a q that misses some of the posterior, the estimate is too low and its
+    standard error does not show it. Each example is encoded once.
+
+    Args:
+        vae: a :class:`pyro_vae.VAE`, or what else has a model and a guide, a pair of them, or
+            :class:`pyro_vae.programs.Programs`, which bring x and context with them.
+        x: data ``(batch, *event_shape)``.
+        context: tensors ``(batch, ...)``.
+        draws: of z, an example.
+        bounds: numbers of draws k, at most ``draws``, of whose bounds estimates are wanted too.
+        chunk_size: rows (draws × examples) that are decoded at a time; of no account for the result.
+        seed: of the draws.
+        named: tensors that the programs take by name, such as ``mask``, and ``latent`` and ``observed``, the names of
+            the sites.
+
+    Raises:
+        ValueError: where a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import build
+        >>> found = importance_sampling(build((1, 8, 8), 2), torch.ones(3, 1, 8, 8), draws=100, bounds=(1, 10))
+        >>> found.log_prob.shape, sorted(found.bounds)
+        (torch.Size([3]), [1, 10])
+    """
+    at_least_one(draws=draws, chunk_size=chunk_size)
+    for k in bounds:
+        at_least_one(bounds=k)
+        if k > draws:
+            raise ValueError(f"bounds must be at most draws = {draws}; got {k}")
+    found = []
+    with running(vae, x, context, named, seed) as programs:
+        for number, part in blocks(programs):
+            weights = _log_weights(part, draws, chunk_size, derive(seed, number))
+            found.append((*log_mean(weights), *(_bound(weights, k) for k in bounds)))
+    log_prob, error, size, *rest = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)))
+
+
+def _log_weights(programs: Any, draws: int, chunk_size: int, seed: int) -> Tensor:
+    posterior, weights = check_density(programs.posterior(), "importance_sampling"), []
+    for block, start in enumerate(range(0, draws, _DRAWS)):
+        with seeded(derive(seed, block)):
+            z = posterior((min(_DRAWS, draws - start),))
+        # At once: a flow may remember where the draw came from, and need not be inverted.
+        log_q = posterior.log_prob(z)
+        likelihood, prior = log_joint(programs, z, chunk_size)
+        weights.append(likelihood + prior - log_q)
+    return torch.cat(weights)
+
+
+def _bound(log_weights: Tensor, k: int) -> Tensor:
+    groups = log_weights[: len(log_weights) // k * k].unflatten(0, (-1, k))
+    return (torch.logsumexp(groups, 1) - math.log(k)).mean(0)

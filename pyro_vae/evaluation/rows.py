@@ -1,0 +1,138 @@
+"""What the four estimates share: how they run the programs, and log-densities of many rows, some at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.distributions import Delta
+from torch import Tensor, nn
+
+from pyro_vae.programs import Programs, kept_store
+from pyro_vae.seeds import derive, seeded
+from pyro_vae.vae import evaluating
+
+__all__ = [
+    "EXAMPLES",
+    "Estimate",
+    "at_least_one",
+    "blocks",
+    "check_density",
+    "log_joint",
+    "log_mean",
+    "running",
+    "take",
+]
+
+# Noise is drawn for so many examples together, each such block from a seed of its own. The number is fixed, so that
+# what is drawn does not depend on the chunk size, which only says how much of it is decoded at a time.
+EXAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Log p(x) of each example, in nats.
+
+    Args:
+        log_prob: the estimates, ``(batch,)``.
+        standard_error: their standard errors from the draws, ``(batch,)``; 0 where nothing was drawn.
+    """
+
+    log_prob: Tensor
+    standard_error: Tensor
+
+    @property
+    def mean(self) -> float:
+        """The mean over the examples."""
+        return self.log_prob.double().mean().item()
+
+    @property
+    def mean_standard_error(self) -> float:
+        """The standard error of :attr:`mean` from the draws alone: what other draws for these examples would change."""
+        return self.standard_error.double().square().sum().sqrt().item() / len(self.standard_error)
+
+
+def at_least_one(**counts: int) -> None:
+    """Raises a ValueError for a count that is not an integer of at least 1."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be an integer of at least 1; got {count!r}")
+
+
+@contextlib.contextmanager
+def running(
+    vae: Any, x: Tensor | None, context: tuple[Tensor, ...], named: dict[str, Any], seed: int
+) -> Iterator[Programs]:
+    """The programs on x, in evaluation mode, without gradients, with torch's generators and Pyro's store kept."""
+    if not isinstance(vae, Programs):
+        if x is None:
+            raise ValueError("x must be a tensor (batch, *event_shape); got None. Only Programs bring their own x")
+        programs = Programs(vae, x, *context, **named)
+    elif context or named:
+        raise ValueError("vae is Programs, which have their context and names already: give them to Programs instead")
+    else:
+        programs = vae if x is None else vae.of(x)
+    if programs.batch == 0:
+        raise ValueError(f"x must have at least one example; got shape {tuple(programs.x.shape)}")
+    with evaluating(nn.ModuleList(programs.modules)), kept_store(), seeded(derive(seed)):
+        yield programs
+
+
+def check_density(posterior: Any, method: str) -> Any:
+    """The posterior; raises a ValueError where it is a point, which has no density."""
+    inner = posterior
+    while hasattr(inner, "base_dist"):
+        inner = inner.base_dist
+    if isinstance(inner, Delta):
+        raise ValueError(
+            f"{method} needs a guide with a density; got Delta, a point. Use quadrature, or "
+            'annealed_importance_sampling with start="prior"'
+        )
+    return posterior
+
+
+def blocks(programs: Programs, size: int = EXAMPLES) -> Iterator[tuple[int, Programs]]:
+    """The programs on so many examples at a time, numbered."""
+    for number, start in enumerate(range(0, programs.batch, size)):
+        stop = min(start + size, programs.batch)
+        yield number, programs if stop - start == programs.batch else programs.rows(start, stop)
+
+
+def take(programs: Programs, index: Tensor) -> Programs:
+    """The same programs on the examples of that index, which may repeat."""
+    named: Any = {name: value[index] for name, value in programs.named.items()}
+    x, *context = (t[index] for t in (programs.x, *programs.context))
+    return Programs(programs.vae, x, *context, latent=programs.latent, observed=programs.observed, **named)
+
+
+def log_joint(programs: Programs, z: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+    """Log p(x | z) and log p(z) at z ``(draws, batch, *event)``, at most ``chunk_size`` rows at a time."""
+    draws, batch = z.shape[:2]
+    examples = min(batch, chunk_size)
+    step = chunk_size // examples
+    likelihood, prior = [], []
+    for number, part in blocks(programs, examples):
+        columns = z[:, number * examples : (number + 1) * examples]
+        parts = [part.log_joint(columns[i : i + step]) for i in range(0, draws, step)]
+        likelihood.append(torch.cat([p[0] for p in parts]))
+        prior.append(torch.cat([p[1] for p in parts]))
+    return torch.cat(likelihood, 1), torch.cat(prior, 1)
+
+
+def log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log of the mean of weights ``(draws, batch)``, its standard error, and the effective sample size.
+
+    The standard error is that of the mean over the mean, which the delta method gives for the log. The effective
+    sample size is (sum w)² / sum w² (Kong 1992).
+    """
+    draws = log_weights.shape[0]
+    log_sum = torch.logsumexp(log_weights.double(), 0)
+    shares = (log_weights.double() - log_sum).exp()
+    value = log_sum - math.log(draws)
+    error = shares.std(0, correction=1) * math.sqrt(draws) if draws > 1 else torch.full_like(value, torch.nan)
+    found = (value, error, 1 / shares.square().sum(0))
+    return found[0].to(log_weights.dtype), found[1].to(log_weights.dtype), found[2].to(log_weights.dtype)

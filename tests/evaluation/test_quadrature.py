@@ -1,0 +1,307 @@
+"""Adaptive quadrature: closed forms, SciPy and fine grids; peaks that are not overlooked; draws from the posterior."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy import integrate, stats
+
+from pyro_vae import build
+from pyro_vae.evaluation import importance_sampling, quadrature
+from pyro_vae.evaluation.modes import ascend
+from pyro_vae.evaluation.real_codes import RealCodes
+from pyro_vae.programs import Programs
+from tests.combinations.parts import make_context as parts_context
+from tests.combinations.parts import make_vae as parts_vae
+from tests.combinations.parts import make_x as parts_x
+from tests.conftest import LIKELIHOODS, make_context, make_vae, make_x
+from tests.evaluation.models import Linear, conjugate, two_peaks
+
+# Against closed forms.
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("sigma", [0.5, 0.01])
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6, 1e-8])
+def test_the_error_is_below_the_tolerance(d, sigma, tolerance):
+    linear = Linear(d, sigma)
+    x = linear.data(6)
+    found = quadrature(linear, x, tolerance=tolerance)
+    assert found.converged.all()
+    assert (found.error < 1.3 * tolerance).all()
+    assert ((found.log_prob - linear.truth(x)).abs() < found.error).all()
+    assert found.evaluations.double().mean() < 60_000
+    assert torch.equal(found.standard_error, torch.zeros(6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize(("shift", "wide"), [(0.0, 1e-3), (100.0, 1.0), (-300.0, 1e-2), (0.0, 300.0)])
+def test_the_value_does_not_depend_on_the_guide(d, shift, wide):
+    linear = Linear(d, 0.01, shift, wide)
+    x = linear.data(4)
+    found = quadrature(linear, x, tolerance=1e-7)
+    assert found.converged.all()
+    torch.testing.assert_close(found.log_prob, linear.truth(x), rtol=0, atol=1e-7)
+
+
+def test_a_peak_that_the_guide_does_not_know():
+    x = torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)
+    for sigma in (0.5, 0.003):
+        found = quadrature(two_peaks(sigma), x, tolerance=1e-8)
+        for value, each in zip(found.log_prob, x.tolist(), strict=True):
+            root, width = math.sqrt(each), 10 * sigma
+            expected, _ = integrate.quad(
+                lambda z, a=each, s=sigma: stats.norm.pdf(z, scale=2) * stats.norm.pdf(a, z * z, s),
+                0,
+                15,
+                points=[max(root - width, 0.01), root, root + width],
+                limit=500,
+                epsabs=0,
+                epsrel=1e-11,
+            )
+            assert value.item() == pytest.approx(math.log(2 * expected), abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["beta", "uniform", "gamma", "dirichlet"])
+def test_constrained_codes(kind):
+    programs, x, truth = conjugate(kind)
+    found = quadrature(programs, *x, tolerance=1e-7)
+    assert found.converged.all()
+    torch.testing.assert_close(found.log_prob, truth, rtol=0, atol=1e-6)
+
+
+# Against other integrals.
+
+
+def grid(vae, x, *c, half=9.0, points=361):
+    """The trapezium rule on a fine grid, which for smooth peaks that fade at the ends is exact to rounding."""
+    axis = torch.linspace(-half, half, points, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        joint = Programs(vae, x, *c).log_joint(z.unsqueeze(1).expand(-1, len(x), -1))
+    return torch.logsumexp(sum(joint), 0) + 2 * math.log(2 * half / (points - 1))
+
+
+@pytest.mark.parametrize("context", [0, 4])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_nonlinear_decoder(likelihood, context):
+    vae, x, c = make_vae(likelihood, context, seed=3), make_x(likelihood, n=2), make_context(context, n=2)
+    found = quadrature(vae, x, *c, tolerance=1e-7)
+    assert found.converged.all()
+    torch.testing.assert_close(found.log_prob, grid(vae, x, *c), rtol=0, atol=1e-7)
+
+
+def test_a_nonlinear_decoder_against_scipy():
+    torch.manual_seed(0)
+    vae, x = build(4, 1, hidden=(5,), activation="Tanh").double(), torch.tensor([[1.0, 0.0, 0.0, 1.0]]).double()
+    programs = Programs(vae, x)
+
+    def joint(z):
+        with torch.no_grad():
+            return sum(programs.log_joint(torch.tensor([[[z]]], dtype=torch.float64))).exp().item()
+
+    expected, _ = integrate.quad(joint, -10, 10, epsabs=0, epsrel=1e-11)
+    assert quadrature(vae, x, tolerance=1e-9).log_prob.item() == pytest.approx(math.log(expected), abs=1e-9)
+
+
+def test_importance_sampling_agrees():
+    """|z| below 5 for seven examples: level 4e-6, on a fixed seed."""
+    vae, x = make_vae(seed=3), make_x()
+    sampled = importance_sampling(vae, x, draws=20_000)
+    assert ((sampled.log_prob - quadrature(vae, x).log_prob) / sampled.standard_error).abs().max() < 5
+
+
+@pytest.mark.parametrize(
+    "prior", ["Normal", "MixtureOfNormals", "Flow-MAF", "VampPrior", "Exemplar", "Conditional-Normal"]
+)
+def test_other_priors(prior):
+    vae, x, c = parts_vae(prior, "DiagonalNormal", 2), parts_x(), parts_context(prior)
+    found = quadrature(vae, x, *c, tolerance=1e-5)
+    assert found.converged.all()
+    wide = {"half": 30.0, "points": 401} if "Flow" in prior else {"half": 10.0}  # flows with kinks and long tails
+    torch.testing.assert_close(found.log_prob, grid(vae, x, *c, **wide), rtol=0, atol=1e-3 if "Flow" in prior else 5e-5)
+
+
+@pytest.mark.parametrize("prior", ["StudentT", "Laplace", "Cauchy"])
+def test_kinks_and_heavy_tails(prior):
+    """A likelihood that is flat far out, so that the tails of the prior count."""
+    one = torch.ones(1, dtype=torch.float64)
+    p = {"StudentT": dist.StudentT(3 * one), "Laplace": dist.Laplace(0 * one, one), "Cauchy": dist.Cauchy(0 * one, one)}
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", p[prior].expand([len(x)]))
+            pyro.sample("x", dist.Normal(torch.tanh(z), 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    x = torch.tensor([0.9, 3.0], dtype=torch.float64)
+    found = quadrature((model, guide), x, tolerance=1e-6)
+    assert found.converged.all()
+    density = {"StudentT": stats.t(3), "Laplace": stats.laplace(), "Cauchy": stats.cauchy()}[prior]
+    for value, each in zip(found.log_prob, x.tolist(), strict=True):
+        # By the prior's quantiles the whole line is an interval; there too tanh saturates at the ends.
+        def f(t, a=each):
+            return density.pdf(t) * stats.norm.pdf(a, math.tanh(t), 0.5)
+
+        pieces = [(-math.inf, -3), (-3, 0), (0, 3), (3, math.inf)]
+        expected = sum(integrate.quad(f, a, b, epsabs=0, epsrel=1e-11)[0] for a, b in pieces)
+        assert value.item() == pytest.approx(math.log(expected), abs=1e-6)
+
+
+def test_missing_values():
+    torch.manual_seed(0)
+    vae = build((4,), 2, hidden=(5,), likelihood="normal", missing=True).double()
+    x = torch.rand(3, 4, dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]).bool()
+    found = quadrature(vae, x, mask=mask)
+    other = quadrature(vae, x.masked_fill(~mask, torch.nan))
+    torch.testing.assert_close(found.log_prob, other.log_prob, rtol=0, atol=2e-6)
+    assert found.log_prob[2].item() == pytest.approx(0, abs=2e-6)  # nothing seen: the integral of the prior
+    assert found.log_prob[0] != found.log_prob[1]
+
+
+# How it is computed.
+
+
+@pytest.mark.parametrize("chunk_size", [40, 500, 10**6])
+def test_the_chunk_size_is_of_no_account(chunk_size):
+    linear = Linear()
+    x = linear.data(2)
+    options = {"tolerance": 1e-2, "max_evaluations": 3000}
+    whole, found = quadrature(linear, x, **options), quadrature(linear, x, chunk_size=chunk_size, **options)
+    torch.testing.assert_close(found.log_prob, whole.log_prob, rtol=1e-12, atol=0)
+    assert torch.equal(found.evaluations, whole.evaluations)
+
+
+def test_many_examples_are_those_one_by_one():
+    linear = Linear()
+    x = linear.data(66)
+    found = quadrature(linear, x, tolerance=1e-6)
+    torch.testing.assert_close(found.log_prob, linear.truth(x), rtol=0, atol=1e-6)
+    assert not torch.equal(found.log_prob, quadrature(linear, x, tolerance=1e-6, seed=1).log_prob)
+    assert torch.equal(found.log_prob, quadrature(linear, x, tolerance=1e-6).log_prob)
+
+
+def test_single_precision():
+    vae, x = make_vae(seed=3), make_x()
+    exact, found = quadrature(vae, x), quadrature(vae.float(), x.float())
+    assert found.log_prob.dtype == found.error.dtype == torch.float32
+    assert found.converged.all()
+    torch.testing.assert_close(found.log_prob.double(), exact.log_prob, rtol=0, atol=1e-5)
+
+
+def test_it_says_when_it_has_not_converged():
+    linear = Linear(2, 0.01)
+    x = linear.data(3)
+    found = quadrature(linear, x, tolerance=1e-8, max_evaluations=10_000)
+    assert not found.converged.any()
+    assert (found.error > 1e-8).all()
+    assert (found.evaluations < 30_000).all()
+
+
+def test_the_ascent_finds_the_mode_and_its_curvature():
+    for d in (1, 2):
+        linear = Linear(d, 0.05)
+        x = linear.data(5)
+        codes = RealCodes(Programs(linear, x), "this")
+        starts = 3 * torch.randn(4, 5, d, dtype=torch.float64)
+        modes, curvature, axes = ascend(codes, starts, 1000)
+        mean, _ = linear.moments(x)
+        torch.testing.assert_close(modes, mean.detach().expand(4, -1, -1), rtol=1e-6, atol=1e-6)
+        hessian = axes @ torch.diag_embed(curvature) @ axes.mT
+        torch.testing.assert_close(hessian, linear.precision.detach().expand(4, 5, d, d), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_left_behind():
+    vae = make_vae().train()
+    before = torch.get_rng_state()
+    found = quadrature(vae, make_x(), tolerance=1e-3, nodes=True)
+    sample = found.sample(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert vae.training
+    assert not found.log_prob.requires_grad
+    assert not sample.requires_grad
+    assert all(p.grad is None for p in vae.parameters())
+
+
+# Draws.
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_draws_have_the_posteriors_moments(d):
+    """Kolmogorov-Smirnov along each dimension and the correlation, level 1e-4 each on a fixed seed."""
+    linear = Linear(d, 0.3)
+    x = linear.data(3)
+    draws = quadrature(linear, x, nodes=True).sample(5000)
+    assert draws.shape == (5000, 3, d)
+    mean, covariance = (t.detach() for t in linear.moments(x))
+    scale = covariance.diagonal().sqrt()
+    for i in range(3):
+        for k in range(d):
+            standard = (draws[:, i, k] - mean[i, k]) / scale[k]
+            assert stats.kstest(standard.numpy(), "norm").pvalue > 1e-4
+        if d == 2:
+            r, n = torch.corrcoef(draws[:, i].T)[0, 1], 5000
+            expected = covariance[0, 1] / scale.prod()
+            # Fisher's transformation; the boxes take some thousandths off a correlation.
+            assert abs(torch.atanh(r) - torch.atanh(expected)) * math.sqrt(n - 3) < 4.2
+    other = quadrature(linear, x, nodes=True)
+    assert torch.equal(other.sample(10, seed=4), other.sample(10, seed=4))
+    assert not torch.equal(other.sample(10, seed=4), other.sample(10, seed=5))
+
+
+def test_draws_of_constrained_codes_and_many_examples():
+    """Kolmogorov-Smirnov against the Beta posterior, level 1e-4 for each of three on a fixed seed."""
+    programs, (x,), _ = conjugate("beta")
+    draws = quadrature(programs, x, nodes=True).sample(4000)
+    for i, successes in enumerate(x.tolist()):
+        assert stats.kstest(draws[:, i].numpy(), stats.beta(2 + successes, 13.5 - successes).cdf).pvalue > 1e-4
+    linear = Linear()
+    x = linear.data(66)
+    draws = quadrature(linear, x, nodes=True, tolerance=1e-3).sample(200)
+    mean, covariance = linear.moments(x)
+    z = (draws.mean(0) - mean) / (covariance.diagonal() / 200).sqrt()
+    assert z.abs().max() < 5.5  # 132 numbers: 5e-6
+
+
+# Bad input.
+
+
+def test_bad_input():
+    linear, x = Linear(), Linear().data(2)
+    with pytest.raises(
+        ValueError, match="codes of 1 or 2 dimensions; got 3. Use importance_sampling or annealed_impor"
+    ):
+        quadrature(Linear(3), x)
+    with pytest.raises(
+        ValueError, match="quadrature needs continuous codes; got discrete ones, of support .*Use enumera"
+    ):
+        quadrature(parts_vae("Categorical", "Categorical"), parts_x())
+    with pytest.raises(
+        ValueError, match="biject_to maps from real vectors; got the support .* Use importance_sampling"
+    ):
+        quadrature(parts_vae("UniformOnSphere", "PowerSpherical", 2), parts_x())
+    for tolerance in (0.0, -1.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match=f"tolerance must be above 0 and below 1 nat; got {tolerance}"):
+            quadrature(linear, x, tolerance=tolerance)
+    with pytest.raises(ValueError, match="max_evaluations must be an integer of at least 1; got 0"):
+        quadrature(linear, x, max_evaluations=0)
+    with pytest.raises(ValueError, match="call quadrature with nodes=True"):
+        quadrature(linear, x, tolerance=1e-2).sample(3)
+    with pytest.raises(ValueError, match="n must be an integer of at least 1; got 0"):
+        quadrature(linear, x, tolerance=1e-2, nodes=True).sample(0)
+
+    def unchecked(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0, validate_args=False), obs=x)
+
+    with pytest.raises(ValueError, match="is not a number: the model has bad weights, or x has"):
+        quadrature((unchecked, unchecked), torch.full((2,), torch.nan))

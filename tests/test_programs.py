@@ -1,0 +1,177 @@
+"""Any model and guide taken apart: the three log-densities are those of the programs, whatever the number of draws."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from torch import nn
+
+from pyro_vae import VAE, likelihoods, nets, posteriors, priors
+from pyro_vae.config import build
+from pyro_vae.programs import Programs, kept_store
+from tests.conftest import make_context, make_vae, make_x
+
+
+@pytest.fixture
+def store():
+    yield
+    pyro.clear_param_store()
+
+
+def test_terms_are_the_densities_of_the_three_distributions(case):
+    vae, x, *c = case
+    p = Programs(vae, x, *c)
+    z = vae.encode(x, *c).sample((3,))
+    terms = p.terms(z)
+    for draw in range(3):
+        torch.testing.assert_close(terms.likelihood[draw], vae.decode(z[draw], *c).log_prob(x), rtol=1e-12, atol=0)
+    torch.testing.assert_close(terms.prior, vae.prior_of(*c).log_prob(z), rtol=1e-12, atol=0)
+    torch.testing.assert_close(terms.posterior, vae.encode(x, *c).log_prob(z), rtol=1e-12, atol=0)
+    torch.testing.assert_close(terms.weight, terms.likelihood + terms.prior - terms.posterior)
+    torch.testing.assert_close(p.log_posterior(z), terms.posterior)
+    torch.testing.assert_close(p.log_prior(z), terms.prior)
+
+
+def test_a_pair_of_functions_is_the_same_as_a_vae():
+    vae, x = make_vae(), make_x()
+    z = vae.encode(x).sample((2,))
+    pair = (lambda x: vae.model(x), lambda x: vae.guide(x))
+    torch.testing.assert_close(Programs(pair, x).terms(z), Programs(vae, x).terms(z), rtol=0, atol=0)
+    assert Programs(pair, x).modules == []
+    assert Programs((vae.model, vae.guide), x).modules == [vae]
+
+
+def test_scales_are_left_out_and_masks_are_not():
+    vae, x = make_vae(), make_x()
+    z = vae.encode(x).sample((2,))
+    plain = Programs(vae, x).terms(z)
+    scaled = (poutine.scale(vae.model, 10.0), poutine.scale(vae.guide, 10.0))
+    torch.testing.assert_close(Programs(scaled, x).terms(z), plain, rtol=0, atol=0)
+
+    def masked(x):
+        with poutine.mask(mask=torch.arange(len(x)) % len(make_x()) != 0):
+            return vae.model(x)
+
+    seen = Programs((masked, vae.guide), x).terms(z).likelihood
+    assert (seen[:, 0] == 0).all()
+    torch.testing.assert_close(seen[:, 1:], plain.likelihood[:, 1:], rtol=0, atol=0)
+
+
+def test_what_is_missing_goes_along_by_name():
+    vae = build(4, 2, hidden=(5,), missing=True).double()
+    x = torch.ones(6, 4, dtype=torch.float64)
+    mask = torch.arange(24).reshape(6, 4) % 3 > 0
+    p = Programs(vae, x, mask=mask)
+    z = vae.encode(x, mask=mask).sample((2,))
+    expected = [vae.observed(vae.decode(d), x, mask)[0].log_prob(x) for d in z]
+    torch.testing.assert_close(p.log_likelihood(z), torch.stack(expected))
+    torch.testing.assert_close(p.rows(2, 4).log_likelihood(z[:, 2:4]), torch.stack(expected)[:, 2:4])
+
+
+def test_gradients_go_through_draws_and_parameters():
+    p = Programs(make_vae(), make_x())
+    p.draw_terms(4).weight.sum().backward()
+    assert all(q.grad is not None and q.grad.abs().sum() > 0 for q in p.vae.parameters())
+
+
+def test_draw_terms_are_terms_at_a_draw():
+    p = Programs(make_vae(), make_x())
+    torch.manual_seed(3)
+    together = p.draw_terms(4)
+    torch.manual_seed(3)
+    apart = p.terms(p.draw(4))
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
+
+
+def test_simulated_data_follow_the_model(linear):
+    """Mean and covariance of 20,000 draws; false alarms at 4.5 standard errors: about 1 seed in 6,000."""
+    n = 20_000
+    z, x = Programs(linear.vae(), torch.zeros(n, 4, dtype=torch.float64)).simulate()
+    marginal = linear.marginal()
+    assert not x.requires_grad
+    assert (((x.mean(0) - marginal.mean) / marginal.variance.sqrt() * n**0.5).abs() < 4.5).all()
+    covariance = torch.cov(x.T)
+    variances = marginal.variance
+    error = ((variances.outer(variances) + marginal.covariance_matrix**2) / n).sqrt()
+    assert (((covariance - marginal.covariance_matrix) / error).abs() < 4.5).all()
+    residual = x - z @ linear.weight.T - linear.bias
+    assert abs(residual.std().item() / linear.sigma - 1) < 0.01
+
+
+def test_other_data_and_fewer_rows():
+    x = make_x()
+    p = Programs(make_vae(context=4), x, *make_context(4))
+    assert p.rows(1, 3).batch == 2
+    assert torch.equal(p.rows(1, 3).context[0], make_context(4)[0][1:3])
+    assert torch.equal(p.of(1 - x).x, 1 - x)
+    assert torch.equal(p.of(1 - x).context[0], p.context[0])
+
+
+class OfFloat32(nn.Module):
+    """A VAE in the way of Pyro's tutorials, with its modules in Pyro's store."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(4, 4), nn.Linear(2, 4)
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            loc, raw = self.encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
+
+
+@pytest.mark.parametrize("form", ["object", "pair of its methods"])
+def test_a_copy_in_float64(store, form):
+    vae, x = OfFloat32(), torch.ones(3, 4)
+    p = Programs(vae if form == "object" else (vae.model, vae.guide), x)
+    copied = p.in_float64()
+    z = torch.zeros(2, 3, 2)
+    with kept_store():
+        terms = copied.terms(z.double())
+        assert terms.weight.dtype == torch.float64
+        torch.testing.assert_close(terms.weight, p.terms(z).weight.double(), rtol=1e-5, atol=0)
+    assert vae.encoder.weight.dtype == torch.float32
+    assert copied.modules[0] is not vae
+
+
+def test_functions_have_no_copy():
+    vae, x = make_vae(), make_x()
+    pair = (lambda x: vae.model(x), lambda x: vae.guide(x))
+    p = Programs(pair, x)
+    assert p.in_float64() is p
+
+
+def test_the_store_is_kept(store):
+    pyro.param("old", torch.zeros(1))
+    with kept_store():
+        pyro.param("new", torch.zeros(1))
+    assert set(pyro.get_param_store().keys()) == {"old"}
+
+
+def test_flows_remember_their_draws():
+    """The density of a draw that has just been made is taken from its making: one pass, not one a dimension."""
+    vae = VAE(
+        priors.StandardNormal(3),
+        likelihoods.Bernoulli(nets.MLP(3, (), 4)),
+        posteriors.InverseAutoregressiveFlow(nets.MLP(4, (), 2 * 3 + 2), 3, features=2),
+    )
+    p = Programs(vae, torch.ones(2, 4))
+    posterior = p.posterior()
+    z = posterior((5,))
+    torch.testing.assert_close(p.terms(z, posterior).posterior, p.posterior().log_prob(z.clone()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [nn.Linear(2, 2), None, (1, 2), lambda x: x])
+def test_what_has_no_model_and_guide(wrong):
+    with pytest.raises(TypeError, match="vae must have a model and a guide, as pyro_vae.VAE has, or be the pair"):
+        Programs(wrong, torch.ones(2, 2))
