@@ -97,17 +97,26 @@ class Programs:
         vae = self.vae if vae is None else vae
         return Programs(vae, x, *context, latent=self.latent, observed=self.observed, **named)
 
+    def copied(self) -> Programs | None:
+        """The same programs on a copy of their module; None where there is no copy, such as of functions."""
+        owners = self.modules
+        methods = not isinstance(self.vae, tuple) or all(hasattr(p, "__self__") for p in self.vae)
+        if len(owners) != 1 or not methods:
+            return None
+        try:
+            owner = copy.deepcopy(owners[0])
+        except RuntimeError:  # it keeps a tensor that was computed, say
+            return None
+        vae = owner if isinstance(self.vae, nn.Module) else tuple(getattr(owner, p.__name__) for p in self.vae)
+        return self._on(lambda t: t, vae)
+
     def in_float64(self) -> Programs:
-        """The same programs on a copy of their modules in float64; themselves where they are plain functions."""
-        owners = {id(m) for m in self.modules}
-        if isinstance(self.vae, nn.Module) and len(owners) == 1:
-            vae: Any = copy.deepcopy(self.vae).double()
-        elif len(owners) == 1 and all(hasattr(p, "__self__") for p in (self.model, self.guide)):
-            owner = copy.deepcopy(self.modules[0]).double()
-            vae = tuple(getattr(owner, p.__name__) for p in (self.model, self.guide))
-        else:
+        """The same programs on a copy of their module in float64; themselves where they cannot be copied."""
+        copied = self.copied()
+        if copied is None:
             return self
-        return self._on(lambda t: t.double() if t.is_floating_point() else t, vae)
+        copied.modules[0].double()
+        return copied._on(lambda t: t.double() if t.is_floating_point() else t)
 
     # Runs.
 

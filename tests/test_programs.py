@@ -144,10 +144,25 @@ def test_a_copy_in_float64(store, form):
     assert copied.modules[0] is not vae
 
 
+def test_a_copy_shares_nothing():
+    vae, x = make_vae(), make_x()
+    for programs in (Programs(vae, x), Programs((vae.model, vae.guide), x)):
+        copied = programs.copied()
+        z = vae.encode(x).sample((2,))
+        torch.testing.assert_close(copied.terms(z), programs.terms(z), rtol=0, atol=0)
+        before = programs.terms(z).weight
+        with torch.no_grad():
+            for q in copied.modules[0].parameters():
+                q.add_(1)
+        torch.testing.assert_close(programs.terms(z).weight, before, rtol=0, atol=0)
+        assert not torch.allclose(copied.terms(z).weight, before)
+
+
 def test_functions_have_no_copy():
     vae, x = make_vae(), make_x()
     pair = (lambda x: vae.model(x), lambda x: vae.guide(x))
     p = Programs(pair, x)
+    assert p.copied() is None
     assert p.in_float64() is p
 
 

@@ -278,7 +278,7 @@ def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
 
 def _between(case: Case, p: Programs) -> Finding:
     """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
-    found = evaluation.sandwich(p, chains=4, temperatures=200, leapfrog_steps=5, seed=case.seed)
+    found = evaluation.sandwich(p, chains=4, temperatures=100, leapfrog_steps=5, seed=case.seed)
     with torch.no_grad(), case.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))

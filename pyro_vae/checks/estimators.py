@@ -88,15 +88,16 @@ def _apart(programs: Programs, parameters: Sequence[Tensor], draws: int) -> tupl
 
 @contextlib.contextmanager
 def _held(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Runs the block without gradients by these tensors."""
-    for p in parameters:
+    """Runs the block without gradients by these tensors; those that are frozen stay so."""
+    held = [p for p in parameters if p.requires_grad]
+    for p in held:
         p.requires_grad_(False)
     try:
         yield
     finally:
-        for p in parameters:
+        for p in held:
             p.requires_grad_()
 
 
 def _with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
-    return value.detach() + surrogate - surrogate.detach()
+    return value.detach() + (surrogate - surrogate.detach())  # so grouped, the value is not rounded

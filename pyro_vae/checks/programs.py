@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import warnings
 from typing import Any
@@ -97,8 +96,6 @@ def _supports(case: Case) -> Finding:
     z = p.draw(_DRAWS).detach()
     prior, posterior = p.prior(), p.posterior()
     from_prior = prior.sample((_DRAWS,))
-    if not torch.isfinite(p.x if not p.named else p.x[~torch.isnan(p.x)]).all():
-        return Finding("failed", "x has values that are not finite; mark what is missing with a mask")
     outside = [
         (prior, z, "draws of q(z|x) lie where the prior p(z) has no density: KL(q || p) is infinite"),
         (posterior, from_prior, "draws of the prior lie where q(z|x) has no density, so q can never be the posterior"),
@@ -109,8 +106,10 @@ def _supports(case: Case) -> Finding:
             return Finding("failed", f"{100 * share:.3g} % of {message}. Give both the same support", share)
     site = p.trace_model(z[0]).nodes[p.observed]
     inside = _inside(site["fn"], site["value"])
+    x = site["value"]
+    if not torch.isfinite(x).all():
+        return Finding("failed", f"x has {int((~torch.isfinite(x)).sum())} values that are NaN or infinite")
     if not inside.all():
-        x = site["value"]
         return Finding(
             "failed",
             f"{int((~inside).sum())} of {inside.numel()} examples of x lie outside the support of p(x|z), "
@@ -271,9 +270,9 @@ def _clamps(case: Case) -> Finding:
 
 def _reach(case: Case) -> Finding:
     """Trains a copy until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
-    p = case.exact
-    if not p.modules:
-        return Finding("skipped", "the programs are plain functions; there is no copy of them to train")
+    p = case.exact.copied()
+    if p is None:
+        return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
     x = torch.nan_to_num(p.x.flatten(1))
     reached = 0.0
     span = (x.max() - x.min()).item()
@@ -297,11 +296,9 @@ def _reach(case: Case) -> Finding:
 
 
 def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | None:
-    """How near the mean of one element comes to its target, in training of a copy for that alone."""
+    """How near the mean of one element comes to its target, in training for that alone."""
     with torch.no_grad():
         z = p.draw(1)[0]
-    p = copy.copy(p)
-    p.vae = copy.deepcopy(p.vae) if not isinstance(p.vae, tuple) else p.vae
     parameters = [q for m in p.modules for q in m.parameters() if q.requires_grad]
     try:
         mean = p.likelihood(z).mean.flatten()[element]

@@ -1,0 +1,229 @@
+"""The check as a whole: what it takes, what it leaves as it was, and its refusals."""
+
+from __future__ import annotations
+
+import copy
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import TraceMeanField_ELBO
+from torch import nn
+
+from pyro_vae import VAE, build, check, likelihoods, nets, posteriors, priors
+from pyro_vae.checks import CHECKS
+from pyro_vae.closed_forms import BetaBernoulli, DirichletMultinomial, GammaPoisson, LinearGaussian, NormalNormal
+from tests.combinations.parts import make_context, make_vae, make_x
+
+FAST = ["sites", "shapes", "supports", "deterministic", "examples", "parameters", "plate", "trace-elbo", "renyi-elbo"]
+
+
+class Tutorial(nn.Module):
+    """As in Pyro's own example, with pyro.module."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+        self.decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6))
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("latent", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+            pyro.sample("obs", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            loc, log_scale = self.encoder(x).chunk(2, -1)
+            pyro.sample("latent", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+
+def binary(n=12, dim=6, seed=0):
+    return torch.rand(n, dim, generator=torch.Generator().manual_seed(seed)).round()
+
+
+def complete(report):
+    """Whether every line was looked at and none failed; says which, where one did."""
+    assert report.passed, [(x.name, x.finding.detail) for x in report.failures]
+    assert [x.name for x in report] == [c.name for c in CHECKS]
+
+
+def test_a_vae_of_pyros_tutorial():
+    complete(check(Tutorial(), binary(), latent="latent", observed="obs", repeats=20))
+    assert len(pyro.get_param_store()) == 0
+
+
+@pytest.mark.parametrize("form", ["methods", "functions"])
+def test_a_pair(form):
+    vae = Tutorial()
+    pair = (vae.model, vae.guide) if form == "methods" else (lambda x: vae.model(x), lambda x: vae.guide(x))
+    report = check(pair, binary(), latent="latent", observed="obs", only=[*FAST, "gradient"])
+    assert report.passed, report.failures
+    exact = 1e-9 if form == "methods" else 1e-5  # functions cannot be copied to float64
+    assert report["trace-elbo"].finding.tolerance == exact
+
+
+def test_context():
+    vae = make_vae("Conditional-Normal", "DiagonalNormal", 2)
+    complete(check(vae, make_x(10), *make_context("Conditional-Normal", 10), repeats=20))
+
+
+def test_missing_values_by_mask_and_by_nan():
+    vae = build(6, 2, hidden=(8,), missing=True)
+    x = binary()
+    mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) > 0.3
+    assert check(vae, x, mask=mask, repeats=20).passed
+    report = check(vae, torch.where(mask, x, torch.nan), repeats=20)
+    assert report.passed, [(x.name, x.finding.detail) for x in report.failures]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BetaBernoulli(torch.tensor(2.0, dtype=torch.float64), 1.5, 5),
+        GammaPoisson(torch.tensor(3.0, dtype=torch.float64), 1.5, 4),
+        DirichletMultinomial(torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64), 9),
+        NormalNormal(torch.tensor(0.5, dtype=torch.float64), 1.5, 0.7, 4),
+        LinearGaussian(
+            torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
+            torch.zeros(5, dtype=torch.float64),
+            0.5,
+        ),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_the_true_posterior_of_closed_forms(model):
+    """q is the posterior: no weight varies, ranks are flat, and log p(x) by quadrature is the closed form."""
+    vae = model.vae("exact") if isinstance(model, LinearGaussian) else model.vae()
+    x = vae.sample(10, seed=1)
+    report = check(vae, x, exact=True, repeats=20)
+    complete(report)
+    assert report["exact-posterior"].verdict == "passed"
+    assert report["calibration"].verdict == "passed"
+    assert f"log p(x) is {model.log_prob(x).mean():.6g}" in report["evidence"].finding.detail
+
+
+def test_a_posterior_that_is_not_the_true_one_is_no_error_unless_it_is_said_to_be():
+    vae, x = make_vae("StandardNormal", "DiagonalNormal", 2), make_x(10)
+    assert check(vae, x, only=["calibration", "exact-posterior"]).passed
+    report = check(vae, x, only=["calibration", "exact-posterior"], exact=True)
+    assert [line.name for line in report.failures] == ["exact-posterior", "calibration"]
+
+
+def test_nothing_is_changed():
+    vae, x = Tutorial().train(), binary()
+    vae.decoder.eval()
+    pyro.param("mine", torch.ones(1))
+    before = copy.deepcopy(vae.state_dict())
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    check(vae, x, latent="latent", observed="obs", repeats=10)
+    assert torch.rand(1) == expected
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in vae.parameters())
+    assert vae.training
+    assert vae.encoder[0].training
+    assert not vae.decoder.training
+    assert set(pyro.get_param_store().keys()) == {"mine"}
+    pyro.clear_param_store()
+
+
+def test_no_line_changes_what_the_next_one_sees():
+    """Lines looked at alone come to what they come to after all the others."""
+    vae, x = build(6, 2, hidden=(8,)), binary()
+    whole = check(vae, x, repeats=10)
+    for name in ("trace-elbo", "kl", "gradient", "evidence", "calibration"):
+        assert check(vae, x, repeats=10, only=[name])[name] == whole[name]
+
+
+def test_the_same_seed_gives_the_same_report():
+    vae, x = build(6, 2, hidden=(8,)), binary()
+    first, second = (check(vae, x, repeats=10, seed=3) for _ in range(2))
+    assert first.to_json() == second.to_json()
+    assert check(vae, x, repeats=10, seed=4).to_json() != first.to_json()
+
+
+def test_only_some_lines_and_their_progress():
+    said = []
+    report = check(build(6, 2, hidden=()), binary(), only=["kl", "trace-elbo"], progress=said.append)
+    assert [line.name for line in report] == ["trace-elbo", "kl"]
+    assert said == ["sites", "shapes", "supports", "trace-elbo", "kl"]
+
+
+def test_what_rests_on_a_failed_line_is_skipped():
+    vae = VAE(
+        priors.StandardNormal(2),
+        lambda z: dist.Bernoulli(logits=z.sum(-1, keepdim=True).expand(-1, 6)).to_event(1),
+        posteriors.DiagonalNormal(nets.MLP(6, (), 4)),
+    )
+    report = check(vae, 0.5 * binary())
+    assert [line.name for line in report.failures] == ["sites"]
+    assert "needs x in {0, 1}; got values in [0, 0.5]" in report["sites"].finding.detail
+    assert report["kl"].finding.detail == "cannot be looked at: sites failed"
+
+
+def test_an_objective_of_pyros():
+    vae, x = build(6, 2, hidden=(8,)), binary()
+    report = check(vae, x, objective=TraceMeanField_ELBO(), only=["objective", "objective-gradient"], repeats=30)
+    assert [line.verdict for line in report] == ["passed", "passed"]
+
+
+def test_in_the_dtype_as_it_is():
+    report = check(build(6, 2, hidden=(8,)), binary(), float64=False, repeats=20)
+    complete(report)
+    assert report["trace-elbo"].finding.tolerance == 1e-5
+
+
+def test_dropout_and_batch_norm_are_switched_off():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
+
+        def forward(self, x):
+            return self.layers(x)
+
+    vae = VAE(priors.StandardNormal(2), likelihoods.Bernoulli(nets.MLP(2, (8,), 6)), posteriors.DiagonalNormal(Net()))
+    vae.train()
+    complete(check(vae, binary(), repeats=20))
+    assert vae.posterior.net.layers[2].training
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"only": ["kll"]}, ValueError, "only names the line 'kll'; there are sites, shapes, "),
+        (
+            {"objective": 3},
+            TypeError,
+            "objective must be an ELBO of Pyro's or a function of x that returns a loss; got int",
+        ),
+        ({"importance_samples": 0}, ValueError, "importance_samples must be at least 1; got 0"),
+        ({"data_size": 0}, ValueError, "data_size must be at least 1, the number of examples there are; got 0"),
+        ({"level": 1.5}, ValueError, "level must be between 0 and 1; got 1.5"),
+        ({"repeats": 3}, ValueError, "repeats must be at least 10, to have a standard error; got 3"),
+        ({"x": torch.ones(0, 6)}, ValueError, r"x must hold at least one example; got shape \(0, 6\)"),
+    ],
+)
+def test_bad_input(options, error, message):
+    x = options.pop("x", binary())
+    with pytest.raises(error, match=message):
+        check(build(6, 2, hidden=()), x, **options)
+
+
+def test_an_objective_that_returns_no_number():
+    report = check(build(6, 2, hidden=()), binary(), objective=lambda x: x, only=["objective"])
+    message = (
+        "objective must return one number, a tensor, the loss of the whole batch in nats; got a tensor of shape (12, 6)"
+    )
+    assert message in report["objective"].finding.detail
+
+
+def test_every_line_has_its_own_name_and_words():
+    assert len({c.name for c in CHECKS}) == len(CHECKS)
+    for c in CHECKS:
+        assert c.why.endswith(".") or c.why.endswith("?"), c.name
+        assert not c.compared.endswith("."), c.name
