@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy import stats
 from sklearn.decomposition import PCA
 
 from pyro_vae import plots
@@ -107,3 +108,36 @@ def test_no_backend_is_chosen_and_no_figure_is_registered():
     if backend is not None:
         assert matplotlib.rcParams._get("backend") == backend
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_rank_histograms_count_the_ranks_beside_a_band(tmp_path):
+    """Bars are the counts; the band holds the 0.5 % and 99.5 % quantiles of a flat histogram's bars."""
+    ranks = torch.stack([torch.arange(320) % 64, torch.arange(320) % 4], dim=1)
+    figure = plots.rank_histograms(ranks, 64, bins=16)
+    flat, crowded = figure.axes
+    assert [bar.get_height() for bar in flat.patches[1:]] == [20.0] * 16
+    assert [bar.get_height() for bar in crowded.patches[1:]] == [320.0] + [0.0] * 15
+    band = flat.patches[0]
+    low, high = stats.binom.ppf([0.005, 0.995], 320, 1 / 16)
+    assert (band.get_y(), band.get_y() + band.get_height()) == (low, high)
+    figure.savefig(tmp_path / "f.png")
+
+
+def test_rank_histograms_of_many_dimensions_show_the_first():
+    figure = plots.rank_histograms(torch.randint(0, 10, (50, 23)), 10, bins=5, most=7)
+    assert sum(axis.has_data() for axis in figure.axes) == 7
+    assert "the first 7 of 23 dimensions" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "values", "bins", "message"),
+    [
+        (torch.zeros(3), 10, 5, r"ranks must be \(simulations, latent_dim\), at least one simulation; got \(3,\)"),
+        (torch.zeros(0, 2), 10, 5, r"at least one simulation; got \(0, 2\)"),
+        (torch.zeros(3, 2), 10, 4, "bins must divide the 10 values of a rank, so that each bar counts as many; got 4"),
+        (torch.zeros(3, 2), 10, 0, "bins must divide the 10 values of a rank, so that each bar counts as many; got 0"),
+    ],
+)
+def test_rank_histograms_of_bad_input(ranks, values, bins, message):
+    with pytest.raises(ValueError, match=message):
+        plots.rank_histograms(ranks, values, bins)

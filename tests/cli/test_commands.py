@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -245,6 +246,46 @@ def test_sample_reconstruct_interpolate_and_plot(here, run, capsys):
     assert main(["plot", run]) == 0
 
 
+@pytest.mark.parametrize("run", ["runs/digits-1", "labels", "normal"])
+def test_check_prints_and_writes_a_report(here, run, capsys):
+    """Every line is in the table and in the file; the figure is there."""
+    assert main(["check", run, "--n", "12", "--out", "check.json", "--seed", "1"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    found = json.loads((here / "check.json").read_text())
+    assert found["passed"]
+    assert found["seed"] == 1
+    assert f"{found['summary']}" in out
+    assert "written to check.json and calibration.png" in out
+    by_name = {line["name"]: line for line in found["lines"]}
+    for name, line in by_name.items():
+        assert name in out
+        assert line["verdict"] != "failed"
+    assert by_name["objective"]["verdict"] == "passed"  # what the run was trained with
+    assert "12 examples of shape (1, 8, 8)" in out
+    assert imread(here / "calibration.png").std() > 0.01
+
+
+def test_check_of_some_lines_in_the_run_folder(here, capsys):
+    assert main(["check", "runs/digits-1", "--only", "[trace-elbo,kl]", "--why", "false", "--n", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "they differ by rounding alone" not in out
+    assert "2 passed" in out
+    assert [x["name"] for x in json.loads((here / "runs/digits-1/checks.json").read_text())["lines"]] == ["trace-elbo", "kl"]
+
+
+def test_check_fails_where_a_line_fails(here, capsys):
+    """Weights without a number in them, as a training that was not watched leaves."""
+    assert main(["train", *QUICK, "--out", "broken"]) == 0
+    vae = pyro_vae.load("broken")
+    with torch.no_grad():
+        vae.posterior.net.layers[-1].bias.fill_(torch.nan)
+    vae.save_weights("broken/weights.safetensors")
+    assert main(["check", "broken", "--n", "8"]) == 1
+    captured = capsys.readouterr()
+    assert "lines failed; mend sites first" in captured.err
+    assert not json.loads((here / "broken/checks.json").read_text())["passed"]
+
+
 def test_list_names_everything_that_can_be_swapped(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
@@ -298,6 +339,9 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
         (["sample", "two", "--out", "x.jpg"], 2, "out must end in .png (a picture) or .npy (an array); got 'x.jpg'"),
         (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
+        (["check", "nowhere"], 2, "nowhere is not a run folder"),
+        (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
+        (["check", "two", "--only", "[kll]"], 2, "only names the line 'kll'; there are sites, shapes"),
         (
             ["reconstruct", "two", "--n", "0"],
             2,
