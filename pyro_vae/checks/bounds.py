@@ -105,12 +105,13 @@ def _renyi_elbo(case: Case) -> Finding:
     with torch.no_grad():
         with case.seeded(20):
             runs = [_traced(case.exact) for _ in range(_PARTICLES)]
-        weight = torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
+        # A plate's scale multiplies the log-weights before their exponentials, so that it is a power of the weights.
+        weight = _scale(case.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
         found = []
         for alpha in (0.0, 0.5):
             power = 1 - alpha
             bound = ((power * weight).logsumexp(0) - math.log(_PARTICLES)).sum() / power
-            found.append(_same(case, bound, RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
+            found.append(_same(case, bound / _scale(case.exact), RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
         return worst(found)
 
 
@@ -163,36 +164,46 @@ def _objective(case: Case) -> Finding:
         return found
     words = f"the objective is {loss.mean():.6g} on average, the negative bound of this batch {-bound.mean():.6g}"
     recon, kl = torch.stack(recons).mean().item(), torch.stack(kls).mean().item()
-    return replace(found, detail=words + _guess(p, loss.mean().item(), recon, kl, found.standard_error or 0))
+    case.found["objective is off"] = True
+    error = found.standard_error or 0.0
+    return replace(found, detail=words + _guess(p, loss.mean().item(), bound.mean().item(), recon, kl, error, k))
 
 
-def _guess(p: Programs, loss: float, recon: float, kl: float, error: float) -> str:
-    """Which usual mistake would give this loss; empty where none does."""
+def _guess(p: Programs, loss: float, bound: float, recon: float, kl: float, error: float, k: int) -> str:
+    """Which usual mistakes would give this loss, the fewest and nearest first; empty where none does."""
     elements, latents, batch = p.x[0].numel(), p.draw(1)[0, 0].numel(), p.batch
+    near = max(4 * error, 1e-3 * abs(loss))
+    if abs(loss + bound + batch * math.log(k)) < near:
+        return f". It fits a bound of which - log {k} is missing for each example"
+    # By weight, so that of two mistakes with one weight the more common is named.
     recon_weights = {
-        "log p(x|z)": 1.0,
-        f"log p(x|z) / {elements} (a mean over the elements of x)": 1 / elements,
-        f"log p(x|z) / {batch} (a mean over the batch)": 1 / batch,
-        f"log p(x|z) / {batch * elements} (a mean over batch and elements)": 1 / batch / elements,
-        "log p(x|z) / ln 2 (in bits)": 1 / math.log(2),
+        1 / batch / elements: f"log p(x|z) / {batch * elements} (a mean over batch and elements)",
+        1 / batch: f"log p(x|z) / {batch} (a mean over the batch)",
+        1 / elements: f"log p(x|z) / {elements} (a mean over the elements of x)",
+        1 / math.log(2): "log p(x|z) / ln 2 (in bits)",
+        1.0: "log p(x|z)",
     }
     kl_weights = {
-        "KL": 1.0,
-        "2 KL (a factor 1/2 is missing)": 2.0,
-        "KL / 2": 0.5,
-        f"KL / {latents} (a mean over the latents)": 1 / latents,
-        f"KL / {batch} (a mean over the batch)": 1 / batch,
-        f"KL / {batch * latents} (a mean over batch and latents)": 1 / batch / latents,
-        "KL / ln 2 (in bits)": 1 / math.log(2),
-        "0 KL (it is left out)": 0.0,
+        0.0: "0 KL (it is left out)",
+        0.5: "KL / 2",
+        2.0: "2 KL (a factor 1/2 is missing)",
+        1 / batch / latents: f"KL / {batch * latents} (a mean over batch and latents)",
+        1 / batch: f"KL / {batch} (a mean over the batch)",
+        1 / latents: f"KL / {latents} (a mean over the latents)",
+        1 / math.log(2): "KL / ln 2 (in bits)",
+        1.0: "KL",
     }
-    near = max(4 * error, 1e-3 * abs(loss))
-    pairs = itertools.product(recon_weights.items(), kl_weights.items(), (1, -1))
-    fits = [(a, b, s) for (a, u), (b, v), s in pairs if abs(s * (v * kl - u * recon) - loss) < near]
-    if not fits:
-        return ""
-    a, b, sign = fits[0]
-    return f". It fits {b} - {a}" if sign > 0 else f". It fits {a} - {b}: the sign is turned round"
+    fits = sorted(
+        (_mistakes(u, v), off, f"{b} - {a}" if sign > 0 else f"{a} - {b}: the sign is turned round")
+        for (u, a), (v, b), sign in itertools.product(recon_weights.items(), kl_weights.items(), (1, -1))
+        if (off := abs(sign * (v * kl - u * recon) - loss)) < near
+    )
+    return f". It fits {' or '.join(words for n, _, words in fits[:2] if n == fits[0][0])}" if fits else ""
+
+
+def _mistakes(recon_weight: float, kl_weight: float) -> int:
+    """How many mistakes such weights take: the same factor on both is one."""
+    return 1 if recon_weight == kl_weight or 1 in (recon_weight, kl_weight) else 2
 
 
 # The order of the bounds, and the truth.

@@ -22,6 +22,8 @@ from pyro_vae.distributions.grid import Grid
 
 __all__ = ["CHECKS"]
 
+Draw = Callable[[tuple[int, ...]], Tensor]  # what a distribution's sample or rsample is
+
 _SECTION = "Distributions"
 _DRAWS = 2000
 _LOOK = "look for a missing constant, Jacobian or normalisation"
@@ -74,8 +76,10 @@ def _support(d: Any) -> Any:
 
 
 def _mass(distribution: Any, case: Case) -> Finding:
+    elements = list(_elements(distribution))
+    part = replace(case, level=case.level / len(elements))
     with torch.no_grad(), case.seeded(10):
-        return worst([_mass_of(element, case) for element in _elements(distribution)])
+        return worst([_mass_of(element, part) for element in elements])
 
 
 def _mass_of(d: Any, case: Case) -> Finding:
@@ -206,38 +210,41 @@ def _mass_by_bridge(d: Any, transform: Any, case: Case) -> Finding:
 
 
 def _draws(distribution: Any, case: Case) -> Finding:
+    """Each element by itself, and drawn both ways: by rsample, as Pyro trains, and by sample."""
+    kinds = [(d, way) for d in _elements(distribution) for way in ("sample", "rsample")[: 1 + bool(d.has_rsample)]]
+    part = replace(case, level=case.level / len(kinds))
     with case.seeded(11):
-        found = [_draws_of(element, case) for element in _elements(distribution)]
-        return worst(
-            [Finding(f.verdict, f.detail, f.difference, f.standard_error, f.tolerance, f.p_value) for f in found]
-        )
+        return worst([_draws_of(d, getattr(d, way), part) for d, way in kinds])
 
 
-_UNLIKE = "draws do not follow the density: look for a scale taken for a variance, a Jacobian, or a wrong component"
+_UNLIKE = (
+    "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one noise "
+    "for all draws"
+)
 
 
-def _draws_of(d: Any, case: Case) -> Finding:
+def _draws_of(d: Any, draw: Draw, case: Case) -> Finding:
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density")
     support = base_constraint(_support(d))
     if (values := _values(d)) is not None:
-        return _frequencies(d, values, case)
+        return _frequencies(d, draw, values, case)
     if support.is_discrete:
         if d.event_shape:
             return Finding("skipped", "no identity for vectors of counts is known here")
-        return _neighbours(d, case)
+        return _neighbours(d, draw, case)
     if support is sphere:
-        return _on_sphere(d, case)
+        return _on_sphere(d, draw, case)
     transform = _to_reals(d)
     if transform is None:
         return Finding("skipped", "no map of the support to the reals is known")
-    return _stein(d, transform, case)
+    return _stein(d, draw, transform, case)
 
 
-def _frequencies(d: Any, values: Tensor, case: Case) -> Finding:
+def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case) -> Finding:
     """How often each value is drawn, less its probability; values too rare to count are left out."""
     p = d.log_prob(values).exp()  # (values, *batch)
-    drawn = d.sample((_DRAWS,))
+    drawn = draw((_DRAWS,))
     same = drawn.unsqueeze(1) == values.unsqueeze(0)
     same = same.flatten(-len(d.event_shape)).all(-1) if d.event_shape else same
     common = ((p * _DRAWS > 20) & ((1 - p) * _DRAWS > 20)).flatten()
@@ -248,9 +255,9 @@ def _frequencies(d: Any, values: Tensor, case: Case) -> Finding:
     return mean_is_zero(differences[:, small(differences[0], 200, case.seed)], case.level, _UNLIKE)
 
 
-def _neighbours(d: Any, case: Case) -> Finding:
+def _neighbours(d: Any, draw: Draw, case: Case) -> Finding:
     """For counts: E[p(x+1)/p(x)] = 1 − p(0), and E[(x+1) p(x+1)/p(x)] = E[x]."""
-    x = d.sample((_DRAWS,))
+    x = draw((_DRAWS,))
     keep = small(x[0], _ELEMENTS, case.seed)
     ratio = (d.log_prob(x + 1) - d.log_prob(x)).exp()
     zero = d.log_prob(torch.zeros_like(x[0])).exp()
@@ -263,9 +270,9 @@ def _neighbours(d: Any, case: Case) -> Finding:
     )
 
 
-def _stein(d: Any, transform: Any, case: Case) -> Finding:
+def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
     """Stein's identity, E[∂_j log p(u)] = 0 and E[u_i ∂_j log p(u)] = −[i = j], for u in the reals."""
-    u = transform.inv(d.sample((_DRAWS,))).detach()
+    u = transform.inv(draw((_DRAWS,))).detach()
     middle, width = u[:200].median(0).values, u[:200].std(0).clamp_min(1e-12)
     u = u[200:].clone().requires_grad_()
     value = transform(u)
@@ -289,9 +296,9 @@ def _stein(d: Any, transform: Any, case: Case) -> Finding:
     return mean_is_zero(torch.cat([slope.flatten(1), products.flatten(1)], dim=1), case.level, _UNLIKE)
 
 
-def _on_sphere(d: Any, case: Case) -> Finding:
+def _on_sphere(d: Any, draw: Draw, case: Case) -> Finding:
     """Stein's identity on the sphere in n dimensions: E[(g − (g·x) x) − (n − 1) x] = 0, with g = ∇ log p."""
-    x = d.sample((_DRAWS,)).detach().clone().requires_grad_()
+    x = draw((_DRAWS,)).detach().clone().requires_grad_()
     log_p = d.log_prob(x).sum()
     slope = torch.autograd.grad(log_p, x)[0] if log_p.requires_grad else torch.zeros_like(x)
     x = x.detach()
@@ -305,7 +312,8 @@ def _noise(case: Case) -> Finding:
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
     with torch.no_grad(), case.seeded(12):
-        z = torch.stack([p.posterior().sample() for _ in range(400)]).double()
+        # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
+        z = torch.stack([p.draw(1)[0] for _ in range(400)]).double()
     z = (z - z.mean(0)) / z.std(0)
     products = (z[:, 1:] * z[:, :-1]).flatten(1)
     products = products[:, torch.isfinite(products).all(0)]  # what never changes has no correlation

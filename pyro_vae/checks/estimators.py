@@ -1,4 +1,18 @@
-"""Estimators of the gradient of a bound, each as a number whose gradient is the estimate."""
+"""Estimators of the gradient of a bound, each as a number whose gradient is the estimate.
+
+They take :class:`pyro_vae.programs.Programs` and how many draws of z an example, and return nats, ``(batch,)``. Those
+without the score of log q take the parameters too: all by which a gradient is asked for, for one that is left out and
+is not of q alone counts twice. They are as before afterwards. ``examples/estimator_laboratory.py`` compares them.
+
+Example:
+    >>> import torch
+    >>> from pyro_vae import build
+    >>> vae = build(4, 2, hidden=())
+    >>> programs = Programs(vae, torch.ones(3, 4))
+    >>> sticking_the_landing(programs, list(vae.parameters()), draws=5).sum().backward()
+    >>> importance_weighted(programs, draws=5).shape
+    torch.Size([3])
+"""
 
 from __future__ import annotations
 

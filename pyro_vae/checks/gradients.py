@@ -180,7 +180,12 @@ def _objective(case: Case) -> Finding:
     scale = second.abs().mean(0).clamp_min(1e-12)
     found = mean_is_zero(first - second, case.level, slack=1e-5 * scale)
     if found.verdict == "passed":
-        return found
+        constant = (
+            "it is that of the bound, so the objective is off by a constant"
+            if case.found.get("objective is off")
+            else ""
+        )
+        return replace(found, detail=constant)
     worst = int(((first - second).mean(0).abs() / (first - second).std(0).clamp_min(1e-12)).argmax())
     words = (
         f"along {named[worst][0]} the objective's gradient is {first[:, worst].mean():.4g} on average, that of the "

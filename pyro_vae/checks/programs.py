@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -39,10 +40,20 @@ def _sites(case: Case) -> Finding:
             if not problem:
                 Trace_ELBO().loss(p.model, p.guide, p.x, *p.context, **p.named)
         except Exception as error:  # whatever the user's programs raise is the finding
-            return Finding("failed", f"{type(error).__name__}: {error}")
+            return Finding("failed", _first_sentences(error))
     said = [str(w.message) for w in caught if "/pyro/" in w.filename.replace("\\", "/")]
     said = [s for s in said if "guide" in s or "model" in s or "NaN" in s or "inf" in s]
     return Finding("failed", problem or said[0]) if problem or said else Finding("passed")
+
+
+def _first_sentences(error: Exception) -> str:
+    """What a user can act on, without the table of shapes that Pyro appends."""
+    message = " ".join(str(error).split("Trace Shapes:")[0].split())
+    shapes = any(word in message for word in ("shape", "size of tensor", "dimension"))
+    hint = (
+        " Declare every dimension after the batch with .to_event(...)" if shapes and "to_event" not in message else ""
+    )
+    return f"{type(error).__name__}: {message}{hint}"
 
 
 def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
@@ -60,6 +71,10 @@ def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
             return (
                 f"the {place} samples no latent site {p.latent!r}, but {', '.join(found) or 'nothing'}. Give both the "
                 "same name, or tell the check with latent="
+            )
+        if p.observed in found:
+            return (
+                f"the {place} samples {p.observed!r} and does not observe it: obs=x is missing, and nothing ties z to x"
             )
         if len(found) > 1:
             return f"the {place} samples {', '.join(map(repr, found))}; a check reads programs with one latent site"
@@ -209,6 +224,28 @@ def _examples(case: Case) -> Finding:
     return found
 
 
+def _peeking(case: Case) -> Finding:
+    """The model at the same z, and other x."""
+    p = case.exact
+    if p.batch < 2 or torch.isnan(p.x).any():
+        return Finding(
+            "skipped",
+            "there is only one example" if p.batch < 2 else "what is missing tells the model what to leave out",
+        )
+    with torch.no_grad():
+        z = p.draw(1)[0]
+        given, other = p.trace_model(z).nodes, p.of(p.x.roll(1, 0)).trace_model(z).nodes
+        for what, name in (("p(z)", p.latent), ("p(x|z)", p.observed)):
+            value = given[name]["value"]
+            found = equal(
+                given[name]["fn"].log_prob(value), other[name]["fn"].log_prob(value), max(case.rounding, 1e-8)
+            )
+            if found.verdict == "failed":
+                words = f"{what} changes with the x that is observed: the model has seen the data that it is to explain"
+                return replace(found, detail=words)
+    return found
+
+
 class _Clamps(TorchFunctionMode):
     """Watches for clamps that change a value, and remembers where."""
 
@@ -227,27 +264,30 @@ class _Clamps(TorchFunctionMode):
             changed = int((out.detach() != before).sum())
             where = _line_of_user() if changed else ""
             if where:
-                self.active.append(f"{name} changed {changed:,} of {before.numel():,} values at {where}")
+                self.active.append(f"{name} changed {changed:,} of {before.numel():,} values ({where})")
         return out
 
 
 def _line_of_user() -> str:
-    """The line of the user's code that clamps; empty where torch, Pyro or this library does so for reasons of its own.
+    """The line of the user's code that clamps; empty where a library does so for reasons of its own.
 
-    ``clamp_probs`` of torch keeps probabilities away from 0 and 1 and so changes what the user asked for.
+    torch's clamp of ``probs=`` is no such reason: it changes what the user asked for.
     """
     frame: Any = sys._getframe(2)
-    by_torch = False
+    by_probs = False
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
+        module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if module.startswith("pyro_vae.programs"):
+            return "torch's clamp of probs=; give logits= instead" if by_probs else ""
         if module.split(".")[0] not in ("torch", "pyro", "pyro_vae"):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        if frame.f_code.co_name == "probs_to_logits":
-            by_torch = True
-        elif not by_torch and frame.f_code.co_name != "clamp_probs":
-            inner = module.startswith(("torch.distributions", "pyro", "pyro_vae"))
-            if inner:
-                return ""
+            return (
+                "torch's clamp of probs=; give logits= instead"
+                if by_probs
+                else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            )
+        by_probs = by_probs or function == "probs_to_logits"
+        if not by_probs and function != "clamp_probs" and module.startswith(("torch.distributions", "pyro")):
+            return ""
         frame = frame.f_back
     return ""
 
@@ -467,6 +507,13 @@ CHECKS = [
         "the log-densities of an example within its batch and without the others",
         "The bound is a sum over independent examples; neighbours must not change it.",
         _examples,
+    ),
+    Check(
+        "peeking",
+        _SECTION,
+        "p(z) and p(x|z) in a model that observes x, and one that observes other x, at the same z",
+        "A model says how x comes about without having seen it; else its likelihood means nothing.",
+        _peeking,
     ),
     Check(
         "clamps",

@@ -6,14 +6,14 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-__all__ = ["Finding", "Line", "Report", "Verdict"]
+__all__ = ["Finding", "Line", "Report", "Verdict", "worst"]
 
 Verdict = Literal["passed", "failed", "noted", "skipped"]
 _STYLES = {"passed": "green", "failed": "bold red", "noted": "yellow", "skipped": "dim"}
@@ -190,9 +190,15 @@ def _difference(found: Finding) -> str:
 
 
 def worst(findings: Sequence[Finding]) -> Finding:
-    """The one that counts of several: the first that failed, else the one nearest to failing."""
+    """The one that counts of several: the first that failed, else the one nearest to failing.
+
+    Its p-value is that of the least of so many (Bonferroni), for comparisons that share the level of one line.
+    """
     order = {"failed": 0, "noted": 1, "passed": 2, "skipped": 3}
-    return min(findings, key=lambda f: (order[f.verdict], _nearness(f)))
+    chosen = min(findings, key=lambda f: (order[f.verdict], _nearness(f)))
+    if chosen.p_value is None:
+        return chosen
+    return replace(chosen, p_value=min(1.0, chosen.p_value * sum(f.p_value is not None for f in findings)))
 
 
 def _nearness(found: Finding) -> float:

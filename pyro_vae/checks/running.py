@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyro
 from pyro.infer import ELBO
 from torch import Tensor
 
@@ -101,7 +102,7 @@ def check(
             if progress:
                 progress(line.name)
             finding = Finding("skipped", f"cannot be looked at: {broken} failed") if broken else _look(line, case)
-            if line.name in _FIRST and finding.verdict == "failed":
+            if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
                 broken = line.name
             if line.name == _FIRST[-1] and float64 and not broken:
                 case.exact = _in_float64(given)
@@ -117,7 +118,9 @@ def _look(line: Check, case: Case) -> Finding:
         with warnings.catch_warnings():
             # Pyro warns of what the lines themselves report, such as a NaN in a loss.
             warnings.simplefilter("ignore", UserWarning)
-            return line.look(case)
+            # Pyro's validation has its own line; later ones go to the edge of supports on purpose.
+            with pyro.validation_enabled(line.name in _FIRST):
+                return line.look(case)
     except Exception as error:  # whatever the user's programs raise is the finding
         return Finding("failed", f"{type(error).__name__}: {error}")
 
