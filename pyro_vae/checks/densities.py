@@ -211,7 +211,8 @@ def _mass_by_bridge(d: Any, transform: Any, case: Case) -> Finding:
 
 def _draws(distribution: Any, case: Case) -> Finding:
     """Each element by itself, and drawn both ways: by rsample, as Pyro trains, and by sample."""
-    kinds = [(d, way) for d in _elements(distribution) for way in ("sample", "rsample")[: 1 + bool(d.has_rsample)]]
+    elements = list(_elements(distribution))
+    kinds = [(d, "sample") for d in elements] + [(d, "rsample") for d in elements if d.has_rsample]
     part = replace(case, level=case.level / len(kinds))
     with case.seeded(11):
         return worst([_draws_of(d, getattr(d, way), part) for d, way in kinds])

@@ -25,6 +25,7 @@ __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
 _DRAWS = 50
+_PROBS = "torch's clamp of probs=; give logits= instead"
 
 
 def _sites(case: Case) -> Finding:
@@ -278,7 +279,7 @@ def _line_of_user() -> str:
     while frame is not None:
         module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if module.startswith("pyro_vae.programs"):
-            return "torch's clamp of probs=; give logits= instead" if by_probs else ""
+            return _PROBS if by_probs else ""
         if module.split(".")[0] not in ("torch", "pyro", "pyro_vae"):
             return (
                 "torch's clamp of probs=; give logits= instead"

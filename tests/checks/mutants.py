@@ -538,8 +538,7 @@ def event_of_the_batch_in_the_plate(wrong: bool) -> Setup:
         def likelihood(self, z: Tensor) -> Any:
             return dist.Normal(self.decoder(z), self.scale).to_event(2 if wrong else 1)
 
-    # Of the whole check no more, since this model takes memory that is quadratic in the examples.
-    return Setup(Model(), reals(), {"only": ("deterministic", "examples")})
+    return Setup(Model(), reals())
 
 
 # Plates and scales.
@@ -649,6 +648,28 @@ def reshape_mixes_examples(wrong: bool) -> Setup:
             columns = torch.stack([self.decoder[:-1](z) @ w for w in self.decoder[-1].weight])  # (elements, batch)
             mean = columns.reshape(-1, ELEMENTS) if wrong else columns.T
             return dist.Normal(mean + self.decoder[-1].bias, self.scale).to_event(1)
+
+    return Setup(Model(), reals())
+
+
+@mutant("peeking", "the prior is made by the encoder, so that the KL is zero", "p(z) changes", twin=PLAIN)
+def prior_from_the_encoder(wrong: bool) -> Setup:
+    class Model(Plain):
+        def prior(self, x: Tensor) -> Any:
+            return self.posterior(x) if wrong else super().prior(x)
+
+    return Setup(Model(), reals())
+
+
+@mutant("peeking", "a skip connection past z, from x to the decoder", "p(x|z) changes", twin=PLAIN)
+def skip_connection_past_the_code(wrong: bool) -> Setup:
+    class Model(Plain):
+        def model(self, x: Tensor) -> None:
+            pyro.module("vae", self)
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", self.prior(x))
+                mean = self.decoder(z) + (0.5 * x if wrong else 0.0)
+                pyro.sample("x", dist.Normal(mean, self.scale).to_event(1), obs=x)
 
     return Setup(Model(), reals())
 

@@ -119,8 +119,10 @@ def test_equal_is_relative_to_the_largest():
 
 def test_the_worst_is_what_failed_then_what_came_nearest():
     passed = [Finding("passed", p_value=p) for p in np.linspace(0.2, 1, 5)]
-    assert worst(passed).p_value == pytest.approx(0.2)
+    assert worst(passed[:3]).p_value == pytest.approx(3 * 0.2)  # of the least of three
+    assert worst(passed).p_value == 1.0
+    assert worst([passed[0], Finding("skipped")]).p_value == pytest.approx(0.2)
     assert worst([*passed, Finding("failed", "x")]).detail == "x"
-    assert worst([Finding("skipped"), passed[3]]) is passed[3]
+    assert worst([Finding("skipped"), passed[3]]) == passed[3]
     near = Finding("passed", difference=0.9, tolerance=1.0)
     assert worst([Finding("passed", difference=-0.1, tolerance=1.0), near]) is near
