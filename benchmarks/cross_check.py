@@ -53,7 +53,8 @@ def main() -> None:
     cases = [*COMBINATIONS, *LIKELIHOODS]
     found = {dtype: [differences(case, dtype) for case in cases] for dtype in DTYPES}
     lines = ["# elbo(recon, kl) beside Pyro's losses, same noise", "", "`python benchmarks/cross_check.py`", ""]
-    lines += [f"{len(COMBINATIONS)} combinations of prior and posterior, {len(LIKELIHOODS)} likelihoods with options.", ""]
+    what = f"{len(COMBINATIONS)} combinations of prior and posterior, {len(LIKELIHOODS)} likelihoods and their options."
+    lines += [what, ""]
     header = ["prior, posterior; or likelihood"]
     header += [f"{name}, {str(dtype).removeprefix('torch.')}" for dtype in DTYPES for name in COLUMNS]
     lines += [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]

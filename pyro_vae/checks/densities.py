@@ -219,8 +219,8 @@ def _draws(distribution: Any, case: Case) -> Finding:
 
 
 _UNLIKE = (
-    "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one noise "
-    "for all draws"
+    "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one "
+    "noise for all draws"
 )
 
 

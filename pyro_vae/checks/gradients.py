@@ -85,7 +85,8 @@ def _finite_differences(case: Case) -> Finding:
         return Finding("skipped", "there are no parameters")
     if not case.pathwise and not case.is_discrete:
         return Finding("skipped", "draws of this q jump with the parameters")
-    bound, how = estimators.pathwise, ""
+    bound: Callable[[Programs], Tensor] = estimators.pathwise
+    how = ""
     if case.is_discrete:
         bound = enumerated_elbo
     elif _draws_by_rejection(case):

@@ -270,7 +270,10 @@ def test_check_of_some_lines_in_the_run_folder(here, capsys):
     out = capsys.readouterr().out
     assert "they differ by rounding alone" not in out
     assert "2 passed" in out
-    assert [x["name"] for x in json.loads((here / "runs/digits-1/checks.json").read_text())["lines"]] == ["trace-elbo", "kl"]
+    assert [x["name"] for x in json.loads((here / "runs/digits-1/checks.json").read_text())["lines"]] == [
+        "trace-elbo",
+        "kl",
+    ]
 
 
 def test_check_fails_where_a_line_fails(here, capsys):
