@@ -14,6 +14,7 @@ from pyro.infer import Trace_ELBO
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match
 from torch import Tensor
+from torch.distributions import Multinomial
 from torch.overrides import TorchFunctionMode
 
 from pyro_vae.checks.case import Case, Check, base_constraint, loss_of, named_leaves
@@ -342,7 +343,7 @@ def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | N
         z = p.draw(1)[0]
     parameters = [q for m in p.modules for q in m.parameters() if q.requires_grad]
     try:
-        mean = p.likelihood(z).mean.flatten()[element]
+        mean = _mean(p, z, element)
     except NotImplementedError:
         return None
     if not parameters or not mean.requires_grad:
@@ -350,7 +351,7 @@ def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | N
     # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts.
     optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
     for _ in range(400):
-        mean = p.likelihood(z).mean.flatten()[element]
+        mean = _mean(p, z, element)
         miss = (mean - target).abs()
         if miss <= enough:
             break
@@ -358,6 +359,14 @@ def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | N
         miss.backward()
         optimizer.step()
     return float(miss)
+
+
+def _mean(p: Programs, z: Tensor, element: int) -> Tensor:
+    """The mean of one element of one example."""
+    likelihood = p.likelihood(z)
+    # A multinomial's mean is that of documents of one length, whatever the length of x.
+    share = p.x.sum() / likelihood.total_count if isinstance(likelihood, Multinomial) else 1.0
+    return share * likelihood.mean.flatten()[element]
 
 
 def _parameters(case: Case) -> Finding:

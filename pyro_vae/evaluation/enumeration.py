@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_vae.evaluation.real_codes import support_of
 from pyro_vae.evaluation.rows import Estimate, at_least_one, blocks, log_joint, running
+from pyro_vae.programs import Programs
 
 __all__ = ["Enumeration", "enumeration"]
 
@@ -55,7 +56,7 @@ def enumeration(
     log_probs, posteriors, values = [], [], torch.empty(0)
     with running(vae, x, context, named, seed) as programs:
         for _, part in blocks(programs):
-            values = _values(part.prior())
+            values = _values(part)
             z = values.unsqueeze(1).expand(-1, part.batch, *values.shape[1:])
             likelihood, prior = log_joint(part, z, chunk_size)
             joint = likelihood + prior
@@ -65,13 +66,15 @@ def enumeration(
     return Enumeration(log_prob, torch.zeros_like(log_prob), values, torch.cat(posteriors, 1))
 
 
-def _values(prior: Any) -> Tensor:
-    """Every value of z, ``(values, *event)``."""
-    if prior.has_enumerate_support:
-        return prior.enumerate_support(expand=False).reshape(-1, *prior.event_shape)
+def _values(programs: Programs) -> Tensor:
+    """Every value of z, ``(values, *event)``, as the prior lists them, or the guide where the prior cannot."""
+    prior = programs.prior()
+    for distribution in (prior, programs.posterior()):
+        if distribution.has_enumerate_support:
+            return distribution.enumerate_support(expand=False).reshape(-1, *distribution.event_shape)
     if support_of(prior).is_discrete:
         raise ValueError(
-            f"enumeration needs a prior whose enumerate_support gives all values of z; {type(prior).__name__} of event "
+            f"enumeration needs a prior or guide whose enumerate_support gives all values of z; {type(prior).__name__} of event "
             f"shape {tuple(prior.event_shape)} has none. Use importance_sampling"
         )
     raise ValueError(
