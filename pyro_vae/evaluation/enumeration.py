@@ -74,8 +74,8 @@ def _values(programs: Programs) -> Tensor:
             return distribution.enumerate_support(expand=False).reshape(-1, *distribution.event_shape)
     if support_of(prior).is_discrete:
         raise ValueError(
-            f"enumeration needs a prior or guide whose enumerate_support gives all values of z; {type(prior).__name__} of event "
-            f"shape {tuple(prior.event_shape)} has none. Use importance_sampling"
+            "enumeration needs a prior or guide whose enumerate_support gives all values of z; the prior "
+            f"{type(prior).__name__} of event shape {tuple(prior.event_shape)} has none. Use importance_sampling"
         )
     raise ValueError(
         f"enumeration needs discrete codes; got the prior {type(prior).__name__}. Use quadrature for one or two "
