@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from pyro_vae import build, check
 from pyro_vae.cli import main
+from tests.checks.mutants import MUTANTS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -44,6 +47,28 @@ def test_the_refusal_it_quotes_is_the_refusal(capsys):
     said = " ".join(capsys.readouterr().err.split("prior UniformOnSphere")[1].split())
     quoted = " ".join(README.split("ValueError: prior UniformOnSphere")[1].split("\n\n")[0].split())
     assert said == quoted
+
+
+def test_the_bugs_it_counts_are_those_of_the_tests():
+    assert f"The tests hold {len(MUTANTS)} classic bugs" in README
+
+
+def test_the_options_of_check_that_it_names():
+    report = check(build(6, 2, hidden=()), torch.ones(8, 6), level=1e-4, latent="z", observed="x", only=["sites"])
+    assert report.passed
+
+
+def test_the_finding_it_quotes_is_the_finding():
+    """But for the numbers, which depend on the weights that the VAE starts with."""
+    block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "my_loss" in b)
+    torch.manual_seed(0)
+    names = {"vae": build((1, 8, 8), latent_dim=2, hidden=(32,)).double()}
+    names["x"] = torch.rand(32, 1, 8, 8, dtype=torch.float64).round()
+    exec(compile(block, "README.md", "exec"), names)
+    quoted = README.split("    the objective is ")[1].split("\n\n")[0]
+    pattern = r"-?\d+\.\d+"
+    said = names["report"].failures[0].finding.detail.removeprefix("the objective is ")
+    assert re.sub(pattern, "0", said) == re.sub(pattern, "0", " ".join(quoted.split()))
 
 
 def test_what_is_there_is_there(capsys):
