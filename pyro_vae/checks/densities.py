@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.constraints import sphere
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import biject_to
 
 from pyro_vae.checks.case import Case, Check, base_constraint, small
 from pyro_vae.checks.report import Finding, worst
@@ -19,6 +19,7 @@ from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.grid import Grid
+from pyro_vae.evaluation.real_codes import support_of
 
 __all__ = ["CHECKS"]
 
@@ -64,14 +65,6 @@ def _elements(distribution: Any) -> Iterator[Any]:
         yield distribution
 
 
-def _support(d: Any) -> Any:
-    """The support; of a distribution that does not say (a flow of Zuko's), all real vectors."""
-    try:
-        return d.support
-    except NotImplementedError:
-        return constraints.independent(constraints.real, len(d.event_shape))
-
-
 # The mass of a density.
 
 
@@ -87,7 +80,7 @@ def _mass_of(d: Any, case: Case) -> Finding:
         return Finding("skipped", "a point has no density")
     if (values := _values(d)) is not None:
         return _is_one(d.log_prob(values).logsumexp(0), 1e-6)
-    support = base_constraint(_support(d))
+    support = base_constraint(support_of(d))
     if support.is_discrete:
         return _mass_of_counts(d, support)
     if not d.event_shape:
@@ -104,7 +97,7 @@ def _values(d: Any) -> Tensor | None:
     """All values, ``(values, *batch, *event)``, where they can be listed."""
     if d.has_enumerate_support:
         return d.enumerate_support(expand=True)
-    support = base_constraint(_support(d))
+    support = base_constraint(support_of(d))
     if not isinstance(support, Grid) or d.event_shape:
         return None
     values = support.from_index(torch.arange(support.levels, dtype=d.sample().dtype))
@@ -139,7 +132,7 @@ def _mass_of_counts(d: Any, support: Any) -> Finding:
 
 def _line(d: Any, case: Case) -> Tensor:
     """Log-mass of each of some elements, by the trapezium rule along t in u = middle + width sinh(t), in the reals."""
-    transform = biject_to(_support(d))
+    transform = biject_to(support_of(d))
     u = transform.inv(d.sample((401,)))
     middle, width = u.median(0).values, u.std(0).clamp_min(1e-12)
     t = torch.linspace(-10, 10, 4001, dtype=u.dtype, device=u.device)
@@ -181,7 +174,7 @@ def _log_density(d: Any, transform: Any, u: Tensor) -> Tensor:
 def _to_reals(d: Any) -> Any:
     """The bijection from real vectors to the support, or None."""
     try:
-        return biject_to(_support(d))
+        return biject_to(support_of(d))
     except NotImplementedError:
         return None
 
@@ -227,7 +220,7 @@ _UNLIKE = (
 def _draws_of(d: Any, draw: Draw, case: Case) -> Finding:
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density")
-    support = base_constraint(_support(d))
+    support = base_constraint(support_of(d))
     if (values := _values(d)) is not None:
         return _frequencies(d, draw, values, case)
     if support.is_discrete:

@@ -10,7 +10,7 @@ import pyro
 from pyro.infer import ELBO
 from torch import Tensor
 
-from pyro_vae.checks import bounds, calibration, densities, gradients, programs
+from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks.case import Case, Check, without_modes
 from pyro_vae.checks.report import Finding, Line, Report
 from pyro_vae.distributions import part_name
@@ -20,7 +20,10 @@ from pyro_vae.seeds import seeded
 __all__ = ["CHECKS", "check"]
 
 CHECKS: tuple[Check, ...] = (
-    *programs.CHECKS,
+    *sites.CHECKS,
+    *behaviour.CHECKS,
+    *clamps.CHECKS,
+    *parameters.CHECKS,
     *densities.CHECKS,
     *bounds.CHECKS,
     *gradients.CHECKS,

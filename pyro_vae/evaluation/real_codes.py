@@ -86,12 +86,12 @@ class RealCodes:
         return sum_rightmost(jacobian, jacobian.dim() - (u.dim() - 1))
 
 
-def support_of(prior: Any) -> Any:
-    """The support of a prior; all real vectors where it does not say."""
+def support_of(distribution: Any) -> Any:
+    """The support of a distribution; all real vectors where it does not say, as Zuko's flows do not."""
     try:
-        return prior.support
+        return distribution.support
     except NotImplementedError:
-        return constraints.real_vector  # flows of Zuko's do not
+        return constraints.independent(constraints.real, len(distribution.event_shape))
 
 
 def _is_real(support: Any) -> bool:

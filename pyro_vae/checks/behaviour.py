@@ -1,0 +1,170 @@
+"""Whether log-densities depend on what they may depend on, and on nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.distributions import Multinomial
+
+from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.report import Finding
+from pyro_vae.checks.statistics import equal
+from pyro_vae.programs import Programs
+
+__all__ = ["CHECKS"]
+
+_SECTION = "Model and guide"
+
+
+def _deterministic(case: Case) -> Finding:
+    """The same numbers under two seeds, in evaluation mode."""
+    p = case.given
+    with torch.no_grad():
+        z = p.draw(2)
+        terms = []
+        for key in (1, 2):
+            with case.seeded(key):
+                terms.append(p.terms(z))
+    for what, first, second in zip(("log p(x|z)", "log p(z)", "log q(z|x)"), *terms, strict=True):
+        if not torch.equal(first, second):
+            return Finding(
+                "failed",
+                f"{what} changes from call to call at the same z and x, in evaluation mode. Is there dropout or noise "
+                "that model.eval() does not switch off (functional dropout with training=True)?",
+                (first - second).abs().max().item(),
+                tolerance=0.0,
+            )
+    return Finding("passed", difference=0.0, tolerance=0.0)
+
+
+def _examples(case: Case) -> Finding:
+    """The log-densities of some examples, among their neighbours and without them."""
+    p, half = case.exact, (case.exact.batch + 1) // 2
+    if p.batch < 2:
+        return Finding("skipped", "there is only one example")
+    with torch.no_grad():
+        z = p.draw(2)
+        together = p.terms(z)
+        apart = p.rows(0, half).terms(z[:, :half])
+    for what, all_, some in zip(("log p(x|z)", "log p(z)", "log q(z|x)"), together, apart, strict=True):
+        found = equal(all_[:, :half], some, max(case.rounding, 1e-8))
+        if found.verdict == "failed":
+            return Finding(
+                "failed",
+                f"{what} of an example depends on the other examples of its batch. Look for a softmax, mean or norm "
+                "over dimension 0, batch norm in training mode, or a reshape that mixes examples",
+                found.difference,
+                tolerance=found.tolerance,
+            )
+    return found
+
+
+def _peeking(case: Case) -> Finding:
+    """The model at the same z, and other x."""
+    p = case.exact
+    if p.batch < 2 or torch.isnan(p.x).any():
+        return Finding("skipped", "there is one example" if p.batch < 2 else "NaN in x says what is to be left out")
+    with torch.no_grad():
+        z = p.draw(1)[0]
+        given, other = p.trace_model(z).nodes, p.of(p.x.roll(1, 0)).trace_model(z).nodes
+        for what, name in (("p(z)", p.latent), ("p(x|z)", p.observed)):
+            value = given[name]["value"]
+            before, after = (nodes[name]["fn"].log_prob(value) for nodes in (given, other))
+            found = equal(before, after, max(case.rounding, 1e-8))
+            if found.verdict == "failed":
+                words = f"{what} changes with the x that is observed: the model has seen the data that it is to explain"
+                return replace(found, detail=words)
+    return found
+
+
+def _reach(case: Case) -> Finding:
+    """Trains a copy until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
+    p = case.exact.copied()
+    if p is None:
+        return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
+    x = torch.nan_to_num(p.x.flatten(1))
+    reached = 0.0
+    span = (x.max() - x.min()).item()
+    if span == 0:
+        return Finding("skipped", "all values of x are the same")
+    for index in (int(x.argmax()), int(x.argmin())):
+        row, element = divmod(index, x.shape[1])
+        miss = _miss(p.rows(row, row + 1), element, x[row, element], 0.05 * span)
+        if miss is None:
+            return Finding("skipped", "p(x|z) has no mean, or no parameters that move it")
+        reached = max(reached, miss)
+    if reached <= 0.05 * span:
+        return Finding("passed", "", reached / span, tolerance=0.05)
+    return Finding(
+        "failed",
+        f"whatever its weights, the mean of p(x|z) stays {reached:.3g} away from values of x that are there. Is"
+        " there a sigmoid or tanh too many (logits= takes the net's output as it is), or x on another scale?",
+        reached / span,
+        tolerance=0.05,
+    )
+
+
+def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | None:
+    """How near the mean of one element comes to its target, in training for that alone."""
+    with torch.no_grad():
+        z = p.draw(1)[0]
+    parameters = [q for m in p.modules for q in m.parameters() if q.requires_grad]
+    try:
+        mean = _mean(p, z, element)
+    except NotImplementedError:
+        return None
+    if not parameters or not mean.requires_grad:
+        return None
+    # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts.
+    optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
+    for _ in range(400):
+        mean = _mean(p, z, element)
+        miss = (mean - target).abs()
+        if miss <= enough:
+            break
+        optimizer.zero_grad()
+        miss.backward()
+        optimizer.step()
+    return float(miss)
+
+
+def _mean(p: Programs, z: Tensor, element: int) -> Tensor:
+    """The mean of one element of one example."""
+    likelihood = p.likelihood(z)
+    # A multinomial's mean is that of documents of one length, whatever the length of x.
+    share = p.x.sum() / likelihood.total_count if isinstance(likelihood, Multinomial) else 1.0
+    return share * likelihood.mean.flatten()[element]
+
+
+CHECKS = [
+    Check(
+        "deterministic",
+        _SECTION,
+        "the log-densities at the same z and x, twice",
+        "In evaluation mode p and q are fixed; what still changes is noise that training did not mean.",
+        _deterministic,
+    ),
+    Check(
+        "examples",
+        _SECTION,
+        "the log-densities of an example within its batch and without the others",
+        "The bound is a sum over independent examples; neighbours must not change it.",
+        _examples,
+    ),
+    Check(
+        "peeking",
+        _SECTION,
+        "p(z) and p(x|z) in a model that observes x, and one that observes other x, at the same z",
+        "A model says how x comes about without having seen it; else its likelihood means nothing.",
+        _peeking,
+    ),
+    Check(
+        "reach",
+        _SECTION,
+        "the mean of p(x|z), trained for that alone, with the extremes of x",
+        "A decoder that cannot say what is in the data has the wrong output layer.",
+        _reach,
+    ),
+]

@@ -1,0 +1,210 @@
+"""Whether model and guide have the sites, shapes and supports that an ELBO needs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO
+from pyro.poutine.util import site_is_subsample
+from pyro.util import check_model_guide_match
+from torch import Tensor
+
+from pyro_vae.checks.case import Case, Check, base_constraint
+from pyro_vae.checks.report import Finding
+from pyro_vae.evaluation.real_codes import support_of
+from pyro_vae.programs import Programs
+
+__all__ = ["CHECKS"]
+
+_SECTION = "Model and guide"
+_DRAWS = 50
+
+
+def _sites(case: Case) -> Finding:
+    """Runs both under Pyro's own validation."""
+    p = case.given
+    with warnings.catch_warnings(record=True) as caught, pyro.validation_enabled(True):
+        warnings.simplefilter("always")
+        try:
+            guide = p.trace_guide()
+            model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
+            check_model_guide_match(model, guide)
+            problem = _wrong_sites(p, model, guide)
+            if not problem:
+                Trace_ELBO().loss(p.model, p.guide, p.x, *p.context, **p.named)
+        except Exception as error:  # whatever the user's programs raise is the finding
+            return Finding("failed", _first_sentences(error))
+    said = [str(w.message) for w in caught if "/pyro/" in w.filename.replace("\\", "/")]
+    said = [s for s in said if "guide" in s or "model" in s or "NaN" in s or "inf" in s]
+    return Finding("failed", problem or said[0]) if problem or said else Finding("passed")
+
+
+def _first_sentences(error: Exception) -> str:
+    """What a user can act on, without the table of shapes that Pyro appends."""
+    message = " ".join(str(error).split("Trace Shapes:")[0].split())
+    shapes = any(word in message for word in ("shape", "size of tensor", "dimension"))
+    hint = (
+        " Declare every dimension after the batch with .to_event(...)" if shapes and "to_event" not in message else ""
+    )
+    return f"{type(error).__name__}: {message}{hint}"
+
+
+def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
+    latent = {"model": model, "guide": guide}
+    names = {
+        place: [
+            n
+            for n, s in trace.nodes.items()
+            if s["type"] == "sample" and not s["is_observed"] and not site_is_subsample(s)
+        ]
+        for place, trace in latent.items()
+    }
+    for place, found in names.items():
+        if p.latent not in found:
+            return (
+                f"the {place} samples no latent site {p.latent!r}, but {', '.join(found) or 'nothing'}. Give both the "
+                "same name, or tell the check with latent="
+            )
+        if p.observed in found:
+            return (
+                f"the {place} samples {p.observed!r} and does not observe it: obs=x is missing, and nothing ties z to x"
+            )
+        if len(found) > 1:
+            return f"the {place} samples {', '.join(map(repr, found))}; a check reads programs with one latent site"
+    site = model.nodes.get(p.observed)
+    if site is None or site["type"] != "sample" or not site["is_observed"]:
+        observed = [n for n, s in model.nodes.items() if s["type"] == "sample" and s["is_observed"]]
+        return (
+            f"the model has no observed site {p.observed!r} (obs=x), but {observed or 'none'}. Without it nothing ties "
+            "z to the data"
+        )
+    return ""
+
+
+def _shapes(case: Case) -> Finding:
+    """One log-density an example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
+    p = case.given
+    for programs in (p, p.rows(0, max(1, p.batch - 1))):
+        z = programs.trace_guide().nodes[p.latent]
+        model = programs.trace_model(z["value"]).nodes
+        for what, site in (("q(z|x)", z), ("p(z)", model[p.latent]), ("p(x|z)", model[p.observed])):
+            shape = tuple(site["fn"].log_prob(site["value"]).shape)
+            if shape != (programs.batch,):
+                return Finding(
+                    "failed",
+                    f"log {what} has shape {shape} for {programs.batch} examples, where ({programs.batch},) is meant: "
+                    f"batch shape {tuple(site['fn'].batch_shape)}, event shape {tuple(site['fn'].event_shape)}. "
+                    "Declare every dimension after the batch with .to_event, and sample inside the plate of examples",
+                )
+    return Finding("passed")
+
+
+def _supports(case: Case) -> Finding:
+    p = case.given
+    z = p.draw(_DRAWS).detach()
+    prior, posterior = p.prior(), p.posterior()
+    from_prior = prior.sample((_DRAWS,))
+    outside = [
+        (prior, z, "draws of q(z|x) lie where the prior p(z) has no density: KL(q || p) is infinite"),
+        (posterior, from_prior, "draws of the prior lie where q(z|x) has no density, so q can never be the posterior"),
+    ]
+    for distribution, value, message in outside:
+        share = 1 - _inside(distribution, value).double().mean().item()
+        if share > 0:
+            return Finding("failed", f"{100 * share:.3g} % of {message}. Give both the same support", share)
+    site = p.trace_model(z[0]).nodes[p.observed]
+    inside = _inside(site["fn"], site["value"])
+    x = site["value"]
+    if not torch.isfinite(x).all():
+        return Finding("failed", f"x has {int((~torch.isfinite(x)).sum())} values that are NaN or infinite")
+    if not inside.all():
+        return Finding(
+            "failed",
+            f"{int((~inside).sum())} of {inside.numel()} examples of x lie outside the support of p(x|z), "
+            f"{_name(site['fn'])}: values in [{x.min():.4g}, {x.max():.4g}]. Transform the data (binarise grey values, "
+            "say) or take a likelihood over such values",
+            float((~inside).double().mean()),
+        )
+    return Finding("passed", difference=0.0)
+
+
+def _inside(distribution: Any, value: Tensor) -> Tensor:
+    """Whether each value lies in the support, as far as that is known."""
+    try:
+        return distribution.support.check(value)
+    except NotImplementedError:
+        return torch.isfinite(distribution.log_prob(value))
+
+
+def _name(distribution: Any) -> str:
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return type(distribution).__name__
+
+
+def _data(case: Case) -> Finding:
+    p = case.given
+    site = p.trace_model(p.draw(1)[0].detach()).nodes[p.observed]
+    support = base_constraint(support_of(site["fn"]))
+    if support.is_discrete or hasattr(support, "cseq"):
+        return Finding("passed")
+    values = site["value"].detach().flatten()
+    distinct = torch.unique(values)
+    if distinct.numel() < 2 or distinct.numel() > values.numel() / 4:
+        return Finding("passed")
+    steps = distinct.diff()
+    if (steps / steps.min()).sub((steps / steps.min()).round()).abs().max() > 0.01:
+        return Finding("passed")
+    words = (
+        f"x has only {distinct.numel()} distinct values in steps of {steps.min():.3g}, and p(x|z) is a density over "
+        "real numbers, which can grow without bound at each of them. Add uniform noise within a step (dequantize=True "
+        "in pyro_vae.data) or take a likelihood over levels"
+    )
+    return Finding("failed" if _can_sharpen(site["fn"]) else "noted", words)
+
+
+def _can_sharpen(distribution: Any) -> bool:
+    """Whether the density can grow: it has a learned scale, or bounds to lean against."""
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    arguments = getattr(distribution, "arg_constraints", {})
+    scale = getattr(distribution, "scale", None)
+    if "scale" in arguments and isinstance(scale, Tensor):
+        return scale.requires_grad
+    return True
+
+
+CHECKS = [
+    Check(
+        "sites",
+        _SECTION,
+        "the sites of model and guide, with Pyro's validation on",
+        "The guide must sample what the model samples, and the model must observe x.",
+        _sites,
+    ),
+    Check(
+        "shapes",
+        _SECTION,
+        "the shapes of log p(x|z), log p(z) and log q(z|x)",
+        "Each is one number an example; what is not declared is summed or broadcast by accident.",
+        _shapes,
+    ),
+    Check(
+        "supports",
+        _SECTION,
+        "draws of q(z|x) with the support of p(z) and back, x with that of p(x|z)",
+        "A value without a density makes the bound minus infinity, or meaningless where nobody looks.",
+        _supports,
+    ),
+    Check(
+        "data",
+        _SECTION,
+        "the values of x with the kind of p(x|z)",
+        "A density over the reals has no largest value on data that lie on a grid.",
+        _data,
+    ),
+]
