@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,12 +42,13 @@ def pathwise(programs: Programs, draws: int = 1) -> Tensor:
 
     (Kingma and Welling 2013, arXiv 1312.6114.)
     """
-    return programs.draw_terms(draws).weight.mean(0)
+    posterior = _reparametrised(programs)
+    return programs.terms(posterior.rsample((draws,)), posterior).weight.mean(0)
 
 
 def analytic_kl(programs: Programs, draws: int = 1) -> Tensor:
     """The same with KL(q || p) in closed form, ``(batch,)``; what TraceMeanField_ELBO does."""
-    posterior = programs.posterior()
+    posterior = _reparametrised(programs)
     recon = programs.log_likelihood(posterior((draws,))).mean(0)
     return recon - kl_divergence(posterior, programs.prior())
 
@@ -78,7 +80,8 @@ def sticking_the_landing(programs: Programs, parameters: Sequence[Tensor], draws
 
 def importance_weighted(programs: Programs, draws: int) -> Tensor:
     """Log of the mean weight of so many draws, ``(batch,)``: the bound of Burda et al. 2015 (arXiv 1509.00519)."""
-    return programs.draw_terms(draws).weight.logsumexp(0) - math.log(draws)
+    posterior = _reparametrised(programs)
+    return programs.terms(posterior.rsample((draws,)), posterior).weight.logsumexp(0) - math.log(draws)
 
 
 def doubly_reparametrised(programs: Programs, parameters: Sequence[Tensor], draws: int) -> Tensor:
@@ -92,9 +95,20 @@ def doubly_reparametrised(programs: Programs, parameters: Sequence[Tensor], draw
     return _with_gradient_of(gradient, weight.logsumexp(0) - math.log(draws))
 
 
+def _reparametrised(programs: Programs) -> Any:
+    """q(z | x), if gradients go through its draws."""
+    posterior = programs.posterior()
+    if not posterior.has_rsample:
+        raise ValueError(
+            f"no gradient goes through draws of the posterior {type(posterior).__name__}, which has no rsample. Use "
+            "score_function"
+        )
+    return posterior
+
+
 def _apart(programs: Programs, parameters: Sequence[Tensor], draws: int) -> tuple[Tensor, Tensor]:
     """Log p(x, z) through its own parameters alone, and log p(x, z) / q(z|x) through z alone, ``(draws, batch)``."""
-    z = programs.draw(draws)
+    z = _reparametrised(programs).rsample((draws,))
     likelihood, prior = programs.log_joint(z.detach())
     with _held(parameters):
         return likelihood + prior, programs.terms(z).weight

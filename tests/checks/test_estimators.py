@@ -354,3 +354,10 @@ def test_the_score_function_needs_two_draws(draws):
     vae, _, x = wrong()
     with pytest.raises(ValueError, match=f"draws must be at least 2, so that each has others beside it; got {draws}"):
         estimators.score_function(Programs(vae, x), draws)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if n not in ("score_function", "analytic_kl")])
+def test_a_posterior_that_cannot_be_reparametrised_is_refused(name):
+    vae = parts.make_vae("Categorical", "Categorical")
+    with pytest.raises(ValueError, match="no gradient goes through draws of the posterior .* Use score_function"):
+        estimate(name, Programs(vae, parts.make_x()), list(vae.parameters()), 2)
