@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro.distributions.constraints import sphere
+from scipy.stats import binom
 from torch import Tensor
 from torch.distributions import biject_to
 
@@ -236,17 +238,19 @@ def _draws_of(d: Any, draw: Draw, case: Case) -> Finding:
 
 
 def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case) -> Finding:
-    """How often each value is drawn, less its probability; values too rare to count are left out."""
+    """How often each value is drawn, beside the binomial distribution of that number; Bonferroni over the values."""
     p = d.log_prob(values).exp()  # (values, *batch)
-    drawn = draw((_DRAWS,))
-    same = drawn.unsqueeze(1) == values.unsqueeze(0)
+    same = draw((_DRAWS,)).unsqueeze(1) == values.unsqueeze(0)
     same = same.flatten(-len(d.event_shape)).all(-1) if d.event_shape else same
-    common = ((p * _DRAWS > 20) & ((1 - p) * _DRAWS > 20)).flatten()
-    if not common.any():
-        certain = (same.double().mean(0) - p).abs().max().item()
-        return Finding("failed" if certain > 0.05 else "passed", _UNLIKE if certain > 0.05 else "", certain)
-    differences = (same.double() - p).flatten(1)[:, common]
-    return mean_is_zero(differences[:, small(differences[0], 200, case.seed)], case.level, _UNLIKE)
+    keep = small(p, 1000, case.seed)
+    p, count = p.flatten()[keep].clamp(0, 1), same.sum(0).flatten()[keep]
+    n, k, chance = _DRAWS, count.cpu().numpy(), p.detach().cpu().numpy()
+    tail = 2 * np.minimum(binom.cdf(k, n, chance), binom.sf(k - 1, n, chance))
+    most = int(tail.argmin())
+    least = min(1.0, len(tail) * float(tail[most]))
+    failed = not least >= case.level
+    off, error = k[most] / n - chance[most], math.sqrt(chance[most] * (1 - chance[most]) / n)
+    return Finding("failed" if failed else "passed", _UNLIKE if failed else "", float(off), error, None, least)
 
 
 def _neighbours(d: Any, draw: Draw, case: Case) -> Finding:

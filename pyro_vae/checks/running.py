@@ -162,8 +162,8 @@ def _check_options(
         raise ValueError(f"importance_samples must be at least 1; got {importance_samples}")
     if data_size is not None and data_size < 1:
         raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
-    if repeats < 10:
-        raise ValueError(f"repeats must be at least 10, to have a standard error; got {repeats}")
+    if repeats < 20:
+        raise ValueError(f"repeats must be at least 20, to have a standard error; got {repeats}")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1; got {level}")
     names = [line.name for line in CHECKS]

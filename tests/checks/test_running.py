@@ -120,7 +120,7 @@ def test_nothing_is_changed():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    check(vae, x, latent="latent", observed="obs", repeats=10)
+    check(vae, x, latent="latent", observed="obs", repeats=20)
     assert torch.rand(1) == expected
     assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in vae.parameters())
@@ -134,16 +134,16 @@ def test_nothing_is_changed():
 def test_no_line_changes_what_the_next_one_sees():
     """Lines looked at alone come to what they come to after all the others."""
     vae, x = build(6, 2, hidden=(8,)), binary()
-    whole = check(vae, x, repeats=10)
+    whole = check(vae, x, repeats=20)
     for name in ("trace-elbo", "kl", "gradient", "evidence", "calibration"):
-        assert check(vae, x, repeats=10, only=[name])[name] == whole[name]
+        assert check(vae, x, repeats=20, only=[name])[name] == whole[name]
 
 
 def test_the_same_seed_gives_the_same_report():
     vae, x = build(6, 2, hidden=(8,)), binary()
-    first, second = (check(vae, x, repeats=10, seed=3) for _ in range(2))
+    first, second = (check(vae, x, repeats=20, seed=3) for _ in range(2))
     assert first.to_json() == second.to_json()
-    assert check(vae, x, repeats=10, seed=4).to_json() != first.to_json()
+    assert check(vae, x, repeats=20, seed=4).to_json() != first.to_json()
 
 
 def test_only_some_lines_and_their_progress():
@@ -204,7 +204,7 @@ def test_dropout_and_batch_norm_are_switched_off():
         ({"importance_samples": 0}, ValueError, "importance_samples must be at least 1; got 0"),
         ({"data_size": 0}, ValueError, "data_size must be at least 1, the number of examples there are; got 0"),
         ({"level": 1.5}, ValueError, "level must be between 0 and 1; got 1.5"),
-        ({"repeats": 3}, ValueError, "repeats must be at least 10, to have a standard error; got 3"),
+        ({"repeats": 3}, ValueError, "repeats must be at least 20, to have a standard error; got 3"),
         ({"x": torch.ones(0, 6)}, ValueError, r"x must hold at least one example; got shape \(0, 6\)"),
     ],
 )

@@ -72,7 +72,9 @@ def test_bad_input():
             z = pyro.sample("z", dist.Bernoulli(torch.full((3,), 0.5)).to_event(1))
             pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
 
-    with pytest.raises(ValueError, match=r"all values of z; the prior Independent of event shape \(3,\) has none. Use imp"):
+    with pytest.raises(
+        ValueError, match=r"all values of z; the prior Independent of event shape \(3,\) has none. Use imp"
+    ):
         enumeration((bits, bits), torch.zeros(2))
     with pytest.raises(ValueError, match="chunk_size must be an integer of at least 1; got 0"):
         enumeration(real_vae(), real_x(), chunk_size=0)

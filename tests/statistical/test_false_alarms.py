@@ -100,7 +100,7 @@ def too_many(values):
 
 
 def test_a_few_seeds():
-    assert not too_many(collect(share=0.025))
+    assert not too_many(collect(share=0.015))
 
 
 def test_too_many_false_alarms_would_be_noticed():
