@@ -54,7 +54,7 @@ class Programs:
         named: further tensors ``(batch, ...)`` that the programs take by name, such as ``mask``.
 
     Raises:
-        TypeError: where ``vae`` has no model and guide.
+        TypeError: where ``vae`` has no model and guide, or x is no tensor with a batch.
 
     Example:
         >>> import torch
@@ -68,6 +68,9 @@ class Programs:
         self, vae: Any, x: Tensor, *context: Tensor, latent: str = "z", observed: str = "x", **named: Tensor | None
     ) -> None:
         self.model, self.guide = _model_and_guide(vae)
+        if not isinstance(x, Tensor) or x.dim() < 1:
+            what = f"one of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}")
         self.vae = vae
         self.x = x
         self.context = context

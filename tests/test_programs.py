@@ -190,3 +190,9 @@ def test_flows_remember_their_draws():
 def test_what_has_no_model_and_guide(wrong):
     with pytest.raises(TypeError, match="vae must have a model and a guide, as pyro_vae.VAE has, or be the pair"):
         Programs(wrong, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(("x", "what"), [([[1.0]], "a list"), (torch.tensor(1.0), r"one of shape \(\)")])
+def test_what_is_no_batch(x, what):
+    with pytest.raises(TypeError, match=rf"x must be a tensor of shape \(batch, \*event_shape\); got {what}"):
+        Programs(make_vae(), x)

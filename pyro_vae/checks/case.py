@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
@@ -86,7 +87,10 @@ class Case:
     @cached_property
     def is_point(self) -> bool:
         """Whether q is a point, which has no density."""
-        return type(self.exact.posterior()).__name__ == "Delta"
+        posterior = self.exact.posterior()
+        while hasattr(posterior, "base_dist"):
+            posterior = posterior.base_dist
+        return isinstance(posterior, Delta)
 
     @cached_property
     def has_closed_kl(self) -> bool:
@@ -96,11 +100,6 @@ class Case:
         except NotImplementedError:
             return False
         return True
-
-    @cached_property
-    def latent_dim(self) -> int:
-        """The elements of z."""
-        return int(self.exact.posterior().event_shape.numel())
 
     @cached_property
     def few(self) -> Programs:

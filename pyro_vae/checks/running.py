@@ -81,7 +81,7 @@ def check(
         A :class:`Report`; ``print`` it, ask whether it ``passed``, or write its ``to_json()``.
 
     Raises:
-        TypeError: where ``vae`` has no model and guide, or ``objective`` is neither an ELBO nor a function.
+        TypeError: where ``vae`` has no model and guide, x is no tensor, or ``objective`` is no ELBO or function.
         ValueError: where ``only`` names a line that there is not, or a number is out of range.
 
     Example:
@@ -93,7 +93,7 @@ def check(
     """
     _check_options(objective, importance_samples, data_size, level, repeats, only)
     given = Programs(vae, x, *context, latent=latent, observed=observed, mask=mask)
-    if x.dim() < 1 or not len(x):
+    if not len(x):
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     lines: list[Line] = []
     with kept_store(), seeded(seed), without_modes(given.modules):
