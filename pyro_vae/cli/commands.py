@@ -164,7 +164,7 @@ def check(
     run: str,
     n: int = 64,
     split: Literal["train", "valid", "test"] = "test",
-    only: list[str] | None = None,
+    only: str | None = None,
     why: bool = True,
     seed: int = 0,
     root: str | None = None,
@@ -179,7 +179,7 @@ def check(
         run: run folder.
         n: how many images to check on.
         split: train, valid or test.
-        only: lines to look at, such as '[trace-elbo,evidence]'; by default all.
+        only: lines to look at, such as trace-elbo,evidence; by default all.
         why: say under each line why it must hold.
         seed: of all draws.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
@@ -199,7 +199,7 @@ def check(
             *context,
             objective=objective,
             importance_samples=importance_samples,
-            only=only,
+            only=None if only is None else [name.strip() for name in only.split(",")],
             seed=seed,
             progress=say,
         )

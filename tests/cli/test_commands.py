@@ -266,7 +266,7 @@ def test_check_prints_and_writes_a_report(here, run, capsys):
 
 
 def test_check_of_some_lines_in_the_run_folder(here, capsys):
-    assert main(["check", "runs/digits-1", "--only", "[trace-elbo,kl]", "--why", "false", "--n", "8"]) == 0
+    assert main(["check", "runs/digits-1", "--only", "trace-elbo, kl", "--why", "false", "--n", "8"]) == 0
     out = capsys.readouterr().out
     assert "they differ by rounding alone" not in out
     assert "2 passed" in out
@@ -344,7 +344,7 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
         (["check", "nowhere"], 2, "nowhere is not a run folder"),
         (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
-        (["check", "two", "--only", "[kll]"], 2, "only names the line 'kll'; there are sites, shapes"),
+        (["check", "two", "--only", "kll"], 2, "only names the line 'kll'; there are sites, shapes"),
         (
             ["reconstruct", "two", "--n", "0"],
             2,
