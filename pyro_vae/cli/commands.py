@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["check", "evaluate", "interpolate", "list_parts", "plot", "reconstruct", "sample", "train"]
+__all__ = ["check_run", "evaluate", "interpolate", "list_parts", "plot", "reconstruct", "sample", "train"]
 
 # What config.yaml does not record: where files are is of one machine.
 _NOT_RECORDED = ("root", "out", "resume")
@@ -160,7 +160,7 @@ def evaluate(
     runs.print_elbo(split, vae, getattr(dataset, split), particles=particles, kl=kl, seed=seed)
 
 
-def check(
+def check_run(
     run: str,
     n: int = 64,
     split: Literal["train", "valid", "test"] = "test",

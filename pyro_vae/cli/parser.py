@@ -32,7 +32,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "  pyro-vae train --resume runs/digits-1",
     ),
     "evaluate": (commands.evaluate, "example: pyro-vae evaluate runs/digits-1 --particles 100"),
-    "check": (commands.check, "example: pyro-vae check runs/digits-1"),
+    "check": (commands.check_run, "example: pyro-vae check runs/digits-1"),
     "sample": (commands.sample, "example: pyro-vae sample runs/digits-1 --n 100 --out samples.png"),
     "reconstruct": (commands.reconstruct, "example: pyro-vae reconstruct runs/digits-1 --n 32"),
     "interpolate": (commands.interpolate, "example: pyro-vae interpolate runs/digits-1 --path spherical"),
