@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -90,9 +91,23 @@ class Programs:
         candidates = [self.vae, *owners]
         return list({id(m): m for m in candidates if isinstance(m, nn.Module)}.values())
 
+    @property
+    def all_modules(self) -> list[nn.Module]:
+        """The same, and those that functions find around them."""
+        found = self.modules
+        for program in (self.model, self.guide):
+            if inspect.isfunction(program):
+                around = inspect.getclosurevars(program)
+                found += [m for m in (*around.nonlocals.values(), *around.globals.values()) if isinstance(m, nn.Module)]
+        return list({id(m): m for m in found}.values())
+
     def rows(self, start: int, stop: int) -> Programs:
         """The same programs on some of the examples."""
         return self._on(lambda t: t[start:stop])
+
+    def at(self, index: Tensor) -> Programs:
+        """The same programs on the examples of that index, which may repeat."""
+        return self._on(lambda t: t[index])
 
     def _on(self, change: Callable[[Tensor], Tensor], vae: Any = None) -> Programs:
         named: Any = {name: change(value) for name, value in self.named.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Multinomial
 
-from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.case import Case, Check, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.programs import Programs
@@ -61,6 +61,29 @@ def _examples(case: Case) -> Finding:
     return found
 
 
+def _modes(case: Case) -> Finding:
+    """A copy in training mode, which a loss may see though nothing else here does."""
+    p = case.given.copied()
+    if p is None:
+        return Finding("skipped", "the programs are plain functions, of which there is no copy to change")
+    with torch.no_grad():
+        z = p.draw(1)
+    leaves, terms = [], []
+    for training in (False, True):
+        p.modules[0].train(training)
+        with case.seeded(3):
+            leaves.append({name for name, _ in named_leaves(p)})
+        with case.seeded(4), torch.no_grad():
+            terms.append(p.terms(z))
+    lost = sorted(leaves[0] - leaves[1])
+    if lost:
+        words = f"in training mode the bound does not depend on {lost[0]}, and in evaluation mode it does"
+        return Finding("failed", f"{words}: look for what is done only if self.training", float(len(lost)))
+    if all(torch.equal(a, b) for a, b in zip(*terms, strict=True)):
+        return Finding("passed", difference=0.0)
+    return Finding("noted", "in training mode p or q is another: dropout, batch norm, or what is done if self.training")
+
+
 def _peeking(case: Case) -> Finding:
     """The model at the same z, and other x."""
     p = case.exact
@@ -84,7 +107,7 @@ def _reach(case: Case) -> Finding:
     p = case.exact.copied()
     if p is None:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
-    x = torch.nan_to_num(p.x.flatten(1))
+    x = torch.nan_to_num(p.x.reshape(p.batch, -1))
     reached = 0.0
     span = (x.max() - x.min()).item()
     if span == 0:
@@ -117,16 +140,25 @@ def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | N
         return None
     if not parameters or not mean.requires_grad:
         return None
-    # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts.
+    # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts. Steps that grow, for
+    # data in any unit; where they pass the target, it can be reached.
     optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
+    side = torch.sign(mean - target)
+    miss = (mean - target).abs()
     for _ in range(400):
-        mean = _mean(p, z, element)
-        miss = (mean - target).abs()
         if miss <= enough:
             break
         optimizer.zero_grad()
         miss.backward()
         optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] *= 1.03
+        mean = _mean(p, z, element)
+        if torch.sign(mean - target) == -side:
+            return 0.0
+        if not torch.isfinite(mean):
+            break
+        miss = (mean - target).abs()
     return float(miss)
 
 
@@ -145,6 +177,13 @@ CHECKS = [
         "the log-densities at the same z and x, twice",
         "In evaluation mode p and q are fixed; what still changes is noise that training did not mean.",
         _deterministic,
+    ),
+    Check(
+        "modes",
+        _SECTION,
+        "what the log-densities are made of, in training mode and in evaluation mode",
+        "Training minimises the one and everything else uses the other.",
+        _modes,
     ),
     Check(
         "examples",

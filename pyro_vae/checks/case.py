@@ -18,7 +18,7 @@ from pyro_vae.checks.report import Finding
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Case", "Check", "base_constraint", "loss_of", "named_leaves", "small", "without_modes"]
+__all__ = ["Case", "Check", "base_constraint", "loss_of", "named_leaves", "small", "told", "without_modes"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,15 @@ class Case:
     level: float
     repeats: int
     seed: int
-    found: dict[str, Any] = field(default_factory=dict)  # what lines leave for the report, such as ranks
+    ranks: Tensor | None = None  # and how many values one can take: what calibration leaves for the report
+    rank_count: int = 0
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What several lines need, made by the first of them."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
     def seeded(self, *keys: int) -> Any:
         """A block with its own random numbers."""
@@ -140,7 +148,9 @@ def loss_of(case: Case) -> Tensor:
     """The objective's loss of the batch, a number in nats."""
     p = case.given
     if isinstance(case.objective, ELBO):
-        return case.objective.differentiable_loss(p.model, p.guide, p.x, *p.context, **p.named)
+        # TraceGraph_ELBO and others give no loss that can be differentiated.
+        loss = getattr(case.objective, "differentiable_loss", case.objective.loss)
+        return torch.as_tensor(loss(p.model, p.guide, p.x, *p.context, **p.named))
     loss = case.objective(p.x, *p.context)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(
@@ -150,11 +160,23 @@ def loss_of(case: Case) -> Tensor:
     return loss.reshape(())
 
 
+# torch 2.6 has no constraint of its own for mixtures.
+_AROUND = (constraints.independent, getattr(constraints, "MixtureSameFamilyConstraint", constraints.independent))
+
+
 def base_constraint(support: Any) -> Any:
     """The constraint of an element or vector, below what only counts dimensions."""
-    while isinstance(support, (constraints.independent, constraints.MixtureSameFamilyConstraint)):
+    while isinstance(support, _AROUND):
         support = support.base_constraint
     return support
+
+
+def told(error: Exception) -> str:
+    """What a user can act on, without the table of shapes that Pyro appends."""
+    message = " ".join(str(error).split("Trace Shapes:")[0].split())
+    shapes = any(word in message for word in ("shape", "size of tensor", "dimension"))
+    hint = " Declare every dimension after the batch with .to_event" if shapes and "to_event" not in message else ""
+    return f"{type(error).__name__}: {message}{hint}"
 
 
 def small(tensor: Tensor, most: int, seed: int) -> Tensor:

@@ -63,7 +63,7 @@ def _parameters(case: Case) -> Finding:
         return Finding(
             "failed",
             f"the loss depends on {_some(untold)}, which Pyro is not told of, so SVI will not train it. Declare it "
-            "with pyro.module, or make the class a PyroModule",
+            "with pyro.module in model and guide",
             float(len(untold)),
         )
     return Finding("passed", f"{len(declared)} tensors, all trained", 0.0)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -140,7 +141,7 @@ class Report:
             if why and line.verdict != "skipped":
                 said.append(f"[dim]{line.why}[/dim]")
             if found.detail and (line.verdict != "passed" or why):
-                said.append(f"[{style}]{_escape(found.detail)}[/{style}]")
+                said.append(f"[{style}]{escape(found.detail)}[/{style}]")
             table.add_row(
                 f"[{style}]{line.verdict}[/{style}]", "\n".join(said), _difference(found), _number(found.tolerance)
             )
@@ -174,10 +175,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
 
@@ -202,8 +199,9 @@ def worst(findings: Sequence[Finding]) -> Finding:
 
 
 def _nearness(found: Finding) -> float:
+    """From 0, where it fails, to 1."""
     if found.p_value is not None:
         return found.p_value
     if found.difference is None or not found.tolerance:
-        return math.inf
-    return -abs(found.difference) / found.tolerance
+        return 1.0
+    return max(0.0, 1 - abs(found.difference) / found.tolerance)

@@ -11,11 +11,11 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
-from pyro_vae.checks.case import Case, Check, without_modes
+from pyro_vae.checks.case import Case, Check, told, without_modes
 from pyro_vae.checks.report import Finding, Line, Report
 from pyro_vae.distributions import part_name
 from pyro_vae.programs import Programs, kept_store
-from pyro_vae.seeds import seeded
+from pyro_vae.seeds import derive, seeded
 
 __all__ = ["CHECKS", "check"]
 
@@ -91,12 +91,12 @@ def check(
         >>> report.passed, len(report)
         (True, 2)
     """
-    _check_options(objective, importance_samples, data_size, level, repeats, only)
+    _check_options(objective, importance_samples, data_size, level, repeats, seed, only)
     given = Programs(vae, x, *context, latent=latent, observed=observed, mask=mask)
     if not len(x):
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     lines: list[Line] = []
-    with kept_store(), seeded(seed), without_modes(given.modules):
+    with kept_store(), seeded(seed), without_modes(given.all_modules):
         case = Case(given, given, objective, importance_samples, data_size, exact, level, repeats, seed)
         broken = ""
         for line in CHECKS:
@@ -112,7 +112,7 @@ def check(
             lines.append(Line(line.name, line.section, line.compared, line.why, finding))
     if only is not None:
         lines = [line for line in lines if line.name in only or line.verdict == "failed"]
-    return Report(tuple(lines), _subject(vae, x), seed, level, case.found.get("ranks"), case.found.get("rank_count", 0))
+    return Report(tuple(lines), _subject(vae, x), seed, level, case.ranks, case.rank_count)
 
 
 def _look(line: Check, case: Case) -> Finding:
@@ -125,7 +125,7 @@ def _look(line: Check, case: Case) -> Finding:
             with pyro.validation_enabled(line.name in _FIRST):
                 return line.look(case)
     except Exception as error:  # whatever the user's programs raise is the finding
-        return Finding("failed", f"{type(error).__name__}: {error}")
+        return Finding("failed", told(error))
 
 
 def _in_float64(given: Programs) -> Programs:
@@ -133,6 +133,8 @@ def _in_float64(given: Programs) -> Programs:
     copied = given.in_float64()
     try:
         copied.terms(copied.draw(1))
+        copied.simulate()
+        copied.prior()
     except (RuntimeError, TypeError, ValueError):  # such as a tensor in float32 that is no parameter
         return given
     return copied
@@ -151,6 +153,7 @@ def _check_options(
     data_size: int | None,
     level: float,
     repeats: int,
+    seed: int,
     only: Sequence[str] | None,
 ) -> None:
     if objective is not None and not isinstance(objective, ELBO) and not callable(objective):
@@ -166,6 +169,7 @@ def _check_options(
         raise ValueError(f"repeats must be at least 20, to have a standard error; got {repeats}")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1; got {level}")
+    derive(seed)  # refuses what is no seed
     names = [line.name for line in CHECKS]
     unknown = [name for name in only or () if name not in names]
     if unknown:

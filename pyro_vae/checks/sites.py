@@ -13,7 +13,7 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match
 from torch import Tensor
 
-from pyro_vae.checks.case import Case, Check, base_constraint
+from pyro_vae.checks.case import Case, Check, base_constraint, told
 from pyro_vae.checks.report import Finding
 from pyro_vae.evaluation.real_codes import support_of
 from pyro_vae.programs import Programs
@@ -37,20 +37,10 @@ def _sites(case: Case) -> Finding:
             if not problem:
                 Trace_ELBO().loss(p.model, p.guide, p.x, *p.context, **p.named)
         except Exception as error:  # whatever the user's programs raise is the finding
-            return Finding("failed", _first_sentences(error))
+            return Finding("failed", told(error))
     said = [str(w.message) for w in caught if "/pyro/" in w.filename.replace("\\", "/")]
     said = [s for s in said if "guide" in s or "model" in s or "NaN" in s or "inf" in s]
     return Finding("failed", problem or said[0]) if problem or said else Finding("passed")
-
-
-def _first_sentences(error: Exception) -> str:
-    """What a user can act on, without the table of shapes that Pyro appends."""
-    message = " ".join(str(error).split("Trace Shapes:")[0].split())
-    shapes = any(word in message for word in ("shape", "size of tensor", "dimension"))
-    hint = (
-        " Declare every dimension after the batch with .to_event(...)" if shapes and "to_event" not in message else ""
-    )
-    return f"{type(error).__name__}: {message}{hint}"
 
 
 def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
@@ -82,7 +72,26 @@ def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
             f"the model has no observed site {p.observed!r} (obs=x), but {observed or 'none'}. Without it nothing ties "
             "z to the data"
         )
-    return ""
+    return _other_data(p, site["value"])
+
+
+def _other_data(p: Programs, observed: Tensor) -> str:
+    """Whether the model observes x itself, in whatever shape; what is missing may be filled."""
+    if observed.numel() != p.x.numel():
+        return (
+            f"the model observes {observed.numel()} values, of shape {tuple(observed.shape)}, and x has {p.x.numel()}: "
+            "pass what it observes as x, and the rest as context"
+        )
+    seen = ~torch.isnan(p.x)
+    if isinstance(p.named.get("mask"), Tensor):
+        seen = seen & p.named["mask"]
+    off = (observed.reshape(p.x.shape).to(p.x.dtype) - p.x).abs()[seen]
+    if not off.any():
+        return ""
+    return (
+        f"the model observes other values than x, off by up to {off.max():.3g}: clamped, rounded or scaled data have "
+        "another log p(x). Change x before, and the density with it"
+    )
 
 
 def _shapes(case: Case) -> Finding:

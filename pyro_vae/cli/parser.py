@@ -96,7 +96,7 @@ def _run_command(name: str, values: dict[str, Any]) -> None:
 
 def _fail(command: str, error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
-        print(f"\npyro-vae {command}: {error or 'stopped; nothing was kept'}", file=sys.stderr)
+        print(f"\npyro-vae {command}: {str(error) or 'stopped; nothing was kept'}", file=sys.stderr)
         return 1
     from pyro_vae.vae import CheckpointError
 

@@ -7,12 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from pyro_vae.checks.report import Finding, worst
-from pyro_vae.checks.statistics import equal, mean_is_zero, normal_quantile, not_above, two_sided
+from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 
 LEVEL = 0.05
 N = 4000
@@ -22,27 +20,16 @@ def draws(n, *shape, seed=0):
     return torch.randn(n, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@given(st.floats(0, 8))
-def test_two_sided_is_scipys(z):
-    assert two_sided(torch.tensor(z, dtype=torch.float64)).item() == pytest.approx(2 * stats.norm.sf(z), rel=1e-9)
-
-
-@given(st.floats(1e-9, 0.99))
-def test_normal_quantile_is_scipys(p):
-    assert normal_quantile(p) == pytest.approx(stats.norm.isf(p / 2), abs=1e-6)
-
-
 @pytest.mark.parametrize("n", [20, 100])
 def test_the_p_value_is_that_of_students_t(n):
-    """Of draws without skewness; Wallace's normal approximation is within 3 % of SciPy's down to 1e-6."""
+    """Of draws without skewness."""
     samples = draws(n, seed=3)
     samples = torch.cat([samples, -samples])
     for shift in (0.1, 0.5, 0.9):
         x = samples - samples.mean() + shift
         p = mean_is_zero(x, 1e-4).p_value
         expected = stats.ttest_1samp(x.numpy(), 0).pvalue
-        if expected > 1e-6:
-            assert p == pytest.approx(expected, rel=0.03)
+        assert p == pytest.approx(expected, rel=1e-9)
 
 
 def test_false_alarms_of_one_column_come_at_the_level():
@@ -102,7 +89,7 @@ def test_zero_without_noise_passes():
 def test_not_above_is_welchs_one_sided_test():
     low, high = draws(300, seed=5) + 0.3, 2 * draws(500, seed=6)
     expected = stats.ttest_ind(low, high, equal_var=False, alternative="greater").pvalue
-    assert not_above(low, high, 1e-4).p_value == pytest.approx(expected, rel=0.01)
+    assert not_above(low, high, 1e-4).p_value == pytest.approx(expected, rel=1e-9)
 
 
 def test_not_above_a_number_that_is_known():
