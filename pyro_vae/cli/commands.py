@@ -183,12 +183,15 @@ def check_run(
         why: say under each line why it must hold.
         seed: of all draws.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        out: the report's file; by default checks.json in the run folder.
+        out: the report's file; by default checks.json in the run folder, which only a whole report is written to.
     """
     from pyro_vae.checks import check as cross_check
     from pyro_vae.cli import runs
     from pyro_vae.cli.pictures import draw_ranks, first
 
+    path = Path(out) if out else Path(run) / "checks.json"
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"out: there is no folder {path.parent} to write {path.name} into")
     vae, dataset = runs.open_run(run, None, root, "cpu")
     x, *context = first(getattr(dataset, split), n, vae)
     objective, importance_samples = runs.objective(run, vae)
@@ -204,12 +207,12 @@ def check_run(
             progress=say,
         )
     runs.print_report(report, why)
-    path = Path(out) if out else Path(run) / "checks.json"
-    path.write_text(report.to_json() + "\n", encoding="utf-8")
-    written = [path]
-    if report.ranks is not None:
-        written.append(draw_ranks(report, path.parent / "figures" if not out else path.parent))
-    print(f"written to {' and '.join(map(str, written))}")
+    if out or only is None:
+        path.write_text(report.to_json() + "\n", encoding="utf-8")
+        written = [path]
+        if report.ranks is not None:
+            written.append(draw_ranks(report, path.parent if out else path.parent / "figures"))
+        print(f"written to {' and '.join(map(str, written))}")
     if not report.passed:
         raise RuntimeError(
             f"{len(report.failures)} of {len(report)} lines failed; mend {report.failures[0].name} first"

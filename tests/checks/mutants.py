@@ -652,6 +652,36 @@ def reshape_mixes_examples(wrong: bool) -> Setup:
     return Setup(Model(), reals())
 
 
+@mutant("modes", "the mean is cut off in training mode alone", "in training mode", twin=PLAIN)
+def mean_detached_in_training(wrong: bool) -> Setup:
+    class Model(Plain):
+        def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mean, log_variance = super().encode(x)
+            if wrong and self.training:
+                return torch.zeros_like(mean), torch.zeros_like(mean)
+            return mean, log_variance
+
+    return Setup(Model(), reals())
+
+
+@mutant("sites", "the model divides x by 255 and leaves the density as it is", "other values than x", twin=PLAIN)
+def scaled_in_the_model(wrong: bool) -> Setup:
+    class Model(Plain):
+        def model(self, x: Tensor) -> None:
+            super().model(x / 255 if wrong else x)
+
+    return Setup(Model(), reals())
+
+
+@mutant("sites", "the model makes grey values zeros and ones by itself", "other values than x", twin=BINARY)
+def binarised_in_the_model(wrong: bool) -> Setup:
+    class Model(Binary):
+        def model(self, x: Tensor) -> None:
+            super().model((x > 0.5).float() if wrong else x)
+
+    return Setup(Model(), torch.sigmoid(reals()) if wrong else bits())
+
+
 @mutant("peeking", "the prior is made by the encoder, so that the KL is zero", "p(z) changes", twin=PLAIN)
 def prior_from_the_encoder(wrong: bool) -> Setup:
     class Model(Plain):

@@ -270,10 +270,9 @@ def test_check_of_some_lines_in_the_run_folder(here, capsys):
     out = capsys.readouterr().out
     assert "they differ by rounding alone" not in out
     assert "2 passed" in out
-    assert [x["name"] for x in json.loads((here / "runs/digits-1/checks.json").read_text())["lines"]] == [
-        "trace-elbo",
-        "kl",
-    ]
+    assert not (here / "runs/digits-1/checks.json").exists()  # where a whole report goes
+    assert main(["check", "runs/digits-1", "--only", "kl", "--n", "8", "--out", "kl.json"]) == 0
+    assert [x["name"] for x in json.loads((here / "kl.json").read_text())["lines"]] == ["kl"]
 
 
 def test_check_fails_where_a_line_fails(here, capsys):
@@ -344,6 +343,8 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
         (["check", "nowhere"], 2, "nowhere is not a run folder"),
         (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
+        (["check", "two", "--out", "no/where.json"], 2, "out: there is no folder no to write where.json into"),
+        (["check", "two", "--seed", "-1"], 2, "seed must be an integer of at least 0; got -1"),
         (["check", "two", "--only", "kll"], 2, "only names the line 'kll'; there are sites, shapes"),
         (
             ["reconstruct", "two", "--n", "0"],

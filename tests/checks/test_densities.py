@@ -1,0 +1,257 @@
+"""The mass of densities and their draws, where supports, tails, peaks and counts are out of the ordinary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from pyro_vae.checks import check
+from pyro_vae.checks.case import Case
+from pyro_vae.checks.densities import _elements
+from pyro_vae.checks.draws import draws_of
+from pyro_vae.checks.mass import mass_of
+from pyro_vae.programs import Programs
+from pyro_vae.seeds import seeded
+from tests.conftest import make_vae, make_x
+
+LEVEL = 1e-4  # of false alarms, of each verdict; the seeds are fixed
+
+
+def _t(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _mixture(loc, scale, logits=None, vector=False):
+    components = dist.Normal(loc, scale).to_event(1) if vector else dist.Normal(loc, scale)
+    shape = loc.shape[:-1] if vector else loc.shape
+    logits = torch.zeros(shape, dtype=torch.float64) if logits is None else logits
+    return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)
+
+
+def _far_apart(n, components, spread, scale=1.0, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    loc = spread * torch.randn(components, n, dtype=torch.float64, generator=generator)
+    return _mixture(loc, torch.full_like(loc, scale), vector=True)
+
+
+RIGHT = {
+    "mixture": lambda: _mixture(_t(-1.0, 2.0).expand(6, 2), _t(0.5, 1.0)),
+    "narrow-mixture": lambda: _mixture(torch.linspace(-3, 3, 5).double().expand(6, 5), _t(0.003)),
+    "mixture-2d": lambda: _far_apart(2, 4, 1.5, 0.5),
+    "narrow-mixture-2d": lambda: _far_apart(2, 50, 1.5, 0.02),
+    "mixture-20d": lambda: _far_apart(20, 8, 6.0),
+    "angles": lambda: dist.VonMises(_t(0.0, 3.1, -2.0), _t(0.3, 4.0, 1000.0)),
+    "mixture-of-angles": lambda: dist.MixtureSameFamily(
+        dist.Categorical(logits=_t(0.0, 1.0)), dist.VonMises(_t(0.0, 3.0), _t(5.0, 2.0))
+    ),
+    "binomial-of-different-counts": lambda: dist.Binomial(_t(5, 6, 70), logits=_t(0.3, -1.0, 2.0)),
+    "large-counts": lambda: dist.Poisson(_t(3e4, 5e4)),
+    "rare-counts": lambda: dist.Poisson(_t(0.003)),
+    "zero-inflated-counts": lambda: dist.ZeroInflatedPoisson(_t(7.0, 2.0), gate=_t(0.995, 0.3)),
+    "long-tailed-counts": lambda: dist.NegativeBinomial(_t(0.05, 3.0), logits=_t(4.6, 1.0)),
+    "cauchy": lambda: dist.StudentT(_t(1.0), _t(0.0, 3.0), _t(0.5)),
+    "half-a-degree-of-freedom": lambda: dist.StudentT(_t(0.5), _t(0.0), _t(0.5)),
+    "gamma-near-zero": lambda: dist.Gamma(_t(0.05, 0.3), _t(1.0, 2.0)),
+    "weibull": lambda: dist.Weibull(_t(1.0), _t(0.3)),
+    "beta": lambda: dist.Beta(_t(0.5, 2.0), _t(0.5, 3.0)),
+    "dirichlet": lambda: dist.Dirichlet(_t(2.0, 1.0, 3.0)),
+    "uniform": lambda: dist.Uniform(_t(-2.0), _t(5.0)),
+    "wide-normal": lambda: dist.Normal(_t(1e4), _t(1e-3, 1e3)),
+}
+# Draws that are 0 or 1 to rounding, in float64: nothing can be said about them.
+AT_THE_EDGE = {
+    "beta": lambda: dist.Beta(_t(0.05), _t(0.05)),
+    "dirichlet": lambda: dist.Dirichlet(_t(0.1, 0.1, 0.1)),
+    "dirichlet-in-many": lambda: dist.Dirichlet(torch.full((6,), 0.1, dtype=torch.float64)),
+}
+
+
+class _Off:
+    """A distribution of which the log-density is off by a constant, or the draws are those of another."""
+
+    def __init__(self, base, constant=0.0, drawn=None):
+        self.base, self.constant, self.drawn = base, constant, drawn or base
+
+    def __getattr__(self, name):
+        return getattr(self.base, name)
+
+    def log_prob(self, value):
+        return self.base.log_prob(value) + self.constant
+
+    def sample(self, shape=()):
+        return self.drawn.sample(shape)
+
+
+def _look(which, distribution, level=LEVEL, seed=0):
+    programs = Programs(make_vae(), make_x())
+    case = Case(programs, programs, None, 1, None, False, level, 20, seed)
+    with pyro.validation_enabled(False), seeded(seed):
+        if which == "mass":
+            with torch.no_grad():
+                return mass_of(distribution, case)
+        return draws_of(distribution, distribution.sample, case)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("which", ["mass", "draws"])
+def test_a_right_density_passes(name, which):
+    found = _look(which, RIGHT[name]())
+    assert found.verdict == "passed", found.detail
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_density_without_its_constant_is_found(name):
+    """By log 1.1; in 20 dimensions, where draws tell less, by the forgotten weights of the eight components."""
+    constant = 2.08 if name == "mixture-20d" else 0.3 if name.endswith("narrow-mixture-2d") else 0.0953
+    distribution = RIGHT[name]()
+    base = _look("mass", distribution)
+    found = _look("mass", _Off(distribution, constant))
+    assert base.verdict == "passed" and found.verdict == "failed", found
+    assert "normalisation" in found.detail
+
+
+@pytest.mark.parametrize("name", AT_THE_EDGE)
+@pytest.mark.parametrize("which", ["mass", "draws"])
+def test_a_density_at_the_edge_is_not_judged(name, which):
+    for seed in range(3):
+        assert _look(which, AT_THE_EDGE[name](), seed=seed).verdict == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("density", "drawn"),
+    [
+        (dist.VonMises(_t(0.0), _t(4.0)), dist.VonMises(_t(0.3), _t(4.0))),
+        (dist.VonMises(_t(0.0), _t(4.0)), dist.VonMises(_t(0.0), _t(2.5))),
+        (dist.Binomial(_t(5, 6), logits=_t(0.3, -1.0)), dist.Binomial(_t(5, 6), logits=_t(-0.3, -1.0))),
+        (dist.Poisson(_t(3e4)), dist.Poisson(_t(3.01e4))),
+        (dist.Poisson(_t(4.0)), dist.GammaPoisson(_t(4.0), _t(1.0))),
+        (dist.ZeroInflatedPoisson(_t(7.0), gate=_t(0.95)), dist.ZeroInflatedPoisson(_t(7.0), gate=_t(0.9))),
+        (dist.StudentT(_t(1.0), _t(0.0), _t(0.5)), dist.StudentT(_t(1.0), _t(0.0), _t(0.7))),
+        (dist.StudentT(_t(3.0), _t(0.0), _t(1.0)), dist.StudentT(_t(1.0), _t(0.0), _t(1.0))),
+        (dist.Normal(_t(0.0), _t(1.0)), dist.Normal(_t(0.0), _t(1.25))),
+        (_mixture(_t(-1.0, 1.5), _t(0.5, 1.0)), _mixture(_t(-1.0, 1.5), _t(0.5, 1.0), _t(0.0, 1.5))),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_draws_of_another_distribution_are_found(density, drawn):
+    assert _look("draws", density).verdict == "passed"
+    found = _look("draws", _Off(density, drawn=drawn))
+    assert found.verdict == "failed"
+    assert "draws do not follow" in found.detail
+
+
+@pytest.mark.parametrize("name", ["zero-inflated-counts", "long-tailed-counts", "cauchy", "beta", "angles"])
+def test_draws_keep_their_level(name):
+    """40 seeds at level 0.05: more than 8 failures would come up in fewer than 1 of 1000 runs (binomial)."""
+    failures = sum(_look("draws", RIGHT[name](), 0.05, seed).verdict == "failed" for seed in range(40))
+    assert failures <= 8
+
+
+def test_the_bridge_over_many_peaks_keeps_its_level():
+    """20 seeds at level 0.05: more than 5 failures would come up in fewer than 1 of 1000 runs (binomial)."""
+    mixture = RIGHT["narrow-mixture-2d"]()
+    assert sum(_look("mass", mixture, 0.05, seed).verdict == "failed" for seed in range(20)) <= 5
+
+
+def test_a_mixture_without_its_weights_is_found_in_20_dimensions():
+    found = _look("mass", _Off(RIGHT["mixture-20d"](), 2.0794))
+    assert found.verdict == "failed" and found.p_value < 1e-6
+
+
+def test_columns_are_looked_at_one_by_one():
+    normal = dist.Normal(_t(0.0), 1.0)
+    assert list(_elements(dist.MaskedDistribution(normal.to_event(1), torch.tensor(True)))) == [normal]
+
+
+class _Pair(nn.Module):
+    """A model and a guide with any likelihood, or noise, of their own."""
+
+    def __init__(self, likelihood, noise=None):
+        super().__init__()
+        self.likelihood, self.noise = likelihood, noise
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.encoder = nn.Linear(6, 4)
+
+    def model(self, x):
+        pyro.module("pair", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+            pyro.sample("x", self.likelihood(z.sum(-1, keepdim=True).expand(-1, 6)).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("pair", self)
+        with pyro.plate("data", len(x)):
+            loc, raw = self.encoder(x).chunk(2, -1)
+            pyro.sample("z", _Repeating(loc, nn.functional.softplus(raw) + 0.1, self.noise).to_event(1))
+
+
+class _Repeating(dist.Normal):
+    """A normal of which every so many examples have the same noise."""
+
+    def __init__(self, loc, scale, period, validate_args=None):
+        self.period = period
+        super().__init__(loc, scale, validate_args=validate_args)
+
+    def rsample(self, sample_shape=()):
+        noise = torch.randn(self._extended_shape(sample_shape), dtype=self.loc.dtype)
+        if self.period and noise.dim() > 1:
+            noise = noise[..., torch.arange(noise.shape[-2]) % self.period, :]
+        return self.loc + self.scale * noise
+
+    def expand(self, batch_shape, _instance=None):
+        return _Repeating(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.period)
+
+
+def _normal(h):
+    return dist.Normal(h, 1.0)
+
+
+def _of_two(h):
+    return dist.MixtureSameFamily(
+        dist.Categorical(logits=torch.zeros_like(h).unsqueeze(-1).expand(*h.shape, 2)),
+        dist.Normal(torch.stack([h, h + 3], -1), 1.0),
+    )
+
+
+@pytest.mark.parametrize("period", [1, 2, 16])
+def test_noise_that_repeats_is_found(period):
+    report = check(_Pair(_normal, period), torch.randn(40, 6), only=["noise"])
+    assert report["noise"].verdict == "failed"
+    assert "share one noise" in report["noise"].finding.detail
+
+
+def test_noise_of_each_example_passes():
+    """At level 0.05 for 20 seeds; more than 5 failures would come up in fewer than 1 of 1000 runs (binomial)."""
+    x = torch.randn(40, 6)
+    reports = [check(_Pair(_normal), x, only=["noise"], level=0.05, seed=seed) for seed in range(20)]
+    assert sum(not report.passed for report in reports) <= 5
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "x"),
+    [
+        (_of_two, torch.randn(20, 6)),
+        (lambda h: dist.VonMises(h, 2.0), 6 * torch.rand(20, 6) - 3),
+        (lambda h: dist.Binomial(torch.arange(5, 11).to(h), logits=h), torch.ones(20, 6)),
+        (lambda h: dist.Poisson((10 + 0.1 * h).exp()), torch.full((20, 6), 2e4)),
+        (lambda h: dist.ZeroInflatedPoisson(h.exp().clamp(max=50), gate_logits=h), torch.ones(20, 6)),
+        (lambda h: dist.StudentT(1.0, h, 0.5), torch.randn(20, 6)),
+    ],
+    ids=["mixture", "angles", "binomial", "large-counts", "zero-inflated", "cauchy"],
+)
+def test_a_right_likelihood_passes_within_a_model(likelihood, x):
+    report = check(_Pair(likelihood), x, only=["likelihood-mass", "likelihood-draws"])
+    assert [line.verdict for line in report] == ["passed", "passed"], report.summary()
+
+
+def test_a_report_of_a_level_is_of_that_level():
+    """A finding's tolerance grows as its level falls."""
+    found = [_look("draws", dist.Normal(_t(0.0), 1.0), level) for level in (1e-2, 1e-6)]
+    assert found[0].tolerance < found[1].tolerance
+    assert replace(found[0], tolerance=None) == replace(found[1], tolerance=None)
