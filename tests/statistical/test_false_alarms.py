@@ -40,17 +40,21 @@ def linear(dims, seed):
     return LinearGaussian(weight, torch.zeros(6, dtype=torch.float64), 0.7).vae("exact")
 
 
-def built(prior, posterior, dims):
-    return lambda seed: disturb(raw_vae(prior, posterior, dims, seed), seed)
+def built(prior, posterior, dims, **options):
+    return lambda seed: disturb(raw_vae(prior, posterior, dims, seed, **options), seed)
 
 
-# The VAE of a seed; whether q is its true posterior; and how many seeds in two hundred are looked at.
+# The VAE of a seed; whether q is its true posterior; in which dtype; and how many seeds are looked at.
 MODELS = {
-    "linear, log p(x) by quadrature": (lambda seed: linear(2, seed), True, 200),
-    "linear, log p(x) by annealing": (lambda seed: linear(4, seed), True, 40),
-    "networks, a mixture as prior": (built("MixtureOfNormals", "FullNormal", 2), False, 200),
-    "categories": (built("Categorical", "Categorical", 3), False, 200),
-    "directions": (built("UniformOnSphere", "PowerSpherical", 3), False, 200),
+    "linear, log p(x) by quadrature": (lambda seed: linear(2, seed), True, torch.float64, 200),
+    "linear, log p(x) by annealing": (lambda seed: linear(4, seed), True, torch.float64, 20),
+    "a mixture as prior": (built("MixtureOfNormals", "FullNormal", 2), False, torch.float64, 100),
+    "in float32": (built("Normal", "DiagonalNormal", 2), False, torch.float32, 50),
+    "categories": (built("Categorical", "Categorical", 3), False, torch.float64, 200),
+    "directions": (built("UniformOnSphere", "PowerSpherical", 3), False, torch.float64, 50),
+    "proportions": (built("LogisticNormal", "RelaxedCategorical", 3), False, torch.float64, 50),
+    "counts": (built("Laplace", "Householder", 2, likelihood="negative_binomial"), False, torch.float64, 50),
+    "heavy tails": (built("StudentT", "Laplace", 2, likelihood="student_t"), False, torch.float64, 50),
 }
 
 
@@ -67,11 +71,13 @@ def negative_bound(vae):
 
 def p_values(name, seed):
     """Those of all lines that compare estimates; other lines must pass."""
-    make, exact, _ = MODELS[name]
-    vae = make(seed)
+    make, exact, dtype, _ = MODELS[name]
+    vae = make(seed).to(dtype)
     x = vae.sample(8, seed=seed)
-    report = check(vae, x, objective=negative_bound(vae), exact=exact, repeats=30, seed=seed)
-    assert not [line.name for line in report.failures if line.name not in ESTIMATES]
+    report = check(vae, x, objective=negative_bound(vae), exact=exact, repeats=50, float64=False, seed=seed)
+    # Eight simulated examples may be alike in a way that data are not, such as counts that are all zero.
+    wrong = [(line.name, line.finding.detail) for line in report.failures if line.name not in ESTIMATES]
+    assert not wrong, (name, seed, wrong)
     found = {line.name: line.finding.p_value for line in report if line.finding.p_value is not None}
     assert set(found) <= ESTIMATES
     if not exact:
@@ -79,46 +85,49 @@ def p_values(name, seed):
     return found
 
 
-def collect(share):
-    values = {name: defaultdict(list) for name in MODELS}
-    for name, (_, _, seeds) in MODELS.items():
-        for seed in range(int(seeds * share)):
-            for line, p in p_values(name, seed).items():
-                values[name][line].append(p)
-    return values
-
-
 def too_many(values):
-    """What lies below a level more often than chance explains, at one in a million a line, model and level."""
+    """What lies below a level more often than chance explains at one in a million: a line's values, and all together.
+
+    Args:
+        values: p-values of each line, by its name.
+    """
+    together = {"all lines": [p for ps in values.values() for p in ps], **values}
     return [
-        (name, line, level, count, len(ps))
-        for name, lines in values.items()
-        for line, ps in lines.items()
+        (line, level, count, len(ps))
+        for line, ps in together.items()
         for level in (0.1, 0.01, 1e-3, 1e-4)
         if (count := sum(p < level for p in ps)) > stats.binom.isf(1e-6, len(ps), level)
     ]
 
 
-def test_a_few_seeds():
-    assert not too_many(collect(share=0.015))
+def collect(name, seeds):
+    values = defaultdict(list)
+    for seed in range(seeds):
+        for line, p in p_values(name, seed).items():
+            values[line].append(p)
+    return values
+
+
+@pytest.mark.parametrize("name", ["a mixture as prior", "categories", "counts"])
+def test_a_few_seeds(name):
+    assert not too_many(collect(name, 2))
 
 
 def test_too_many_false_alarms_would_be_noticed():
-    rigged = {"model": {"line": [0.05] * 30 + [0.5] * 70}}
-    assert too_many(rigged) == [("model", "line", 0.1, 30, 100)]
+    rigged = {"line": [0.05] * 30 + [0.5] * 70}
+    assert too_many(rigged) == [("all lines", 0.1, 30, 100), ("line", 0.1, 30, 100)]
+    assert too_many({f"line {i}": [1e-5] + [0.5] * 199 for i in range(7)}) == [("all lines", 1e-4, 7, 1400)]
+
+
+def test_the_lines_that_compare_estimates_are_there():
+    assert {c.name for c in CHECKS} >= ESTIMATES
 
 
 @pytest.mark.slow
-def test_two_hundred_seeds():
-    values = collect(share=1)
+@pytest.mark.parametrize("name", MODELS)
+def test_false_alarms(name):
+    """With -s, how many of how many lines failed at the stated rate."""
+    values = collect(name, MODELS[name][-1])
+    for line, ps in values.items():
+        print(name, line, len(ps), [sum(p < level for p in ps) for level in (0.1, 0.01, 1e-3, 1e-4)])
     assert not too_many(values)
-    seen = {line for lines in values.values() for line in lines}
-    # These two are estimated only in more dimensions than can be integrated over, and where elements depend on each other.
-    assert ESTIMATES - seen <= {"prior-mass", "likelihood-mass"}
-    assert seen <= {c.name for c in CHECKS}
-    failed = sum(p < 1e-4 for lines in values.values() for ps in lines.values() for p in ps)
-    total = sum(len(ps) for lines in values.values() for ps in lines.values())
-    print(f"{failed} of {total} lines failed at a stated rate of 1 in 10,000")
-    for name, lines in values.items():
-        for line, ps in lines.items():
-            print(name, line, len(ps), [sum(p < level for p in ps) for level in (0.1, 0.01, 1e-3, 1e-4)])
