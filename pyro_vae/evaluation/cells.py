@@ -16,11 +16,19 @@ from pyro_vae.evaluation.rows import take
 
 __all__ = ["Cells", "PosteriorNodes"]
 
-_LOW, _HIGH = 8, 12  # nodes a dimension of the two Gauss-Legendre rules, of which the difference is the error
+_LOW, _HIGH = 6, 8  # nodes a dimension of the two Gauss-Legendre rules, of which the difference is the error
 _PRIOR_DRAWS, _GUIDE_DRAWS = 256, 24
+_ASCENTS = {1: 48, 2: 8}  # from draws of the prior, by the dimension of the codes
+_START = {1: 1024, 2: 16}  # cells a dimension at the start
+_REACH = {1: 3.0, 2: 1.6}  # of the box they fill: so many times the furthest draw of the prior
+_AROUND = {1: 64, 2: 2}  # into so many cells a dimension the boxes around it are cut
 _SHELLS = 40  # each three times as wide as the one inside
 _SEEN = 1.0  # nats by which a known point may exceed every node of its cell
 _LOST = 1e-12  # of the mass, below which nodes are not kept
+_EMPTY = 1e-5  # of the tolerance: a cell with a smaller share of the mass is spared the second rule
+_UNSEEN = 0.01  # of the tolerance, which the error allows for what no node has seen
+_CHECKED = {1: 8, 2: 2}  # heaviest cells, and as many others, that are halved once more whatever their rules say
+_CHECKS = 4  # rounds at most, each of four times as many cells
 
 
 @dataclass(frozen=True)
@@ -85,9 +93,9 @@ class Cells:
         prior = codes.unconstrain(codes.prior((_PRIOR_DRAWS,)))
         guide = codes.unconstrain(codes.programs.posterior()((_GUIDE_DRAWS,)))
         self.dtype = prior.dtype
-        starts = torch.cat([prior[:4], guide.mean(0, keepdim=True), guide[:1]])
+        starts = torch.cat([prior[: _ASCENTS[codes.dim]], guide.mean(0, keepdim=True), guide[:1]])
         starts = torch.where(starts.isfinite(), starts, prior[:1])
-        points, self.seen = landmarks(codes, guide, starts, chunk_size)
+        points, self.seen = landmarks(codes, torch.cat([guide, prior]), starts, chunk_size)
         self.points = points.double()
         self.low_nodes, self.low_weights = _rule(_LOW, codes.dim, self.points)
         self.high_nodes, self.high_weights = _rule(_HIGH, codes.dim, self.points)
@@ -95,6 +103,7 @@ class Cells:
         self.centre, self.half = self._box(prior.double())
         self.used = torch.zeros(self.batch, dtype=torch.int64, device=self.points.device)
         self.active = torch.ones(self.batch, dtype=torch.bool, device=self.points.device)
+        self.surprise = torch.zeros(self.batch, dtype=torch.float64, device=self.points.device)
         self._clear()
 
     def _box(self, prior: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +115,7 @@ class Cells:
                 mean = self.codes.unconstrain(self.codes.prior.mean).double().expand_as(centre)
                 centre = torch.where(mean.isfinite(), mean, centre)  # Cauchy's is not
         known = torch.where(self.seen.unsqueeze(-1) > self.seen.amax(0).unsqueeze(-1) - 50, self.points, centre)
-        half = torch.maximum(1.5 * (prior - centre).abs().amax(0), 1.2 * (known - centre).abs().amax(0))
+        half = torch.maximum(_REACH[self.codes.dim] * (prior - centre).abs().amax(0), 1.2 * (known - centre).abs().amax(0))
         return centre, half.clamp_min(1e-6)
 
     def _clear(self) -> None:
@@ -115,6 +124,7 @@ class Cells:
         self.width = torch.empty(0, dim, dtype=torch.float64, device=device)
         self.example = torch.empty(0, dtype=torch.int64, device=device)
         self.shell = torch.empty(0, dtype=torch.int64, device=device)
+        self.fresh = torch.empty(0, dtype=torch.bool, device=device)  # not yet compared with the known points
         # Per cell: the largest log-density at a node, and the integral and its error relative to it.
         self.peak, self.value, self.error = (torch.empty(0, dtype=torch.float64, device=device) for _ in range(3))
         self.high = torch.empty(0, len(self.high_weights), dtype=torch.float64, device=device)
@@ -123,10 +133,11 @@ class Cells:
 
     def run(self) -> None:
         """Halves cells and adds shells until the error is below the tolerance or evaluations are used up."""
+        start = _START[self.codes.dim]
         everyone = torch.arange(self.batch, device=self.points.device)
-        step = torch.arange(4, device=self.points.device).double()
+        step = torch.arange(start, device=self.points.device).double()
         grid = torch.stack(torch.meshgrid(*[step] * self.codes.dim, indexing="ij"), -1).reshape(-1, self.codes.dim)
-        self._add(self.centre - self.half, self.half / 2, everyone, grid, 0)
+        self._add(self.centre - self.half, 2 * self.half / start, everyone, grid, 0)
         for shell in range(1, _SHELLS + 1):
             self._surround(everyone, shell)
             self._refine()
@@ -134,12 +145,34 @@ class Cells:
             everyone = (self.active & ~(outside < 0.1 * self._target())).nonzero().squeeze(-1)
             if len(everyone) == 0:
                 break
+        for again in range(_CHECKS):
+            surprised = self._check(_CHECKED[self.codes.dim] * 4**again, self.active if again == 0 else surprised)
+            if not surprised.any():
+                break
+            self._refine()
+
+    def _check(self, count: int, examples: Tensor) -> Tensor:
+        """Halves the heaviest cells of some examples, and as many others with mass; whether that changed too much."""
+        value, _ = self._relative()
+        share = value / self._sums()[0][self.example]
+        others = torch.where(share > _EMPTY * self._target()[self.example], torch.rand_like(share), -1.0)
+        split = torch.zeros(len(share), dtype=torch.bool, device=share.device)
+        for score in (share, others):
+            order, sums = self._order(-score, torch.ones_like(score))
+            split[order] |= (sums <= count) & (score[order] > 0)
+        before = self._log_prob()
+        self._halve(split & examples[self.example] & self._wide())
+        self.surprise = torch.where(examples, torch.expm1(before - self._log_prob()).abs().nan_to_num(), self.surprise)
+        return examples & self.active & (self.surprise > 0.1 * self._target())
 
     def _surround(self, examples: Tensor, shell: int) -> None:
         side = 2 * self.half * 3.0 ** (shell - 1)
         around = [c for c in itertools.product((-1.5, -0.5, 0.5), repeat=self.codes.dim) if set(c) != {-0.5}]
-        offsets = torch.tensor(around, dtype=torch.float64, device=side.device)
-        self._add(self.centre[examples], side[examples], examples, offsets, shell)
+        parts = _AROUND[self.codes.dim]
+        within = itertools.product(range(parts), repeat=self.codes.dim)
+        offsets = torch.tensor(around, dtype=torch.float64, device=side.device).unsqueeze(1) * parts
+        offsets = offsets + torch.tensor(list(within), dtype=torch.float64, device=side.device)
+        self._add(self.centre[examples], side[examples] / parts, examples, offsets.flatten(0, 1), shell)
 
     def _add(self, origin: Tensor, width: Tensor, examples: Tensor, offsets: Tensor, shell: int) -> None:
         """Cells at ``origin + offset * width`` for each example and offset."""
@@ -153,13 +186,18 @@ class Cells:
         )
 
     def _append(self, corner: Tensor, width: Tensor, example: Tensor, shell: Tensor) -> None:
-        low, high = self._densities(corner, width, example)
+        high = self._densities(self.high_nodes, corner, width, example)
+        counts = self._matters(high, width, example)
+        low = high.new_full((len(high), len(self.low_nodes)), -torch.inf)
+        low[counts] = self._densities(self.low_nodes, corner[counts], width[counts], example[counts])
         peak = torch.maximum(low.amax(1), high.amax(1))
         shift = torch.where(peak.isfinite(), peak, 0.0).unsqueeze(1)
         volume = width.prod(-1)
         value = volume * ((high - shift).exp() @ self.high_weights)
+        # Where the rule of fewer nodes was spared, this is the value itself.
         error = (value - volume * ((low - shift).exp() @ self.low_weights)).abs()
-        self.used += torch.bincount(example, minlength=self.batch) * (low.shape[1] + high.shape[1])
+        self.used += torch.bincount(example, minlength=self.batch) * high.shape[1]
+        self.used += torch.bincount(example[counts], minlength=self.batch) * low.shape[1]
         for name, new in (
             ("corner", corner),
             ("width", width),
@@ -169,19 +207,30 @@ class Cells:
             ("value", value),
             ("error", error),
             ("high", high),
+            ("fresh", torch.ones_like(example, dtype=torch.bool)),
         ):
             setattr(self, name, torch.cat([getattr(self, name), new]))
 
-    def _densities(self, corner: Tensor, width: Tensor, example: Tensor) -> tuple[Tensor, Tensor]:
-        nodes = torch.cat([self.low_nodes, self.high_nodes])
+    def _matters(self, high: Tensor, width: Tensor, example: Tensor) -> Tensor:
+        """Which of new cells have a share of the mass that counts."""
+        top = torch.maximum(self._scatter_max(self.peak), self._scatter_max(high.amax(1), example))
+        shift = torch.where(top.isfinite(), top, 0.0)
+        value = width.prod(-1) * ((high - shift[example].unsqueeze(1)).exp() @ self.high_weights)
+        known = self.value * (self.peak - shift[self.example]).exp()
+        total = value.new_zeros(self.batch).index_add(0, self.example, known).index_add(0, example, value)
+        return value > _EMPTY * self.tolerance * total[example]
+
+    def _densities(self, nodes: Tensor, corner: Tensor, width: Tensor, example: Tensor) -> Tensor:
+        """Log-densities at the nodes of cells, ``(cells, nodes)``."""
+        if len(corner) == 0:
+            return corner.new_empty(0, len(nodes))
         u = corner.unsqueeze(1) + nodes * width.unsqueeze(1)
         rows = example.repeat_interleave(len(nodes))
         found = [
             self._log_density(chunk, index)
             for chunk, index in zip(u.flatten(0, 1).split(self.chunk_size), rows.split(self.chunk_size), strict=True)
         ]
-        densities = torch.cat(found).reshape(-1, len(nodes))
-        return densities[:, : len(self.low_nodes)], densities[:, len(self.low_nodes) :]
+        return torch.cat(found).reshape(-1, len(nodes))
 
     def _log_density(self, u: Tensor, index: Tensor) -> Tensor:
         """Log p(x, z) |dz/du| at u ``(rows, dim)`` for the examples of that index, ``(rows,)``, in float64."""
@@ -201,58 +250,72 @@ class Cells:
             split = self._blind() | self._coarse()
             if not split.any():
                 return
-            corner, width = self.corner[split], self.width[split] / 2
-            example, shell = self.example[split], self.shell[split]
-            for name in ("corner", "width", "example", "shell", "peak", "value", "error", "high"):
-                setattr(self, name, getattr(self, name)[~split])
-            halves = torch.tensor(
-                list(itertools.product((0.0, 1.0), repeat=self.codes.dim)), dtype=torch.float64, device=corner.device
-            )
-            each = len(halves)
-            self._append(
-                (corner.unsqueeze(1) + halves * width.unsqueeze(1)).flatten(0, 1),
-                width.repeat_interleave(each, 0),
-                example.repeat_interleave(each),
-                shell.repeat_interleave(each),
-            )
-            self.active = self.used < self.max_evaluations
+            self._halve(split)
+
+    def _halve(self, split: Tensor) -> None:
+        """The chosen cells in two along each dimension."""
+        if not split.any():
+            return
+        corner, width = self.corner[split], self.width[split] / 2
+        example, shell = self.example[split], self.shell[split]
+        for name in ("corner", "width", "example", "shell", "peak", "value", "error", "high", "fresh"):
+            setattr(self, name, getattr(self, name)[~split])
+        halves = torch.tensor(
+            list(itertools.product((0.0, 1.0), repeat=self.codes.dim)), dtype=torch.float64, device=corner.device
+        )
+        each = len(halves)
+        self._append(
+            (corner.unsqueeze(1) + halves * width.unsqueeze(1)).flatten(0, 1),
+            width.repeat_interleave(each, 0),
+            example.repeat_interleave(each),
+            shell.repeat_interleave(each),
+        )
+        self.active = self.used < self.max_evaluations
 
     def _blind(self) -> Tensor:
         """Cells that hold a known point whose density is above that of all their nodes."""
         blind = torch.zeros(len(self.example), dtype=torch.bool, device=self.example.device)
         # What lies further below the highest point than this has no mass that counts.
         floor = torch.maximum(self._scatter_max(self.peak), self.seen.double().amax(0)) + self._target().log() - 10
-        # Points and cells of an example side by side would be many pairs: take some cells at a time.
-        for at in torch.arange(len(blind), device=blind.device).split(1024):
+        # Neither points nor cells change, and the floor only rises: each cell is looked at once. Points and cells of an
+        # example side by side would be many pairs: take some cells at a time.
+        for at in self.fresh.nonzero().squeeze(-1).split(1024):
             points = self.points[:, self.example[at]]
             place = (points - self.corner[at]) / self.width[at]
             inside = ((place >= 0) & (place <= 1)).all(-1)
             seen = self.seen[:, self.example[at]].double()
             higher = (seen > self.peak[at] + _SEEN) & (seen > floor[self.example[at]])
             blind[at] = (inside & higher).any(0)
-        wide = (self.width > 1e-10 * self.half[self.example]).all(-1)
-        return blind & wide & self.active[self.example]
+        self.fresh = torch.zeros_like(self.fresh)
+        return blind & self._wide() & self.active[self.example]
+
+    def _wide(self) -> Tensor:
+        """Cells that can be halved without their nodes falling together."""
+        return (self.width > 1e-10 * self.half[self.example]).all(-1)
 
     def _coarse(self) -> Tensor:
         """All cells but those with the smallest errors, which together stay below half the tolerance."""
         value, error = self._relative()
         limit = 0.5 * self._target() * torch.zeros_like(self._target()).index_add(0, self.example, value)
-        order = error.argsort(stable=True)
+        order, sums = self._order(error, error)
+        coarse = torch.zeros_like(error, dtype=torch.bool)
+        coarse[order] = sums > limit[self.example[order]]
+        return coarse & self._wide() & self.active[self.example]
+
+    def _order(self, score: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells by example, in each by ascending score, and the sums of values over an example's cells up to each."""
+        order = score.argsort(stable=True)
         order = order[self.example[order].argsort(stable=True)]
-        sums = error[order].cumsum(0)
+        sums = values[order].cumsum(0)
         counts = torch.bincount(self.example, minlength=self.batch)
         start = torch.cat([sums.new_zeros(1), sums])[counts.cumsum(0) - counts]
-        example = self.example[order]
-        coarse = torch.zeros_like(error, dtype=torch.bool)
-        coarse[order] = (sums - start[example]) > limit[example]
-        wide = (self.width > 1e-10 * self.half[self.example]).all(-1)
-        return coarse & wide & self.active[self.example]
+        return order, sums - start[self.example[order]]
 
     # Sums over the cells of an example, ``(batch,)``.
 
-    def _scatter_max(self, values: Tensor) -> Tensor:
+    def _scatter_max(self, values: Tensor, example: Tensor | None = None) -> Tensor:
         top = values.new_full((self.batch,), -torch.inf)
-        return top.scatter_reduce(0, self.example, values, "amax")
+        return top.scatter_reduce(0, self.example if example is None else example, values, "amax")
 
     def _relative(self) -> tuple[Tensor, Tensor]:
         """The integrals of the cells and their errors, relative to the highest density of each example."""
@@ -288,7 +351,7 @@ class Cells:
         last = self._scatter_max(self.shell.double())[self.example] == self.shell
         # Refinement stops at half the target. What the rules agree on wrongly, in the tails of peaks at the edges of
         # large cells, is of the size of the other half.
-        error = 2 * error / value + self._shares(last) + self._rounding()
+        error = 2 * error / value + self._shares(last) + self.surprise + _UNSEEN * self.tolerance + self._rounding()
         converged = error <= 1.2 * self._target() + self._rounding()
         return self._log_prob().to(self.dtype), error.to(self.dtype), converged, self.used
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from pyro_vae.evaluation.rows import Estimate, at_least_one, blocks, log_joint, 
 from pyro_vae.programs import Programs
 
 __all__ = ["Enumeration", "enumeration"]
+
+_MOST = 4096  # combinations of independent elements: 12 bits
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ def enumeration(
     vae: Any, x: Tensor | None = None, *context: Tensor, chunk_size: int = 20_000, seed: int = 0, **named: Any
 ) -> Enumeration:
     """Log p(x) of a model with discrete codes: log of the sum of p(x, z) over every value of z, which is exact.
+
+    Vectors of independent elements, such as ``Bernoulli(...).to_event(1)``, may have up to 4096 values: 12 bits.
 
     Args:
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
@@ -70,8 +75,13 @@ def _values(programs: Programs) -> Tensor:
     """Every value of z, ``(values, *event)``, as the prior lists them, or the guide where the prior cannot."""
     prior = programs.prior()
     for distribution in (prior, programs.posterior()):
-        if distribution.has_enumerate_support:
-            return distribution.enumerate_support(expand=False).reshape(-1, *distribution.event_shape)
+        element, elements = distribution, 1
+        while isinstance(element, torch.distributions.Independent):
+            elements *= math.prod(element.event_shape[: element.reinterpreted_batch_ndims])
+            element = element.base_dist
+        if element.has_enumerate_support:
+            values = element.enumerate_support(expand=False).reshape(-1, *element.event_shape)
+            return _combinations(values, elements).reshape(-1, *distribution.event_shape)
     if support_of(prior).is_discrete:
         raise ValueError(
             "enumeration needs a prior or guide whose enumerate_support gives all values of z; the prior "
@@ -81,3 +91,14 @@ def _values(programs: Programs) -> Tensor:
         f"enumeration needs discrete codes; got the prior {type(prior).__name__}. Use quadrature for one or two "
         "dimensions, annealed_importance_sampling for more"
     )
+
+
+def _combinations(values: Tensor, elements: int) -> Tensor:
+    """All vectors of so many elements, each of these values, ``(vectors, elements, *event)``."""
+    if elements > 1 and len(values) ** elements > _MOST:
+        raise ValueError(
+            f"enumeration lists up to {_MOST} values of z; {elements} independent elements of {len(values)} values "
+            f"each have {len(values)} ** {elements}. Use importance_sampling"
+        )
+    places = torch.cartesian_prod(*[torch.arange(len(values), device=values.device)] * elements)
+    return values[places.reshape(-1, elements)]

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import torch
+from pyro.distributions import SineBivariateVonMises, SineSkewed
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import VonMises, biject_to, constraints
 
 from pyro_vae.programs import Programs
 
@@ -26,7 +27,7 @@ class RealCodes:
         method: the function that asks, for its messages.
 
     Raises:
-        ValueError: where codes are discrete, or in a support that ``biject_to`` does not know.
+        ValueError: where codes are discrete, on a circle, or in a support that ``biject_to`` does not know.
 
     Example:
         >>> import torch
@@ -44,7 +45,13 @@ class RealCodes:
         support = support_of(self.prior)
         if support.is_discrete:
             raise ValueError(
-                f"{method} needs continuous codes; got discrete ones, of support {support}. Use enumeration"
+                f"{method} needs continuous codes; got discrete ones, of support {support}. Use enumeration, or "
+                "importance_sampling where they have too many values"
+            )
+        if _on_circle(self.prior):
+            raise ValueError(
+                f"{method} needs codes that are vectors of reals; got codes on a circle, whose prior "
+                f"{type(self.prior).__name__} says that its support is {support}. Use importance_sampling"
             )
         self.transform: Any = None if _is_real(support) else self._bijection(support)
         shape = self.prior.event_shape
@@ -87,11 +94,34 @@ class RealCodes:
 
 
 def support_of(distribution: Any) -> Any:
-    """The support of a distribution; all real vectors where it does not say, as Zuko's flows do not."""
+    """The support of a distribution; all real vectors where it does not say, as Zuko's flows do not.
+
+    That of a mixture is its components', where it does not differ between them.
+    """
     try:
-        return distribution.support
+        support = distribution.support
     except NotImplementedError:
         return constraints.independent(constraints.real, len(distribution.event_shape))
+    # Not every version of torch has the class; by name, since some have it and do not export it.
+    mixture = getattr(constraints, "MixtureSameFamilyConstraint", ())
+    if mixture and isinstance(support, mixture) and not _has_limits(support.base_constraint):
+        return support.base_constraint
+    return support
+
+
+def _has_limits(support: Any) -> bool:
+    """Whether limits are tensors, which may differ between components."""
+    inner = support.base_constraint if hasattr(support, "base_constraint") else None
+    tensors = any(isinstance(value, Tensor) and value.dim() > 0 for value in vars(support).values())
+    return tensors or (inner is not None and _has_limits(inner))
+
+
+def _on_circle(distribution: Any) -> bool:
+    """Whether a distribution is one over angles, which torch and Pyro say are real numbers."""
+    if isinstance(distribution, VonMises | SineBivariateVonMises | SineSkewed):
+        return True
+    inner = [getattr(distribution, name, None) for name in ("base_dist", "base", "component_distribution")]
+    return any(isinstance(d, torch.distributions.Distribution) and _on_circle(d) for d in inner)
 
 
 def _is_real(support: Any) -> bool:

@@ -71,20 +71,12 @@ AT_THE_EDGE = {
 }
 
 
-class _Off:
+def _off(distribution, constant=0.0, drawn=None):
     """A distribution of which the log-density is off by a constant, or the draws are those of another."""
-
-    def __init__(self, base, constant=0.0, drawn=None):
-        self.base, self.constant, self.drawn = base, constant, drawn or base
-
-    def __getattr__(self, name):
-        return getattr(self.base, name)
-
-    def log_prob(self, value):
-        return self.base.log_prob(value) + self.constant
-
-    def sample(self, shape=()):
-        return self.drawn.sample(shape)
+    log_prob = distribution.log_prob
+    distribution.log_prob = lambda value: log_prob(value) + constant
+    distribution.sample = (drawn or distribution).sample
+    return distribution
 
 
 def _look(which, distribution, level=LEVEL, seed=0):
@@ -106,12 +98,11 @@ def test_a_right_density_passes(name, which):
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_density_without_its_constant_is_found(name):
-    """By log 1.1; in 20 dimensions, where draws tell less, by the forgotten weights of the eight components."""
-    constant = 2.08 if name == "mixture-20d" else 0.3 if name.endswith("narrow-mixture-2d") else 0.0953
+    """By log 1.1; by more where it is not integrated but estimated from draws."""
+    constant = 0.4 if name in ("mixture-20d", "narrow-mixture-2d") else 0.0953
     distribution = RIGHT[name]()
-    base = _look("mass", distribution)
-    found = _look("mass", _Off(distribution, constant))
-    assert base.verdict == "passed" and found.verdict == "failed", found
+    found = _look("mass", _off(distribution, constant))
+    assert found.verdict == "failed", found
     assert "normalisation" in found.detail
 
 
@@ -140,7 +131,7 @@ def test_a_density_at_the_edge_is_not_judged(name, which):
 )
 def test_draws_of_another_distribution_are_found(density, drawn):
     assert _look("draws", density).verdict == "passed"
-    found = _look("draws", _Off(density, drawn=drawn))
+    found = _look("draws", _off(density, drawn=drawn))
     assert found.verdict == "failed"
     assert "draws do not follow" in found.detail
 
@@ -153,14 +144,15 @@ def test_draws_keep_their_level(name):
 
 
 def test_the_bridge_over_many_peaks_keeps_its_level():
-    """20 seeds at level 0.05: more than 5 failures would come up in fewer than 1 of 1000 runs (binomial)."""
-    mixture = RIGHT["narrow-mixture-2d"]()
-    assert sum(_look("mass", mixture, 0.05, seed).verdict == "failed" for seed in range(20)) <= 5
+    """12 seeds at level 0.05: more than 4 failures would come up in fewer than 1 of 1000 runs (binomial)."""
+    mixture = _far_apart(8, 5, 6.0)
+    assert sum(_look("mass", mixture, 0.05, seed).verdict == "failed" for seed in range(12)) <= 4
 
 
 def test_a_mixture_without_its_weights_is_found_in_20_dimensions():
-    found = _look("mass", _Off(RIGHT["mixture-20d"](), 2.0794))
-    assert found.verdict == "failed" and found.p_value < 1e-6
+    found = _look("mass", _off(RIGHT["mixture-20d"](), 2.0794))
+    assert found.verdict == "failed"
+    assert found.p_value < 1e-6
 
 
 def test_columns_are_looked_at_one_by_one():
@@ -227,10 +219,10 @@ def test_noise_that_repeats_is_found(period):
 
 
 def test_noise_of_each_example_passes():
-    """At level 0.05 for 20 seeds; more than 5 failures would come up in fewer than 1 of 1000 runs (binomial)."""
+    """12 seeds at level 0.05: more than 4 failures would come up in fewer than 1 of 1000 runs (binomial)."""
     x = torch.randn(40, 6)
-    reports = [check(_Pair(_normal), x, only=["noise"], level=0.05, seed=seed) for seed in range(20)]
-    assert sum(not report.passed for report in reports) <= 5
+    reports = [check(_Pair(_normal), x, only=["noise"], level=0.05, seed=seed) for seed in range(12)]
+    assert sum(not report.passed for report in reports) <= 4
 
 
 @pytest.mark.parametrize(
@@ -239,7 +231,7 @@ def test_noise_of_each_example_passes():
         (_of_two, torch.randn(20, 6)),
         (lambda h: dist.VonMises(h, 2.0), 6 * torch.rand(20, 6) - 3),
         (lambda h: dist.Binomial(torch.arange(5, 11).to(h), logits=h), torch.ones(20, 6)),
-        (lambda h: dist.Poisson((10 + 0.1 * h).exp()), torch.full((20, 6), 2e4)),
+        (lambda h: dist.Poisson((10 + 0.1 * h.tanh()).exp()), 2e4 + torch.arange(120.0).view(20, 6)),
         (lambda h: dist.ZeroInflatedPoisson(h.exp().clamp(max=50), gate_logits=h), torch.ones(20, 6)),
         (lambda h: dist.StudentT(1.0, h, 0.5), torch.randn(20, 6)),
     ],
