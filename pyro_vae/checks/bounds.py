@@ -209,18 +209,18 @@ def _mistakes(recon_weight: float, kl_weight: float) -> int:
 # The order of the bounds, and the truth.
 
 
-def _rungs(case: Case) -> dict[int, Tensor]:
+def _rungs(case: Case, examples: int = 16) -> dict[int, Tensor]:
     """Draws of the importance-weighted bound, a mean over examples, for each number of importance samples."""
 
     def make() -> dict[int, Tensor]:
-        p, found = case.exact.rows(0, 16), {}
+        p, found = case.exact.rows(0, examples), {}
         for key, (k, repeats) in enumerate(_RUNGS):
             with torch.no_grad(), case.seeded(24, key):
                 weight = torch.cat([p.draw_terms(k * part).weight for part in _parts(repeats, 500 // k)])
             found[k] = (weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)).mean(1)
         return found
 
-    return case.once("rungs", make)
+    return case.once(f"rungs of {examples}", make)
 
 
 def _parts(total: int, most: int) -> list[int]:
@@ -255,6 +255,7 @@ def _evidence(case: Case) -> Finding:
     except ValueError as error:
         return Finding("skipped", str(error))
     if dims <= 2:
+        p = p.rows(0, 4)  # each takes tens of thousands of decodings in two dimensions
         exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.seed)
         if not exact.converged.all():
             return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
@@ -269,7 +270,8 @@ def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
     truth = exact.mean
     said = f"log p(x) is {truth:.6g} {how}"
     found = []
-    for k, bounds in _rungs(case).items():
+    drawn = _rungs(case, p.batch)
+    for k, bounds in drawn.items():
         name = "ELBO" if k == 1 else f"IWAE({k})"
         words = f"{said}, and {name} is {bounds.mean():.6g}, above it: p or q is no density, or not of its draws"
         slack = 1e-4 + 1e-6 * abs(truth)  # of quadrature
@@ -282,8 +284,8 @@ def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
         # The mean weight is p(x), but its draws may have no variance; these are between 0 and 1 (bridge sampling).
         found.append(mean_is_zero(from_q - from_p, case.level / 4, words, slack=2e-3))
     line = worst(found)
-    rungs = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.6g}" for k, v in _rungs(case).items())
-    return replace(line, detail=line.detail or f"{said}; {rungs}")
+    bounds_of = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.6g}" for k, v in drawn.items())
+    return replace(line, detail=line.detail or f"{said}; {bounds_of}")
 
 
 def _between(case: Case, p: Programs) -> Finding:

@@ -27,7 +27,7 @@ _SEEN = 1.0  # nats by which a known point may exceed every node of its cell
 _LOST = 1e-12  # of the mass, below which nodes are not kept
 _EMPTY = 1e-5  # of the tolerance: a cell with a smaller share of the mass is spared the second rule
 _UNSEEN = 0.01  # of the tolerance, which the error allows for what no node has seen
-_CHECKED = {1: 8, 2: 2}  # heaviest cells, and as many others, that are halved once more whatever their rules say
+_CHECKED = {1: 8, 2: 3}  # heaviest cells, and as many others, that are halved once more whatever their rules say
 _CHECKS = 4  # rounds at most, each of four times as many cells
 
 
@@ -115,7 +115,9 @@ class Cells:
                 mean = self.codes.unconstrain(self.codes.prior.mean).double().expand_as(centre)
                 centre = torch.where(mean.isfinite(), mean, centre)  # Cauchy's is not
         known = torch.where(self.seen.unsqueeze(-1) > self.seen.amax(0).unsqueeze(-1) - 50, self.points, centre)
-        half = torch.maximum(_REACH[self.codes.dim] * (prior - centre).abs().amax(0), 1.2 * (known - centre).abs().amax(0))
+        half = torch.maximum(
+            _REACH[self.codes.dim] * (prior - centre).abs().amax(0), 1.2 * (known - centre).abs().amax(0)
+        )
         return centre, half.clamp_min(1e-6)
 
     def _clear(self) -> None:
@@ -145,9 +147,10 @@ class Cells:
             everyone = (self.active & ~(outside < 0.1 * self._target())).nonzero().squeeze(-1)
             if len(everyone) == 0:
                 break
+        checked = self.active
         for again in range(_CHECKS):
-            surprised = self._check(_CHECKED[self.codes.dim] * 4**again, self.active if again == 0 else surprised)
-            if not surprised.any():
+            checked = self._check(_CHECKED[self.codes.dim] * 4**again, checked)
+            if not checked.any():
                 break
             self._refine()
 
@@ -294,9 +297,9 @@ class Cells:
         return (self.width > 1e-10 * self.half[self.example]).all(-1)
 
     def _coarse(self) -> Tensor:
-        """All cells but those with the smallest errors, which together stay below half the tolerance."""
+        """All cells but those with the smallest errors, which together stay below the limit."""
         value, error = self._relative()
-        limit = 0.5 * self._target() * torch.zeros_like(self._target()).index_add(0, self.example, value)
+        limit = self._limit() * torch.zeros_like(self._target()).index_add(0, self.example, value)
         order, sums = self._order(error, error)
         coarse = torch.zeros_like(error, dtype=torch.bool)
         coarse[order] = sums > limit[self.example[order]]
@@ -341,6 +344,10 @@ class Cells:
         """The relative error to reach, ``(batch,)``: the tolerance, or what rounding leaves of it."""
         return self._rounding().clamp_min(self.tolerance)
 
+    def _limit(self) -> Tensor:
+        """How far rules may differ: far below the tolerance, as some agree by chance, but not below rounding."""
+        return (0.5 * self._rounding()).clamp_min(0.1 * self.tolerance)
+
     def _rounding(self) -> Tensor:
         # Log-densities are sums of about this size; nodes are many, and their roundings mostly even out.
         return torch.finfo(self.dtype).eps * (1 + self._log_prob().abs().nan_to_num(0, 0, 0))
@@ -349,9 +356,10 @@ class Cells:
         """Log p(x), its error, whether that is small enough, and the evaluations."""
         value, error = self._sums()
         last = self._scatter_max(self.shell.double())[self.example] == self.shell
-        # Refinement stops at half the target. What the rules agree on wrongly, in the tails of peaks at the edges of
-        # large cells, is of the size of the other half.
-        error = 2 * error / value + self._shares(last) + self.surprise + _UNSEEN * self.tolerance + self._rounding()
+        # Refinement stops at the limit. What the rules agree on wrongly, in the tails of peaks at the edges of large
+        # cells or by chance, is allowed for by the rest of the target.
+        unseen = self._shares(last) + self.surprise + _UNSEEN * self.tolerance
+        error = self._target() / self._limit() * error / value + unseen + self._rounding()
         converged = error <= 1.2 * self._target() + self._rounding()
         return self._log_prob().to(self.dtype), error.to(self.dtype), converged, self.used
 

@@ -113,6 +113,24 @@ def test_a_density_at_the_edge_is_not_judged(name, which):
         assert _look(which, AT_THE_EDGE[name](), seed=seed).verdict == "skipped"
 
 
+@pytest.mark.parametrize("which", ["mass", "draws"])
+@pytest.mark.parametrize(
+    ("distribution", "reason"),
+    [
+        (dist.Multinomial(3, probs=_t(0.2, 0.8)), "vector of counts"),
+        (dist.Poisson(_t(1e9)), "too far apart"),
+        (dist.ZeroInflatedPoisson(_t(1e5), gate=_t(0.5)), "too far apart"),
+        (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Binomial(_t(3, 9), _t(0.5))), "supports of their own"),
+        (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Uniform(_t(0, 1), _t(1, 3))), "is known"),
+    ],
+    ids=["vector", "large", "far-apart", "mixture-of-binomials", "mixture-of-uniforms"],
+)
+def test_what_cannot_be_compared_is_skipped_with_a_reason(which, distribution, reason):
+    found = _look(which, distribution)
+    assert found.verdict == "skipped"
+    assert reason in found.detail
+
+
 @pytest.mark.parametrize(
     ("density", "drawn"),
     [

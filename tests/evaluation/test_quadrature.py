@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from pyro_vae import build
-from pyro_vae.evaluation import importance_sampling, quadrature
+from pyro_vae import VAE, build
+from pyro_vae.evaluation import annealed_importance_sampling, importance_sampling, quadrature
 from pyro_vae.evaluation.modes import ascend
 from pyro_vae.evaluation.real_codes import RealCodes
 from pyro_vae.programs import Programs
@@ -64,6 +64,81 @@ def test_a_peak_that_the_guide_does_not_know():
                 epsrel=1e-11,
             )
             assert value.item() == pytest.approx(math.log(2 * expected), abs=1e-7)
+
+
+def wiggles(w, noise, d=1):
+    """A decoder (sin w z, cos 1.3 w z) of the first code, and data: p(z | x) has many sharp peaks."""
+
+    def mean(z):
+        return torch.cat([torch.sin(w * z[..., :1]), torch.cos(1.3 * w * z[..., :1]), z[..., 1:]], -1)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), d), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(mean(z), noise).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(len(x), d), 1.0).to_event(1))
+
+    generator = torch.Generator().manual_seed(0)
+    x = mean(torch.randn(16, d, generator=generator, dtype=torch.float64))
+    return (model, guide), x + noise * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+
+
+def first_code(x, w, noise, points=1_000_001):
+    """Log p(x) of the first two numbers of x by the trapezium rule on [-8, 8]."""
+    u = torch.linspace(-8, 8, points, dtype=torch.float64)
+    prior, sine, cosine = -u.square() / 2, torch.sin(w * u), torch.cos(1.3 * w * u)
+    far = [torch.logsumexp(prior - ((a - sine) ** 2 + (b - cosine) ** 2) / (2 * noise**2), 0) for a, b in x[:, :2]]
+    return torch.stack(far) + math.log(16 / (points - 1)) - 1.5 * math.log(2 * math.pi) - 2 * math.log(noise)
+
+
+@pytest.mark.parametrize("w", [3.0, 5.0, 20.0])
+@pytest.mark.parametrize("noise", [0.05, 0.1])
+@pytest.mark.parametrize("tolerance", [1e-5, 1e-7])
+def test_many_sharp_peaks(w, noise, tolerance):
+    programs, x = wiggles(w, noise)
+    found = quadrature(programs, x, tolerance=tolerance)
+    assert ((found.log_prob - first_code(x, w, noise)).abs() <= found.error).all()
+    assert found.converged.all()
+    assert (found.evaluations >= 8192).all()
+
+
+@pytest.mark.parametrize(("w", "noise"), [(3.0, 0.1), (5.0, 0.2), (5.0, 0.1)])
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6])
+def test_many_sharp_peaks_in_two_dimensions(w, noise, tolerance):
+    programs, x = wiggles(w, noise, 2)
+    found = quadrature(programs, x[:6], tolerance=tolerance)
+    second = dist.Normal(0.0, math.sqrt(1 + noise**2)).log_prob(x[:6, 2])
+    assert ((found.log_prob - first_code(x[:6], w, noise, 100_001) - second).abs() <= found.error).all()
+    assert found.converged.all()
+    assert (found.evaluations >= 16384).all()
+
+
+@pytest.mark.parametrize("component", ["normal", "beta"])
+def test_mixtures_of_torch(component):
+    """Against a fine grid; densities of Beta bend too sharply at the ends for one to be exact."""
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
+    parts = dist.Normal(raw[0], 0.2) if component == "normal" else dist.Beta(1 + raw[0].exp(), 1 + raw[1].exp())
+    prior = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=raw[1, :, 0]), torch.distributions.Independent(parts, 1)
+    )
+    vae = VAE(
+        prior=lambda: prior,
+        likelihood=lambda z: dist.Normal(z, 0.3).to_event(1),
+        posterior=lambda x: dist.Normal(x.sigmoid(), 0.1 + 0 * x).to_event(1),
+    )
+    x = torch.tensor([[0.3, 0.4], [1.0, 0.2]], dtype=torch.float64)
+    found = quadrature(vae, x, tolerance=1e-6)
+    ends = (-6.0, 6.0) if component == "normal" else (1e-6, 1 - 1e-6)
+    axis = torch.linspace(*ends, 801, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)
+    joint = prior.log_prob(z).unsqueeze(1) + dist.Normal(z.unsqueeze(1), 0.3).log_prob(x).sum(-1)
+    expected = torch.logsumexp(joint, 0) + 2 * (axis[1] - axis[0]).log()
+    assert found.converged.all()
+    torch.testing.assert_close(found.log_prob, expected, rtol=0, atol=2e-6 if component == "normal" else 1e-4)
 
 
 @pytest.mark.parametrize("kind", ["beta", "uniform", "gamma", "dirichlet"])
@@ -288,6 +363,29 @@ def test_bad_input():
         ValueError, match="biject_to maps from real vectors; got the support .* Use importance_sampling"
     ):
         quadrature(parts_vae("UniformOnSphere", "PowerSpherical", 2), parts_x())
+    for angle in (
+        dist.VonMises(torch.zeros(2), 1.0).to_event(1),
+        torch.distributions.Independent(torch.distributions.VonMises(torch.zeros(2), torch.ones(2)), 1),
+        dist.SineBivariateVonMises(0.0, 0.0, 1.0, 1.0, correlation=0.1),
+    ):
+        circle = VAE(
+            prior=lambda p=angle: p,
+            likelihood=lambda z: dist.Normal(z, 1.0).to_event(1),
+            posterior=lambda x: dist.Normal(x, 1.0).to_event(1),
+        )
+        with pytest.raises(
+            ValueError, match=r"needs codes that are vectors of reals; got codes on a circle, .* Use imp"
+        ):
+            quadrature(circle, torch.zeros(3, 2))
+        with pytest.raises(ValueError, match="annealed_importance_sampling needs codes that are .* on a circle"):
+            annealed_importance_sampling(circle, torch.zeros(3, 2), temperatures=2, chains=2)
+    limits = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(2)), dist.Uniform(torch.zeros(2, 1), torch.ones(2, 1)).to_event(1)
+    )
+    with pytest.raises(ValueError, match="biject_to maps from real vectors; got the support Mixture"):
+        quadrature(
+            VAE(prior=lambda: limits, likelihood=circle.likelihood, posterior=circle.posterior), x[:, :1].float()
+        )
     for tolerance in (0.0, -1.0, 1.0, math.nan):
         with pytest.raises(ValueError, match=f"tolerance must be above 0 and below 1 nat; got {tolerance}"):
             quadrature(linear, x, tolerance=tolerance)
