@@ -190,7 +190,7 @@ def check_run(
     from pyro_vae.cli.pictures import draw_ranks, first
 
     path = Path(out) if out else Path(run) / "checks.json"
-    if not path.parent.is_dir():
+    if out and not path.parent.is_dir():
         raise FileNotFoundError(f"out: there is no folder {path.parent} to write {path.name} into")
     vae, dataset = runs.open_run(run, None, root, "cpu")
     x, *context = first(getattr(dataset, split), n, vae)
