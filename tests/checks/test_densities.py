@@ -8,11 +8,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from pyro_vae.checks import check
 from pyro_vae.checks.case import Case
-from pyro_vae.checks.densities import _elements
+from pyro_vae.checks.densities import _elements, _rank_scores
 from pyro_vae.checks.draws import draws_of
 from pyro_vae.checks.mass import mass_of
 from pyro_vae.programs import Programs
@@ -241,6 +242,33 @@ def test_noise_of_each_example_passes():
     x = torch.randn(40, 6)
     reports = [check(_Pair(_normal), x, only=["noise"], level=0.05, seed=seed) for seed in range(12)]
     assert sum(not report.passed for report in reports) <= 4
+
+
+class _Rare(nn.Module):
+    """Codes of which two categories are rare."""
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.OneHotCategorical(x.new_tensor([0.98, 0.01, 0.01])))
+            pyro.sample("x", dist.Normal(z @ x.new_ones(3, 6), 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.OneHotCategorical(x.new_tensor([0.98, 0.01, 0.01])))
+
+
+def test_independent_rare_categories_raise_no_alarm():
+    """20 seeds at level 0.01: more than 3 below it would come up in fewer than 1 of 20,000 runs (binomial)."""
+    x = torch.randn(40, 6)
+    reports = [check(_Rare(), x, only=["noise"], seed=seed) for seed in range(20)]
+    assert sum(report["noise"].finding.p_value < 0.01 for report in reports) <= 3
+
+
+def test_rank_scores_are_spearmans():
+    draws = torch.randn(50, 2, dtype=torch.float64)
+    draws[:, 1] += draws[:, 0] ** 3
+    ours = (_rank_scores(draws).prod(1).sum() / 49).item()
+    assert ours == pytest.approx(stats.spearmanr(*draws.T).statistic, abs=1e-12)
 
 
 @pytest.mark.parametrize(
