@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pyro_vae.config import build
     from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
     from pyro_vae.suggest import Suggestion, suggest
+    from pyro_vae.svi import CompiledSVI
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
 
@@ -25,6 +26,7 @@ _HOMES = {
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
     **dict.fromkeys(("Suggestion", "suggest"), "suggest"),
+    "CompiledSVI": "svi",
     "build": "config",
     "check": "checks",
     "load": "checkpoints",
@@ -33,6 +35,7 @@ _HOMES = {
 __version__ = "0.1.0"
 __all__ = [
     "VAE",
+    "CompiledSVI",
     "ElboEstimate",
     "ElboTerms",
     "History",

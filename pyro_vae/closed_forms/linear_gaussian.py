@@ -11,6 +11,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
+from pyro_vae.deferred import holds
 from pyro_vae.distributions import TorchToPyro, at_least, inverse_positive
 from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
@@ -364,10 +365,10 @@ def _check_beside(name: str, value: Any, weight: Tensor, words: str) -> None:
 
 
 def _check_finite(name: str, value: Tensor) -> None:
-    if not torch.compiler.is_compiling() and not torch.isfinite(value).all():
+    if not holds(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(value)).sum())} values that are not")
 
 
 def _check_above_zero(name: str, value: Tensor) -> None:
-    if not torch.compiler.is_compiling() and not (value > 0).all():
+    if not holds((value > 0).all()):
         raise ValueError(f"{name} must be above 0 everywhere; got {value.min().item():g}")

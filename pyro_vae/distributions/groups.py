@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
+from pyro_vae.deferred import holds
 from pyro_vae.distributions.adapter import TorchToPyro
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 
@@ -242,8 +243,7 @@ class RelaxedOneHot(dist.RelaxedOneHotCategorical):
                 f"temperature must be one number for all; got a tensor of shape {tuple(temperature.shape)}. "
                 "Give a number such as 0.5"
             )
-        # A value is read, which a graph being captured does not have.
-        if not torch.compiler.is_compiling() and not bool(temperature > 0):
+        if not holds((temperature > 0).all()):
             raise ValueError(f"temperature must be above 0; got {temperature.item()}. 0.5 is a usual choice")
         super().__init__(temperature.reshape(()), logits=logits, validate_args=validate_args)
 

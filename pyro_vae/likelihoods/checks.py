@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_vae.deferred import holds
 from pyro_vae.distributions import TorchToPyro, part_name
 from pyro_vae.distributions.columns import Columns
 
@@ -27,8 +28,7 @@ _SETS = {
 
 def check_finite(x: Tensor) -> None:
     """Raises a ValueError where x holds NaN or infinite values."""
-    # A check reads values, which a graph being captured does not have; its first batch was checked before.
-    if torch.compiler.is_compiling() or torch.isfinite(x).all():
+    if holds(torch.isfinite(x).all()):
         return
     bad = (~torch.isfinite(x)).sum().item()
     kind = "NaN" if torch.isnan(x).any() else "infinite values"
@@ -46,8 +46,6 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
         distribution: what it returned, p(x | z) with batch shape ``(..., batch)``.
         x: data ``(batch, *event_shape)``.
     """
-    if torch.compiler.is_compiling():
-        return
     name = f"likelihood {part_name(likelihood)}"
     event_shape = tuple(distribution.event_shape)
     if tuple(x.shape[1:]) != event_shape:
@@ -75,7 +73,7 @@ def _check_values(name: str, distribution: Any, x: Tensor, remedy: str) -> None:
         support = distribution.support
     except NotImplementedError:
         return
-    if support.check(x).all():
+    if holds(support.check(x).all()):
         return
     while hasattr(support, "base_constraint"):
         support = support.base_constraint

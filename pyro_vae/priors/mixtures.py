@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily
 
+from pyro_vae.deferred import holds
 from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, at_least, inverse_positive, part_name, positive
 from pyro_vae.nets import Shape, as_shape
 
@@ -189,8 +190,7 @@ class Exemplar(nn.Module):
 
     def forward(self, *context: Tensor) -> dist.Distribution:
         """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, whatever the context."""
-        # The check reads a value, which a graph being captured does not have.
-        if not torch.compiler.is_compiling() and not self.started:
+        if not holds(self.started):
             raise ValueError(
                 "prior Exemplar has no exemplars yet. Train with fit, which takes them from the training data, or give "
                 "it some with prior.start_from(x), for a VAE with missing=True prior.start_from(vae.encoder_input(x))"

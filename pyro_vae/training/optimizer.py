@@ -1,36 +1,17 @@
-"""One torch optimiser in the place of Pyro's one object a parameter, and the learning-rate schedule."""
+"""The optimiser of fit and its learning rate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-import pyro.optim
 import torch
 from torch import Tensor
 
-__all__ = ["Schedule", "SharedOptim", "adamw", "learning_rate"]
+__all__ = ["Schedule", "adamw", "learning_rate"]
 
 Schedule = Literal["cosine", "constant"]
-
-
-class SharedOptim(pyro.optim.PyroOptim):
-    """A :class:`pyro.optim.PyroOptim` that steps one torch optimiser over all parameters at once.
-
-    ``pyro.optim.Adam`` makes one optimiser object a parameter, and takes as many steps.
-
-    Args:
-        optimizer: any torch optimiser over the parameters that SVI will hand over.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        super().__init__(type(optimizer), {})
-        self.optimizer = optimizer
-
-    def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
-        """Takes one step; the gradients are those of SVI."""
-        self.optimizer.step(*args, **kwargs)
 
 
 def adamw(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:

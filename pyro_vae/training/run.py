@@ -21,8 +21,9 @@ from pyro_vae import checkpoints
 from pyro_vae.data import Batches
 from pyro_vae.elbo import NotANumberError, average_elbo
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.optimizer import Schedule, SharedOptim, learning_rate
+from pyro_vae.training.optimizer import Schedule, learning_rate
 from pyro_vae.training.progress import Reporter
 from pyro_vae.training.terms import Terms
 from pyro_vae.vae import VAE

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_vae import VAE, TrainingDivergedError, TrainingInterrupted, average_elbo, build, data, fit, likelihoods, load
 from pyro_vae.checkpoints import read_last
+from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.training import History, fitting
-from pyro_vae.training.optimizer import SharedOptim, learning_rate
+from pyro_vae.training.optimizer import learning_rate
 from pyro_vae.training.run import Run
 from tests.conftest import make_context, make_vae, make_x
 from tests.test_vae import ScaledPrior

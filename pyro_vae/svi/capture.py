@@ -1,0 +1,263 @@
+"""The capture of a Python program over tensors as one graph of tensor operations."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor, fx
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributions import Distribution
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "without_validation"]
+
+_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
+_PYRO_READS = tuple(str(Path(_LIBRARIES[1]) / part) for part in ("infer", "util.py"))
+
+
+class CannotCaptureError(RuntimeError):
+    """A model or guide cannot be captured as one graph; says why, and where."""
+
+
+class Gradients:
+    """What ``backward`` calls of a program being captured add up to, for each of some leaves; None where nothing.
+
+    Args:
+        leaves: tensors that require gradients.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        self.leaves = list(leaves)
+        self.values: list[Tensor | None] = [None] * len(self.leaves)
+
+    def add(self, loss: Tensor, retain_graph: bool | None) -> None:
+        """Adds the gradients of a loss."""
+        found = torch.autograd.grad(loss, self.leaves, retain_graph=retain_graph, allow_unused=True)
+        self.values = [b if a is None else a if b is None else a + b for a, b in zip(self.values, found, strict=True)]
+
+
+class Graph(NamedTuple):
+    """A captured program.
+
+    Args:
+        module: the graph, a function of ``tensors`` and then of the program's own arguments.
+        tensors: what the program read or wrote around it, parameters among them: the tensors themselves.
+        sizes: the first dimensions of the arguments, as expressions or numbers; None where there is none.
+        shapes: what is known of those expressions.
+    """
+
+    module: fx.GraphModule
+    tensors: list[Tensor]
+    sizes: list[Any]
+    shapes: ShapeEnv
+
+    def takes(self, arguments: Sequence[Tensor]) -> bool:
+        """Whether the graph is right for arguments of these first dimensions."""
+        values: dict[Any, int] = {}
+        for size, argument in zip(self.sizes, arguments, strict=True):
+            if size is None:
+                continue
+            known = self.shapes.replacements.get(size, size)
+            if values.setdefault(known, len(argument)) != len(argument):
+                return False
+        numbers = {known: n for known, n in values.items() if not getattr(known, "is_Symbol", False)}
+        if any(int(known) != n for known, n in numbers.items()):
+            return False
+        symbols = {known: n for known, n in values.items() if known not in numbers}
+        return all(bool(guard.expr.subs(symbols)) for guard in self.shapes.guards)
+
+
+def capture(program: Callable[..., Any], arguments: Sequence[Tensor], gradients: Gradients | None = None) -> Graph:
+    """Runs a program once over tensors without values, and writes down what it does to them.
+
+    Tensors that the program finds around it (parameters, buffers, optimiser state) stay the ones they are: the graph
+    reads and writes them at each run. Numbers become constants. The first dimension of the arguments, where it is
+    above 1, may change afterwards.
+
+    Args:
+        program: a function of the arguments; returns tensors.
+        arguments: examples of the arguments.
+        gradients: where ``backward`` calls of the program go; by default they are refused.
+
+    Raises:
+        CannotCaptureError: where the program reads values, or does not do the same again when run again.
+    """
+    store = pyro.get_param_store()
+    names = set(store.keys())
+    drawn = _python_randomness()
+    try:
+        with _quiet():
+            graph = _trace(program, arguments, gradients)
+            if _text(_trace(program, arguments, gradients)) != _text(graph):
+                raise CannotCaptureError(
+                    "it does not do the same again when run again: a number, a branch or the number of its sites comes "
+                    "from something in Python that changes from run to run"
+                )
+    except CannotCaptureError:
+        raise
+    except Exception as error:
+        raise CannotCaptureError(_reason(error)) from error
+    finally:
+        strangers = set(store.keys()) - names
+        for name in strangers:
+            del store[name]
+    if strangers:
+        raise CannotCaptureError(f"the parameter {min(strangers)!r} appears in some runs only")
+    if not drawn == _python_randomness():
+        raise CannotCaptureError("it draws from Python's or NumPy's random numbers, of which a graph would repeat one")
+    return graph
+
+
+def _trace(program: Callable[..., Any], arguments: Sequence[Tensor], gradients: Gradients | None) -> Graph:
+    shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
+    fake = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
+    if gradients is not None:
+        gradients.values = [None] * len(gradients.leaves)
+
+    def watched(*tensors: Tensor) -> Any:
+        with _Watch(gradients), without_validation():
+            return program(*tensors)
+
+    examples = [_example(fake, argument, f"argument{i}") for i, argument in enumerate(arguments)]
+    traced = make_fx(watched, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples)
+    tensors = _lift(traced)
+    sizes = [_first_size(example) for example in examples]
+    return Graph(traced, tensors, sizes, shapes)
+
+
+def _example(fake: FakeTensorMode, argument: Tensor, name: str) -> Tensor:
+    dims = [DimDynamic.STATIC] * argument.dim()
+    if dims and argument.shape[0] > 1:
+        dims[0] = DimDynamic.DUCK  # dimensions of the same size are taken to be the same
+    context: Any = StatelessSymbolicContext(dynamic_sizes=dims)
+    return fake.from_tensor(argument, symbolic_context=context, source=ConstantSource(name))
+
+
+def _first_size(example: Tensor) -> Any:
+    if not example.dim():
+        return None
+    size = example.shape[0]
+    return size.node.expr if isinstance(size, torch.SymInt) else size
+
+
+def _lift(traced: fx.GraphModule) -> list[Tensor]:
+    """Makes arguments of the tensors that the graph holds, in front of its own, and returns them."""
+    graph = traced.graph
+    first = next(iter(graph.nodes))
+    tensors: list[Tensor] = []
+    placeholders: dict[int, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "get_attr":
+            continue
+        tensor = getattr(traced, str(node.target))
+        if id(tensor) not in placeholders:
+            with graph.inserting_before(first):
+                placeholders[id(tensor)] = graph.placeholder(f"held{len(tensors)}")
+            tensors.append(tensor)
+        node.replace_all_uses_with(placeholders[id(tensor)])
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return tensors
+
+
+def _text(graph: Graph) -> tuple[Any, ...]:
+    """What two captures of the same program have in common: operations, numbers, and the tensors held."""
+    held = [t.data_ptr() if t.numel() > 1 else t.tolist() for t in graph.tensors]
+    return graph.module.code, len(held), held if all(isinstance(h, int) for h in held) else None
+
+
+class _Watch(TorchFunctionMode):
+    """Takes the place of what needs values: ``backward`` is noted, and what Pyro's losses read stays a tensor."""
+
+    def __init__(self, gradients: Gradients | None) -> None:
+        super().__init__()
+        self.gradients = gradients
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.backward:
+            if self.gradients is None:
+                raise CannotCaptureError("it calls backward")
+            with self:  # for the hooks that run in it
+                return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
+        if func is Tensor.item and _called_from_pyro():
+            return args[0].double() if args[0].is_floating_point() else args[0]
+        if func is Tensor.__bool__ and _called_from_pyro():
+            return False  # whether a loss is NaN
+        if func is Tensor.data.__set__:  # type: ignore[attr-defined]
+            with torch.no_grad():
+                return args[0].copy_(args[1])
+        if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
+            raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
+        return func(*args, **kwargs)
+
+
+def _called_from_pyro() -> bool:
+    """Whether it is one of Pyro's losses that reads a value, and no model."""
+    return sys._getframe(2).f_code.co_filename.startswith(_PYRO_READS)
+
+
+@contextlib.contextmanager
+def without_validation() -> Iterator[None]:
+    """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
+    mine = Distribution._validate_args
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        Distribution.set_default_validate_args(mine)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What a run warns of, the step before has warned of already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _python_randomness() -> tuple[Any, ...]:
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  the generator that a model may draw from
+    return random.getstate(), kind, np.asarray(keys).tobytes(), rest
+
+
+def _reason(error: Exception) -> str:
+    """The line of the user's program at which a capture failed, and what failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return _at_line(frames, _what(error))
+
+
+def _what(error: BaseException) -> str:
+    name = type(error).__name__
+    if "DataDependent" in name or "GuardOnDataDependent" in name:
+        return "a branch or a number depends on the value of a tensor"
+    if name == "DynamicOutputShapeException":
+        return "the shape of a tensor depends on the values of another"
+    return f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def _at_user_line(what: str) -> str:
+    return _at_line(traceback.extract_stack(), what)
+
+
+def _at_line(frames: Any, what: str) -> str:
+    ours = str(Path(__file__).parent)
+    users = [f for f in frames if not f.filename.startswith((*_LIBRARIES, ours)) and not f.filename.startswith("<")]
+    if not users:
+        return what
+    last = users[-1]
+    return f'{what}, at {last.filename}:{last.lineno} in {last.name}: "{last.line}"'

@@ -1,0 +1,138 @@
+"""A step, or a loss, of one structure of arguments, captured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyro_vae.deferred import noting
+from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture
+from pyro_vae.svi.loss import Loss
+from pyro_vae.svi.running import Compiled, run
+from pyro_vae.svi.structure import Structure
+from pyro_vae.svi.updates import updates_of
+
+if TYPE_CHECKING:
+    from pyro_vae.svi.compiled import CompiledSVI
+
+__all__ = ["Captured", "CapturedLoss", "CapturedStep"]
+
+
+class Captured:
+    """What both share: a graph, and what to do where data turn out not to be what the model wants.
+
+    Args:
+        svi: whose programs.
+        graph: the graph; it returns the loss, whether the data are as they must be (or None), and what ``svi.also``
+            gives (or None).
+    """
+
+    def __init__(self, svi: CompiledSVI, graph: Graph) -> None:
+        self.svi = svi
+        self.graph = graph
+
+    def takes(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the graph is right for arguments of these batch sizes."""
+        return self.graph.takes(tensors)
+
+    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
+        """Runs the graph; the arguments once more for the words of an error."""
+        raise NotImplementedError
+
+    def _result(self, loss: Tensor, ok: Tensor | None, noted: Tensor | None, args: Any, kwargs: Any) -> Loss:
+        if ok is not None and not ok:
+            self.svi.explain(*args, **kwargs)
+        self.svi.noted = noted
+        return loss.as_subclass(Loss)
+
+
+class CapturedLoss(Captured):
+    """A loss without gradient.
+
+    Args:
+        svi: whose programs.
+        leaves: the parameters by name.
+        found: the arguments.
+    """
+
+    def __init__(self, svi: CompiledSVI, leaves: dict[str, Tensor], found: Structure) -> None:
+        def program(*tensors: Tensor) -> Any:
+            with torch.no_grad():
+                return _evaluated(svi, svi.loss, found, tensors)
+
+        super().__init__(svi, capture(program, found.tensors))
+
+    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
+        """The loss; the arguments once more for the words of an error."""
+        loss, ok, noted = run(self.graph, tensors)
+        return self._result(loss, ok, noted, args, kwargs)
+
+
+class CapturedStep(Captured):
+    """A step: loss and gradient, and in mode ``"fast"`` the update where it is one of :mod:`pyro_vae.svi.updates`.
+
+    Args:
+        svi: whose programs.
+        leaves: the parameters by name.
+        found: the arguments.
+    """
+
+    def __init__(self, svi: CompiledSVI, leaves: dict[str, Tensor], found: Structure) -> None:
+        self.leaves = list({id(p): p for p in leaves.values()}.values())
+        trained = [p for p in self.leaves if p.grad is not None]
+        gradients = Gradients(trained)
+        self.updates = updates_of(svi.optim, trained) if svi.mode == "fast" else None
+        self.trained = trained
+
+        def program(*tensors: Tensor) -> Any:
+            arguments = tensors if self.updates is None else tensors[:-1]
+            loss, ok, noted = _evaluated(svi, svi.loss_and_grads, found, arguments)
+            if self.updates is None:
+                return loss, ok, noted, *gradients.values
+            with torch.no_grad():
+                self.updates.apply(gradients.values, tensors[-1], ok)
+            return loss, ok, noted
+
+        inputs = [*found.tensors, *([] if self.updates is None else [self.updates.numbers()])]
+        super().__init__(svi, capture(program, inputs, gradients))
+        self._run = Compiled(self.graph) if svi.mode == "fast" else lambda arguments: run(self.graph, arguments)
+        for p in self.leaves:
+            p.grad = None  # what the first step left there would take memory
+
+    def takes(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the graph is right for arguments of these batch sizes."""
+        return self.graph.takes([*tensors, *([] if self.updates is None else [self.updates.numbers()])])
+
+    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
+        """Takes the step and returns the loss before it; the arguments once more for the words of an error."""
+        if self.updates is None:
+            loss, ok, noted, *gradients = self._run(tensors)
+            loss = self._result(loss, ok, noted, args, kwargs)
+            for p, gradient in zip(self.trained, gradients, strict=True):
+                p.grad = gradient
+            self.svi.optim(set(self.leaves))
+            for p in self.trained:
+                p.grad = None
+            return loss
+        self.updates.follow(self.graph.tensors)
+        loss, ok, noted = self._run([*tensors, self.updates.numbers()])
+        loss = self._result(loss, ok, noted, args, kwargs)
+        self.updates.count()
+        return loss
+
+
+def _evaluated(
+    svi: CompiledSVI, loss_of: Any, found: Structure, tensors: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss, whether the data were as they must be, and what else is noted."""
+    args, kwargs = found.together(tensors)
+    with noting() as conditions:
+        loss = loss_of(svi.model, svi.guide, *args, **kwargs)
+        noted = None if svi.also is None else svi.also()
+    if isinstance(loss, tuple):
+        raise CannotCaptureError(f"its loss is {len(loss)} losses")
+    ok = torch.stack([c.reshape(()) for c in conditions]).all() if conditions else None
+    return torch.as_tensor(loss).detach(), ok, noted

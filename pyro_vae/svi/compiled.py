@@ -1,0 +1,212 @@
+"""CompiledSVI: pyro.infer.SVI with a step that runs as one graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import SVI
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from pyro_vae.svi.capture import CannotCaptureError
+from pyro_vae.svi.captured import Captured, CapturedLoss, CapturedStep
+from pyro_vae.svi.loss import Loss
+from pyro_vae.svi.optimizer import as_pyro_optim
+from pyro_vae.svi.structure import Structure, structure
+
+__all__ = ["CompiledSVI"]
+
+_MOST_CAPTURES = 8
+
+
+class CompiledSVI(SVI):
+    """A drop-in for :class:`pyro.infer.SVI` whose step (loss, gradient and update) runs as one graph.
+
+    The first step with arguments of a new structure is Pyro's own: it makes the parameters and validates the model.
+    The next one captures what a step does, as tensor operations, and later ones run that. The contents of the
+    arguments, their first dimension (the batch), floats among them, buffers, the learning rate and the other options of
+    the optimiser may change from step to step. Numbers that the model finds elsewhere in Python become constants; where
+    they change, keep them in a buffer or hand them over as an argument. The mode of modules, train or eval, is looked
+    at.
+
+    Args:
+        model: a Pyro model; see what is refused at :class:`CannotCaptureError`.
+        guide: its guide.
+        optim: an optimiser of Pyro's, or one of torch's over the parameters. The updates of Adam, AdamW, ClippedAdam
+            and SGD stand in the graph; another optimiser steps by itself, after the graph.
+        loss: a Pyro ELBO, or a function ``loss(model, guide, *args, **kwargs)``.
+        mode: ``"fast"`` compiles the graph with ``torch.compile``; ``"exact"`` runs it operation by operation, and the
+            optimiser by itself, so that losses and parameters are those of ``pyro.infer.SVI`` to the last bit.
+        fallback: what cannot be captured is run by Pyro itself after one warning (``"eager"``), or raises
+            (``"error"``).
+        also: called after the loss in each run, for what handlers around the programs have noted; its tensor becomes
+            the attribute ``noted``.
+
+    Attributes:
+        captures: how many graphs were captured.
+        refused: why steps are run by Pyro itself, or None.
+
+    Raises:
+        TypeError: where ``optim`` is no optimiser.
+        ValueError: for another mode or fallback.
+
+    Example:
+        >>> import pyro, torch
+        >>> from pyro.infer import Trace_ELBO
+        >>> from pyro_vae import build
+        >>> from pyro_vae.svi import CompiledSVI
+        >>> vae = build((1, 8, 8), latent_dim=2, hidden=(8,))
+        >>> svi = CompiledSVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO(), mode="exact")
+        >>> losses = [svi.step(torch.rand(16, 1, 8, 8).bernoulli()) for _ in range(3)]
+        >>> svi.captures
+        1
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        optim: PyroOptim | torch.optim.Optimizer | type[torch.optim.Optimizer],
+        loss: Any,
+        *,
+        mode: Literal["fast", "exact"] = "fast",
+        fallback: Literal["eager", "error"] = "eager",
+        also: Callable[[], Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if mode not in ("fast", "exact"):
+            raise ValueError(f'mode must be "fast" or "exact"; got {mode!r}')
+        if fallback not in ("eager", "error"):
+            raise ValueError(f'fallback must be "eager" or "error"; got {fallback!r}')
+        super().__init__(model, guide, as_pyro_optim(optim), loss, **kwargs)
+        self.mode = mode
+        self.fallback = fallback
+        self.also = also
+        self.captures = 0
+        self.refused: str | None = None
+        self.noted: Tensor | None = None
+        self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
+        self._parameters: dict[Hashable, dict[str, Tensor]] = {}
+        self._modules: dict[int, nn.Module] = {}
+        self._in_store: set[str] = set()
+        self._dtype = torch.get_default_dtype()
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes a gradient step.
+
+        Args:
+            args: the arguments of model and guide.
+            kwargs: those by name.
+
+        Returns:
+            The loss before the step, in nats: a sum over the examples, as Pyro has it; a :class:`Loss`, ``()``.
+
+        Raises:
+            CannotCaptureError: where the programs cannot be captured and ``fallback="error"``; the parameters are left
+                as they were.
+        """
+        return self._run("step", args, kwargs)
+
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss without a step; its graph is not compiled.
+
+        Args:
+            args: the arguments of model and guide.
+            kwargs: those by name.
+
+        Returns:
+            As :meth:`step`.
+        """
+        return self._run("loss", args, kwargs)
+
+    def steps(self, batches: Iterable[Any]) -> Tensor:
+        """Takes a step a batch and waits for none.
+
+        Args:
+            batches: tensors, or tuples of arguments.
+
+        Returns:
+            The losses, ``(steps,)``, in nats.
+        """
+        losses = [self.step(*(batch if isinstance(batch, (tuple, list)) else (batch,))) for batch in batches]
+        return torch.stack([torch.as_tensor(loss).as_subclass(Tensor) for loss in losses])
+
+    def explain(self, *args: Any, **kwargs: Any) -> None:
+        """Runs model and guide by Pyro, for the error that a graph has only the sign of; no step is taken."""
+        SVI.evaluate_loss(self, *args, **kwargs)
+
+    def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.refused is not None:
+            return self._by_pyro(what, args, kwargs)
+        try:
+            found = structure(args, kwargs, self._dtype)
+            key = (what, found.key, *[m.training for m in self._modules.values()])
+            if key not in self._parameters or self._replaced(self._parameters[key]):
+                return self._first(what, found, args, kwargs)
+            captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
+            captured = captured or self._capture(what, key, found)
+        except CannotCaptureError as error:
+            self._refuse(error)
+            return self._by_pyro(what, args, kwargs)
+        return captured(found.tensors, args, kwargs)
+
+    def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
+        if self.also is not None:
+            self.noted = self.also()
+        return torch.tensor(loss, dtype=torch.float64).as_subclass(Loss) if isinstance(loss, float) else loss
+
+    def _first(self, what: str, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A step of Pyro's own, which shows the parameters and the modules."""
+        ran: dict[int, nn.Module] = {}
+
+        def note(module: nn.Module, _: Any) -> None:
+            ran[id(module)] = module
+
+        hook = register_module_forward_pre_hook(note)
+        try:
+            with poutine.trace(param_only=True) as seen:
+                loss = self._by_pyro(what, args, kwargs)
+        finally:
+            hook.remove()
+        leaves = {name: site["value"].unconstrained() for name, site in seen.trace.nodes.items()}
+        for module in ran.values():
+            for part in module.modules():
+                self._modules.setdefault(id(part), part)
+        key = (what, found.key, *[m.training for m in self._modules.values()])
+        self._parameters[key] = leaves
+        self._in_store = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
+        self._captured.pop(key, None)
+        self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
+        return loss
+
+    def _replaced(self, leaves: dict[str, Tensor]) -> bool:
+        """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
+        store = pyro.get_param_store()._params
+        return any(name in self._in_store and store.get(name) is not p for name, p in leaves.items())
+
+    def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
+        if self.captures >= _MOST_CAPTURES:
+            raise CannotCaptureError(
+                f"its arguments had {_MOST_CAPTURES} structures already. Where a number or a string changes at each "
+                "step, hand it over as a float or a tensor"
+            )
+        make = CapturedStep if what == "step" else CapturedLoss
+        captured = make(self, self._parameters[key], found)
+        self.captures += 1
+        self._captured[key].append(captured)
+        return captured
+
+    def _refuse(self, error: CannotCaptureError) -> None:
+        where = f"The model and guide cannot be captured as one graph: {error}"
+        if self.fallback == "error":
+            raise CannotCaptureError(where) from error.__cause__
+        self.refused = str(error)
+        warnings.warn(f"{where}. Steps are run by Pyro itself, which is slower", stacklevel=4)

@@ -1,0 +1,48 @@
+"""One torch optimiser in the place of Pyro's one object a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor
+
+__all__ = ["SharedOptim", "as_pyro_optim"]
+
+
+class SharedOptim(PyroOptim):
+    """A :class:`pyro.optim.PyroOptim` that steps one torch optimiser over all parameters at once.
+
+    ``pyro.optim.Adam`` makes one optimiser object a parameter, and takes as many steps.
+
+    Args:
+        optimizer: any torch optimiser over the parameters that SVI will hand over.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(type(optimizer), {})
+        self.optimizer = optimizer
+
+    def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
+        """Takes one step; the gradients are those of SVI."""
+        self.optimizer.step(*args, **kwargs)
+
+
+def as_pyro_optim(optim: Any) -> PyroOptim:
+    """An optimiser of Pyro's, from one of those, a torch optimiser, or a class of torch's with its default options.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(optim, PyroOptim):
+        return optim
+    if isinstance(optim, torch.optim.Optimizer):
+        return SharedOptim(optim)
+    if isinstance(optim, type) and issubclass(optim, torch.optim.Optimizer):
+        return PyroOptim(optim, {})
+    raise TypeError(
+        "optim must be an optimiser of Pyro's, such as pyro.optim.Adam({'lr': 1e-3}), or a torch optimiser over the "
+        f"parameters, or a class of torch's; got {type(optim).__name__}: {optim!r}"
+    )

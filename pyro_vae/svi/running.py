@@ -1,0 +1,82 @@
+"""How a captured graph is run: as it is, or compiled."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+
+from pyro_vae.svi.capture import Graph
+
+__all__ = ["Compiled", "run"]
+
+Run = Callable[[Sequence[Tensor]], Any]
+
+_RARE = 100  # runs with another batch size than the first before a graph for any size is compiled
+
+
+def run(graph: Graph, arguments: Sequence[Tensor]) -> Any:
+    """Runs a graph operation by operation.
+
+    Args:
+        graph: the graph.
+        arguments: the program's own.
+    """
+    with torch.no_grad():
+        return graph.module(*graph.tensors, *arguments)
+
+
+class Compiled:
+    """Runs a graph compiled by ``torch.compile``.
+
+    It is compiled for the batch size of its first run, which is faster than for any size; a few runs of another size,
+    such as the last batch of an epoch, go operation by operation, and many make one more compilation, for any size.
+
+    Args:
+        graph: the graph.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream
+        # as without compilation.
+        self._compiled = torch.compile(graph.module, fullgraph=True, options={"fallback_random": True})
+        self._sizes: tuple[int, ...] | None = None
+        self._others = 0
+        self._works = True
+
+    def __call__(self, arguments: Sequence[Tensor]) -> Any:
+        """What the graph returns."""
+        sizes = tuple(len(a) if a.dim() else 0 for a in arguments)
+        if self._sizes is None:
+            self._sizes = sizes
+        if sizes != self._sizes:
+            self._others += 1
+        if not self._works or (sizes != self._sizes and self._others <= _RARE):
+            return run(self.graph, arguments)
+        try:
+            with torch.no_grad():
+                return self._compiled(*self.graph.tensors, *arguments)
+        except TorchDynamoException as error:
+            self._works = False
+            _warn_of_no_compiler(error)
+            return run(self.graph, arguments)
+
+
+_warned = False
+
+
+def _warn_of_no_compiler(error: Exception) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        first = str(error).strip().splitlines()[0]
+        warnings.warn(
+            f"torch.compile does not work here ({first}); captured graphs run uncompiled, which is slower. On Linux it "
+            "needs g++",
+            stacklevel=4,
+        )

@@ -1,0 +1,212 @@
+"""The updates of Adam, AdamW, ClippedAdam and SGD as tensor operations, to stand in the graph of a step.
+
+Each is the rule of the optimiser that it is named after and uses its state, so that the optimiser can take over at any
+step. What changes from step to step (the learning rate, the corrections of Adam's means, the other options) comes in as
+numbers in float64, worked out in Python as the optimiser does itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pyro.optim import PyroOptim
+from pyro.optim.clipped_adam import ClippedAdam
+from torch import Tensor
+
+__all__ = ["Updates", "updates_of"]
+
+
+class Rule(NamedTuple):
+    """How one optimiser changes a parameter.
+
+    Args:
+        numbers: what a step needs, from the options of a parameter group and the number of the step.
+        apply: changes a parameter and its state in place, from parameter, gradient, state, options and numbers.
+        state: the names of the tensors of the state.
+        refuses: options that must be off.
+    """
+
+    numbers: Callable[[dict[str, Any], int], tuple[float, ...]]
+    apply: Callable[[Tensor, Tensor, dict[str, Any], dict[str, Any], Tensor], None]
+    state: tuple[str, ...]
+    refuses: tuple[str, ...] = ()
+
+
+def _adam_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
+    beta1, beta2 = group["betas"]
+    root = math.sqrt(1 - beta2**step)
+    decay = float(group["weight_decay"])
+    decoupled = group.get("decoupled_weight_decay", False)
+    l2, shrink = (0.0, 1 - group["lr"] * decay) if decoupled else (decay, 1.0)
+    return 1 - beta1, beta2, 1 - beta2, group["lr"] / (1 - beta1**step), root, group["eps"], l2, shrink
+
+
+def _adam(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
+    new, beta2, new_square, size, root, eps, l2, shrink = c.unbind()
+    g = (-g if group["maximize"] else g) + l2 * p
+    mean, square = state["exp_avg"], state["exp_avg_sq"]
+    mean.add_(new * (g - mean))
+    square.mul_(beta2).add_(new_square * g * g)
+    p.copy_(p * shrink - size * (mean / (square.sqrt() / root + eps)))
+
+
+def _clipped_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
+    beta1, beta2 = group["betas"]
+    size = group["lr"] * group["lrd"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+    return beta1, 1 - beta1, beta2, 1 - beta2, size, group["eps"], group["weight_decay"], group["clip_norm"]
+
+
+def _clipped(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
+    beta1, new, beta2, new_square, size, eps, l2, clip = c.unbind()
+    g = torch.minimum(torch.maximum(g, (-clip).to(g)), clip.to(g)) + l2 * p
+    mean, square = state["exp_avg"], state["exp_avg_sq"]
+    mean.mul_(beta1).add_(new * g)
+    spread = g - mean if group["centered_variance"] else g
+    square.mul_(beta2).add_(new_square * spread * spread)
+    p.copy_(p - size * (mean / (square.sqrt() + eps)))
+
+
+def _sgd_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
+    return group["lr"], group["weight_decay"], group["momentum"], 1 - group["dampening"]
+
+
+def _sgd(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
+    lr, l2, momentum, new = c.unbind()
+    g = (-g if group["maximize"] else g) + l2 * p
+    buffer = state.get("momentum_buffer")
+    if buffer is not None:
+        buffer.mul_(momentum).add_(new * g)
+        g = g + momentum * buffer if group["nesterov"] else buffer
+    p.copy_(p - lr * g)
+
+
+_RULES: dict[type, Rule] = {
+    torch.optim.Adam: Rule(_adam_numbers, _adam, ("exp_avg", "exp_avg_sq"), ("amsgrad", "differentiable")),
+    torch.optim.AdamW: Rule(_adam_numbers, _adam, ("exp_avg", "exp_avg_sq"), ("amsgrad", "differentiable")),
+    ClippedAdam: Rule(_clipped_numbers, _clipped, ("exp_avg", "exp_avg_sq")),
+    torch.optim.SGD: Rule(_sgd_numbers, _sgd, ("momentum_buffer",), ("differentiable",)),
+}
+
+
+class _Member(NamedTuple):
+    parameter: Tensor
+    optimizer: torch.optim.Optimizer
+    group: dict[str, Any]
+    rule: Rule
+
+
+class Updates:
+    """The updates of some parameters, each by the rule of its optimiser.
+
+    Args:
+        members: parameters, and what updates each.
+    """
+
+    def __init__(self, members: Sequence[_Member]) -> None:
+        self.members = list(members)
+        first = self.members[0]
+        self._device = first.parameter.device
+        self._steps = [_steps_taken(m) for m in self.members]
+        # Members of one group that have taken the same steps share their numbers.
+        keys = [(id(m.group), n) for m, n in zip(self.members, self._steps, strict=True)]
+        self._rows = list(dict.fromkeys(keys))
+        self._row_of = [self._rows.index(key) for key in keys]
+        self._leader = [keys.index(row) for row in self._rows]
+        self._state = [[m.optimizer.state[m.parameter].get(name) for name in m.rule.state] for m in self.members]
+
+    def follow(self, tensors: list[Tensor]) -> None:
+        """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
+
+        Args:
+            tensors: those that a graph reads and writes.
+        """
+        for i, (member, had) in enumerate(zip(self.members, self._state, strict=True)):
+            state = member.optimizer.state[member.parameter]
+            for j, (name, old) in enumerate(zip(member.rule.state, had, strict=True)):
+                new = state.get(name)
+                if new is not old:
+                    tensors[:] = [new if t is old else t for t in tensors]
+                    had[j] = new
+                    self._steps[i] = _steps_taken(member)
+
+    def numbers(self) -> Tensor:
+        """What the next step needs: float64, a row for each group."""
+        table: list[tuple[float, ...]] = []
+        for leader in self._leader:
+            member = self.members[leader]
+            table.append(member.rule.numbers(member.group, self._steps[leader] + 1))
+        width = max(map(len, table))
+        values = [row + (0.0,) * (width - len(row)) for row in table]
+        return torch.tensor(values, dtype=torch.float64, device=self._device)
+
+    def apply(self, gradients: Sequence[Tensor | None], numbers: Tensor, ok: Tensor | None) -> None:
+        """Changes the parameters and the state of their optimisers in place, where ``ok`` holds.
+
+        Args:
+            gradients: one a member.
+            numbers: as :meth:`numbers` gives them.
+            ok: bool, ``()``.
+        """
+        for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
+            if g is None:
+                continue
+            p, state = member.parameter, member.optimizer.state[member.parameter]
+            used = numbers[row, : len(member.rule.numbers(member.group, 1))]
+            if ok is None:
+                member.rule.apply(p, g, state, member.group, used)
+                continue
+            changed = [p, *(t for name in member.rule.state if (t := state.get(name)) is not None)]
+            before = [t.clone() for t in changed]
+            member.rule.apply(p, g, state, member.group, used)
+            for tensor, old in zip(changed, before, strict=True):
+                tensor.copy_(torch.where(ok, tensor, old))
+
+    def count(self) -> None:
+        """Tells the optimisers that a step was taken."""
+        self._steps = [n + 1 for n in self._steps]
+        for leader in self._leader:
+            group = self.members[leader].group
+            group["lr"] *= group.get("lrd", 1.0)  # ClippedAdam's decay
+        counters = []
+        for member in self.members:
+            state = member.optimizer.state[member.parameter]
+            if isinstance(state.get("step"), Tensor):
+                counters.append(state["step"])
+            elif "step" in state:
+                state["step"] += 1
+        if counters:
+            torch._foreach_add_(counters, 1)
+
+
+def updates_of(optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor]) -> Updates | None:
+    """The updates of parameters that an optimiser has stepped already; None where it has a rule of its own."""
+    members = [_member(optim, p) for p in leaves]
+    known = [m for m in members if m is not None]
+    return Updates(known) if known and len(known) == len(members) else None
+
+
+def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | None:
+    if isinstance(optim, PyroOptim) and not hasattr(optim, "optimizer"):
+        if optim.grad_clip.get(p) is not None or p not in optim.optim_objs:
+            return None
+        found = optim.optim_objs[p]
+        optimizer = getattr(found, "optimizer", found)  # where it is a schedule
+    else:
+        optimizer = getattr(optim, "optimizer", optim)
+    rule = _RULES.get(type(optimizer))
+    group = next((g for g in optimizer.param_groups if any(q is p for q in g["params"])), None)
+    if rule is None or group is None or p.is_complex() or any(group.get(option) for option in rule.refuses):
+        return None
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return None
+    state = optimizer.state.get(p)
+    if isinstance(group["lr"], Tensor) or ("exp_avg" in rule.state and not state):
+        return None
+    return _Member(p, optimizer, group, rule)
+
+
+def _steps_taken(member: _Member) -> int:
+    return int(member.optimizer.state[member.parameter].get("step", 0))
