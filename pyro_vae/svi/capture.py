@@ -80,7 +80,12 @@ class Graph(NamedTuple):
         return all(bool(guard.expr.subs(symbols)) for guard in self.shapes.guards)
 
 
-def capture(program: Callable[..., Any], arguments: Sequence[Tensor], gradients: Gradients | None = None) -> Graph:
+def capture(
+    program: Callable[..., Any],
+    arguments: Sequence[Tensor],
+    fixed: Sequence[Tensor] = (),
+    gradients: Gradients | None = None,
+) -> Graph:
     """Runs a program once over tensors without values, and writes down what it does to them.
 
     Tensors that the program finds around it (parameters, buffers, optimiser state) stay the ones they are: the graph
@@ -90,6 +95,7 @@ def capture(program: Callable[..., Any], arguments: Sequence[Tensor], gradients:
     Args:
         program: a function of the arguments; returns tensors.
         arguments: examples of the arguments.
+        fixed: examples of further arguments, of which no dimension changes.
         gradients: where ``backward`` calls of the program go; by default they are refused.
 
     Raises:
@@ -100,8 +106,8 @@ def capture(program: Callable[..., Any], arguments: Sequence[Tensor], gradients:
     drawn = _python_randomness()
     try:
         with _quiet():
-            graph = _trace(program, arguments, gradients)
-            if _text(_trace(program, arguments, gradients)) != _text(graph):
+            graph = _trace(program, arguments, fixed, gradients)
+            if _text(_trace(program, arguments, fixed, gradients)) != _text(graph):
                 raise CannotCaptureError(
                     "it does not do the same again when run again: a number, a branch or the number of its sites comes "
                     "from something in Python that changes from run to run"
@@ -121,7 +127,9 @@ def capture(program: Callable[..., Any], arguments: Sequence[Tensor], gradients:
     return graph
 
 
-def _trace(program: Callable[..., Any], arguments: Sequence[Tensor], gradients: Gradients | None) -> Graph:
+def _trace(
+    program: Callable[..., Any], arguments: Sequence[Tensor], fixed: Sequence[Tensor], gradients: Gradients | None
+) -> Graph:
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
     fake = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
     if gradients is not None:
@@ -132,16 +140,18 @@ def _trace(program: Callable[..., Any], arguments: Sequence[Tensor], gradients: 
             return program(*tensors)
 
     examples = [_example(fake, argument, f"argument{i}") for i, argument in enumerate(arguments)]
-    traced = make_fx(watched, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples)
+    others = [_example(fake, argument, f"fixed{i}", DimDynamic.STATIC) for i, argument in enumerate(fixed)]
+    traced = make_fx(watched, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples, *others)
     tensors = _lift(traced)
     sizes = [_first_size(example) for example in examples]
     return Graph(traced, tensors, sizes, shapes)
 
 
-def _example(fake: FakeTensorMode, argument: Tensor, name: str) -> Tensor:
+def _example(fake: FakeTensorMode, argument: Tensor, name: str, first: DimDynamic = DimDynamic.DUCK) -> Tensor:
+    """A tensor without values; first dimensions of the same size are taken to stay the same."""
     dims = [DimDynamic.STATIC] * argument.dim()
     if dims and argument.shape[0] > 1:
-        dims[0] = DimDynamic.DUCK  # dimensions of the same size are taken to be the same
+        dims[0] = first
     context: Any = StatelessSymbolicContext(dynamic_sizes=dims)
     return fake.from_tensor(argument, symbolic_context=context, source=ConstantSource(name))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_vae.deferred import noting
 from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture
 from pyro_vae.svi.loss import Loss
-from pyro_vae.svi.running import Compiled, run
+from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
 from pyro_vae.svi.updates import updates_of
 
@@ -33,10 +33,14 @@ class Captured:
     def __init__(self, svi: CompiledSVI, graph: Graph) -> None:
         self.svi = svi
         self.graph = graph
+        self._known: dict[tuple[int, ...], bool] = {}
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these batch sizes."""
-        return self.graph.takes(tensors)
+        sizes = batch_sizes(tensors)
+        if sizes not in self._known:
+            self._known[sizes] = self.graph.takes(tensors)
+        return self._known[sizes]
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Runs the graph; the arguments once more for the words of an error."""
@@ -96,15 +100,11 @@ class CapturedStep(Captured):
                 self.updates.apply(gradients.values, tensors[-1], ok)
             return loss, ok, noted
 
-        inputs = [*found.tensors, *([] if self.updates is None else [self.updates.numbers()])]
-        super().__init__(svi, capture(program, inputs, gradients))
+        numbers = [] if self.updates is None else [self.updates.numbers()]
+        super().__init__(svi, capture(program, found.tensors, numbers, gradients))
         self._run = Compiled(self.graph) if svi.mode == "fast" else lambda arguments: run(self.graph, arguments)
         for p in self.leaves:
             p.grad = None  # what the first step left there would take memory
-
-    def takes(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the graph is right for arguments of these batch sizes."""
-        return self.graph.takes([*tensors, *([] if self.updates is None else [self.updates.numbers()])])
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""

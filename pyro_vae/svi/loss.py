@@ -21,7 +21,7 @@ class Loss(Tensor):
         (0.5, '0.50', True)
     """
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]  # no types in torch
         """The number."""
         return repr(self.tolist())
 

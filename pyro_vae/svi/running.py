@@ -12,7 +12,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from pyro_vae.svi.capture import Graph
 
-__all__ = ["Compiled", "run"]
+__all__ = ["Compiled", "batch_sizes", "run"]
 
 Run = Callable[[Sequence[Tensor]], Any]
 
@@ -28,6 +28,11 @@ def run(graph: Graph, arguments: Sequence[Tensor]) -> Any:
     """
     with torch.no_grad():
         return graph.module(*graph.tensors, *arguments)
+
+
+def batch_sizes(arguments: Sequence[Tensor]) -> tuple[int, ...]:
+    """The first dimensions, 0 where there is none."""
+    return tuple([a.shape[0] if a.dim() else 0 for a in arguments])
 
 
 class Compiled:
@@ -51,7 +56,7 @@ class Compiled:
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         """What the graph returns."""
-        sizes = tuple(len(a) if a.dim() else 0 for a in arguments)
+        sizes = batch_sizes(arguments)
         if self._sizes is None:
             self._sizes = sizes
         if sizes != self._sizes:

@@ -115,7 +115,8 @@ class Updates:
         self._rows = list(dict.fromkeys(keys))
         self._row_of = [self._rows.index(key) for key in keys]
         self._leader = [keys.index(row) for row in self._rows]
-        self._state = [[m.optimizer.state[m.parameter].get(name) for name in m.rule.state] for m in self.members]
+        self._count_in_python = [m for m in self.members if isinstance(m.optimizer.state[m.parameter].get("step"), int)]
+        self._state = [_tensors(m) for m in self.members]
 
     def follow(self, tensors: list[Tensor]) -> None:
         """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
@@ -125,11 +126,10 @@ class Updates:
         """
         for i, (member, had) in enumerate(zip(self.members, self._state, strict=True)):
             state = member.optimizer.state[member.parameter]
-            for j, (name, old) in enumerate(zip(member.rule.state, had, strict=True)):
-                new = state.get(name)
-                if new is not old:
-                    tensors[:] = [new if t is old else t for t in tensors]
-                    had[j] = new
+            for name, old in had.items():
+                if state.get(name) is not old:
+                    tensors[:] = [state[name] if t is old else t for t in tensors]
+                    had[name] = state[name]
                     self._steps[i] = _steps_taken(member)
 
     def numbers(self) -> Tensor:
@@ -155,30 +155,22 @@ class Updates:
                 continue
             p, state = member.parameter, member.optimizer.state[member.parameter]
             used = numbers[row, : len(member.rule.numbers(member.group, 1))]
-            if ok is None:
-                member.rule.apply(p, g, state, member.group, used)
-                continue
-            changed = [p, *(t for name in member.rule.state if (t := state.get(name)) is not None)]
+            changed = [p, *_tensors(member).values()]
             before = [t.clone() for t in changed]
             member.rule.apply(p, g, state, member.group, used)
-            for tensor, old in zip(changed, before, strict=True):
+            if isinstance(state.get("step"), Tensor):
+                state["step"].add_(1)
+            for tensor, old in zip(changed, before if ok is not None else [], strict=False):
                 tensor.copy_(torch.where(ok, tensor, old))
 
     def count(self) -> None:
-        """Tells the optimisers that a step was taken."""
+        """Tells the optimisers that a step was taken, as far as the graph has not."""
         self._steps = [n + 1 for n in self._steps]
         for leader in self._leader:
             group = self.members[leader].group
             group["lr"] *= group.get("lrd", 1.0)  # ClippedAdam's decay
-        counters = []
-        for member in self.members:
-            state = member.optimizer.state[member.parameter]
-            if isinstance(state.get("step"), Tensor):
-                counters.append(state["step"])
-            elif "step" in state:
-                state["step"] += 1
-        if counters:
-            torch._foreach_add_(counters, 1)
+        for member in self._count_in_python:
+            member.optimizer.state[member.parameter]["step"] += 1
 
 
 def updates_of(optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor]) -> Updates | None:
@@ -206,6 +198,12 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     if isinstance(group["lr"], Tensor) or ("exp_avg" in rule.state and not state):
         return None
     return _Member(p, optimizer, group, rule)
+
+
+def _tensors(member: _Member) -> dict[str, Tensor]:
+    """The tensors of an optimiser's state that a step changes."""
+    state = member.optimizer.state[member.parameter]
+    return {name: t for name in (*member.rule.state, "step") if isinstance(t := state.get(name), Tensor)}
 
 
 def _steps_taken(member: _Member) -> int:
