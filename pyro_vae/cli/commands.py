@@ -45,6 +45,7 @@ def train(
     lr: float = 3e-3,
     schedule: Literal["cosine", "constant"] = "cosine",
     patience: int | None = None,
+    engine: Literal["auto", "compiled", "pyro"] = "auto",
     seed: int = 0,
     device: str = "auto",
     dtype: Literal["float32", "float64"] = "float32",
@@ -79,6 +80,8 @@ def train(
         lr: highest learning rate.
         schedule: cosine (down to zero) or constant.
         patience: stop after so many epochs without a better validation elbo.
+        engine: compiled (a step is one graph, several times faster after about ten seconds of compilation) or pyro
+            (pyro.infer.SVI); auto compiles from 3,000 steps on.
         seed: of weights, order, binarisation and noise.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         dtype: of the weights.
@@ -119,6 +122,7 @@ def train(
         schedule=schedule,
         objective=make_objective(objective, vae),
         patience=patience,
+        engine=engine,
         seed=seed,
         device=device,
         out=run,

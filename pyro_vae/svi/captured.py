@@ -88,7 +88,7 @@ class CapturedStep(Captured):
         self.leaves = list({id(p): p for p in leaves.values()}.values())
         trained = [p for p in self.leaves if p.grad is not None]
         gradients = Gradients(trained)
-        self.updates = updates_of(svi.optim, trained) if svi.mode == "fast" else None
+        self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained
 
         def program(*tensors: Tensor) -> Any:

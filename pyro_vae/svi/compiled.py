@@ -92,6 +92,7 @@ class CompiledSVI(SVI):
         self.captures = 0
         self.refused: str | None = None
         self.noted: Tensor | None = None
+        self.steps_taken: dict[Tensor, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
         self._modules: dict[int, nn.Module] = {}
@@ -159,6 +160,7 @@ class CompiledSVI(SVI):
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
+        self.steps_taken.clear()  # the optimiser has counted
         if self.also is not None:
             self.noted = self.also()
         return torch.tensor(loss, dtype=torch.float64).as_subclass(Loss) if isinstance(loss, float) else loss

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,12 +66,24 @@ class Compiled:
         if not self._works or (sizes != self._sizes and self._others <= _RARE):
             return run(self.graph, arguments)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _without_cuda_note():
                 return self._compiled(*self.graph.tensors, *arguments)
         except TorchDynamoException as error:
             self._works = False
             _warn_of_no_compiler(error)
             return run(self.graph, arguments)
+
+
+@contextlib.contextmanager
+def _without_cuda_note() -> Iterator[None]:
+    """Without what PyTorch for CUDA tells on a machine without CUDA when it compiles for the first time."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 _warned = False

@@ -70,15 +70,15 @@ def _clipped(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any],
 
 
 def _sgd_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
-    return group["lr"], group["weight_decay"], group["momentum"], 1 - group["dampening"]
+    return group["lr"], group["weight_decay"], group["momentum"]
 
 
 def _sgd(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
-    lr, l2, momentum, new = c.unbind()
+    lr, l2, momentum = c.unbind()
     g = (-g if group["maximize"] else g) + l2 * p
     buffer = state.get("momentum_buffer")
     if buffer is not None:
-        buffer.mul_(momentum).add_(new * g)
+        buffer.mul_(momentum).add_(g)
         g = g + momentum * buffer if group["nesterov"] else buffer
     p.copy_(p - lr * g)
 
@@ -87,15 +87,25 @@ _RULES: dict[type, Rule] = {
     torch.optim.Adam: Rule(_adam_numbers, _adam, ("exp_avg", "exp_avg_sq"), ("amsgrad", "differentiable")),
     torch.optim.AdamW: Rule(_adam_numbers, _adam, ("exp_avg", "exp_avg_sq"), ("amsgrad", "differentiable")),
     ClippedAdam: Rule(_clipped_numbers, _clipped, ("exp_avg", "exp_avg_sq")),
-    torch.optim.SGD: Rule(_sgd_numbers, _sgd, ("momentum_buffer",), ("differentiable",)),
+    torch.optim.SGD: Rule(_sgd_numbers, _sgd, ("momentum_buffer",), ("differentiable", "dampening")),
 }
 
 
 class _Member(NamedTuple):
     parameter: Tensor
     optimizer: torch.optim.Optimizer
-    group: dict[str, Any]
+    group_number: int
     rule: Rule
+
+    @property
+    def group(self) -> dict[str, Any]:
+        """The options; looked up anew, since loading a state puts other dictionaries in their place."""
+        return self.optimizer.param_groups[self.group_number]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the optimiser keeps of this parameter."""
+        return self.optimizer.state[self.parameter]
 
 
 class Updates:
@@ -103,19 +113,20 @@ class Updates:
 
     Args:
         members: parameters, and what updates each.
+        steps: how many steps each parameter has taken, which all the graphs of one optimiser share; what is not in it
+            is read from the optimiser, which on a GPU would wait for it.
     """
 
-    def __init__(self, members: Sequence[_Member]) -> None:
+    def __init__(self, members: Sequence[_Member], steps: dict[Tensor, int]) -> None:
         self.members = list(members)
-        first = self.members[0]
-        self._device = first.parameter.device
-        self._steps = [_steps_taken(m) for m in self.members]
+        self.steps = steps
+        self._device = self.members[0].parameter.device
         # Members of one group that have taken the same steps share their numbers.
-        keys = [(id(m.group), n) for m, n in zip(self.members, self._steps, strict=True)]
+        keys = [(id(m.optimizer), m.group_number, self._steps_taken(m)) for m in self.members]
         self._rows = list(dict.fromkeys(keys))
         self._row_of = [self._rows.index(key) for key in keys]
         self._leader = [keys.index(row) for row in self._rows]
-        self._count_in_python = [m for m in self.members if isinstance(m.optimizer.state[m.parameter].get("step"), int)]
+        self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
 
     def follow(self, tensors: list[Tensor]) -> None:
@@ -124,20 +135,22 @@ class Updates:
         Args:
             tensors: those that a graph reads and writes.
         """
-        for i, (member, had) in enumerate(zip(self.members, self._state, strict=True)):
-            state = member.optimizer.state[member.parameter]
+        for member, had in zip(self.members, self._state, strict=True):
+            state = member.state
             for name, old in had.items():
-                if state.get(name) is not old:
+                if name not in state:  # it was cleared, to start anew
+                    state[name] = torch.zeros_like(old)
+                if state[name] is not old:
                     tensors[:] = [state[name] if t is old else t for t in tensors]
                     had[name] = state[name]
-                    self._steps[i] = _steps_taken(member)
+                    self.steps.pop(member.parameter, None)
 
     def numbers(self) -> Tensor:
         """What the next step needs: float64, a row for each group."""
         table: list[tuple[float, ...]] = []
         for leader in self._leader:
             member = self.members[leader]
-            table.append(member.rule.numbers(member.group, self._steps[leader] + 1))
+            table.append(member.rule.numbers(member.group, self._steps_taken(member) + 1))
         width = max(map(len, table))
         values = [row + (0.0,) * (width - len(row)) for row in table]
         return torch.tensor(values, dtype=torch.float64, device=self._device)
@@ -153,31 +166,40 @@ class Updates:
         for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
             if g is None:
                 continue
-            p, state = member.parameter, member.optimizer.state[member.parameter]
+            p, state = member.parameter, member.state
             used = numbers[row, : len(member.rule.numbers(member.group, 1))]
             changed = [p, *_tensors(member).values()]
             before = [t.clone() for t in changed]
             member.rule.apply(p, g, state, member.group, used)
             if isinstance(state.get("step"), Tensor):
                 state["step"].add_(1)
-            for tensor, old in zip(changed, before if ok is not None else [], strict=False):
-                tensor.copy_(torch.where(ok, tensor, old))
+            if ok is not None:
+                for tensor, old in zip(changed, before, strict=True):
+                    tensor.copy_(torch.where(ok, tensor, old))
 
     def count(self) -> None:
         """Tells the optimisers that a step was taken, as far as the graph has not."""
-        self._steps = [n + 1 for n in self._steps]
+        for member in self.members:
+            self.steps[member.parameter] = self._steps_taken(member) + 1
         for leader in self._leader:
             group = self.members[leader].group
             group["lr"] *= group.get("lrd", 1.0)  # ClippedAdam's decay
         for member in self._count_in_python:
-            member.optimizer.state[member.parameter]["step"] += 1
+            member.state["step"] += 1
+
+    def _steps_taken(self, member: _Member) -> int:
+        if member.parameter not in self.steps:
+            self.steps[member.parameter] = int(member.state.get("step", 0))
+        return self.steps[member.parameter]
 
 
-def updates_of(optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor]) -> Updates | None:
+def updates_of(
+    optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor], steps: dict[Tensor, int]
+) -> Updates | None:
     """The updates of parameters that an optimiser has stepped already; None where it has a rule of its own."""
     members = [_member(optim, p) for p in leaves]
     known = [m for m in members if m is not None]
-    return Updates(known) if known and len(known) == len(members) else None
+    return Updates(known, steps) if known and len(known) == len(members) else None
 
 
 def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | None:
@@ -189,22 +211,23 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     else:
         optimizer = getattr(optim, "optimizer", optim)
     rule = _RULES.get(type(optimizer))
-    group = next((g for g in optimizer.param_groups if any(q is p for q in g["params"])), None)
-    if rule is None or group is None or p.is_complex() or any(group.get(option) for option in rule.refuses):
+    number = next((i for i, g in enumerate(optimizer.param_groups) if any(q is p for q in g["params"])), None)
+    if (
+        rule is None
+        or number is None
+        or p.is_complex()
+        or any(optimizer.param_groups[number].get(option) for option in rule.refuses)
+    ):
         return None
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return None
     state = optimizer.state.get(p)
-    if isinstance(group["lr"], Tensor) or ("exp_avg" in rule.state and not state):
+    if isinstance(optimizer.param_groups[number]["lr"], Tensor) or ("exp_avg" in rule.state and not state):
         return None
-    return _Member(p, optimizer, group, rule)
+    return _Member(p, optimizer, number, rule)
 
 
 def _tensors(member: _Member) -> dict[str, Tensor]:
     """The tensors of an optimiser's state that a step changes."""
-    state = member.optimizer.state[member.parameter]
+    state = member.state
     return {name: t for name in (*member.rule.state, "step") if isinstance(t := state.get(name), Tensor)}
-
-
-def _steps_taken(member: _Member) -> int:
-    return int(member.optimizer.state[member.parameter].get("step", 0))

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyro
@@ -29,12 +29,14 @@ from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["TrainingDivergedError", "TrainingInterrupted", "fit"]
 
+Engine = Literal["auto", "compiled", "pyro"]
 Optimizer = Callable[..., torch.optim.Optimizer]
 
 # What each stream of randomness is derived from, so that none repeats another; run.py has two more.
 _TRAIN_DATA, _VALID_DATA = 1, 2
 _SECONDS_BETWEEN_WRITES = 10.0
 _VALID_BATCH = 1000
+_STEPS_WORTH_COMPILING = 3000
 
 
 class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error
@@ -53,6 +55,7 @@ def fit(
     optimizer: Optimizer | None = None,
     objective: ELBO | None = None,
     patience: int | None = None,
+    engine: Engine = "auto",
     context: bool = False,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -62,7 +65,7 @@ def fit(
     config: dict[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
-    """Trains ``vae`` with ``pyro.infer.SVI`` and leaves it with the best weights found.
+    """Trains ``vae`` with SVI and leaves it with the best weights found.
 
     The best are those of the highest validation elbo; without validation data, the last. Pyro's parameter store and
     torch's generators are left as they were, and the same seed, machine and thread count give the same bits. A prior
@@ -80,6 +83,9 @@ def fit(
         objective: any Pyro ELBO; by default ``Trace_ELBO()``, or ``TraceEnum_ELBO(max_plate_nesting=1)`` for discrete
             codes.
         patience: stop after so many epochs in a row without a better validation elbo; None never does.
+        engine: ``"compiled"`` runs each step as one graph (:class:`pyro_vae.CompiledSVI`), ``"pyro"`` by
+            ``pyro.infer.SVI``; ``"auto"`` compiles where the training has at least 3,000 steps, which pays for the
+            compilation.
         context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the VAE's parameters are.
@@ -109,7 +115,7 @@ def fit(
     epochs, batch_size = at_least(1, "epochs", epochs), at_least(1, "batch_size", batch_size)
     patience = None if patience is None else at_least(1, "patience", patience)
     lr, seed = float(lr), int(seed) if isinstance(seed, np.integer) else seed
-    _check_options(train, valid, lr, schedule, optimizer, objective, resume, out)
+    _check_options(train, valid, lr, schedule, optimizer, objective, engine, resume, out)
     optimizer = optimizer or adamw
     objective = objective if objective is not None else make_objective("auto", vae)
     if isinstance(objective, TraceEnum_ELBO) and math.isinf(objective.max_plate_nesting):
@@ -144,6 +150,7 @@ def fit(
         schedule=schedule,
         epochs=epochs,
         seed=seed,
+        compiled=engine == "compiled" or (engine == "auto" and len(train_batches) * epochs >= _STEPS_WORTH_COMPILING),
     )
     if folder is not None:
         described = {"from": "python", **_describe(vae, train), **options, **_unusual(optimizer, context)}
@@ -167,6 +174,7 @@ def _train(
     written = time.monotonic()
     try:
         with report(run.epochs, len(run.train), run.last.epoch, progress) as reporter:
+            run.compile(reporter)
             for number in range(run.last.epoch + 1, run.epochs + 1):
                 if patience is not None and run.history and run.last.epoch - run.history.best.epoch >= patience:
                     break
@@ -231,7 +239,15 @@ def _check_unchanged(folder: Path, options: dict[str, Any]) -> None:
 
 
 def _check_options(
-    train: Any, valid: Any, lr: float, schedule: str, optimizer: Any, objective: Any, resume: bool, out: Any
+    train: Any,
+    valid: Any,
+    lr: float,
+    schedule: str,
+    optimizer: Any,
+    objective: Any,
+    engine: str,
+    resume: bool,
+    out: Any,
 ) -> None:
     for name, source in (("train", train), ("valid", valid)):
         if isinstance(source, Batches):
@@ -243,6 +259,8 @@ def _check_options(
         raise ValueError(f"lr must be a finite number above 0; got {lr}. 1e-3 is a usual value")
     if schedule not in ("cosine", "constant"):
         raise ValueError(f'schedule must be "cosine" or "constant"; got {schedule!r}')
+    if engine not in ("auto", "compiled", "pyro"):
+        raise ValueError(f'engine must be "auto", "compiled" or "pyro"; got {engine!r}')
     if objective is not None and not isinstance(objective, ELBO):
         raise TypeError(f"objective must be a Pyro ELBO, such as Trace_ELBO(); got {objective!r}")
     if isinstance(objective, ReweightedWakeSleep) or type(objective).__name__.startswith("Jit"):

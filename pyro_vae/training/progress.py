@@ -27,6 +27,9 @@ class Reporter(Protocol):
     def epoch(self, record: Epoch) -> None:
         """An epoch was finished."""
 
+    def say(self, what: str) -> None:
+        """Something takes a while before the first step."""
+
     @property
     def wants_terms(self) -> bool:
         """Whether the terms of this step will be shown; reading them off a GPU takes time."""
@@ -56,6 +59,9 @@ class _Silent:
     def epoch(self, record: Epoch) -> None:
         """Says nothing."""
 
+    def say(self, what: str) -> None:
+        """Says nothing."""
+
 
 class _Lines:
     """One line an epoch, but not more than one every few seconds."""
@@ -80,6 +86,10 @@ class _Lines:
                 f"  {record.seconds:.1f} s",
                 flush=True,
             )
+
+    def say(self, what: str) -> None:
+        """Prints it."""
+        print(what, flush=True)
 
 
 class _Bar:
@@ -119,6 +129,10 @@ class _Bar:
         done = self.steps * (record.epoch - self.start) if self.steps else None
         terms = _terms(record.recon, record.kl) + self.valid
         self.progress.update(self.task, epoch=record.epoch, completed=done, terms=terms)
+
+    def say(self, what: str) -> None:
+        """Shows it until there are terms to show."""
+        self.progress.update(self.task, terms=what, refresh=True)
 
 
 class _StepRate(ProgressColumn):

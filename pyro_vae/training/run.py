@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,13 @@ import pyro
 import torch
 from pyro.infer import ELBO, SVI
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyro_vae import checkpoints
 from pyro_vae.data import Batches
 from pyro_vae.elbo import NotANumberError, average_elbo
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.svi import CompiledSVI
+from pyro_vae.svi.capture import without_validation
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, learning_rate
@@ -68,17 +67,40 @@ class Run:
     schedule: Schedule
     epochs: int
     seed: int
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         self.terms = Terms()
         model, guide = self.terms.watch_model(self.vae.model), self.terms.watch_guide(self.vae.guide)
-        self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=self.objective)
+        self.svi: SVI
+        if self.compiled:
+            self.svi = CompiledSVI(model, guide, self.optimizer, self.objective, also=self.terms.take)
+        else:
+            self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=self.objective)
         self.config: dict[str, Any] = {}
         self.steps = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.best_score = -math.inf
         self.last = self._snapshot(0)
+
+    def _step_terms(self) -> Tensor:
+        noted = self.svi.noted if isinstance(self.svi, CompiledSVI) else None
+        return self.terms.take() if noted is None else noted
+
+    def compile(self, reporter: Reporter) -> None:
+        """Captures and compiles the step, so that the first step of a training, or of the rest of one, is like all."""
+        if not self.compiled:
+            return
+        reporter.say("compiling the step")
+        batch = next(iter(self.train))
+        self.vae.train()
+        weights, state = _copy(self.vae), copy.deepcopy(self.optimizer.state_dict())
+        with seeded(derive(self.seed, _TRAIN_NOISE)), pyro.get_param_store().scope(), without_validation():
+            for _ in range(2):  # Pyro's own, and the first of the compiled ones
+                self.svi.step(*batch)
+        self.vae.load_state_dict(weights)
+        self.optimizer.load_state_dict(state)
 
     def epoch(self, number: int, reporter: Reporter) -> Epoch:
         """Trains one epoch, validates, and remembers the weights."""
@@ -105,8 +127,8 @@ class Run:
         with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), without_validation():
             for step, batch in enumerate(self.train.epoch(number)):
                 self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
-                step_loss = self.svi.step(*batch)
-                terms = self.terms.take()
+                step_loss = float(self.svi.step(*batch))
+                terms = self._step_terms()
                 if not math.isfinite(step_loss):
                     self._diverged(f"the loss became {step_loss}", number, step, terms)
                 n = batch[0].shape[0]
@@ -186,17 +208,6 @@ class Run:
         self.best_score, self.steps = progress["best_score"], progress["steps"]
         self.history = History(History.read(folder / checkpoints.HISTORY)[: progress["epoch"]])
         self.last = self._snapshot(progress["epoch"])
-
-
-@contextlib.contextmanager
-def without_validation() -> Iterator[None]:
-    """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
-    mine = Distribution._validate_args
-    try:
-        with pyro.validation_enabled(False):
-            yield
-    finally:
-        Distribution.set_default_validate_args(mine)
 
 
 def _copy(vae: VAE) -> dict[str, Tensor]:
