@@ -45,6 +45,8 @@ class Gradients:
 
     def add(self, loss: Tensor, retain_graph: bool | None) -> None:
         """Adds the gradients of a loss."""
+        if not self.leaves:
+            return
         found = torch.autograd.grad(loss, self.leaves, retain_graph=retain_graph, allow_unused=True)
         self.values = [b if a is None else a if b is None else a + b for a, b in zip(self.values, found, strict=True)]
 
@@ -66,18 +68,16 @@ class Graph(NamedTuple):
 
     def takes(self, arguments: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these first dimensions."""
-        values: dict[Any, int] = {}
+        symbols: dict[Any, int] = {}
         for size, argument in zip(self.sizes, arguments, strict=True):
-            if size is None:
-                continue
-            known = self.shapes.replacements.get(size, size)
-            if values.setdefault(known, len(argument)) != len(argument):
+            if isinstance(size, int) and size != len(argument):
                 return False
-        numbers = {known: n for known, n in values.items() if not getattr(known, "is_Symbol", False)}
-        if any(int(known) != n for known, n in numbers.items()):
+            if size is not None and symbols.setdefault(size, len(argument)) != len(argument):
+                return False
+        fixed = {symbol: known for symbol, known in self.shapes.replacements.items() if symbol in symbols}
+        if any(known.subs(symbols) != symbols[symbol] for symbol, known in fixed.items()):
             return False
-        symbols = {known: n for known, n in values.items() if known not in numbers}
-        return all(bool(guard.expr.subs(symbols)) for guard in self.shapes.guards)
+        return all(guard.expr.subs(symbols) == True for guard in self.shapes.guards)  # noqa: E712  sympy's own true
 
 
 def capture(
@@ -140,10 +140,10 @@ def _trace(
             return program(*tensors)
 
     examples = [_example(fake, argument, f"argument{i}") for i, argument in enumerate(arguments)]
+    sizes = [_first_size(example) for example in examples]  # now; afterwards some are known to be numbers
     others = [_example(fake, argument, f"fixed{i}", DimDynamic.STATIC) for i, argument in enumerate(fixed)]
     traced = make_fx(watched, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples, *others)
     tensors = _lift(traced)
-    sizes = [_first_size(example) for example in examples]
     return Graph(traced, tensors, sizes, shapes)
 
 

@@ -58,11 +58,12 @@ class CapturedLoss(Captured):
 
     Args:
         svi: whose programs.
-        leaves: the parameters by name.
+        leaves: the parameters.
+        trained: those that the loss has a gradient in.
         found: the arguments.
     """
 
-    def __init__(self, svi: CompiledSVI, leaves: dict[str, Tensor], found: Structure) -> None:
+    def __init__(self, svi: CompiledSVI, leaves: list[Tensor], trained: list[Tensor], found: Structure) -> None:
         def program(*tensors: Tensor) -> Any:
             with torch.no_grad():
                 return _evaluated(svi, svi.loss, found, tensors)
@@ -80,13 +81,13 @@ class CapturedStep(Captured):
 
     Args:
         svi: whose programs.
-        leaves: the parameters by name.
+        leaves: the parameters.
+        trained: those that the loss has a gradient in.
         found: the arguments.
     """
 
-    def __init__(self, svi: CompiledSVI, leaves: dict[str, Tensor], found: Structure) -> None:
-        self.leaves = list({id(p): p for p in leaves.values()}.values())
-        trained = [p for p in self.leaves if p.grad is not None]
+    def __init__(self, svi: CompiledSVI, leaves: list[Tensor], trained: list[Tensor], found: Structure) -> None:
+        self.leaves = leaves
         gradients = Gradients(trained)
         self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained

@@ -95,6 +95,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[Tensor, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
+        self._trained: dict[Hashable, list[Tensor]] = {}
         self._modules: dict[int, nn.Module] = {}
         self._in_store: set[str] = set()
         self._dtype = torch.get_default_dtype()
@@ -184,6 +185,7 @@ class CompiledSVI(SVI):
                 self._modules.setdefault(id(part), part)
         key = (what, found.key, *[m.training for m in self._modules.values()])
         self._parameters[key] = leaves
+        self._trained[key] = [p for p in leaves.values() if p.grad is not None]
         self._in_store = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
         self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
@@ -201,7 +203,7 @@ class CompiledSVI(SVI):
                 "step, hand it over as a float or a tensor"
             )
         make = CapturedStep if what == "step" else CapturedLoss
-        captured = make(self, self._parameters[key], found)
+        captured = make(self, list(self._parameters[key].values()), self._trained[key], found)
         self.captures += 1
         self._captured[key].append(captured)
         return captured
