@@ -91,6 +91,7 @@ class CapturedStep(Captured):
         gradients = Gradients(trained)
         self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained
+        self._options = None if self.updates is None else self.updates.options()
 
         def program(*tensors: Tensor) -> Any:
             arguments = tensors if self.updates is None else tensors[:-1]
@@ -106,6 +107,10 @@ class CapturedStep(Captured):
         self._run = Compiled(self.graph) if svi.mode == "fast" else lambda arguments: run(self.graph, arguments)
         for p in self.leaves:
             p.grad = None  # what the first step left there would take memory
+
+    def takes(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the graph is right for arguments of these batch sizes and the optimiser's options."""
+        return super().takes(tensors) and (self.updates is None or self.updates.options() == self._options)
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""

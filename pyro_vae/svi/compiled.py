@@ -92,7 +92,7 @@ class CompiledSVI(SVI):
         self.captures = 0
         self.refused: str | None = None
         self.noted: Tensor | None = None
-        self.steps_taken: dict[Tensor, int] = {}
+        self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
         self._trained: dict[Hashable, list[Tensor]] = {}

@@ -51,7 +51,7 @@ class Compiled:
         self.graph = graph
         # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream
         # as without compilation.
-        self._compiled = torch.compile(graph.module, fullgraph=True, options={"fallback_random": True})
+        self._compiled = torch.compile(graph.module.forward, fullgraph=True, options={"fallback_random": True})
         self._sizes: tuple[int, ...] | None = None
         self._others = 0
         self._works = True

@@ -35,6 +35,11 @@ class Rule(NamedTuple):
     refuses: tuple[str, ...] = ()
 
 
+def _decayed(g: Tensor, p: Tensor, l2: Tensor, group: dict[str, Any]) -> Tensor:
+    """The gradient with that of the weight decay; without decay as it is, which saves a pass over the weights."""
+    return g + l2 * p if group["weight_decay"] and not group.get("decoupled_weight_decay") else g
+
+
 def _adam_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
     beta1, beta2 = group["betas"]
     root = math.sqrt(1 - beta2**step)
@@ -46,7 +51,7 @@ def _adam_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
 
 def _adam(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
     new, beta2, new_square, size, root, eps, l2, shrink = c.unbind()
-    g = (-g if group["maximize"] else g) + l2 * p
+    g = _decayed(-g if group["maximize"] else g, p, l2, group)
     mean, square = state["exp_avg"], state["exp_avg_sq"]
     mean.add_(new * (g - mean))
     square.mul_(beta2).add_(new_square * g * g)
@@ -61,7 +66,8 @@ def _clipped_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
 
 def _clipped(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
     beta1, new, beta2, new_square, size, eps, l2, clip = c.unbind()
-    g = torch.minimum(torch.maximum(g, (-clip).to(g)), clip.to(g)) + l2 * p
+    g = torch.minimum(torch.maximum(g, (-clip).to(g)), clip.to(g))
+    g = _decayed(g, p, l2, group)
     mean, square = state["exp_avg"], state["exp_avg_sq"]
     mean.mul_(beta1).add_(new * g)
     spread = g - mean if group["centered_variance"] else g
@@ -75,7 +81,7 @@ def _sgd_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
 
 def _sgd(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
     lr, l2, momentum = c.unbind()
-    g = (-g if group["maximize"] else g) + l2 * p
+    g = _decayed(-g if group["maximize"] else g, p, l2, group)
     buffer = state.get("momentum_buffer")
     if buffer is not None:
         buffer.mul_(momentum).add_(g)
@@ -89,6 +95,9 @@ _RULES: dict[type, Rule] = {
     ClippedAdam: Rule(_clipped_numbers, _clipped, ("exp_avg", "exp_avg_sq")),
     torch.optim.SGD: Rule(_sgd_numbers, _sgd, ("momentum_buffer",), ("differentiable", "dampening")),
 }
+
+
+_BAKED = ("maximize", "nesterov", "centered_variance", "decoupled_weight_decay", "amsgrad", "dampening")
 
 
 class _Member(NamedTuple):
@@ -117,7 +126,7 @@ class Updates:
             is read from the optimiser, which on a GPU would wait for it.
     """
 
-    def __init__(self, members: Sequence[_Member], steps: dict[Tensor, int]) -> None:
+    def __init__(self, members: Sequence[_Member], steps: dict[int, int]) -> None:
         self.members = list(members)
         self.steps = steps
         self._device = self.members[0].parameter.device
@@ -128,6 +137,11 @@ class Updates:
         self._leader = [keys.index(row) for row in self._rows]
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
+
+    def options(self) -> list[Any]:
+        """The options that the graph is made for; a graph is right as long as they stay."""
+        groups = [self.members[leader].group for leader in self._leader]
+        return [[bool(group["weight_decay"]), *[group.get(name) for name in _BAKED]] for group in groups]
 
     def follow(self, tensors: list[Tensor]) -> None:
         """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
@@ -143,7 +157,7 @@ class Updates:
                 if state[name] is not old:
                     tensors[:] = [state[name] if t is old else t for t in tensors]
                     had[name] = state[name]
-                    self.steps.pop(member.parameter, None)
+                    self.steps.pop(id(member.parameter), None)
 
     def numbers(self) -> Tensor:
         """What the next step needs: float64, a row for each group."""
@@ -180,7 +194,7 @@ class Updates:
     def count(self) -> None:
         """Tells the optimisers that a step was taken, as far as the graph has not."""
         for member in self.members:
-            self.steps[member.parameter] = self._steps_taken(member) + 1
+            self.steps[id(member.parameter)] += 1
         for leader in self._leader:
             group = self.members[leader].group
             group["lr"] *= group.get("lrd", 1.0)  # ClippedAdam's decay
@@ -188,13 +202,14 @@ class Updates:
             member.state["step"] += 1
 
     def _steps_taken(self, member: _Member) -> int:
-        if member.parameter not in self.steps:
-            self.steps[member.parameter] = int(member.state.get("step", 0))
-        return self.steps[member.parameter]
+        key = id(member.parameter)
+        if key not in self.steps:
+            self.steps[key] = int(member.state.get("step", 0))
+        return self.steps[key]
 
 
 def updates_of(
-    optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor], steps: dict[Tensor, int]
+    optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor], steps: dict[int, int]
 ) -> Updates | None:
     """The updates of parameters that an optimiser has stepped already; None where it has a rule of its own."""
     members = [_member(optim, p) for p in leaves]
