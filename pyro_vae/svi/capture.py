@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyro
 import torch
+from pyro.ops.provenance import ProvenanceTensor
 from torch import Tensor, fx
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,10 +22,12 @@ from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "without_validation"]
 
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
+_VALIDATION = torch.distributions.distribution.__file__
 _PYRO_READS = tuple(str(Path(_LIBRARIES[1]) / part) for part in ("infer", "util.py"))
 
 
@@ -105,7 +108,7 @@ def capture(
     names = set(store.keys())
     drawn = _python_randomness()
     try:
-        with _quiet():
+        with _quiet(), _provenance_without_values():
             graph = _trace(program, arguments, fixed, gradients)
             if _text(_trace(program, arguments, fixed, gradients)) != _text(graph):
                 raise CannotCaptureError(
@@ -206,14 +209,26 @@ class _Watch(TorchFunctionMode):
                 return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
         if func is Tensor.item and _called_from_pyro():
             return args[0].double() if args[0].is_floating_point() else args[0]
-        if func is Tensor.__bool__ and _called_from_pyro():
-            return False  # whether a loss is NaN
+        if func is Tensor.__bool__:
+            caller = sys._getframe(1).f_code.co_filename
+            if caller.startswith(_PYRO_READS):
+                return False  # whether a loss is NaN
+            if caller == _VALIDATION:
+                return True  # a distribution that was made before, with validation on
+        if func is Tensor.masked_select and _called_from_pyro():
+            return torch.where(args[1], args[0], 0)  # of which Pyro takes the sum
+        if func is Tensor.__getitem__ and _is_index(args[1]):
+            return args[0].index_select(0, args[1].reshape(1)).squeeze(0)
         if func is Tensor.data.__set__:  # type: ignore[attr-defined]
             with torch.no_grad():
                 return args[0].copy_(args[1])
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
         return func(*args, **kwargs)
+
+
+def _is_index(key: Any) -> bool:
+    return isinstance(key, Tensor) and key.dim() == 0 and not (key.is_floating_point() or key.dtype == torch.bool)
 
 
 def _called_from_pyro() -> bool:
@@ -230,6 +245,30 @@ def without_validation() -> Iterator[None]:
             yield
     finally:
         Distribution.set_default_validate_args(mine)
+
+
+@contextlib.contextmanager
+def _provenance_without_values() -> Iterator[None]:
+    """Lets Pyro's TraceGraph_ELBO mark tensors that have no values.
+
+    Pyro makes a marked tensor of another class out of the same memory, which tensors without values refuse. The mark's
+    own memory is never read: all it does, it does to the tensor that it marks.
+    """
+    before = ProvenanceTensor.__new__
+
+    def new(cls: Any, data: Tensor, provenance: Any = frozenset(), **_: Any) -> Tensor:
+        if not provenance:
+            return data
+        with _disable_current_modes():
+            marked = torch.empty(0).as_subclass(cls)
+        marked._t, marked._provenance = data, provenance
+        return marked
+
+    ProvenanceTensor.__new__ = new
+    try:
+        yield
+    finally:
+        ProvenanceTensor.__new__ = before
 
 
 @contextlib.contextmanager
