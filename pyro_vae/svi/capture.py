@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,21 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyro
 import torch
-from pyro.ops.provenance import ProvenanceTensor
 from torch import Tensor, fx
 from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_map_only
+
+from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
 __all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "without_validation"]
 
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
-_VALIDATION = torch.distributions.distribution.__file__
-_PYRO_READS = tuple(str(Path(_LIBRARIES[1]) / part) for part in ("infer", "util.py"))
 
 
 class CannotCaptureError(RuntimeError):
@@ -108,7 +106,7 @@ def capture(
     names = set(store.keys())
     drawn = _python_randomness()
     try:
-        with _quiet(), _provenance_without_values():
+        with _quiet():
             graph = _trace(program, arguments, fixed, gradients)
             if _text(_trace(program, arguments, fixed, gradients)) != _text(graph):
                 raise CannotCaptureError(
@@ -134,12 +132,12 @@ def _trace(
     program: Callable[..., Any], arguments: Sequence[Tensor], fixed: Sequence[Tensor], gradients: Gradients | None
 ) -> Graph:
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
-    fake = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
+    fake = _NoValues(shape_env=shapes, allow_non_fake_inputs=True)
     if gradients is not None:
         gradients.values = [None] * len(gradients.leaves)
 
     def watched(*tensors: Tensor) -> Any:
-        with _Watch(gradients), without_validation():
+        with _Watch(gradients), without_validation(), pyro_without_values():
             return program(*tensors)
 
     examples = [_example(fake, argument, f"argument{i}") for i, argument in enumerate(arguments)]
@@ -193,8 +191,23 @@ def _text(graph: Graph) -> tuple[Any, ...]:
     return graph.module.code, len(held), held if all(isinstance(h, int) for h in held) else None
 
 
+class _NoValues(FakeTensorMode):
+    """Runs nothing for real, not even what has but tensors with values as its arguments, such as ``buffer.add_(1)``."""
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Takes the values away from the arguments; those of constants, as ``torch.tensor`` makes them, are kept."""
+        if func not in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default):
+            args, kwargs = tree_map_only(Tensor, self._without_values, (args, kwargs or {}))
+        return super().dispatch(func, types, args, kwargs)
+
+    def _without_values(self, tensor: Tensor) -> Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        return self.fake_tensor_converter.from_real_tensor(self, tensor)
+
+
 class _Watch(TorchFunctionMode):
-    """Takes the place of what needs values: ``backward`` is noted, and what Pyro's losses read stays a tensor."""
+    """Takes the place of what needs values: ``backward`` is noted, and what Pyro reads of tensors stays one."""
 
     def __init__(self, gradients: Gradients | None) -> None:
         super().__init__()
@@ -205,35 +218,16 @@ class _Watch(TorchFunctionMode):
         if func is Tensor.backward:
             if self.gradients is None:
                 raise CannotCaptureError("it calls backward")
-            with self:  # for the hooks that run in it
-                return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
-        if func is Tensor.item and _called_from_pyro():
-            return args[0].double() if args[0].is_floating_point() else args[0]
-        if func is Tensor.__bool__:
-            caller = sys._getframe(1).f_code.co_filename
-            if caller.startswith(_PYRO_READS):
-                return False  # whether a loss is NaN
-            if caller == _VALIDATION:
-                return True  # a distribution that was made before, with validation on
-        if func is Tensor.masked_select and _called_from_pyro():
-            return torch.where(args[1], args[0], 0)  # of which Pyro takes the sum
-        if func is Tensor.__getitem__ and _is_index(args[1]):
-            return args[0].index_select(0, args[1].reshape(1)).squeeze(0)
+            return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
+        result = stand_in(func, args)
+        if result is not NotImplemented:
+            return result
         if func is Tensor.data.__set__:  # type: ignore[attr-defined]
             with torch.no_grad():
                 return args[0].copy_(args[1])
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
         return func(*args, **kwargs)
-
-
-def _is_index(key: Any) -> bool:
-    return isinstance(key, Tensor) and key.dim() == 0 and not (key.is_floating_point() or key.dtype == torch.bool)
-
-
-def _called_from_pyro() -> bool:
-    """Whether it is one of Pyro's losses that reads a value, and no model."""
-    return sys._getframe(2).f_code.co_filename.startswith(_PYRO_READS)
 
 
 @contextlib.contextmanager
@@ -245,30 +239,6 @@ def without_validation() -> Iterator[None]:
             yield
     finally:
         Distribution.set_default_validate_args(mine)
-
-
-@contextlib.contextmanager
-def _provenance_without_values() -> Iterator[None]:
-    """Lets Pyro's TraceGraph_ELBO mark tensors that have no values.
-
-    Pyro makes a marked tensor of another class out of the same memory, which tensors without values refuse. The mark's
-    own memory is never read: all it does, it does to the tensor that it marks.
-    """
-    before = ProvenanceTensor.__new__
-
-    def new(cls: Any, data: Tensor, provenance: Any = frozenset(), **_: Any) -> Tensor:
-        if not provenance:
-            return data
-        with _disable_current_modes():
-            marked = torch.empty(0).as_subclass(cls)
-        marked._t, marked._provenance = data, provenance
-        return marked
-
-    ProvenanceTensor.__new__ = new
-    try:
-        yield
-    finally:
-        ProvenanceTensor.__new__ = before
 
 
 @contextlib.contextmanager

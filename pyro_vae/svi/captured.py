@@ -59,7 +59,7 @@ class CapturedLoss(Captured):
     Args:
         svi: whose programs.
         leaves: the parameters.
-        trained: those that the loss has a gradient in.
+        trained: those that a loss has had a gradient in; of other losses theirs is zero, as Pyro leaves it.
         found: the arguments.
     """
 
@@ -82,7 +82,7 @@ class CapturedStep(Captured):
     Args:
         svi: whose programs.
         leaves: the parameters.
-        trained: those that the loss has a gradient in.
+        trained: those that a loss has had a gradient in; of other losses theirs is zero, as Pyro leaves it.
         found: the arguments.
     """
 
@@ -96,16 +96,18 @@ class CapturedStep(Captured):
         def program(*tensors: Tensor) -> Any:
             arguments = tensors if self.updates is None else tensors[:-1]
             loss, ok, noted = _evaluated(svi, svi.loss_and_grads, found, arguments)
+            pairs = zip(trained, gradients.values, strict=True)
+            found_gradients = [torch.zeros_like(p) if g is None else g for p, g in pairs]
             if self.updates is None:
-                return loss, ok, noted, *gradients.values
+                return loss, ok, noted, *found_gradients
             with torch.no_grad():
-                self.updates.apply(gradients.values, tensors[-1], ok)
+                self.updates.apply(found_gradients, tensors[-1], ok)
             return loss, ok, noted
 
         numbers = [] if self.updates is None else [self.updates.numbers()]
         super().__init__(svi, capture(program, found.tensors, numbers, gradients))
         self._run = Compiled(self.graph) if svi.mode == "fast" else lambda arguments: run(self.graph, arguments)
-        for p in self.leaves:
+        for p in trained:
             p.grad = None  # what the first step left there would take memory
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:

@@ -95,7 +95,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
-        self._trained: dict[Hashable, list[Tensor]] = {}
+        self._had_gradient: dict[int, Tensor] = {}
         self._modules: dict[int, nn.Module] = {}
         self._in_store: set[str] = set()
         self._dtype = torch.get_default_dtype()
@@ -173,6 +173,8 @@ class CompiledSVI(SVI):
         def note(module: nn.Module, _: Any) -> None:
             ran[id(module)] = module
 
+        for p in self._had_gradient.values():  # as Pyro leaves them after a step
+            p.grad = torch.zeros_like(p)
         hook = register_module_forward_pre_hook(note)
         try:
             with poutine.trace(param_only=True) as seen:
@@ -185,7 +187,7 @@ class CompiledSVI(SVI):
                 self._modules.setdefault(id(part), part)
         key = (what, found.key, *[m.training for m in self._modules.values()])
         self._parameters[key] = leaves
-        self._trained[key] = [p for p in leaves.values() if p.grad is not None]
+        self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
         self._in_store = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
         self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
@@ -203,7 +205,8 @@ class CompiledSVI(SVI):
                 "step, hand it over as a float or a tensor"
             )
         make = CapturedStep if what == "step" else CapturedLoss
-        captured = make(self, list(self._parameters[key].values()), self._trained[key], found)
+        leaves = list(self._parameters[key].values())
+        captured = make(self, leaves, [p for p in leaves if id(p) in self._had_gradient], found)
         self.captures += 1
         self._captured[key].append(captured)
         return captured

@@ -169,7 +169,7 @@ class Updates:
         values = [row + (0.0,) * (width - len(row)) for row in table]
         return torch.tensor(values, dtype=torch.float64, device=self._device)
 
-    def apply(self, gradients: Sequence[Tensor | None], numbers: Tensor, ok: Tensor | None) -> None:
+    def apply(self, gradients: Sequence[Tensor], numbers: Tensor, ok: Tensor | None) -> None:
         """Changes the parameters and the state of their optimisers in place, where ``ok`` holds.
 
         Args:
@@ -178,8 +178,6 @@ class Updates:
             ok: bool, ``()``.
         """
         for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
-            if g is None:
-                continue
             p, state = member.parameter, member.state
             used = numbers[row, : len(member.rule.numbers(member.group, 1))]
             changed = [p, *_tensors(member).values()]

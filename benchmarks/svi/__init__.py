@@ -1,0 +1,1 @@
+"""The contenders of benchmarks/svi.py, each run in a process of its own."""
