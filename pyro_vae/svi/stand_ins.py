@@ -18,6 +18,7 @@ import pyro
 import torch
 from pyro.ops.provenance import ProvenanceTensor
 from pyro.params.param_store import ParamStoreDict
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -154,7 +155,11 @@ def pyro_without_values() -> Iterator[None]:
             replaced.setdefault(name, store._params[name])
         set_item(store, name, value)
 
+    def hash_of_plate(frame: CondIndepStackFrame) -> int:
+        return hash((frame.name, frame.dim, frame.counter))  # without the size, which may be open
+
     with contextlib.ExitStack() as patches:
+        patches.enter_context(patch.object(CondIndepStackFrame, "__hash__", hash_of_plate))
         patches.enter_context(patch.object(pyro.util, "torch_isnan", lambda x: False))
         patches.enter_context(patch.object(ProvenanceTensor, "__new__", mark))
         patches.enter_context(patch.object(ParamStoreDict, "__setitem__", replace))
