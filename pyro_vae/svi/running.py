@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +22,7 @@ __all__ = ["Compiled", "batch_sizes", "run"]
 
 Run = Callable[[Sequence[Tensor]], Any]
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _RARE = 100  # runs with another batch size than the first before a graph for any size is compiled
 
 
@@ -49,6 +54,7 @@ class Compiled:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        _keep_freed_memory()
         # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream
         # as without compilation.
         self._compiled = torch.compile(graph.module.forward, fullgraph=True, options={"fallback_random": True})
@@ -72,6 +78,20 @@ class Compiled:
             self._works = False
             _warn_of_no_compiler(error)
             return run(self.graph, arguments)
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Has glibc keep what a step frees for the next one, which would have to be mapped anew, page by page.
+
+    It holds for the whole process, up to 512 MB, unless the environment says how it shall be.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
 @contextlib.contextmanager
