@@ -107,8 +107,8 @@ def capture(
     drawn = _python_randomness()
     try:
         with _quiet():
-            graph = _trace(program, arguments, fixed, gradients)
-            if _text(_trace(program, arguments, fixed, gradients)) != _text(graph):
+            first, graph = _trace_for_any_size(program, arguments, fixed, gradients)
+            if not _same(_trace(program, arguments, fixed, gradients, first), graph):
                 raise CannotCaptureError(
                     "it does not do the same again when run again: a number, a branch or the number of its sites comes "
                     "from something in Python that changes from run to run"
@@ -128,8 +128,22 @@ def capture(
     return graph
 
 
-def _trace(
+def _trace_for_any_size(
     program: Callable[..., Any], arguments: Sequence[Tensor], fixed: Sequence[Tensor], gradients: Gradients | None
+) -> tuple[DimDynamic, Graph]:
+    """A graph for any batch size, or for that of the arguments alone where Pyro wants a number."""
+    try:
+        return DimDynamic.DUCK, _trace(program, arguments, fixed, gradients, DimDynamic.DUCK)
+    except Exception:  # whatever it is: where it comes from anything else, it comes again
+        return DimDynamic.STATIC, _trace(program, arguments, fixed, gradients, DimDynamic.STATIC)
+
+
+def _trace(
+    program: Callable[..., Any],
+    arguments: Sequence[Tensor],
+    fixed: Sequence[Tensor],
+    gradients: Gradients | None,
+    first: DimDynamic,
 ) -> Graph:
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
     fake = _NoValues(shape_env=shapes, allow_non_fake_inputs=True)
@@ -140,7 +154,7 @@ def _trace(
         with _Watch(gradients), without_validation(), pyro_without_values():
             return program(*tensors)
 
-    examples = [_example(fake, argument, f"argument{i}") for i, argument in enumerate(arguments)]
+    examples = [_example(fake, argument, f"argument{i}", first) for i, argument in enumerate(arguments)]
     sizes = [_first_size(example) for example in examples]  # now; afterwards some are known to be numbers
     others = [_example(fake, argument, f"fixed{i}", DimDynamic.STATIC) for i, argument in enumerate(fixed)]
     traced = make_fx(watched, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples, *others)
@@ -148,7 +162,7 @@ def _trace(
     return Graph(traced, tensors, sizes, shapes)
 
 
-def _example(fake: FakeTensorMode, argument: Tensor, name: str, first: DimDynamic = DimDynamic.DUCK) -> Tensor:
+def _example(fake: FakeTensorMode, argument: Tensor, name: str, first: DimDynamic) -> Tensor:
     """A tensor without values; first dimensions of the same size are taken to stay the same."""
     dims = [DimDynamic.STATIC] * argument.dim()
     if dims and argument.shape[0] > 1:
@@ -185,10 +199,12 @@ def _lift(traced: fx.GraphModule) -> list[Tensor]:
     return tensors
 
 
-def _text(graph: Graph) -> tuple[Any, ...]:
-    """What two captures of the same program have in common: operations, numbers, and the tensors held."""
-    held = [t.data_ptr() if t.numel() > 1 else t.tolist() for t in graph.tensors]
-    return graph.module.code, len(held), held if all(isinstance(h, int) for h in held) else None
+def _same(graph: Graph, other: Graph) -> bool:
+    """Whether two captures have the same operations and numbers, on the same tensors."""
+    if graph.module.code != other.module.code or len(graph.tensors) != len(other.tensors):
+        return False
+    pairs = zip(graph.tensors, other.tensors, strict=True)
+    return all(a is b or (a.shape == b.shape and torch.equal(a, b)) for a, b in pairs)
 
 
 class _NoValues(FakeTensorMode):

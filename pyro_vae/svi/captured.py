@@ -112,7 +112,10 @@ class CapturedStep(Captured):
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these batch sizes and the optimiser's options."""
-        return super().takes(tensors) and (self.updates is None or self.updates.options() == self._options)
+        if self.updates is None:
+            return super().takes(tensors)
+        same = self.updates.options() == self._options and self.updates.follow(self.graph.tensors)
+        return same and super().takes(tensors)
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""
@@ -125,7 +128,6 @@ class CapturedStep(Captured):
             for p in self.trained:
                 p.grad = None
             return loss
-        self.updates.follow(self.graph.tensors)
         loss, ok, noted = self._run([*tensors, self.updates.numbers()])
         loss = self._result(loss, ok, noted, args, kwargs)
         self.updates.count()

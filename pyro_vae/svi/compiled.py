@@ -23,7 +23,11 @@ from pyro_vae.svi.structure import Structure, structure
 
 __all__ = ["CompiledSVI"]
 
-_MOST_CAPTURES = 8
+_MOST_CAPTURES, _MOST_STRUCTURES = 8, 32
+_TOO_MANY = (
+    "its arguments have another structure again and again. Where a number or a string changes at each step, hand it "
+    "over as a float or a tensor; read a batch size as x.shape[0], since len(x) is a number"
+)
 
 
 class CompiledSVI(SVI):
@@ -150,6 +154,8 @@ class CompiledSVI(SVI):
         try:
             found = structure(args, kwargs, self._dtype)
             key = (what, found.key, *[m.training for m in self._modules.values()])
+            if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
+                raise CannotCaptureError(_TOO_MANY)
             if key not in self._parameters or self._replaced(self._parameters[key]):
                 return self._first(what, found, args, kwargs)
             captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
@@ -200,10 +206,7 @@ class CompiledSVI(SVI):
 
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
         if self.captures >= _MOST_CAPTURES:
-            raise CannotCaptureError(
-                f"its arguments had {_MOST_CAPTURES} structures already. Where a number or a string changes at each "
-                "step, hand it over as a float or a tensor"
-            )
+            raise CannotCaptureError(_TOO_MANY)
         make = CapturedStep if what == "step" else CapturedLoss
         leaves = list(self._parameters[key].values())
         captured = make(self, leaves, [p for p in leaves if id(p) in self._had_gradient], found)

@@ -27,6 +27,18 @@ class Loss(Tensor):
 
     __str__ = __repr__
 
+    def __deepcopy__(self, memo: Any) -> Loss:
+        """A tensor of its own."""
+        return self.clone().as_subclass(Loss)
+
+    def __round__(self, digits: int | None = None) -> float:
+        """The number, rounded."""
+        return round(float(self), digits) if digits is not None else round(float(self))
+
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[misc]
+        """A new tensor, as of floats: what was the sum so far may be the loss itself."""
+        return self + other
+
     def __format__(self, spec: str) -> str:
         """The number, as ``spec`` says."""
         return format(self.tolist(), spec)

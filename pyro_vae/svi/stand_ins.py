@@ -20,6 +20,7 @@ from pyro.ops.provenance import ProvenanceTensor
 from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["pyro_without_values", "stand_in"]
@@ -31,6 +32,12 @@ _PLATE = str(_PYRO / "poutine" / "indep_messenger.py")
 _VALIDATION = str(torch.distributions.distribution.__file__)
 _TRIANGLES = str(torch.distributions.utils.__file__)
 _TORCH_WRAPPERS = tuple(str(Path(torch.__file__).parent / name) for name in ("_tensor.py", "functional.py"))
+
+
+if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_standard_gamma_grad", "Meta"):
+    # The gradient of Gamma and Beta draws, of which torch does not say the shape. Kept as long as the process lasts.
+    _SHAPES = torch.library.Library("aten", "IMPL", "Meta")
+    _SHAPES.impl("_standard_gamma_grad", lambda _, output: torch.empty_like(output))
 
 
 class _Chosen(NamedTuple):
@@ -79,10 +86,25 @@ def _masked_select(caller: FrameType, x: Tensor, mask: Tensor) -> Any:
 
 
 def _nonzero(caller: FrameType, x: Tensor, *_: Any) -> Any:
+    if _is_held_mask(x):
+        with _disable_current_modes():
+            return x.nonzero(*_)
     # pyro.infer.energy_distance: the pairs of particles.
     if not caller.f_code.co_filename.startswith(_LOSSES):
         return NotImplemented
     return torch.tril_indices(x.shape[0], x.shape[0], -1, device=x.device).T
+
+
+def _invert(caller: FrameType, x: Tensor) -> Any:
+    if not _is_held_mask(x):
+        return NotImplemented
+    with _disable_current_modes():
+        return ~x
+
+
+def _is_held_mask(x: Tensor) -> bool:
+    # Which elements a coupling of Zuko's leaves as they are: a constant that a module holds.
+    return x.dtype == torch.bool and not is_fake(x)
 
 
 def _unbind(caller: FrameType, x: Tensor, *_: Any) -> Any:
@@ -92,8 +114,10 @@ def _unbind(caller: FrameType, x: Tensor, *_: Any) -> Any:
 
 
 def _get(caller: FrameType, x: Tensor, index: Any) -> Any:
+    if caller.f_code.co_filename == _TRIANGLES:
+        return x[_triangle(caller)]
     if not isinstance(index, Tensor):
-        return x[_triangle(caller)] if caller.f_code.co_filename == _TRIANGLES else NotImplemented
+        return NotImplemented
     if index.dtype == torch.bool:
         return _Chosen(x, index) if caller.f_code.co_filename == _SPLINE else NotImplemented
     if index.dim() == 0 and not index.is_floating_point():
@@ -126,6 +150,7 @@ _STAND_INS: dict[Any, Any] = {
     Tensor.__bool__: _bool,
     Tensor.masked_select: _masked_select,
     Tensor.nonzero: _nonzero,
+    Tensor.__invert__: _invert,
     Tensor.unbind: _unbind,
     Tensor.__getitem__: _get,
     Tensor.__setitem__: _set,

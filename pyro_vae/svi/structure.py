@@ -66,8 +66,21 @@ def structure(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
         elif isinstance(leaf, np.ndarray):
             raise CannotCaptureError("an argument is a NumPy array, whose values a graph would not see change")
         else:
-            kinds.append(leaf if isinstance(leaf, (int, str, bytes, bool, type(None), torch.Size)) else id(leaf))
+            kinds.append((type(leaf), leaf if isinstance(leaf, Hashable) else _Same(leaf)))
     return Structure((spec, tuple(kinds)), tensors, leaves, spec)
+
+
+class _Same:
+    """An object that is equal to itself alone; it is kept, so that no other takes its place in memory."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 def _kind(tensor: Tensor) -> Hashable:

@@ -53,7 +53,7 @@ def _adam(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c:
     new, beta2, new_square, size, root, eps, l2, shrink = c.unbind()
     g = _decayed(-g if group["maximize"] else g, p, l2, group)
     mean, square = state["exp_avg"], state["exp_avg_sq"]
-    mean.add_(new * (g - mean))
+    mean.lerp_(g, new.to(mean.dtype))
     square.mul_(beta2).add_(new_square * g * g)
     p.copy_(p * shrink - size * (mean / (square.sqrt() / root + eps)))
 
@@ -82,8 +82,8 @@ def _sgd_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
 def _sgd(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
     lr, l2, momentum = c.unbind()
     g = _decayed(-g if group["maximize"] else g, p, l2, group)
-    buffer = state.get("momentum_buffer")
-    if buffer is not None:
+    if group["momentum"]:
+        buffer = state["momentum_buffer"]
         buffer.mul_(momentum).add_(g)
         g = g + momentum * buffer if group["nesterov"] else buffer
     p.copy_(p - lr * g)
@@ -130,25 +130,35 @@ class Updates:
         self.members = list(members)
         self.steps = steps
         self._device = self.members[0].parameter.device
-        # Members of one group that have taken the same steps share their numbers.
-        keys = [(id(m.optimizer), m.group_number, self._steps_taken(m)) for m in self.members]
-        self._rows = list(dict.fromkeys(keys))
-        self._row_of = [self._rows.index(key) for key in keys]
-        self._leader = [keys.index(row) for row in self._rows]
+        self._row_of = self._rows()
+        self._leader = [self._row_of.index(row) for row in range(max(self._row_of) + 1)]
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
+
+    def _rows(self) -> list[int]:
+        """The row of numbers of each member: those of one group that have taken the same steps share theirs."""
+        keys = [(id(m.optimizer), m.group_number, self._steps_taken(m)) for m in self.members]
+        order = list(dict.fromkeys(keys))
+        return [order.index(key) for key in keys]
 
     def options(self) -> list[Any]:
         """The options that the graph is made for; a graph is right as long as they stay."""
         groups = [self.members[leader].group for leader in self._leader]
-        return [[bool(group["weight_decay"]), *[group.get(name) for name in _BAKED]] for group in groups]
+        return [
+            [*[bool(group.get(n)) for n in ("weight_decay", "momentum")], *[group.get(n) for n in _BAKED]]
+            for group in groups
+        ]
 
-    def follow(self, tensors: list[Tensor]) -> None:
+    def follow(self, tensors: list[Tensor]) -> bool:
         """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
 
         Args:
             tensors: those that a graph reads and writes.
+
+        Returns:
+            Whether the graph can go on; not where parameters that shared their numbers have parted ways.
         """
+        changed = False
         for member, had in zip(self.members, self._state, strict=True):
             state = member.state
             for name, old in had.items():
@@ -158,6 +168,8 @@ class Updates:
                     tensors[:] = [state[name] if t is old else t for t in tensors]
                     had[name] = state[name]
                     self.steps.pop(id(member.parameter), None)
+                    changed = True
+        return not changed or self._rows() == self._row_of
 
     def numbers(self) -> Tensor:
         """What the next step needs: float64, a row for each group."""
@@ -192,12 +204,12 @@ class Updates:
     def count(self) -> None:
         """Tells the optimisers that a step was taken, as far as the graph has not."""
         for member in self.members:
-            self.steps[id(member.parameter)] += 1
-        for leader in self._leader:
-            group = self.members[leader].group
+            if id(member.parameter) in self.steps:  # if not, it is read when it is wanted
+                self.steps[id(member.parameter)] += 1
+        for group in {id(group): group for group in (m.group for m in self.members)}.values():
             group["lr"] *= group.get("lrd", 1.0)  # ClippedAdam's decay
         for member in self._count_in_python:
-            member.state["step"] += 1
+            member.state["step"] = member.state.get("step", 0) + 1
 
     def _steps_taken(self, member: _Member) -> int:
         key = id(member.parameter)
@@ -235,6 +247,8 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return None
     state = optimizer.state.get(p)
+    if optimizer.param_groups[number].get("momentum") and (state or {}).get("momentum_buffer") is None:
+        return None
     if isinstance(optimizer.param_groups[number]["lr"], Tensor) or ("exp_avg" in rule.state and not state):
         return None
     return _Member(p, optimizer, number, rule)

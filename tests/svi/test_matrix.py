@@ -17,7 +17,6 @@ from pyro_vae.svi.optimizer import SharedOptim
 from tests.combinations.parts import (
     COMBINATIONS,
     LIKELIHOODS,
-    MADE_OF_THE_POSTERIOR,
     ONE_HOT,
     POSTERIORS,
     PRIORS,
@@ -38,28 +37,16 @@ CASES = [*COMBINATIONS, *LIKELIHOODS]
 # A spread of what the graphs are made of; all the others are slow.
 FAST = {
     ("StandardNormal", "DiagonalNormal"),
-    ("Normal", "Laplace"),
-    ("Laplace", "LowRankNormal"),
-    ("StudentT", "Householder"),
     ("MixtureOfNormals", "FullNormal"),
-    ("StandardNormal", "Flow-MAF"),
-    ("Normal", "Delta"),
+    ("Flow-MAF", "Laplace"),
     ("StandardNormal", "Flow-NICE"),
-    ("Exemplar", "DiagonalNormal"),
-    ("VampPrior", "PowerSpherical"),
     ("VampPrior", "LogisticNormal"),
-    ("Conditional-Normal", "DiagonalNormal"),
-    ("Dirichlet", "LogisticNormal"),
-    ("RelaxedCategorical-groups", "RelaxedCategorical-groups"),
+    ("Conditional-Normal", "Delta"),
     ("Categorical-groups", "Categorical-groups"),
-    ("Conditional-Categorical", "Categorical"),
     ("UniformOnSphere", "PowerSpherical"),
     "normal_optimal",
     "student_learned",
-    "discretized_mixture",
     "zinb_learned",
-    "multinomial",
-    "mixed",
 }
 
 
@@ -136,7 +123,7 @@ def test_the_usual_objective(case):
     "case",
     params(
         [c for c in CASES if not is_discrete(c)],
-        {("StandardNormal", "DiagonalNormal"), ("Laplace", "Laplace"), ("MixtureOfNormals", "DiagonalNormal")},
+        {("Laplace", "Laplace")},
     ),
 )
 def test_the_divergence_in_closed_form(case):
@@ -148,12 +135,13 @@ DISCRETE = [case for case in COMBINATIONS if is_discrete(case)]
 
 
 @pytest.mark.parametrize("case", params(DISCRETE, {("Categorical", "Categorical")}))
-@pytest.mark.parametrize("objective", [Trace_ELBO, TraceGraph_ELBO])
+@pytest.mark.parametrize("objective", [Trace_ELBO, pytest.param(TraceGraph_ELBO, marks=pytest.mark.slow)])
 def test_the_score_function_of_discrete_codes(case, objective):
     assert_the_same(lambda: vae_of(case), objective, calls_of(case))
 
 
-@pytest.mark.parametrize("case", params(DISCRETE, {("VampPrior", "Categorical")}))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DISCRETE, ids=name_of)
 def test_several_particles_of_enumerated_codes(case):
     def objective():
         return TraceEnum_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1)
@@ -165,7 +153,9 @@ EACH_ONCE = dict.fromkeys([*(partner(prior=p) for p in PRIORS), *(partner(poster
 
 
 @pytest.mark.parametrize("case", params(EACH_ONCE, {("Normal", "DiagonalNormal")}))
-@pytest.mark.parametrize("vectorize", [False, True], ids=["one-by-one", "vectorized"])
+@pytest.mark.parametrize(
+    "vectorize", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["vectorized", "one-by-one"]
+)
 def test_the_importance_weighted_bound(case, vectorize):
     def objective():
         return RenyiELBO(alpha=0, num_particles=3, vectorize_particles=vectorize, max_plate_nesting=1)
@@ -198,7 +188,7 @@ def missing_calls(likelihood, with_mask):
     return calls
 
 
-@pytest.mark.parametrize("likelihood", params(ELEMENTWISE, {"normal_learned", "categorical"}))
+@pytest.mark.parametrize("likelihood", params(ELEMENTWISE, {"categorical"}))
 @pytest.mark.parametrize("with_mask", [False, True], ids=["nan", "mask"])
 def test_missing_values(likelihood, with_mask):
     assert_the_same(lambda: missing_vae(likelihood), Trace_ELBO, missing_calls(likelihood, with_mask))
@@ -242,4 +232,3 @@ def test_images_through_convolutions_with_dropout_and_batch_normalisation():
 
 def test_the_table_of_fast_cases_is_up_to_date():
     assert set(CASES) >= FAST
-    assert {p for p, _ in (c for c in FAST if isinstance(c, tuple))} >= {*MADE_OF_THE_POSTERIOR, "Categorical-groups"}

@@ -1,0 +1,1044 @@
+"""CompiledSVI in the place of pyro.infer.SVI: what is promised beside the numbers, and the numbers when compiled.
+
+Most run without a compiler, as mode "exact", or as mode "fast" (the update in the graph) with torch.compile left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gc
+import math
+import os
+import random
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
+from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
+
+from pyro_vae import VAE, build, likelihoods, posteriors, priors
+from pyro_vae.svi import CannotCaptureError, CompiledSVI, Loss, compiled, running
+from pyro_vae.svi.optimizer import SharedOptim, as_pyro_optim
+from pyro_vae.svi.structure import structure
+
+D = 5
+
+
+@pytest.fixture(autouse=True)
+def _store():
+    yield
+    pyro.clear_param_store()
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Graphs of mode "fast" run as they are."""
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
+
+
+def make_vae(seed=0, dtype=torch.float64):
+    """A small one, since the time of a capture grows with the number of operations and parameters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        likelihood = likelihoods.Bernoulli(nn.Linear(2, D, bias=False))
+        return VAE(priors.StandardNormal(2), likelihood, posteriors.DiagonalNormal(nn.Linear(D, 4))).to(dtype)
+
+
+def make_x(n=8, seed=1, dtype=torch.float64):
+    u = torch.rand(n, D, generator=torch.Generator().manual_seed(seed))
+    return (u > 0.5).to(dtype)
+
+
+def svi_of(vae, optim=None, mode="exact", **options):
+    optim = torch.optim.Adam(vae.parameters(), lr=1e-2) if optim is None else optim
+    return CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO(), mode=mode, fallback="error", **options)
+
+
+def stock_of(vae, optim=None):
+    optim = torch.optim.Adam(vae.parameters(), lr=1e-2) if optim is None else optim
+    return SVI(vae.model, vae.guide, as_pyro_optim(optim), Trace_ELBO())
+
+
+def losses_of(svi, calls, seed=3):
+    pyro.set_rng_seed(seed)
+    return [float(svi.step(*(call if isinstance(call, tuple) else (call,)))) for call in calls]
+
+
+def batches(sizes=(8,) * 6, **options):
+    return [make_x(n, seed=i, **options) for i, n in enumerate(sizes)]
+
+
+def weights(vae):
+    return {name: value.clone() for name, value in vae.state_dict().items()}
+
+
+def same(a, b, rtol=0.0):
+    for name, value in a.items():
+        torch.testing.assert_close(b[name], value, rtol=rtol, atol=rtol, msg=lambda m, name=name: f"{name}: {m}")
+    return a.keys() == b.keys()
+
+
+slow = pytest.mark.slow
+MODES = pytest.mark.parametrize("mode", ["fast", pytest.param("exact", marks=slow)])
+
+
+# In the place of SVI.
+
+
+def test_it_is_an_svi():
+    svi = svi_of(make_vae())
+    assert isinstance(svi, SVI)
+    assert svi.captures == 0
+    assert svi.refused is None
+    loss = svi.step(make_x())
+    assert isinstance(loss, Loss)
+    assert loss.dtype == torch.float64
+    for _ in range(3):
+        loss = svi.step(make_x())
+        assert isinstance(loss, Loss)
+        assert loss.shape == ()
+        assert loss.dtype == torch.float64
+        assert not loss.requires_grad
+        assert f"{loss:.4f}" == f"{float(loss):.4f}"
+    assert svi.captures == 1
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_losses_are_numbers_that_stay(mode):
+    svi, stock = svi_of(make_vae(), mode=mode), stock_of(make_vae())
+    kept, total, expected = [], 0.0, 0.0
+    pyro.set_rng_seed(0)
+    for x in batches():
+        loss = svi.step(x)
+        kept.append(loss)
+        total += loss / len(x)
+    pyro.set_rng_seed(0)
+    reference = [stock.step(x) for x in batches()]
+    for value in reference:
+        expected += value / 8
+    assert [float(loss) for loss in kept] == pytest.approx(reference, rel=1e-12)
+    assert float(total) == pytest.approx(expected, rel=1e-12)
+    assert np.mean(kept) == pytest.approx(np.mean(reference), rel=1e-12)
+
+
+OPTIMISERS = {
+    "adam": lambda vae: torch.optim.Adam(vae.parameters(), lr=1e-2),
+    "clipped": lambda vae: pyro.optim.ClippedAdam({"lr": 1e-2, "clip_norm": 0.5, "lrd": 0.9}),
+    "grad-clip": lambda vae: pyro.optim.Adam({"lr": 1e-2}, {"clip_norm": 0.5}),
+    "adamw-fused": lambda vae: torch.optim.AdamW(vae.parameters(), lr=1e-2, fused=True),
+    "sgd": lambda vae: torch.optim.SGD(vae.parameters(), lr=1e-3, momentum=0.9, nesterov=True),
+    "class": lambda vae: torch.optim.Adam,
+    "pyro-adam": lambda vae: pyro.optim.Adam({"lr": 1e-2}),
+    "rmsprop": lambda vae: pyro.optim.RMSprop({"lr": 1e-3}),
+    "amsgrad": lambda vae: SharedOptim(torch.optim.Adam(vae.parameters(), lr=1e-2, amsgrad=True)),
+    "dampening": lambda vae: torch.optim.SGD(vae.parameters(), lr=1e-3, momentum=0.9, dampening=0.5),
+    "tensor-lr": lambda vae: torch.optim.Adam(vae.parameters(), lr=torch.tensor(1e-2)),
+    "groups": lambda vae: torch.optim.Adam(
+        [{"params": vae.likelihood.parameters(), "lr": 0.1}, {"params": vae.posterior.parameters()}]
+    ),
+}
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize(
+    "name", [n if n in ("adam", "clipped", "grad-clip") else pytest.param(n, marks=slow) for n in OPTIMISERS]
+)
+def test_any_optimiser(name, mode):
+    """An optimiser of pyro.optim, an object of torch's, or a class; what is not in the graph steps by itself."""
+    make, vae, other = OPTIMISERS[name], make_vae(), make_vae()
+    expected = losses_of(stock_of(other, make(other)), batches())
+    assert losses_of(svi_of(vae, make(vae), mode), batches()) == pytest.approx(expected, rel=1e-12)
+    same(weights(other), weights(vae), rtol=1e-11)
+
+
+@pytest.mark.parametrize("optim", [None, 1e-3, "adam", {"lr": 1e-3}, nn.Linear, lambda p: p])
+def test_a_wrong_optimiser(optim):
+    vae = make_vae()
+    with pytest.raises(TypeError, match="optim must be an optimiser of Pyro's, such as pyro.optim.Adam"):
+        CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO())
+
+
+def test_wrong_options():
+    vae, optim = make_vae(), pyro.optim.Adam({"lr": 1e-3})
+    with pytest.raises(ValueError, match='mode must be "fast" or "exact"; got "slow"'.replace('"slow"', "'slow'")):
+        CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO(), mode="slow")
+    with pytest.raises(ValueError, match='fallback must be "eager" or "error"; got True'):
+        CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO(), fallback=True)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_evaluate_loss_takes_no_step(mode):
+    vae, other = make_vae(), make_vae()
+    svi, stock = svi_of(vae, mode=mode), stock_of(other)
+    for i, x in enumerate(batches()):
+        before = weights(vae)
+        pyro.set_rng_seed(i)
+        ours = [float(svi.evaluate_loss(x)) for _ in range(3)]
+        same(before, weights(vae))
+        pyro.set_rng_seed(i)
+        assert ours == pytest.approx([stock.evaluate_loss(x) for _ in range(3)], rel=1e-12)
+        pyro.set_rng_seed(i)
+        loss = svi.step(x)
+        pyro.set_rng_seed(i)
+        assert float(loss) == pytest.approx(stock.step(x), rel=1e-12)
+    assert svi.captures == 2
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_several_steps_at_once(mode):
+    vae, x = make_vae(), batches()
+    svi, before = svi_of(vae, torch.optim.SGD(vae.parameters(), lr=1e-2), mode=mode), copy.deepcopy(vae.state_dict())
+    svi.step(x[0])
+    results = []
+    for supply in (x, [(b,) for b in x], [[b] for b in x], iter(x)):
+        vae.load_state_dict(before)
+        pyro.set_rng_seed(3)
+        losses = svi.steps(supply)
+        assert type(losses) is torch.Tensor
+        assert losses.shape == (6,)
+        results.append(losses.tolist())
+    vae.load_state_dict(before)
+    expected = losses_of(stock_of(vae, torch.optim.SGD(vae.parameters(), lr=1e-2)), x)
+    assert results[0] == pytest.approx(expected, rel=1e-12)
+    assert results == [results[0]] * 4
+
+
+# Batches.
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_batches_of_any_size(mode):
+    """A batch of one row has a graph of its own, and the first of each kind is Pyro's step."""
+    sizes = (8, 8, 3, 8, 1, 5, 1, 1, 8, 2, 100, 1)
+    expected = losses_of(stock_of(make_vae()), batches(sizes))
+    svi = svi_of(make_vae(), mode=mode)
+    assert losses_of(svi, batches(sizes)) == pytest.approx(expected, rel=1e-12)
+    assert svi.captures == 2
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize(
+    "make",
+    [pyro.optim.ClippedAdam, pytest.param(pyro.optim.Adam, marks=slow), pytest.param(pyro.optim.SGD, marks=slow)],
+)
+def test_evaluation_of_a_new_kind_in_between(make):
+    """After a loss or a step by Pyro, the graph goes on with the numbers of steps that the optimiser has."""
+    vae, other = make_vae(), make_vae()
+    svi, stock = svi_of(vae, make({"lr": 1e-2}), mode="fast"), stock_of(other, make({"lr": 1e-2}))
+    for number in (svi, stock):
+        losses_of(number, batches())
+        pyro.set_rng_seed(0)
+        number.evaluate_loss(make_x(5))
+        number.step(make_x(1))
+        losses_of(number, batches())
+    same(weights(other), weights(vae), rtol=1e-11)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_batches_laid_out_otherwise_in_memory(mode):
+    """A slice, a transposed matrix, an expanded row."""
+
+    def calls():
+        x = make_x(8)
+        return [x, x, make_x(16)[::2], x.T.contiguous().T, x[:1].expand(8, D), torch.cat([x, x], 1)[:, :D], x]
+
+    expected = losses_of(stock_of(make_vae()), calls())
+    assert losses_of(svi_of(make_vae(), mode=mode), calls()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_images_laid_out_otherwise_in_memory():
+    def make():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return build((2, 3, 4), 2, hidden=(6,)).double()
+
+    x = (torch.rand(8, 2, 3, 4, generator=torch.Generator().manual_seed(1)) > 0.5).double()
+    calls = [x, x, x.to(memory_format=torch.channels_last), x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)]
+    expected = losses_of(stock_of(make()), calls)
+    assert losses_of(svi_of(make()), calls) == expected
+
+
+@slow
+def test_the_data_are_not_changed():
+    x = make_x()
+    before = x.clone()
+    svi = svi_of(make_vae())
+    for _ in range(4):
+        svi.step(x)
+    assert torch.equal(x, before)
+
+
+def test_too_many_kinds_of_arguments_are_refused_with_a_hint(monkeypatch):
+    monkeypatch.setattr(compiled, "_MOST_CAPTURES", 2)
+    vae = make_vae()
+    svi = CompiledSVI(
+        lambda x, n: vae.model(x),
+        lambda x, n: vae.guide(x),
+        torch.optim.Adam(vae.parameters()),
+        Trace_ELBO(),
+        mode="exact",
+    )
+    for n in (0, 0, 1, 1, 2):
+        svi.step(make_x(), n)
+    with pytest.warns(UserWarning, match="its arguments had 2 structures already.*hand it over as a float or a tensor"):
+        svi.step(make_x(), 2)
+    assert svi.captures == 2
+    assert "structures already" in svi.refused
+
+
+# Data that the likelihood refuses.
+
+
+def grey():
+    return torch.full((8, D), 0.3, dtype=torch.float64)
+
+
+def with_nan():
+    x = make_x()
+    x[2, 1] = math.nan
+    return x
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize(
+    ("bad", "at"),
+    [
+        (grey, 0),
+        (with_nan, 0),
+        (grey, 3),
+        *(pytest.param(b, n, marks=slow) for b in (grey, with_nan) for n in (1, 2, 4)),
+    ],
+)
+def test_bad_data_are_refused_in_stocks_words_and_change_nothing(mode, bad, at):
+    vae, other = make_vae(), make_vae()
+    optim = torch.optim.Adam(vae.parameters(), lr=1e-2)
+    svi = svi_of(vae, optim, mode)
+    losses_of(svi, batches()[:at])
+    before, state = weights(vae), copy.deepcopy(optim.state_dict())
+    with pytest.raises(ValueError) as expected:  # noqa: PT011  the words are compared below
+        stock_of(other).step(bad())
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        svi.step(bad())
+    assert str(error.value) == str(expected.value)
+    with pytest.raises(ValueError, match="x "):
+        svi.evaluate_loss(bad())
+    same(before, weights(vae))
+    for index, of in optim.state_dict()["state"].items():
+        same(
+            {k: torch.as_tensor(v) for k, v in state["state"][index].items()},
+            {k: torch.as_tensor(v) for k, v in of.items()},
+        )
+    # The training goes on as if they had not been there.
+    if at:
+        losses_of(stock := stock_of(other), batches()[:at])
+        expected = losses_of(stock, batches())
+        assert losses_of(svi, batches()) == pytest.approx(expected, rel=1e-12)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("bad", [with_nan, pytest.param(grey, marks=slow)])
+def test_bad_data_leave_the_running_means_of_batch_normalisation(mode, bad):
+    """Pyro refuses NaN before any net sees it, and a graph must not leave in a buffer what it made of it."""
+    vae = normalised()
+    svi = svi_of(vae, mode=mode)
+    losses_of(svi, batches()[:3])
+    before = weights(vae)
+    with pytest.raises(ValueError, match="x "):
+        svi.step(bad())
+    assert all(torch.isfinite(value).all() for value in vae.state_dict().values())
+    if bad is with_nan:  # stock has seen none of it; of grey values its encoder has
+        same(before, weights(vae))
+
+
+# What changes between steps.
+
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(D, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.4), nn.Linear(6, 4))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def normalised():
+    vae = make_vae()
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        vae.posterior.net = Normalised().double()
+    return vae
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_train_and_eval_mode(mode):
+    """Each has a graph; dropout and batch normalisation do in it what they do without."""
+
+    def steps(make):
+        vae = normalised()
+        svi, losses = make(vae), []
+        for i, x in enumerate(batches((8,) * 12)):
+            vae.train(i // 3 % 2 == 0)
+            pyro.set_rng_seed(i)
+            losses.append(float(svi.step(x)))
+        return losses, vae, svi
+
+    expected, other, _ = steps(stock_of)
+    losses, vae, svi = steps(lambda vae: svi_of(vae, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-12)
+    same(weights(other), weights(vae), rtol=1e-11)
+    assert svi.captures == 2
+
+
+@slow
+def test_the_mode_of_one_module_alone():
+    vae, other = normalised(), normalised()
+    svi, stock = svi_of(vae), stock_of(other)
+    assert losses_of(svi, batches()) == losses_of(stock, batches())
+    for v in (vae, other):
+        v.posterior.net.layers[3].eval()
+    assert losses_of(svi, batches()) == losses_of(stock, batches())
+    assert svi.captures == 2
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_buffers_and_weights_changed_in_place(mode):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float64))
+            self.linear = nn.Linear(D, 4).double()
+
+        def forward(self, x):
+            return self.scale * self.linear(x)
+
+    def steps(make):
+        vae = make_vae()
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            vae.posterior.net = Scaled()
+        svi, losses = make(vae), []
+        for i, x in enumerate(batches()):
+            vae.posterior.net.scale.fill_(1 + i / 3)
+            if i == 4:
+                with torch.no_grad():
+                    vae.posterior.net.linear.weight.mul_(0.5)
+            if i == 5:
+                vae.load_state_dict({name: 0.7 * value for name, value in vae.state_dict().items()})
+            pyro.set_rng_seed(i)
+            losses.append(float(svi.step(x)))
+        return losses, svi
+
+    expected, _ = steps(stock_of)
+    losses, svi = steps(lambda vae: svi_of(vae, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-12)
+    assert svi.captures == 1
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_parameters_frozen_between_steps(mode):
+    """With requires_grad off, Pyro's steps leave a parameter as it is, and so must those of a graph."""
+
+    def steps(make):
+        vae = make_vae()
+        svi = make(vae, torch.optim.SGD(vae.parameters(), lr=1e-2))
+        losses = losses_of(svi, batches())
+        vae.likelihood.requires_grad_(False)
+        before = weights(vae.likelihood)
+        losses += losses_of(svi, batches())
+        same(before, weights(vae.likelihood))
+        vae.likelihood.requires_grad_(True)
+        return losses + losses_of(svi, batches()), vae
+
+    expected, other = steps(stock_of)
+    losses, vae = steps(lambda vae, optim: svi_of(vae, optim, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-12)
+    same(weights(other), weights(vae), rtol=1e-11)
+
+
+def test_a_part_put_in_the_place_of_another():
+    """Other parameters than those of the graph are trained, as by Pyro."""
+
+    def steps(make):
+        vae = make_vae()
+        svi = make(vae, pyro.optim.SGD({"lr": 1e-2}))
+        losses = losses_of(svi, batches())
+        vae.posterior = make_vae(seed=9).posterior
+        return losses + losses_of(svi, batches()), vae
+
+    expected, other = steps(stock_of)
+    losses, vae = steps(svi_of)
+    assert losses == expected
+    same(weights(other), weights(vae))
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("kind", ["momentum-on", *(pytest.param(k, marks=slow) for k in ("lr", "decay-on", "lr-zero"))])
+def test_options_of_the_optimiser_changed_between_steps(mode, kind):
+    def steps(make):
+        vae = make_vae()
+        optim = torch.optim.SGD(vae.parameters(), lr=1e-2)
+        svi = make(vae, optim)
+        losses = losses_of(svi, batches()[:3])
+        (group,) = optim.param_groups
+        group.update(
+            {"lr": {"lr": 0.1}, "momentum-on": {"momentum": 0.9}, "decay-on": {"weight_decay": 0.1}}.get(
+                kind, {"lr": 0.0}
+            )
+        )
+        return losses + losses_of(svi, batches()), vae
+
+    expected, other = steps(stock_of)
+    losses, vae = steps(lambda vae, optim: svi_of(vae, optim, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-12)
+    same(weights(other), weights(vae), rtol=1e-11)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_the_state_of_the_optimiser_saved_and_loaded(mode):
+    def steps(make):
+        vae = make_vae()
+        optim = torch.optim.Adam(vae.parameters(), lr=1e-2)
+        svi = make(vae, optim)
+        losses = losses_of(svi, batches()[:3])
+        saved = copy.deepcopy((vae.state_dict(), optim.state_dict()))
+        losses += losses_of(svi, batches())
+        vae.load_state_dict(saved[0])
+        optim.load_state_dict(saved[1])
+        losses += losses_of(svi, batches())
+        optim.load_state_dict(torch.optim.Adam(vae.parameters(), lr=2e-2).state_dict())  # anew
+        return losses + losses_of(svi, batches()), vae, optim
+
+    expected, other, reference = steps(stock_of)
+    losses, vae, optim = steps(lambda vae, optim: svi_of(vae, optim, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-12)
+    same(weights(other), weights(vae), rtol=1e-11)
+    found = optim.state_dict()["state"]
+    for i, state in reference.state_dict()["state"].items():
+        same(state, found[i], rtol=1e-11)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=slow)], ids=["with-stock", "with-another"])
+def test_one_optimiser_under_two_svi_in_turn(mode, both):
+    """Each goes on from the number of steps that the other has brought the optimiser to."""
+
+    def steps(make, make_other):
+        vae = make_vae()
+        optim = torch.optim.Adam(vae.parameters(), lr=1e-2)
+        one, two = make(vae, optim), make_other(vae, optim)
+        losses = []
+        for i in range(3):
+            losses += losses_of(one, batches(), seed=i) + losses_of(two, batches(), seed=10 + i)
+        return losses
+
+    expected = steps(stock_of, stock_of)
+    ours = functools.partial(svi_of, mode=mode)
+    assert steps(ours, ours if both else stock_of) == pytest.approx(expected, rel=1e-10)
+
+
+# Numbers among the arguments.
+
+
+def annealed(vae):
+    def model(x, beta=1.0):
+        with poutine.scale(scale=beta):
+            return vae.model(x)
+
+    def guide(x, beta=1.0):
+        with poutine.scale(scale=beta):
+            return vae.guide(x)
+
+    return model, guide
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize(
+    "number",
+    [float, *(pytest.param(n, marks=slow) for n in (np.float64, np.float32, torch.tensor))],
+    ids=["float", "float64", "float32", "tensor"],
+)
+def test_a_number_that_changes_at_each_step(mode, number):
+    def steps(make):
+        vae = make_vae()
+        optim = torch.optim.Adam(vae.parameters(), lr=1e-2)
+        svi = make(*annealed(vae), as_pyro_optim(optim), Trace_ELBO())
+        losses = []
+        for i, x in enumerate(batches()):
+            pyro.set_rng_seed(i)
+            losses.append(float(svi.step(x, beta=number((i + 1) / 8))))
+        return losses, svi
+
+    expected, _ = steps(SVI)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where it is refused, it runs by Pyro
+        losses, svi = steps(lambda *args: CompiledSVI(*args, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-12)
+    if number is not np.float32:
+        assert svi.captures == 1
+
+
+@slow
+def test_settings_that_live_for_one_step(monkeypatch):
+    """Objects of the user's own that hold numbers, a new one at each step."""
+
+    monkeypatch.setattr(compiled, "_MOST_CAPTURES", 2)
+
+    class Settings:
+        def __init__(self, beta):
+            self.beta = beta
+
+    def steps(make):
+        vae = make_vae()
+        model, guide = annealed(vae)
+        optim = as_pyro_optim(torch.optim.Adam(vae.parameters(), lr=1e-2))
+        svi = make(lambda x, s: model(x, s.beta), lambda x, s: guide(x, s.beta), optim, Trace_ELBO())
+        losses = []
+        for i, x in enumerate(batches()):
+            pyro.set_rng_seed(i)
+            losses.append(float(svi.step(x, Settings((i + 1) / 8))))
+            gc.collect()
+        return losses
+
+    expected = steps(SVI)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert steps(lambda *args: CompiledSVI(*args, mode="exact")) == expected
+
+
+def test_an_array_is_refused():
+    vae = make_vae()
+    svi = CompiledSVI(
+        lambda x: vae.model(torch.as_tensor(x)),
+        lambda x: vae.guide(torch.as_tensor(x)),
+        torch.optim.Adam(vae.parameters(), lr=1e-2),
+        Trace_ELBO(),
+        mode="exact",
+    )
+    with pytest.warns(UserWarning, match="an argument is a NumPy array"):
+        losses = losses_of(svi, [x.numpy() for x in batches()])
+    assert losses == losses_of(stock_of(make_vae()), batches())
+    assert svi.captures == 0
+
+
+# Parameters in Pyro's store.
+
+
+def regression(x):
+    w = pyro.sample("w", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+    with pyro.plate("data", x.shape[0]):
+        pyro.sample("y", dist.Normal(x.float() @ w, 0.5), obs=x[:, 0].float())
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_a_cleared_store_starts_anew(mode):
+    def steps(make):
+        pyro.clear_param_store()
+        loc = torch.zeros(D)
+
+        def guide(x):
+            mean = pyro.param("loc", loc)
+            scale = pyro.param("scale", torch.ones(D), constraint=dist.constraints.positive)
+            pyro.sample("w", dist.Normal(mean, scale).to_event(1))
+
+        optim = pyro.optim.Adam({"lr": 0.1})
+        svi = make(regression, guide, optim, Trace_ELBO())
+        losses = losses_of(svi, batches())
+        pyro.clear_param_store()
+        losses += losses_of(svi, batches())
+        return losses, pyro.param("loc").detach().clone()
+
+    expected, loc = steps(SVI)
+    losses, ours = steps(lambda *args: CompiledSVI(*args, mode=mode, fallback="error"))
+    assert losses == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(ours, loc, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_options_by_the_name_of_a_parameter():
+    def steps(make):
+        pyro.clear_param_store()
+        guide = AutoNormal(regression)
+        optim = pyro.optim.Adam(lambda name: {"lr": 0.3 if "loc" in name else 0.01, "weight_decay": 0.1})
+        return losses_of(make(regression, guide, optim, Trace_ELBO()), batches()), pyro.get_param_store().get_state()[
+            "params"
+        ]
+
+    expected, params = steps(SVI)
+    losses, ours = steps(lambda *args: CompiledSVI(*args, fallback="error"))
+    assert losses == pytest.approx(expected, rel=1e-5)
+    same(params, ours, rtol=1e-5)
+
+
+def test_our_vaes_leave_the_store_alone_and_each_other():
+    one, two = make_vae(0), make_vae(1)
+    svis = [svi_of(one), svi_of(two)]
+    assert len(pyro.get_param_store()) == 0
+    losses = [[], []]
+    for j, x in enumerate(batches()):
+        for i, svi in enumerate(svis):
+            losses[i] += losses_of(svi, [x], seed=j)
+            assert len(pyro.get_param_store()) == 0
+    stocks = [stock_of(make_vae(0)), stock_of(make_vae(1))]
+    reference = [[losses_of(stock, [x], seed=j)[0] for j, x in enumerate(batches())] for stock in stocks]
+    assert losses == reference
+    before = weights(two)
+    losses_of(svis[0], batches())
+    same(before, weights(two))
+
+
+# Randomness and other state of Python.
+
+
+def test_a_capture_draws_no_random_numbers():
+    vae = make_vae()
+    svi = svi_of(vae)
+    svi.step(make_x())
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    weights_before = weights(vae)
+    svi._capture("step", next(iter(svi._parameters)), structure((make_x(),), {}, torch.float64))
+    assert svi.captures == 1
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    same(weights_before, weights(vae))
+
+
+@slow
+def test_a_capture_leaves_buffers_and_validation_alone():
+    vae = normalised()
+    svi = svi_of(vae)
+    svi.step(make_x())
+    before = weights(vae)
+    for enabled in (True, False):
+        with pyro.validation_enabled(enabled):
+            was = torch.distributions.Distribution._validate_args
+            svi._capture("step", next(iter(svi._parameters)), structure((make_x(),), {}, torch.float64))
+            assert torch.distributions.Distribution._validate_args == was
+            same(before, weights(vae))
+            svi.step(make_x())
+            assert torch.distributions.Distribution._validate_args == was
+            vae.load_state_dict(before)
+    assert torch.distributions.Distribution._validate_args
+
+
+def stateful(change):
+    """A VAE whose model reads a number from ``change`` at each run."""
+    vae = make_vae()
+
+    def model(x):
+        with poutine.scale(scale=change()):
+            return vae.model(x)
+
+    return vae, model
+
+
+def counter():
+    runs = [0]
+
+    def change():
+        runs[0] += 1
+        return 1.0 + runs[0] / 10
+
+    return change
+
+
+def tensor_counter():
+    count = counter()
+    return lambda: torch.tensor(count(), dtype=torch.float64)
+
+
+def own_generator():
+    generator = np.random.default_rng(0)
+    return lambda: float(generator.uniform(1, 2))
+
+
+def own_generator_in_a_tensor():
+    generator = random.Random(0)
+    return lambda: torch.tensor(generator.uniform(1, 2), dtype=torch.float64)
+
+
+def own_generator_in_a_vector():
+    generator = random.Random(0)
+    return lambda: torch.tensor([generator.uniform(1, 2), 1.0], dtype=torch.float64).mean()
+
+
+CHANGES = {
+    "a-counter": (counter, "does not do the same again"),
+    "a-counter-in-a-tensor": (tensor_counter, "does not do the same again"),
+    "random": (lambda: lambda: random.uniform(1, 2), "."),
+    "random-in-a-tensor": (
+        lambda: lambda: torch.tensor(random.uniform(1, 2), dtype=torch.float64),
+        "Python's or NumPy's",
+    ),
+    "numpy": (lambda: lambda: float(np.random.uniform(1, 2)), "."),  # noqa: NPY002
+    "numpy-in-a-tensor": (lambda: lambda: torch.as_tensor(np.random.uniform(1, 2)), "Python's or NumPy's"),  # noqa: NPY002
+    "a-generator": (own_generator, "does not do the same again"),
+    "a-generator-in-a-tensor": (own_generator_in_a_tensor, "does not do the same again"),
+    "a-generator-in-a-vector": (own_generator_in_a_vector, "does not do the same again"),
+}
+
+
+IN_TENSORS = ("a-counter", "a-counter-in-a-tensor", "random-in-a-tensor", "a-generator-in-a-vector")
+
+
+@pytest.mark.parametrize("name", [n if n in IN_TENSORS else pytest.param(n, marks=slow) for n in CHANGES])
+def test_what_changes_from_run_to_run_in_python_is_refused(name):
+    make, reason = CHANGES[name]
+    vae, model = stateful(make())
+    svi = CompiledSVI(
+        model, vae.guide, torch.optim.Adam(vae.parameters()), Trace_ELBO(), mode="exact", fallback="error"
+    )
+    svi.step(make_x())
+    before = weights(vae)
+    with pytest.raises(CannotCaptureError, match=f"cannot be captured as one graph: .*{reason}"):
+        svi.step(make_x())
+    same(before, weights(vae))
+    assert svi.captures == 0
+
+
+def branching():
+    vae = make_vae()
+
+    def model(x):
+        if x.mean() > 0.5:
+            return vae.model(x)
+        return vae.model(1 - x)
+
+    return vae, model
+
+
+def test_fallback_eager_warns_once_and_is_stock():
+    vae, model = branching()
+    expected = losses_of(
+        SVI(model, vae.guide, SharedOptim(torch.optim.Adam(vae.parameters(), lr=1e-2)), Trace_ELBO()), batches()
+    )
+    after = weights(vae)
+    vae, model = branching()
+    svi = CompiledSVI(model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-2), Trace_ELBO(), mode="exact")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        losses = losses_of(svi, batches())
+    assert losses == expected
+    same(after, weights(vae))
+    assert [w.category for w in caught] == [UserWarning]
+    assert "if x.mean() > 0.5:" in str(caught[0].message)
+    assert str(caught[0].message).endswith("Steps are run by Pyro itself, which is slower")
+    assert os.path.basename(__file__) in svi.refused
+    assert isinstance(svi.step(make_x()), Loss)
+    assert caught[0].filename == __file__
+
+
+def test_fallback_error_leaves_the_parameters():
+    vae, model = branching()
+    optim = torch.optim.Adam(vae.parameters(), lr=1e-2)
+    svi = CompiledSVI(model, vae.guide, optim, Trace_ELBO(), mode="exact", fallback="error")
+    svi.step(make_x())
+    before, state = weights(vae), copy.deepcopy(optim.state_dict()["state"][0])
+    for _ in range(2):
+        with pytest.raises(CannotCaptureError, match="a branch or a number depends on the value of a tensor"):
+            svi.step(make_x())
+    same(before, weights(vae))
+    same(state, optim.state_dict()["state"][0])
+    assert svi.refused is None
+
+
+def test_hooks_on_gradients():
+    """A hook that changes a gradient does so in the graph."""
+
+    def steps(make):
+        vae = make_vae()
+        for p in vae.likelihood.parameters():
+            p.register_hook(lambda g: 0.1 * g.clamp(-1, 1))
+        return losses_of(make(vae, torch.optim.SGD(vae.parameters(), lr=1e-2)), batches())
+
+    assert steps(svi_of) == steps(stock_of)
+
+
+@slow
+def test_also_is_called_in_each_run():
+    vae, noted = make_vae(), []
+
+    def also():
+        noted.append(1)
+        return torch.tensor([1.0, 2.0])
+
+    svi = svi_of(vae, also=also)
+    for x in batches():
+        svi.step(x)
+        assert svi.noted.tolist() == [1.0, 2.0]
+
+
+# Compiled.
+
+
+def broken(monkeypatch):
+    def compile_(module, **options):
+        def fail(*args):
+            raise BackendCompilerFailed(lambda: None, RuntimeError("no g++ here"), None)
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(running, "_warned", False)
+
+
+def test_without_a_compiler_it_runs_uncompiled_and_says_so_once(monkeypatch):
+    broken(monkeypatch)
+    expected = losses_of(stock_of(make_vae()), batches())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        svi = svi_of(make_vae(), mode="fast")
+        assert losses_of(svi, batches()) == pytest.approx(expected, rel=1e-12)
+        assert losses_of(svi_of(make_vae(), mode="fast"), batches()) == pytest.approx(expected, rel=1e-12)
+    assert len(caught) == 1
+    assert "torch.compile does not work here" in str(caught[0].message)
+    assert "needs g++" in str(caught[0].message)
+    assert svi.refused is None
+
+
+PROGRAM = """
+import os, sys, warnings
+import torch, pyro
+from pyro.infer import Trace_ELBO
+from pyro_vae import CompiledSVI, build
+torch.manual_seed(0)
+vae = build((6,), 2, hidden=(8,))
+svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), Trace_ELBO())
+x = torch.rand(16, 6).bernoulli()
+"""
+
+
+def in_a_process(program, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + program], env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@slow
+def test_where_there_is_no_compiler(tmp_path):
+    out = in_a_process(
+        """
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(5):
+        loss = svi.step(x)
+print(svi.captures, svi.refused, float(loss) > 0, [str(w.message)[:31] for w in caught if "torch.compile" in str(w.message)])
+""",
+        CXX="/nonexistent/g++",
+        PATH=os.path.dirname(sys.executable),
+        TORCHINDUCTOR_CACHE_DIR=str(tmp_path),
+    )
+    assert out.strip() == "1 None True ['torch.compile does not work her']"
+
+
+def test_compiled_float64_is_stock_to_nine_digits():
+    """Also with a last batch of another size; bad data are refused and change nothing."""
+    sizes = (8,) * 10 + (3,) + (8,) * 9
+    vae, other = make_vae(), make_vae()
+    svi = svi_of(vae, mode="fast")
+    expected = losses_of(stock_of(other), batches(sizes))
+    assert losses_of(svi, batches(sizes)) == pytest.approx(expected, rel=1e-9)
+    same(weights(other), weights(vae), rtol=1e-9)
+    assert svi.captures == 1
+    before = weights(vae)
+    for bad in (grey, with_nan):
+        with pytest.raises(ValueError, match="needs x in {0, 1}|x has NaN"):
+            svi.step(bad())
+    same(before, weights(vae))
+
+
+@slow
+def test_compiled_float32_is_stock_to_four_digits():
+    calls = batches((8,) * 20, dtype=torch.float32)
+    vae, other = make_vae(dtype=torch.float32), make_vae(dtype=torch.float32)
+    expected = losses_of(stock_of(other, pyro.optim.ClippedAdam({"lr": 1e-2, "lrd": 0.99})), calls)
+    svi = svi_of(vae, pyro.optim.ClippedAdam({"lr": 1e-2, "lrd": 0.99}), mode="fast")
+    assert losses_of(svi, calls) == pytest.approx(expected, rel=1e-4)
+    assert svi.captures == 1
+
+
+@slow
+@pytest.mark.parametrize("name", ["adamw-fused", "sgd", "rmsprop"])
+def test_compiled_with_other_optimisers(name):
+    make = {
+        "adamw-fused": lambda vae: torch.optim.AdamW(vae.parameters(), lr=1e-2, fused=True),
+        "sgd": lambda vae: torch.optim.SGD(vae.parameters(), lr=1e-3, momentum=0.9, nesterov=True),
+        "rmsprop": lambda vae: pyro.optim.RMSprop({"lr": 1e-3}),
+    }[name]
+    vae, other = make_vae(), make_vae()
+    expected = losses_of(stock_of(other, make(other)), batches((8,) * 20))
+    assert losses_of(svi_of(vae, make(vae), mode="fast"), batches((8,) * 20)) == pytest.approx(expected, rel=1e-9)
+
+
+@slow
+def test_compiled_with_dropout_and_batch_normalisation_in_both_modes():
+    def steps(make):
+        vae = normalised()
+        svi, losses = make(vae), []
+        for i, x in enumerate(batches((8,) * 12)):
+            vae.train(i // 3 % 2 == 0)
+            losses += losses_of(svi, [x], seed=i)
+        return losses, vae
+
+    expected, other = steps(stock_of)
+    losses, vae = steps(lambda vae: svi_of(vae, mode="fast"))
+    assert losses == pytest.approx(expected, rel=1e-9)
+    same(weights(other), weights(vae), rtol=1e-9)
+
+
+@slow
+def test_many_batches_of_other_sizes_compile_a_graph_for_any_size():
+    sizes = (8, 8, *([3, 5, 7] * 50), 8)
+    expected = losses_of(stock_of(make_vae()), batches(sizes))
+    svi = svi_of(make_vae(), mode="fast")
+    assert losses_of(svi, batches(sizes)) == pytest.approx(expected, rel=1e-7)
+    assert svi.captures == 1
+
+
+@slow
+def test_memory_stays_flat_over_ten_thousand_steps():
+    """Resident memory grows by less than 1 % after the first 500."""
+    out = in_a_process(
+        """
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+for i in range(10_000):
+    svi.step(x)
+    if i == 500:
+        first = resident()
+print(svi.captures, resident() / first)
+"""
+    )
+    captures, growth = out.split()
+    assert captures == "1"
+    assert float(growth) < 1.01

@@ -1,0 +1,139 @@
+"""Arguments of a step taken apart: what changes from step to step, and what makes another graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_vae.svi import CannotCaptureError
+from pyro_vae.svi.structure import structure
+
+
+def key(*args, **kwargs):
+    return structure(args, kwargs, torch.float32).key
+
+
+X = torch.zeros(8, 3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (((X,), {}), ((X + 1,), {})),
+        (((X,), {}), ((torch.zeros(5, 3),), {})),
+        (((X, X), {}), ((torch.zeros(5, 3), torch.zeros(6, 3)), {})),
+        (((X,), {"beta": 0.5}), ((X,), {"beta": 0.7})),
+        (((X, 0.5), {}), ((X, -1.0), {})),
+        (((X, np.float64(0.5)), {}), ((X, 0.7), {})),
+        (((X,), {"a": 1, "b": None}), ((X,), {"a": 1, "b": None})),
+        (([X], {}), ([torch.zeros(5, 3)], {})),
+        ((({"x": X, "n": "name"},), {}), (({"x": X + 1, "n": "name"},), {})),
+        (((X,), {"mask": X > 0}), ((X,), {"mask": X < 0})),
+    ],
+)
+def test_what_shares_a_graph(a, b):
+    assert key(*a[0], **a[1]) == key(*b[0], **b[1])
+    assert hash(key(*a[0], **a[1])) == hash(key(*b[0], **b[1]))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (((X,), {}), ((X.double(),), {})),
+        (((X,), {}), ((X[:, :2],), {})),
+        (((X,), {}), ((X[:1],), {})),
+        (((X,), {}), ((X[:0],), {})),
+        (((X[:1],), {}), ((X[:0],), {})),
+        (((X,), {}), ((X[0],), {})),
+        (((X[0],), {}), ((X[0, 0],), {})),
+        (((X,), {}), ((X, X), {})),
+        (((X,), {}), ((X, None), {})),
+        (((X, None), {}), ((X, X), {})),
+        (((X, 1), {}), ((X, 2), {})),
+        (((X, 1), {}), ((X, 1.0), {})),
+        (((X, 1), {}), ((X, "1"), {})),
+        (((X, "a"), {}), ((X, "b"), {})),
+        (((X, True), {}), ((X, False), {})),
+        (((X,), {"a": X}), ((X,), {"b": X})),
+        (((X,), {"a": X}), ((X, X), {})),
+        ((([X, X],), {}), (((X, X),), {})),
+        ((([X, X],), {}), ((X, X), {})),
+        (((X, torch.Size([3])), {}), ((X, torch.Size([4])), {})),
+        (((X.int(),), {}), ((X.bool(),), {})),
+        (((X, np.int64(1)), {}), ((X, np.int64(2)), {})),
+        (((X, torch.float32), {}), ((X, torch.float64), {})),
+    ],
+)
+def test_what_needs_another_graph(a, b):
+    assert key(*a[0], **a[1]) != key(*b[0], **b[1])
+
+
+def test_put_together_again():
+    args, kwargs = (X, [0.5, None, (X + 1, "name")]), {"mask": X > 0, "n": 3, "beta": 2.0}
+    found = structure(args, kwargs, torch.float64)
+    assert len(found.tensors) == 5
+    others = [t + 1 if t.dtype != torch.bool else ~t for t in found.tensors]
+    (x, (half, nothing, (x1, name))), options = found.together(others)
+    assert torch.equal(x, X + 1)
+    assert torch.equal(x1, X + 2)
+    assert half.item() == 1.5
+    assert half.shape == ()
+    assert half.dtype == torch.float64
+    assert nothing is None
+    assert name == "name"
+    assert torch.equal(options["mask"], X <= 0)
+    assert options["n"] == 3
+    assert options["beta"].item() == 3.0
+    args, kwargs = structure((X, X + 1), {}, torch.float32).together([X, X + 2])
+    assert torch.equal(args[0], X)
+    assert torch.equal(args[1], X + 2)
+    assert kwargs == {}
+
+
+def test_a_float_becomes_a_tensor_of_the_dtype_of_the_parameters():
+    for dtype in (torch.float32, torch.float64):
+        (_, beta) = structure((X, 0.1), {}, dtype).tensors
+        assert beta.dtype == dtype
+        assert beta.item() == torch.tensor(0.1, dtype=dtype).item()
+
+
+@pytest.mark.parametrize("args", [(np.zeros(3),), (X, np.zeros(3)), (X, [np.zeros(3)]), ({"x": np.zeros((2, 3))},)])
+def test_numpy_arrays_are_refused(args):
+    with pytest.raises(
+        CannotCaptureError, match="an argument is a NumPy array, whose values a graph would not see change"
+    ):
+        structure(args, {}, torch.float32)
+    with pytest.raises(CannotCaptureError, match="NumPy array"):
+        structure((X,), {"x": args}, torch.float32)
+
+
+@pytest.mark.parametrize("make", [np.float32, np.float16, complex, lambda v: np.int32(int(v))])
+def test_numbers_of_other_kinds_are_told_apart_by_their_values(make):
+    """Not by where they lie in memory, where the next one may come to lie."""
+    try:
+        found = structure((X, make(0.0)), {}, torch.float32)
+    except CannotCaptureError:
+        return  # as good
+    if len(found.tensors) == 2:
+        assert structure((X, make(3.0)), {}, torch.float32).tensors[1].item() == 3
+        return
+    assert len({key(X, make(float(i))) for i in range(20)}) == 20
+
+
+def test_an_object_is_the_same_as_long_as_it_lives():
+    settings = object()
+    assert key(X, settings) == key(X, settings)
+    kept = [object() for _ in range(5)]
+    assert len({key(X, o) for o in kept}) == 5
+
+
+def test_a_new_object_is_not_taken_for_one_that_is_gone():
+    """Objects that live for one step come to lie at the same place in memory one after the other."""
+
+    class Settings:
+        def __init__(self, beta):
+            self.beta = beta
+
+    # One that is gone by the time the next is made.
+    assert len({key(X, Settings(i)) for i in range(20)}) == 20

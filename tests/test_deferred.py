@@ -1,0 +1,87 @@
+"""Conditions on the values of tensors."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+
+import pytest
+import torch
+
+from pyro_vae import build
+from pyro_vae.deferred import holds, noting
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_condition_is_its_value(value):
+    assert holds(torch.tensor(value)) is value
+
+
+def test_in_the_block_it_holds_and_is_noted():
+    yes, no = torch.tensor(True), torch.tensor(False)
+    with noting() as noted:
+        assert holds(yes)
+        assert holds(no)
+    assert len(noted) == 2
+    assert noted[0] is yes
+    assert noted[1] is no
+    assert not holds(no)
+
+
+def test_blocks_within_blocks():
+    with noting() as outer:
+        holds(torch.tensor(False))
+        with noting() as inner:
+            holds(torch.tensor(True))
+            holds(torch.tensor(True))
+        holds(torch.tensor(True))
+    assert [t.item() for t in outer] == [False, True]
+    assert len(inner) == 2
+
+
+def test_an_error_ends_the_block():
+    def fail():
+        with noting():
+            raise RuntimeError("as programs do")
+
+    with pytest.raises(RuntimeError, match="as programs do"):
+        fail()
+    assert not holds(torch.tensor(False))
+
+
+def test_other_threads_and_contexts_have_none_of_it():
+    seen = {}
+    with noting() as noted:
+        thread = threading.Thread(target=lambda: seen.update(thread=holds(torch.tensor(False))))
+        thread.start()
+        thread.join()
+        assert contextvars.Context().run(holds, torch.tensor(False)) is False
+    assert seen == {"thread": False}
+    assert noted == []
+
+
+def test_what_a_vae_asks_of_its_data_is_noted():
+    """Exactly the conditions that a bad batch breaks are False."""
+    vae = build((3,), 2, hidden=(4,))
+    good, grey, nan = torch.ones(5, 3), torch.full((5, 3), 0.3), torch.full((5, 3), torch.nan)
+    z = vae.guide(good)
+    for x, ok in ((good, True), (grey, False), (nan, False)):
+        with noting() as noted:
+            vae.encoder_input(x)
+            vae.observed(vae.decode(z), x)
+        assert noted
+        assert all(condition.shape == () and condition.dtype == torch.bool for condition in noted)
+        assert all(noted) is ok
+    with pytest.raises(ValueError, match="needs x in {0, 1}"):
+        vae.model(grey)
+    with pytest.raises(ValueError, match="x has NaN"):
+        vae.guide(nan)
+
+
+def test_it_holds_while_torch_compiles():
+    def f(x):
+        return x + 1 if holds(x.sum() > 0) else x - 1
+
+    compiled = torch.compile(f, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(-torch.ones(3)), torch.zeros(3))
+    assert torch.equal(f(-torch.ones(3)), -2 * torch.ones(3))
