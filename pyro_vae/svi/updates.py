@@ -53,7 +53,7 @@ def _adam(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c:
     new, beta2, new_square, size, root, eps, l2, shrink = c.unbind()
     g = _decayed(-g if group["maximize"] else g, p, l2, group)
     mean, square = state["exp_avg"], state["exp_avg_sq"]
-    mean.lerp_(g, new.to(mean.dtype))
+    mean.lerp_(g, new)
     square.mul_(beta2).add_(new_square * g * g)
     p.copy_(p * shrink - size * (mean / (square.sqrt() / root + eps)))
 
@@ -66,7 +66,7 @@ def _clipped_numbers(group: dict[str, Any], step: int) -> tuple[float, ...]:
 
 def _clipped(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], c: Tensor) -> None:
     beta1, new, beta2, new_square, size, eps, l2, clip = c.unbind()
-    g = torch.minimum(torch.maximum(g, (-clip).to(g)), clip.to(g))
+    g = torch.minimum(torch.maximum(g, -clip), clip)
     g = _decayed(g, p, l2, group)
     mean, square = state["exp_avg"], state["exp_avg_sq"]
     mean.mul_(beta1).add_(new * g)
@@ -191,7 +191,7 @@ class Updates:
         """
         for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
             p, state = member.parameter, member.state
-            used = numbers[row, : len(member.rule.numbers(member.group, 1))]
+            used = numbers[row, : len(member.rule.numbers(member.group, 1))].to(p.dtype)
             changed = [p, *_tensors(member).values()]
             before = [t.clone() for t in changed]
             member.rule.apply(p, g, state, member.group, used)
