@@ -108,6 +108,10 @@ def capture(
     try:
         with _quiet():
             first, graph = _trace_for_any_size(program, arguments, fixed, gradients)
+            if drawn != _python_randomness():
+                raise CannotCaptureError(
+                    "it draws from Python's or NumPy's random numbers, of which a graph would repeat one"
+                )
             if not _same(_trace(program, arguments, fixed, gradients, first), graph):
                 raise CannotCaptureError(
                     "it does not do the same again when run again: a number, a branch or the number of its sites comes "
@@ -123,8 +127,6 @@ def capture(
             del store[name]
     if strangers:
         raise CannotCaptureError(f"the parameter {min(strangers)!r} appears in some runs only")
-    if not drawn == _python_randomness():
-        raise CannotCaptureError("it draws from Python's or NumPy's random numbers, of which a graph would repeat one")
     return graph
 
 

@@ -99,6 +99,8 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
+        self._held: list[tuple[dict[str, Any], str, Any]] = []
+        self._requires_grad: dict[str, bool] = {}
         self._had_gradient: dict[int, Tensor] = {}
         self._modules: dict[int, nn.Module] = {}
         self._in_store: set[str] = set()
@@ -152,6 +154,8 @@ class CompiledSVI(SVI):
         if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
         try:
+            if any(place.get(name) is not thing for place, name, thing in self._held):
+                self._forget()
             found = structure(args, kwargs, self._dtype)
             key = (what, found.key, *[m.training for m in self._modules.values()])
             if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
@@ -191,8 +195,15 @@ class CompiledSVI(SVI):
         for module in ran.values():
             for part in module.modules():
                 self._modules.setdefault(id(part), part)
+        self._held = [
+            (place, name, thing)
+            for module in self._modules.values()
+            for place in (module._modules, module._parameters, module._buffers)
+            for name, thing in place.items()
+        ]
         key = (what, found.key, *[m.training for m in self._modules.values()])
         self._parameters[key] = leaves
+        self._requires_grad |= {name: p.requires_grad for name, p in leaves.items()}
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
         self._in_store = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
@@ -200,9 +211,18 @@ class CompiledSVI(SVI):
         return loss
 
     def _replaced(self, leaves: dict[str, Tensor]) -> bool:
-        """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
+        """Whether a parameter is frozen now, or another has taken its name, as after ``pyro.clear_param_store()``."""
         store = pyro.get_param_store()._params
-        return any(name in self._in_store and store.get(name) is not p for name, p in leaves.items())
+        return any(
+            p.requires_grad != self._requires_grad[name] or (name in self._in_store and store.get(name) is not p)
+            for name, p in leaves.items()
+        )
+
+    def _forget(self) -> None:
+        """Starts anew, where a module has another part, parameter or buffer now."""
+        for known in (self._captured, self._parameters, self._modules, self._had_gradient):
+            known.clear()
+        self._held = []
 
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
         if self.captures >= _MOST_CAPTURES:

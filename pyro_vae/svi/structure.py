@@ -52,13 +52,13 @@ def structure(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
         CannotCaptureError: where an argument holds numbers that a graph would not see change.
     """
     if not kwargs and all(type(a) is Tensor for a in args):
-        return Structure(tuple(map(_kind, args)), list(args), args, None)
+        return Structure(tuple(map(_kind, args)), [a.contiguous() for a in args], args, None)
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors: list[Tensor] = []
     kinds: list[Hashable] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
-            tensors.append(leaf)
+            tensors.append(leaf.contiguous())  # a graph knows one layout in memory
             kinds.append(_kind(leaf))
         elif isinstance(leaf, float):
             tensors.append(torch.tensor(leaf, dtype=dtype))

@@ -122,8 +122,8 @@ class Updates:
 
     Args:
         members: parameters, and what updates each.
-        steps: how many steps each parameter has taken, which all the graphs of one optimiser share; what is not in it
-            is read from the optimiser, which on a GPU would wait for it.
+        steps: how many steps each parameter has taken, where the optimiser counts them on a GPU, which reading would
+            wait for; all the graphs of one CompiledSVI share it.
     """
 
     def __init__(self, members: Sequence[_Member], steps: dict[int, int]) -> None:
@@ -212,9 +212,12 @@ class Updates:
             member.state["step"] = member.state.get("step", 0) + 1
 
     def _steps_taken(self, member: _Member) -> int:
+        step = member.state.get("step", 0)
+        if not (isinstance(step, Tensor) and step.is_cuda):
+            return int(step)
         key = id(member.parameter)
         if key not in self.steps:
-            self.steps[key] = int(member.state.get("step", 0))
+            self.steps[key] = int(step)
         return self.steps[key]
 
 

@@ -41,12 +41,10 @@ FAST = {
     ("Flow-MAF", "Laplace"),
     ("StandardNormal", "Flow-NICE"),
     ("VampPrior", "LogisticNormal"),
-    ("Conditional-Normal", "Delta"),
     ("Categorical-groups", "Categorical-groups"),
     ("UniformOnSphere", "PowerSpherical"),
     "normal_optimal",
     "student_learned",
-    "zinb_learned",
 }
 
 
@@ -95,7 +93,7 @@ def assert_the_same(make, objective, calls, captures=1):
             assert same, f"gradient {i} of step {step}: {h}, not {g}"
     assert all(torch.equal(our_state[name], value) for name, value in state.items())
     assert svi.refused is None
-    assert svi.captures == captures
+    assert svi.captures == captures or captures is None
 
 
 def calls_of(case, sizes=SIZES):
@@ -115,8 +113,9 @@ def is_discrete(case):
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_the_usual_objective(case):
-    """Trace_ELBO, or TraceEnum_ELBO for discrete codes."""
-    assert_the_same(lambda: vae_of(case), lambda: make_objective("auto", vae_of(case)), calls_of(case))
+    """Trace_ELBO, or TraceEnum_ELBO for discrete codes, which has a graph for each batch size."""
+    captures = 2 if is_discrete(case) else 1
+    assert_the_same(lambda: vae_of(case), lambda: make_objective("auto", vae_of(case)), calls_of(case), captures)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ DISCRETE = [case for case in COMBINATIONS if is_discrete(case)]
 @pytest.mark.parametrize("case", params(DISCRETE, {("Categorical", "Categorical")}))
 @pytest.mark.parametrize("objective", [Trace_ELBO, pytest.param(TraceGraph_ELBO, marks=pytest.mark.slow)])
 def test_the_score_function_of_discrete_codes(case, objective):
-    assert_the_same(lambda: vae_of(case), objective, calls_of(case))
+    assert_the_same(lambda: vae_of(case), objective, calls_of(case), captures=None)
 
 
 @pytest.mark.slow
@@ -146,7 +145,7 @@ def test_several_particles_of_enumerated_codes(case):
     def objective():
         return TraceEnum_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1)
 
-    assert_the_same(lambda: vae_of(case), objective, calls_of(case))
+    assert_the_same(lambda: vae_of(case), objective, calls_of(case), captures=2)
 
 
 EACH_ONCE = dict.fromkeys([*(partner(prior=p) for p in PRIORS), *(partner(posterior=q) for q in POSTERIORS)])
@@ -189,7 +188,7 @@ def missing_calls(likelihood, with_mask):
 
 
 @pytest.mark.parametrize("likelihood", params(ELEMENTWISE, {"categorical"}))
-@pytest.mark.parametrize("with_mask", [False, True], ids=["nan", "mask"])
+@pytest.mark.parametrize("with_mask", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["mask", "nan"])
 def test_missing_values(likelihood, with_mask):
     assert_the_same(lambda: missing_vae(likelihood), Trace_ELBO, missing_calls(likelihood, with_mask))
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pyro
 import pytest
 import torch
+from torch import nn
 
-from pyro_vae import TrainingDivergedError, build, data, fit
+from pyro_vae import VAE, TrainingDivergedError, build, data, fit, likelihoods, posteriors, priors
 from pyro_vae.svi import CompiledSVI
 from pyro_vae.training import fitting
 from pyro_vae.training.run import Run
-from tests.conftest import make_context, make_vae, make_x
+from tests.conftest import X, Z, make_context, make_x
+from tests.conftest import make_vae as with_context
 
 slow = pytest.mark.slow
 
@@ -23,8 +26,26 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
 
 
+class Linear(nn.Module):
+    """A net whose graph is small."""
+
+    def __init__(self, inputs, shape):
+        super().__init__()
+        self.layer, self.shape = nn.Linear(inputs, math.prod(shape)), shape
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)).unflatten(1, self.shape)
+
+
+def make_vae(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        likelihood = likelihoods.Bernoulli(Linear(Z, X))
+        return VAE(priors.StandardNormal(Z), likelihood, posteriors.DiagonalNormal(Linear(6, (2 * Z,)))).double()
+
+
 def train(vae=None, x=None, **options):
-    vae, x = vae or make_vae(), make_x(n=41) if x is None else x
+    vae, x = vae or make_vae(), make_x(n=40) if x is None else x
     history = fit(vae, x, **{"epochs": 3, "batch_size": 8, "progress": False, **options})
     return vae, history
 
@@ -40,14 +61,14 @@ def same(a, b):
 
 def assert_close(ours, theirs, rel):
     for a, b in zip(records(ours), records(theirs), strict=True):
-        assert a == pytest.approx(b, rel=rel)
+        assert [n for n in a if n is not None] == pytest.approx([n for n in b if n is not None], rel=rel)
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("valid", [False, True], ids=["train", "valid"])
-def test_the_compiled_engine_gives_the_numbers_of_pyro(valid):
-    """In float64 to ten digits; the last batch has one row, which is a structure of its own."""
-    options = {"valid": make_x(n=9)} if valid else {}
+@pytest.mark.parametrize("n", [41, pytest.param(40, marks=slow), pytest.param(43, marks=slow)])
+def test_the_compiled_engine_gives_the_numbers_of_pyro(n):
+    """In float64 to ten digits; of 41, the last batch has one row, which is a structure of its own."""
+    options = {"x": make_x(n=n), "valid": make_x(n=9)}
     vae, history = train(engine="compiled", **options)
     other, expected = train(engine="pyro", **options)
     assert_close(history, expected, rel=1e-10)
@@ -68,7 +89,7 @@ def test_other_optimisers(optimizer):
 @pytest.mark.usefixtures("uncompiled")
 def test_context():
     x = make_x(n=41), *make_context(4, n=41)
-    ours, theirs = (train(make_vae(context=4), x, engine=engine)[1] for engine in ("compiled", "pyro"))
+    ours, theirs = (train(with_context(context=4), x, engine=engine)[1] for engine in ("compiled", "pyro"))
     assert_close(ours, theirs, rel=1e-10)
 
 
@@ -85,7 +106,7 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path):
 
         return on_epoch
 
-    options = {"epochs": 4, "engine": "compiled", "valid": make_x(n=9), "batch_size": 16}
+    options = {"epochs": 4, "engine": "compiled", "valid": make_x(n=9), "batch_size": 20}
     whole, first, rest = make_vae(), make_vae(), make_vae(seed=5)
     _, expected = train(whole, on_epoch=change(whole), out=tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
@@ -95,6 +116,7 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path):
     assert same(rest, whole)
 
 
+@slow
 @pytest.mark.usefixtures("uncompiled")
 def test_the_same_seed_gives_the_same_bits():
     """Compiling draws nothing and leaves weights, buffers and the optimiser as they were."""
@@ -114,7 +136,7 @@ def test_the_steps_run_as_graphs(monkeypatch):
 
     monkeypatch.setattr(Run, "__post_init__", note)
     state = torch.get_rng_state()
-    train(engine="compiled", epochs=2, batch_size=9)
+    train(engine="compiled", epochs=2, x=make_x(n=43))
     assert torch.equal(torch.get_rng_state(), state)
     assert len(pyro.get_param_store()) == 0
     (run,) = runs
@@ -125,10 +147,10 @@ def test_the_steps_run_as_graphs(monkeypatch):
 
 @pytest.mark.parametrize(
     ("engine", "worth", "compiled"),
-    [("auto", 3000, False), ("auto", 19, False), ("auto", 18, True), ("pyro", 1, False), ("compiled", 3000, True)],
+    [("auto", 3000, False), ("auto", 16, False), ("auto", 15, True), ("pyro", 1, False), ("compiled", 3000, True)],
 )
 def test_which_engine(monkeypatch, engine, worth, compiled):
-    """Three epochs of six batches are 18 steps."""
+    """Three epochs of five batches are 15 steps."""
     seen = []
 
     class Seen(Exception):  # noqa: N818  no error
@@ -170,20 +192,17 @@ def test_divergence_names_the_step():
         with pytest.raises(
             TrainingDivergedError, match=r"became .* at step \d+ of epoch \d+ .*Try a smaller lr"
         ) as error:
-            train(
-                make_vae("normal_learned"), make_x("normal_learned", n=40), lr=1e30, schedule="constant", engine=engine
-            )
+            train(lr=1e200, schedule="constant", engine=engine)
         messages.append(str(error.value).split("through")[0])
     assert messages[0] == messages[1]
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("engine", ["compiled", "pyro"])
+@pytest.mark.parametrize("engine", ["compiled", pytest.param("pyro", marks=slow)])
 @pytest.mark.parametrize("value", [0.3, pytest.param(float("nan"), marks=slow)])
 def test_bad_data_in_the_middle_of_an_epoch(engine, value):
     """The VAE is left with the weights of the start."""
     x = make_x(n=40)
-    dataset = torch.utils.data.TensorDataset(x)
 
     class Late(torch.utils.data.Dataset):
         """Turns bad after so many reads."""
@@ -191,12 +210,11 @@ def test_bad_data_in_the_middle_of_an_epoch(engine, value):
         reads = 0
 
         def __len__(self):
-            return len(dataset)
+            return len(x)
 
         def __getitem__(self, i):
             Late.reads += 1
-            (row,) = dataset[i]
-            return torch.full_like(row, value) if Late.reads > 60 else row
+            return torch.full_like(x[i], value) if Late.reads > 40 else x[i]
 
     vae = make_vae()
     before = copy.deepcopy(vae)
