@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_vae.vae import repeat
 
-__all__ = ["LogTerms", "Programs", "kept_store"]
+__all__ = ["LogTerms", "Programs", "kept_store", "modules_around"]
 
 
 class LogTerms(NamedTuple):
@@ -94,11 +94,7 @@ class Programs:
     @property
     def all_modules(self) -> list[nn.Module]:
         """The same, and those that functions find around them."""
-        found = self.modules
-        for program in (self.model, self.guide):
-            if inspect.isfunction(program):
-                around = inspect.getclosurevars(program)
-                found += [m for m in (*around.nonlocals.values(), *around.globals.values()) if isinstance(m, nn.Module)]
+        found = [*self.modules, *modules_around(self.model), *modules_around(self.guide)]
         return list({id(m): m for m in found}.values())
 
     def rows(self, start: int, stop: int) -> Programs:
@@ -203,6 +199,21 @@ class Programs:
         """All three at draws of z from q(z | x), with gradient as :meth:`draw` has it."""
         posterior = self.posterior()
         return self.terms(posterior((draws,)), posterior)
+
+
+def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
+    """The module that a program is, or is a method of, or those that a function finds around it.
+
+    Args:
+        program: a model or a guide.
+    """
+    owner = getattr(program, "__self__", program)
+    if isinstance(owner, nn.Module):
+        return [owner]
+    if not inspect.isfunction(program):
+        return []
+    around = inspect.getclosurevars(program)
+    return [m for m in (*around.nonlocals.values(), *around.globals.values()) if isinstance(m, nn.Module)]
 
 
 def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

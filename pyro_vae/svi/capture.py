@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 
 from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
-__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "without_validation"]
+__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "keep_unless", "without_validation"]
 
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
 
@@ -199,6 +199,46 @@ def _lift(traced: fx.GraphModule) -> list[Tensor]:
     graph.eliminate_dead_code()
     traced.recompile()
     return tensors
+
+
+def keep_unless(graph: Graph, result: int) -> None:
+    """Has a graph leave the tensors around it as they are in a run of which one result is false.
+
+    Args:
+        graph: the graph; it is changed.
+        result: the place of a bool ``()`` among what it returns; where there is None, nothing changes.
+    """
+    nodes = list(graph.module.graph.nodes)
+    condition = nodes[-1].args[0][result]
+    if condition is None:
+        return
+    new = graph.module.graph
+    for held in _written(nodes):
+        with new.inserting_before(next(node for node in nodes if node.op != "placeholder")):
+            before = new.call_function(torch.ops.aten.clone.default, (held,))
+        with new.inserting_before(nodes[-1]):
+            kept = new.call_function(torch.ops.aten.where.self, (condition, held, before))
+            new.call_function(torch.ops.aten.copy_.default, (held, kept))
+    graph.module.recompile()
+
+
+def _written(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    """The arguments of a graph that an operation writes to, or to a view of which."""
+    viewed: dict[fx.Node, fx.Node] = {}
+    written: dict[fx.Node, None] = {}
+    for node in nodes:
+        if node.op == "placeholder":
+            viewed[node] = node
+        for declared, given in zip(_declared(node), node.args, strict=False):
+            if isinstance(given, fx.Node) and given in viewed and declared.alias_info is not None:
+                viewed[node] = viewed[given]
+                if declared.alias_info.is_write:
+                    written[viewed[given]] = None
+    return list(written)
+
+
+def _declared(node: fx.Node) -> Sequence[Any]:
+    return node.target._schema.arguments if isinstance(node.target, torch._ops.OpOverload) else ()
 
 
 def _same(graph: Graph, other: Graph) -> bool:

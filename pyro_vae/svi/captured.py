@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.deferred import noting
-from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture
+from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, keep_unless
 from pyro_vae.svi.loss import Loss
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
@@ -27,12 +27,13 @@ class Captured:
     Args:
         svi: whose programs.
         graph: the graph; it returns the loss, whether the data are as they must be (or None), and what ``svi.also``
-            gives (or None).
+            gives (or None). Where they are not, it shall leave every tensor as it is.
     """
 
     def __init__(self, svi: CompiledSVI, graph: Graph) -> None:
         self.svi = svi
         self.graph = graph
+        keep_unless(graph, 1)
         self._known: dict[tuple[int, ...], bool] = {}
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
@@ -101,7 +102,7 @@ class CapturedStep(Captured):
             if self.updates is None:
                 return loss, ok, noted, *found_gradients
             with torch.no_grad():
-                self.updates.apply(found_gradients, tensors[-1], ok)
+                self.updates.apply(found_gradients, tensors[-1])
             return loss, ok, noted
 
         numbers = [] if self.updates is None else [self.updates.numbers()]

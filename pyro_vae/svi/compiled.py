@@ -15,6 +15,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pyro_vae.programs import modules_around
 from pyro_vae.svi.capture import CannotCaptureError
 from pyro_vae.svi.captured import Captured, CapturedLoss, CapturedStep
 from pyro_vae.svi.loss import Loss
@@ -100,7 +101,7 @@ class CompiledSVI(SVI):
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
         self._held: list[tuple[dict[str, Any], str, Any]] = []
-        self._requires_grad: dict[str, bool] = {}
+        self._trainable: list[tuple[Tensor, bool]] = []
         self._had_gradient: dict[int, Tensor] = {}
         self._modules: dict[int, nn.Module] = {}
         self._in_store: set[str] = set()
@@ -154,7 +155,7 @@ class CompiledSVI(SVI):
         if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
         try:
-            if any(place.get(name) is not thing for place, name, thing in self._held):
+            if self._changed():
                 self._forget()
             found = structure(args, kwargs, self._dtype)
             key = (what, found.key, *[m.training for m in self._modules.values()])
@@ -192,37 +193,46 @@ class CompiledSVI(SVI):
         finally:
             hook.remove()
         leaves = {name: site["value"].unconstrained() for name, site in seen.trace.nodes.items()}
-        for module in ran.values():
+        for module in (*modules_around(self.model), *modules_around(self.guide), *ran.values()):
             for part in module.modules():
                 self._modules.setdefault(id(part), part)
-        self._held = [
-            (place, name, thing)
-            for module in self._modules.values()
-            for place in (module._modules, module._parameters, module._buffers)
-            for name, thing in place.items()
-        ]
         key = (what, found.key, *[m.training for m in self._modules.values()])
         self._parameters[key] = leaves
-        self._requires_grad |= {name: p.requires_grad for name, p in leaves.items()}
+        self._note_held()
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
         self._in_store = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
         self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
         return loss
 
-    def _replaced(self, leaves: dict[str, Tensor]) -> bool:
-        """Whether a parameter is frozen now, or another has taken its name, as after ``pyro.clear_param_store()``."""
-        store = pyro.get_param_store()._params
-        return any(
-            p.requires_grad != self._requires_grad[name] or (name in self._in_store and store.get(name) is not p)
-            for name, p in leaves.items()
+    def _note_held(self) -> None:
+        """Notes what the modules hold and which parameters are trained, of which a change makes graphs wrong."""
+        self._held = [
+            (place, name, thing)
+            for module in self._modules.values()
+            for place in (module._modules, module._parameters, module._buffers)
+            for name, thing in place.items()
+        ]
+        parameters = [p for leaves in self._parameters.values() for p in leaves.values()]
+        parameters += [p for module in self._modules.values() for p in module.parameters(recurse=False)]
+        self._trainable = [(p, p.requires_grad) for p in {id(p): p for p in parameters}.values()]
+
+    def _changed(self) -> bool:
+        """Whether a module has another part, parameter or buffer now, or a parameter was frozen or freed."""
+        return any(place.get(name) is not thing for place, name, thing in self._held) or any(
+            p.requires_grad != trained for p, trained in self._trainable
         )
 
     def _forget(self) -> None:
-        """Starts anew, where a module has another part, parameter or buffer now."""
-        for known in (self._captured, self._parameters, self._modules, self._had_gradient):
+        """Starts anew."""
+        for known in (self._captured, self._parameters, self._modules):
             known.clear()
-        self._held = []
+        self._note_held()
+
+    def _replaced(self, leaves: dict[str, Tensor]) -> bool:
+        """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
+        store = pyro.get_param_store()._params
+        return any(name in self._in_store and store.get(name) is not p for name, p in leaves.items())
 
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
         if self.captures >= _MOST_CAPTURES:

@@ -181,25 +181,19 @@ class Updates:
         values = [row + (0.0,) * (width - len(row)) for row in table]
         return torch.tensor(values, dtype=torch.float64, device=self._device)
 
-    def apply(self, gradients: Sequence[Tensor], numbers: Tensor, ok: Tensor | None) -> None:
-        """Changes the parameters and the state of their optimisers in place, where ``ok`` holds.
+    def apply(self, gradients: Sequence[Tensor], numbers: Tensor) -> None:
+        """Changes the parameters and the state of their optimisers in place.
 
         Args:
             gradients: one a member.
             numbers: as :meth:`numbers` gives them.
-            ok: bool, ``()``.
         """
         for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
             p, state = member.parameter, member.state
             used = numbers[row, : len(member.rule.numbers(member.group, 1))].to(p.dtype)
-            changed = [p, *_tensors(member).values()]
-            before = [t.clone() for t in changed]
             member.rule.apply(p, g, state, member.group, used)
             if isinstance(state.get("step"), Tensor):
                 state["step"].add_(1)
-            if ok is not None:
-                for tensor, old in zip(changed, before, strict=True):
-                    tensor.copy_(torch.where(ok, tensor, old))
 
     def count(self) -> None:
         """Tells the optimisers that a step was taken, as far as the graph has not."""
