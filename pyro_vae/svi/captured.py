@@ -92,7 +92,6 @@ class CapturedStep(Captured):
         gradients = Gradients(trained)
         self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained
-        self._options = None if self.updates is None else self.updates.options()
 
         def program(*tensors: Tensor) -> Any:
             arguments = tensors if self.updates is None else tensors[:-1]
@@ -115,8 +114,7 @@ class CapturedStep(Captured):
         """Whether the graph is right for arguments of these batch sizes and the optimiser's options."""
         if self.updates is None:
             return super().takes(tensors)
-        same = self.updates.options() == self._options and self.updates.follow(self.graph.tensors)
-        return same and super().takes(tensors)
+        return self.updates.fit() and self.updates.follow(self.graph.tensors) and super().takes(tensors)
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""

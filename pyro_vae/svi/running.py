@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import logging
@@ -13,8 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
+import torch._inductor
+from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pyro_vae.svi.capture import Graph
 
@@ -23,6 +27,9 @@ __all__ = ["Compiled", "batch_sizes", "run"]
 Run = Callable[[Sequence[Tensor]], Any]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+# PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream as without
+# compilation. The arguments are those that the code was made for.
+_OPTIONS = {"fallback_random": True, "size_asserts": False, "alignment_asserts": False}
 _RARE = 100  # runs with another batch size than the first before a graph for any size is compiled
 
 
@@ -43,7 +50,7 @@ def batch_sizes(arguments: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 class Compiled:
-    """Runs a graph compiled by ``torch.compile``.
+    """Runs a graph compiled by TorchInductor.
 
     It is compiled for the batch size of its first run, which is faster than for any size; a few runs of another size,
     such as the last batch of an epoch, go operation by operation, and many make one more compilation, for any size.
@@ -54,30 +61,41 @@ class Compiled:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        _keep_freed_memory()
-        # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream
-        # as without compilation.
-        self._compiled = torch.compile(graph.module.forward, fullgraph=True, options={"fallback_random": True})
         self._sizes: tuple[int, ...] | None = None
+        self._for_first: Callable[..., Any] | None = None
+        self._for_any: Callable[..., Any] | None = None
         self._others = 0
-        self._works = True
+        _keep_freed_memory()
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         """What the graph returns."""
         sizes = batch_sizes(arguments)
         if self._sizes is None:
             self._sizes = sizes
-        if sizes != self._sizes:
+            self._for_first = self._compiled(arguments)
+        if sizes == self._sizes:
+            compiled = self._for_first
+        else:
             self._others += 1
-        if not self._works or (sizes != self._sizes and self._others <= _RARE):
+            if self._others == _RARE and self._for_first is not None:
+                self._for_any = torch.compile(
+                    self.graph.module.forward, fullgraph=True, dynamic=True, options=_OPTIONS
+                )
+            compiled = self._for_any
+        if compiled is None:
             return run(self.graph, arguments)
+        with torch.no_grad():
+            return compiled(*self.graph.tensors, *arguments)
+
+    def _compiled(self, arguments: Sequence[Tensor]) -> Callable[..., Any] | None:
+        """The graph compiled for these arguments; None where that does not work here."""
+        module = fx.GraphModule({}, copy.deepcopy(self.graph.module.graph))  # the compiler changes it
         try:
-            with torch.no_grad(), _without_cuda_note():
-                return self._compiled(*self.graph.tensors, *arguments)
-        except TorchDynamoException as error:
-            self._works = False
+            with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
+                return torch._inductor.compile(module, [*self.graph.tensors, *arguments], dict(_OPTIONS))
+        except Exception as error:  # whatever it is: the graph runs without
             _warn_of_no_compiler(error)
-            return run(self.graph, arguments)
+            return None
 
 
 @functools.cache

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
@@ -131,9 +133,14 @@ class Updates:
         self.steps = steps
         self._device = self.members[0].parameter.device
         self._row_of = self._rows()
-        self._leader = [self._row_of.index(row) for row in range(max(self._row_of) + 1)]
+        self._leaders = [self.members[self._row_of.index(row)] for row in range(max(self._row_of) + 1)]
+        self._readers = [_reader(m.group) for m in self._leaders]
+        self._width = max(len(m.rule.numbers(m.group, 1)) for m in self._leaders)
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
+        self._options = self._structural()
+        self._seen: list[tuple[Any, ...]] = []
+        self._fit = True
 
     def _rows(self) -> list[int]:
         """The row of numbers of each member: those of one group that have taken the same steps share theirs."""
@@ -141,12 +148,17 @@ class Updates:
         order = list(dict.fromkeys(keys))
         return [order.index(key) for key in keys]
 
-    def options(self) -> list[Any]:
-        """The options that the graph is made for; a graph is right as long as they stay."""
-        groups = [self.members[leader].group for leader in self._leader]
+    def fit(self) -> bool:
+        """Whether the options are still those that the graph is made for, as far as they stand in it."""
+        seen = [read(m.group) for m, read in zip(self._leaders, self._readers, strict=True)]
+        if seen != self._seen:
+            self._seen, self._fit = seen, self._structural() == self._options
+        return self._fit
+
+    def _structural(self) -> list[Any]:
         return [
-            [*[bool(group.get(n)) for n in ("weight_decay", "momentum")], *[group.get(n) for n in _BAKED]]
-            for group in groups
+            [isinstance(g["lr"], Tensor), bool(g["weight_decay"]), bool(g.get("momentum")), *[g.get(n) for n in _BAKED]]
+            for g in (m.group for m in self._leaders)
         ]
 
     def follow(self, tensors: list[Tensor]) -> bool:
@@ -173,13 +185,15 @@ class Updates:
 
     def numbers(self) -> Tensor:
         """What the next step needs: float64, a row for each group."""
-        table: list[tuple[float, ...]] = []
-        for leader in self._leader:
-            member = self.members[leader]
-            table.append(member.rule.numbers(member.group, self._steps_taken(member) + 1))
-        width = max(map(len, table))
-        values = [row + (0.0,) * (width - len(row)) for row in table]
-        return torch.tensor(values, dtype=torch.float64, device=self._device)
+        rows: list[tuple[float, ...]] = []
+        last: Any = None
+        for member, read in zip(self._leaders, self._readers, strict=True):
+            now = member.rule, self._steps_taken(member), read(member.group)
+            if now != last:  # most rows are alike
+                row = member.rule.numbers(member.group, now[1] + 1)
+                last = now
+            rows.append(row + (0.0,) * (self._width - len(row)))
+        return torch.from_numpy(np.array(rows)).to(self._device)  # faster than torch.tensor
 
     def apply(self, gradients: Sequence[Tensor], numbers: Tensor) -> None:
         """Changes the parameters and the state of their optimisers in place.
@@ -249,6 +263,11 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     if isinstance(optimizer.param_groups[number]["lr"], Tensor) or ("exp_avg" in rule.state and not state):
         return None
     return _Member(p, optimizer, number, rule)
+
+
+def _reader(group: dict[str, Any]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Reads all the options of a group."""
+    return itemgetter(*[name for name in group if name != "params"])
 
 
 def _tensors(member: _Member) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyro
 import pytest
 import torch
 
@@ -20,8 +21,11 @@ def test_the_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 4
     names: dict = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    try:
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), names)
+    finally:
+        pyro.clear_param_store()
 
 
 def test_the_two_commands_stand_there_word_for_word():
