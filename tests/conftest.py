@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes side by side share the 
 import pyro
 import pytest
 import torch
+import torch._inductor
 from torch import nn
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
@@ -27,6 +28,13 @@ def _fresh_randomness():
     left = list(pyro.get_param_store())
     pyro.clear_param_store()  # one failure, not one in each test after it
     assert not left, "a test or the code under test left something in Pyro's store"
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Graphs of CompiledSVI run as they are, without the seconds of a compilation."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda module, examples, options: module)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
 
 
 def make_vae(likelihood: str = "bernoulli", context: int = 0, seed: int = 0) -> VAE:

@@ -20,7 +20,7 @@ from pyro_vae.svi.capture import CannotCaptureError
 from pyro_vae.svi.captured import Captured, CapturedLoss, CapturedStep
 from pyro_vae.svi.loss import Loss
 from pyro_vae.svi.optimizer import as_pyro_optim
-from pyro_vae.svi.structure import Structure, structure
+from pyro_vae.svi.structure import Structure, alike, structure
 
 __all__ = ["CompiledSVI"]
 
@@ -100,6 +100,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
+        self._ran: Captured | None = None
         self._held: list[tuple[dict[str, Any], str, Any]] = []
         self._trainable: list[tuple[Tensor, bool]] = []
         self._had_gradient: dict[int, Tensor] = {}
@@ -136,15 +137,27 @@ class CompiledSVI(SVI):
         return self._run("loss", args, kwargs)
 
     def steps(self, batches: Iterable[Any]) -> Tensor:
-        """Takes a step a batch and waits for none.
+        """Takes a step a batch, with less work between them where they are given as a list or a tensor.
 
         Args:
-            batches: tensors, or tuples of arguments.
+            batches: tensors, or tuples of arguments; or a tensor ``(steps, batch, ...)``.
 
         Returns:
             The losses, ``(steps,)``, in nats.
+
+        Raises:
+            CannotCaptureError: as in :meth:`step`.
         """
-        losses = [self.step(*(batch if isinstance(batch, (tuple, list)) else (batch,))) for batch in batches]
+        losses, known = [], isinstance(batches, (list, tuple, Tensor))
+        again: Captured | None = None
+        before: tuple[Any, ...] = ()
+        for batch in batches:
+            args = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+            if again is None or not alike(args, before):
+                losses.append(self.step(*args))
+                again, before = self._ran if known else None, args
+            else:  # nothing can have changed
+                losses.append(again(args, args, {}))
         return torch.stack([torch.as_tensor(loss).as_subclass(Tensor) for loss in losses])
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
@@ -152,6 +165,7 @@ class CompiledSVI(SVI):
         SVI.evaluate_loss(self, *args, **kwargs)
 
     def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._ran = None
         if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
         try:
@@ -168,6 +182,7 @@ class CompiledSVI(SVI):
         except CannotCaptureError as error:
             self._refuse(error)
             return self._by_pyro(what, args, kwargs)
+        self._ran = captured
         return captured(found.tensors, args, kwargs)
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

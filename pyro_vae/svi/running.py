@@ -78,9 +78,7 @@ class Compiled:
         else:
             self._others += 1
             if self._others == _RARE and self._for_first is not None:
-                self._for_any = torch.compile(
-                    self.graph.module.forward, fullgraph=True, dynamic=True, options=_OPTIONS
-                )
+                self._for_any = torch.compile(self.graph.module.forward, fullgraph=True, dynamic=True, options=_OPTIONS)
             compiled = self._for_any
         if compiled is None:
             return run(self.graph, arguments)
@@ -90,6 +88,8 @@ class Compiled:
     def _compiled(self, arguments: Sequence[Tensor]) -> Callable[..., Any] | None:
         """The graph compiled for these arguments; None where that does not work here."""
         module = fx.GraphModule({}, copy.deepcopy(self.graph.module.graph))  # the compiler changes it
+        for node in module.graph.nodes:
+            node.meta = {}  # of a capture for any batch size
         try:
             with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
                 return torch._inductor.compile(module, [*self.graph.tensors, *arguments], dict(_OPTIONS))

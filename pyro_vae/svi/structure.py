@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from pyro_vae.svi.capture import CannotCaptureError
 
-__all__ = ["Structure", "structure"]
+__all__ = ["Structure", "alike", "structure"]
 
 
 class Structure(NamedTuple):
@@ -68,6 +68,23 @@ def structure(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
         else:
             kinds.append((type(leaf), leaf if isinstance(leaf, Hashable) else _Same(leaf)))
     return Structure((spec, tuple(kinds)), tensors, leaves, spec)
+
+
+def alike(args: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+    """Whether arguments are tensors that any graph which took those before takes as they are.
+
+    Args:
+        args: by position.
+        before: of another step.
+    """
+    return len(args) == len(before) and all(
+        type(a) is type(b) is Tensor
+        and a.shape == b.shape
+        and a.dtype == b.dtype
+        and a.device == b.device
+        and a.is_contiguous()
+        for a, b in zip(args, before, strict=True)
+    )
 
 
 class _Same:

@@ -132,34 +132,47 @@ class Updates:
         self.members = list(members)
         self.steps = steps
         self._device = self.members[0].parameter.device
+        groups = list({id(m.group): m for m in self.members}.values())
+        self._readers = [(m, _reader(m.group)) for m in groups]
         self._row_of = self._rows()
-        self._leaders = [self.members[self._row_of.index(row)] for row in range(max(self._row_of) + 1)]
-        self._readers = [_reader(m.group) for m in self._leaders]
-        self._width = max(len(m.rule.numbers(m.group, 1)) for m in self._leaders)
+        self._leaders = [self._row_of.index(row) for row in self._row_of]
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
-        self._options = self._structural()
-        self._seen: list[tuple[Any, ...]] = []
+        self._structure = self._structural()
+        self._options: list[tuple[Any, ...]] = []
         self._fit = True
 
-    def _rows(self) -> list[int]:
-        """The row of numbers of each member: those of one group that have taken the same steps share theirs."""
-        keys = [(id(m.optimizer), m.group_number, self._steps_taken(m)) for m in self.members]
-        order = list(dict.fromkeys(keys))
-        return [order.index(key) for key in keys]
+    def _keys(self) -> list[Any]:
+        """What two members must have in common to share a row of numbers."""
+        options = {id(m.group): read(m.group) for m, read in self._readers}
+        return [(m.rule, options[id(m.group)], self._steps_taken(m)) for m in self.members]
 
-    def fit(self) -> bool:
-        """Whether the options are still those that the graph is made for, as far as they stand in it."""
-        seen = [read(m.group) for m, read in zip(self._leaders, self._readers, strict=True)]
-        if seen != self._seen:
-            self._seen, self._fit = seen, self._structural() == self._options
-        return self._fit
+    def _rows(self) -> list[int]:
+        keys = self._keys()
+        first = [keys.index(key) for key in keys]
+        order = sorted(set(first))
+        return [order.index(i) for i in first]
+
+    def _together(self) -> bool:
+        """Whether members that share a row still can."""
+        keys = self._keys()
+        return all(key == keys[leader] for key, leader in zip(keys, self._leaders, strict=True))
 
     def _structural(self) -> list[Any]:
+        """The options that stand in the graph."""
         return [
             [isinstance(g["lr"], Tensor), bool(g["weight_decay"]), bool(g.get("momentum")), *[g.get(n) for n in _BAKED]]
-            for g in (m.group for m in self._leaders)
+            for g in (m.group for m, _ in self._readers)
         ]
+
+    def fit(self) -> bool:
+        """Whether the graph is right for the options and steps that the optimisers have now."""
+        options = [read(m.group) for m, read in self._readers]
+        if options != self._options:
+            self._options = options
+            self._fit = self._structural() == self._structure and self._together()
+        taken = [self._steps_taken(m) for m in self.members]
+        return self._fit and taken == [taken[leader] for leader in self._leaders]
 
     def follow(self, tensors: list[Tensor]) -> bool:
         """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
@@ -181,19 +194,15 @@ class Updates:
                     had[name] = state[name]
                     self.steps.pop(id(member.parameter), None)
                     changed = True
-        return not changed or self._rows() == self._row_of
+        return not changed or self._together()
 
     def numbers(self) -> Tensor:
-        """What the next step needs: float64, a row for each group."""
-        rows: list[tuple[float, ...]] = []
-        last: Any = None
-        for member, read in zip(self._leaders, self._readers, strict=True):
-            now = member.rule, self._steps_taken(member), read(member.group)
-            if now != last:  # most rows are alike
-                row = member.rule.numbers(member.group, now[1] + 1)
-                last = now
-            rows.append(row + (0.0,) * (self._width - len(row)))
-        return torch.from_numpy(np.array(rows)).to(self._device)  # faster than torch.tensor
+        """What the next step needs: float64, a row for each kind of parameter."""
+        leaders = [self.members[i] for i in dict.fromkeys(self._leaders)]
+        rows = [m.rule.numbers(m.group, self._steps_taken(m) + 1) for m in leaders]
+        width = max(map(len, rows))
+        table = np.array([row + (0.0,) * (width - len(row)) for row in rows])
+        return torch.from_numpy(table).to(self._device)  # faster than torch.tensor
 
     def apply(self, gradients: Sequence[Tensor], numbers: Tensor) -> None:
         """Changes the parameters and the state of their optimisers in place.

@@ -20,12 +20,6 @@ from tests.conftest import make_vae as with_context
 slow = pytest.mark.slow
 
 
-@pytest.fixture
-def uncompiled(monkeypatch):
-    """Graphs of mode "fast" run as they are."""
-    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
-
-
 class Linear(nn.Module):
     """A net whose graph is small."""
 
