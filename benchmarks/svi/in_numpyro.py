@@ -54,9 +54,9 @@ def update(size: Size) -> Contender:
             state, loss = step(state, x)
             losses.append(loss)
         jax.block_until_ready((state, losses))
-        return [loss / size.batch for loss in losses]
+        return losses
 
-    return Contender(run)
+    return Contender(run, size.batch)
 
 
 def scan(size: Size) -> Contender:
@@ -64,10 +64,10 @@ def scan(size: Size) -> Contender:
     svi, state, xs = _start(size)
     steps = jax.jit(lambda state, xs: jax.lax.scan(svi.update, state, xs), donate_argnums=0)
 
-    def run(n: int) -> list[Any]:
+    def run(n: int) -> Any:
         nonlocal state
         state, losses = steps(state, xs if n == len(xs) else xs[:n])
         jax.block_until_ready((state, losses))
-        return list(losses / size.batch)
+        return losses
 
-    return Contender(run)
+    return Contender(run, size.batch)

@@ -35,7 +35,7 @@ class Bound(nn.Module):
 def _contender(step: Callable[[Tensor], Tensor], size: Size) -> Contender:
     torch.manual_seed(1)
     xs = [torch.from_numpy(x) for x in size.batches()]
-    return Contender(lambda n: [step(x).detach() / size.batch for x in xs[:n]])
+    return Contender(lambda n: [step(x) for x in xs[:n]], size.batch)
 
 
 def _stepping(loss_of: Any, update: Callable[[], Any], optimizer: torch.optim.Optimizer, size: Size) -> Contender:

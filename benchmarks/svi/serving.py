@@ -22,12 +22,14 @@ class Contender:
     """A training under way.
 
     Args:
-        run: takes steps on the first n batches, and gives their losses in nats an example, in any type that float
-            takes, or nothing; returns when the steps are done.
+        run: takes steps on the first n batches, and gives their losses in nats, as anything that iterates over what
+            float takes, or nothing; returns when the steps are done.
+        per: the examples that a loss is a sum over.
         note: what the table shall say of it.
     """
 
-    run: Callable[[int], list[Any]]
+    run: Callable[[int], Any]
+    per: int = 1
     note: Callable[[], str] = lambda: ""
 
 
@@ -44,7 +46,8 @@ def serve(pause: Pause, name: str, size_name: str, seconds: float) -> None:
         start = time.perf_counter()
         losses = contender.run(size.steps)
         taken = time.perf_counter() - start
-    loss = sum(float(value) for value in losses) / len(losses) if losses else None
+    losses = [float(value) / contender.per for value in losses]
+    loss = sum(losses) / len(losses) if losses else None
     passes = max(1, round(seconds / taken))
     answer: Any = {"loss": loss, "first": first, "note": contender.note()}
     while True:

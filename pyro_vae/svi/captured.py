@@ -13,7 +13,7 @@ from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, 
 from pyro_vae.svi.loss import Loss
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
-from pyro_vae.svi.updates import updates_of
+from pyro_vae.svi.updates import Updates, updates_of
 
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
@@ -47,11 +47,11 @@ class Captured:
         """Runs the graph; the arguments once more for the words of an error."""
         raise NotImplementedError
 
-    def _result(self, loss: Tensor, ok: Tensor | None, noted: Tensor | None, args: Any, kwargs: Any) -> Loss:
+    def _look(self, ok: Tensor | None, noted: Tensor | None, args: Any, kwargs: Any) -> None:
+        """Raises the error that the data deserve, or notes what was noted."""
         if ok is not None and not ok:
             self.svi.explain(*args, **kwargs)
         self.svi.noted = noted
-        return loss.as_subclass(Loss)
 
 
 class CapturedLoss(Captured):
@@ -74,7 +74,8 @@ class CapturedLoss(Captured):
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """The loss; the arguments once more for the words of an error."""
         loss, ok, noted = run(self.graph, tensors)
-        return self._result(loss, ok, noted, args, kwargs)
+        self._look(ok, noted, args, kwargs)
+        return loss.as_subclass(Loss)
 
 
 class CapturedStep(Captured):
@@ -104,7 +105,7 @@ class CapturedStep(Captured):
                 self.updates.apply(found_gradients, tensors[-1])
             return loss, ok, noted
 
-        numbers = [] if self.updates is None else [self.updates.numbers()]
+        numbers = [] if self.updates is None else [self.updates.numbers()[0]]
         super().__init__(svi, capture(program, found.tensors, numbers, gradients))
         self._run = Compiled(self.graph) if svi.mode == "fast" else lambda arguments: run(self.graph, arguments)
         for p in trained:
@@ -120,17 +121,36 @@ class CapturedStep(Captured):
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""
         if self.updates is None:
             loss, ok, noted, *gradients = self._run(tensors)
-            loss = self._result(loss, ok, noted, args, kwargs)
+            self._look(ok, noted, args, kwargs)
             for p, gradient in zip(self.trained, gradients, strict=True):
                 p.grad = gradient
             self.svi.optim(set(self.leaves))
             for p in self.trained:
                 p.grad = None
-            return loss
-        loss, ok, noted = self._run([*tensors, self.updates.numbers()])
-        loss = self._result(loss, ok, noted, args, kwargs)
-        self.updates.count()
-        return loss
+            return loss.as_subclass(Loss)
+        (loss,) = self._several(self.updates, [(tensors, args, kwargs)])
+        return loss.as_subclass(Loss)
+
+    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        """Takes steps on arguments like those of the step before, and returns the losses.
+
+        Args:
+            calls: the arguments of each.
+        """
+        if self.updates is None:
+            return [self(args, args, {}) for args in calls]
+        return self._several(self.updates, [(args, args, {}) for args in calls])
+
+    def _several(self, updates: Updates, calls: Sequence[tuple[Sequence[Tensor], Any, Any]]) -> list[Tensor]:
+        losses: list[Tensor] = []
+        try:
+            for (tensors, args, kwargs), numbers in zip(calls, updates.numbers(len(calls)), strict=True):
+                loss, ok, noted = self._run([*tensors, numbers])
+                self._look(ok, noted, args, kwargs)
+                losses.append(loss)
+        finally:
+            updates.count(len(losses))
+        return losses
 
 
 def _evaluated(

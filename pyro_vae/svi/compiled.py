@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Literal
 
@@ -100,7 +100,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
-        self._ran: Captured | None = None
+        self._ran: CapturedStep | None = None
         self._held: list[tuple[dict[str, Any], str, Any]] = []
         self._trainable: list[tuple[Tensor, bool]] = []
         self._had_gradient: dict[int, Tensor] = {}
@@ -148,17 +148,19 @@ class CompiledSVI(SVI):
         Raises:
             CannotCaptureError: as in :meth:`step`.
         """
-        losses, known = [], isinstance(batches, (list, tuple, Tensor))
-        again: Captured | None = None
-        before: tuple[Any, ...] = ()
-        for batch in batches:
-            args = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-            if again is None or not alike(args, before):
-                losses.append(self.step(*args))
-                again, before = self._ran if known else None, args
-            else:  # nothing can have changed
-                losses.append(again(args, args, {}))
-        return torch.stack([torch.as_tensor(loss).as_subclass(Tensor) for loss in losses])
+        if not isinstance(batches, (list, tuple, Tensor)):  # what supplies them may change things in between
+            return _stacked([self.step(*_arguments(batch)) for batch in batches])
+        ahead = deque(map(_arguments, batches))
+        losses: list[Any] = []
+        while ahead:
+            args = ahead.popleft()
+            losses.append(self.step(*args))
+            same = []
+            while self._ran is not None and ahead and alike(ahead[0], args):
+                same.append(ahead.popleft())
+            if self._ran is not None and same:
+                losses += self._ran.several(same)
+        return _stacked(losses)
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
         """Runs model and guide by Pyro, for the error that a graph has only the sign of; no step is taken."""
@@ -182,7 +184,7 @@ class CompiledSVI(SVI):
         except CannotCaptureError as error:
             self._refuse(error)
             return self._by_pyro(what, args, kwargs)
-        self._ran = captured
+        self._ran = captured if isinstance(captured, CapturedStep) else None
         return captured(found.tensors, args, kwargs)
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -265,3 +267,11 @@ class CompiledSVI(SVI):
             raise CannotCaptureError(where) from error.__cause__
         self.refused = str(error)
         warnings.warn(f"{where}. Steps are run by Pyro itself, which is slower", stacklevel=4)
+
+
+def _arguments(batch: Any) -> tuple[Any, ...]:
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
+def _stacked(losses: list[Any]) -> Tensor:
+    return torch.stack([torch.as_tensor(loss) for loss in losses]).as_subclass(Tensor)

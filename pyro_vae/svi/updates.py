@@ -136,6 +136,8 @@ class Updates:
         self._readers = [(m, _reader(m.group)) for m in groups]
         self._row_of = self._rows()
         self._leaders = [self._row_of.index(row) for row in self._row_of]
+        self._numbered = list(dict.fromkeys(self._leaders))
+        self._width = max(len(m.rule.numbers(m.group, 1)) for m in self.members)
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
         self._structure = self._structural()
@@ -196,20 +198,27 @@ class Updates:
                     changed = True
         return not changed or self._together()
 
-    def numbers(self) -> Tensor:
-        """What the next step needs: float64, a row for each kind of parameter."""
-        leaders = [self.members[i] for i in dict.fromkeys(self._leaders)]
-        rows = [m.rule.numbers(m.group, self._steps_taken(m) + 1) for m in leaders]
-        width = max(map(len, rows))
-        table = np.array([row + (0.0,) * (width - len(row)) for row in rows])
-        return torch.from_numpy(table).to(self._device)  # faster than torch.tensor
+    def numbers(self, steps: int = 1) -> Tensor:
+        """What the next steps need: float64 ``(steps, rows, columns)``, a row for each kind of parameter.
+
+        Args:
+            steps: how many.
+        """
+        known = [(m.rule, m.group, self._steps_taken(m) + 1) for m in map(self.members.__getitem__, self._numbered)]
+        table = np.zeros((steps, len(known), self._width))  # faster than torch.tensor
+        for i in range(steps):
+            for row, (rule, group, step) in enumerate(known):
+                decayed = group if i == 0 else {**group, "lr": group["lr"] * group.get("lrd", 1.0) ** i}
+                numbers = rule.numbers(decayed, step + i)
+                table[i, row, : len(numbers)] = numbers
+        return torch.from_numpy(table).to(self._device)
 
     def apply(self, gradients: Sequence[Tensor], numbers: Tensor) -> None:
         """Changes the parameters and the state of their optimisers in place.
 
         Args:
             gradients: one a member.
-            numbers: as :meth:`numbers` gives them.
+            numbers: those of one step, as :meth:`numbers` gives them.
         """
         for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
             p, state = member.parameter, member.state
@@ -218,15 +227,20 @@ class Updates:
             if isinstance(state.get("step"), Tensor):
                 state["step"].add_(1)
 
-    def count(self) -> None:
-        """Tells the optimisers that a step was taken, as far as the graph has not."""
+    def count(self, steps: int = 1) -> None:
+        """Tells the optimisers that steps were taken, as far as the graph has not.
+
+        Args:
+            steps: how many.
+        """
         for member in self.members:
             if id(member.parameter) in self.steps:  # if not, it is read when it is wanted
-                self.steps[id(member.parameter)] += 1
-        for group in {id(group): group for group in (m.group for m in self.members)}.values():
-            group["lr"] *= group.get("lrd", 1.0)  # ClippedAdam's decay
+                self.steps[id(member.parameter)] += steps
+        for member, _ in self._readers:
+            if "lrd" in member.group:  # ClippedAdam's decay
+                member.group["lr"] *= member.group["lrd"] ** steps
         for member in self._count_in_python:
-            member.state["step"] = member.state.get("step", 0) + 1
+            member.state["step"] = member.state.get("step", 0) + steps
 
     def _steps_taken(self, member: _Member) -> int:
         step = member.state.get("step", 0)

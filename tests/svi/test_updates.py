@@ -85,7 +85,7 @@ class Pair:
             self.renew()
         if self.updates is None:  # it steps by itself
             return stock_step(self.ours, self.other, grads)
-        numbers = self.updates.numbers()
+        numbers = self.updates.numbers()[0]
         assert numbers.dtype == torch.float64
         with torch.no_grad():
             self.updates.apply([g.clone() for g in grads], numbers)
@@ -131,7 +131,7 @@ def test_adam_by_hand():
     updates = updates_of(SharedOptim(optimizer), [p], {})
     for g in grads[1:]:
         with torch.no_grad():
-            updates.apply([torch.tensor(g, dtype=torch.float64)], updates.numbers())
+            updates.apply([torch.tensor(g, dtype=torch.float64)], updates.numbers()[0])
         updates.count()
     value, m, v = 0.7, 0.0, 0.0
     for t, g in enumerate(grads, start=1):
@@ -332,17 +332,17 @@ def test_bad_data_change_nothing(rule):
         return ok.clone(), grads[0].sum()
 
     with torch.no_grad():
-        graph = capture(program, [torch.tensor(True), *gradients(1)[0]], [pair.updates.numbers()])
+        graph = capture(program, [torch.tensor(True), *gradients(1)[0]], [pair.updates.numbers()[0]])
     keep_unless(graph, 0)
     bad = [torch.full_like(g, math.nan) for g in gradients(1)[0]]
     for grads in (bad, gradients(1)[0]):
-        run(graph, [torch.tensor(False), *grads, pair.updates.numbers()])
+        run(graph, [torch.tensor(False), *grads, pair.updates.numbers()[0]])
         assert all(torch.equal(p, q) for p, q in zip(params, pair.other, strict=True))
         for name, value in pair.state(pair.ours, pair.other).items():
             assert value is None or torch.equal(value, state[name])
     for grads in gradients(3, seed=3):
         stock_step(pair.stock, pair.params, grads)
-        run(graph, [torch.tensor(True), *grads, pair.updates.numbers()])
+        run(graph, [torch.tensor(True), *grads, pair.updates.numbers()[0]])
         pair.updates.count()
         pair.assert_equal()
 
@@ -441,7 +441,7 @@ def test_optimisers_of_pyro(make):
                 updates = updates_of(ours.optim, ours.params, steps)
             else:
                 with torch.no_grad():
-                    updates.apply([g.clone() for g in grads], updates.numbers())
+                    updates.apply([g.clone() for g in grads], updates.numbers()[0])
                 updates.count()
             if hasattr(ours.optim, "step"):
                 ours.optim.step()
