@@ -37,6 +37,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "reconstruct": (commands.reconstruct, "example: pyro-vae reconstruct runs/digits-1 --n 32"),
     "interpolate": (commands.interpolate, "example: pyro-vae interpolate runs/digits-1 --path spherical"),
     "plot": (commands.plot, "example: pyro-vae plot runs/digits-1"),
+    "bench": (commands.bench, "examples:\n  pyro-vae bench\n  pyro-vae bench --hidden 512 --latent_dim 20"),
     "list": (commands.list_parts, ""),
 }
 

@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from pyro.infer import RenyiELBO
 from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load, suggest
@@ -22,6 +23,7 @@ from pyro_vae.checks import Report
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
 from pyro_vae.seeds import seeded
+from pyro_vae.svi.timing import Timing
 
 __all__ = [
     "choose_likelihood",
@@ -37,6 +39,7 @@ __all__ = [
     "open_run",
     "print_elbo",
     "print_report",
+    "print_timings",
     "status",
     "write",
 ]
@@ -173,6 +176,19 @@ def print_report(report: Report, why: bool) -> None:
     console = Console()
     console.print(report.table(why))
     console.print(report.summary(), highlight=False)
+
+
+def print_timings(title: str, timings: list[Timing]) -> None:
+    """Prints how long steps take, with the quartiles over the turns, and against the first way."""
+    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in ("ms a step", "25-75 %", "times faster", "first two steps"):
+        table.add_column(heading, justify="right")
+    for timing in timings:
+        low, median, high = np.quantile(timing.ms, [0.25, 0.5, 0.75])
+        faster, spread = f"{timing.faster_than(timings[0]):.1f}", f"{low:.2f}-{high:.2f}"
+        table.add_row(timing.name, f"{median:.2f}", spread, faster, f"{timing.first:.1f} s")
+    Console().print(table)
 
 
 def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:

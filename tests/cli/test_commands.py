@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import signal
@@ -19,6 +20,7 @@ import pyro_vae
 from pyro_vae import average_elbo, data, load, plots
 from pyro_vae.cli import main, pictures
 from pyro_vae.cli import runs as runs_of_cli
+from pyro_vae.svi import timing
 from pyro_vae.training import History
 from tests.data.test_images import fake_mnist
 
@@ -288,6 +290,18 @@ def test_check_fails_where_a_line_fails(here, capsys):
     assert not json.loads((here / "broken/checks.json").read_text())["passed"]
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_bench_times_pyro_and_the_graphs_side_by_side(capsys, monkeypatch):
+    monkeypatch.setattr(timing, "time_steps", functools.partial(timing.time_steps, rounds=3, seconds=0))
+    assert main(["bench", "--hidden", "8", "--latent-dim", "2", "--batch-size", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "784-8-2, batch 4" in out
+    rows = [line for line in out.splitlines() if re.search(r"\d\.\d+-\d+\.\d+", line)]
+    names = ["pyro.infer.SVI", "CompiledSVI, exact", "CompiledSVI", "CompiledSVI.steps"]
+    assert [re.split(r"\s{2,}", row.strip())[0] for row in rows] == names
+    assert re.split(r"\s{2,}", rows[0].strip())[3] == "1.0"
+
+
 def test_list_names_everything_that_can_be_swapped(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
@@ -341,6 +355,8 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
         (["sample", "two", "--out", "x.jpg"], 2, "out must end in .png (a picture) or .npy (an array); got 'x.jpg'"),
         (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
+        (["bench", "--batch_size", "0"], 2, "batch_size must be at least 1; got 0"),
+        (["bench", "--hidden", "0"], 2, "hidden must"),
         (["check", "nowhere"], 2, "nowhere is not a run folder"),
         (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
         (["check", "two", "--out", "no/where.json"], 2, "out: there is no folder no to write where.json into"),

@@ -95,6 +95,47 @@ def test_the_graph_does_what_stock_pyro_does(case):
         assert svi.captures == case.captures
 
 
+def assert_close(case: Case) -> None:
+    """Mode "fast" and Pyro to single precision, as far as five steps of a program keep it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected, expected_after, _ = run(case)
+        losses, after, svi = run(case, lambda *programs: CompiledSVI(*programs, fallback="error"))
+    assert losses == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    for name, value in expected_after.items():
+        torch.testing.assert_close(after[name], value, rtol=2e-3, atol=2e-3, msg=lambda m, name=name: f"{name}: {m}")
+    assert svi.refused is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("case", cases(CASES))
+def test_the_graph_with_the_update_in_it(case):
+    assert_close(case)
+
+
+COMPILED = (
+    "linear_auto_normal",
+    "convolutional_vae",
+    "eight_schools",
+    "gaussian_mixture_map",
+    "gaussian_process_variational_sparse",
+    "hmm_of_sequences_with_lengths",
+    "latent_dirichlet_allocation",
+    "lkj_covariance",
+    "nested_subsampled_plates",
+    "semi_supervised_vae",
+    "vae_with_batch_norm",
+    "vae_with_dropout",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_compiled_graph(name):
+    assert_close(CASES[name])
+
+
 @pytest.mark.parametrize("case", cases(REFUSED))
 def test_what_no_graph_can_hold_is_refused_with_its_line(case):
     with pytest.raises(CannotCaptureError) as error:

@@ -1,0 +1,103 @@
+"""How long a step takes, run by Pyro and as one graph, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor
+
+from pyro_vae.seeds import seeded
+from pyro_vae.svi.compiled import CompiledSVI
+from pyro_vae.vae import VAE
+
+__all__ = ["Timing", "time_steps"]
+
+_WARM_STEPS = 20
+
+
+@dataclass
+class Timing:
+    """What was measured of one way to take steps.
+
+    Args:
+        name: of the way.
+        first: seconds of the first two steps, in which a graph is captured and compiled.
+        ms: milliseconds a step, in each round.
+    """
+
+    name: str
+    first: float
+    ms: list[float] = field(default_factory=list)
+
+    def faster_than(self, other: Timing) -> float:
+        """How many times less time a step takes: the median of the ratios within a round.
+
+        Args:
+            other: what was measured in the same rounds.
+        """
+        return float(np.median(np.divide(other.ms, self.ms)))
+
+
+def time_steps(make: Callable[[], VAE], x: Tensor, rounds: int = 9, seconds: float = 0.2) -> list[Timing]:
+    """Times steps of training with Trace_ELBO and Adam.
+
+    The ways take turns, so that what else the machine does falls on all alike.
+
+    Args:
+        make: gives a VAE with the same weights each time.
+        x: data ``(batch, *event_shape)``.
+        rounds: turns of each.
+        seconds: of a turn.
+
+    Returns:
+        First pyro.infer.SVI, then CompiledSVI in mode exact and in mode fast, and its ``steps``.
+
+    Example:
+        >>> from pyro_vae import build
+        >>> stock, exact, *_ = time_steps(lambda: build(6, 2, hidden=(8,)), torch.ones(4, 6), rounds=1, seconds=0)
+        >>> len(exact.ms)
+        1
+    """
+    stock, exact, fast = (_svi(make(), mode) for mode in ("stock", "exact", "fast"))
+    batches = [x] * _WARM_STEPS
+    ways: dict[str, Callable[[], object]] = {
+        "pyro.infer.SVI": lambda: [stock.step(x) for x in batches],
+        "CompiledSVI, exact": lambda: [exact.step(x) for x in batches],
+        "CompiledSVI": lambda: [fast.step(x) for x in batches],
+        "CompiledSVI.steps": lambda: fast.steps(batches),  # type: ignore[attr-defined]
+    }
+    with seeded(0):
+        first = {name: _first(svi, x) for name, svi in zip(ways, (stock, exact, fast), strict=False)}
+        timings = [Timing(name, first.get(name, first["CompiledSVI"])) for name in ways]
+        passes = [max(1, round(seconds / _taken(way, x))) for way in ways.values()]
+        for _ in range(rounds):
+            for timing, way, n in zip(timings, ways.values(), passes, strict=True):
+                taken = sum(_taken(way, x) for _ in range(n))
+                timing.ms.append(1e3 * taken / (n * len(batches)))
+    return timings
+
+
+def _svi(vae: VAE, mode: str) -> SVI:
+    optim = pyro.optim.Adam({"lr": 1e-3})
+    if mode == "stock":
+        return SVI(vae.model, vae.guide, optim, Trace_ELBO())
+    return CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO(), mode=mode, fallback="error")  # type: ignore[arg-type]
+
+
+def _first(svi: SVI, x: Tensor) -> float:
+    return _taken(lambda: [svi.step(x) for _ in range(2)], x)
+
+
+def _taken(way: Callable[[], object], x: Tensor) -> float:
+    """Seconds of some steps, until the device has done them."""
+    start = time.perf_counter()
+    way()
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter() - start
