@@ -35,9 +35,16 @@ class Captured:
         self.graph = graph
         keep_unless(graph, 1)
         self._known: dict[tuple[int, ...], bool] = {}
+        self._kinds = [_kind(t) for t in graph.tensors]
+        self._places = _places(graph.tensors)
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the graph is right for arguments of these batch sizes."""
+        """Whether the graph is right for arguments of these batch sizes, and for the tensors around it as they are."""
+        places = _places(self.graph.tensors)
+        if places != self._places:
+            if [_kind(t) for t in self.graph.tensors] != self._kinds:  # as after vae.double() or vae.to("cuda")
+                return False
+            self._places = places
         sizes = batch_sizes(tensors)
         if sizes not in self._known:
             self._known[sizes] = self.graph.takes(tensors)
@@ -151,6 +158,15 @@ class CapturedStep(Captured):
         finally:
             updates.count(len(losses))
         return losses
+
+
+def _places(tensors: Sequence[Tensor]) -> tuple[list[int], list[torch.dtype]]:
+    """What changes where a tensor gets other data; quick to look at."""
+    return [t.data_ptr() for t in tensors], [t.dtype for t in tensors]
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _evaluated(

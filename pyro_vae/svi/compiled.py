@@ -174,7 +174,7 @@ class CompiledSVI(SVI):
             if self._changed():
                 self._forget()
             found = structure(args, kwargs, self._dtype)
-            key = (what, found.key, *[m.training for m in self._modules.values()])
+            key = self._key(what, found)
             if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
                 raise CannotCaptureError(_TOO_MANY)
             if key not in self._parameters or self._replaced(self._parameters[key]):
@@ -186,6 +186,11 @@ class CompiledSVI(SVI):
             return self._by_pyro(what, args, kwargs)
         self._ran = captured if isinstance(captured, CapturedStep) else None
         return captured(found.tensors, args, kwargs)
+
+    def _key(self, what: str, found: Structure) -> Hashable:
+        """What two runs must have in common to share a graph."""
+        around = torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+        return (what, found.key, around, *[m.training for m in self._modules.values()])
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
@@ -213,7 +218,7 @@ class CompiledSVI(SVI):
         for module in (*modules_around(self.model), *modules_around(self.guide), *ran.values()):
             for part in module.modules():
                 self._modules.setdefault(id(part), part)
-        key = (what, found.key, *[m.training for m in self._modules.values()])
+        key = self._key(what, found)
         self._parameters[key] = leaves
         self._note_held()
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}

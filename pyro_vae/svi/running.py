@@ -28,8 +28,8 @@ Run = Callable[[Sequence[Tensor]], Any]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream as
-# without compilation. The arguments are those that the code was made for, which need not be asserted.
-_OPTIONS: dict[str, Any] = {"fallback_random": True, "size_asserts": False, "alignment_asserts": False}
+# without compilation.
+_OPTIONS: dict[str, Any] = {"fallback_random": True}
 _RARE = 100  # runs with another batch size than the first before a graph for any size is compiled
 
 

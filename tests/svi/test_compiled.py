@@ -924,6 +924,56 @@ def test_also_is_called_in_each_run():
         assert svi.noted.tolist() == [1.0, 2.0]
 
 
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_parameters_that_get_other_data(mode):
+    """The same parameter objects with other data behind them, of the same kind or of another."""
+
+    def steps(make):
+        vae = make_vae()
+        svi = make(vae, pyro.optim.SGD({"lr": 1e-2}))
+        losses = losses_of(svi, batches())
+        for p in vae.parameters():
+            p.data = p.data.clone() + 0.1
+        losses += losses_of(svi, batches())
+        vae.float()
+        losses += losses_of(svi, batches(dtype=torch.float32))
+        vae.double()
+        return losses + losses_of(svi, batches()), vae
+
+    expected, other = steps(stock_of)
+    losses, vae = steps(lambda vae, optim: svi_of(vae, optim, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-6)
+    same(weights(other), weights(vae), rtol=1e-6)
+    assert next(vae.parameters()).dtype == torch.float64
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_autocast_switched_on_between_steps(mode):
+    def steps(make, on=True):
+        vae = make_vae(dtype=torch.float32)
+        svi, losses = make(vae, pyro.optim.SGD({"lr": 1e-2})), []
+        for i, x in enumerate(batches((8,) * 12, dtype=torch.float32)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=on and i // 3 % 2 == 1):
+                pyro.set_rng_seed(i)
+                losses.append(float(svi.step(x)))
+        return losses
+
+    expected, losses = steps(stock_of), steps(lambda vae, optim: svi_of(vae, optim, mode=mode))
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert expected != pytest.approx(steps(stock_of, on=False), rel=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@MODES
+def test_on_a_gpu(mode):
+    vae = make_vae().cuda()
+    x = [b.cuda() for b in batches((64,) * 40)]
+    losses = losses_of(svi_of(vae, mode=mode), x)
+    assert losses == pytest.approx(losses_of(stock_of(make_vae().cuda()), x), rel=1e-3)
+
+
 # Compiled.
 
 
@@ -1068,3 +1118,29 @@ print(svi.captures, resident() / first)
     captures, growth = out.split()
     assert captures == "1"
     assert float(growth) < 1.01
+
+
+@slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_step_takes_no_more_memory_than_pyros():
+    """At most a fifth more at its peak, above what is there before the first step; the compiler's own is in it."""
+    peaks = {}
+    for made in (
+        "SVI(vae.model, vae.guide, optim, Trace_ELBO())",
+        "CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO())",
+    ):
+        out = in_a_process(
+            f"""
+from pyro.infer import SVI
+vae, optim = build((784,), 50, hidden=(400,)), pyro.optim.Adam({{"lr": 1e-3}})
+svi, x = {made}, torch.rand(16_384, 784).bernoulli()
+def status(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+before = status("VmRSS")
+for _ in range(6):
+    svi.step(x)
+print(status("VmHWM") - before)
+"""
+        )
+        peaks[made.split("(")[0]] = int(out)
+    assert peaks["CompiledSVI"] < 1.2 * peaks["SVI"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -228,6 +229,23 @@ def test_history_of_real_data_equals_pyros():
         histories.append(fit(vae, digits.train, valid=digits.valid, epochs=3, engine=engine, progress=False))
     for a, b in zip(*map(records, histories), strict=True):
         assert a == pytest.approx(b, abs=1e-3)
+
+
+@slow
+def test_both_engines_reach_the_same_elbo_over_five_seeds():
+    """On digits: the means of the last validation ELBOs differ by less than their spread from seed to seed."""
+    digits = data.load("digits", binarize="dynamic")
+    reached = {"compiled": [], "pyro": []}
+    for engine, elbos in reached.items():
+        for seed in range(5):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                vae = build(digits.event_shape, latent_dim=8, hidden=(64,))
+            history = fit(vae, digits.train, valid=digits.valid, epochs=20, engine=engine, seed=seed, progress=False)
+            elbos.append(list(history)[-1].valid_elbo)
+    ours, theirs = np.array(reached["compiled"]), np.array(reached["pyro"])
+    assert theirs.std(ddof=1) > 0
+    assert abs(ours.mean() - theirs.mean()) < theirs.std(ddof=1)
 
 
 @pytest.mark.usefixtures("uncompiled")
