@@ -324,11 +324,12 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
     from pyro_vae.seeds import seeded
     from pyro_vae.svi.timing import time_steps
 
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    for name, value in (("latent_dim", latent_dim), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
     device = runs.device(device)
     sizes = [(784, 400 if hidden is None else hidden, latent_dim, batch_size)]
-    threads = f" with {torch.get_num_threads()} threads" if device == "cpu" else ""
+    threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
     print(f"torch {torch.__version__} on {device}{threads}; Trace_ELBO and Adam; medians of 9 turns")
     for pixels, width, latent, batch in [(64, 64, 8, 64), *sizes] if hidden is None else sizes:
 

@@ -64,15 +64,15 @@ def time_steps(make: Callable[[], VAE], x: Tensor, rounds: int = 9, seconds: flo
         >>> len(exact.ms)
         1
     """
-    stock, exact, fast = (_svi(make(), mode) for mode in ("stock", "exact", "fast"))
     batches = [x] * _WARM_STEPS
-    ways: dict[str, Callable[[], object]] = {
-        "pyro.infer.SVI": lambda: [stock.step(x) for x in batches],
-        "CompiledSVI, exact": lambda: [exact.step(x) for x in batches],
-        "CompiledSVI": lambda: [fast.step(x) for x in batches],
-        "CompiledSVI.steps": lambda: fast.steps(batches),  # type: ignore[attr-defined]
-    }
     with seeded(0):
+        stock, exact, fast = (_svi(make(), mode) for mode in ("stock", "exact", "fast"))
+        ways: dict[str, Callable[[], object]] = {
+            "pyro.infer.SVI": lambda: [stock.step(x) for x in batches],
+            "CompiledSVI, exact": lambda: [exact.step(x) for x in batches],
+            "CompiledSVI": lambda: [fast.step(x) for x in batches],
+            "CompiledSVI.steps": lambda: fast.steps(batches),
+        }
         first = {name: _first(svi, x) for name, svi in zip(ways, (stock, exact, fast), strict=False)}
         timings = [Timing(name, first.get(name, first["CompiledSVI"])) for name in ways]
         passes = [max(1, round(seconds / _taken(way, x))) for way in ways.values()]

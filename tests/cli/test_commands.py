@@ -356,6 +356,7 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["sample", "two", "--out", "x.jpg"], 2, "out must end in .png (a picture) or .npy (an array); got 'x.jpg'"),
         (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
         (["bench", "--batch_size", "0"], 2, "batch_size must be at least 1; got 0"),
+        (["bench", "--latent_dim", "0"], 2, "latent_dim must be at least 1; got 0"),
         (["bench", "--hidden", "0"], 2, "hidden must"),
         (["check", "nowhere"], 2, "nowhere is not a run folder"),
         (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
