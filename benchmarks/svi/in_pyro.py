@@ -47,9 +47,7 @@ class Example(nn.Module):
             pyro.sample("latent", dist.Normal(loc, softplus(raw)).to_event(1))
 
 
-def _contender(
-    make: Callable[..., Any], program: Any, objective: Any, size: Size, at_once: bool = False
-) -> Contender:
+def _contender(make: Callable[..., Any], program: Any, objective: Any, size: Size, at_once: bool = False) -> Contender:
     torch.manual_seed(1)
     svi = make(program.model, program.guide, pyro.optim.Adam({"lr": LR}), objective)
     xs = [torch.from_numpy(x) for x in size.batches()]

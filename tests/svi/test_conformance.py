@@ -64,7 +64,7 @@ def cases(table: dict[str, Case], slow: bool = True):
     return [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow and slow else []) for c in table.values()]
 
 
-@pytest.mark.parametrize("case", cases(CASES | REFUSED, slow=False))
+@pytest.mark.parametrize("case", cases(CASES | REFUSED))
 def test_stock_pyro_runs_the_program_and_is_deterministic(case):
     with warnings.catch_warnings():
         warnings.simplefilter("default" if case.loud else "error")

@@ -251,7 +251,7 @@ def gaussian_hmm_distribution():
     return Program(model, AutoDelta(model), real(5, 2))
 
 
-@case
+@case(slow=True)
 def latent_dirichlet_allocation():
     layer = nn.Sequential(nn.Linear(10, 6), nn.Sigmoid(), nn.Linear(6, 4), nn.Softmax(-1))
 

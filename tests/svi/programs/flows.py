@@ -30,17 +30,17 @@ def flow_spline_coupling():
     return flow_density(lambda: T.spline_coupling(2, count_bins=4, hidden_dims=[6]))
 
 
-@case(slow=True)
+@case
 def flow_affine_coupling():
     return flow_density(lambda: T.affine_coupling(2, hidden_dims=[6]))
 
 
-@case
+@case(slow=True)
 def flow_spline():
     return flow_density(lambda: T.Spline(2, count_bins=4, bound=3.0))
 
 
-@case(slow=True)
+@case
 def flow_masked_autoregressive():
     flow = T.affine_autoregressive(2, hidden_dims=[6])
 
@@ -71,7 +71,7 @@ def flow_conditional():
     )
 
 
-@case
+@case(slow=True)
 def flow_in_the_guide():
     flows = nn.ModuleList([T.planar(2), T.sylvester(2, 2), T.radial(2)])
 

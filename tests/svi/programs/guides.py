@@ -106,7 +106,7 @@ def positive_definite_and_corr_cholesky():
     return Program(model, lambda x: None, real(8, 3))
 
 
-@case(slow=True)
+@case
 def ordered_and_interval_parameters():
     def model(x):
         levels = pyro.param("levels", torch.tensor([-1.0, 0.0, 1.0]), constraint=constraints.ordered_vector)

@@ -93,7 +93,7 @@ def transform_reparam():
     return Program(model, AutoNormal(model), real(8))
 
 
-@case
+@case(slow=True)
 def student_t_stable_projected_reparam():
     @poutine.reparam(
         config={

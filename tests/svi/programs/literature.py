@@ -166,7 +166,7 @@ def pharmacokinetics_with_fixed_noise():
     return Program(model, AutoNormal(model), real(8))
 
 
-@case
+@case(slow=True)
 def change_point_with_softened_switch():
     def model(y):
         times = torch.arange(float(len(y)))

@@ -37,7 +37,7 @@ def particles_one_by_one():
     return nets_guide(Trace_ELBO(num_particles=3))
 
 
-@case
+@case(slow=True)
 def particles_vectorised():
     return nets_guide(Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1))
 
@@ -52,7 +52,7 @@ def renyi():
     return nets_guide(RenyiELBO(alpha=0.5, num_particles=3, vectorize_particles=False))
 
 
-@case(slow=True)
+@case
 def renyi_vectorised():
     return nets_guide(RenyiELBO(alpha=0.0, num_particles=3, vectorize_particles=True, max_plate_nesting=1))
 
@@ -114,7 +114,7 @@ def graph_elbo_decaying_average_baseline():
     return switch({"baseline": {"use_decaying_avg_baseline": True, "baseline_beta": 0.9}}, TraceGraph_ELBO())
 
 
-@case
+@case(slow=True)
 def graph_elbo_neural_baseline():
     net = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0))
     return switch({"baseline": {"nn_baseline": net}}, TraceGraph_ELBO(), net)
@@ -131,7 +131,7 @@ def enum_elbo_with_score_function():
     return switch(loss=TraceEnum_ELBO(max_plate_nesting=1))
 
 
-@case
+@case(slow=True)
 def non_reparametrised_coin():
     def model(x):
         p = pyro.sample("p", dist.Beta(5.0, 5.0))
@@ -165,7 +165,7 @@ def straight_through_and_relaxed():
     return Program(model, guide, real(8))
 
 
-@case
+@case(slow=True)
 def tail_adaptive():
     return nets_guide(TraceTailAdaptive_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1))
 

@@ -58,7 +58,7 @@ def pyro_module_guide_with_method():
     return Program(logistic, Guide(), regression("logistic"))
 
 
-@case
+@case(slow=True)
 def bayesian_neural_network():
     class Net(PyroModule):
         def __init__(self) -> None:
@@ -140,7 +140,7 @@ def vae_of_the_tutorial():
     return vae()
 
 
-@case
+@case(slow=True)
 def epoch_with_a_last_batch_in_a_vae():
     sizes = (8, 8, 5, 8, 5)
     return dataclasses.replace(vae(), batches=[(coins(n, 6, seed=i),) for i, n in enumerate(sizes)])
@@ -151,7 +151,7 @@ def vae_with_batch_norm():
     return vae(nn.BatchNorm1d(5))
 
 
-@case
+@case(slow=True)
 def vae_with_dropout():
     return vae(nn.Dropout(0.3))
 

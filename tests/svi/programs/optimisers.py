@@ -67,7 +67,7 @@ register(
 )
 
 
-@case
+@case(slow=True)
 def optim_reduce_on_plateau():
     scheduler = pyro.optim.ReduceLROnPlateau(
         {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "patience": 0, "factor": 0.5}

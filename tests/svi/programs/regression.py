@@ -106,7 +106,7 @@ def autoguided(name: str, model: Callable[..., Any], guide: Callable[..., Any], 
     register(name, lambda: Program(model, guide(model), regression(_KINDS[model])), **options)
 
 
-autoguided("linear_auto_delta", linear, AutoDelta)
+autoguided("linear_auto_delta", linear, AutoDelta, slow=True)
 autoguided("linear_auto_normal", linear, AutoNormal)
 autoguided("logistic_auto_normal_init_to_mean", logistic, lambda m: AutoNormal(m, init_loc_fn=init_to_mean), slow=True)
 autoguided(
@@ -122,7 +122,7 @@ autoguided(
     lambda m: AutoDiagonalNormal(m, init_loc_fn=init_to_median(num_samples=5)),
     slow=True,
 )
-autoguided("linear_auto_multivariate_normal", linear, AutoMultivariateNormal)
+autoguided("linear_auto_multivariate_normal", linear, AutoMultivariateNormal, slow=True)
 autoguided(
     "poisson_auto_low_rank_multivariate_normal", poisson, lambda m: AutoLowRankMultivariateNormal(m, rank=2), slow=True
 )
@@ -144,12 +144,12 @@ autoguided(
     slow=True,
 )
 autoguided("linear_auto_gaussian", linear, lambda m: AutoGaussian(m, backend="dense"), slow=True)
-autoguided("linear_auto_normal_messenger", linear, AutoNormalMessenger)
+autoguided("linear_auto_normal_messenger", linear, AutoNormalMessenger, slow=True)
 autoguided("logistic_auto_hierarchical_normal_messenger", logistic, AutoHierarchicalNormalMessenger)
 autoguided("poisson_auto_regressive_messenger", poisson, AutoRegressiveMessenger)
 
 
-@case
+@case(slow=True)
 def linear_with_subsampled_plate():
     x, y = regression(sizes=(30,))[0]
 

@@ -15,7 +15,7 @@ from tests.svi.programs.cases import Program, case
 from tests.svi.programs.data import binary, counts, generator, real
 
 
-@case
+@case(slow=True)
 def local_level_by_a_loop():
     def model(y):
         sigma = pyro.sample("sigma", dist.LogNormal(-1.0, 0.5))
