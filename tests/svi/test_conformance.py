@@ -59,9 +59,8 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: fl
             assert torch.equal(found[name], value), f"{name} is not the same: {found[name]}, not {value}"
 
 
-def cases(table: dict[str, Case], slow: bool = True):
-    """As parameters; ``slow`` for whether those that take long are marked."""
-    return [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow and slow else []) for c in table.values()]
+def cases(table: dict[str, Case]):
+    return [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in table.values()]
 
 
 @pytest.mark.parametrize("case", cases(CASES | REFUSED))
