@@ -202,7 +202,7 @@ class Programs:
 
 
 def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
-    """The module that a program is, or is a method of, or those that a function finds around it.
+    """The module that a program is, or is a method of, or those that its object holds or a function finds around it.
 
     Args:
         program: a model or a guide.
@@ -210,10 +210,12 @@ def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
     owner = getattr(program, "__self__", program)
     if isinstance(owner, nn.Module):
         return [owner]
-    if not inspect.isfunction(program):
-        return []
-    around = inspect.getclosurevars(program)
-    return [m for m in (*around.nonlocals.values(), *around.globals.values()) if isinstance(m, nn.Module)]
+    if inspect.isfunction(program):
+        found = inspect.getclosurevars(program)
+        around = [*found.nonlocals.values(), *found.globals.values()]
+    else:
+        around = list(getattr(owner, "__dict__", {}).values())
+    return [m for m in around if isinstance(m, nn.Module)]
 
 
 def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -190,6 +190,8 @@ def _lift(traced: fx.GraphModule) -> list[Tensor]:
         if node.op != "get_attr":
             continue
         tensor = getattr(traced, str(node.target))
+        if not isinstance(tensor, Tensor):
+            raise CannotCaptureError(f"it uses a {type(tensor).__name__} of its own")
         if id(tensor) not in placeholders:
             with graph.inserting_before(first):
                 placeholders[id(tensor)] = graph.placeholder(f"held{len(tensors)}")

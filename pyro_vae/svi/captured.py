@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 from pyro_vae.deferred import noting
 from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, keep_unless
 from pyro_vae.svi.loss import Loss
+from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
 from pyro_vae.svi.updates import Updates, updates_of
@@ -34,6 +38,7 @@ class Captured:
         self.svi = svi
         self.graph = graph
         keep_unless(graph, 1)
+        _look_at_rebound(svi.rebound, graph)
         self._known: dict[tuple[int, ...], bool] = {}
         self._kinds = [_kind(t) for t in graph.tensors]
         self._places = _places(graph.tensors)
@@ -53,6 +58,15 @@ class Captured:
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Runs the graph; the arguments once more for the words of an error."""
         raise NotImplementedError
+
+    def _called(
+        self, graph: Callable[[Sequence[Tensor]], Any], tensors: Sequence[Tensor], args: Any, kwargs: Any
+    ) -> Any:
+        try:
+            return graph(tensors)
+        except (RuntimeError, IndexError):
+            self.svi.explain(*args, **kwargs)  # which raises Pyro's own error, with the name of the site
+            raise
 
     def _look(self, ok: Tensor | None, noted: Tensor | None, args: Any, kwargs: Any) -> None:
         """Raises the error that the data deserve, or notes what was noted."""
@@ -80,7 +94,7 @@ class CapturedLoss(Captured):
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """The loss; the arguments once more for the words of an error."""
-        loss, ok, noted = run(self.graph, tensors)
+        loss, ok, noted = self._called(functools.partial(run, self.graph), tensors, args, kwargs)
         self._look(ok, noted, args, kwargs)
         return loss.as_subclass(Loss)
 
@@ -97,6 +111,7 @@ class CapturedStep(Captured):
 
     def __init__(self, svi: CompiledSVI, leaves: list[Tensor], trained: list[Tensor], found: Structure) -> None:
         self.leaves = leaves
+        _refuse_strangers(svi.optim, leaves)
         gradients = Gradients(trained)
         self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained
@@ -114,7 +129,7 @@ class CapturedStep(Captured):
 
         numbers = [] if self.updates is None else [self.updates.numbers()[0]]
         super().__init__(svi, capture(program, found.tensors, numbers, gradients))
-        self._run = Compiled(self.graph) if svi.mode == "fast" else lambda arguments: run(self.graph, arguments)
+        self._run = Compiled(self.graph) if svi.mode == "fast" else functools.partial(run, self.graph)
         for p in trained:
             p.grad = None  # what the first step left there would take memory
 
@@ -127,7 +142,7 @@ class CapturedStep(Captured):
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""
         if self.updates is None:
-            loss, ok, noted, *gradients = self._run(tensors)
+            loss, ok, noted, *gradients = self._called(self._run, tensors, args, kwargs)
             self._look(ok, noted, args, kwargs)
             for p, gradient in zip(self.trained, gradients, strict=True):
                 p.grad = gradient
@@ -152,12 +167,64 @@ class CapturedStep(Captured):
         losses: list[Tensor] = []
         try:
             for (tensors, args, kwargs), numbers in zip(calls, updates.numbers(len(calls)), strict=True):
-                loss, ok, noted = self._run([*tensors, numbers])
+                loss, ok, noted = self._called(self._run, [*tensors, numbers], args, kwargs)
                 self._look(ok, noted, args, kwargs)
                 losses.append(loss)
         finally:
             updates.count(len(losses))
         return losses
+
+
+@contextlib.contextmanager
+def _unchanged(owners: list[Any]) -> Iterator[list[tuple[Any, str, Any]]]:
+    """Puts back what a block puts into the attributes and buffers of objects.
+
+    Args:
+        owners: modules and others.
+
+    Yields:
+        A list to which the end of the block adds owner, name and former tensor of each that another tensor took the
+        place of.
+    """
+    places = [
+        (owner, place) for owner in owners for place in (vars(owner), vars(owner).get("_buffers")) if place is not None
+    ]
+    before = [dict(place) for _, place in places]
+    rebound: list[tuple[Any, str, Any]] = []
+    try:
+        yield rebound
+    finally:
+        for (owner, place), had in zip(places, before, strict=True):
+            for name in place.keys() | had.keys():
+                now, then = place.get(name), had.get(name)
+                if now is not then and (isinstance(now, Tensor) or isinstance(then, Tensor)):
+                    rebound.append((owner, name, then))
+            if any(place.get(name) is not thing for name, thing in had.items()) or len(place) != len(had):
+                place.clear()
+                place.update(had)
+
+
+def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:
+    """Where an optimiser steps tensors with a gradient that Pyro does not know, a graph would not see that gradient."""
+    if not isinstance(optim, SharedOptim):
+        return
+    known = {id(p) for p in leaves}
+    parameters = [p for group in optim.optimizer.param_groups for p in group["params"]]
+    if any(p.grad is not None and p.grad.any() and id(p) not in known for p in parameters):
+        raise CannotCaptureError("the optimiser has a parameter that model and guide do not register with Pyro")
+
+
+def _look_at_rebound(rebound: list[tuple[Any, str, Any]], graph: Graph) -> None:
+    """Tensors that a run takes from attributes and replaces would have to be carried on; others are lost."""
+    for owner, name, had in rebound:
+        what = f"the tensor {name!r} of {type(owner).__name__}"
+        if any(had is t for t in graph.tensors):
+            raise CannotCaptureError(
+                f"it reads {what} and puts another in its place; make it a buffer and change that in place (copy_)"
+            )
+        warnings.warn(
+            f"{what} is set in each run; with CompiledSVI it stays that of the last run by Pyro", stacklevel=7
+        )
 
 
 def _places(tensors: Sequence[Tensor]) -> tuple[list[int], list[torch.dtype]]:
@@ -174,7 +241,7 @@ def _evaluated(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, whether the data were as they must be, and what else is noted."""
     args, kwargs = found.together(tensors)
-    with noting() as conditions:
+    with noting() as conditions, _unchanged(svi.owners()) as svi.rebound:
         loss = loss_of(svi.model, svi.guide, *args, **kwargs)
         noted = None if svi.also is None else svi.also()
     if isinstance(loss, tuple):

@@ -12,6 +12,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI
 from pyro.optim import PyroOptim
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -24,10 +25,13 @@ from pyro_vae.svi.structure import Structure, alike, structure
 
 __all__ = ["CompiledSVI"]
 
+# What objects hold that is known by its value.
+_NUMBERS = (bool, int, float, str)
 _MOST_CAPTURES, _MOST_STRUCTURES = 8, 32
 _TOO_MANY = (
-    "its arguments have another structure again and again. Where a number or a string changes at each step, hand it "
-    "over as a float or a tensor; read a batch size as x.shape[0], since len(x) is a number"
+    "its arguments have another structure, or its modules other attributes, again and again. Where a number or a "
+    "string changes at each step, hand it over as a float or a tensor; read a batch size as x.shape[0], since len(x) "
+    "is a number"
 )
 
 
@@ -100,12 +104,16 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
+        self.rebound: list[tuple[Any, str, Any]] = []
         self._ran: CapturedStep | None = None
+        self._whole = self._programs()
         self._held: list[tuple[dict[str, Any], str, Any]] = []
+        self._numbers: list[tuple[dict[str, Any], str, Any]] = []
+        self._sizes: list[tuple[dict[str, Any], int]] = []
         self._trainable: list[tuple[Tensor, bool]] = []
         self._had_gradient: dict[int, Tensor] = {}
         self._modules: dict[int, nn.Module] = {}
-        self._in_store: set[str] = set()
+        self._in_store: dict[Hashable, set[str]] = {}
         self._dtype = torch.get_default_dtype()
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
@@ -168,7 +176,7 @@ class CompiledSVI(SVI):
 
     def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._ran = None
-        if self.refused is not None:
+        if self.refused is not None or _PYRO_STACK:  # handlers around the step
             return self._by_pyro(what, args, kwargs)
         try:
             if self._changed():
@@ -177,7 +185,7 @@ class CompiledSVI(SVI):
             key = self._key(what, found)
             if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
                 raise CannotCaptureError(_TOO_MANY)
-            if key not in self._parameters or self._replaced(self._parameters[key]):
+            if key not in self._parameters or self._replaced(key):
                 return self._first(what, found, args, kwargs)
             captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
             captured = captured or self._capture(what, key, found)
@@ -189,7 +197,7 @@ class CompiledSVI(SVI):
 
     def _key(self, what: str, found: Structure) -> Hashable:
         """What two runs must have in common to share a graph."""
-        around = torch.get_default_dtype(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+        around = torch.is_grad_enabled(), torch.get_default_dtype(), *map(_autocast, ("cpu", "cuda"))
         return (what, found.key, around, *[m.training for m in self._modules.values()])
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -222,28 +230,44 @@ class CompiledSVI(SVI):
         self._parameters[key] = leaves
         self._note_held()
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
-        self._in_store = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
+        self._in_store[key] = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
         self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
         return loss
 
     def _note_held(self) -> None:
-        """Notes what the modules hold and which parameters are trained, of which a change makes graphs wrong."""
-        self._held = [
-            (place, name, thing)
-            for module in self._modules.values()
-            for place in (module._modules, module._parameters, module._buffers)
-            for name, thing in place.items()
-        ]
+        """Notes what modules and objects hold and what is trained, of which a change makes graphs wrong."""
+        self._whole = self._programs()
+        places = [vars(owner) for owner in self.owners()]
+        modules = list(self._modules.values())
+        for module in modules:
+            places += [module._modules, module._parameters, module._buffers, module._forward_hooks]
+            places += [module._forward_pre_hooks, module._backward_hooks]
+        things = [(place, name, thing) for place in places for name, thing in place.items() if name != "training"]
+        self._held = [(place, name, thing) for place, name, thing in things if _is_held(thing)]
+        self._numbers = [(place, name, thing) for place, name, thing in things if type(thing) in _NUMBERS]
+        self._sizes = [(place, len(place)) for place in places]
         parameters = [p for leaves in self._parameters.values() for p in leaves.values()]
         parameters += [p for module in self._modules.values() for p in module.parameters(recurse=False)]
         self._trainable = [(p, p.requires_grad) for p in {id(p): p for p in parameters}.values()]
 
     def _changed(self) -> bool:
-        """Whether a module has another part, parameter or buffer now, or a parameter was frozen or freed."""
-        return any(place.get(name) is not thing for place, name, thing in self._held) or any(
-            p.requires_grad != trained for p, trained in self._trainable
+        """Whether something is another now: a part, a parameter, a number that a module holds, what is trained."""
+        return (
+            self._programs() != self._whole
+            or any(len(place) != size for place, size in self._sizes)
+            or any(place.get(name) is not thing for place, name, thing in self._held)
+            or any(place.get(name) != thing for place, name, thing in self._numbers)
+            or any(p.requires_grad != trained for p, trained in self._trainable)
         )
+
+    def _programs(self) -> list[Any]:
+        return [self.model, self.guide, self.loss, self.loss_and_grads, self.optim]
+
+    def owners(self) -> list[Any]:
+        """The modules, and the objects that the programs are methods of."""
+        owners = [getattr(program, "__self__", None) for program in (self.model, self.guide)]
+        return [*self._modules.values(), *[o for o in owners if hasattr(o, "__dict__") and id(o) not in self._modules]]
 
     def _forget(self) -> None:
         """Starts anew."""
@@ -251,17 +275,18 @@ class CompiledSVI(SVI):
             known.clear()
         self._note_held()
 
-    def _replaced(self, leaves: dict[str, Tensor]) -> bool:
+    def _replaced(self, key: Hashable) -> bool:
         """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
-        store = pyro.get_param_store()._params
-        return any(name in self._in_store and store.get(name) is not p for name, p in leaves.items())
+        store, known = pyro.get_param_store()._params, self._in_store[key]
+        return any(name in known and store.get(name) is not p for name, p in self._parameters[key].items())
 
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
         if self.captures >= _MOST_CAPTURES:
             raise CannotCaptureError(_TOO_MANY)
         make = CapturedStep if what == "step" else CapturedLoss
-        leaves = list(self._parameters[key].values())
-        captured = make(self, leaves, [p for p in leaves if id(p) in self._had_gradient], found)
+        leaves = list({id(p): p for p in self._parameters[key].values()}.values())  # one may have two names
+        trained = [p for p in leaves if id(p) in self._had_gradient]
+        captured = make(self, leaves, trained, found)
         self.captures += 1
         self._captured[key].append(captured)
         return captured
@@ -274,9 +299,20 @@ class CompiledSVI(SVI):
         warnings.warn(f"{where}. Steps are run by Pyro itself, which is slower", stacklevel=4)
 
 
+def _is_held(thing: Any) -> bool:
+    """Whether a graph holds this very object: a tensor, a module, a function, or the lack of one."""
+    return thing is None or isinstance(thing, Tensor) or callable(thing)
+
+
+def _autocast(device: str) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
 def _arguments(batch: Any) -> tuple[Any, ...]:
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
 def _stacked(losses: list[Any]) -> Tensor:
+    if not losses:
+        return torch.empty(0)
     return torch.stack([torch.as_tensor(loss) for loss in losses]).as_subclass(Tensor)

@@ -39,6 +39,18 @@ class Loss(Tensor):
         """A new tensor, as of floats: what was the sum so far may be the loss itself."""
         return self + other
 
+    def __isub__(self, other: Any) -> Any:  # type: ignore[misc]
+        """A new tensor, likewise."""
+        return self - other
+
+    def __imul__(self, other: Any) -> Any:  # type: ignore[misc]
+        """A new tensor, likewise."""
+        return self * other
+
+    def __itruediv__(self, other: Any) -> Any:  # type: ignore[misc]
+        """A new tensor, likewise."""
+        return self / other
+
     def __format__(self, spec: str) -> str:
         """The number, as ``spec`` says."""
         return format(self.tolist(), spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ from torch.utils import _pytree as pytree
 from pyro_vae.svi.capture import CannotCaptureError
 
 __all__ = ["Structure", "alike", "structure"]
+
+
+# Arguments of which no part can change.
+_CONSTANT = (bool, int, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum, np.generic)
 
 
 class Structure(NamedTuple):
@@ -52,22 +57,27 @@ def structure(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
         CannotCaptureError: where an argument holds numbers that a graph would not see change.
     """
     if not kwargs and all(type(a) is Tensor for a in args):
-        return Structure(tuple(map(_kind, args)), [a.contiguous() for a in args], args, None)
+        return Structure((*map(_kind, args), *_repeats(args)), [a.contiguous() for a in args], args, None)
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors: list[Tensor] = []
     kinds: list[Hashable] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
-            tensors.append(leaf.contiguous())  # a graph knows one layout in memory
             kinds.append(_kind(leaf))
+            tensors.append(leaf.contiguous())  # a graph knows one layout in memory
         elif isinstance(leaf, float):
             tensors.append(torch.tensor(leaf, dtype=dtype))
             kinds.append(float)
         elif isinstance(leaf, np.ndarray):
             raise CannotCaptureError("an argument is a NumPy array, whose values a graph would not see change")
+        elif isinstance(leaf, _CONSTANT) or callable(leaf):
+            kinds.append((type(leaf), leaf))
         else:
-            kinds.append((type(leaf), leaf if isinstance(leaf, Hashable) else _Same(leaf)))
-    return Structure((spec, tuple(kinds)), tensors, leaves, spec)
+            raise CannotCaptureError(
+                f"an argument is a {type(leaf).__name__}, whose contents a graph would not see change; hand over the "
+                "tensors in it"
+            )
+    return Structure((spec, tuple(kinds), *_repeats(tensors)), tensors, leaves, spec)
 
 
 def alike(args: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
@@ -77,30 +87,31 @@ def alike(args: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
         args: by position.
         before: of another step.
     """
-    return len(args) == len(before) and all(
-        type(a) is type(b) is Tensor
-        and a.shape == b.shape
-        and a.dtype == b.dtype
-        and a.device == b.device
-        and a.is_contiguous()
-        for a, b in zip(args, before, strict=True)
+    return (
+        len(args) == len(before)
+        and _repeats(args) == _repeats(before)
+        and all(
+            type(a) is type(b) is Tensor
+            and a.shape == b.shape
+            and a.dtype == b.dtype
+            and a.device == b.device
+            and a.is_contiguous()
+            for a, b in zip(args, before, strict=True)
+        )
     )
 
 
-class _Same:
-    """An object that is equal to itself alone; it is kept, so that no other takes its place in memory."""
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.thing is self.thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
+def _repeats(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """For each tensor the place of the first that is the same one, where there is more than one tensor."""
+    if len(tensors) < 2:
+        return ()
+    ids = list(map(id, tensors))
+    return tuple(map(ids.index, ids))
 
 
 def _kind(tensor: Tensor) -> Hashable:
     # Sizes 0 and 1 broadcast and vanish as others do not.
     small = tensor.shape[0] if tensor.dim() and tensor.shape[0] < 2 else None
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        raise CannotCaptureError(f"an argument is a tensor of layout {str(tensor.layout).removeprefix('torch.')}")
     return small, tensor.shape[1:], tensor.dim(), tensor.dtype, tensor.device

@@ -123,12 +123,16 @@ class Updates:
     """The updates of some parameters, each by the rule of its optimiser.
 
     Args:
+        optim: of which the optimisers are.
         members: parameters, and what updates each.
         steps: how many steps each parameter has taken, where the optimiser counts them on a GPU, which reading would
             wait for; all the graphs of one CompiledSVI share it.
     """
 
-    def __init__(self, members: Sequence[_Member], steps: dict[int, int]) -> None:
+    def __init__(
+        self, optim: PyroOptim | torch.optim.Optimizer, members: Sequence[_Member], steps: dict[int, int]
+    ) -> None:
+        self.optim = optim
         self.members = list(members)
         self.steps = steps
         self._device = self.members[0].parameter.device
@@ -143,6 +147,7 @@ class Updates:
         self._structure = self._structural()
         self._options: list[tuple[Any, ...]] = []
         self._fit = True
+        self._objects = getattr(optim, "optim_objs", None)
 
     def _keys(self) -> list[Any]:
         """What two members must have in common to share a row of numbers."""
@@ -169,6 +174,8 @@ class Updates:
 
     def fit(self) -> bool:
         """Whether the graph is right for the options and steps that the optimisers have now."""
+        if getattr(self.optim, "optim_objs", None) is not self._objects:
+            return False
         options = [read(m.group) for m, read in self._readers]
         if options != self._options:
             self._options = options
@@ -258,7 +265,7 @@ def updates_of(
     """The updates of parameters that an optimiser has stepped already; None where it has a rule of its own."""
     members = [_member(optim, p) for p in leaves]
     known = [m for m in members if m is not None]
-    return Updates(known, steps) if known and len(known) == len(members) else None
+    return Updates(optim, known, steps) if known and len(known) == len(members) else None
 
 
 def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | None:

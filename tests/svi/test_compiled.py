@@ -5,6 +5,7 @@ Most run without a compiler, as mode "exact", or as mode "fast" (the update in t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import gc
@@ -946,6 +947,276 @@ def test_parameters_that_get_other_data(mode):
     assert losses == pytest.approx(expected, rel=1e-6)
     same(weights(other), weights(vae), rtol=1e-6)
     assert next(vae.parameters()).dtype == torch.float64
+
+
+def line(x, y):
+    """A regression with one weight, for small changes of what stands around it."""
+    weight = pyro.param("weight", torch.tensor(0.3, dtype=x.dtype))
+    with pyro.plate("data", x.shape[0]):
+        pyro.sample("y", dist.Normal(weight * x, 0.5), obs=y)
+
+
+def no_latents(*args, **kwargs):
+    pass
+
+
+def against_stock(make, steps, mode):
+    """The losses of the same steps under both, each from a store of its own."""
+    found = []
+    for cls, options in ((SVI, {}), (CompiledSVI, {"mode": mode, "fallback": "error"})):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        model, guide, *rest = make()
+        svi = cls(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO(), **options)
+        found.append([float(loss) for loss in steps(svi, *rest)])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+TEN = torch.linspace(-1, 1, 10)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_one_tensor_in_two_places(mode):
+    """And then two tensors there."""
+
+    def steps(svi):
+        return [svi.step(TEN, y) for y in (TEN, TEN, TEN, 3 * TEN + 1, TEN, 3 * TEN + 1, 3 * TEN)]
+
+    against_stock(lambda: (line, no_latents), steps, mode)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_a_net_under_two_names(mode):
+    """Its weights are updated once a step."""
+
+    def make():
+        net = nn.Linear(1, 1)
+
+        def model(x):
+            pyro.module("of_model", net)
+            with pyro.plate("data", x.shape[0]):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                pyro.sample("x", dist.Normal(net(z[:, None])[:, 0], 1.0), obs=x)
+
+        def guide(x):
+            pyro.module("of_guide", net)
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("z", dist.Normal(net(x[:, None])[:, 0], 0.5))
+
+        return model, guide
+
+    against_stock(make, lambda svi: [svi.step(TEN) for _ in range(8)], mode)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_a_step_without_gradients_in_between(mode):
+    def steps(svi):
+        for i in range(8):
+            with torch.set_grad_enabled(i not in (1, 2)):
+                yield svi.step(TEN, 2 * TEN)
+
+    against_stock(lambda: (line, no_latents), steps, mode)
+
+
+class Attributes(nn.Module):
+    """A model of y whose parts a user changes in ways of Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
+        self.y, self.beta, self.function = 2 * TEN, 1.0, torch.tanh
+
+    def model(self, x):
+        pyro.module("net", self.net)
+        with pyro.plate("data", x.shape[0]), poutine.scale(scale=self.beta):
+            mean = self.function(self.net(x[:, None])[:, 0])
+            pyro.sample("y", dist.Normal(mean, 0.5), obs=self.y)
+
+
+CHANGED = {
+    "a tensor": lambda m: setattr(m, "y", -TEN),
+    "a number": lambda m: setattr(m, "beta", 0.3),
+    "a function": lambda m: setattr(m, "function", torch.sin),
+    "a part more": lambda m: m.net.append(nn.Linear(1, 1)),
+    "a part less": lambda m: m.net.pop(1),
+    "a hook": lambda m: m.net[0].register_forward_hook(lambda module, args, out: 2 * out),
+    "a new attribute of a part": lambda m: setattr(m.net[1], "forward", torch.sin),
+}
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize("plain", [False, pytest.param(True, marks=slow)])
+def test_what_a_module_holds_is_changed_between_steps(mode, change, plain):
+    """Also where an object that is no module holds it."""
+
+    def make():
+        module = Attributes()
+        if not plain:
+            return module.model, no_latents, module
+        owner = type("Plain", (), {"model": Attributes.model})()
+        owner.net, owner.y, owner.beta, owner.function = module.net, module.y, module.beta, module.function
+        return owner.model, no_latents, owner
+
+    def steps(svi, owner):
+        for i in range(7):
+            if i == 4:
+                CHANGED[change](owner)
+            yield svi.step(TEN)
+
+    against_stock(make, steps, mode)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_handlers_around_a_step(mode):
+    def steps(svi):
+        for i in range(8):
+            with poutine.scale(scale=10.0 if i in (3, 5) else 1.0) if i % 2 else contextlib.nullcontext():
+                yield svi.step(TEN, 2 * TEN)
+
+    against_stock(lambda: (line, no_latents), steps, mode)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_a_store_cleared_under_two_structures(mode):
+    def model(x, first):
+        pyro.sample("x", dist.Normal(pyro.param("a" if first else "b", torch.tensor(0.0)), 1.0), obs=x)
+
+    def steps(svi):
+        for i in range(12):
+            if i == 8:
+                pyro.clear_param_store()
+            yield svi.step(TEN[0], i % 2 == 0)
+        assert set(pyro.get_param_store()) == {"a", "b"}
+
+    against_stock(lambda: (model, no_latents), steps, mode)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("change", ["optim", "optim_objs"])
+def test_another_optimiser_takes_over(mode, change):
+    def steps(svi):
+        for i in range(9):
+            if i == 5 and change == "optim":
+                svi.optim = pyro.optim.SGD({"lr": 0.01})
+            if i == 5 and change == "optim_objs":
+                svi.optim.optim_objs = {}
+            yield svi.step(TEN, 2 * TEN)
+        assert len(svi.optim.get_state()) == 1
+
+    against_stock(lambda: (line, no_latents), steps, mode)
+
+
+class Keeps(nn.Module):
+    """Puts tensors of a run into attributes."""
+
+    def __init__(self, reads):
+        super().__init__()
+        self.net, self.reads = nn.Linear(1, 1), reads
+        self.register_buffer("mean", torch.zeros(()))
+        self.last = None
+
+    def model(self, x):
+        pyro.module("net", self.net)
+        y = self.net(x[:, None])[:, 0]
+        if self.reads:
+            self.mean = 0.9 * self.mean + 0.1 * y.detach().mean()
+            y = y - self.mean
+        self.last = y.detach().mean()
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("y", dist.Normal(y, 0.5), obs=2 * x)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_state_that_a_run_rebinds_is_refused_and_left_as_it_was(mode):
+    module = Keeps(reads=True)
+    svi = CompiledSVI(module.model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), mode=mode, fallback="error")
+    svi.step(TEN)
+    before, last = weights(module), module.last
+    with pytest.raises(CannotCaptureError, match="reads the tensor 'mean' of Keeps and puts another in its place"):
+        svi.step(TEN)
+    same(before, weights(module))
+    assert module.last is last
+    copy.deepcopy(module)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.filterwarnings("ignore:.*change that in place")
+def test_state_that_a_run_rebinds_is_left_to_pyro(mode):
+    losses = []
+    for make in (SVI, functools.partial(CompiledSVI, mode=mode)):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi = make(Keeps(reads=True).model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO())
+        losses.append([float(svi.step(TEN)) for _ in range(5)])
+    assert losses[0] == losses[1]
+    assert "change that in place" in svi.refused
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_what_a_run_notes_in_an_attribute_is_warned_of(mode):
+    module = Keeps(reads=False)
+    svi = CompiledSVI(module.model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), mode=mode, fallback="error")
+    svi.step(TEN)
+    last = module.last
+    with pytest.warns(UserWarning, match="the tensor 'last' of Keeps is set in each run"):
+        svi.step(TEN)
+    svi.step(TEN)
+    assert module.last is last
+    assert svi.captures == 1
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_an_error_in_a_graph_is_that_of_pyro(mode):
+    """Which names what came, here a category that there is not."""
+
+    def model(x, k):
+        logits = pyro.param("logits", torch.zeros(3))
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("k", dist.Categorical(logits=logits.expand(x.shape[0], 3)), obs=k)
+
+    errors = []
+    for cls in (SVI, functools.partial(CompiledSVI, mode=mode, fallback="error")):
+        pyro.clear_param_store()
+        svi = cls(model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO())
+        for _ in range(3):
+            svi.step(TEN, torch.zeros(10).long())
+        with pytest.raises((ValueError, RuntimeError, IndexError)) as error:
+            svi.step(TEN, torch.full((10,), 7))
+        errors.append(type(error.value))
+    assert errors[0] is errors[1]
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
+def test_a_generator_of_the_models_own_is_refused(mode):
+    own = torch.Generator().manual_seed(0)
+
+    def model(x):
+        weight = pyro.param("weight", torch.tensor(0.3))
+        noise = torch.randn(x.shape, generator=own)
+        pyro.sample("x", dist.Normal(weight + noise, 1.0).to_event(1), obs=x)
+
+    svi = CompiledSVI(model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), mode=mode, fallback="error")
+    svi.step(TEN)
+    with pytest.raises(CannotCaptureError, match="it uses a Generator of its own"):
+        svi.step(TEN)
+
+
+def test_no_steps_at_once():
+    losses = svi_of(make_vae()).steps([])
+    assert losses.shape == (0,)
 
 
 @MODES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import operator
 import pickle
 
 import numpy as np
@@ -117,3 +118,12 @@ def test_it_is_written_to_files(loss, tmp_path):
     assert json.dumps([float(loss)]) == json.dumps([VALUE])
     torch.save({"losses": [loss]}, tmp_path / "losses.pt")
     assert float(torch.load(tmp_path / "losses.pt", weights_only=False)["losses"][0]) == VALUE
+
+
+@pytest.mark.parametrize("change", [operator.iadd, operator.isub, operator.imul, operator.itruediv])
+def test_a_loss_that_is_kept_does_not_change_with_what_is_made_of_it(change):
+    loss = torch.tensor(3.0).as_subclass(Loss)
+    kept, total = [loss], loss
+    total = change(total, 2)
+    assert float(total) == change(3.0, 2)
+    assert float(kept[0]) == 3
