@@ -40,10 +40,11 @@ class CompiledSVI(SVI):
 
     The first step with arguments of a new structure is Pyro's own: it makes the parameters and validates the model.
     The next one captures what a step does, as tensor operations, and later ones run that. The contents of the
-    arguments, their first dimension (the batch), floats among them, buffers, the learning rate and the other options of
-    the optimiser may change from step to step. Numbers that the model finds elsewhere in Python become constants; where
-    they change, keep them in a buffer or hand them over as an argument. The mode of modules, train or eval, is looked
-    at.
+    arguments, their first dimension (the batch), floats among them (which the model sees as tensors ``()``), buffers,
+    the learning rate and the other options of the optimiser may change from step to step. A change of what modules, or
+    the objects that model and guide are methods of, hold in their attributes (parts, hooks, tensors, numbers, the mode)
+    is seen, and makes another graph; so do other arguments of Python. What model and guide find elsewhere becomes a
+    constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
 
     Args:
         model: a Pyro model; see what is refused at :class:`CannotCaptureError`.

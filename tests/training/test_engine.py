@@ -120,6 +120,29 @@ def test_the_same_seed_gives_the_same_bits():
     assert same(one, two)
 
 
+class Counts(nn.Module):
+    """Counts its calls in a buffer that no checkpoint keeps."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.calls.add_(1)
+        return self.net(x)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("engine", ["compiled", pytest.param("pyro", marks=slow)])
+def test_compiling_counts_for_nothing(engine):
+    vae = make_vae()
+    vae.posterior.net = Counts(vae.posterior.net)
+    train(vae, engine=engine)
+    assert vae.posterior.net.calls == 15
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_the_steps_run_as_graphs(monkeypatch):
     runs = []
