@@ -202,6 +202,10 @@ class CompiledSVI(SVI):
         return (what, found.key, around, *[m.training for m in self._modules.values()])
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if what == "step":
+            for p in self._had_gradient.values():
+                if p.grad is None:  # Pyro leaves zeros after a step
+                    p.grad = torch.zeros_like(p)
         loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
         self.steps_taken.clear()  # the optimiser has counted
         if self.also is not None:
@@ -215,8 +219,6 @@ class CompiledSVI(SVI):
         def note(module: nn.Module, _: Any) -> None:
             ran[id(module)] = module
 
-        for p in self._had_gradient.values():  # as Pyro leaves them after a step
-            p.grad = torch.zeros_like(p)
         hook = register_module_forward_pre_hook(note)
         try:
             with poutine.trace(param_only=True) as seen:
@@ -266,8 +268,8 @@ class CompiledSVI(SVI):
         return [self.model, self.guide, self.loss, self.loss_and_grads, self.optim]
 
     def owners(self) -> list[Any]:
-        """The modules, and the objects that the programs are methods of."""
-        owners = [getattr(program, "__self__", None) for program in (self.model, self.guide)]
+        """The modules, and the objects that the programs are, or are methods of."""
+        owners = [getattr(program, "__self__", program) for program in (self.model, self.guide)]
         return [*self._modules.values(), *[o for o in owners if hasattr(o, "__dict__") and id(o) not in self._modules]]
 
     def _forget(self) -> None:

@@ -1084,6 +1084,24 @@ def test_handlers_around_a_step(mode):
 
 @MODES
 @pytest.mark.usefixtures("uncompiled")
+def test_parameters_that_a_step_by_pyro_has_no_use_for(mode):
+    """Adam moves them on, as it does after a step that left them a gradient of zero."""
+
+    def model(x, first):
+        a, b = pyro.param("a", torch.tensor(0.0)), pyro.param("b", torch.tensor(0.5))
+        pyro.sample("x", dist.Normal(a if first else b, 1.0), obs=x)
+
+    def steps(svi):
+        for i in range(16):
+            with poutine.scale(scale=2.0) if i % 3 == 0 else contextlib.nullcontext():
+                yield svi.step(TEN[0], i % 4 < 2)
+        yield from (pyro.param("a"), pyro.param("b"))
+
+    against_stock(lambda: (model, no_latents), steps, mode)
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
 def test_a_store_cleared_under_two_structures(mode):
     def model(x, first):
         pyro.sample("x", dist.Normal(pyro.param("a" if first else "b", torch.tensor(0.0)), 1.0), obs=x)
