@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch._inductor
 from torch import Tensor, fx
+from torch._dynamo.exc import TorchDynamoException
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -23,8 +24,6 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from pyro_vae.svi.capture import Graph
 
 __all__ = ["Compiled", "batch_sizes", "run"]
-
-Run = Callable[[Sequence[Tensor]], Any]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream as
@@ -82,8 +81,13 @@ class Compiled:
             compiled = self._for_any
         if compiled is None:
             return run(self.graph, arguments)
-        with torch.no_grad():
-            return compiled(*self.graph.tensors, *arguments)
+        try:
+            with torch.no_grad():
+                return compiled(*self.graph.tensors, *arguments)
+        except TorchDynamoException as error:  # the graph for any size is compiled when it is first run
+            self._for_any = None
+            _warn_of_no_compiler(error)
+            return run(self.graph, arguments)
 
     def _compiled(self, arguments: Sequence[Tensor]) -> Callable[..., Any] | None:
         """The graph compiled for these arguments; None where that does not work here."""
@@ -92,7 +96,7 @@ class Compiled:
             node.meta = {}  # of a capture for any batch size
         try:
             with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                return torch._inductor.compile(module, [*self.graph.tensors, *arguments], dict(_OPTIONS))
+                return torch._inductor.compile(module, [*self.graph.tensors, *arguments], _OPTIONS)
         except Exception as error:  # whatever it is: the graph runs without
             _warn_of_no_compiler(error)
             return None

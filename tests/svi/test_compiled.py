@@ -25,6 +25,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 from pyro_vae import VAE, build, likelihoods, posteriors, priors
 from pyro_vae.svi import CannotCaptureError, CompiledSVI, Loss, compiled, running
@@ -1285,6 +1286,26 @@ def test_without_a_compiler_it_runs_uncompiled_and_says_so_once(monkeypatch):
     assert len(caught) == 1
     assert "torch.compile does not work here" in str(caught[0].message)
     assert "needs g++" in str(caught[0].message)
+    assert svi.refused is None
+
+
+def test_where_no_graph_for_any_size_compiles_it_runs_uncompiled_and_says_so_once(monkeypatch):
+    def compile_(module, **options):
+        def fail(*args):
+            raise BackendCompilerFailed(lambda: None, RuntimeError("no g++ here"), None)
+
+        return fail
+
+    monkeypatch.setattr(torch._inductor, "compile", lambda module, examples, options: module)
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(running, "_warned", False)
+    monkeypatch.setattr(running, "_RARE", 2)
+    sizes = (8, 8, *[3, 5] * 4, 8)
+    expected = losses_of(stock_of(make_vae()), batches(sizes))
+    svi = svi_of(make_vae(), mode="fast")
+    with pytest.warns(UserWarning, match="torch.compile does not work here") as caught:
+        assert losses_of(svi, batches(sizes)) == pytest.approx(expected, rel=1e-12)
+    assert len(caught) == 1
     assert svi.refused is None
 
 
