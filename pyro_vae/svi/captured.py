@@ -80,12 +80,10 @@ class CapturedLoss(Captured):
 
     Args:
         svi: whose programs.
-        leaves: the parameters.
-        trained: those that a loss has had a gradient in; of other losses theirs is zero, as Pyro leaves it.
         found: the arguments.
     """
 
-    def __init__(self, svi: CompiledSVI, leaves: list[Tensor], trained: list[Tensor], found: Structure) -> None:
+    def __init__(self, svi: CompiledSVI, found: Structure) -> None:
         def program(*tensors: Tensor) -> Any:
             with torch.no_grad():
                 return _evaluated(svi, svi.loss, found, tensors)

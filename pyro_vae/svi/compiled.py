@@ -52,7 +52,7 @@ class CompiledSVI(SVI):
         optim: an optimiser of Pyro's, or one of torch's over the parameters. The updates of Adam, AdamW, ClippedAdam
             and SGD stand in the graph; another optimiser steps by itself, after the graph.
         loss: a Pyro ELBO, or a function ``loss(model, guide, *args, **kwargs)``.
-        mode: ``"fast"`` compiles the graph with ``torch.compile``; ``"exact"`` runs it operation by operation, and the
+        mode: ``"fast"`` compiles the graph with TorchInductor; ``"exact"`` runs it operation by operation, and the
             optimiser by itself, so that losses and parameters are those of ``pyro.infer.SVI`` to the last bit.
         fallback: what cannot be captured is run by Pyro itself after one warning (``"eager"``), or raises
             (``"error"``).
@@ -242,8 +242,7 @@ class CompiledSVI(SVI):
         """Notes what modules and objects hold and what is trained, of which a change makes graphs wrong."""
         self._whole = self._programs()
         places = [vars(owner) for owner in self.owners()]
-        modules = list(self._modules.values())
-        for module in modules:
+        for module in self._modules.values():
             places += [module._modules, module._parameters, module._buffers, module._forward_hooks]
             places += [module._forward_pre_hooks, module._backward_hooks]
         things = [(place, name, thing) for place in places for name, thing in place.items() if name != "training"]
@@ -286,10 +285,12 @@ class CompiledSVI(SVI):
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
         if self.captures >= _MOST_CAPTURES:
             raise CannotCaptureError(_TOO_MANY)
-        make = CapturedStep if what == "step" else CapturedLoss
-        leaves = list({id(p): p for p in self._parameters[key].values()}.values())  # one may have two names
-        trained = [p for p in leaves if id(p) in self._had_gradient]
-        captured = make(self, leaves, trained, found)
+        captured: Captured
+        if what == "step":
+            leaves = list({id(p): p for p in self._parameters[key].values()}.values())  # one may have two names
+            captured = CapturedStep(self, leaves, [p for p in leaves if id(p) in self._had_gradient], found)
+        else:
+            captured = CapturedLoss(self, found)
         self.captures += 1
         self._captured[key].append(captured)
         return captured

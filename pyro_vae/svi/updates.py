@@ -138,9 +138,9 @@ class Updates:
         self._device = self.members[0].parameter.device
         groups = list({id(m.group): m for m in self.members}.values())
         self._readers = [(m, _reader(m.group)) for m in groups]
-        self._row_of = self._rows()
-        self._leaders = [self._row_of.index(row) for row in self._row_of]
-        self._numbered = list(dict.fromkeys(self._leaders))
+        keys = self._keys()
+        self._leaders = [keys.index(key) for key in keys]  # of each member, the first that shares its row of numbers
+        self._rows = list(dict.fromkeys(self._leaders))
         self._width = max(len(m.rule.numbers(m.group, 1)) for m in self.members)
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
         self._state = [_tensors(m) for m in self.members]
@@ -153,12 +153,6 @@ class Updates:
         """What two members must have in common to share a row of numbers."""
         options = {id(m.group): read(m.group) for m, read in self._readers}
         return [(m.rule, options[id(m.group)], self._steps_taken(m)) for m in self.members]
-
-    def _rows(self) -> list[int]:
-        keys = self._keys()
-        first = [keys.index(key) for key in keys]
-        order = sorted(set(first))
-        return [order.index(i) for i in first]
 
     def _together(self) -> bool:
         """Whether members that share a row still can."""
@@ -211,7 +205,8 @@ class Updates:
         Args:
             steps: how many.
         """
-        known = [(m.rule, m.group, self._steps_taken(m) + 1) for m in map(self.members.__getitem__, self._numbered)]
+        leaders = [self.members[i] for i in self._rows]
+        known = [(m.rule, m.group, self._steps_taken(m) + 1) for m in leaders]
         table = np.zeros((steps, len(known), self._width))  # faster than torch.tensor
         for i in range(steps):
             for row, (rule, group, step) in enumerate(known):
@@ -227,9 +222,9 @@ class Updates:
             gradients: one a member.
             numbers: those of one step, as :meth:`numbers` gives them.
         """
-        for member, row, g in zip(self.members, self._row_of, gradients, strict=True):
+        for member, leader, g in zip(self.members, self._leaders, gradients, strict=True):
             p, state = member.parameter, member.state
-            used = numbers[row, : len(member.rule.numbers(member.group, 1))].to(p.dtype)
+            used = numbers[self._rows.index(leader), : len(member.rule.numbers(member.group, 1))].to(p.dtype)
             member.rule.apply(p, g, state, member.group, used)
             if isinstance(state.get("step"), Tensor):
                 state["step"].add_(1)

@@ -95,14 +95,15 @@ class Run:
         reporter.say("compiling the step")
         batch = next(iter(self.train))
         self.vae.train()
-        weights, state = _copy(self.vae), copy.deepcopy(self.optimizer.state_dict())
-        buffers = [(buffer, buffer.clone()) for buffer in self.vae.buffers()]  # state_dict leaves some out
+        # The tensors themselves, since a state dictionary leaves out buffers that are not persistent.
+        kept = [(t, t.detach().clone()) for t in (*self.vae.parameters(), *self.vae.buffers())]
+        state = copy.deepcopy(self.optimizer.state_dict())
         with seeded(derive(self.seed, _TRAIN_NOISE)), pyro.get_param_store().scope(), without_validation():
             for _ in range(2):  # Pyro's own, and the first of the compiled ones
                 self.svi.step(*batch)
-        self.vae.load_state_dict(weights)
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        with torch.no_grad():
+            for tensor, before in kept:
+                tensor.copy_(before)
         self.optimizer.load_state_dict(state)
 
     def epoch(self, number: int, reporter: Reporter) -> Epoch:
