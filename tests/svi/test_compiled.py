@@ -1240,6 +1240,33 @@ def test_no_steps_at_once():
 
 @MODES
 @pytest.mark.usefixtures("uncompiled")
+def test_parameters_of_another_dtype_get_another_graph(mode):
+    """Though the arguments stay as they are; compiled code would read the numbers in memory wrongly."""
+
+    class Line(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(0.3))
+
+        def model(self, x):
+            pyro.module("line", self)
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("x", dist.Normal(self.weight * x, 0.5), obs=2 * x)
+
+    found = []
+    for make in (SVI, functools.partial(CompiledSVI, mode=mode, fallback="error")):
+        pyro.clear_param_store()
+        line = Line()
+        svi = make(line.model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO())
+        losses = [float(svi.step(TEN.double())) for _ in range(4)]
+        line.double()
+        found.append(losses + [float(svi.step(TEN.double())) for _ in range(4)])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+    assert svi.captures == 2
+
+
+@MODES
+@pytest.mark.usefixtures("uncompiled")
 def test_autocast_switched_on_between_steps(mode):
     def steps(make, on=True):
         vae = make_vae(dtype=torch.float32)

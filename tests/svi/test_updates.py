@@ -224,6 +224,23 @@ def test_an_option_that_needs_another_graph_says_so(rule, option, value):
     assert updates.fit()
 
 
+@pytest.mark.parametrize("rule", ["adam", "adamw", "clipped"])
+def test_parameters_that_have_parted_ways_need_another_graph(rule):
+    """One has taken a step more than those it shared its numbers with."""
+    pair = Pair(*RULES[rule])
+    assert pair.updates.fit()
+    for params, optimizer in ((pair.params, pair.stock), (pair.other, pair.ours)):
+        for p in params:
+            p.grad = None
+        params[0].grad = torch.ones_like(params[0])
+        optimizer.step()
+        params[0].grad = None
+    assert not pair.updates.fit()
+    for grads in gradients(4):
+        pair.step(grads)
+        pair.assert_equal()
+
+
 @every
 def test_a_loaded_state_is_taken_up(rule):
     pair = Pair(*RULES[rule])
