@@ -27,8 +27,8 @@ __all__ = ["Compiled", "batch_sizes", "run"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream as
-# without compilation.
-_OPTIONS: dict[str, Any] = {"fallback_random": True}
+# without compilation. Shapes and strides are looked at before a graph is run (Captured.takes, structure).
+_OPTIONS: dict[str, Any] = {"fallback_random": True, "size_asserts": False, "alignment_asserts": False}
 _RARE = 100  # runs with another batch size than the first before a graph for any size is compiled
 
 
@@ -94,8 +94,9 @@ class Compiled:
         module = fx.GraphModule({}, copy.deepcopy(self.graph.module.graph))  # the compiler changes it
         for node in module.graph.nodes:
             node.meta = {}  # of a capture for any batch size
+        shapes = ShapeEnv(assume_static_by_default=True)
         try:
-            with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
+            with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(FakeTensorMode(shape_env=shapes))):
                 return torch._inductor.compile(module, [*self.graph.tensors, *arguments], _OPTIONS)
         except Exception as error:  # whatever it is: the graph runs without
             _warn_of_no_compiler(error)
