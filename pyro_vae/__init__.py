@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_vae import closed_forms, data, evaluation, likelihoods, nets, plots, posteriors, priors
+    from pyro_vae import closed_forms, data, evaluation, likelihoods, nets, objectives, plots, posteriors, priors
     from pyro_vae.checkpoints import load
     from pyro_vae.checks import check
     from pyro_vae.config import build
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # Each public name and the module it lives in. They are imported on first use, so that `pyro-vae --help` need not
 # wait for torch.
 _HOMES = {
-    **dict.fromkeys(("closed_forms", "data", "evaluation", "likelihoods", "nets", "plots", "posteriors", "priors"), ""),
+    **dict.fromkeys(("closed_forms", "data", "evaluation", "likelihoods", "nets"), ""),
+    **dict.fromkeys(("objectives", "plots", "posteriors", "priors"), ""),
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
@@ -54,6 +55,7 @@ __all__ = [
     "likelihoods",
     "load",
     "nets",
+    "objectives",
     "plots",
     "posteriors",
     "priors",

@@ -149,9 +149,16 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         partial.write_bytes(safetensors.torch.save(cpu, metadata))
 
 
-def write_last(run: Path, weights: dict[str, Tensor], optimizer: dict[str, Any], progress: dict[str, Any]) -> None:
-    """Writes what training needs to go on: weights, the optimiser's state, and progress (numbers) in one file."""
+def write_last(
+    run: Path,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Any],
+    objective: dict[str, Tensor],
+    progress: dict[str, Any],
+) -> None:
+    """Writes what training needs to go on: weights, the states of optimiser and objective, and progress (numbers)."""
     tensors = {f"weights.{name}": value for name, value in weights.items()}
+    tensors |= {f"objective.{name}": value for name, value in objective.items()}
     numbers: dict[str, Any] = {}
     for index, state in optimizer["state"].items():
         for key, value in state.items():
@@ -162,8 +169,10 @@ def write_last(run: Path, weights: dict[str, Tensor], optimizer: dict[str, Any],
     write_tensors(run / LAST, tensors, {"progress": json.dumps(progress), "optimizer": json.dumps(numbers)})
 
 
-def read_last(run: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], dict[str, Any]]:
-    """What :func:`write_last` wrote: weights, the optimiser's state by parameter, progress.
+def read_last(
+    run: Path,
+) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], dict[str, Tensor], dict[str, Any]]:
+    """What :func:`write_last` wrote: weights, the optimiser's state by parameter, the objective's state, progress.
 
     Raises:
         FileNotFoundError: where no epoch has been finished.
@@ -174,6 +183,7 @@ def read_last(run: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], 
         raise FileNotFoundError(f"nothing to go on from in {run}: there is no {LAST}, so no epoch was finished")
     weights: dict[str, Tensor] = {}
     optimizer: dict[int, dict[str, Any]] = {}
+    objective: dict[str, Tensor] = {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -181,13 +191,15 @@ def read_last(run: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Any]], 
                 part, rest = name.split(".", 1)
                 if part == "weights":
                     weights[rest] = file.get_tensor(name)
+                elif part == "objective":
+                    objective[rest] = file.get_tensor(name)
                 else:
                     index, key = rest.split(".", 1)
                     optimizer.setdefault(int(index), {})[key] = file.get_tensor(name)
         for name, value in json.loads(metadata["optimizer"]).items():
             index, key = name.split(".", 1)
             optimizer.setdefault(int(index), {})[key] = value
-        return weights, optimizer, json.loads(metadata["progress"])
+        return weights, optimizer, objective, json.loads(metadata["progress"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}): it is damaged or was cut short. Train again into another folder"

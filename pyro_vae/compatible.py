@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae import posteriors, priors
 from pyro_vae.distributions import part_name
+from pyro_vae.objectives.objective import Objective
 
 __all__ = ["check_objective", "check_spaces", "usual_objective"]
 
@@ -63,12 +64,14 @@ def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> N
                 "the categories exactly, or posterior and prior RelaxedCategorical"
             )
         vae.encode(x, *context).enumerate_support(expand=False)  # refuses too many values to sum over
-    pooled = _has_discrete_codes(vae) or isinstance(objective, RenyiELBO)
+    pooled = _has_discrete_codes(vae) or isinstance(objective, RenyiELBO) or getattr(objective, "weighs_draws", False)
     if pooled and getattr(vae.likelihood, "scale", None) == "optimal":
         raise ValueError(
             f'likelihood {part_name(vae.likelihood)} with scale="optimal" takes its scale from all draws of z alike, '
             f'and {name} does not weigh them alike. Use scale="learned"'
         )
+    if isinstance(objective, Objective):
+        objective.check_on(vae.model, vae.guide, x, *context)
     if not isinstance(objective, TraceMeanField_ELBO):
         return
     try:

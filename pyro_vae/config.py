@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ import pyro.infer
 import torch
 from torch import nn
 
-from pyro_vae import likelihoods, posteriors, priors
+from pyro_vae import likelihoods, objectives, posteriors, priors
 from pyro_vae import nets as networks
 from pyro_vae.compatible import usual_objective
 from pyro_vae.names import find_part
 from pyro_vae.nets import Shape, as_shape
+from pyro_vae.objectives import schedules
 from pyro_vae.vae import VAE
 
-__all__ = ["SHORT_NAMES", "Spec", "build", "describe", "find", "make_objective"]
+__all__ = ["SHORT_NAMES", "Spec", "build", "describe", "describe_objective", "find", "make_objective"]
 
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
@@ -35,6 +37,13 @@ SHORT_NAMES = {
         "full": "FullNormal",
         "lowrank": "LowRankNormal",
         "iaf": "InverseAutoregressiveFlow",
+    },
+    "objective": {
+        "beta": "BetaELBO",
+        "capacity": "CapacityELBO",
+        "info": "InfoVAE",
+        "stl": "StickingTheLanding",
+        "tc": "BetaTCVAE",
     },
 }
 
@@ -198,28 +207,85 @@ def find(room: str, name: str) -> Any:
 
 
 def make_objective(spec: Spec, vae: VAE) -> Any:
-    """A Pyro ELBO by name, such as ``"TraceMeanField_ELBO"`` or ``{"class": "Trace_ELBO", "num_particles": 5}``.
+    """An objective by name, such as ``"iwae"`` or ``{"class": "Trace_ELBO", "num_particles": 5}``.
 
     Args:
-        spec: the name, ``"auto"`` for the usual one: ``TraceEnum_ELBO`` for discrete codes, else ``Trace_ELBO``.
+        spec: the name of one of :mod:`pyro_vae.objectives` or of Pyro's ELBOs, or a dotted path to your own; ``"auto"``
+            for the usual one: ``TraceEnum_ELBO`` for discrete codes, else ``Trace_ELBO``. A schedule goes in the place
+            of a weight as a mapping: ``{"class": "beta", "beta": {"class": "linear", "steps": 5000}}``.
         vae: the VAE to train.
 
     Raises:
-        ValueError: where Pyro has no ELBO of this name, or it does not take the arguments.
+        ValueError: where there is no such objective, or it does not take the arguments.
+
+    Example:
+        >>> make_objective({"class": "iwae", "particles": 5}, build(4, 2)).num_particles
+        5
     """
     arguments: dict[str, Any] = {"class": spec} if isinstance(spec, str) else dict(spec)
     name = arguments.pop("class", "auto")
     name = usual_objective(vae) if name == "auto" else name
     if name == "TraceEnum_ELBO":
         arguments.setdefault("max_plate_nesting", 1)  # the plate "data"; without it Pyro runs the model once to see
-    found = getattr(pyro.infer, str(name), None)
-    if not (isinstance(found, type) and issubclass(found, pyro.infer.ELBO)):
-        elbos = [n for n in pyro.infer.__all__ if n.endswith("ELBO") and not n.startswith("Jit") and n != "ELBO"]
-        raise ValueError(f"unknown objective {name!r}; there are {', '.join(elbos)}")
+    found = _find_objective(str(name))
+    for argument, value in arguments.items():
+        if isinstance(value, Mapping) and "class" in value:
+            arguments[argument] = _make_schedule(argument, value)
     try:
         return found(**arguments)
     except TypeError as error:
-        raise ValueError(f"objective {name} cannot be made from {arguments}: {error}") from error
+        taken = [n for n in inspect.signature(found).parameters if n != "options"]
+        raise ValueError(f"objective {name} takes {', '.join(taken)}; got {arguments}: {error}") from error
+
+
+def _find_objective(name: str) -> Any:
+    pyros = [n for n in pyro.infer.__all__ if n.endswith("ELBO") and not n.startswith("Jit") and n != "ELBO"]
+    if name in pyros:
+        return getattr(pyro.infer, name)
+    room = SimpleNamespace(__all__=objectives.OBJECTIVES, **{n: getattr(objectives, n) for n in objectives.OBJECTIVES})
+    try:
+        found = find_part("objective", room, name, SHORT_NAMES["objective"])
+    except ValueError as error:
+        raise ValueError(f"{error} Pyro's are {', '.join(pyros)}.") from error
+    if not (isinstance(found, type) and issubclass(found, pyro.infer.ELBO)):
+        raise ValueError(f"objective {name!r} must be a subclass of pyro.infer.ELBO; got {found!r}")
+    return found
+
+
+def _make_schedule(argument: str, spec: Mapping[str, Any]) -> Any:
+    arguments = dict(spec)
+    found = find_part(f"schedule of {argument}", schedules, arguments.pop("class"))
+    try:
+        return found(**arguments) if isinstance(found, type) else found
+    except TypeError as error:
+        raise ValueError(f"schedule {found.__name__} of {argument} cannot be made from {arguments}: {error}") from error
+
+
+def describe_objective(objective: Any) -> dict[str, Any]:
+    """Name and numbers from which :func:`make_objective` makes the same objective again, as far as they can be written.
+
+    Args:
+        objective: an ELBO.
+    """
+    ours = isinstance(objective, objectives.Objective)
+    parameters = inspect.signature(type(objective)).parameters.values()
+    names = ("num_particles", "vectorize_particles", "alpha")  # of Pyro's
+    chosen = [p for p in parameters if (ours or p.name in names) and p.kind is not inspect.Parameter.VAR_KEYWORD]
+    changed = {p.name: getattr(objective, p.name, p.default) for p in chosen}
+    changed = {
+        p.name: changed[p.name] for p in chosen if changed[p.name] is not p.default and changed[p.name] != p.default
+    }
+    if ours and objective.num_particles > 1 and not objective.vectorize_particles:
+        changed["vectorize_particles"] = False
+    return {"class": type(objective).__name__, **{name: _describe_weight(value) for name, value in changed.items()}}
+
+
+def _describe_weight(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__, **dataclasses.asdict(value)}
+    if inspect.isfunction(value) and "<" in value.__qualname__:
+        return repr(value.__qualname__)
+    return describe(value)
 
 
 def describe(thing: Any, given: Any = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Mapping
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 __all__ = ["find_part"]
@@ -13,7 +13,7 @@ __all__ = ["find_part"]
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def find_part(kind: str, room: ModuleType, name: str, short: Mapping[str, str] = _NONE) -> Any:
+def find_part(kind: str, room: ModuleType | SimpleNamespace, name: str, short: Mapping[str, str] = _NONE) -> Any:
     """The class of this name in a room, whatever the case and the underscores, or what is at this dotted path.
 
     Args:

@@ -22,12 +22,14 @@ def run(tmp_path):
 def test_what_was_written_for_going_on_comes_back(tmp_path):
     weights = {"a.b": torch.rand(2, 3).double(), "c": torch.tensor(4)}
     state = {0: {"exp_avg": torch.rand(3), "step": torch.tensor(7.0), "n": 3}, 1: {"exp.avg": torch.rand(1)}}
-    write_last(tmp_path, weights, {"state": state}, {"epoch": 3, "best_score": -1 / 3})
-    back_weights, back_state, progress = read_last(tmp_path)
+    objective = {"steps": torch.tensor(12.0).double()}
+    write_last(tmp_path, weights, {"state": state}, objective, {"epoch": 3, "best_score": -1 / 3})
+    back_weights, back_state, back_objective, progress = read_last(tmp_path)
     assert {n: v.tolist() for n, v in back_weights.items()} == {n: v.tolist() for n, v in weights.items()}
     assert back_state[0]["n"] == 3
     assert torch.equal(back_state[0]["exp_avg"], state[0]["exp_avg"])
     assert torch.equal(back_state[1]["exp.avg"], state[1]["exp.avg"])
+    assert back_objective == objective
     assert progress == {"epoch": 3, "best_score": -1 / 3}
 
 

@@ -184,7 +184,7 @@ def test_objectives_by_name():
     [
         ("ELBOW", "unknown objective 'ELBOW'; there are .*TraceMeanField_ELBO.*Trace_ELBO"),
         ("SVI", "unknown objective 'SVI'"),
-        ({"class": "Trace_ELBO", "beta": 2}, "objective Trace_ELBO cannot be made from .*beta"),
+        ({"class": "Trace_ELBO", "beta": 2}, "objective Trace_ELBO takes num_particles.*beta"),
     ],
 )
 def test_unknown_objectives_are_refused(spec, message):

@@ -22,7 +22,6 @@ _OBJECTIVES = {
     "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles for more than one.",
     "TraceEnum_ELBO": "For discrete codes, which it sums over exactly.",
     "TraceMeanField_ELBO": "The same with the kl in closed form, where there is one.",
-    "RenyiELBO": "Rényi's bounds (arXiv 1602.02311); --objective.alpha 0 is the importance-weighted one.",
 }
 
 
@@ -73,8 +72,9 @@ def train(
             says why.
         posterior: q(z|x), likewise, such as --posterior iaf.
         nets: mlp, gated_mlp, conv or resnet, for the posterior and the likelihood.
-        objective: a Pyro ELBO, likewise, such as --objective Trace_ELBO --objective.num_particles 5; auto is
-            Trace_ELBO, or TraceEnum_ELBO for discrete codes.
+        objective: what is minimised, likewise, such as --objective iwae --objective.particles 50, or --objective beta
+            --objective.beta 0.5; a schedule in the place of a weight as '{"class": "linear", "steps": 5000}'. auto is
+            Pyro's Trace_ELBO, or TraceEnum_ELBO for discrete codes.
         epochs: passes over the training data; by default 10, and more on small data, to make 2,000 steps.
         batch_size: examples a step.
         lr: highest learning rate.
@@ -347,22 +347,26 @@ def _signature(found: type) -> list[inspect.Parameter]:
     """The arguments of a class that are not filled in, by their names and defaults, without types."""
     filled_in = ("latent_dim", "event_shape", "context", "posterior", "net", "in_shape", "out_shape")
     parameters = inspect.signature(found).parameters.values()
-    return [p.replace(annotation=inspect.Parameter.empty) for p in parameters if p.name not in filled_in]
+    named = [p for p in parameters if p.name not in filled_in and p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return [p.replace(annotation=inspect.Parameter.empty) for p in named]
 
 
 def list_parts() -> None:
     """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
-    from pyro_vae import data, likelihoods, nets, posteriors, priors
+    from pyro_vae import data, likelihoods, nets, objectives, posteriors, priors
     from pyro_vae.config import SHORT_NAMES
 
-    for option, room in (
-        ("prior", priors),
-        ("likelihood", likelihoods),
-        ("posterior", posteriors),
-        ("net", nets),
+    titles = {"net": "--nets mlp, gated_mlp, conv, resnet, made of", "schedule": "Schedules of weights of an objective"}
+    for option, room, names in (
+        ("prior", priors, priors.__all__),
+        ("likelihood", likelihoods, likelihoods.__all__),
+        ("posterior", posteriors, posteriors.__all__),
+        ("net", nets, nets.__all__),
+        ("objective", objectives, objectives.OBJECTIVES),
+        ("schedule", objectives, objectives.SCHEDULES),
     ):
-        print("--nets mlp, gated_mlp, conv, resnet, made of" if option == "net" else f"--{option}")
-        for name in room.__all__:
+        print(titles.get(option, f"--{option}"))
+        for name in names:
             found = getattr(room, name)
             if not inspect.isclass(found):
                 continue
@@ -373,9 +377,8 @@ def list_parts() -> None:
             print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
             if isinstance(over, str):
                 print(f"      Over {over}.")
-    print("--objective, any ELBO of Pyro's, such as")
-    for name, line in _OBJECTIVES.items():
-        print(f"  {name}\n      {line}")
+        for name, line in _OBJECTIVES.items() if option == "objective" else ():
+            print(f"  {name}, of Pyro's, as its other ELBOs\n      {line}")
     print("--data")
     for name, line in data.DESCRIPTIONS.items():
         print(f"  {name}\n      {line}")

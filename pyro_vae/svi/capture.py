@@ -44,12 +44,16 @@ class Gradients:
         self.leaves = list(leaves)
         self.values: list[Tensor | None] = [None] * len(self.leaves)
 
-    def add(self, loss: Tensor, retain_graph: bool | None) -> None:
-        """Adds the gradients of a loss."""
-        if not self.leaves:
+    def add(self, loss: Tensor, retain_graph: bool | None, inputs: Sequence[Tensor] | None = None) -> None:
+        """Adds the gradients of a loss, by all leaves or by those among the inputs."""
+        wanted = [i for i, p in enumerate(self.leaves) if inputs is None or any(p is q for q in inputs)]
+        if not wanted:
             return
-        found = torch.autograd.grad(loss, self.leaves, retain_graph=retain_graph, allow_unused=True)
-        self.values = [b if a is None else a if b is None else a + b for a, b in zip(self.values, found, strict=True)]
+        leaves = [self.leaves[i] for i in wanted]
+        found = torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
+        for i, new in zip(wanted, found, strict=True):
+            old = self.values[i]
+            self.values[i] = new if old is None else old if new is None else old + new
 
 
 class Graph(NamedTuple):
@@ -278,7 +282,9 @@ class _Watch(TorchFunctionMode):
         if func is Tensor.backward:
             if self.gradients is None:
                 raise CannotCaptureError("it calls backward")
-            return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
+            inputs = kwargs.get("inputs")
+            inputs = [inputs] if isinstance(inputs, Tensor) else inputs
+            return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None), inputs)
         result = stand_in(func, args)
         if result is not NotImplemented:
             return result

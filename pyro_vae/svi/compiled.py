@@ -42,9 +42,9 @@ class CompiledSVI(SVI):
     The next one captures what a step does, as tensor operations, and later ones run that. The contents of the
     arguments, their first dimension (the batch), floats among them (which the model sees as tensors ``()``), buffers,
     the learning rate and the other options of the optimiser may change from step to step. A change of what modules, or
-    the objects that model and guide are methods of, hold in their attributes (parts, hooks, tensors, numbers, the mode)
-    is seen, and makes another graph; so do other arguments of Python. What model and guide find elsewhere becomes a
-    constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
+    the objects that model, guide and loss are methods of, hold in their attributes (parts, hooks, tensors, numbers, the
+    mode) is seen, and makes another graph; so do other arguments of Python. What model and guide find elsewhere becomes
+    a constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
 
     Args:
         model: a Pyro model; see what is refused at :class:`CannotCaptureError`.
@@ -267,8 +267,8 @@ class CompiledSVI(SVI):
         return [self.model, self.guide, self.loss, self.loss_and_grads, self.optim]
 
     def owners(self) -> list[Any]:
-        """The modules, and the objects that the programs are, or are methods of."""
-        owners = [getattr(program, "__self__", program) for program in (self.model, self.guide)]
+        """The modules, and the objects that the programs and the loss are, or are methods of."""
+        owners = [getattr(program, "__self__", program) for program in (self.model, self.guide, self.loss)]
         return [*self._modules.values(), *[o for o in owners if hasattr(o, "__dict__") and id(o) not in self._modules]]
 
     def _forget(self) -> None:

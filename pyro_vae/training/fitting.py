@@ -16,7 +16,7 @@ from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 
 from pyro_vae import checkpoints
 from pyro_vae.compatible import check_objective
-from pyro_vae.config import describe, make_objective
+from pyro_vae.config import describe, describe_objective, make_objective
 from pyro_vae.data import Batches, Images, batches
 from pyro_vae.distributions import at_least
 from pyro_vae.elbo import elbo_terms
@@ -80,8 +80,8 @@ def fit(
         lr: the highest learning rate, above 0; it is reached after 200 steps, or an epoch if that is shorter.
         schedule: ``"cosine"``, down to zero at the end, or ``"constant"``; both after the rise.
         optimizer: makes a torch optimiser from parameters and ``lr=``; ``torch.optim.AdamW`` by default.
-        objective: any Pyro ELBO; by default ``Trace_ELBO()``, or ``TraceEnum_ELBO(max_plate_nesting=1)`` for discrete
-            codes.
+        objective: any of :mod:`pyro_vae.objectives`, or a Pyro ELBO; by default ``Trace_ELBO()``, or
+            ``TraceEnum_ELBO(max_plate_nesting=1)`` for discrete codes. Schedules begin anew with each training.
         patience: stop after so many epochs in a row without a better validation elbo; None never does.
         engine: ``"compiled"`` runs each step as one graph (:class:`pyro_vae.CompiledSVI`), ``"pyro"`` by
             ``pyro.infer.SVI``; ``"auto"`` compiles where the training has at least 3,000 steps, which pays for the
@@ -132,7 +132,7 @@ def fit(
     shapes = _check_first_batches(vae, objective, train_batches, valid_batches, seed)
     folder = _open_folder(out, resume)
     options: dict[str, Any] = {
-        "objective": _describe_objective(objective),
+        "objective": describe_objective(objective),
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
@@ -361,12 +361,3 @@ def _modules(thing: Any) -> list[torch.nn.Module]:
 def _is_argument_of(prior: Any, posterior: Any) -> bool:
     """Whether the prior is made from the posterior, as ``build`` will make it again."""
     return any(getattr(m, "posterior", None) is posterior for m in _modules(prior)) and posterior is not None
-
-
-def _describe_objective(objective: ELBO) -> dict[str, Any]:
-    changed = {
-        name: getattr(objective, name)
-        for name, default in (("num_particles", 1), ("vectorize_particles", False), ("alpha", 0.0))
-        if getattr(objective, name, default) != default
-    }
-    return {"class": type(objective).__name__, **changed}

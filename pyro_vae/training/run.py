@@ -17,6 +17,7 @@ from torch import Tensor
 from pyro_vae import checkpoints
 from pyro_vae.data import Batches
 from pyro_vae.elbo import NotANumberError, average_elbo
+from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
 from pyro_vae.svi.capture import without_validation
@@ -46,12 +47,14 @@ class Snapshot:
         steps: steps taken so far.
         weights: the VAE's state.
         optimizer: the optimiser's state.
+        objective: the objective's state; empty where it has none.
     """
 
     epoch: int
     steps: int
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
+    objective: dict[str, Tensor]
 
 
 @dataclass(eq=False)
@@ -70,6 +73,8 @@ class Run:
     compiled: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.objective, Objective):
+            self.objective.reset()
         self.terms = Terms()
         model, guide = self.terms.watch_model(self.vae.model), self.terms.watch_guide(self.vae.guide)
         self.svi: SVI
@@ -98,6 +103,7 @@ class Run:
         # The tensors themselves, since a state dictionary leaves out buffers that are not persistent.
         kept = [(t, t.detach().clone()) for t in (*self.vae.parameters(), *self.vae.buffers())]
         state = copy.deepcopy(self.optimizer.state_dict())
+        of_objective = _state(self.objective)
         with seeded(derive(self.seed, _TRAIN_NOISE)), pyro.get_param_store().scope(), without_validation():
             for _ in range(2):  # Pyro's own, and the first of the compiled ones
                 self.svi.step(*batch)
@@ -105,6 +111,7 @@ class Run:
             for tensor, before in kept:
                 tensor.copy_(before)
         self.optimizer.load_state_dict(state)
+        _load_state(self.objective, of_objective)
 
     def epoch(self, number: int, reporter: Reporter) -> Epoch:
         """Trains one epoch, validates, and remembers the weights."""
@@ -176,7 +183,9 @@ class Run:
         )
 
     def _snapshot(self, epoch: int) -> Snapshot:
-        return Snapshot(epoch, self.steps, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()))
+        return Snapshot(
+            epoch, self.steps, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()), _state(self.objective)
+        )
 
     def remember(self) -> None:
         """Takes the weights as they are for those of the last epoch."""
@@ -189,12 +198,12 @@ class Run:
         checkpoints.write_config(folder, self.config)
         checkpoints.write_tensors(folder / checkpoints.BEST, self.best)
         progress = {"epoch": self.last.epoch, "steps": self.last.steps, "best_score": self.best_score}
-        checkpoints.write_last(folder, self.last.weights, self.last.optimizer, progress)
+        checkpoints.write_last(folder, self.last.weights, self.last.optimizer, self.last.objective, progress)
         History(self.history[: self.last.epoch]).write(folder / checkpoints.HISTORY)
 
     def restore(self, folder: Path) -> None:
         """Takes up a training from its folder."""
-        weights, state, progress = checkpoints.read_last(folder)
+        weights, state, of_objective, progress = checkpoints.read_last(folder)
         if progress["epoch"] > self.epochs:
             raise ValueError(
                 f"the run in {folder} has finished {progress['epoch']} epochs already; to go on, ask for more epochs "
@@ -206,6 +215,7 @@ class Run:
             raise ValueError(f"{folder} holds the training of another VAE: {error}") from error
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        _load_state(self.objective, of_objective)
         self.best = _copy(
             checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device)
         )
@@ -216,3 +226,12 @@ class Run:
 
 def _copy(vae: VAE) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in vae.state_dict().items()}
+
+
+def _state(objective: ELBO) -> dict[str, Tensor]:
+    return objective.state_dict() if isinstance(objective, Objective) else {}
+
+
+def _load_state(objective: ELBO, state: dict[str, Tensor]) -> None:
+    if isinstance(objective, Objective) and objective.state.keys() == state.keys():
+        objective.load_state_dict(state)

@@ -25,15 +25,15 @@ class Terms:
         self._clear()
 
     def _clear(self) -> None:
-        self._sums: dict[str, Tensor | float] = {"recon": 0.0, "kl": 0.0}
-        self._runs = 0
+        self._sums: dict[str, Tensor | float] = {"likelihood": 0.0, "prior": 0.0, "posterior": 0.0}
+        self._runs = {"model": 0, "guide": 0}
         self._q: Tensor | None = None
 
     def watch_model(self, model: Callable[..., Any]) -> Callable[..., Any]:
         """The model, with its sites counted when it runs."""
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self._runs += 1
+            self._runs["model"] += 1
             with _Sites(self._add_model_site):
                 return model(*args, **kwargs)
 
@@ -43,6 +43,7 @@ class Terms:
         """The guide, with its sites counted when it runs."""
 
         def watched(*args: Any, **kwargs: Any) -> Any:
+            self._runs["guide"] += 1
             with _Sites(self._add_guide_site):
                 return guide(*args, **kwargs)
 
@@ -50,19 +51,19 @@ class Terms:
 
     def take(self) -> Tensor:
         """Recon and kl since the last call, ``(2,)``, and a fresh start."""
-        terms = torch.stack([torch.as_tensor(self._sums[name]) / max(self._runs, 1) for name in ("recon", "kl")])
+        models, guides = max(self._runs["model"], 1), max(self._runs["guide"], 1)  # an objective may run one more often
+        recon = self._sums["likelihood"] / models
+        kl = self._sums["posterior"] / guides - self._sums["prior"] / models
         self._clear()
-        return terms
+        return torch.stack([torch.as_tensor(recon), torch.as_tensor(kl)])
 
     def _add_model_site(self, site: Any, log_prob: Tensor) -> None:
-        if site["is_observed"]:
-            self._sums["recon"] = self._sums["recon"] + self._mean(log_prob)
-        else:
-            self._sums["kl"] = self._sums["kl"] - self._mean(log_prob)
+        name = "likelihood" if site["is_observed"] else "prior"
+        self._sums[name] = self._sums[name] + self._mean(log_prob)
 
     def _add_guide_site(self, site: Any, log_prob: Tensor) -> None:
         self._q = log_prob.exp() if "_enumerate_dim" in site["infer"] else None
-        self._sums["kl"] = self._sums["kl"] + self._mean(log_prob)
+        self._sums["posterior"] = self._sums["posterior"] + self._mean(log_prob)
 
     def _mean(self, log_prob: Tensor) -> Tensor:
         return log_prob.mean() if self._q is None else (self._q * log_prob).sum(0).mean()

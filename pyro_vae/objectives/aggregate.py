@@ -1,0 +1,163 @@
+"""Objectives that look at the posteriors of a batch together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_vae.objectives.draws import Draws, Latent
+from pyro_vae.objectives.objective import Objective, at_least_one, non_negative
+from pyro_vae.objectives.schedules import Weight
+
+__all__ = ["BetaTCVAE", "InfoVAE"]
+
+
+class BetaTCVAE(Objective):
+    """The KL taken apart, each part with a weight of its own (Chen et al. 2018, arXiv 1802.04942).
+
+    recon − α I(x; z) − β TC(z) − γ Σ KL(q(z_j) || p(z_j)): the information that z has of x, the dependence between the
+    dimensions of z (total correlation), and each dimension against the prior. With a weight β above 1 the dimensions
+    come apart, at less cost in information than a weight on the whole KL. The aggregate posterior q(z) is estimated
+    from the batch ("minibatch weighted sampling"), so that the batch should be large.
+
+    Args:
+        beta: of the total correlation, at least 0, or a schedule of it.
+        alpha: of the information, likewise.
+        gamma: of the dimensions' KL, likewise. All three at 1 is the ELBO.
+        examples: how many the whole data have; by default what the plate says where it subsamples, and else the batch
+            is taken for all of them. It moves the estimates of I and TC by a constant, and the gradient not at all.
+        **options: see :class:`Objective`.
+
+    Attributes:
+        terms: with ``information``, ``total_correlation`` and ``dimension_kl``.
+
+    Raises:
+        ValueError: in a step, where posterior or prior is no product over dimensions, and where there are several
+            latent sites.
+
+    Example:
+        >>> BetaTCVAE(beta=6.0).beta
+        6.0
+    """
+
+    def __init__(
+        self,
+        beta: Weight = 6.0,
+        alpha: Weight = 1.0,
+        gamma: Weight = 1.0,
+        examples: int | None = None,
+        **options: Any,
+    ) -> None:
+        non_negative(beta=beta, alpha=alpha, gamma=gamma)
+        if examples is not None:
+            at_least_one(examples=examples)
+        super().__init__(1, **options)
+        self.beta, self.alpha, self.gamma = beta, alpha, gamma
+        self.examples = examples
+
+    def objective(self, draws: Draws) -> Tensor:
+        """Recon less the three parts, a sum over the examples."""
+        latent = _only_latent(draws, "BetaTCVAE")
+        q, _p = latent.factors()
+        n, event = latent.z.shape[0], latent.z.dim() - 1
+        if q.batch_shape[:1] != (n,) or draws.examples != n or event == 0:
+            raise ValueError(
+                f"BetaTCVAE needs codes (batch, dimensions) in one plate; got {tuple(latent.z.shape)} at site "
+                f"{latent.name!r} for {draws.examples} examples"
+            )
+        # log q(z_j of example i | x of example k), (i, k, dimensions)
+        pairs = q.log_prob(latent.z.unsqueeze(1)).reshape(n, n, -1)
+        size = (pairs.new_ones(()) * n).log()
+        whole = self.examples or draws.whole
+        log_size = size if whole is None else size + math.log(whole)
+        of_all = pairs.sum(-1).logsumexp(1) - log_size
+        of_dimensions = (pairs.logsumexp(1) - log_size).sum(-1)
+        information = (draws.posterior[0] - of_all).sum()
+        total_correlation = (of_all - of_dimensions).sum()
+        dimension_kl = (of_dimensions - draws.prior[0]).sum()
+        self.note(draws, information=information, total_correlation=total_correlation, dimension_kl=dimension_kl)
+        recon = draws.recon.sum()
+        weights = [self.weigh(w, recon) for w in (self.alpha, self.beta, self.gamma)]
+        return recon - weights[0] * information - weights[1] * total_correlation - weights[2] * dimension_kl
+
+
+class InfoVAE(Objective):
+    """recon − (1 − α) kl − (α + λ − 1) MMD(q(z), p(z)) (Zhao, Song and Ermon 2017, arXiv 1706.02262).
+
+    The aggregate posterior is held to the prior by the maximum mean discrepancy between the codes of the batch and
+    draws from the prior, while the KL of each example counts less, so that the codes keep information about x.
+
+    Args:
+        alpha: what is taken off the KL, at most 1; 0 with λ = 1 is the ELBO, 1 the MMD-VAE.
+        lam: λ.
+        bandwidth: of the Gaussian kernel; by default the square root of the number of dimensions of z.
+        particles: draws of the latent variables an example.
+        **options: see :class:`Objective`.
+
+    Attributes:
+        terms: with ``mmd``, the unbiased estimate of the squared discrepancy, which may fall below 0.
+
+    Example:
+        >>> InfoVAE(alpha=1.0, lam=1000.0).lam
+        1000.0
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        lam: float = 1000.0,
+        bandwidth: float | None = None,
+        particles: int = 1,
+        **options: Any,
+    ) -> None:
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not (math.isfinite(alpha) and alpha <= 1):
+            raise ValueError(f"alpha must be a finite number of at most 1; got {alpha!r}")
+        non_negative(lam=lam)
+        if alpha + lam < 1:
+            raise ValueError(f"alpha + lam must be at least 1, or the discrepancy is rewarded; got {alpha!r} + {lam!r}")
+        if bandwidth is not None and not (isinstance(bandwidth, (int, float)) and 0 < bandwidth < math.inf):
+            raise ValueError(f"bandwidth must be a finite number above 0; got {bandwidth!r}")
+        super().__init__(particles, **options)
+        self.alpha, self.lam, self.bandwidth = alpha, lam, bandwidth
+
+    def objective(self, draws: Draws) -> Tensor:
+        """Recon less the two, a sum over the examples."""
+        recon, kl = draws.mean(draws.recon).sum(), draws.mean(draws.kl).sum()
+        found = [self._discrepancy(latent) for run in draws.runs for latent in run]
+        mmd = torch.stack(found).sum() / len(draws.runs)
+        self.note(draws, mmd=mmd * draws.examples)
+        return recon - (1 - self.alpha) * kl - (self.alpha + self.lam - 1) * draws.examples * mmd
+
+    def _discrepancy(self, latent: Latent) -> Tensor:
+        width = max(len(latent.q.event_shape), 1)
+        z, other = (t.flatten(0, -width - 1).flatten(1) for t in (latent.z, latent.p.expand(latent.q.batch_shape)()))
+        return mmd2(z, other, self.bandwidth or math.sqrt(z.shape[1]))
+
+
+def mmd2(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
+    """The unbiased estimate of the squared maximum mean discrepancy under a Gaussian kernel, ``()``.
+
+    (Gretton et al. 2012, Journal of Machine Learning Research 13, equation 3.)
+
+    Args:
+        x: draws ``(n, dimensions)``, n at least 2.
+        y: draws ``(m, dimensions)``, m at least 2.
+        bandwidth: the standard deviation of the kernel.
+    """
+    n, m = x.shape[0], y.shape[0]
+    within = (_kernel(x, x, bandwidth).sum() - n) / (n * (n - 1)) + (_kernel(y, y, bandwidth).sum() - m) / (m * (m - 1))
+    return within - 2 * _kernel(x, y, bandwidth).mean()
+
+
+def _kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
+    squares = (x.square().sum(1)[:, None] - 2 * x @ y.T + y.square().sum(1)).clamp(min=0)
+    return torch.exp(-squares / (2 * bandwidth**2))
+
+
+def _only_latent(draws: Draws, name: str) -> Latent:
+    if len(draws.runs[0]) != 1:
+        raise ValueError(f"{name} needs a single latent site; got {', '.join(latent.name for latent in draws.runs[0])}")
+    return draws.runs[0][0]

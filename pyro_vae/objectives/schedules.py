@@ -1,0 +1,106 @@
+"""Weights that change from step to step.
+
+A schedule is any function of the number of steps taken so far, a tensor ``()``, that gives the weight; written with
+operations on tensors, it stands in the graph of :class:`pyro_vae.CompiledSVI` too.
+
+Example:
+    >>> import torch
+    >>> [float(Linear(steps=4)(torch.tensor(float(step)))) for step in range(6)]
+    [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+__all__ = ["Cyclical", "Linear", "Sigmoid", "Weight"]
+
+Weight = float | Tensor | Callable[[Tensor], "Tensor | float"]
+"""A number, a tensor ``()`` that may be changed in place between steps, or a schedule."""
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """From one weight to another."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+                raise ValueError(f"{field.name} must be a finite number of at least 0; got {value!r}")
+            if field.name in ("steps", "period", "width") and value == 0:
+                raise ValueError(f"{field.name} must be above 0; got {value!r}")
+
+    def _between(self, share: Tensor) -> Tensor:
+        return self.start + (self.end - self.start) * share
+
+
+@dataclass(frozen=True)
+class Linear(_Schedule):
+    """Along a line, and then the end: KL warm-up (Sønderby et al. 2016, arXiv 1602.02282).
+
+    Args:
+        start: the weight at the first step.
+        end: the weight from step ``steps`` on.
+        steps: how many steps it takes.
+    """
+
+    steps: float = 10_000
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """The weight after so many steps."""
+        return self._between((step / self.steps).clamp(max=1))
+
+
+@dataclass(frozen=True)
+class Cyclical(_Schedule):
+    """Up a line again and again, each time followed by a plateau (Fu et al. 2019, arXiv 1903.10145).
+
+    Args:
+        start: the weight at the first step of a cycle.
+        end: the weight on the plateau.
+        period: the steps of a cycle.
+        rise: the share of a cycle that the line takes.
+        cycles: after so many it stays at the end.
+    """
+
+    period: float = 10_000
+    rise: float = 0.5
+    cycles: float = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.rise <= 1:
+            raise ValueError(f"rise must be a share of the period, above 0 and at most 1; got {self.rise!r}")
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """The weight after so many steps."""
+        phase = torch.remainder(step, self.period) / self.period
+        return self._between(torch.where(step < self.cycles * self.period, (phase / self.rise).clamp(max=1), 1.0))
+
+
+@dataclass(frozen=True)
+class Sigmoid(_Schedule):
+    """Along a logistic curve (Bowman et al. 2016, arXiv 1511.06349).
+
+    Args:
+        start: the weight long before ``middle``.
+        end: the weight long after it.
+        middle: the step of the weight half way.
+        width: steps in which the logit grows by one.
+    """
+
+    middle: float = 5_000
+    width: float = 1_000
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """The weight after so many steps."""
+        return self._between(torch.sigmoid((step - self.middle) / self.width))

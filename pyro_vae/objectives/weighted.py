@@ -1,0 +1,225 @@
+"""The ELBO with another weight of its KL: constant, scheduled, limited or found by a constraint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pyro_vae.objectives.draws import Draws
+from pyro_vae.objectives.objective import Objective, non_negative
+from pyro_vae.objectives.schedules import Weight
+
+__all__ = ["GECO", "BetaELBO", "CapacityELBO", "FreeBits"]
+
+
+class BetaELBO(Objective):
+    """recon − β kl (Higgins et al. 2017, openreview Sy2fzU9gl).
+
+    With β = 1 it is the ELBO. Below 1 the codes carry more and reconstructions are sharper, while samples from the
+    prior get worse, since the posteriors leave parts of it unfilled; above 1 the codes carry less, each dimension apart
+    from the others, and reconstructions are smoother. It is a bound of log p(x) from β = 1 on, and tight at 1 alone:
+    compare models by a test likelihood. A schedule from 0 to 1 (KL warm-up) is a remedy for posterior collapse.
+
+    Args:
+        beta: the weight of the KL, at least 0, or a schedule of it (:class:`Linear`, :class:`Cyclical`,
+            :class:`Sigmoid`, or any function of the number of steps).
+        particles: draws of the latent variables an example.
+        analytic_kl: take KL(q || p) in closed form, which has less variance, where there is one.
+        **options: see :class:`Objective`.
+
+    Example:
+        >>> import torch
+        >>> from pyro.infer import SVI
+        >>> from pyro_vae import build
+        >>> vae = build(4, 2, hidden=())
+        >>> beta = BetaELBO(Linear(steps=1000))
+        >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), beta)
+        >>> loss = svi.step(torch.ones(3, 4))
+        >>> sorted(beta.terms)
+        ['beta', 'kl', 'recon']
+    """
+
+    def __init__(self, beta: Weight = 1.0, particles: int = 1, *, analytic_kl: bool = False, **options: Any) -> None:
+        non_negative(beta=beta)
+        super().__init__(particles, **options)
+        self.beta = beta
+        self.analytic_kl = analytic_kl
+
+    def objective(self, draws: Draws) -> Tensor:
+        """Recon − β kl, a sum over the examples."""
+        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.analytic_kl)
+        beta = self.weigh(self.beta, recon)
+        self.note(draws, kl=kl)
+        self.keep(self.terms, "beta", beta)
+        return recon - beta * kl
+
+
+class CapacityELBO(Objective):
+    """recon − γ |KL − C|, with the capacity C raised during training (Burgess et al. 2018, arXiv 1804.03599).
+
+    The KL, a mean over the batch, is held at C nats an example, whatever the likelihood; what a code of so many nats is
+    used for can be watched as C rises.
+
+    Args:
+        capacity: C in nats an example, at least 0, or a schedule of it.
+        gamma: how strongly it is held; 1 with C = 0 is the ELBO.
+        particles: draws of the latent variables an example.
+        analytic_kl: see :class:`BetaELBO`.
+        **options: see :class:`Objective`.
+
+    Example:
+        >>> CapacityELBO(Linear(end=25.0, steps=10_000), gamma=100.0).gamma
+        100.0
+    """
+
+    def __init__(
+        self,
+        capacity: Weight,
+        gamma: float = 1000.0,
+        particles: int = 1,
+        *,
+        analytic_kl: bool = False,
+        **options: Any,
+    ) -> None:
+        non_negative(capacity=capacity, gamma=gamma)
+        super().__init__(particles, **options)
+        self.capacity = capacity
+        self.gamma = gamma
+        self.analytic_kl = analytic_kl
+
+    def objective(self, draws: Draws) -> Tensor:
+        """Recon − γ |KL − C|, of the batch."""
+        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.analytic_kl)
+        capacity = self.weigh(self.capacity, recon)
+        self.note(draws, kl=kl)
+        self.keep(self.terms, "capacity", capacity)
+        return recon - self.gamma * (kl - draws.examples * capacity).abs()
+
+
+class FreeBits(Objective):
+    """recon − Σ max(λ, KL of a group): no gradient pushes a group's KL below λ (Kingma et al. 2016, arXiv 1606.04934).
+
+    A group is a dimension of a latent site, or the site; its KL is a mean over the batch. The codes keep at least λ
+    nats a group, which a decoder that could do without them would else give up: a remedy for posterior collapse.
+
+    Args:
+        nats: λ, at least 0, or a schedule of it; 0 is the ELBO.
+        per: ``"dimension"``, which needs posterior and prior that are products over dimensions, or ``"site"``.
+        particles: draws of the latent variables an example.
+        **options: see :class:`Objective`.
+
+    Example:
+        >>> FreeBits(0.1).per
+        'dimension'
+    """
+
+    def __init__(
+        self,
+        nats: Weight = 0.25,
+        per: Literal["dimension", "site"] = "dimension",
+        particles: int = 1,
+        **options: Any,
+    ) -> None:
+        non_negative(nats=nats)
+        if per not in ("dimension", "site"):
+            raise ValueError(f'per must be "dimension" or "site"; got {per!r}')
+        super().__init__(particles, **options)
+        self.nats = nats
+        self.per = per
+
+    def objective(self, draws: Draws) -> Tensor:
+        """Recon − Σ max(λ, KL), of the batch."""
+        recon, kl = draws.mean(draws.recon).sum(), self._groups(draws)
+        nats = self.weigh(self.nats, recon)
+        if not (isinstance(self.nats, (int, float)) and self.nats == 0):  # a KL at single draws may be below 0
+            kl = torch.maximum(kl, nats * draws.examples)
+        self.note(draws, paid_kl=kl.sum())
+        return recon - kl.sum()
+
+    def _groups(self, draws: Draws) -> Tensor:
+        """The KL of each group, a sum over the examples and a mean over the particles, ``(groups,)``."""
+        found = []
+        for run in draws.runs:
+            if self.per == "site":
+                found.append(torch.stack([latent.kl(closed=False).sum() for latent in run]))
+            else:
+                kls = [latent.kl_of_dimensions() for latent in run]
+                found.append(torch.cat([kl.reshape(-1, kl.shape[-1]).sum(0) for kl in kls]))
+        return torch.stack(found).sum(0) / draws.particles
+
+
+class GECO(Objective):
+    """The least KL at which the reconstruction is as good as asked for (Rezende and Viola 2018, arXiv 1810.00597).
+
+    Minimises kl + λ (target − recon), where the multiplier λ grows while the moving average of recon is below the
+    target and falls while it is above. So the weight of the KL is found, not set: 1 / λ is the β of :class:`BetaELBO`.
+
+    Args:
+        recon: the target, a mean log p(x | z) in nats an example, which is negative for pixels, say.
+        rate: how fast λ follows: by a factor of e^(rate · nats missing) a step, and by at most e^0.1.
+        decay: of the moving average.
+        particles: draws of the latent variables an example.
+        analytic_kl: see :class:`BetaELBO`.
+        **options: see :class:`Objective`.
+
+    Attributes:
+        terms: with ``multiplier`` λ.
+
+    Example:
+        >>> GECO(recon=-70.0).rate
+        0.001
+    """
+
+    def __init__(
+        self,
+        recon: float,
+        rate: float = 1e-3,
+        decay: float = 0.99,
+        particles: int = 1,
+        *,
+        analytic_kl: bool = False,
+        **options: Any,
+    ) -> None:
+        if isinstance(recon, bool) or not isinstance(recon, (int, float)) or not math.isfinite(recon):
+            raise ValueError(f"recon must be a finite number, a log-likelihood in nats an example; got {recon!r}")
+        non_negative(rate=rate)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be at least 0 and below 1; got {decay!r}")
+        super().__init__(particles, **options)
+        self.recon = recon
+        self.rate = rate
+        self.decay = decay
+        self.analytic_kl = analytic_kl
+        self.state |= {name: torch.zeros((), dtype=torch.float64) for name in ("missing", "log_multiplier")}
+
+    def objective(self, draws: Draws) -> Tensor:
+        """−kl − λ (target − recon), of the batch."""
+        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.analytic_kl)
+        multiplier = self.state["log_multiplier"].to(recon).exp()
+        self.note(draws, kl=kl)
+        self.keep(self.terms, "multiplier", multiplier)
+        return -kl - multiplier * (draws.examples * self.recon - recon)
+
+    def loss_and_grads(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss, whose gradient is added to that of the parameters; and a step of the multiplier."""
+        loss = super().loss_and_grads(*args, **kwargs)
+        with torch.no_grad():
+            missing = self.recon - self.terms["recon"]
+            first = self.state["steps"] <= 1
+            average = torch.where(first, missing, torch.lerp(missing, self.state["missing"].to(missing), self.decay))
+            change = (self.rate * average).clamp(-0.1, 0.1)
+            log_multiplier = (self.state["log_multiplier"].to(missing) + change).clamp(-_MOST, _MOST)
+        self.keep(self.state, "missing", average)
+        self.keep(self.state, "log_multiplier", log_multiplier)
+        return loss
+
+
+_MOST = math.log(1e6)  # of the multiplier and its inverse
+
+
+def _kl(draws: Draws, analytic: bool) -> Tensor:
+    """The KL, a sum over the examples and a mean over the particles."""
+    return draws.mean(draws.closed_kl() if analytic else draws.kl).sum()

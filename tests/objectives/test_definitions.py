@@ -1,0 +1,285 @@
+"""Each objective against its definition, worked out by hand at the same draws, and in its limiting cases."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pytest
+import torch
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
+from torch.distributions import Normal, kl_divergence
+
+from pyro_vae import objectives as o
+from pyro_vae.programs import Programs
+from tests.conftest import make_vae, make_x
+
+K = 6
+
+
+def terms(vae, x, particles, seed=3):
+    """Log p(x | z), log p(z), log q(z | x), each (particles, batch), at the draws of that seed."""
+    pyro.set_rng_seed(seed)
+    posterior = vae.encode(x)
+    return Programs(vae, x).terms(posterior.rsample((particles,)), posterior)
+
+
+def loss_of(objective, vae, x, seed=3):
+    """The loss, and each parameter's gradient."""
+    vae.zero_grad()
+    pyro.set_rng_seed(seed)
+    loss = objective.loss_and_grads(vae.model, vae.guide, x)
+    return loss, gradients(vae)
+
+
+def gradients(vae):
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in vae.parameters()]
+
+
+def gradients_of(bound, vae):
+    vae.zero_grad()
+    bound.backward()
+    return gradients(vae)
+
+
+def assert_same(objective, by_hand, particles=1):
+    """Loss and gradient of an objective are those of a bound by hand, from (terms, vae, x)."""
+    vae, x = make_vae(), make_x()
+    loss, found = loss_of(objective, vae, x)
+    bound = by_hand(terms(vae, x, particles), vae, x)
+    assert float(loss) == pytest.approx(-bound.item(), rel=1e-12)
+    for a, b in zip(found, gradients_of(-bound, vae), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def log_mean(w):
+    return w.logsumexp(0) - math.log(len(w))
+
+
+@pytest.mark.parametrize("particles", [1, K])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0, 4.0])
+def test_beta_elbo(beta, particles):
+    def by_hand(t, vae, x):
+        return (t.likelihood - beta * (t.posterior - t.prior)).mean(0).sum()
+
+    assert_same(o.BetaELBO(beta, particles), by_hand, particles)
+
+
+def test_beta_elbo_with_the_kl_in_closed_form():
+    def by_hand(t, vae, x):
+        return (t.likelihood.mean(0) - 0.5 * kl_divergence(vae.encode(x), vae.prior_of())).sum()
+
+    assert_same(o.BetaELBO(0.5, K, analytic_kl=True), by_hand, K)
+
+
+def test_capacity():
+    def by_hand(t, vae, x):
+        kl = (t.posterior - t.prior).mean(0).mean()
+        return t.likelihood.mean(0).sum() - 10 * len(x) * (kl - 2.5).abs()
+
+    assert_same(o.CapacityELBO(2.5, gamma=10.0, particles=K), by_hand, K)
+
+
+@pytest.mark.parametrize("nats", [0.0, 0.2, 5.0])
+def test_free_bits_per_dimension(nats):
+    def by_hand(t, vae, x):
+        q = vae.encode(x).base_dist
+        kl = kl_divergence(Normal(q.loc, q.scale), Normal(0.0, 1.0)).mean(0)  # of each dimension
+        return t.likelihood.mean(0).sum() - len(x) * sum(max(k, torch.tensor(nats, dtype=torch.float64)) for k in kl)
+
+    assert_same(o.FreeBits(nats, particles=K), by_hand, K)
+
+
+def test_free_bits_per_site():
+    def by_hand(t, vae, x):
+        kl = kl_divergence(vae.encode(x), vae.prior_of()).mean()
+        return t.likelihood.mean(0).sum() - len(x) * torch.maximum(kl, torch.tensor(1.5))
+
+    assert_same(o.FreeBits(1.5, per="site", particles=K), by_hand, K)
+
+
+def test_iwae():
+    assert_same(o.IWAE(K), lambda t, *_: log_mean(t.weight).sum(), K)
+
+
+def test_miwae():
+    def by_hand(t, vae, x):
+        return sum(log_mean(group).sum() for group in t.weight.split(2)) / 3
+
+    assert_same(o.MIWAE(groups=3, particles=2), by_hand, K)
+
+
+def test_ciwae():
+    def by_hand(t, vae, x):
+        return 0.3 * t.weight.mean(0).sum() + 0.7 * log_mean(t.weight).sum()
+
+    assert_same(o.CIWAE(0.3, K), by_hand, K)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 2.0])
+def test_renyi(alpha):
+    def by_hand(t, vae, x):
+        return log_mean((1 - alpha) * t.weight).sum() / (1 - alpha)
+
+    assert_same(o.Renyi(alpha, K), by_hand, K)
+
+
+def test_piwae_has_a_gradient_for_the_model_and_another_for_the_guide():
+    vae, x = make_vae(), make_x()
+    loss, found = loss_of(o.PIWAE(groups=3, particles=2), vae, x)
+    of_model = gradients_of(-log_mean(terms(vae, x, K).weight).sum(), vae)
+    of_guide = gradients_of(-sum(log_mean(g).sum() for g in terms(vae, x, K).weight.split(2)) / 3, vae)
+    assert float(loss) == pytest.approx(-log_mean(terms(vae, x, K).weight).sum().item(), rel=1e-12)
+    for (name, _), a, model, guide in zip(vae.named_parameters(), found, of_model, of_guide, strict=True):
+        torch.testing.assert_close(a, guide if name.startswith("posterior") else model, rtol=1e-9, atol=1e-10)
+        assert not torch.allclose(model, guide)
+
+
+@pytest.mark.parametrize("examples", [None, 1000])
+def test_beta_tcvae(examples):
+    def by_hand(t, vae, x):
+        q = vae.encode(x).base_dist
+        pyro.set_rng_seed(3)
+        z = vae.encode(x).rsample()
+        size = math.log(len(x)) + (math.log(examples) if examples else 0)
+        of_all, of_dimensions = [], []
+        for z_i in z:
+            logs = Normal(q.loc, q.scale).log_prob(z_i)  # (k, dimensions)
+            of_all.append(logs.sum(1).logsumexp(0) - size)
+            of_dimensions.append(sum(logs[:, j].logsumexp(0) - size for j in range(z.shape[1])))
+        of_all, of_dimensions = torch.stack(of_all), torch.stack(of_dimensions)
+        information, tc = t.posterior[0] - of_all, of_all - of_dimensions
+        return (t.likelihood[0] - 2 * information - 6 * tc - 3 * (of_dimensions - t.prior[0])).sum()
+
+    assert_same(o.BetaTCVAE(beta=6.0, alpha=2.0, gamma=3.0, examples=examples), by_hand)
+
+
+def test_info_vae():
+    def kernel(a, b):
+        return torch.exp(-((a - b) ** 2).sum() / (2 * 0.7**2))
+
+    def by_hand(t, vae, x):
+        pyro.set_rng_seed(3)
+        z = vae.encode(x).rsample()
+        other = vae.prior_of().sample((len(x),))  # Pyro draws it when the objective asks for it, after z
+        n = len(x)
+        pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+        mmd = sum(kernel(z[i], z[j]) + kernel(other[i], other[j]) for i, j in pairs) / (n * (n - 1))
+        mmd = mmd - 2 * sum(kernel(a, b) for a in z for b in other) / n**2
+        return (t.likelihood - 0.4 * (t.posterior - t.prior))[0].sum() - (0.6 + 50 - 1) * n * mmd
+
+    assert_same(o.InfoVAE(alpha=0.6, lam=50.0, bandwidth=0.7), by_hand)
+
+
+def test_geco():
+    """Two steps: the multiplier of the second follows from the first."""
+    vae, x = make_vae(), make_x()
+    geco = o.GECO(recon=-1.0, rate=0.01, decay=0.9)
+    multiplier, average = 1.0, None
+    for seed in (3, 4, 5):
+        loss, found = loss_of(geco, vae, x, seed)
+        t = terms(vae, x, 1, seed)
+        recon, kl = t.likelihood.sum(), (t.posterior - t.prior).sum()
+        by_hand = kl + multiplier * (-len(x) - recon)
+        assert float(loss) == pytest.approx(by_hand.item(), rel=1e-9)
+        for a, b in zip(found, gradients_of(by_hand, vae), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+        missing = -1.0 - recon.item() / len(x)
+        average = missing if average is None else 0.9 * average + 0.1 * missing
+        multiplier *= math.exp(min(max(0.01 * average, -0.1), 0.1))
+        assert geco.state["log_multiplier"].item() == pytest.approx(math.log(multiplier), rel=1e-9)
+
+
+# Limiting cases: the ELBO, of Pyro's own.
+
+ELBO_AT_LAST = {
+    "beta 1": o.BetaELBO(1.0),
+    "one particle": o.IWAE(1),
+    "one group of one": o.MIWAE(1, 1),
+    "one group of one, by parts": o.PIWAE(1, 1),
+    "all share": o.CIWAE(1.0, 1),
+    "alpha 1": o.Renyi(1.0, 1),
+    "parts alike": o.BetaTCVAE(1.0),
+    "no discrepancy": o.InfoVAE(0.0, 1.0),
+    "one draw": o.DReG(1),
+}
+
+
+@pytest.mark.parametrize("name", ELBO_AT_LAST)
+def test_limiting_cases_are_pyros_elbo(name):
+    vae, x = make_vae(), make_x()
+    loss, found = loss_of(ELBO_AT_LAST[name], vae, x)
+    expected, gradient = loss_of(Trace_ELBO(), vae, x)
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+    if name == "one draw":
+        return  # its gradient has the same mean alone
+    for a, b in zip(found, gradient, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "objective", [o.FreeBits(0.0), o.BetaELBO(1.0, analytic_kl=True), o.CapacityELBO(0.0, gamma=1.0, analytic_kl=True)]
+)
+def test_limiting_cases_with_the_closed_kl(objective):
+    vae, x = make_vae(), make_x()
+    loss, found = loss_of(objective, vae, x)
+    expected, gradient = loss_of(TraceMeanField_ELBO(), vae, x)
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+    for a, b in zip(found, gradient, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_renyi_is_pyros():
+    vae, x = make_vae(), make_x()
+    pyros = RenyiELBO(alpha=0.3, num_particles=K, vectorize_particles=True, max_plate_nesting=1)
+    loss, found = loss_of(o.Renyi(0.3, K), vae, x)
+    expected, gradient = loss_of(pyros, vae, x)
+    assert float(loss) == pytest.approx(expected, rel=1e-10)
+    for a, b in zip(found, gradient, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+# Particles one by one.
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **v: o.BetaELBO(0.5, K, **v),
+        lambda **v: o.BetaELBO(0.5, K, analytic_kl=True, **v),
+        lambda **v: o.FreeBits(0.2, particles=K, **v),
+        lambda **v: o.FreeBits(0.2, per="site", particles=K, **v),
+        lambda **v: o.IWAE(K, **v),
+        lambda **v: o.MIWAE(3, 2, **v),
+        lambda **v: o.PIWAE(3, 2, **v),
+    ],
+)
+def test_particles_one_by_one_and_together_give_the_same(make, monkeypatch):
+    vae, x = make_vae(), make_x()
+    noise = torch.randn(K, len(x), 2, dtype=torch.float64)
+
+    def served(shape, **_):
+        nonlocal at
+        at += 1
+        return noise if len(shape) == 3 else noise[at]
+
+    monkeypatch.setattr("torch.distributions.normal._standard_normal", served)
+    at = -1
+    together, found = loss_of(make(max_plate_nesting=1), vae, x)
+    at = -1
+    one_by_one, others = loss_of(make(vectorize_particles=False), vae, x)
+    assert at == K - 1
+    assert float(together) == pytest.approx(float(one_by_one), rel=1e-12)
+    for a, b in zip(found, others, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_loss_is_that_of_a_step_and_changes_nothing():
+    vae, x = make_vae(), make_x()
+    objective = o.BetaELBO(o.Linear(steps=4), K)
+    for _ in range(2):
+        loss_of(objective, vae, x)
+    pyro.set_rng_seed(3)
+    before = objective.loss(vae.model, vae.guide, x)
+    assert float(before) == pytest.approx(float(loss_of(objective, vae, x)[0]), rel=1e-12)
+    assert objective.state["steps"].item() == 3
