@@ -25,6 +25,14 @@ def test_svi_by_hand():
     assert example("svi_by_hand").main(epochs=10) > -26
 
 
+def test_weight_of_the_kl(tmp_path):
+    results = example("weight_of_the_kl").main(tmp_path / "figure.png", epochs=20)
+    by_weight = [results[beta] for beta in sorted(results)]
+    assert [r.recon for r in by_weight] == sorted((r.recon for r in by_weight), reverse=True)
+    assert [r.kl for r in by_weight] == sorted((r.kl for r in by_weight), reverse=True)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
 def test_your_own_parts(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES[0].parent)
     results = example("your_own_parts").main(epochs=4)

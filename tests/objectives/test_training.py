@@ -103,7 +103,10 @@ def test_short_names(name, cls):
     [
         ("iwea", r"unknown objective 'iwea'; there are BetaELBO.*Pyro's are.*Trace_ELBO"),
         ({"class": "iwae", "k": 3}, "objective iwae takes particles; got"),
-        ({"class": "beta", "beta": {"class": "linaer"}}, "unknown schedule of beta 'linaer'; there are .*Did you mean 'Linear'"),
+        (
+            {"class": "beta", "beta": {"class": "linaer"}},
+            "unknown schedule of beta 'linaer'; there are .*Did you mean 'Linear'",
+        ),
         ({"class": "beta", "beta": {"class": "linear", "epochs": 3}}, "schedule Linear of beta cannot be made from"),
         ("torch.nn.Linear", "must be a subclass of pyro.infer.ELBO"),
     ],
