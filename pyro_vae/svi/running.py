@@ -94,10 +94,12 @@ class Compiled:
         module = fx.GraphModule({}, copy.deepcopy(self.graph.module.graph))  # the compiler changes it
         for node in module.graph.nodes:
             node.meta = {}  # of a capture for any batch size
-        shapes = ShapeEnv(assume_static_by_default=True)
+        fake = FakeTensorMode(shape_env=ShapeEnv())
+        # Of these sizes alone; from the tensors themselves it would make a graph of open sizes.
+        examples = [fake.from_tensor(t, static_shapes=True) for t in (*self.graph.tensors, *arguments)]
         try:
-            with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(FakeTensorMode(shape_env=shapes))):
-                return torch._inductor.compile(module, [*self.graph.tensors, *arguments], _OPTIONS)
+            with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(fake)):
+                return torch._inductor.compile(module, examples, _OPTIONS)
         except Exception as error:  # whatever it is: the graph runs without
             _warn_of_no_compiler(error)
             return None
