@@ -26,6 +26,7 @@ from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
 __all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "keep_unless", "without_validation"]
 
+_READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
 
 
@@ -291,6 +292,8 @@ class _Watch(TorchFunctionMode):
         if func is Tensor.data.__set__:  # type: ignore[attr-defined]
             with torch.no_grad():
                 return args[0].copy_(args[1])
+        if func in _READERS and not isinstance(args[0], FakeTensor):  # of those without values, torch says so itself
+            raise CannotCaptureError(_at_user_line("the value of a tensor is read, which a graph would not see change"))
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
         return func(*args, **kwargs)

@@ -1217,6 +1217,24 @@ def test_an_error_in_a_graph_is_that_of_pyro(mode):
     assert errors[0] is errors[1]
 
 
+@pytest.mark.parametrize(
+    "read",
+    [float, int, bool, torch.Tensor.item, math.exp, lambda t: [1.0, 2.0, 3.0][int(t)]],
+    ids=["float", "int", "bool", "item", "math", "index"],
+)
+def test_the_value_of_a_tensor_that_a_model_holds_is_not_read(read):
+    """A graph would go on with the value that it was captured with."""
+    level = torch.tensor(1.0)
+
+    def model(x):
+        pyro.sample("x", dist.Normal(read(level), 1.0).expand([len(x)]).to_event(1), obs=x)  # <- here
+
+    svi = CompiledSVI(model, no_latents, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), fallback="error")
+    svi.step(torch.zeros(3))
+    with pytest.raises(CannotCaptureError, match=r"value of a tensor is read.*test_compiled.py"):
+        svi.step(torch.zeros(3))
+
+
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_a_generator_of_the_models_own_is_refused(mode):
