@@ -247,8 +247,10 @@ def _find_objective(name: str) -> Any:
         found = find_part("objective", room, name, SHORT_NAMES["objective"])
     except ValueError as error:
         raise ValueError(f"{error} Pyro's are {', '.join(pyros)}.") from error
-    if not (isinstance(found, type) and issubclass(found, pyro.infer.ELBO)):
-        raise ValueError(f"objective {name!r} must be a subclass of pyro.infer.ELBO; got {found!r}")
+    if not (isinstance(found, type) and issubclass(found, pyro.infer.ELBO)) or found is objectives.Objective:
+        raise ValueError(
+            f"objective {name!r} must be a subclass of pyro.infer.ELBO that can be minimised; got {found!r}"
+        )
     return found
 
 
@@ -283,9 +285,10 @@ def describe_objective(objective: Any) -> dict[str, Any]:
 def _describe_weight(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"class": type(value).__name__, **dataclasses.asdict(value)}
-    if inspect.isfunction(value) and "<" in value.__qualname__:
-        return repr(value.__qualname__)
-    return describe(value)
+    try:
+        return describe(value)
+    except ValueError:  # a schedule of the user's own that has no name
+        return repr(value)
 
 
 def describe(thing: Any, given: Any = None) -> Any:

@@ -112,6 +112,8 @@ def train(
         f"{data}: {len(dataset.train):,} images of {' x '.join(map(str, dataset.event_shape))} to train on, "
         f"{runs.form(dataset.train)}; {epochs} epochs"
     )
+    minimised = make_objective(objective, vae)
+    bounds = getattr(minimised, "bounds_log_prob", True)
     history = fit(
         vae,
         dataset.train,
@@ -120,7 +122,7 @@ def train(
         batch_size=batch_size,
         lr=lr,
         schedule=schedule,
-        objective=make_objective(objective, vae),
+        objective=minimised,
         patience=patience,
         engine=engine,
         seed=seed,
@@ -130,7 +132,8 @@ def train(
         config=config,
     )
     vae = load(run, device=device)
-    print(f"best epoch {history.best.epoch} of {len(history)}; its weights are in {run / 'weights.safetensors'}")
+    kept = f"best epoch {history.best.epoch} of {len(history)}; its weights" if bounds else "the last epoch's weights"
+    print(f"{kept} are in {run / 'weights.safetensors'}")
     runs.print_elbo("test", vae, dataset.test, particles=1, kl="sampled", seed=0)
     draw_run(run, vae, dataset)
     print(f"next      pyro-vae evaluate {run}   or in Python: vae = pyro_vae.load({str(run)!r})")

@@ -22,6 +22,7 @@ from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_conf
 from pyro_vae.checks import Report
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
+from pyro_vae.objectives import Objective
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 
@@ -159,6 +160,9 @@ def objective(run: str, vae: VAE) -> tuple[Any, int]:
     if "objective" not in config:
         return None, 1
     found = make_objective(config["objective"], vae)
+    if isinstance(found, Objective):
+        samples = found.importance_samples
+        return (None, 1) if samples is None else (found, samples)
     if isinstance(found, RenyiELBO):
         return (found, found.num_particles) if found.alpha == 0 else (None, 1)
     return found, 1

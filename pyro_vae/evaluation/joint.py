@@ -46,9 +46,13 @@ class Joint:
         """
         chunks = list(z.split(max(1, self.chunk_size // programs.batch)))
         if not self.compiled or len(chunks) == 1:
-            return sum(log_joint(programs, z, self.chunk_size))  # type: ignore[return-value]
+            return self._uncompiled(programs, z)
         # The first as it is, which looks at whether the data are what the model wants.
-        return torch.cat([sum(log_joint(programs, chunks[0], self.chunk_size)), *self._run(programs, chunks[1:])])
+        return torch.cat([self._uncompiled(programs, chunks[0]), *self._run(programs, chunks[1:])])
+
+    def _uncompiled(self, programs: Programs, z: Tensor) -> Tensor:
+        likelihood, prior = log_joint(programs, z, self.chunk_size)
+        return likelihood + prior
 
     def _run(self, programs: Programs, chunks: list[Tensor]) -> list[Tensor]:
         others = [programs.x, *programs.context, *programs.named.values()]
@@ -63,7 +67,7 @@ class Joint:
             if self._graph is not None and [chunk.shape, *shapes[1:]] == self._shapes:
                 found.append(self._graph([chunk, *others]))
             else:
-                found.append(sum(log_joint(programs, chunk, self.chunk_size)))
+                found.append(self._uncompiled(programs, chunk))
         return found
 
 

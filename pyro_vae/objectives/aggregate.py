@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.objectives.draws import Draws, Latent
-from pyro_vae.objectives.objective import Objective, at_least_one, non_negative
+from pyro_vae.objectives.objective import Objective, at_least_one, number, weight
 from pyro_vae.objectives.schedules import Weight
 
 __all__ = ["BetaTCVAE", "InfoVAE"]
@@ -28,7 +28,7 @@ class BetaTCVAE(Objective):
         alpha: of the information, likewise.
         gamma: of the dimensions' KL, likewise. All three at 1 is the ELBO.
         examples: how many the whole data have; by default what the plate says where it subsamples, and else the batch
-            is taken for all of them. It moves the estimates of I and TC by a constant, and the gradient not at all.
+            is taken for all of them. It moves the parts by constants, and the gradient not at all.
         **options: see :class:`Objective`.
 
     Attributes:
@@ -51,7 +51,8 @@ class BetaTCVAE(Objective):
         examples: int | None = None,
         **options: Any,
     ) -> None:
-        non_negative(beta=beta, alpha=alpha, gamma=gamma)
+        for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
+            weight(name, value)
         if examples is not None:
             at_least_one(examples=examples)
         super().__init__(1, **options)
@@ -61,7 +62,8 @@ class BetaTCVAE(Objective):
     def objective(self, draws: Draws) -> Tensor:
         """Recon less the three parts, a sum over the examples."""
         latent = _only_latent(draws, "BetaTCVAE")
-        q, _p = latent.factors()
+        _refuse_mask(latent, "BetaTCVAE")
+        q, _ = latent.factors()
         n, event = latent.z.shape[0], latent.z.dim() - 1
         if q.batch_shape[:1] != (n,) or draws.examples != n or event == 0:
             raise ValueError(
@@ -113,28 +115,39 @@ class InfoVAE(Objective):
         particles: int = 1,
         **options: Any,
     ) -> None:
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not (math.isfinite(alpha) and alpha <= 1):
-            raise ValueError(f"alpha must be a finite number of at most 1; got {alpha!r}")
-        non_negative(lam=lam)
+        number("alpha", alpha, high=1)
+        number("lam", lam, 0)
         if alpha + lam < 1:
             raise ValueError(f"alpha + lam must be at least 1, or the discrepancy is rewarded; got {alpha!r} + {lam!r}")
-        if bandwidth is not None and not (isinstance(bandwidth, (int, float)) and 0 < bandwidth < math.inf):
-            raise ValueError(f"bandwidth must be a finite number above 0; got {bandwidth!r}")
+        if bandwidth is not None:
+            number("bandwidth", bandwidth)
+            if bandwidth <= 0:
+                raise ValueError(f"bandwidth must be above 0; got {bandwidth!r}")
         super().__init__(particles, **options)
         self.alpha, self.lam, self.bandwidth = alpha, lam, bandwidth
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon less the two, a sum over the examples."""
         recon, kl = draws.mean(draws.recon).sum(), draws.mean(draws.kl).sum()
-        found = [self._discrepancy(latent) for run in draws.runs for latent in run]
+        found = [self._discrepancy(latent, draws.particles // len(draws.runs)) for run in draws.runs for latent in run]
         mmd = torch.stack(found).sum() / len(draws.runs)
         self.note(draws, mmd=mmd * draws.examples)
         return recon - (1 - self.alpha) * kl - (self.alpha + self.lam - 1) * draws.examples * mmd
 
-    def _discrepancy(self, latent: Latent) -> Tensor:
+    def _discrepancy(self, latent: Latent, particles: int) -> Tensor:
+        _refuse_mask(latent, "InfoVAE")
+        fixed = self.alpha == 1 and torch.is_grad_enabled() and not latent.p.has_rsample
+        if fixed and latent.p.log_prob(latent.z.detach()).requires_grad:
+            raise ValueError(
+                f"InfoVAE with alpha=1 trains a prior through draws from it, and through those of "
+                f"{type(latent.p).__name__} at site {latent.name!r} no gradient goes. Use an alpha below 1"
+            )
         width = max(len(latent.q.event_shape), 1)
-        z, other = (t.flatten(0, -width - 1).flatten(1) for t in (latent.z, latent.p.expand(latent.q.batch_shape)()))
-        return mmd2(z, other, self.bandwidth or math.sqrt(z.shape[1]))
+        pairs = (latent.z, latent.p.expand(latent.q.batch_shape).rsample()) if latent.p.has_rsample else None
+        z, other = pairs or (latent.z, latent.p.expand(latent.q.batch_shape).sample())
+        z, other = (t.flatten(0, -width - 1).flatten(1).unflatten(0, (particles, -1)) for t in (z, other))
+        bandwidth = self.bandwidth or math.sqrt(z.shape[-1])
+        return torch.stack([mmd2(x, y, bandwidth) for x, y in zip(z, other, strict=True)]).mean()
 
 
 def mmd2(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
@@ -143,11 +156,13 @@ def mmd2(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
     (Gretton et al. 2012, Journal of Machine Learning Research 13, equation 3.)
 
     Args:
-        x: draws ``(n, dimensions)``, n at least 2.
-        y: draws ``(m, dimensions)``, m at least 2.
+        x: draws ``(n, dimensions)``; of fewer than two there is no estimate, and 0 is returned.
+        y: draws ``(m, dimensions)``, likewise.
         bandwidth: the standard deviation of the kernel.
     """
     n, m = x.shape[0], y.shape[0]
+    if n < 2 or m < 2:
+        return 0 * x.sum()
     within = (_kernel(x, x, bandwidth).sum() - n) / (n * (n - 1)) + (_kernel(y, y, bandwidth).sum() - m) / (m * (m - 1))
     return within - 2 * _kernel(x, y, bandwidth).mean()
 
@@ -161,3 +176,12 @@ def _only_latent(draws: Draws, name: str) -> Latent:
     if len(draws.runs[0]) != 1:
         raise ValueError(f"{name} needs a single latent site; got {', '.join(latent.name for latent in draws.runs[0])}")
     return draws.runs[0][0]
+
+
+def _refuse_mask(latent: Latent, name: str) -> None:
+    whole = latent.mask is None or latent.mask is True
+    if not whole or isinstance(latent.scale, Tensor) or latent.scale != 1:
+        raise ValueError(
+            f"{name} compares the codes of a whole batch, and knows no mask or scale of its examples; site "
+            f"{latent.name!r} has one"
+        )

@@ -27,6 +27,8 @@ class Latent(NamedTuple):
         scale: by which its log-densities count beside those of other sites, such as a weight of ``poutine.scale``.
         mask: of its plates, or None.
         others: dimensions to sum over: plates that other sites are not in.
+        in_order: whether guide and model draw their latent sites in one order. If not, q and p of a site may depend on
+            different other draws, and a closed form of their KL is of no use.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Latent(NamedTuple):
     scale: Any
     mask: Any
     others: list[int]
+    in_order: bool
 
     def kl(self, closed: bool) -> Tensor:
         """KL(q || p), laid out as the terms of :class:`Draws`.
@@ -44,17 +47,18 @@ class Latent(NamedTuple):
             closed: in closed form; else at the draws where none is known.
 
         Raises:
-            ValueError: where q is a point, and where the closed form is not known.
+            ValueError: where q is a point, and where the closed form is not known or not right.
         """
         q, p = _with_density(self.q, self.name), self.p
-        try:
-            kl = kl_divergence(q, p)
-        except NotImplementedError as error:
-            if closed:
-                raise ValueError(
-                    f"site {self.name!r}: no closed form is known for KL(q || p) of {_name(q)} and {_name(p)}. Leave "
-                    "analytic_kl out"
-                ) from error
+        kl = self._closed_kl(q, p)
+        if kl is None and closed:
+            why = (
+                f"no closed form is known for KL(q || p) of {_name(q)} and {_name(p)}"
+                if self.in_order
+                else "guide and model draw their latent sites in different orders, so the KL is no sum over sites"
+            )
+            raise ValueError(f"site {self.name!r}: {why}. Leave analytic_kl out")
+        if kl is None:
             kl = q.log_prob(self.z) - p.log_prob(self.z)
         return _summed(scale_and_mask(kl, self.scale, self.mask), self.others)
 
@@ -65,13 +69,18 @@ class Latent(NamedTuple):
             ValueError: where q or p is not a product over the dimensions.
         """
         q, p = self.factors()
-        try:
-            kl = kl_divergence(q, p)
-        except NotImplementedError:
+        kl = self._closed_kl(q, p)
+        if kl is None:
             kl = q.log_prob(self.z) - p.log_prob(self.z)
         batch = kl.shape[: kl.dim() - len(self.q.event_shape)]
-        mask = self.mask.unsqueeze(-1) if isinstance(self.mask, Tensor) else self.mask
-        return scale_and_mask(kl.reshape(*batch, -1), self.scale, mask)
+        scale, mask = (t.unsqueeze(-1) if isinstance(t, Tensor) else t for t in (self.scale, self.mask))
+        return scale_and_mask(kl.reshape(*batch, -1), scale, mask)
+
+    def _closed_kl(self, q: Any, p: Any) -> Tensor | None:
+        try:
+            return kl_divergence(q, p) if self.in_order else None
+        except NotImplementedError:
+            return None
 
     def factors(self) -> tuple[Any, Any]:
         """Q and p of the single dimensions of the event.
@@ -94,8 +103,10 @@ class Draws(NamedTuple):
         posterior: log q(z | x).
         runs: the latent sites of each run; where particles are vectorised, there is one.
         dim: the dimension of the particles, negative.
-        scale: how many examples each example stands for, as subsampling has it.
+        scale: how many examples each example stands for, as subsampling has it; scales of ``poutine.scale`` are in the
+            log-densities.
         whole: how many examples there are with those that are not in this subsample; None where it is all of them.
+        unpaired: the name of a latent site that the guide or the model has alone, or None.
     """
 
     recon: Tensor
@@ -105,6 +116,7 @@ class Draws(NamedTuple):
     dim: int
     scale: Any
     whole: int | None
+    unpaired: str | None
 
     @property
     def kl(self) -> Tensor:
@@ -130,6 +142,10 @@ class Draws(NamedTuple):
         Raises:
             ValueError: where it is not known.
         """
+        if self.unpaired is not None:
+            raise ValueError(
+                f"analytic_kl needs latent sites that guide and model share; {self.unpaired!r} is in one of them alone"
+            )
         zero = torch.zeros_like(self.kl[0])
         kls = [sum((latent.kl(closed=True) for latent in run), zero) for run in self.runs]
         found = kls[0] if len(kls) == 1 else torch.stack(torch.broadcast_tensors(*kls))
@@ -169,7 +185,7 @@ def _of_run(model: Any, guide: Any) -> Draws:
     others = get_dependent_plate_dims(sites)
     plates = set(sites[0]["cond_indep_stack"]).intersection(*(site["cond_indep_stack"] for site in sites))
     common = [plate for plate in plates if plate.vectorized and plate.name != "num_particles_vectorized"]
-    scale = _common_scale(sites, common)
+    scale = math.prod((plate.full_size or plate.size) / plate.size for plate in common)
 
     def term(chosen: list[Any]) -> Any:
         logs = [_summed(site["log_prob"], others) for site in chosen]
@@ -179,6 +195,10 @@ def _of_run(model: Any, guide: Any) -> Draws:
     prior = term([site for site in in_model if not site["is_observed"]])
     posterior = term(in_guide)
     recon, prior, posterior = torch.broadcast_tensors(recon, prior, posterior)
+    names = [[site["name"] for site in sites if not site["is_observed"]] for sites in (in_model, in_guide)]
+    shared = [name for name in names[1] if name in names[0]]
+    in_order = shared == [name for name in names[0] if name in shared]
+    unpaired = next(iter(set(names[0]) ^ set(names[1])), None)
     latents = [
         Latent(
             site["name"],
@@ -188,21 +208,14 @@ def _of_run(model: Any, guide: Any) -> Draws:
             site["scale"] / scale,
             site["mask"],
             others,
+            in_order,
         )
         for site in in_guide
         if site["name"] in model.nodes
     ]
     subsampled = any(plate.full_size not in (None, plate.size) for plate in common)
     whole = math.prod(plate.full_size or plate.size for plate in common) if subsampled else None
-    return Draws(recon, prior, posterior, [latents], 0, scale, whole)
-
-
-def _common_scale(sites: list[Any], plates: list[Any]) -> Any:
-    """The scale that all sites share, which is no part of the weights; else what the plates' subsampling gives."""
-    scales = [site["scale"] for site in sites]
-    if all(not isinstance(s, Tensor) and s == scales[0] for s in scales):
-        return scales[0]
-    return math.prod((plate.full_size or plate.size) / plate.size for plate in plates)
+    return Draws(recon, prior, posterior, [latents], 0, scale, whole, unpaired)
 
 
 def _summed(log_prob: Tensor, others: list[int]) -> Tensor:
@@ -229,7 +242,7 @@ def _factors(distribution: Any, site: str, where: str) -> Any:
     if inner.event_shape or (width and inner is distribution):
         raise ValueError(
             f"site {site!r}: the {where}'s {_name(distribution)} is not a product over its dimensions, so that there "
-            "is no KL of each. Take the KL of the site as a whole, or DiagonalNormal and StandardNormal, say"
+            'is no KL of each. With DiagonalNormal and StandardNormal, say, there is; FreeBits has per="site"'
         )
     return inner
 

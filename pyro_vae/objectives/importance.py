@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from pyro_vae.objectives.draws import Draws
-from pyro_vae.objectives.objective import Objective, at_least_one, checked
+from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
+from pyro_vae.objectives.objective import Objective, at_least_one, number
 
-__all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi", "parameters_of"]
+__all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi"]
 
 
 class IWAE(Objective):
@@ -34,6 +35,16 @@ class IWAE(Objective):
 
     def __init__(self, particles: int = 50, **options: Any) -> None:
         super().__init__(particles, **options)
+
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def importance_samples(self) -> int | None:
+        """K."""
+        return self.num_particles
 
     def objective(self, draws: Draws) -> Tensor:
         """Log of the mean weight, a sum over the examples."""
@@ -63,6 +74,16 @@ class MIWAE(Objective):
         self.groups = groups
         self.particles = particles
 
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def importance_samples(self) -> int | None:
+        """K."""
+        return self.particles
+
     def objective(self, draws: Draws) -> Tensor:
         """The mean over the groups of log of the mean weight, a sum over the examples."""
         bound = self._bound_of_groups(draws)
@@ -91,10 +112,14 @@ class CIWAE(Objective):
     weighs_draws = True
 
     def __init__(self, beta: float = 0.05, particles: int = 64, **options: Any) -> None:
-        if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not 0 <= beta <= 1:
-            raise ValueError(f"beta must be a share from 0 to 1; got {beta!r}")
+        number("beta", beta, 0, 1)
         super().__init__(particles, **options)
         self.beta = beta
+
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Yes."""
+        return True
 
     def objective(self, draws: Draws) -> Tensor:
         """The mixture, a sum over the examples."""
@@ -122,38 +147,31 @@ class PIWAE(MIWAE):
         8
     """
 
+    @property
+    def importance_samples(self) -> int | None:
+        """M · K."""
+        return self.num_particles
+
     def objective(self, draws: Draws) -> Tensor:
         """Log of the mean weight of all draws, a sum over the examples."""
         bound = draws.log_mean(draws.weight).sum()
         self.note(draws, bound=bound)
         return bound
 
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss of the model; adds the gradients, each to that of its parameters."""
-        draws, parameters = self._draw_apart(model, guide, args, kwargs)
-        loss = -draws.scale * self.objective(draws)
-        of_guide = -draws.scale * self._bound_of_groups(draws)
-        for bound, leaves in zip((loss, of_guide), parameters, strict=True):
-            if leaves:
-                bound.backward(retain_graph=True, inputs=leaves)
-        self.state["steps"].add_(1)
-        return checked(loss.detach())
-
-    def check_on(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> None:
-        """Raises a ValueError where model and guide share a parameter."""
-        self._draw_apart(model, guide, args, kwargs)
-
-    def _draw_apart(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Draws, list[list[Tensor]]]:
-        """Draws, and the parameters of the model and of the guide."""
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of the model, with the gradients of both, each by its parameters."""
         traces = list(self._get_traces(model, guide, args, kwargs))
-        found = [parameters_of([pair[i] for pair in traces]) for i in range(2)]
-        shared = found[0].keys() & found[1].keys()
+        ours, theirs = (parameters_of([pair[i] for pair in traces]) for i in range(2))
+        shared = ours.keys() & theirs.keys()
         if shared:
             raise ValueError(
                 "PIWAE has one gradient for the model and another for the guide; both have the parameter "
-                f"{found[1][min(shared)][0]!r}. Use MIWAE or DReG"
+                f"{theirs[min(shared)][0]!r}. Use MIWAE or DReG"
             )
-        return self._read(traces), [[p for _, p in named.values() if p.requires_grad] for named in found]
+        draws = self._read(traces)
+        bound = self.objective(draws)
+        found = [*gradients(bound, trained(ours)), *gradients(self._bound_of_groups(draws), trained(theirs))]
+        return with_gradients(-draws.scale, bound, zip([*trained(ours), *trained(theirs)], found, strict=True))
 
 
 class Renyi(Objective):
@@ -174,10 +192,14 @@ class Renyi(Objective):
     weighs_draws = True
 
     def __init__(self, alpha: float = 0.5, particles: int = 10, **options: Any) -> None:
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-            raise ValueError(f"alpha must be a finite number; got {alpha!r}")
+        number("alpha", alpha)
         super().__init__(particles, **options)
         self.alpha = alpha
+
+    @property
+    def bounds_log_prob(self) -> bool:
+        """From α = 0 on; below, it may lie above."""
+        return self.alpha >= 0
 
     def objective(self, draws: Draws) -> Tensor:
         """Rényi's bound, a sum over the examples."""
@@ -187,10 +209,3 @@ class Renyi(Objective):
             bound = draws.log_mean((1 - self.alpha) * draws.weight).sum() / (1 - self.alpha)
         self.note(draws, bound=bound)
         return bound
-
-
-def parameters_of(traces: list[Any]) -> dict[int, tuple[str, Tensor]]:
-    """Name and leaf of each parameter that runs have used, by identity."""
-    sites = [site for trace in traces for site in trace.nodes.values() if site["type"] == "param"]
-    found = [(site["name"], site["value"].unconstrained()) for site in sites]
-    return {id(leaf): (name, leaf) for name, leaf in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import pyro.infer.elbo
@@ -16,15 +17,17 @@ from torch import Tensor
 
 from pyro_vae.objectives.draws import Draws, draws_of
 from pyro_vae.objectives.schedules import Weight
+from pyro_vae.seeds import seeded
 
-__all__ = ["Objective", "at_least_one", "checked", "non_negative"]
+__all__ = ["Objective", "at_least_one", "number", "weight"]
 
 
 class Objective(ELBO):
     """An objective of SVI over a model and guide whose latent variables can be reparametrised.
 
     It serves ``pyro.infer.SVI``, :class:`pyro_vae.CompiledSVI` and :func:`pyro_vae.fit`. A subclass says what is
-    maximised, in :meth:`objective`.
+    maximised, in :meth:`objective`. Scales and masks of Pyro's handlers are part of the log-densities; what a mask
+    leaves out counts as an example all the same.
 
     Args:
         particles: draws of the latent variables an example.
@@ -41,6 +44,16 @@ class Objective(ELBO):
     """
 
     weighs_draws = False  # whether some draws of an example count more than others
+
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Whether log p(x) is what it bounds, so that the weights of the best validation elbo are the best."""
+        return False
+
+    @property
+    def importance_samples(self) -> int | None:
+        """Of how many importance samples the expected bound is that it is, 1 for the ELBO; None for anything else."""
+        return None
 
     def __init__(
         self, particles: int = 1, *, vectorize_particles: bool = True, max_plate_nesting: float = math.inf
@@ -69,12 +82,12 @@ class Objective(ELBO):
         """The loss, in nats: a sum over the examples, as Pyro has it."""
         with torch.no_grad():
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        return checked(loss)
+        return _checked(loss)
 
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The loss as a tensor ``()`` with the gradient of its own value."""
+        """The loss as a tensor ``()``, to go backward from; the schedules stay where they are."""
         draws = self._draw(model, guide, args, kwargs)
         return -draws.scale * self.objective(draws)
 
@@ -84,7 +97,7 @@ class Objective(ELBO):
         if loss.requires_grad:
             loss.backward()
         self.state["steps"].add_(1)
-        return checked(loss.detach())
+        return _checked(loss.detach())
 
     # From one training to another.
 
@@ -114,6 +127,8 @@ class Objective(ELBO):
         if steps.device != like.device:
             steps = self.state["steps"] = steps.to(like.device)
         value = weight(steps) if callable(weight) else weight
+        if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.numel() == 1):
+            raise ValueError(f"a schedule must give a number or a tensor (); {weight!r} gave {value!r}")
         return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
     def note(self, draws: Draws, **terms: Tensor) -> None:
@@ -150,7 +165,7 @@ class Objective(ELBO):
         said = pyro.infer.elbo.logger.disabled
         pyro.infer.elbo.logger.disabled = True  # it would tell what it found
         try:
-            with torch.random.fork_rng():  # the run that finds out is not one of those that count
+            with seeded(0):  # the run that finds out is not one of those that count
                 super()._guess_max_plate_nesting(model, guide, args, kwargs)
         finally:
             pyro.infer.elbo.logger.disabled = said
@@ -166,7 +181,7 @@ class Objective(ELBO):
                 )
 
 
-def checked(loss: Tensor) -> Tensor:
+def _checked(loss: Tensor) -> Tensor:
     """The loss; warns where it is NaN, as Pyro does."""
     if is_validation_enabled():
         warn_if_nan(loss, "loss")
@@ -176,14 +191,25 @@ def checked(loss: Tensor) -> Tensor:
 def at_least_one(**counts: Any) -> None:
     """Raises a ValueError for a count that is not an integer of at least 1."""
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
             raise ValueError(f"{name} must be an integer of at least 1; got {count!r}")
 
 
-def non_negative(**weights: Any) -> None:
-    """Raises a ValueError for a weight that is neither a finite number of at least 0 nor a schedule."""
-    for name, weight in weights.items():
-        number = weight.item() if isinstance(weight, Tensor) and weight.numel() == 1 else weight
-        number = number if isinstance(number, (int, float)) and not isinstance(number, bool) else math.nan
-        if not (callable(weight) or 0 <= number < math.inf):
-            raise ValueError(f"{name} must be a finite number of at least 0, or a schedule; got {weight!r}")
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raises a ValueError for what is not a finite number between two others, both included."""
+    if isinstance(value, bool) or not (
+        isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high
+    ):
+        limits = [f" of at least {low:g}"] * (low > -math.inf) + [f" of at most {high:g}"] * (high < math.inf)
+        raise ValueError(f"{name} must be a finite number{' and'.join(limits)}; got {value!r}")
+
+
+def weight(name: str, value: Any) -> None:
+    """Raises a ValueError for what is neither a number of at least 0, a tensor of one, nor a schedule."""
+    if callable(value) and not isinstance(value, type):
+        return
+    given = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(given, bool) or not (isinstance(given, Real) and math.isfinite(given) and float(given) >= 0):
+        raise ValueError(
+            f"{name} must be a finite number of at least 0, or a schedule such as Linear(steps=5000); got {value!r}"
+        )

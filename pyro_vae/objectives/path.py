@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,11 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyro_vae.deferred import holds
 from pyro_vae.objectives.draws import Draws
-from pyro_vae.objectives.importance import IWAE, parameters_of
-from pyro_vae.objectives.objective import Objective, checked
+from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
+from pyro_vae.objectives.importance import IWAE
+from pyro_vae.objectives.objective import Objective
 
 __all__ = ["DReG", "StickingTheLanding"]
 
@@ -39,42 +42,77 @@ class _AlongTheDraws(Objective):
         """
         raise NotImplementedError
 
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss, whose gradient is added to that of the parameters; a step of the schedules."""
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def importance_samples(self) -> int | None:
+        """As many as particles."""
+        return self.num_particles
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The loss, with the gradient along the draws."""
+        if not torch.is_grad_enabled():
+            return super().differentiable_loss(model, guide, *args, **kwargs)
         if self.num_particles > 1:
-            if self.max_plate_nesting == float("inf"):
+            if self.max_plate_nesting == math.inf:
                 self._guess_max_plate_nesting(model, guide, args, kwargs)
             model, guide = self._vectorized_num_particles(model), self._vectorized_num_particles(guide)
         drawn = poutine.trace(guide).get_trace(*args, **kwargs)
         cut, leaves = _cut_off(drawn)
-        traces = get_importance_trace(
-            "flat", self.max_plate_nesting, model, poutine.replay(guide, trace=cut), args, kwargs
-        )
+        again = poutine.replay(guide, trace=cut)
+        traces = get_importance_trace("flat", self.max_plate_nesting, model, again, args, kwargs)
         self.check(traces[1])
+        self._check_second_run(drawn, traces[1], leaves)
         draws = self._read([traces])
         with torch.no_grad():
-            loss = -draws.scale * self.objective(draws)
+            bound = self.objective(draws)
             share, factor = self.shares(draws)
-        of_model = [p for _, p in parameters_of([traces[0]]).values() if p.requires_grad]
-        joint = (share * (draws.recon + draws.prior)).sum()
-        up = _gradients(joint, [*leaves.values(), *of_model])
-        down = _gradients((share * draws.posterior).sum(), list(leaves.values()))
+        of_model = trained(parameters_of([traces[0]]))
+        up = gradients((share * (draws.recon + draws.prior)).sum(), [*leaves.values(), *of_model])
+        down = gradients((share * draws.posterior).sum(), list(leaves.values()))
         found = list(zip(of_model, up[len(leaves) :], strict=True))
         for name, above, below in zip(leaves, up, down, strict=False):
-            factors = factor[0] if self.num_particles == 1 else factor  # as a draw is laid out
-            factors = factors[(..., *[None] * drawn.nodes[name]["fn"].event_dim)]
-            found.append((drawn.nodes[name]["value"], factors * (above - below)))
-        surrogate = sum((value * gradient.detach()).sum() for value, gradient in found)
-        if isinstance(surrogate, Tensor) and surrogate.requires_grad:
-            (-draws.scale * surrogate).backward()
-        self.state["steps"].add_(1)
-        return checked(loss)
+            site = drawn.nodes[name]
+            factors = factor[0] if self.num_particles == 1 else factor  # laid out as a draw
+            factors = factors[(..., *[None] * site["fn"].event_dim)]
+            found.append((site["value"], factors * (above - below)))
+        return with_gradients(-draws.scale, bound, found)
+
+    def _check_second_run(self, drawn: Any, again: Any, leaves: dict[str, Tensor]) -> None:
+        name = type(self).__name__
+        parameters = trained(parameters_of([again]))
+        for site in again.nodes.values():
+            if site["type"] != "sample" or site["is_observed"]:
+                continue
+            log_q = site["unscaled_log_prob"]
+            if site["name"] not in leaves:
+                if _depends(site["value"], parameters) or _depends(log_q, parameters):
+                    raise ValueError(
+                        f"{name} takes gradients along draws; site {site['name']!r} of the guide is a point (Delta) "
+                        "that depends on parameters beside them, as in AutoDelta and AutoStructured. Use BetaELBO or "
+                        "IWAE"
+                    )
+                continue
+            with torch.no_grad():
+                before = drawn.nodes[site["name"]]["fn"].log_prob(site["value"])
+                apart = (log_q - before).abs() > 1e-3 * (1 + before.abs())
+            if not holds(~apart.any()):
+                raise ValueError(
+                    f"{name} runs the guide twice, and at site {site['name']!r} it had another distribution the second "
+                    "time, as dropout makes it. Leave dropout out of the guide, or use BetaELBO or IWAE"
+                )
 
 
 class StickingTheLanding(_AlongTheDraws):
     """The ELBO, with a gradient whose variance vanishes where q is the true posterior.
 
-    (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194.) Runs the guide twice a step.
+    (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194.) Runs the guide twice a step, which must come to the same both
+    times.
 
     Args:
         particles: draws of the latent variables an example.
@@ -92,6 +130,11 @@ class StickingTheLanding(_AlongTheDraws):
     def __init__(self, particles: int = 1, **options: Any) -> None:
         super().__init__(particles, **options)
 
+    @property
+    def importance_samples(self) -> int | None:
+        """One: it is the ELBO."""
+        return 1
+
     def objective(self, draws: Draws) -> Tensor:
         """Recon − kl, a sum over the examples."""
         self.note(draws)
@@ -106,7 +149,7 @@ class StickingTheLanding(_AlongTheDraws):
 class DReG(_AlongTheDraws):
     """IWAE, with the guide's gradient doubly reparametrised (Tucker et al. 2018, arXiv 1810.04152).
 
-    Its signal does not drown in noise as K grows. Runs the guide twice a step.
+    Its signal does not drown in noise as K grows. Runs the guide twice a step, which must come to the same both times.
 
     Args:
         particles: K; one is :class:`StickingTheLanding`.
@@ -117,11 +160,11 @@ class DReG(_AlongTheDraws):
         20
     """
 
+    weighs_draws = True
+    objective = IWAE.objective
+
     def __init__(self, particles: int = 50, **options: Any) -> None:
         super().__init__(particles, **options)
-
-    objective = IWAE.objective
-    weighs_draws = True
 
     def shares(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """The share of a draw's weight, for the guide once more."""
@@ -149,8 +192,8 @@ def _inner(distribution: Any) -> Any:
     return distribution
 
 
-def _gradients(of: Tensor, by: list[Tensor]) -> list[Tensor]:
-    if not by or not of.requires_grad:
-        return [torch.zeros_like(t) for t in by]
-    found = torch.autograd.grad(of, by, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(by, found, strict=True)]
+def _depends(value: Tensor, parameters: list[Tensor]) -> bool:
+    if not (parameters and value.requires_grad):
+        return False
+    found = torch.autograd.grad(value.sum(), parameters, retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class _Schedule:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not (isinstance(value, Real) and 0 <= float(value) < math.inf):
                 raise ValueError(f"{field.name} must be a finite number of at least 0; got {value!r}")
             if field.name in ("steps", "period", "width") and value == 0:
                 raise ValueError(f"{field.name} must be above 0; got {value!r}")
@@ -57,7 +58,7 @@ class Linear(_Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """The weight after so many steps."""
-        return self._between((step / self.steps).clamp(max=1))
+        return self._between((torch.as_tensor(step) / self.steps).clamp(max=1))
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Cyclical(_Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """The weight after so many steps."""
+        step = torch.as_tensor(step)
         phase = torch.remainder(step, self.period) / self.period
         return self._between(torch.where(step < self.cycles * self.period, (phase / self.rise).clamp(max=1), 1.0))
 
@@ -103,4 +105,4 @@ class Sigmoid(_Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """The weight after so many steps."""
-        return self._between(torch.sigmoid((step - self.middle) / self.width))
+        return self._between(torch.sigmoid((torch.as_tensor(step) - self.middle) / self.width))

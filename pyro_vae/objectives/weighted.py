@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pyro_vae.objectives.draws import Draws
-from pyro_vae.objectives.objective import Objective, non_negative
+from pyro_vae.objectives.objective import Objective, number, weight
 from pyro_vae.objectives.schedules import Weight
 
 __all__ = ["GECO", "BetaELBO", "CapacityELBO", "FreeBits"]
@@ -43,10 +44,21 @@ class BetaELBO(Objective):
     """
 
     def __init__(self, beta: Weight = 1.0, particles: int = 1, *, analytic_kl: bool = False, **options: Any) -> None:
-        non_negative(beta=beta)
+        weight("beta", beta)
         super().__init__(particles, **options)
         self.beta = beta
         self.analytic_kl = analytic_kl
+
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Where the weight is 1, at least at the end of its schedule."""
+        end = getattr(self.beta, "end", self.beta)
+        return isinstance(end, Real) and end == 1
+
+    @property
+    def importance_samples(self) -> int | None:
+        """One where the weight is 1."""
+        return 1 if isinstance(self.beta, Real) and self.beta == 1 else None
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon − β kl, a sum over the examples."""
@@ -65,7 +77,7 @@ class CapacityELBO(Objective):
 
     Args:
         capacity: C in nats an example, at least 0, or a schedule of it.
-        gamma: how strongly it is held; 1 with C = 0 is the ELBO.
+        gamma: how strongly it is held; 1 with C = 0 is the ELBO, where the KL is not below 0, as in closed form.
         particles: draws of the latent variables an example.
         analytic_kl: see :class:`BetaELBO`.
         **options: see :class:`Objective`.
@@ -84,7 +96,8 @@ class CapacityELBO(Objective):
         analytic_kl: bool = False,
         **options: Any,
     ) -> None:
-        non_negative(capacity=capacity, gamma=gamma)
+        weight("capacity", capacity)
+        number("gamma", gamma, 0)
         super().__init__(particles, **options)
         self.capacity = capacity
         self.gamma = gamma
@@ -123,12 +136,17 @@ class FreeBits(Objective):
         particles: int = 1,
         **options: Any,
     ) -> None:
-        non_negative(nats=nats)
+        weight("nats", nats)
         if per not in ("dimension", "site"):
             raise ValueError(f'per must be "dimension" or "site"; got {per!r}')
         super().__init__(particles, **options)
         self.nats = nats
         self.per = per
+
+    @property
+    def bounds_log_prob(self) -> bool:
+        """Yes: it is below the ELBO."""
+        return True
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon − Σ max(λ, KL), of the batch."""
@@ -183,11 +201,9 @@ class GECO(Objective):
         analytic_kl: bool = False,
         **options: Any,
     ) -> None:
-        if isinstance(recon, bool) or not isinstance(recon, (int, float)) or not math.isfinite(recon):
-            raise ValueError(f"recon must be a finite number, a log-likelihood in nats an example; got {recon!r}")
-        non_negative(rate=rate)
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be at least 0 and below 1; got {decay!r}")
+        number("recon", recon)
+        number("rate", rate, 0)
+        number("decay", decay, 0, 1)
         super().__init__(particles, **options)
         self.recon = recon
         self.rate = rate

@@ -45,16 +45,12 @@ class Gradients:
         self.leaves = list(leaves)
         self.values: list[Tensor | None] = [None] * len(self.leaves)
 
-    def add(self, loss: Tensor, retain_graph: bool | None, inputs: Sequence[Tensor] | None = None) -> None:
-        """Adds the gradients of a loss, by all leaves or by those among the inputs."""
-        wanted = [i for i, p in enumerate(self.leaves) if inputs is None or any(p is q for q in inputs)]
-        if not wanted:
+    def add(self, loss: Tensor, retain_graph: bool | None) -> None:
+        """Adds the gradients of a loss."""
+        if not self.leaves:
             return
-        leaves = [self.leaves[i] for i in wanted]
-        found = torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
-        for i, new in zip(wanted, found, strict=True):
-            old = self.values[i]
-            self.values[i] = new if old is None else old if new is None else old + new
+        found = torch.autograd.grad(loss, self.leaves, retain_graph=retain_graph, allow_unused=True)
+        self.values = [b if a is None else a if b is None else a + b for a, b in zip(self.values, found, strict=True)]
 
 
 class Graph(NamedTuple):
@@ -281,11 +277,9 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is Tensor.backward:
-            if self.gradients is None:
-                raise CannotCaptureError("it calls backward")
-            inputs = kwargs.get("inputs")
-            inputs = [inputs] if isinstance(inputs, Tensor) else inputs
-            return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None), inputs)
+            if self.gradients is None or kwargs.get("inputs") is not None:
+                raise CannotCaptureError("it calls backward" + " with inputs" * (self.gradients is not None))
+            return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
         result = stand_in(func, args)
         if result is not NotImplemented:
             return result

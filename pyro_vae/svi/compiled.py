@@ -30,8 +30,8 @@ _NUMBERS = (bool, int, float, str)
 _MOST_CAPTURES, _MOST_STRUCTURES = 8, 32
 _TOO_MANY = (
     "its arguments have another structure, or its modules other attributes, again and again. Where a number or a "
-    "string changes at each step, hand it over as a float or a tensor; read a batch size as x.shape[0], since len(x) "
-    "is a number"
+    "string changes at each step, hand it over as a float or a tensor, and a weight of an objective as a tensor that "
+    "is changed in place, or as a schedule; read a batch size as x.shape[0], since len(x) is a number"
 )
 
 

@@ -96,7 +96,7 @@ class Compiled:
             node.meta = {}  # of a capture for any batch size
         fake = FakeTensorMode(shape_env=ShapeEnv())
         # Of these sizes alone; from the tensors themselves it would make a graph of open sizes.
-        examples = [fake.from_tensor(t, static_shapes=True) for t in (*self.graph.tensors, *arguments)]
+        examples: list[Any] = [fake.from_tensor(t, static_shapes=True) for t in (*self.graph.tensors, *arguments)]
         try:
             with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(fake)):
                 return torch._inductor.compile(module, examples, _OPTIONS)

@@ -20,6 +20,7 @@ from pyro_vae.config import describe, describe_objective, make_objective
 from pyro_vae.data import Batches, Images, batches
 from pyro_vae.distributions import at_least
 from pyro_vae.elbo import elbo_terms
+from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
@@ -67,9 +68,10 @@ def fit(
 ) -> History:
     """Trains ``vae`` with SVI and leaves it with the best weights found.
 
-    The best are those of the highest validation elbo; without validation data, the last. Pyro's parameter store and
-    torch's generators are left as they were, and the same seed, machine and thread count give the same bits. A prior
-    with ``start_from(x)`` that has not started yet (``VampPrior``, ``Exemplar``) gets examples from ``train`` first.
+    The best are those of the highest validation elbo; without validation data, or with an objective that does not bound
+    log p(x), such as ``BetaELBO(0.5)``, the last. Pyro's parameter store and torch's generators are left as they were,
+    and the same seed, machine and thread count give the same bits. A prior with ``start_from(x)`` that has not started
+    yet (``VampPrior``, ``Exemplar``) gets examples from ``train`` first.
 
     Args:
         vae: the VAE, trained in place.
@@ -115,7 +117,7 @@ def fit(
     epochs, batch_size = at_least(1, "epochs", epochs), at_least(1, "batch_size", batch_size)
     patience = None if patience is None else at_least(1, "patience", patience)
     lr, seed = float(lr), int(seed) if isinstance(seed, np.integer) else seed
-    _check_options(train, valid, lr, schedule, optimizer, objective, engine, resume, out)
+    _check_options(train, valid, lr, schedule, optimizer, objective, patience, engine, resume, out)
     optimizer = optimizer or adamw
     objective = objective if objective is not None else make_objective("auto", vae)
     if isinstance(objective, TraceEnum_ELBO) and math.isinf(objective.max_plate_nesting):
@@ -245,6 +247,7 @@ def _check_options(
     schedule: str,
     optimizer: Any,
     objective: Any,
+    patience: int | None,
     engine: str,
     resume: bool,
     out: Any,
@@ -273,6 +276,11 @@ def _check_options(
             "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
             f"functools.partial(torch.optim.SGD, momentum=0.9); got {type(optimizer).__name__}. For an optimiser of "
             "Pyro's, use SVI(vae.model, vae.guide, optim, loss) yourself"
+        )
+    if patience is not None and isinstance(objective, Objective) and not objective.bounds_log_prob:
+        raise ValueError(
+            f"patience looks at the validation elbo, and {type(objective).__name__} as given does not train that. "
+            "Leave it out"
         )
     if resume and out is None:
         raise ValueError("resume needs out=, the folder of the run to go on with")

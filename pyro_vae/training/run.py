@@ -89,6 +89,11 @@ class Run:
         self.best_score = -math.inf
         self.last = self._snapshot(0)
 
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the best weights are the last: where what is minimised is no bound, the elbo is no measure of it."""
+        return isinstance(self.objective, Objective) and not self.objective.bounds_log_prob
+
     def _step_terms(self) -> Tensor:
         noted = self.svi.noted if isinstance(self.svi, CompiledSVI) else None
         return self.terms.take() if noted is None else noted
@@ -124,7 +129,7 @@ class Run:
         record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds)
         self.history.append(record)
         self.last = self._snapshot(number)
-        if self.valid is None or record.score > self.best_score:
+        if self.valid is None or self.keeps_last or record.score > self.best_score:
             self.best, self.best_score = self.last.weights, record.score
         return record
 
@@ -209,6 +214,11 @@ class Run:
                 f"the run in {folder} has finished {progress['epoch']} epochs already; to go on, ask for more epochs "
                 f"than that, not {self.epochs}"
             )
+        if _state(self.objective).keys() != of_objective.keys():
+            raise ValueError(
+                f"the run in {folder} was trained with another objective than {type(self.objective).__name__}; go on "
+                "with the same, or train into another folder"
+            )
         try:
             self.vae.load_state_dict(weights)
         except RuntimeError as error:
@@ -233,5 +243,5 @@ def _state(objective: ELBO) -> dict[str, Tensor]:
 
 
 def _load_state(objective: ELBO, state: dict[str, Tensor]) -> None:
-    if isinstance(objective, Objective) and objective.state.keys() == state.keys():
+    if isinstance(objective, Objective):
         objective.load_state_dict(state)

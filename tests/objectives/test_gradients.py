@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyro
 import pytest
 import torch
 
@@ -61,3 +62,16 @@ def test_less_variance_and_the_same_mean(linear, ours, plain):
     error = ((deviation.square() + other.square()) / 300).sqrt()
     assert ((mean - other_mean).abs() < 5 * error).all()
     assert deviation.square().sum() < 0.5 * other.square().sum()
+
+
+@pytest.mark.parametrize("objective", [o.DReG(5), o.StickingTheLanding(2), o.PIWAE(2, 3), o.BetaELBO(0.3)])
+def test_going_backward_from_the_loss_is_what_a_step_does(objective):
+    vae, x = make_vae(), make_x()
+    loss, found = loss_of(objective, vae, x)
+    vae.zero_grad()
+    pyro.set_rng_seed(3)
+    again = objective.differentiable_loss(vae.model, vae.guide, x)
+    (3 * again).backward()
+    assert again.item() == float(loss)
+    for a, b in zip(found, gradients(vae), strict=True):
+        torch.testing.assert_close(3 * a, b)

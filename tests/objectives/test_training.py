@@ -129,3 +129,40 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "other").exists()
     assert main(["train", "--objective", "dreg", "--posterior", "categorical", "--prior", "categorical"]) == 2
     assert "no gradient flows through its draws" in capsys.readouterr().err
+
+
+def test_what_does_not_bound_log_p_keeps_the_last_weights():
+    """A capacity of 8 nats is worse by the elbo than the start, where the kl is small."""
+    train, valid = digits(), data.load("digits", binarize="dynamic").valid
+    objective = o.CapacityELBO(8.0, gamma=100.0)
+    vae = new_vae()
+    fit(vae, train, valid=valid, epochs=5, objective=objective, progress=False)
+    last = new_vae()
+    fit(last, train, epochs=5, objective=objective, progress=False)
+    for a, b in zip(vae.parameters(), last.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="patience looks at the validation elbo, and CapacityELBO as given"):
+        fit(new_vae(), train, valid=valid, objective=objective, patience=2, progress=False)
+
+
+def test_a_run_does_not_go_on_with_another_objective(tmp_path):
+    fit(new_vae(), digits(), epochs=1, objective=o.GECO(-20.0), out=tmp_path / "run", progress=False)
+    for other in (o.BetaELBO(), None):
+        vae = new_vae()
+        with pytest.raises(ValueError, match="trained with another objective"):
+            fit(vae, digits(), epochs=2, objective=other, out=tmp_path / "run", resume=True, progress=False)
+        for a, b in zip(vae.parameters(), new_vae().parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_any_function_of_the_step_is_a_schedule(tmp_path):
+    class Slow:
+        def __call__(self, step):
+            return (step / 100).clamp(max=0.5)
+
+    for i, schedule in enumerate((Slow(), Slow().__call__, torch.sigmoid, lambda step: 0.3)):
+        objective = o.BetaELBO(schedule)
+        fit(new_vae(), digits(), epochs=1, objective=objective, out=tmp_path / str(i), progress=False)
+        assert checkpoints.read_config(tmp_path / str(i))["objective"]["class"] == "BetaELBO"
+    with pytest.raises(ValueError, match="a schedule must give a number or a tensor"):
+        fit(new_vae(), digits(), epochs=1, objective=o.BetaELBO(lambda step: "1"), progress=False)
