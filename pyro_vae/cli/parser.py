@@ -31,7 +31,10 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "  pyro-vae train --config runs/digits-1/config.yaml --seed 1\n"
         "  pyro-vae train --resume runs/digits-1",
     ),
-    "evaluate": (commands.evaluate, "example: pyro-vae evaluate runs/digits-1 --particles 100"),
+    "evaluate": (
+        commands.evaluate,
+        "examples:\n  pyro-vae evaluate runs/digits-1 --particles 100\n  pyro-vae evaluate runs/digits-1 --draws 5000",
+    ),
     "check": (commands.check_run, "example: pyro-vae check runs/digits-1"),
     "sample": (commands.sample, "example: pyro-vae sample runs/digits-1 --n 100 --out samples.png"),
     "reconstruct": (commands.reconstruct, "example: pyro-vae reconstruct runs/digits-1 --n 32"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_conf
 from pyro_vae.checks import Report
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
+from pyro_vae.evaluation import importance_sampling
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
@@ -39,11 +41,15 @@ __all__ = [
     "objective",
     "open_run",
     "print_elbo",
+    "print_log_prob",
     "print_report",
     "print_timings",
     "status",
     "write",
 ]
+
+
+_FEW_DRAWS = 5  # an effective sample size below which an estimate of log p(x) is likely too low
 
 
 def class_name(spec: str | Mapping[str, Any]) -> str:
@@ -152,6 +158,22 @@ def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any,
         f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
         f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
     )
+
+
+def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> None:
+    """Prints log p(x) of a split by importance sampling, with its standard error, and whether the draws suffice."""
+    n, like = n or len(images), next(vae.parameters())
+    x, *context = next(iter(data_sets.batches(images[:n], n, seed=seed, device=like.device, dtype=like.dtype)))
+    found = importance_sampling(vae, x, *context, draws=draws, progress=True, seed=seed)
+    spread = f" ± {found.log_prob.double().std().item() / math.sqrt(n):.2f}" if n > 1 else ""
+    size = found.effective_sample_size.double()
+    print(
+        f"{split} log p(x) {found.mean:.2f}{spread} nats an image ({n:,} images; {draws:,} draws, which alone make "
+        f"± {found.mean_standard_error:.3f})\n"
+        f"effective sample size: median {size.median():.0f}, for a tenth of the images below {size.quantile(0.1):.1f}"
+    )
+    if size.quantile(0.1) < _FEW_DRAWS:
+        print("Where it is a few draws, log p(x) is higher than the estimate: take more draws.")
 
 
 def objective(run: str, vae: VAE) -> tuple[Any, int]:

@@ -17,7 +17,7 @@ import yaml
 from matplotlib.image import imread
 
 import pyro_vae
-from pyro_vae import average_elbo, data, load, plots
+from pyro_vae import average_elbo, data, evaluation, load, plots
 from pyro_vae.cli import main, pictures
 from pyro_vae.cli import runs as runs_of_cli
 from pyro_vae.svi import timing
@@ -129,6 +129,22 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
     assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image" in printed
     assert main(["evaluate", "runs/digits-1", "--split", "valid", "--kl", "analytic", "--particles", "3"]) == 0
     assert "200 images" in capsys.readouterr().out
+
+
+def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
+    assert main(["evaluate", "runs/digits-1", "--draws", "20", "--n", "30", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    test = data.load("digits", binarize="dynamic").test
+    x, *_ = next(iter(data.batches(test[:30], 30, seed=3)))
+    found = evaluation.importance_sampling(load("runs/digits-1"), x, draws=20, seed=3)
+    assert f"test log p(x) {found.mean:.2f} ± " in printed
+    assert f"(30 images; 20 draws, which alone make ± {found.mean_standard_error:.3f})" in printed
+    assert f"median {found.effective_sample_size.median():.0f}" in printed
+    for option, value in (("--draws", "-1"), ("--n", "0"), ("--n", "301")):
+        assert main(["evaluate", "runs/digits-1", option, value]) == 2
+        out, err = capsys.readouterr()
+        assert f"{option[2:]} must be" in err
+        assert not out
 
 
 def test_two_dimensions_give_a_manifold(here):
