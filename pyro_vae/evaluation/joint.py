@@ -35,6 +35,7 @@ class Joint:
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
         self.compiled = draws * programs.batch >= _WORTH_COMPILING if compiled is None else compiled
         self._graph: Compiled | None = None
+        self._checked: Programs | None = None
         self._shapes: list[torch.Size] = []
 
     def __call__(self, programs: Programs, z: Tensor) -> Tensor:
@@ -47,7 +48,10 @@ class Joint:
         chunks = list(z.split(max(1, self.chunk_size // programs.batch)))
         if not self.compiled or len(chunks) == 1:
             return self._uncompiled(programs, z)
+        if programs is self._checked:
+            return torch.cat(self._run(programs, chunks))
         # The first as it is, which looks at whether the data are what the model wants.
+        self._checked = programs
         return torch.cat([self._uncompiled(programs, chunks[0]), *self._run(programs, chunks[1:])])
 
     def _uncompiled(self, programs: Programs, z: Tensor) -> Tensor:
