@@ -119,7 +119,7 @@ class StickingTheLanding(_AlongTheDraws):
         **options: see :class:`Objective`.
 
     Example:
-        >>> import torch
+        >>> import pyro, torch
         >>> from pyro.infer import SVI
         >>> from pyro_vae import build
         >>> vae = build(4, 2, hidden=())

@@ -32,9 +32,10 @@ class BetaELBO(Objective):
         **options: see :class:`Objective`.
 
     Example:
-        >>> import torch
+        >>> import pyro, torch
         >>> from pyro.infer import SVI
         >>> from pyro_vae import build
+        >>> from pyro_vae.objectives import Linear
         >>> vae = build(4, 2, hidden=())
         >>> beta = BetaELBO(Linear(steps=1000))
         >>> svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), beta)
@@ -83,6 +84,7 @@ class CapacityELBO(Objective):
         **options: see :class:`Objective`.
 
     Example:
+        >>> from pyro_vae.objectives import Linear
         >>> CapacityELBO(Linear(end=25.0, steps=10_000), gamma=100.0).gamma
         100.0
     """
