@@ -6,6 +6,7 @@ Whatever needs torch is imported when a command runs, so that ``--help`` answers
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -151,7 +152,9 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Print the elbo of a run and its two terms on test data, in nats an image; with --draws, log p(x) too.
+    """Print the elbo of a run and what its codes carry, on test data and in nats an image; with --draws, log p(x) too.
+
+    Writes it to evaluation-SPLIT.json in the run folder.
 
     Args:
         run: run folder.
@@ -174,9 +177,15 @@ def evaluate(
     images = getattr(dataset, split)
     if n is not None and not 1 <= n <= len(images):
         raise ValueError(f"n must be from 1 to {len(images)}, as many as there are images; got {n}")
-    runs.print_elbo(split, vae, images, particles=particles, kl=kl, seed=seed)
+    found: dict[str, Any] = {"split": split, "seed": seed}
+    found["elbo"] = runs.print_elbo(split, vae, images, particles=particles, kl=kl, seed=seed)
+    found["codes"] = runs.print_latent_use(vae, images, seed=seed)
     if draws:
-        runs.print_log_prob(split, vae, images, draws=draws, n=n, seed=seed)
+        found["log_prob"] = runs.print_log_prob(split, vae, images, draws=draws, n=n, seed=seed)
+    if data is None:
+        path = Path(run) / f"evaluation-{split}.json"
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"written to {path}")
 
 
 def check_run(

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_conf
 from pyro_vae.checks import Report
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
-from pyro_vae.evaluation import importance_sampling
+from pyro_vae.evaluation import importance_sampling, latent_use
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
@@ -41,6 +42,7 @@ __all__ = [
     "objective",
     "open_run",
     "print_elbo",
+    "print_latent_use",
     "print_log_prob",
     "print_report",
     "print_timings",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 
+_IMAGES_FOR_CODES = 2000  # each is compared with each
 _FEW_DRAWS = 5  # an effective sample size below which an estimate of log p(x) is likely too low
 
 
@@ -151,19 +154,41 @@ def label_classes(run: str) -> int:
     return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
-def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any, seed: int) -> None:
-    """Prints the elbo of a split, with its terms and standard error."""
+def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any, seed: int) -> dict[str, Any]:
+    """Prints the elbo of a split, with its terms and standard error, and returns them."""
     found = average_elbo(vae, images, kl=kl, particles=particles, seed=seed)
     print(
         f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
         f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
     )
+    return {"particles": particles, **asdict(found)}
 
 
-def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> None:
+def print_latent_use(vae: VAE, images: Images, *, seed: int) -> dict[str, Any]:
+    """Prints what the codes of the first images carry, and returns it; nothing for codes without a density."""
+    n = min(len(images), _IMAGES_FOR_CODES)
+    x, *context = _first(images, n, vae, seed)
+    if getattr(vae.posterior, "points", False):
+        return {}
+    found = latent_use(vae, x, *context, seed=seed)
+    active = "" if found.active_units is None else f"active units {found.active_units} of {found.size}; "
+    print(
+        f"{active}kl {found.kl:.2f} = I(x; z) {found.mutual_information:.2f} + KL(q(z) || p(z)) "
+        f"{found.marginal_kl:.2f} (of {n:,} images among themselves)"
+    )
+    plain = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in vars(found).items()}
+    return {"images": n, "active_units": found.active_units, **plain}
+
+
+def _first(images: Images, n: int, vae: VAE, seed: int) -> tuple[Tensor, ...]:
+    like = next(vae.parameters())
+    return next(iter(data_sets.batches(images[:n], n, seed=seed, device=like.device, dtype=like.dtype)))
+
+
+def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> dict[str, Any]:
     """Prints log p(x) of a split by importance sampling, with its standard error, and whether the draws suffice."""
-    n, like = n or len(images), next(vae.parameters())
-    x, *context = next(iter(data_sets.batches(images[:n], n, seed=seed, device=like.device, dtype=like.dtype)))
+    n = n or len(images)
+    x, *context = _first(images, n, vae, seed)
     found = importance_sampling(vae, x, *context, draws=draws, progress=True, seed=seed)
     spread = f" ± {found.log_prob.double().std().item() / math.sqrt(n):.2f}" if n > 1 else ""
     size = found.effective_sample_size.double()
@@ -174,6 +199,14 @@ def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int |
     )
     if size.quantile(0.1) < _FEW_DRAWS:
         print("Where it is a few draws, log p(x) is higher than the estimate: take more draws.")
+    return {
+        "images": n,
+        "draws": draws,
+        "mean": found.mean,
+        "standard_error": found.log_prob.double().std().item() / math.sqrt(n) if n > 1 else None,
+        "standard_error_of_the_draws": found.mean_standard_error,
+        "median_effective_sample_size": size.median().item(),
+    }
 
 
 def objective(run: str, vae: VAE) -> tuple[Any, int]:

@@ -5,6 +5,8 @@
 - :func:`annealed_importance_sampling` and :func:`sandwich`: continuous codes of any dimension; a bound from below, and
   for simulated data from above too.
 - :func:`enumeration`: discrete codes; exact.
+
+And :func:`latent_use`: what the codes carry, active units, the aggregate posterior.
 """
 
 from pyro_vae.evaluation.annealed import (
@@ -17,6 +19,7 @@ from pyro_vae.evaluation.annealed import (
 from pyro_vae.evaluation.cells import PosteriorNodes
 from pyro_vae.evaluation.enumeration import Enumeration, enumeration
 from pyro_vae.evaluation.importance import ImportanceEstimate, importance_sampling
+from pyro_vae.evaluation.latents import LatentUse, latent_use
 from pyro_vae.evaluation.quadrature import Quadrature, quadrature
 from pyro_vae.evaluation.rows import Estimate
 
@@ -25,12 +28,14 @@ __all__ = [
     "Enumeration",
     "Estimate",
     "ImportanceEstimate",
+    "LatentUse",
     "PosteriorNodes",
     "Quadrature",
     "Sandwich",
     "annealed_importance_sampling",
     "enumeration",
     "importance_sampling",
+    "latent_use",
     "quadrature",
     "reverse_annealed_importance_sampling",
     "sandwich",

@@ -140,6 +140,12 @@ def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
     assert f"test log p(x) {found.mean:.2f} ± " in printed
     assert f"(30 images; 20 draws, which alone make ± {found.mean_standard_error:.3f})" in printed
     assert f"median {found.effective_sample_size.median():.0f}" in printed
+    written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())
+    assert written["log_prob"]["mean"] == pytest.approx(found.mean)
+    x, *_ = next(iter(data.batches(test, 300, seed=3)))
+    codes = evaluation.latent_use(load("runs/digits-1"), x, seed=3)
+    assert f"active units {codes.active_units} of 20; kl {codes.kl:.2f} = I(x; z) " in printed
+    assert written["codes"]["mutual_information"] == pytest.approx(codes.mutual_information)
     for option, value in (("--draws", "-1"), ("--n", "0"), ("--n", "301")):
         assert main(["evaluate", "runs/digits-1", option, value]) == 2
         out, err = capsys.readouterr()

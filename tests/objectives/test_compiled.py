@@ -33,6 +33,11 @@ OBJECTIVES = {
 }
 
 
+# One of each kind at every run of the tests, the others with the slow ones.
+QUICK = ("warm-up", "free bits", "geco", "iwae", "piwae", "dreg", "tc", "info")
+NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in OBJECTIVES]
+
+
 def trained(make_svi, objective, batches):
     vae = make_vae()
     svi = make_svi(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), objective)
@@ -41,7 +46,7 @@ def trained(make_svi, objective, batches):
     return vae, svi, losses
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", NAMES)
 def test_steps_are_those_of_pyro(name):
     batches = [make_x(n=n) for n in (7, 7, 7, 5, 7, 7)]
     ours, theirs = OBJECTIVES[name](), OBJECTIVES[name]()
@@ -57,7 +62,9 @@ def test_steps_are_those_of_pyro(name):
     assert svi.captures <= 2
 
 
-@pytest.mark.parametrize("name", ["warm-up", "geco", "piwae", "dreg"])
+@pytest.mark.parametrize(
+    "name", ["warm-up", "dreg", *[pytest.param(n, marks=pytest.mark.slow) for n in ("geco", "piwae")]]
+)
 def test_compiled_steps_are_close(name):
     batches = [make_x()] * 5
     _, svi, losses = trained(lambda *args: CompiledSVI(*args, fallback="error"), OBJECTIVES[name](), batches)

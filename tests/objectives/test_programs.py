@@ -187,7 +187,7 @@ def test_values_are_pyros_with_any_guide(guide, objective):
 
 
 @pytest.mark.parametrize("objective", [o.StickingTheLanding(64), o.DReG(64)], ids=lambda x: type(x).__name__)
-@pytest.mark.parametrize("guide", ["own", "auto", "auto of all"])
+@pytest.mark.parametrize("guide", ["own", "auto of all", pytest.param("auto", marks=pytest.mark.slow)])
 def test_gradients_along_the_draws_have_the_mean_of_the_plain_ones(guide, objective):
     """Over 200 draws; a false alarm has probability below 1e-4 a case (5 errors, at most 12 parameters)."""
     pyro.set_rng_seed(0)

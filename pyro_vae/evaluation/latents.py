@@ -1,0 +1,132 @@
+"""What the codes of data are used for: information, the aggregate posterior, active units, KL of each dimension."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, kl_divergence
+
+from pyro_vae.evaluation.rows import at_least_one, check_density, running
+from pyro_vae.programs import Programs
+
+__all__ = ["LatentUse", "latent_use"]
+
+_ACTIVE = 0.01  # the variance over data of a code's mean above which Burda et al. call it active
+_PAIRS = 500_000  # of a draw and an example, for which log q is worked out at a time
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """How the codes of some data are used; means over the data, in nats.
+
+    Args:
+        kl: E[KL(q(z|x) || p(z))], at the draws: the rate. It is the sum of the next two.
+        mutual_information: I(x; z) under q, of the examples at hand, at most the log of their number.
+        marginal_kl: KL(q(z) || p(z)) of the aggregate posterior, the mean of q(z|x) over the examples at hand.
+        variance_of_means: over the data, of the mean of q(z|x), ``(latent_dim,)``; None where q has no mean.
+        kl_of_dimensions: E[KL(q(z_j|x) || p(z_j))], ``(latent_dim,)``; None where q or p is no product over dimensions
+            or no closed form is known.
+    """
+
+    kl: float
+    mutual_information: float
+    marginal_kl: float
+    variance_of_means: Tensor | None
+    kl_of_dimensions: Tensor | None
+
+    @property
+    def size(self) -> int | None:
+        """How many dimensions z has; None where q has no mean."""
+        return None if self.variance_of_means is None else len(self.variance_of_means)
+
+    @property
+    def active_units(self) -> int | None:
+        """How many dimensions of z follow x: whose mean has a variance above 0.01 over the data; None without means.
+
+        (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519, section 5.)
+        """
+        return None if self.variance_of_means is None else int((self.variance_of_means > _ACTIVE).sum())
+
+
+def latent_use(
+    vae: Any, x: Tensor | None = None, *context: Tensor, draws: int = 1, seed: int = 0, **named: Any
+) -> LatentUse:
+    """How the codes of x are used: the rate, taken apart into information and distance of the aggregate posterior.
+
+    E[KL(q(z|x) || p(z))] = I(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016, "ELBO surgery"). Where the first is
+    zero, codes carry nothing of x; a large second term says that draws from the prior are not what the decoder was
+    trained on. Both are worked out over the examples at hand: every draw is compared with q of every example.
+
+    Args:
+        vae: see :func:`pyro_vae.evaluation.importance_sampling`.
+        x: data ``(batch, *event_shape)``; some thousand examples are enough.
+        context: tensors ``(batch, ...)``; the prior must not depend on them.
+        draws: of z an example.
+        seed: of the draws.
+        named: see :func:`pyro_vae.evaluation.importance_sampling`.
+
+    Raises:
+        ValueError: where q is a point, which has no density, and where ``draws`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae import build
+        >>> found = latent_use(build((1, 8, 8), 2), torch.ones(10, 1, 8, 8))
+        >>> found.active_units  # all ten images are the same
+        0
+    """
+    at_least_one(draws=draws)
+    with running(vae, x, context, named, seed) as programs:
+        posterior, prior = check_density(programs.posterior(), "latent_use"), programs.prior()
+        z = posterior((draws,))
+        log_q, log_p = posterior.log_prob(z), prior.log_prob(z)
+        log_aggregate = _log_aggregate(posterior, z)
+        return LatentUse(
+            kl=_mean(log_q - log_p),
+            mutual_information=_mean(log_q - log_aggregate),
+            marginal_kl=_mean(log_aggregate - log_p),
+            variance_of_means=_variance_of_means(posterior),
+            kl_of_dimensions=_kl_of_dimensions(posterior, prior, programs),
+        )
+
+
+def _mean(term: Tensor) -> float:
+    return term.double().mean().item()
+
+
+def _log_aggregate(posterior: Any, z: Tensor) -> Tensor:
+    """Log of the mean over the examples of q(z | x), at draws ``(draws, batch, *event)``."""
+    examples = z.shape[1]
+    rows = z.flatten(0, 1).split(max(1, _PAIRS // examples))
+    found = [posterior.log_prob(part.unsqueeze(1)).logsumexp(1) for part in rows]
+    return torch.cat(found).unflatten(0, z.shape[:2]) - math.log(examples)
+
+
+def _variance_of_means(posterior: Any) -> Tensor | None:
+    try:
+        mean = posterior.mean
+    except NotImplementedError:
+        return None
+    return mean.flatten(1).var(0, correction=0)
+
+
+def _kl_of_dimensions(posterior: Any, prior: Any, programs: Programs) -> Tensor | None:
+    q, p = (_factors(d) for d in (posterior, prior))
+    if q is None or p is None:
+        return None
+    try:
+        kl = kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+    return kl.expand(programs.batch, *kl.shape[-len(posterior.event_shape) :]).flatten(1).mean(0)
+
+
+def _factors(distribution: Any) -> Any:
+    inner = distribution
+    while isinstance(inner, Independent):
+        inner = inner.base_dist
+    return None if inner.event_shape or inner is distribution else inner
