@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
 
 from pyro_vae.checks.report import Finding
+from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
@@ -95,10 +96,7 @@ class Case:
     @cached_property
     def is_point(self) -> bool:
         """Whether q is a point, which has no density."""
-        posterior = self.exact.posterior()
-        while hasattr(posterior, "base_dist"):
-            posterior = posterior.base_dist
-        return isinstance(posterior, Delta)
+        return isinstance(innermost(self.exact.posterior()), Delta)
 
     @cached_property
     def has_closed_kl(self) -> bool:

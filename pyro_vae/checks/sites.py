@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyro_vae.checks.case import Case, Check, base_constraint, told
 from pyro_vae.checks.report import Finding
+from pyro_vae.distributions import innermost
 from pyro_vae.evaluation.real_codes import support_of
 from pyro_vae.programs import Programs
 
@@ -150,9 +151,7 @@ def _inside(distribution: Any, value: Tensor) -> Tensor:
 
 
 def _name(distribution: Any) -> str:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return type(distribution).__name__
+    return type(innermost(distribution)).__name__
 
 
 def _data(case: Case) -> Finding:
@@ -178,8 +177,7 @@ def _data(case: Case) -> Finding:
 
 def _can_sharpen(distribution: Any) -> bool:
     """Whether the density can grow: it has a learned scale, or bounds to lean against."""
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
+    distribution = innermost(distribution)
     arguments = getattr(distribution, "arg_constraints", {})
     scale = getattr(distribution, "scale", None)
     if "scale" in arguments and isinstance(scale, Tensor):

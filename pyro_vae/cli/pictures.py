@@ -68,11 +68,12 @@ def _manifold(vae: VAE, size: int = 20) -> Figure:
     return plots.manifold(images.unflatten(0, (size, size)), points, points.flip(0))
 
 
-def first(images: Images, n: int, vae: VAE) -> tuple[Tensor, ...]:
+def first(images: Images, n: int, vae: VAE, seed: int = 0) -> tuple[Tensor, ...]:
     """The first images as the VAE sees them, binarised in the same way each time."""
     if not 1 <= n <= len(images):
         raise ValueError(f"the images asked for must be from 1 to {len(images)}, as many as there are; got {n}")
-    return next(iter(batches(images[:n], batch_size=n, dtype=next(vae.parameters()).dtype)))
+    like = next(vae.parameters())
+    return next(iter(batches(images[:n], batch_size=n, seed=seed, device=like.device, dtype=like.dtype)))
 
 
 def one_of_each(classes: int, n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:

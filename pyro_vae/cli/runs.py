@@ -22,6 +22,7 @@ from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
 from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_config
 from pyro_vae.checks import Report
+from pyro_vae.cli.pictures import first
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
 from pyro_vae.evaluation import importance_sampling, latent_use
@@ -167,7 +168,7 @@ def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any,
 def print_latent_use(vae: VAE, images: Images, *, seed: int) -> dict[str, Any]:
     """Prints what the codes of the first images carry, and returns it; nothing for codes without a density."""
     n = min(len(images), _IMAGES_FOR_CODES)
-    x, *context = _first(images, n, vae, seed)
+    x, *context = first(images, n, vae, seed)
     if getattr(vae.posterior, "points", False):
         return {}
     found = latent_use(vae, x, *context, seed=seed)
@@ -180,15 +181,10 @@ def print_latent_use(vae: VAE, images: Images, *, seed: int) -> dict[str, Any]:
     return {"images": n, "active_units": found.active_units, **plain}
 
 
-def _first(images: Images, n: int, vae: VAE, seed: int) -> tuple[Tensor, ...]:
-    like = next(vae.parameters())
-    return next(iter(data_sets.batches(images[:n], n, seed=seed, device=like.device, dtype=like.dtype)))
-
-
 def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> dict[str, Any]:
     """Prints log p(x) of a split by importance sampling, with its standard error, and whether the draws suffice."""
     n = n or len(images)
-    x, *context = _first(images, n, vae, seed)
+    x, *context = first(images, n, vae, seed)
     found = importance_sampling(vae, x, *context, draws=draws, progress=True, seed=seed)
     spread = f" ± {found.log_prob.double().std().item() / math.sqrt(n):.2f}" if n > 1 else ""
     size = found.effective_sample_size.double()

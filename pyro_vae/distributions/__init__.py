@@ -5,6 +5,7 @@ from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.counts import Multinomial, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
+from pyro_vae.distributions.inside import factors, innermost, without_independent
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
@@ -33,9 +34,12 @@ __all__ = [
     "as_pyro",
     "at_least",
     "categories",
+    "factors",
     "import_zuko",
+    "innermost",
     "inverse_positive",
     "make_flow",
     "part_name",
     "positive",
+    "without_independent",
 ]

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import kl_divergence
 
+from pyro_vae.distributions import factors
 from pyro_vae.evaluation.rows import at_least_one, check_density, running
 from pyro_vae.programs import Programs
 
@@ -111,22 +112,15 @@ def _variance_of_means(posterior: Any) -> Tensor | None:
         mean = posterior.mean
     except NotImplementedError:
         return None
-    return mean.flatten(1).var(0, correction=0)
+    return mean.reshape(len(mean), -1).var(0, correction=0)
 
 
 def _kl_of_dimensions(posterior: Any, prior: Any, programs: Programs) -> Tensor | None:
-    q, p = (_factors(d) for d in (posterior, prior))
+    q, p = factors(posterior), factors(prior)
     if q is None or p is None:
         return None
     try:
         kl = kl_divergence(q, p)
     except NotImplementedError:
         return None
-    return kl.expand(programs.batch, *kl.shape[-len(posterior.event_shape) :]).flatten(1).mean(0)
-
-
-def _factors(distribution: Any) -> Any:
-    inner = distribution
-    while isinstance(inner, Independent):
-        inner = inner.base_dist
-    return None if inner.event_shape or inner is distribution else inner
+    return kl.expand(q.batch_shape).reshape(programs.batch, -1).mean(0)

@@ -12,6 +12,7 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
+from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs, kept_store
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import evaluating
@@ -84,10 +85,7 @@ def running(
 
 def check_density(posterior: Any, method: str) -> Any:
     """The posterior; raises a ValueError where it is a point, which has no density."""
-    inner = posterior
-    while hasattr(inner, "base_dist"):
-        inner = inner.base_dist
-    if isinstance(inner, Delta):
+    if isinstance(innermost(posterior), Delta):
         raise ValueError(
             f"{method} needs a guide with a density; got Delta, a point. Use quadrature, or "
             'annealed_importance_sampling with start="prior"'

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_vae.distributions import at_least
 from pyro_vae.objectives.draws import Draws, Latent
-from pyro_vae.objectives.objective import Objective, at_least_one, number, weight
+from pyro_vae.objectives.objective import Objective, number, weight
 from pyro_vae.objectives.schedules import Weight
 
 __all__ = ["BetaTCVAE", "InfoVAE"]
@@ -53,11 +54,9 @@ class BetaTCVAE(Objective):
     ) -> None:
         for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
             weight(name, value)
-        if examples is not None:
-            at_least_one(examples=examples)
         super().__init__(1, **options)
         self.beta, self.alpha, self.gamma = beta, alpha, gamma
-        self.examples = examples
+        self.examples = None if examples is None else at_least(1, "examples", examples)
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon less the three parts, a sum over the examples."""
@@ -143,9 +142,8 @@ class InfoVAE(Objective):
                 f"{type(latent.p).__name__} at site {latent.name!r} no gradient goes. Use an alpha below 1"
             )
         width = max(len(latent.q.event_shape), 1)
-        pairs = (latent.z, latent.p.expand(latent.q.batch_shape).rsample()) if latent.p.has_rsample else None
-        z, other = pairs or (latent.z, latent.p.expand(latent.q.batch_shape).sample())
-        z, other = (t.flatten(0, -width - 1).flatten(1).unflatten(0, (particles, -1)) for t in (z, other))
+        both = latent.z, latent.p.expand(latent.q.batch_shape)()  # with gradient where it has one
+        z, other = (t.flatten(0, -width - 1).flatten(1).unflatten(0, (particles, -1)) for t in both)
         bandwidth = self.bandwidth or math.sqrt(z.shape[-1])
         return torch.stack([mmd2(x, y, bandwidth) for x, y in zip(z, other, strict=True)]).mean()
 

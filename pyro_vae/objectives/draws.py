@@ -11,7 +11,9 @@ from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.util import get_dependent_plate_dims
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import kl_divergence
+
+from pyro_vae.distributions import factors, innermost, without_independent
 
 __all__ = ["Draws", "Latent", "draws_of"]
 
@@ -224,10 +226,7 @@ def _summed(log_prob: Tensor, others: list[int]) -> Tensor:
 
 
 def _with_density(distribution: Any, site: str) -> Any:
-    inner = distribution
-    while hasattr(inner, "base_dist"):
-        inner = inner.base_dist
-    if isinstance(inner, Delta):
+    if isinstance(innermost(distribution), Delta):
         raise ValueError(
             f"site {site!r}: the guide's distribution is a point (Delta), which has no KL of its own, as in the "
             "automatic guides over all sites at once"
@@ -236,10 +235,8 @@ def _with_density(distribution: Any, site: str) -> Any:
 
 
 def _factors(distribution: Any, site: str, where: str) -> Any:
-    inner, width = distribution, len(distribution.event_shape)
-    while isinstance(inner, Independent):
-        inner = inner.base_dist
-    if inner.event_shape or (width and inner is distribution):
+    inner = factors(distribution)
+    if inner is None:
         raise ValueError(
             f"site {site!r}: the {where}'s {_name(distribution)} is not a product over its dimensions, so that there "
             'is no KL of each. With DiagonalNormal and StandardNormal, say, there is; FreeBits has per="site"'
@@ -248,7 +245,4 @@ def _factors(distribution: Any, site: str, where: str) -> Any:
 
 
 def _name(distribution: Any) -> str:
-    inner = distribution
-    while isinstance(inner, Independent):
-        inner = inner.base_dist
-    return type(inner).__name__
+    return type(without_independent(distribution)).__name__

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_vae.distributions import at_least
 from pyro_vae.objectives.draws import Draws
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
-from pyro_vae.objectives.objective import Objective, at_least_one, number
+from pyro_vae.objectives.objective import Objective, number
 
 __all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi"]
 
@@ -35,11 +36,6 @@ class IWAE(Objective):
 
     def __init__(self, particles: int = 50, **options: Any) -> None:
         super().__init__(particles, **options)
-
-    @property
-    def bounds_log_prob(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def importance_samples(self) -> int | None:
@@ -69,15 +65,10 @@ class MIWAE(Objective):
     weighs_draws = True
 
     def __init__(self, groups: int = 8, particles: int = 8, **options: Any) -> None:
-        at_least_one(groups=groups, particles=particles)
+        groups, particles = at_least(1, "groups", groups), at_least(1, "particles", particles)
         super().__init__(groups * particles, **options)
         self.groups = groups
         self.particles = particles
-
-    @property
-    def bounds_log_prob(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def importance_samples(self) -> int | None:
@@ -110,16 +101,12 @@ class CIWAE(Objective):
     """
 
     weighs_draws = True
+    bounds_log_prob = True
 
     def __init__(self, beta: float = 0.05, particles: int = 64, **options: Any) -> None:
         number("beta", beta, 0, 1)
         super().__init__(particles, **options)
         self.beta = beta
-
-    @property
-    def bounds_log_prob(self) -> bool:
-        """Yes."""
-        return True
 
     def objective(self, draws: Draws) -> Tensor:
         """The mixture, a sum over the examples."""
@@ -147,16 +134,12 @@ class PIWAE(MIWAE):
         8
     """
 
+    objective = IWAE.objective
+
     @property
     def importance_samples(self) -> int | None:
         """M · K."""
         return self.num_particles
-
-    def objective(self, draws: Draws) -> Tensor:
-        """Log of the mean weight of all draws, a sum over the examples."""
-        bound = draws.log_mean(draws.weight).sum()
-        self.note(draws, bound=bound)
-        return bound
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The loss of the model, with the gradients of both, each by its parameters."""

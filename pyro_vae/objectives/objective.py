@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import pyro.infer.elbo
@@ -15,11 +15,12 @@ from pyro.infer.util import is_validation_enabled
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from pyro_vae.distributions import at_least
 from pyro_vae.objectives.draws import Draws, draws_of
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.seeds import seeded
 
-__all__ = ["Objective", "at_least_one", "number", "weight"]
+__all__ = ["Objective", "number", "weight"]
 
 
 class Objective(ELBO):
@@ -48,7 +49,7 @@ class Objective(ELBO):
     @property
     def bounds_log_prob(self) -> bool:
         """Whether log p(x) is what it bounds, so that the weights of the best validation elbo are the best."""
-        return False
+        return self.importance_samples is not None
 
     @property
     def importance_samples(self) -> int | None:
@@ -58,7 +59,7 @@ class Objective(ELBO):
     def __init__(
         self, particles: int = 1, *, vectorize_particles: bool = True, max_plate_nesting: float = math.inf
     ) -> None:
-        at_least_one(particles=particles)
+        particles = at_least(1, "particles", particles)
         super().__init__(
             num_particles=particles,
             vectorize_particles=vectorize_particles and particles > 1,
@@ -186,13 +187,6 @@ def _checked(loss: Tensor) -> Tensor:
     if is_validation_enabled():
         warn_if_nan(loss, "loss")
     return loss
-
-
-def at_least_one(**counts: Any) -> None:
-    """Raises a ValueError for a count that is not an integer of at least 1."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
-            raise ValueError(f"{name} must be an integer of at least 1; got {count!r}")
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

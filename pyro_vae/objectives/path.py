@@ -14,6 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_vae.deferred import holds
+from pyro_vae.distributions import innermost
 from pyro_vae.objectives.draws import Draws
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
 from pyro_vae.objectives.importance import IWAE
@@ -41,11 +42,6 @@ class _AlongTheDraws(Objective):
             draws: whose weights have no gradient.
         """
         raise NotImplementedError
-
-    @property
-    def bounds_log_prob(self) -> bool:
-        """Yes."""
-        return True
 
     @property
     def importance_samples(self) -> int | None:
@@ -179,17 +175,11 @@ def _cut_off(drawn: Any) -> tuple[Any, dict[str, Tensor]]:
         if site["type"] != "sample" or site["is_observed"]:
             continue
         if not site_is_subsample(site):
-            if isinstance(_inner(site["fn"]), Delta):
+            if isinstance(innermost(site["fn"]), Delta):
                 continue
             leaves[name] = site["value"].detach().requires_grad_(site["value"].is_floating_point())
         cut.add_node(name, **{**site, "value": leaves.get(name, site["value"])})
     return cut, leaves
-
-
-def _inner(distribution: Any) -> Any:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return distribution
 
 
 def _depends(value: Tensor, parameters: list[Tensor]) -> bool:

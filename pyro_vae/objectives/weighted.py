@@ -131,6 +131,8 @@ class FreeBits(Objective):
         'dimension'
     """
 
+    bounds_log_prob = True  # it is below the ELBO
+
     def __init__(
         self,
         nats: Weight = 0.25,
@@ -145,16 +147,11 @@ class FreeBits(Objective):
         self.nats = nats
         self.per = per
 
-    @property
-    def bounds_log_prob(self) -> bool:
-        """Yes: it is below the ELBO."""
-        return True
-
     def objective(self, draws: Draws) -> Tensor:
         """Recon − Σ max(λ, KL), of the batch."""
         recon, kl = draws.mean(draws.recon).sum(), self._groups(draws)
         nats = self.weigh(self.nats, recon)
-        if not (isinstance(self.nats, (int, float)) and self.nats == 0):  # a KL at single draws may be below 0
+        if not (isinstance(self.nats, Real) and self.nats == 0):  # a KL at single draws may be below 0
             kl = torch.maximum(kl, nats * draws.examples)
         self.note(draws, paid_kl=kl.sum())
         return recon - kl.sum()
