@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "is_image",
     "manifold",
     "rank_histograms",
+    "rate_distortion",
     "reconstructions",
     "samples",
     "training_curves",
@@ -72,13 +74,19 @@ def _zoom_past_the_start(axis: Any) -> None:
         axis.set_ylim(settled.min() - margin, settled.max() + margin)
 
 
-def reconstructions(originals: Tensor, reconstructed: Tensor, columns: int = 8) -> Figure:
+def reconstructions(
+    originals: Tensor,
+    reconstructed: Tensor,
+    columns: int = 8,
+    title: str = "Originals, and below each its reconstruction",
+) -> Figure:
     """Pairs of rows: originals above, their reconstructions below.
 
     Args:
         originals: ``(n, channels, height, width)`` or ``(n, height, width)``, in [0, 1].
         reconstructed: of the same shape.
         columns: images in a row.
+        title: above the picture.
     """
     if originals.shape != reconstructed.shape:
         raise ValueError(
@@ -89,7 +97,7 @@ def reconstructions(originals: Tensor, reconstructed: Tensor, columns: int = 8) 
     blank = originals.new_full((-len(originals) % columns, *originals.shape[1:]), _blank(originals))
     rows = (torch.cat([part, blank]).split(columns) for part in (originals, reconstructed))
     pairs = [row for pair in zip(*rows, strict=True) for row in pair]
-    return _picture(torch.cat(pairs), columns, "Originals, and below each its reconstruction")
+    return _picture(torch.cat(pairs), columns, title)
 
 
 def samples(images: Tensor, columns: int = 8) -> Figure:
@@ -212,6 +220,57 @@ def rank_histograms(ranks: Tensor, values: int, bins: int = 16, most: int = 20) 
     figure.suptitle(f"Rank of the true code among {values - 1} draws of q(z|x), {n} simulations{shown}", fontsize=10)
     figure.supxlabel("U: q is too narrow;  arch: too wide;  slope: off centre;  grey: 99 % of a flat one", fontsize=8)
     return figure
+
+
+def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels: Sequence[str], title: str) -> Figure:
+    """Models in the plane of rate and distortion, with lines of equal ELBO (Alemi et al. 2017, arXiv 1711.00464).
+
+    Args:
+        rates: of each model, E[KL(q(z|x) || p(z))] in nats an example.
+        distortions: −E_q[log p(x|z)] in nats an example.
+        labels: what to write beside each.
+        title: what the labels are values of.
+
+    Raises:
+        ValueError: for no models, other numbers of them, and rates or distortions that are not finite.
+    """
+    if not len(rates) == len(distortions) == len(labels) > 0:
+        raise ValueError(
+            f"there must be a rate, a distortion and a label a model, and one model at least; got {len(rates)}, "
+            f"{len(distortions)} and {len(labels)}"
+        )
+    x, y = np.asarray(rates, dtype=float), np.asarray(distortions, dtype=float)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(f"rates and distortions must be finite; got {list(rates)} and {list(distortions)}")
+    figure = Figure(figsize=(7, 5), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    order = np.argsort(x)
+    axis.plot(x[order], y[order], "-o", color=_VALID, linewidth=1, markersize=5)
+    for i, label in enumerate(labels):
+        axis.annotate(label, (x[i], y[i]), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    axis.margins(0.12)
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    # Neither goes far below 0 for the sake of a margin; of models that collapsed, drawn KLs may be just below.
+    left = max(left, min(x.min(), 0.0) - 0.02 * abs(right))
+    bottom = max(bottom, 0.0) if y.min() >= 0 else bottom
+    step = _round_step((right - left + top - bottom) / 8)
+    for total in np.arange(np.ceil((left + bottom) / step), (right + top) / step) * step:
+        axis.plot([left, right], [total - left, total - right], color=_TRAIN, linewidth=0.6, alpha=0.7, zorder=0)
+        inside = (total - top, top) if total - top > left else (left, total - left)
+        axis.annotate(f"{-total:g}", inside, fontsize=7, color=_TRAIN, textcoords="offset points", xytext=(2, -8))
+    axis.set_xlim(left, right)
+    axis.set_ylim(bottom, top)
+    axis.set_xlabel("rate, E[KL(q(z|x) || p(z))], in nats")
+    axis.set_ylabel("distortion, -E[log p(x|z)], in nats")
+    axis.set_title(f"Rate and distortion by {title}; grey: lines of equal ELBO", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _round_step(size: float) -> float:
+    """The number of the form 1, 2 or 5 times a power of ten next below."""
+    power = 10 ** np.floor(np.log10(size))
+    return float(power * max(m for m in (1, 2, 5) if m * power <= size))
 
 
 def _colour(label: int) -> Any:

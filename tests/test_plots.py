@@ -141,3 +141,37 @@ def test_rank_histograms_of_many_dimensions_show_the_first():
 def test_rank_histograms_of_bad_input(ranks, values, bins, message):
     with pytest.raises(ValueError, match=message):
         plots.rank_histograms(ranks, values, bins)
+
+
+def test_rate_and_distortion_of_each_model_and_lines_of_equal_elbo(tmp_path):
+    rates, distortions, labels = [20.0, 5.0, 10.0], [70.0, 100.0, 80.0], ["0.5", "4", "1"]
+    figure = plots.rate_distortion(rates, distortions, labels, "beta")
+    (axis,) = figure.axes
+    frontier, *equal = axis.lines
+    assert list(zip(*frontier.get_data(), strict=True)) == [(5.0, 100.0), (10.0, 80.0), (20.0, 70.0)]
+    texts = {text.get_text(): text.xy for text in axis.texts}
+    assert [texts[label] for label in labels] == list(zip(rates, distortions, strict=True))
+    assert len(equal) >= 3
+    for line in equal:
+        rate, distortion = line.get_data()
+        total = rate + distortion
+        assert np.allclose(total, total[0])  # the elbo is minus their sum
+        assert f"{-total[0]:g}" in texts
+    assert "beta" in axis.get_title()
+    figure.savefig(tmp_path / "f.png")
+
+
+def test_rate_and_distortion_of_one_model_and_of_densities():
+    (axis,) = plots.rate_distortion([3.0], [2.0], ["1"], "beta").axes
+    assert axis.lines[0].get_xydata().tolist() == [[3.0, 2.0]]
+    (axis,) = plots.rate_distortion([-0.001, -0.002], [100.0, 101.0], ["8", "16"], "beta").axes  # both collapsed
+    left, right = axis.get_xlim()
+    assert left < -0.002 < -0.001 < right
+    (axis,) = plots.rate_distortion([3.0, 5.0], [-40.0, -60.0], ["1", "2"], "beta").axes
+    assert axis.get_ylim()[0] < -60 < -40 < axis.get_ylim()[1]
+
+
+@pytest.mark.parametrize("rates", [[], [1.0, 2.0], [float("nan")], [float("inf")]])
+def test_rate_and_distortion_of_bad_input(rates):
+    with pytest.raises(ValueError, match="one model at least|finite"):
+        plots.rate_distortion(rates, [1.0] if rates else [], ["1"] if rates else [], "beta")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
 import os
 import sys
@@ -35,6 +37,17 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         commands.evaluate,
         "examples:\n  pyro-vae evaluate runs/digits-1 --particles 100\n  pyro-vae evaluate runs/digits-1 --draws 5000",
     ),
+    "compare": (
+        commands.compare,
+        "examples:\n  pyro-vae compare runs/*\n  pyro-vae compare runs/* --sort log_prob --out table.csv",
+    ),
+    "sweep": (
+        commands.sweep,
+        "examples:\n"
+        "  pyro-vae sweep sweeps/beta objective.beta=0.1,0.3,1,3,10 --objective beta --data mnist\n"
+        "  pyro-vae sweep sweeps/sizes latent_dim=2,10,50 hidden=[128],[512,512] --workers 2\n"
+        "  pyro-vae sweep sweeps/priors prior=StandardNormal,VampPrior seed=0,1,2 --draws 1000",
+    ),
     "check": (commands.check_run, "example: pyro-vae check runs/digits-1"),
     "sample": (commands.sample, "example: pyro-vae sample runs/digits-1 --n 100 --out samples.png"),
     "reconstruct": (commands.reconstruct, "example: pyro-vae reconstruct runs/digits-1 --n 32"),
@@ -43,6 +56,14 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (commands.bench, "examples:\n  pyro-vae bench\n  pyro-vae bench --hidden 512 --latent_dim 20"),
     "list": (commands.list_parts, ""),
 }
+
+# How many words come before those that make a list.
+_LISTS = {"compare": 1, "sweep": 2}
+
+_METAVARS = {"runs": "RUN ...", "vary": "NAME=VALUE,VALUE,... ..."}
+
+# Options of train that a sweep sets itself.
+_OF_ONE_RUN: set[str | int] = {"out", "resume"}
 
 # Options that name a class, with the class's own arguments as --option.argument.
 _SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
@@ -77,7 +98,10 @@ def main(argv: list[str] | None = None) -> int:
         return int(exit_.code or 0)
     command = options.command
     chosen = options[command].as_dict()
-    values = {name: chosen[name] for name in inspect.signature(_COMMANDS[command][0]).parameters}
+    names = inspect.signature(_COMMANDS[command][0]).parameters
+    values = {name: chosen[name] for name in names if name != "options"}
+    if "options" in names:
+        values["options"] = {name: value for name, value in chosen.items() if name not in (*values, "config")}
     sys.path.insert(0, os.getcwd())  # so that --prior my_module.MyPrior finds my_module.py, as python -m does
     try:
         with warnings.catch_warnings():
@@ -92,6 +116,17 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         sys.path.remove(os.getcwd())
     return 0
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Raises a ValueError where a command line cannot be read."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            _parser().parse_args(_normalise(arguments))
+        except SystemExit as exit_:
+            message = said.getvalue().partition("error: ")[2].partition("\nSee: ")[0]
+            raise ValueError(message) from exit_
 
 
 def _run_command(name: str, values: dict[str, Any]) -> None:
@@ -125,12 +160,29 @@ def _parser() -> _Parser:
     for name, (function, examples) in _COMMANDS.items():
         lines = (function.__doc__ or "").split("Args:")[0].strip().splitlines()
         description = " ".join(line.strip() for line in lines if line.strip())
-        sub = _Parser(description=textwrap.fill(description, 80), epilog=examples)
-        if name == "train":
+        sub = _Parser(description=textwrap.fill(description, 80, break_on_hyphens=False), epilog=examples)
+        if name in ("train", "sweep"):
             sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-        sub.add_function_arguments(function, as_group=False, as_positional=True)
+        sub.add_function_arguments(function, as_group=False, as_positional=True, skip={"options"})
+        for action in sub._actions:
+            action.metavar = _METAVARS.get(action.dest, action.metavar)
+        if name == "sweep":
+            sub.add_function_arguments(commands.train, skip=_OF_ONE_RUN)
         subcommands.add_subcommand(name, sub, help=lines[0].rstrip("."))
     return parser
+
+
+def _gathered(arguments: list[str]) -> list[str]:
+    """The words that make a list as one, as jsonargparse wants it, wherever they stand between the options."""
+    if not arguments or arguments[0] not in _LISTS:
+        return arguments
+    words: list[str] = []
+    options: list[str] = []
+    for word in arguments:
+        of_option = options and options[-1].startswith("--") and "=" not in options[-1] and options[-1] != "--help"
+        (options if word.startswith("-") or of_option else words).append(word)
+    start = _LISTS[arguments[0]]
+    return [*words[:start], json.dumps(words[start:]), *options] if len(words) > start else [*words, *options]
 
 
 def _normalise(arguments: list[str]) -> list[str]:
@@ -138,6 +190,7 @@ def _normalise(arguments: list[str]) -> list[str]:
 
     Without this order, naming a class would drop those of its arguments that come before it.
     """
+    arguments = _gathered(arguments)
     configurations: list[str] = []
     classes: list[str] = []
     rest: list[str] = []

@@ -20,15 +20,16 @@ from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
-from pyro_vae.checkpoints import CONFIG, VAE_OPTIONS, CheckpointError, read_config
+from pyro_vae.checkpoints import CONFIG, HISTORY, VAE_OPTIONS, CheckpointError, read_config
 from pyro_vae.checks import Report
 from pyro_vae.cli.pictures import first
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
-from pyro_vae.evaluation import importance_sampling, latent_use
+from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
+from pyro_vae.training import History
 
 __all__ = [
     "choose_likelihood",
@@ -42,12 +43,14 @@ __all__ = [
     "new_vae",
     "objective",
     "open_run",
+    "print_bits",
+    "print_codes",
     "print_elbo",
-    "print_latent_use",
     "print_log_prob",
     "print_report",
     "print_timings",
     "status",
+    "trained_on",
     "write",
 ]
 
@@ -140,6 +143,11 @@ def load_data(config: Mapping[str, Any], root: str | None) -> DataSet:
     return data_sets.load(config["data"], root, **form_of_data(config))
 
 
+def trained_on(config: Mapping[str, Any], dataset: DataSet) -> Images:
+    """The images that a run was trained on."""
+    return dataset.train if config.get("validate", True) else dataset.train_and_valid
+
+
 def form(images: Images) -> str:
     """What was done to the pixels, in a word or two."""
     if images.binarize:
@@ -165,20 +173,50 @@ def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any,
     return {"particles": particles, **asdict(found)}
 
 
-def print_latent_use(vae: VAE, images: Images, *, seed: int) -> dict[str, Any]:
-    """Prints what the codes of the first images carry, and returns it; nothing for codes without a density."""
+def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) -> dict[str, Any]:
+    """Prints what the codes of the first images carry, and whether they have collapsed, and returns it.
+
+    Nothing for codes without a density. From ``trained``, the number of images of the training, follows how long a
+    warm-up is.
+    """
     n = min(len(images), _IMAGES_FOR_CODES)
-    x, *context = first(images, n, vae, seed)
-    if getattr(vae.posterior, "points", False):
+    if getattr(vae.posterior, "points", False) or n < 2:
         return {}
-    found = latent_use(vae, x, *context, seed=seed)
-    active = "" if found.active_units is None else f"active units {found.active_units} of {found.size}; "
+    x, *context = first(images, n, vae, seed)
+    config = read_config(Path(run))
+    try:
+        objective = _trained_with(config, vae)
+    except ValueError:  # one of the user's own that cannot be made from its name; the codes are what they are
+        objective = None
+    steps = len(History.read(Path(run) / HISTORY)) * -(-trained // config["batch_size"])
+    found = collapse(vae, x, *context, objective=objective, steps=steps, seed=seed)
+    use = found.use
+    active = "" if use.active_units is None else f"active units {use.active_units} of {use.size}; "
     print(
-        f"{active}kl {found.kl:.2f} = I(x; z) {found.mutual_information:.2f} + KL(q(z) || p(z)) "
-        f"{found.marginal_kl:.2f} (of {n:,} images among themselves)"
+        f"{active}kl {use.kl:.2f} = I(x; z) {use.mutual_information:.2f} + KL(q(z) || p(z)) "
+        f"{use.marginal_kl:.2f} (of {n:,} images among themselves)"
     )
-    plain = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in vars(found).items()}
-    return {"images": n, "active_units": found.active_units, **plain}
+    if found:
+        print(f"{found.kind} collapse:")
+        print("".join(f"  {line}\n" for line in found.evidence), end="")
+        print(
+            "".join(f"  try {r.what} ({r.why}){': ' if r.options else ''}{r.options}\n" for r in found.remedies), end=""
+        )
+    plain = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in vars(use).items()}
+    return {"images": n, "active_units": use.active_units, **plain, "collapse": found.kind, "swapped": found.swapped}
+
+
+def print_bits(vae: VAE, images: Images, log_prob: float) -> float | None:
+    """Prints a bound of log p(x) in bits a dimension, and returns it.
+
+    Nothing for a density of values that were not dequantised, which says nothing of the probability of a level.
+    """
+    discrete = getattr(vae.likelihood, "data", "continuous") != "continuous"
+    if not (discrete or images.dequantize):
+        return None
+    bits = bits_per_dim(log_prob, images.pixels[0].numel(), 1 if discrete else images.levels + 1)
+    print(f"at most {bits:.3f} bits a pixel")
+    return bits
 
 
 def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> dict[str, Any]:
@@ -205,12 +243,14 @@ def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int |
     }
 
 
+def _trained_with(config: Mapping[str, Any], vae: VAE) -> Any:
+    """The objective that a configuration names; None where it names none."""
+    return make_objective(config["objective"], vae) if "objective" in config else None
+
+
 def objective(run: str, vae: VAE) -> tuple[Any, int]:
     """What a run was trained with, if it bounds log p(x), and the number of its importance samples; else None and 1."""
-    config = read_config(Path(run))
-    if "objective" not in config:
-        return None, 1
-    found = make_objective(config["objective"], vae)
+    found = _trained_with(read_config(Path(run)), vae)
     if isinstance(found, Objective):
         samples = found.importance_samples
         return (None, 1) if samples is None else (found, samples)

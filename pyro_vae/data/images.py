@@ -131,6 +131,12 @@ class DataSet:
         """How many classes the labels have."""
         return self.train.classes
 
+    @property
+    def train_and_valid(self) -> Images:
+        """The images to train on and to choose with together, for a last training where nothing is to be chosen."""
+        pixels = torch.cat([self.train.pixels, self.valid.pixels])
+        return replace(self.train, pixels=pixels, labels=torch.cat([self.train.labels, self.valid.labels]))
+
 
 def load(
     name: str,

@@ -6,7 +6,13 @@
   for simulated data from above too.
 - :func:`enumeration`: discrete codes; exact.
 
-And :func:`latent_use`: what the codes carry, active units, the aggregate posterior.
+And what a model has learned:
+
+- :func:`latent_use`: what the codes carry, active units, the aggregate posterior. :func:`collapse`: whether they are of
+  no use, from what that is seen, and what to do. :func:`linear_probe`: which labels can be read from them.
+- :func:`inference_gaps`: why the ELBO lies below log p(x), the family of q or the encoder.
+- :func:`outlier_scores` and :func:`separation`: data unlike those of the training. :func:`nearest` and
+  :func:`memorisation`: samples that are copies.
 """
 
 from pyro_vae.evaluation.annealed import (
@@ -16,27 +22,47 @@ from pyro_vae.evaluation.annealed import (
     reverse_annealed_importance_sampling,
     sandwich,
 )
+from pyro_vae.evaluation.bits import bits_per_dim
 from pyro_vae.evaluation.cells import PosteriorNodes
+from pyro_vae.evaluation.collapse import Collapse, Remedy, collapse
 from pyro_vae.evaluation.enumeration import Enumeration, enumeration
+from pyro_vae.evaluation.gaps import InferenceGaps, inference_gaps
 from pyro_vae.evaluation.importance import ImportanceEstimate, importance_sampling
 from pyro_vae.evaluation.latents import LatentUse, latent_use
+from pyro_vae.evaluation.neighbours import Memorisation, Neighbours, memorisation, nearest
+from pyro_vae.evaluation.outliers import outlier_scores, separation
+from pyro_vae.evaluation.probe import Probe, linear_probe
 from pyro_vae.evaluation.quadrature import Quadrature, quadrature
 from pyro_vae.evaluation.rows import Estimate
 
 __all__ = [
     "AnnealedEstimate",
+    "Collapse",
     "Enumeration",
     "Estimate",
     "ImportanceEstimate",
+    "InferenceGaps",
     "LatentUse",
+    "Memorisation",
+    "Neighbours",
     "PosteriorNodes",
+    "Probe",
     "Quadrature",
+    "Remedy",
     "Sandwich",
     "annealed_importance_sampling",
+    "bits_per_dim",
+    "collapse",
     "enumeration",
     "importance_sampling",
+    "inference_gaps",
     "latent_use",
+    "linear_probe",
+    "memorisation",
+    "nearest",
+    "outlier_scores",
     "quadrature",
     "reverse_annealed_importance_sampling",
     "sandwich",
+    "separation",
 ]

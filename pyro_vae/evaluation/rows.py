@@ -12,7 +12,7 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from pyro_vae.distributions import innermost
+from pyro_vae.distributions import at_least, innermost
 from pyro_vae.programs import Programs, kept_store
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import evaluating
@@ -60,8 +60,7 @@ class Estimate:
 def at_least_one(**counts: int) -> None:
     """Raises a ValueError for a count that is not an integer of at least 1."""
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be an integer of at least 1; got {count!r}")
+        at_least(1, name, count)
 
 
 @contextlib.contextmanager

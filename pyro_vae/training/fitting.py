@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyro
@@ -79,8 +79,10 @@ def fit(
         valid: data to validate on after each epoch, likewise; binarised in the same way each time.
         epochs: passes over the training data, at least 1.
         batch_size: examples a step (a DataLoader keeps its own).
-        lr: the highest learning rate, above 0; it is reached after 200 steps, or an epoch if that is shorter.
-        schedule: ``"cosine"``, down to zero at the end, or ``"constant"``; both after the rise.
+        lr: the highest learning rate, above 0.
+        schedule: of the learning rate: ``"cosine"``, down to zero at the end, and ``"constant"``, both with a linear
+            rise over the first 200 steps, or the first epoch if that is shorter; or ``"staircase"``, down to a tenth in
+            the eight stairs of Burda et al. 2015 (arXiv 1509.00519), each three times as long as the one before.
         optimizer: makes a torch optimiser from parameters and ``lr=``; ``torch.optim.AdamW`` by default.
         objective: any of :mod:`pyro_vae.objectives`, or a Pyro ELBO; by default ``Trace_ELBO()``, or
             ``TraceEnum_ELBO(max_plate_nesting=1)`` for discrete codes. Schedules begin anew with each training.
@@ -260,8 +262,8 @@ def _check_options(
             )
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"lr must be a finite number above 0; got {lr}. 1e-3 is a usual value")
-    if schedule not in ("cosine", "constant"):
-        raise ValueError(f'schedule must be "cosine" or "constant"; got {schedule!r}')
+    if schedule not in get_args(Schedule):
+        raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {schedule!r}')
     if engine not in ("auto", "compiled", "pyro"):
         raise ValueError(f'engine must be "auto", "compiled" or "pyro"; got {engine!r}')
     if objective is not None and not isinstance(objective, ELBO):

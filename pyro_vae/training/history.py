@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
 from pyro_vae.files import replacing
@@ -23,6 +23,7 @@ class Epoch:
         kl: log q(z|x) − log p(z), sampled.
         valid_elbo: the bound on the validation data after the epoch, None where there are none.
         seconds: how long the epoch took, validation included.
+        terms: what else the objective knows, at the last step of the epoch: ``beta``, ``bound``, ...
     """
 
     epoch: int
@@ -32,6 +33,7 @@ class Epoch:
     kl: float
     valid_elbo: float | None
     seconds: float
+    terms: dict[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def score(self) -> float:
@@ -70,14 +72,14 @@ class History(list[Epoch]):
             FileNotFoundError: where there is no such file.
             ValueError: where a line is not an epoch.
         """
-        names = [field.name for field in fields(Epoch)]
+        needed = [f.name for f in fields(Epoch) if f.default_factory is MISSING]
         if not path.is_file():
             raise FileNotFoundError(f"there is no history at {path}; a run folder has it in history.jsonl")
         history = cls()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 values = json.loads(line)
-                history.append(Epoch(**{name: values[name] for name in names}))
+                history.append(Epoch(**{name: values[name] for name in needed}, terms=values.get("terms", {})))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}, is not an epoch: {error}") from error
         return history

@@ -11,7 +11,9 @@ from torch import Tensor
 
 __all__ = ["Schedule", "adamw", "learning_rate"]
 
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "constant", "staircase"]
+
+_STAIRS = 8
 
 
 def adamw(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -20,15 +22,27 @@ def adamw(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
 
 
 def learning_rate(lr: float, schedule: Schedule, step: int, warmup: int, done: float) -> float:
-    """The learning rate of a step: a linear rise over the warm-up, then constant or half a cosine down to zero.
+    """The learning rate of a step: as the schedule says, times a linear rise over the warm-up.
 
     Args:
         lr: the highest.
-        schedule: ``"cosine"`` (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts) or ``"constant"``.
+        schedule: ``"cosine"``, half of one down to zero (Loshchilov and Hutter 2016, arXiv 1608.03983, without
+            restarts); ``"constant"``; or ``"staircase"``, lr · 10^(−i/7) for 3^i of 3,280 parts of the training, i = 0
+            to 7 (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519), which has no rise: in a short training the
+            first stairs would be over before it.
         step: the number of the step, from 0.
         warmup: steps of the linear rise.
         done: how much of the training is done, from 0 to 1.
     """
-    rise = min(1.0, (step + 1) / (warmup + 1))
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done))) if schedule == "cosine" else 1.0
-    return lr * rise * fall
+    rise = 1.0 if schedule == "staircase" else min(1.0, (step + 1) / (warmup + 1))
+    return lr * rise * _fall(schedule, min(1.0, done))
+
+
+def _fall(schedule: Schedule, done: float) -> float:
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "staircase":
+        parts = sum(3**i for i in range(_STAIRS))
+        ends = [sum(3**i for i in range(stair + 1)) / parts for stair in range(_STAIRS - 1)]
+        return 10 ** (-sum(done >= end for end in ends) / (_STAIRS - 1))
+    return 1.0

@@ -82,7 +82,7 @@ class _Lines:
             self.last = now
             width = len(str(self.epochs))
             print(
-                f"epoch {record.epoch:{width}}/{self.epochs}  {_terms(record.recon, record.kl)}{_valid(record)}"
+                f"epoch {record.epoch:{width}}/{self.epochs}  {_terms(record.recon, record.kl)}{_others(record)}"
                 f"  {record.seconds:.1f} s",
                 flush=True,
             )
@@ -106,7 +106,7 @@ class _Bar:
         )
         self.steps = steps
         self.start = start
-        self.valid = ""
+        self.others = ""
         self.shown = -float("inf")
         total = steps * (epochs - start) or None
         self.task = self.progress.add_task("", total=total, epoch=start + 1, epochs=epochs, terms="")
@@ -120,14 +120,14 @@ class _Bar:
         """Moves the bar."""
         if recon is not None and kl is not None:
             self.shown = time.monotonic()
-            self.progress.update(self.task, epoch=epoch, terms=_terms(recon, kl) + self.valid)
+            self.progress.update(self.task, epoch=epoch, terms=_terms(recon, kl) + self.others)
         self.progress.advance(self.task)
 
     def epoch(self, record: Epoch) -> None:
-        """Shows the validation elbo from here on."""
-        self.valid = _valid(record)
+        """Shows the validation elbo and the terms of the objective from here on."""
+        self.others = _others(record)
         done = self.steps * (record.epoch - self.start) if self.steps else None
-        terms = _terms(record.recon, record.kl) + self.valid
+        terms = _terms(record.recon, record.kl) + self.others
         self.progress.update(self.task, epoch=record.epoch, completed=done, terms=terms)
 
     def say(self, what: str) -> None:
@@ -145,5 +145,7 @@ def _terms(recon: float, kl: float) -> str:
     return f"elbo {recon - kl:.2f} = recon {recon:.2f} - kl {kl:.2f}"
 
 
-def _valid(record: Epoch) -> str:
-    return "" if record.valid_elbo is None else f"  valid elbo {record.valid_elbo:.2f}"
+def _others(record: Epoch) -> str:
+    """What is known at the end of an epoch alone."""
+    valid = "" if record.valid_elbo is None else f"  valid elbo {record.valid_elbo:.2f}"
+    return valid + "".join(f"  {name} {value:.4g}" for name, value in record.terms.items())

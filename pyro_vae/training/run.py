@@ -126,7 +126,7 @@ class Run:
         if self.valid is not None:
             valid_elbo = self._validate(number)
         seconds = round(time.perf_counter() - start, 3)
-        record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds)
+        record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds, _terms(self.objective))
         self.history.append(record)
         self.last = self._snapshot(number)
         if self.valid is None or self.keeps_last or record.score > self.best_score:
@@ -236,6 +236,12 @@ class Run:
 
 def _copy(vae: VAE) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in vae.state_dict().items()}
+
+
+def _terms(objective: ELBO) -> dict[str, float]:
+    """What an objective knows beside recon and kl, at its last step."""
+    terms = objective.terms if isinstance(objective, Objective) else {}
+    return {name: value.item() for name, value in terms.items() if name not in ("recon", "kl")}
 
 
 def _state(objective: ELBO) -> dict[str, Tensor]:

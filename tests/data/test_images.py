@@ -196,6 +196,17 @@ def test_labels_of_another_length_are_refused():
         Images(LEVELS, torch.zeros(3), 1)
 
 
+def test_training_and_validation_images_together():
+    digits = data.load("digits", binarize="threshold", labels=True)
+    both = digits.train_and_valid
+    assert len(both) == 1497
+    assert both.binarize == "threshold"
+    assert both.with_labels
+    for part, rows in ((digits.train, slice(0, 1297)), (digits.valid, slice(1297, 1497))):
+        assert torch.equal(both.pixels[rows], part.pixels)
+        assert torch.equal(both.labels[rows], part.labels)
+
+
 def test_slices_keep_everything_else():
     digits = data.load("digits", binarize="dynamic", labels=True).train
     some = digits[torch.tensor([3, 1])]

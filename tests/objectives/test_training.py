@@ -54,6 +54,15 @@ def test_compiling_beforehand_takes_no_step_of_the_schedule(uncompiled):
     assert objective.terms["beta"].item() == pytest.approx(0.05)
 
 
+def test_the_history_and_the_lines_have_the_terms_of_the_objective(tmp_path, capsys):
+    history = fit(new_vae(), digits(), epochs=2, batch_size=256, objective=o.BetaELBO(o.Linear(steps=100)))
+    assert [epoch.terms["beta"] for epoch in history] == pytest.approx([0.05, 0.11])  # at steps 5 and 11
+    assert "  beta 0.11  " in capsys.readouterr().out.splitlines()[-1]
+    history = fit(new_vae(), digits(), epochs=1, objective=o.IWAE(3), progress=False)
+    assert set(history[0].terms) == {"bound"}
+    assert fit(new_vae(), digits(), epochs=1, progress=False)[0].terms == {}
+
+
 @pytest.mark.parametrize("make", [lambda: o.IWAE(5), lambda: o.DReG(5), lambda: o.StickingTheLanding(3)])
 def test_recon_and_kl_of_the_history_are_those_of_the_data(make):
     """DReG runs the guide twice a step. At lr 0, so nearly, the terms are those of the VAE as it was; 2 % is noise."""

@@ -674,7 +674,7 @@ def test_weights_that_become_nan_in_the_last_step_are_reported():
         ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1; got 0"),
         ({"epochs": 1.5}, ValueError, "epochs must be an integer of at least 1; got 1.5"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1; got 0"),
-        ({"schedule": "linear"}, ValueError, 'schedule must be "cosine" or "constant"; got \'linear\''),
+        ({"schedule": "linear"}, ValueError, 'schedule must be "cosine", "constant" or "staircase"; got \'linear\''),
         ({"patience": 0}, ValueError, "patience must be an integer of at least 1; got 0"),
         ({"seed": -1}, ValueError, "seed must be an integer of at least 0; got -1"),
         ({"resume": True}, ValueError, "resume needs out="),

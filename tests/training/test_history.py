@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pyro_vae.training import Epoch, History
@@ -32,3 +34,13 @@ def test_a_damaged_line_is_named(tmp_path, line):
         file.write(line + "\n")
     with pytest.raises(ValueError, match=r"h.jsonl, line 2, is not an epoch"):
         History.read(tmp_path / "h.jsonl")
+
+
+def test_terms_of_the_objective_are_kept_and_old_files_have_none(tmp_path):
+    epoch = Epoch(1, 3.0, -3.0, -2.0, 1.0, None, 0.1, {"beta": 0.5})
+    History([epoch]).write(tmp_path / "h.jsonl")
+    assert History.read(tmp_path / "h.jsonl") == [epoch]
+    line = json.loads((tmp_path / "h.jsonl").read_text())
+    del line["terms"]
+    (tmp_path / "h.jsonl").write_text(json.dumps(line) + "\n")
+    assert History.read(tmp_path / "h.jsonl")[0].terms == {}

@@ -23,3 +23,11 @@ def test_constant_stays():
 def test_the_first_steps_rise_in_a_line():
     rates = [learning_rate(1.0, "constant", step, 4, 0.0) for step in range(7)]
     assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
+
+
+def test_the_staircase_has_the_eight_stairs_of_the_iwae_paper():
+    passes = sum(3**i for i in range(8))
+    assert passes == 3280
+    rates = [learning_rate(1e-3, "staircase", 10 * epoch, 10, epoch / passes) for epoch in range(passes)]
+    by_hand = [1e-3 * 10 ** (-i / 7) for i in range(8) for _ in range(3**i)]
+    assert rates == pytest.approx(by_hand, rel=1e-12)

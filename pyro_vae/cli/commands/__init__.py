@@ -1,0 +1,24 @@
+"""The commands, one function each: its arguments are the options, its docstring their help.
+
+Whatever needs torch is imported when a command runs, so that ``--help`` answers at once.
+"""
+
+from pyro_vae.cli.commands.comparing import compare, sweep
+from pyro_vae.cli.commands.judging import check_run, evaluate
+from pyro_vae.cli.commands.showing import interpolate, plot, reconstruct, sample
+from pyro_vae.cli.commands.telling import bench, list_parts
+from pyro_vae.cli.commands.training import train
+
+__all__ = [
+    "bench",
+    "check_run",
+    "compare",
+    "evaluate",
+    "interpolate",
+    "list_parts",
+    "plot",
+    "reconstruct",
+    "sample",
+    "sweep",
+    "train",
+]

@@ -1,0 +1,155 @@
+"""Runs side by side: what they differ in, what came out, as a table, a file and a figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pyro_vae import plots
+from pyro_vae.checkpoints import HISTORY, read_config
+from pyro_vae.files import replacing
+from pyro_vae.training import History
+
+__all__ = ["Row", "print_rows", "read_rows", "varied", "write_rows"]
+
+_LEFT_OUT = ("shapes", "from")  # of config.yaml: what the data were like, not what was chosen
+
+# Title, format and where to find it in evaluation-SPLIT.json.
+_FIGURES = {
+    "elbo": ("elbo", ".2f", ("elbo", "elbo")),
+    "distortion": ("distortion", ".2f", ("elbo", "recon")),
+    "rate": ("rate", ".2f", ("elbo", "kl")),
+    "information": ("I(x; z)", ".2f", ("codes", "mutual_information")),
+    "active_units": ("active units", "d", ("codes", "active_units")),
+    "log_prob": ("log p(x)", ".2f", ("log_prob", "mean")),
+    "bits_per_dim": ("bits/dim", ".3f", ("bits_per_dim",)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run.
+
+    Args:
+        run: its folder.
+        options: it was made with, by dotted names.
+        figures: what came out, by the names of ``_FIGURES``; what was not evaluated is not there.
+        epochs: that were trained.
+        minutes: that these took.
+    """
+
+    run: str
+    options: dict[str, Any]
+    figures: dict[str, float]
+    epochs: int
+    minutes: float
+
+    def as_dict(self, names: Iterable[str]) -> dict[str, Any]:
+        """Everything, under plain names."""
+        options = {name: self.options.get(name) for name in names}
+        return {"run": self.run, **options, "epochs_trained": self.epochs, "minutes": self.minutes, **self.figures}
+
+
+def read_rows(runs: Sequence[str], split: str) -> list[Row]:
+    """What run folders hold.
+
+    Raises:
+        FileNotFoundError: for a folder that is no run.
+    """
+    return [_read(Path(run), split) for run in runs]
+
+
+def _read(run: Path, split: str) -> Row:
+    config = read_config(run)
+    history = History.read(run / HISTORY) if (run / HISTORY).is_file() else History()
+    path = run / f"evaluation-{split}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    figures = {name: value for name, (*_, keys) in _FIGURES.items() if (value := _at(found, keys)) is not None}
+    if "distortion" in figures:
+        figures["distortion"] = -figures["distortion"]
+    minutes = round(sum(epoch.seconds for epoch in history) / 60, 2)
+    options = _flat({name: value for name, value in config.items() if name not in _LEFT_OUT})
+    return Row(str(run), options, figures, len(history), minutes)
+
+
+def _at(found: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted names; a class by the name of what it is for."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        key = prefix.removesuffix(".") if name == "class" and prefix else prefix + name
+        flat |= _flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """The options that are not the same in all rows, in the order of the first row's."""
+    names = dict.fromkeys(name for row in rows for name in row.options)
+    return [name for name in names if len({json.dumps(row.options.get(name)) for row in rows}) > 1]
+
+
+def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
+    """Prints the runs as a table: what they differ in, then what came out, in nats an example."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold")
+    shown = [name for name in _FIGURES if any(name in row.figures for row in rows)]
+    for title in (*names, "trained", "minutes", *(_FIGURES[name][0] for name in shown)):
+        table.add_column(title, justify="right")
+    for row in rows:
+        figures = [format(row.figures[n], _FIGURES[n][1]) if n in row.figures else "" for n in shown]
+        options = [_brief(row.options.get(name)) for name in names]
+        table.add_row(row.run, *options, str(row.epochs), f"{row.minutes:.1f}", *figures)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 250  # a file has no edge to fold at
+    console.print(table)
+    missing = [row.run for row in rows if not row.figures]
+    if missing:
+        print(f"not evaluated on {split} data: {', '.join(missing)}. pyro-vae evaluate RUN --split {split} does it")
+
+
+def _brief(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def write_rows(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
+    """Writes the runs as .json or .csv, or draws rate against distortion as .png, and prints where.
+
+    Raises:
+        ValueError: for another ending, or a figure of runs that were not evaluated.
+    """
+    if path.suffix == ".png":
+        drawn = ("rate", "distortion")
+        points = [row for row in rows if all(math.isfinite(row.figures.get(name, math.nan)) for name in drawn)]
+        if not points:
+            raise ValueError("a figure needs evaluated runs, and there is none: pyro-vae evaluate RUN")
+        labels = [", ".join(_brief(row.options.get(n)) for n in names) for row in points]
+        rates, distortions = ([row.figures[name] for row in points] for name in drawn)
+        title = ", ".join(name.rpartition(".")[2] for name in names)
+        plots.rate_distortion(rates, distortions, labels, title).savefig(path)
+    elif path.suffix in (".json", ".csv"):
+        found = [row.as_dict(names) for row in rows]
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            if path.suffix == ".json":
+                file.write(json.dumps(found, indent=1) + "\n")
+            else:
+                fields = dict.fromkeys(name for row in found for name in row)
+                writer = csv.DictWriter(file, list(fields))
+                writer.writeheader()
+                writer.writerows(found)
+    else:
+        raise ValueError(f"out must end in .png (a figure), .json or .csv; got {str(path)!r}")
+    print(f"written to {path}")

@@ -1,0 +1,255 @@
+"""Trainings over the values of options, each in a process of its own; what is done is not done again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyro_vae.checkpoints import BEST, CONFIG, LAST
+from pyro_vae.files import replacing
+
+__all__ = ["Member", "Sweep", "combinations", "parse_vary"]
+
+_DEFINITION = "sweep.yaml"
+_LOGS = ".logs"  # hidden, so that pyro-vae compare SWEEP/* finds runs alone
+
+
+def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
+    """The values of each option in ``NAME=VALUE,VALUE,...``.
+
+    Raises:
+        ValueError: for what cannot be read so.
+    """
+    found: dict[str, list[Any]] = {}
+    for text in given:
+        name, equals, values = text.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        try:
+            read = yaml.safe_load(f"[{values}]") if equals and name else None
+        except yaml.YAMLError:
+            read = None
+        if not isinstance(read, list) or not read:
+            raise ValueError(f"vary must be NAME=VALUE,VALUE,..., such as objective.beta=0.5,1,2; got {text!r}")
+        if name in found:
+            raise ValueError(f"vary names {name} twice; give all its values at once")
+        found[name] = [_plain(value) for value in read]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value of an option: YAML 1.1 takes 1e-3 for a word, since it has no point, and 2026-01-01 for a date."""
+    value = json.loads(json.dumps(value, default=str))
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def combinations(vary: Mapping[str, Sequence[Any]], together: bool) -> list[dict[str, Any]]:
+    """Each value with each, or the first with the first, the second with the second.
+
+    Raises:
+        ValueError: where values that go together differ in number.
+    """
+    lengths = {name: len(values) for name, values in vary.items()}
+    if together and len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(f"together needs as many values of each option; {counts}")
+    rows = zip(*vary.values(), strict=True) if together else itertools.product(*vary.values())
+    return [dict(zip(vary, row, strict=True)) for row in rows]
+
+
+@dataclass
+class Member:
+    """One training of a sweep.
+
+    Args:
+        folder: of the run.
+        values: of the options that vary.
+        error: what it failed with; empty where it did not, or has not been run.
+    """
+
+    folder: Path
+    values: dict[str, Any]
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The values in short."""
+        return self.folder.name
+
+
+@dataclass
+class Sweep:
+    """Trainings with the same options but for those that vary.
+
+    Args:
+        folder: of the sweep; each training has its run folder in it.
+        options: of ``pyro-vae train`` that all have.
+        vary: values of options by their dotted names.
+        together: see :func:`combinations`.
+        evaluation: options of ``pyro-vae evaluate`` after each training.
+        root: folder of the data, if given.
+    """
+
+    folder: Path
+    options: dict[str, Any]
+    vary: dict[str, list[Any]]
+    together: bool
+    evaluation: dict[str, Any]
+    root: str | None = None
+    members: list[Member] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = combinations(self.vary, self.together)
+        self.members = [Member(self.folder / _name(row), row) for row in rows]
+        names = [member.name.casefold() for member in self.members]  # some file systems do not tell A from a
+        if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+            raise ValueError(f"two trainings would be the same, or have the same folder, {twice}; vary other values")
+
+    def arguments(self, member: Member) -> list[str]:
+        """Of the training, for the command line; a mapping of options stands for the file that they are written to."""
+        varied = [word for name, value in member.values.items() for word in (f"--{name}", _word(value))]
+        return ["train", "--config", json.dumps(self.options), *varied, "--out", str(member.folder), *self._root()]
+
+    def _root(self) -> list[str]:
+        return [] if self.root is None else ["--root", self.root]
+
+    def _commands(self, member: Member) -> list[list[str]]:
+        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", _word(value))]
+        evaluate = ["evaluate", str(member.folder), *chosen, *self._root()]
+        if any(member.folder.glob("evaluation-*.json")):
+            return [evaluate]  # which was done for something else, so that the training is finished
+        if (member.folder / LAST).is_file():
+            return [["train", "--resume", str(member.folder), *self._root()], evaluate]
+        for name in (CONFIG, BEST):  # of a training that was killed before it had saved its first epoch
+            for path in member.folder.glob(f"{name}*"):
+                path.unlink()
+        return [self.arguments(member), evaluate]
+
+    def done(self, member: Member) -> bool:
+        """Whether a training is finished and evaluated as this sweep wants it."""
+        path = member.folder / f"evaluation-{self.evaluation['split']}.json"
+        if not path.is_file():
+            return False
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return not self.evaluation["draws"] or found.get("log_prob", {}).get("draws") == self.evaluation["draws"]
+
+    def open(self) -> None:
+        """Writes down what the sweep is, or checks that the folder holds the same one.
+
+        Raises:
+            ValueError: where it holds another, and where the folder holds something else.
+        """
+        path = self.folder / _DEFINITION
+        if path.is_file():
+            definition = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if [*definition["vary"]] != [*self.vary]:
+                raise ValueError(
+                    f"the sweep in {self.folder} varies {', '.join(definition['vary'])}; got {', '.join(self.vary)}. "
+                    "Vary the same, or choose another folder"
+                )
+            before = definition["options"]
+            for name in {*before, *self.options}:
+                if before.get(name) != self.options.get(name):
+                    raise ValueError(
+                        f"the sweep in {self.folder} was made with {name} = {before.get(name)}; got "
+                        f"{self.options.get(name)}. Go on with the same, or choose another folder. Other values of "
+                        "what varies may be added"
+                    )
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise ValueError(f"{self.folder} is not empty and holds no sweep; choose another folder")
+        (self.folder / _LOGS).mkdir(parents=True, exist_ok=True)
+        definition = {"vary": self.vary, "together": self.together, "options": self.options}
+        with replacing(path) as partial:
+            partial.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
+
+    def run(self, workers: int, started: Callable[[list[str]], None]) -> Iterator[tuple[Member, float]]:
+        """Runs what is not done, and yields each member that has ended, with the seconds that it took.
+
+        Args:
+            workers: how many train at a time.
+            started: called with the names of those that are under way, whenever these change.
+        """
+        waiting = [member for member in self.members if not self.done(member)]
+        under_way: list[str] = []
+        processes: set[subprocess.Popen[bytes]] = set()
+        lock = threading.Lock()
+        stopped = threading.Event()
+
+        def one(member: Member) -> float:
+            begin = time.monotonic()
+            with lock:
+                if stopped.is_set():
+                    return 0.0
+                under_way.append(member.name)
+                started(under_way)
+                process = self._start(member, workers)
+                processes.add(process)
+            code = process.wait()
+            with lock:
+                processes.discard(process)
+                under_way.remove(member.name)
+                started(under_way)
+            member.error = _last_line(self._log(member)) if code else ""
+            return time.monotonic() - begin
+
+        with ThreadPoolExecutor(workers) as pool:
+            futures = {pool.submit(one, member): member for member in waiting}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                with lock:
+                    stopped.set()
+                    for process in processes:
+                        if process.stdin is not None:
+                            process.stdin.close()  # which ends it: see worker.py
+
+    def _log(self, member: Member) -> Path:
+        return self.folder / _LOGS / f"{member.name}.log"
+
+    def _start(self, member: Member, workers: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # what is said last is then the last line of the log
+        if workers > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+        with self._log(member).open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "pyro_vae.cli.worker", json.dumps(self._commands(member))],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C reaches it through its standard input alone, and once
+            )
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    """A folder's name for values of options."""
+    last = [name.rpartition(".")[2] for name in values]
+    short = [part if last.count(part) == 1 else name for name, part in zip(values, last, strict=True)]
+    text = ",".join(f"{name}={_word(value)}" for name, value in zip(short, values.values(), strict=True))
+    return "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in text)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it ended without a word"

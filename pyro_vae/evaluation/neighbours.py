@@ -1,0 +1,153 @@
+"""Nearest examples, and whether samples are nearer to the training data than new data are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_vae.evaluation.rows import at_least_one
+
+__all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
+
+_IMAGES, _TRAIN = 1000, 5000  # whose distances are worked out at a time: 40 MB
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The training examples nearest to each image, nearest first.
+
+    Args:
+        distances: Euclidean, in the units of the values, float64, ``(n, k)``.
+        indices: into the training examples, ``(n, k)``. Which of several as near comes first is not said.
+    """
+
+    distances: Tensor
+    indices: Tensor
+
+
+def nearest(images: Tensor, train: Tensor, k: int = 1) -> Neighbours:
+    """The k training examples nearest to each image, by the Euclidean distance of all their values.
+
+    Args:
+        images: ``(n, *event_shape)``.
+        train: ``(m, *event_shape)``.
+        k: how many, at most m.
+
+    Raises:
+        ValueError: where shapes do not fit, k is out of range or a value is not finite.
+
+    Example:
+        >>> nearest(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 5.0], [0.0, 1.0]]), k=2)
+        Neighbours(distances=tensor([[0., 5.]], dtype=torch.float64), indices=tensor([[1, 0]]))
+    """
+    at_least_one(k=k)
+    _check("images", images)
+    _check("train", train)
+    if images.shape[1:] != train.shape[1:]:
+        raise ValueError(
+            f"images and train must have the same event shape; got {tuple(images.shape[1:])} and "
+            f"{tuple(train.shape[1:])}"
+        )
+    if k > len(train):
+        raise ValueError(f"k must be at most the number of training examples, {len(train)}; got {k}")
+    rows, others = images.detach().flatten(1), train.detach().flatten(1)
+    found = [_nearest(part, others, k) for part in rows.split(_IMAGES)]
+    return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _nearest(rows: Tensor, train: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    # cdist takes |a|² − 2 a·b + |b|², which is fast and loses digits where a and b are near each other and far from 0:
+    # all of them in float32 for copies. So float64, around the middle of the data, and the distances of the few that
+    # were found are worked out again, from differences.
+    middle = rows.double().mean(0)
+    centred = rows.double() - middle
+    distances, indices = centred.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.long).to(rows.device)
+    for start in range(0, len(train), _TRAIN):
+        part = train[start : start + _TRAIN].double() - middle
+        found, at = torch.cdist(centred, part).topk(min(k, len(part)), largest=False)
+        distances, indices = torch.cat([distances, found], 1), torch.cat([indices, at + start], 1)
+        distances, best = distances.topk(min(k, distances.shape[1]), largest=False)
+        indices = indices.gather(1, best)
+    columns = [(rows.double() - train[column].double()).norm(dim=1) for column in indices.unbind(1)]
+    distances, order = torch.stack(columns, 1).sort(dim=1, stable=True)
+    return distances, indices.gather(1, order)
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How near samples are to the training examples, against how near test examples are.
+
+    Args:
+        fraction: of the samples that are nearer than ``threshold``. About ``quantile`` where samples are as new as the
+            test examples are, more where some are copies.
+        threshold: the distance to the nearest training example below which the share ``quantile`` of the test
+            examples lies.
+        quantile: that share.
+        sample_median: the median over the samples of the distance to the nearest training example.
+        test_median: the same over the test examples.
+        neighbours: the nearest training example of each sample, ``(n, 1)``.
+    """
+
+    fraction: float
+    threshold: float
+    quantile: float
+    sample_median: float
+    test_median: float
+    neighbours: Neighbours
+
+    @property
+    def suspects(self) -> Tensor:
+        """The indices of the samples, those nearest to their training example first, ``(n,)``: a picture's first rows.
+
+        Beside ``samples[suspects]`` belongs ``train[neighbours.indices[suspects, 0]]``.
+        """
+        return self.neighbours.distances[:, 0].argsort(stable=True)
+
+
+def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float = 0.01) -> Memorisation:
+    """Whether samples are copies of training examples: nearer to them than examples that were not trained on.
+
+    Held-out examples say how near new data of this kind are to the training data (Meehan, Chaudhuri and Dasgupta 2020,
+    arXiv 2004.05675). A mean of p(x | z) lies nearer to most things than a draw of it: give samples of the same kind as
+    the data. Samples that are all alike or all smooth can be near too, without being copies: look at the picture. Where
+    some test examples are equal to training examples, as small binary images can be, ``threshold`` may be 0, and no
+    sample is below it: take a larger ``quantile``, or leave those test examples out.
+
+    Args:
+        samples: of the model, such as ``vae.sample(1000)``, ``(n, *event_shape)``.
+        train: the examples that it was trained on, ``(m, *event_shape)``.
+        test: examples that it was not trained on, ``(l, *event_shape)``.
+        quantile: the share of the test examples that count as near, above 0 and below 1.
+
+    Raises:
+        ValueError: where shapes do not fit, a value is not finite, or ``quantile`` is out of range.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> train, test = torch.randn(2, 100, 5, generator=generator)
+        >>> memorisation(train[:10], train, test).fraction
+        1.0
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile must be above 0 and below 1; got {quantile}")
+    _check("samples", samples)
+    _check("test", test)
+    found, others = nearest(samples, train), nearest(test, train).distances[:, 0]
+    mine, threshold = found.distances[:, 0], others.quantile(quantile)
+    return Memorisation(
+        fraction=(mine < threshold).double().mean().item(),
+        threshold=threshold.item(),
+        quantile=quantile,
+        sample_median=mine.median().item(),
+        test_median=others.median().item(),
+        neighbours=found,
+    )
+
+
+def _check(name: str, values: Tensor) -> None:
+    if values.dim() < 2 or not values.numel():
+        raise ValueError(f"{name} must be (n, *event_shape), at least one example; got shape {tuple(values.shape)}")
+    if not torch.isfinite(values).all():
+        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(values)).sum())} values that are not")

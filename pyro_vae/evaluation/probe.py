@@ -1,0 +1,84 @@
+"""How much of a label can be read from codes by a linear classifier."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+__all__ = ["Probe", "linear_probe"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well a linear classifier tells labels from codes, on test examples.
+
+    Args:
+        accuracy: the share of them that it names right.
+        standard_error: of the accuracy, from the number of test examples alone.
+        majority: the accuracy of always naming the commonest label of the training examples.
+    """
+
+    accuracy: float
+    standard_error: float
+    majority: float
+
+
+def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: Tensor) -> Probe:
+    """The accuracy of a linear classifier of codes: scikit-learn's logistic regression on standardised codes.
+
+    (Alain and Bengio 2016, arXiv 1610.01644.) To know what the VAE has made easier, give the data too:
+    ``linear_probe(x.flatten(1), ...)``.
+
+    Args:
+        codes: of the training examples, such as ``vae.codes(x)``, ``(n, d)``.
+        labels: integers ``(n,)``, of at least two classes.
+        test_codes: ``(m, d)``.
+        test_labels: integers ``(m,)``; those that are not among ``labels`` are never named right.
+
+    Raises:
+        ValueError: where shapes do not fit, a code is not finite, a label is no integer or all labels are the same.
+
+    Example:
+        >>> codes = torch.tensor([[-1.0], [-2.0], [1.0], [2.0], [3.0]])
+        >>> linear_probe(codes, torch.tensor([0, 0, 1, 1, 1]), torch.tensor([[-3.0], [5.0]]), torch.tensor([0, 1]))
+        Probe(accuracy=1.0, standard_error=0.0, majority=0.5)
+    """
+    _check("codes", codes, "labels", labels)
+    _check("test_codes", test_codes, "test_labels", test_labels)
+    if test_codes.shape[1] != codes.shape[1]:
+        raise ValueError(f"test_codes must be (m, {codes.shape[1]}), as codes are; got {tuple(test_codes.shape)}")
+    classes, counts = labels.unique(return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(f"labels must be of at least two classes; got {classes.item()} alone")
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000))
+    classifier.fit(_numbers(codes), labels.cpu().numpy())
+    right = torch.as_tensor(classifier.predict(_numbers(test_codes))) == test_labels.cpu()
+    accuracy = right.double().mean().item()
+    return Probe(
+        accuracy=accuracy,
+        standard_error=math.sqrt(accuracy * (1 - accuracy) / len(right)),
+        majority=(test_labels == classes[counts.argmax()].item()).double().mean().item(),
+    )
+
+
+def _numbers(codes: Tensor) -> object:
+    return codes.detach().double().cpu().numpy()
+
+
+def _check(name: str, codes: Tensor, of_labels: str, labels: Tensor) -> None:
+    if codes.dim() != 2 or not codes.numel():
+        raise ValueError(f"{name} must be (n, d), one row an example; got shape {tuple(codes.shape)}. Flatten them")
+    if labels.shape != codes.shape[:1]:
+        raise ValueError(
+            f"{of_labels} must be ({len(codes)},), one for each of {name}; got shape {tuple(labels.shape)}"
+        )
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"{of_labels} must be integers, classes; got dtype {labels.dtype}")
+    if not torch.isfinite(codes).all():
+        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(codes)).sum())} values that are not")

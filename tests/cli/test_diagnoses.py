@@ -1,0 +1,136 @@
+"""What evaluate says beyond the bound: the same as Python computes, and written down."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from pyro_vae import data, evaluation, load
+from pyro_vae.cli import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose codes carry something."""
+    folder = tmp_path_factory.mktemp("diagnoses") / "run"
+    options = ["--latent_dim", "4", "--hidden", "64", "--epochs", "30", "--engine", "pyro"]
+    assert main(["train", *options, "--out", str(folder)]) == 0
+    return folder
+
+
+def evaluated(run, capsys, *options):
+    assert main(["evaluate", str(run), *options]) == 0
+    return capsys.readouterr().out, json.loads((run / "evaluation-test.json").read_text())
+
+
+def test_the_probe_and_bits(run, capsys):
+    out, written = evaluated(run, capsys)
+    digits, vae = data.load("digits", binarize="dynamic"), load(run)
+    parts = []
+    for split in (digits.train, digits.test):
+        (x,) = next(iter(data.batches(split, len(split), seed=0)))
+        parts += [vae.codes(x), split.labels]
+    found = evaluation.linear_probe(*parts)
+    assert found.accuracy > 0.5
+    assert f"labels from codes by a linear classifier: {found.accuracy:.1%}" in out
+    assert written["probe"]["accuracy"] == found.accuracy
+    assert "at most" in out
+    assert written["bits_per_dim"] == pytest.approx(evaluation.bits_per_dim(written["elbo"]["elbo"], 64))
+    assert written["codes"]["collapse"] is None
+    assert "collapse" not in out
+
+
+def test_gaps_strangers_and_copies(run, capsys):
+    options = ["--gaps", "20", "--draws", "50", "--n", "20", "--against", "digits", "--samples", "40"]
+    out, written = evaluated(run, capsys, *options)
+    digits, vae = data.load("digits", binarize="dynamic"), load(run)
+    (x,) = next(iter(data.batches(digits.test[:20], 20, seed=0)))
+    found = evaluation.inference_gaps(vae, x, importance_draws=50)
+    assert written["gaps"]["amortisation"] == pytest.approx(found.means["amortisation"], rel=1e-4)
+    assert f"amortisation gap {found.means['amortisation']:.2f} (the encoder; 20 images)" in out
+    (x,) = next(iter(data.batches(digits.test, 300)))
+    reference = -evaluation.outlier_scores(vae, x[:150])["log_prob"]
+    inside, outside = (evaluation.outlier_scores(vae, part, reference=reference) for part in (x[150:], x[:150]))
+    expected = evaluation.separation(inside, outside)
+    assert expected["log_prob"] != 0.5
+    assert written["out_of_distribution"]["auroc"] == pytest.approx(expected)
+    assert "digits told from digits, area under the ROC curve (0.5: not at all): log_prob 0." in out
+    (train,) = next(iter(data.batches(digits.train, 1297, seed=0)))
+    copies = evaluation.memorisation(vae.sample(40, seed=0), train, next(iter(data.batches(digits.test, 300)))[0][:40])
+    for name in ("fraction", "threshold", "sample_median", "test_median"):
+        assert written["memorisation"][name] == pytest.approx(getattr(copies, name))
+    assert imread(run / "figures" / "nearest.png").std() > 0.01
+
+
+def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
+    options = ["--likelihood", "Normal", "--likelihood.scale", "1", "--latent_dim", "3", "--hidden", "16"]
+    run = tmp_path / "run"
+    assert main(["train", *options, "--epochs", "60", "--engine", "pyro", "--out", str(run)]) == 0
+    capsys.readouterr()
+    out, written = evaluated(run, capsys)
+    assert written["codes"]["collapse"] == "posterior"
+    assert "posterior collapse:" in out
+    assert "the likelihood Normal has the fixed scale 1; in no direction do the data have" in out
+    assert "try a scale that follows the data (a fixed scale of 1 says how far off" in out
+    assert '--objective beta --objective.beta \'{"class": "linear", "steps": 198}' in out  # 0.3 of 60 x 11
+    # 300 test images: log2(17) more than the density's bits.
+    assert written["bits_per_dim"] == pytest.approx(evaluation.bits_per_dim(written["elbo"]["elbo"], 64, levels=17))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gaps", "-1"], "gaps must be at least 1, or 0 for none; got -1"),
+        (["--samples", "1000"], "gaps and samples must be at most 300, as many as there are images"),
+        (["--against", "mnists"], "unknown data set 'mnists'"),
+        (["--samples", "10", "--split", "train"], "samples need images of the run's own data that were held out"),
+        (["--samples", "10", "--data", "digits"], "samples need images of the run's own data that were held out"),
+    ],
+)
+def test_bad_input(run, options, message, capsys):
+    assert main(["evaluate", str(run), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labels_as_context_are_not_probed(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "--labels", "true", "--hidden", "8", "--epochs", "1", "--out", str(run)]) == 0
+    capsys.readouterr()
+    out, written = evaluated(run, capsys)
+    assert written["probe"] is None
+    assert "labels from codes" not in out
+    assert main(["evaluate", str(run), "--samples", "10"]) == 2
+    out, err = capsys.readouterr()
+    assert "for runs without labels as context" in err
+    assert not out  # before anything long
+    assert torch.isfinite(torch.tensor(written["elbo"]["elbo"]))
+
+
+def test_gaps_of_discrete_codes_are_refused_before_anything_long(tmp_path, capsys):
+    run = tmp_path / "run"
+    parts = ["--prior", "categorical", "--posterior", "categorical", "--latent_dim", "4"]
+    assert main(["train", *parts, "--hidden", "8", "--epochs", "1", "--out", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--gaps", "5"]) == 2
+    out, err = capsys.readouterr()
+    assert "needs a posterior whose draws have a gradient" in err
+    assert not out
+
+
+def test_images_that_were_trained_on_are_not_held_out(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "--validate", "false", "--hidden", "8", "--epochs", "1", "--out", str(run)]) == 0
+    assert main(["evaluate", str(run), "--split", "valid"]) == 2
+    assert "was trained on the validation images too (validate: false); use --split test" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--samples", "20"]) == 0
+    digits, vae = data.load("digits", binarize="dynamic"), load(run)
+    seen, held_out = digits.train_and_valid, digits.test[:20]
+    (train,), (test,) = (next(iter(data.batches(part, len(part), seed=0))) for part in (seen, held_out))
+    expected = evaluation.memorisation(vae.sample(20, seed=0), train, test)
+    written = json.loads((run / "evaluation-test.json").read_text())["memorisation"]
+    assert written["sample_median"] == pytest.approx(expected.sample_median)
+    assert main(["evaluate", str(run), "--split", "train"]) == 0
+    assert "linear classifier" not in capsys.readouterr().out.split("evaluation-test.json")[1]
