@@ -36,6 +36,7 @@ def train(
     schedule: Literal["cosine", "constant", "staircase"] = "cosine",
     patience: int | None = None,
     engine: Literal["auto", "compiled", "pyro"] = "auto",
+    mixed_precision: bool = False,
     seed: int = 0,
     device: str = "auto",
     dtype: Literal["float32", "float64"] = "float32",
@@ -76,6 +77,8 @@ def train(
         patience: stop after so many epochs without a better validation elbo.
         engine: compiled (a step is one graph, several times faster after about ten seconds of compilation) or pyro
             (pyro.infer.SVI); auto compiles from 3,000 steps on.
+        mixed_precision: run the networks in bfloat16 while they train, all else in float32: faster on GPUs, and on CPUs
+            that have instructions for it (AMX).
         seed: of weights, order, binarisation and noise.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         dtype: of the weights.
@@ -120,6 +123,7 @@ def train(
         objective=minimised,
         patience=patience,
         engine=engine,
+        mixed_precision=mixed_precision,
         seed=seed,
         device=device,
         out=run,
