@@ -25,7 +25,7 @@ from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
-from pyro_vae.training.precision import check_mixed_precision, mixed_precision as in_mixed_precision
+from pyro_vae.training.precision import check_mixed_precision, in_mixed_precision
 from pyro_vae.training.progress import report
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.vae import VAE, evaluating

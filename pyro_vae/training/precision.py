@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_mixed_precision", "mixed_precision"]
+__all__ = ["check_mixed_precision", "in_mixed_precision"]
 
 
 @contextmanager
-def mixed_precision(vae: nn.Module) -> Iterator[None]:
+def in_mixed_precision(vae: nn.Module) -> Iterator[None]:
     """Runs the networks of a VAE under ``torch.autocast`` in bfloat16 as long as they are in training mode.
 
     The networks are the modules called ``net`` of its posterior, prior and likelihood. Only their matrix products and
