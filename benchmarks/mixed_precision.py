@@ -2,8 +2,9 @@
 
     python benchmarks/mixed_precision.py
 
-Both take the same compiled steps of the same batches, so that what else the machine does falls on both alike; the figures
-are medians over the rounds. How much it is depends on the instructions of the CPU (AMX, AVX512-BF16), and on the GPU.
+Both take the same compiled steps of the same batches, so that what else the machine does falls on both alike; the
+figures are medians over the rounds. How much it is depends on the instructions of the CPU (AMX, AVX512-BF16), and on
+the GPU.
 Reads MNIST as ``pyro-vae train --data mnist`` does.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -61,14 +61,18 @@ class _Autocast:
     """Hooks around the forward of one network."""
 
     def __init__(self) -> None:
-        self.open: list[torch.autocast] = []
+        self.open: list[AbstractContextManager[Any]] = []
 
     def enter(self, net: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0]
-        region = torch.autocast(x.device.type, torch.bfloat16, enabled=net.training)
+        region = torch.autocast(_device(net), torch.bfloat16) if net.training else nullcontext()
         region.__enter__()
         self.open.append(region)
 
     def leave(self, net: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         self.open.pop().__exit__(None, None, None)
-        return output.to(inputs[0].dtype) if isinstance(output, Tensor) else output
+        lower = net.training and isinstance(output, Tensor) and output.dtype is torch.bfloat16
+        return output.float() if lower else output
+
+
+def _device(net: nn.Module) -> str:
+    return next((p.device.type for p in net.parameters()), "cpu")
