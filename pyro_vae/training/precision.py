@@ -53,8 +53,8 @@ def check_mixed_precision(vae: nn.Module) -> None:
 
 
 def _nets(vae: nn.Module) -> list[nn.Module]:
-    found = {id(m.net): m.net for m in vae.modules() if isinstance(getattr(m, "net", None), nn.Module)}
-    return list(found.values())
+    found = (getattr(m, "net", None) for m in vae.modules())
+    return list({id(net): net for net in found if isinstance(net, nn.Module)}.values())
 
 
 class _Autocast:
