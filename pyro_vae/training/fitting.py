@@ -243,7 +243,7 @@ def _check_unchanged(folder: Path, options: dict[str, Any]) -> None:
     if not (folder / checkpoints.LAST).is_file():
         return  # nothing to go on from, as restore will say
     before = checkpoints.read_config(folder)
-    for name in ("batch_size", "lr", "schedule", "mixed_precision", "seed"):
+    for name in ("batch_size", "lr", "schedule", "seed"):
         if name in before and before[name] != options[name]:
             raise ValueError(
                 f"the run in {folder} was trained with {name} = {before[name]}; got {options[name]}. Go on with "
