@@ -5,9 +5,8 @@
 
 A row is a file of options of ``pyro-vae train``, whose first lines say what it is and which figure was published. It is
 trained into runs/likelihood/ROW, going on there if it was stopped, and log p(x) of all 10,000 test images is estimated
-by importance sampling with 5,000 draws an image, or as many as the file says. A line "then:" has the options with which
-the training goes on after its end. What is done is not done again. The table is printed, and written to --out. --list
-trains nothing, and shows the rows that were run, and those that were not.
+by importance sampling with 5,000 draws an image, or as many as the file says. What is done is not done again. The table
+is printed, and written to --out. --list trains nothing, and shows the rows that were run, and those that were not.
 
 By default the rows beside this file, each of which takes one to two hours on two cores. Those in parts/ are short, and
 show what a part brings; those in published/ have the schedule of the papers, 3,280 passes in batches of 20, and are for
@@ -79,10 +78,8 @@ class Row:
         if self.result.get("log_prob", {}).get("draws") == draws:
             return
         start = ["--resume", str(self.run)] if (self.run / LAST).is_file() else ["--config", str(self.path)]
-        ways = [start] + ([["--resume", str(self.run), *self.noted("then").split()]] if self.noted("then") else [])
-        for way in [] if self.result else ways:
-            if pyro_vae(["train", *way, "--out", str(self.run), "--device", device]):
-                sys.exit(f"{self.name} was not trained")
+        if not self.result and pyro_vae(["train", *start, "--out", str(self.run), "--device", device]):
+            sys.exit(f"{self.name} was not trained")
         if pyro_vae(["evaluate", str(self.run), "--draws", str(draws), "--device", device]):
             sys.exit(f"{self.name} was not evaluated")
 

@@ -94,8 +94,8 @@ def fit(
             ``pyro.infer.SVI``; ``"auto"`` compiles where the training has at least 3,000 steps, which pays for the
             compilation.
         mixed_precision: run the networks in bfloat16 while they train, all else in float32: faster on GPUs, and on CPUs
-            that have instructions for it (AMX). Validation is in float32. Where the last tenths of a nat count, end in
-            float32: the training may go on without it (``resume``).
+            that have instructions for it (AMX). Validation is in float32. Rounding costs some tenths of a nat at the
+            end of a long training.
         context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the VAE's parameters are.

@@ -78,8 +78,8 @@ def train(
         engine: compiled (a step is one graph, several times faster after about ten seconds of compilation) or pyro
             (pyro.infer.SVI); auto compiles from 3,000 steps on.
         mixed_precision: run the networks in bfloat16 while they train, all else in float32: faster on GPUs, and on CPUs
-            that have instructions for it (AMX). Rounding costs some tenths of a nat in the end, which the last
-            part of a training without it wins back: --resume RUN --epochs MORE --mixed_precision false.
+            that have instructions for it (AMX). Rounding costs some tenths of a nat at the end of a long
+            training.
         seed: of weights, order, binarisation and noise.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         dtype: of the weights.
