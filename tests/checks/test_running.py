@@ -153,6 +153,25 @@ def test_only_some_lines_and_their_progress():
     assert said == ["sites", "shapes", "supports", "trace-elbo", "kl"]
 
 
+@pytest.mark.parametrize(("mixes", "verdict"), [(False, "passed"), (True, "failed")])
+def test_a_point_among_others_is_the_same_to_rounding(mixes, verdict):
+    """A matrix product of more rows may end in other last bits, and beside a point there is no density at all."""
+
+    class Net(nn.Linear):
+        def forward(self, x):
+            others = 1 + (1e-2 if mixes else 1e-14) * len(x)
+            return super().forward(x) * others
+
+    vae = VAE(
+        prior=priors.StandardNormal(2),
+        likelihood=likelihoods.Bernoulli(nets.MLP(2, (8,), 6)),
+        posterior=posteriors.Delta(Net(6, 2)),
+    ).double()
+    (line,) = check(vae, binary().double(), only=["examples"])
+    assert line.verdict == verdict
+    assert not mixes or line.finding.detail.startswith("z of q(z|x) of an example depends on the other examples")
+
+
 def test_what_rests_on_a_failed_line_is_skipped():
     vae = VAE(
         priors.StandardNormal(2),

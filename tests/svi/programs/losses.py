@@ -146,7 +146,8 @@ def non_reparametrised_coin():
     return Program(model, guide, binary(8), loss=TraceGraph_ELBO())
 
 
-@case
+# On some CPUs the gradient of l, a sum over the examples, is another in its last bit.
+@case(rtol=1e-6)
 def straight_through_and_relaxed():
     def model(x):
         with pyro.plate("data", len(x)):
