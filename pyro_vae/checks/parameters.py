@@ -97,10 +97,13 @@ def _plate(case: Case) -> Finding:
         half = p.batch // 2
         if half < 1:
             return Finding("skipped", "there is only one example")
-        whole = _scaled(p, z)
-        parts = torch.stack([_scaled(p.rows(i, i + half), z[i : i + half]) for i in (0, half)])
-        if p.batch % 2:
-            whole = _scaled(p.rows(0, 2 * half), z[: 2 * half])
+
+        def loss(start: int, stop: int) -> Tensor:
+            some = p.rows(start, stop)
+            # Beside a point there is no density at all, be it by rounding.
+            return _scaled(some, some.draw(1)[0] if case.is_point else z[start:stop])
+
+        whole, parts = loss(0, 2 * half), torch.stack([loss(0, half), loss(half, 2 * half)])
     # A plate of fixed size makes each part an estimate of the whole; one of the batch's size makes parts add up.
     fixed = _scales(p.rows(0, half), z[:half])["p(x|z)"] != scale
     found = equal(parts.mean() if fixed else parts.sum(), whole, max(case.rounding, 1e-8))
