@@ -93,9 +93,9 @@ def fit(
         engine: ``"compiled"`` runs each step as one graph (:class:`pyro_vae.CompiledSVI`), ``"pyro"`` by
             ``pyro.infer.SVI``; ``"auto"`` compiles where the training has at least 3,000 steps, which pays for the
             compilation.
-        mixed_precision: run the networks in bfloat16 while they train, all else in float32: faster on GPUs, and on CPUs
-            that have instructions for it (AMX). Validation is in float32. Rounding costs some tenths of a nat at the
-            end of a long training.
+        mixed_precision: run the networks in bfloat16 while they train, all else, validation too, in float32:
+            faster on CPUs that have instructions for it (AMX); on a GPU nothing was measured. It may cost accuracy:
+            0.5 nats of log p(x) in the one long training compared (benchmarks/likelihood.md).
         context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the VAE's parameters are.
