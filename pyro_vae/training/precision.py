@@ -16,9 +16,9 @@ __all__ = ["check_mixed_precision", "in_mixed_precision"]
 def in_mixed_precision(vae: nn.Module) -> Iterator[None]:
     """Runs the networks of a VAE under ``torch.autocast`` in bfloat16 as long as they are in training mode.
 
-    The networks are the modules called ``net`` of its posterior, prior and likelihood. Their matrix products, convolutions
-    and most activations are less exact; weights stay float32, and so do the densities, made of outputs that are float32
-    again (eight bits would be 0.25 nats of a log-density of 80). In evaluation mode nothing changes.
+    The networks are the modules called ``net`` of its posterior, prior and likelihood. Their matrix products,
+    convolutions and most activations are less exact; weights stay float32, and so do the densities, made of outputs
+    that are float32 again (eight bits would be 0.25 nats of a log-density of 80). In evaluation mode nothing changes.
 
     Args:
         vae: the VAE.
