@@ -38,7 +38,8 @@ def print_probe(vae: VAE, dataset: DataSet, images: Images, *, seed: int) -> dic
     if images is dataset.train or images.with_labels or len(dataset.train.labels[:_PROBED].unique()) < 2:
         return None
     codes, test_codes = (
-        vae.codes(*first(part, min(_PROBED, len(part)), vae, seed)).flatten(1) for part in (dataset.train, images)
+        vae.decoder_input(vae.codes(*first(part, min(_PROBED, len(part)), vae, seed))).flatten(1)
+        for part in (dataset.train, images)
     )
     labels, test_labels = dataset.train.labels[: len(codes)], images.labels[: len(test_codes)]
     found = linear_probe(codes, labels, test_codes, test_labels)

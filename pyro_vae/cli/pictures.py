@@ -21,7 +21,7 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
     """Draws all pictures that a run admits into its folder, and prints their paths."""
     vae = vae.to("cpu")
     x, *context = first(dataset.test, min(2000, len(dataset.test)), vae)
-    z = vae.codes(x, *context)
+    z = vae.decoder_input(vae.codes(x, *context))
     figures = {
         "training": plots.training_curves(History.read(run / HISTORY)),
         "codes": plots.codes(z, dataset.test.labels[: len(z)]),

@@ -2,10 +2,13 @@
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.concrete import RelaxedOneHot, check_temperature
 from pyro_vae.distributions.counts import Multinomial, ZeroInflatedNegativeBinomial
+from pyro_vae.distributions.dirichlet import Dirichlet
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
-from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
+from pyro_vae.distributions.groups import Grouped
 from pyro_vae.distributions.inside import factors, innermost, without_independent
+from pyro_vae.distributions.log_simplex import as_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
@@ -18,6 +21,7 @@ __all__ = [
     "Beta",
     "Columns",
     "ContinuousBernoulli",
+    "Dirichlet",
     "DiscretizedLogistic",
     "GridCategorical",
     "Grouped",
@@ -31,9 +35,11 @@ __all__ = [
     "TorchToPyro",
     "UniformOnSphere",
     "ZeroInflatedNegativeBinomial",
+    "as_logs",
     "as_pyro",
     "at_least",
     "categories",
+    "check_temperature",
     "factors",
     "import_zuko",
     "innermost",

@@ -1,8 +1,7 @@
-"""Vectors made of independent groups, and relaxed one-hot vectors."""
+"""Vectors made of independent groups."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -10,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
-from pyro_vae.deferred import holds
 from pyro_vae.distributions.adapter import TorchToPyro
-from pyro_vae.distributions.logistic_normal import LogisticNormal
 
-__all__ = ["Grouped", "GroupedSupport", "RelaxedOneHot"]
+__all__ = ["Grouped", "GroupedSupport"]
 
 _MOST_VALUES = 4096  # more values of z than this in front of a batch are no longer a decoder's ordinary input
 
@@ -208,64 +205,6 @@ def _kl_between_groups(p: Grouped, q: Grouped) -> Tensor:
     return kl_divergence(p.base, q.base).sum(-1)
 
 
-class RelaxedOneHot(dist.RelaxedOneHotCategorical):
-    """The Concrete or Gumbel-softmax distribution, whose draws stay inside the simplex in floating point.
-
-    Density (Maddison, Mnih and Teh 2016, arXiv 1611.00712, definition 1; with Jang, Gu and Poole 2016, arXiv
-    1611.01144), for weights α = exp(logits) and temperature λ:
-    (K − 1)! λ^(K−1) Π_k α_k y_k^(−λ−1) / (Σ_k α_k y_k^(−λ))^K.
-
-    At low temperatures many elements of a draw are below the smallest float, and the log-density of a zero is infinite:
-    draws are clamped to the smallest normal number, 1e-38 in float32. That biases a sampled KL where logits and noise
-    differ by more than 87 λ (708 λ in float64): for K = 10 and logits of standard deviation 4, KL to uniform weights
-    came out as 45.98 for 46.01 nats at λ = 0.2, but as 13.9 for 36.3 at λ = 0.1. Below 0.2, use float64.
-
-    There is no mean in closed form.
-
-    Args:
-        temperature: λ, one number above 0, or a tensor of one.
-        logits: unnormalised log weights, ``(*batch, K)``.
-
-    Raises:
-        ValueError: where ``temperature`` is not one number above 0, or ``logits`` has no dimension.
-
-    Example:
-        >>> import torch
-        >>> q = Grouped(RelaxedOneHot(0.5, torch.zeros(16, 3, 4)))
-        >>> q.rsample((5,)).shape, q.event_shape
-        (torch.Size([5, 16, 12]), torch.Size([12]))
-    """
-
-    def __init__(self, temperature: float | Tensor, logits: Tensor, validate_args: bool | None = None) -> None:
-        temperature = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device)
-        if temperature.numel() != 1:
-            raise ValueError(
-                f"temperature must be one number for all; got a tensor of shape {tuple(temperature.shape)}. "
-                "Give a number such as 0.5"
-            )
-        if not holds((temperature > 0).all()):
-            raise ValueError(f"temperature must be above 0; got {temperature.item()}. 0.5 is a usual choice")
-        super().__init__(temperature.reshape(()), logits=logits, validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedOneHot:
-        """The same distribution with another batch shape."""
-        new = self._get_checked_instance(RelaxedOneHot, _instance)
-        return super().expand(batch_shape, _instance=new)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, K)`` with no element 0, with gradient."""
-        return _inside(super().rsample(torch.Size(sample_shape)))
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, K)`` with no element 0, without gradient."""
-        return _inside(super().sample(torch.Size(sample_shape)))
-
-
-def _inside(y: Tensor) -> Tensor:
-    # torch normalises large scores by their logsumexp, which float32 rounds: at λ = 0.05 the sums miss 1 by 1e-5.
-    return (y / y.sum(-1, keepdim=True)).clamp_min(torch.finfo(y.dtype).tiny)
-
-
 @register_kl(Grouped, Distribution)
 def _kl_by_summing(p: Grouped, q: Distribution) -> Tensor:
     """Of codes that can be counted, to anything else that gives them probabilities: the sum over all values."""
@@ -286,21 +225,3 @@ def _kl_by_summing(p: Grouped, q: Distribution) -> Tensor:
 def _kl_to_adapter(p: Grouped, q: TorchToPyro) -> Tensor:
     # Without this, torch finds two that fit, the sum above and the adapter's, and warns.
     return kl_divergence(p, q.base)
-
-
-@register_kl(Grouped, LogisticNormal)
-def _kl_relaxed_logistic_normal(p: Grouped, q: LogisticNormal) -> Tensor:
-    """Of one relaxed one-hot vector; it is that of the log ratios to the last element, on both sides.
-
-    Those of p are (log α_i + G_i − log α_K − G_K) / λ with independent standard Gumbel G: each has variance π² / 3λ²,
-    and at a draw their log-density is log (K − 1)! + (K − 1) log λ − Σ G_k − K log Σ exp(−G_k), in which exp(−G_k) is
-    exponential and their sum a Gamma(K): on average log (K − 1)! + (K − 1) log λ − K (1 + 1/2 + … + 1/(K − 1)).
-    """
-    if not isinstance(p.base, RelaxedOneHot) or p.groups != 1 or p.event_shape != q.event_shape:
-        raise NotImplementedError
-    k, temperature, logits = p.classes, p.base.temperature, p.base.logits.squeeze(-2)
-    minus_entropy = math.lgamma(k) + (k - 1) * temperature.log() - k * sum(1 / i for i in range(1, k))
-    loc = (logits[..., :-1] - logits[..., -1:]) / temperature
-    squares = (loc - q.loc).square() + math.pi**2 / (3 * temperature**2)
-    minus_log_q = 0.5 * (squares / q.scale.square() + math.log(2 * math.pi)) + q.scale.log()
-    return minus_entropy + minus_log_q.sum(-1)

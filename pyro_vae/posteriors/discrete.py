@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.distributions import Grouped, RelaxedOneHot, at_least, positive
+from pyro_vae.distributions import Grouped, RelaxedOneHot, at_least, check_temperature, positive
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
 
 __all__ = ["Categorical", "LogisticNormal", "RelaxedCategorical"]
@@ -56,17 +56,17 @@ class RelaxedCategorical(nn.Module):
     """Groups of categories, relaxed to points of a simplex near its corners, through which gradients flow.
 
     The Gumbel-softmax or Concrete distribution (Jang, Gu and Poole 2016, arXiv 1611.01144; Maddison, Mnih and Teh 2016,
-    arXiv 1611.00712). Goes with the prior of the same name. The temperature is a buffer: to anneal it, change it
-    between epochs, ``fit(..., on_epoch=lambda epoch: q.temperature.mul_(0.95))``.
+    arXiv 1611.00712). Goes with the prior of the same name. Codes z are the logs of the points, and the likelihood sees
+    the points. The temperature is a buffer: to anneal it, change it between epochs,
+    ``fit(..., on_epoch=lambda epoch: q.temperature.mul_(0.95).clamp_(min=0.1))``.
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, groups * classes)`` logits.
         classes: categories in a group; None for one group.
-        temperature: above 0; the lower, the nearer to one-hot and the noisier the gradient.
+        temperature: from 0.01 on; the lower, the nearer to one-hot and the noisier the gradient.
 
     Raises:
-        ValueError: where ``classes`` is below 2 or does not divide the net's outputs, or the temperature is not
-            above 0.
+        ValueError: where ``classes`` is below 2 or does not divide the net's outputs, or the temperature is below 0.01.
 
     Example:
         >>> from pyro_vae import nets
@@ -76,12 +76,12 @@ class RelaxedCategorical(nn.Module):
     """
 
     space = "points of a simplex"
+    log_codes = True
     temperature: Tensor
 
     def __init__(self, net: nn.Module, classes: int | None = None, temperature: float = 0.67) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0; got {temperature}")
+        check_temperature(temperature)
         self.net = net
         self.classes = None if classes is None else at_least(2, "classes", classes)
         self.register_buffer("temperature", torch.tensor(float(temperature)))
@@ -92,7 +92,7 @@ class RelaxedCategorical(nn.Module):
         return (latent_dim,)
 
     def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """Points of simplices side by side, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
+        """Logs of points side by side, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
         logits = _groups(self, self.net(x, *context), self.classes)
         return Grouped(RelaxedOneHot(self.temperature, logits=logits))
 
@@ -101,7 +101,7 @@ class LogisticNormal(nn.Module):
     """Proportions whose log ratios to the last one are normal: the posterior of topics.
 
     (Srivastava and Sutton 2017, arXiv 1703.01488.) Goes with the priors ``LogisticNormal`` (the KL has a closed form)
-    and ``Dirichlet``.
+    and ``Dirichlet``. Codes z are the logs of the proportions, and the likelihood sees the proportions.
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, 2 * (latent_dim - 1))``: the means of the log
@@ -118,6 +118,7 @@ class LogisticNormal(nn.Module):
     """
 
     space = "points of a simplex"
+    log_codes = True
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class LogisticNormal(nn.Module):
         return (2 * (at_least(2, "latent_dim", latent_dim) - 1),)
 
     def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """The logistic normal, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        """The logistic normal, over logs, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         out = self.net(x, *context)
         if out.shape[-1] % 2:
             raise ValueError(

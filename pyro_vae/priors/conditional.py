@@ -48,6 +48,11 @@ class Conditional(nn.Module):
         return getattr(self.prior, "space", None)
 
     @property
+    def log_codes(self) -> bool:
+        """Whether codes are the logs of points of a simplex."""
+        return getattr(self.prior, "log_codes", False)
+
+    @property
     def classes(self) -> int | None:
         """Categories in a group, where the prior has such."""
         return getattr(self.prior, "classes", None)

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.distributions import Grouped, RelaxedOneHot, categories
+from pyro_vae.distributions import Grouped, RelaxedOneHot, categories, check_temperature
 
 __all__ = ["Categorical", "RelaxedCategorical"]
 
@@ -50,14 +50,15 @@ class RelaxedCategorical(nn.Module):
 
     Goes with the posterior of the same name (Maddison, Mnih and Teh 2016, arXiv 1611.00712; Jang, Gu and Poole 2016,
     arXiv 1611.01144): a relaxed posterior against a relaxed prior makes a bound, against a discrete one it does not.
+    Codes z are the logs of the points, and the likelihood sees the points.
 
     Args:
         latent_dim: dimensions of z: groups × classes.
         classes: categories in a group; None for one group of ``latent_dim``.
-        temperature: above 0; the lower, the nearer to one-hot.
+        temperature: from 0.01 on; the lower, the nearer to one-hot.
 
     Raises:
-        ValueError: where ``classes`` is below 2 or does not divide ``latent_dim``, or the temperature is not above 0.
+        ValueError: where ``classes`` is below 2 or does not divide ``latent_dim``, or the temperature is below 0.01.
 
     Example:
         >>> RelaxedCategorical(20, classes=10)().event_shape
@@ -65,18 +66,18 @@ class RelaxedCategorical(nn.Module):
     """
 
     space = "points of a simplex"
+    log_codes = True
     temperature: Tensor
 
     def __init__(self, latent_dim: int, classes: int | None = None, temperature: float = 0.5) -> None:
         super().__init__()
         groups, size = categories(latent_dim, classes)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0; got {temperature}")
+        check_temperature(temperature)
         self.latent_dim = latent_dim
         self.classes = size
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.logits = nn.Parameter(torch.zeros(groups, size))
 
     def forward(self, *context: Tensor) -> Any:
-        """Points of simplices side by side, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        """Logs of points side by side, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return Grouped(RelaxedOneHot(self.temperature, logits=self.logits))

@@ -91,6 +91,11 @@ class VampPrior(nn.Module):
         """What the posterior is over."""
         return getattr(self.posterior, "space", None)
 
+    @property
+    def log_codes(self) -> bool:
+        """Whether codes are the logs of points of a simplex."""
+        return getattr(self.posterior, "log_codes", False)
+
     def start_from(self, x: Tensor, *context: Tensor) -> None:
         """Makes the first ``components`` examples the pseudo-inputs to start from; ``fit`` does so once.
 

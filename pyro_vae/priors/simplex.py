@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.distributions import Dirichlet as DirichletDistribution
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
 from pyro_vae.distributions import at_least, inverse_positive, positive
 
@@ -18,7 +18,8 @@ class Dirichlet(nn.Module):
     """A Dirichlet with learned concentrations, for proportions (Blei, Ng and Jordan 2003, latent Dirichlet allocation).
 
     Goes with the posterior ``LogisticNormal`` (which in Srivastava and Sutton 2017, arXiv 1703.01488, takes the
-    Dirichlet's place too), or ``RelaxedCategorical`` with one group.
+    Dirichlet's place too), or ``RelaxedCategorical`` with one group. Codes z are the logs of the proportions, and the
+    likelihood sees the proportions.
 
     Args:
         latent_dim: number of proportions, at least 2.
@@ -33,6 +34,7 @@ class Dirichlet(nn.Module):
     """
 
     space = "points of a simplex"
+    log_codes = True
 
     def __init__(self, latent_dim: int, initial_concentration: float = 1.0) -> None:
         super().__init__()
@@ -48,15 +50,16 @@ class Dirichlet(nn.Module):
         return self.latent_dim
 
     def forward(self, *context: Tensor) -> Any:
-        """The Dirichlet, with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return dist.Dirichlet(positive(self.raw_concentration))
+        """The Dirichlet, over logs, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return DirichletDistribution(positive(self.raw_concentration))
 
 
 class LogisticNormal(nn.Module):
     """Proportions whose log ratios to the last one are normal, with learned means and scales.
 
     (Aitchison and Shen 1980, "Logistic-normal distributions: some properties and uses"; as the prior of topics, Blei
-    and Lafferty 2006.) Goes with the posterior of the same name; the KL has a closed form.
+    and Lafferty 2006.) Goes with the posterior of the same name; the KL has a closed form. Codes z are the logs of the
+    proportions, and the likelihood sees the proportions.
 
     Args:
         latent_dim: number of proportions, at least 2.
@@ -70,6 +73,7 @@ class LogisticNormal(nn.Module):
     """
 
     space = "points of a simplex"
+    log_codes = True
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -83,5 +87,5 @@ class LogisticNormal(nn.Module):
         return self.latent_dim
 
     def forward(self, *context: Tensor) -> Any:
-        """The logistic normal, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        """The logistic normal, over logs, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return LogisticNormalDistribution(self.loc, positive(self.raw_scale))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.compatible import check_spaces
+from pyro_vae.deferred import holds
 from pyro_vae.distributions import part_name
 from pyro_vae.likelihoods.checks import check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
@@ -24,6 +25,8 @@ from pyro_vae.vae.parts import call, evaluating, local_parameter, over_batch, ov
 from pyro_vae.vae.weights import load_weights, save_weights
 
 __all__ = ["VAE"]
+
+_ROUNDING = 1e-6  # by which the log of a point may exceed 0
 
 
 class VAE(nn.Module):
@@ -38,6 +41,9 @@ class VAE(nn.Module):
     it is, so two VAEs never share anything. What looks parameters up in that store by name does not find them:
     ``JitTrace_ELBO``, and an optimiser of Pyro's with arguments for each parameter, or its ``save``. (Kingma and
     Welling 2013, arXiv 1312.6114.)
+
+    Codes on a simplex (``RelaxedCategorical``, ``LogisticNormal``, ``Dirichlet``) travel as their logs, since the
+    points themselves underflow near the corners: z is log y, and the likelihood sees y.
 
     Args:
         prior: returns p(z | c).
@@ -93,6 +99,7 @@ class VAE(nn.Module):
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
+        self.log_codes = any(getattr(part, "log_codes", False) for part in (prior, posterior))
         self.missing = missing
         self.fill = fill
 
@@ -158,21 +165,44 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
-        return over_codes(call("prior", self.prior, *context), "prior", self.prior)
+        return over_codes(call("prior", self.prior, *context), "prior", self.prior, self.log_codes)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         batch = self._batch_size(x, context)
         x = self.encoder_input(x, mask)
-        posterior = over_codes(call("posterior", self.posterior, x, *context), "posterior", self.posterior)
+        posterior = call("posterior", self.posterior, x, *context)
+        posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
         return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
-        """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
+        """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x.
+
+        Codes on a simplex are given as their logs; see :meth:`decoder_input`.
+        """
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
-        likelihood = call("likelihood", self.likelihood, z, *context)
+        likelihood = call("likelihood", self.likelihood, self.decoder_input(z), *context)
         return over_batch(likelihood, batch_shape, "likelihood", self.likelihood)
+
+    def decoder_input(self, z: Tensor) -> Tensor:
+        """What the likelihood sees of z: z itself, or where z is the log of points of a simplex, the points.
+
+        Args:
+            z: codes ``(batch, latent_dim)``.
+
+        Raises:
+            ValueError: where z must hold logs and does not.
+        """
+        if not self.log_codes:
+            return z
+        # A point itself has elements above 0; NaN goes on, and is found in the loss.
+        if not holds(~(z > _ROUNDING).any()):
+            raise ValueError(
+                f"z must hold the logs of points of a simplex, none above 0, as posterior {part_name(self.posterior)} "
+                f"and prior {part_name(self.prior)} give them; got {z.max().item():.4g}. For points y, pass y.log()"
+            )
+        return z.exp()
 
     def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the posterior sees of x: x itself, or with ``missing=True`` x filled up and the mask beside it.
@@ -310,7 +340,8 @@ class VAE(nn.Module):
             seed: makes a draw repeatable; of no account where there is a mean.
 
         Returns:
-            ``(batch, latent_dim)``, without gradient.
+            ``(batch, latent_dim)``, without gradient; on a simplex the logs of its points, as everywhere, of which
+            :meth:`decoder_input` gives the points.
         """
         with evaluating(self), seeded(seed):
             posterior = self.encode(x, *context, mask=mask)
@@ -352,10 +383,13 @@ class VAE(nn.Module):
             raise ValueError(f"steps must be at least 2; got {steps}")
         if path not in ("linear", "spherical"):
             raise ValueError(f'path must be "linear" or "spherical"; got {path!r}')
-        z0, z1 = self.codes(x0, *context, seed=seed), self.codes(x1, *context, seed=seed)
+        # On a simplex the path is one of the points, not of their logs, which would keep to its edges.
+        z0, z1 = (self.decoder_input(self.codes(x, *context, seed=seed)) for x in (x0, x1))
         t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device).unsqueeze(-1)
         z0, z1 = z0.unsqueeze(1), z1.unsqueeze(1)
         z = torch.lerp(z0, z1, t) if path == "linear" else slerp(z0, z1, t)
+        if self.log_codes:
+            z = z.log()
         with evaluating(self):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
             return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))

@@ -12,7 +12,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pyro_vae.distributions import as_pyro, part_name
+from pyro_vae.distributions import as_logs, as_pyro, part_name
 
 __all__ = ["call", "evaluating", "local_parameter", "over_batch", "over_codes", "repeat", "slerp"]
 
@@ -56,15 +56,26 @@ def call(place: str, part: Any, *inputs: Tensor) -> Any:
     return as_pyro(distribution, f"{place} {part_name(part)}")
 
 
-def over_codes(distribution: Any, place: str, part: Any) -> Any:
-    """The distribution, if it is one over vectors z; raises a ValueError where it is not."""
+def over_codes(distribution: Any, place: str, part: Any, log_codes: bool) -> Any:
+    """The distribution, if it is one over vectors z; raises a ValueError where it is not.
+
+    With ``log_codes`` it must be over a simplex, and is carried to the logs of its points where it is not over them.
+    """
     if len(distribution.event_shape) != 1:
         raise ValueError(
             f"{place} {part_name(part)} must return a distribution over vectors z; got event shape "
             f"{tuple(distribution.event_shape)} and batch shape {tuple(distribution.batch_shape)}. Declare the last "
             "dimension, and no other, with .to_event(1)"
         )
-    return distribution
+    if not log_codes:
+        return distribution
+    carried = as_logs(distribution)
+    if carried is None:
+        raise ValueError(
+            f"{place} {part_name(part)} is over {distribution.support} and the codes of this VAE are points of a "
+            "simplex. Give prior and posterior the same space"
+        )
+    return carried
 
 
 def over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: Any) -> Any:

@@ -54,11 +54,11 @@ def grid_for(density: Density, distribution: Any, n: int = 301, reach: float = 5
     if space == REAL:
         return Grid(u, log_volume, axes)
     assert space == SIMPLEX
-    # Log ratios to the last of a group; the densities are with respect to all but the last element of each group.
+    # Log ratios to the last of a group, with respect to which the densities are.
     size = classes or d
     ratios = u.unflatten(-1, (d // size, size - 1))
     log_z = torch.nn.functional.pad(ratios, (0, 1)).log_softmax(-1)
-    return Grid(log_z.exp().flatten(-2), log_volume + log_z.sum((-1, -2)), axes)
+    return Grid(log_z.flatten(-2), log_volume, axes)
 
 
 def sphere(batch: int, n: int = 400) -> Grid:
@@ -82,7 +82,7 @@ def coordinates(density: Density, z: Tensor) -> tuple[Tensor, Tensor]:
     if space == SPHERE:
         return z[..., 2], torch.atan2(z[..., 1], z[..., 0])
     if space == SIMPLEX:
-        groups = z.log().unflatten(-1, (-1, classes or d))
+        groups = z.unflatten(-1, (-1, classes or d))
         z = (groups[..., :-1] - groups[..., -1:]).flatten(-2)
     return z[..., 0], z[..., 1]
 

@@ -80,7 +80,12 @@ def log_mixture(prior, p, z):
 
 
 def log_ratio_normal(z, loc, scale):
-    return stats.norm.logpdf(np.log(z[:-1]) - np.log(z[-1]), loc, scale).sum() - np.log(z).sum()
+    return stats.norm.logpdf(z[:-1] - z[-1], loc, scale).sum()
+
+
+def log_dirichlet(z, concentration):
+    """Of the logs z of a point: the density of the point, times its product, for the change of volume."""
+    return stats.dirichlet.logpdf(np.exp(z), concentration) + z.sum()
 
 
 def log_one_hot(z, logits):
@@ -89,9 +94,12 @@ def log_one_hot(z, logits):
 
 
 def log_concrete(z, logits, temperature):
-    """Maddison, Mnih and Teh (2016), definition 1, with the weights normalised or not: it is the same."""
-    total = 0.0
-    for y, a in zip(z.reshape(logits.shape), logits, strict=True):
+    """Maddison, Mnih and Teh (2016), definition 1, with the weights normalised or not: it is the same.
+
+    Of the logs z of points: the density of the points, times their product, for the change of volume.
+    """
+    total = z.sum()
+    for y, a in zip(np.exp(z).reshape(logits.shape), logits, strict=True):
         k = len(y)
         total += special.gammaln(k) + (k - 1) * np.log(temperature) + (a - (temperature + 1) * np.log(y)).sum()
         total -= k * special.logsumexp(a - temperature * np.log(y))
@@ -106,7 +114,7 @@ PRIOR_DENSITIES = {
         z, 1 + softplus(p["raw_df"]), p["loc"], softplus(p["raw_scale"])
     ).sum(),
     priors.MixtureOfNormals: log_mixture,
-    priors.Dirichlet: lambda prior, p, z: stats.dirichlet.logpdf(z, softplus(p["raw_concentration"])),
+    priors.Dirichlet: lambda prior, p, z: log_dirichlet(z, softplus(p["raw_concentration"])),
     priors.LogisticNormal: lambda prior, p, z: log_ratio_normal(z, p["loc"], softplus(p["raw_scale"])),
     priors.Categorical: lambda prior, p, z: log_one_hot(z, p["logits"]),
     priors.RelaxedCategorical: lambda prior, p, z: log_concrete(z, p["logits"], prior.temperature.item()),

@@ -33,7 +33,7 @@ def codes_from(density: Density, z: torch.Tensor):
         return z, lambda u: u
     if density.part.space == SIMPLEX:
         size = density.part.classes or z.shape[-1]
-        return z.log(), lambda u: u.unflatten(-1, (-1, size)).softmax(-1).flatten(-2)
+        return z, lambda u: u.unflatten(-1, (-1, size)).log_softmax(-1).flatten(-2)
     return z, lambda u: normalize(u, dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Independent groups in one vector, and relaxed one-hot vectors."""
+"""Independent groups in one vector."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
-from scipy import integrate, special, stats
+from scipy import stats
 from torch.distributions import constraints, kl_divergence
 
-from pyro_vae.distributions.groups import Grouped, GroupedSupport, RelaxedOneHot
+from pyro_vae.distributions.concrete import RelaxedOneHot
+from pyro_vae.distributions.groups import Grouped, GroupedSupport
 from pyro_vae.distributions.sphere import PowerSpherical
 
 B, G, K, X = 5, 2, 3, 4
@@ -250,116 +251,3 @@ def test_groups_in_predictive(codes):
     model, *_ = codes
     draws = Predictive(model, num_samples=6, parallel=True)(None)
     assert draws["z"].shape == (6, B, G * K)
-
-
-# RelaxedOneHot.
-
-
-def density(y, weights, temperature):
-    """Definition 1 of Maddison et al. (2016)."""
-    k = len(weights)
-    top = np.prod(weights * y ** (-temperature - 1), axis=-1)
-    return special.factorial(k - 1) * temperature ** (k - 1) * top / np.sum(weights * y**-temperature, axis=-1) ** k
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
-def test_relaxed_density_equals_the_papers(temperature):
-    d = RelaxedOneHot(temperature, logits(4))
-    y = np.random.default_rng(0).dirichlet(np.ones(4), size=20)
-    expected = np.log(density(y, np.exp(logits(4).detach().numpy()), temperature))
-    np.testing.assert_allclose(d.log_prob(torch.tensor(y)).detach(), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("temperature", [0.7, 2.0])
-def test_relaxed_density_integrates_to_one(temperature):
-    d = {k: RelaxedOneHot(temperature, logits(k), validate_args=False) for k in (2, 3)}
-
-    def of_two(a):
-        return d[2].log_prob(torch.tensor([a, 1 - a], dtype=torch.float64)).exp().item()
-
-    assert integrate.quad(of_two, 0, 1)[0] == pytest.approx(1.0, rel=1e-6)
-    # On the triangle: with the logs of ratios to the last element as coordinates, dy = y1 y2 y3 du.
-    u = torch.linspace(-80, 80, 1601, dtype=torch.float64)
-    grid = torch.stack([*torch.meshgrid(u, u, indexing="ij"), torch.zeros(1601, 1601, dtype=torch.float64)], dim=-1)
-    log_y = grid.log_softmax(-1)
-    total = (d[3].log_prob(log_y.exp()) + log_y.sum(-1)).exp().nan_to_num().sum() * (u[1] - u[0]) ** 2
-    assert total.item() == pytest.approx(1.0, rel=1e-6)
-
-
-def test_relaxed_draws_prefer_the_classes_as_their_weights():
-    """P(y_k is the largest) = softmax(logits)_k (Maddison et al., proposition 1b); chi-square, level 1e-4."""
-    torch.manual_seed(0)
-    d = RelaxedOneHot(0.4, logits(4))
-    counts = d.sample((20_000,)).argmax(-1).bincount(minlength=4).numpy()
-    assert stats.chisquare(counts, 20_000 * logits(4).softmax(-1).detach().numpy()).pvalue > 1e-4
-
-
-@pytest.mark.parametrize("temperature", [0.01, 0.05, 0.5])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_relaxed_draws_stay_inside_the_simplex_in_float32(temperature, grouped):
-    torch.manual_seed(0)
-    parameter = (4 * torch.randn(200, 3, 10)).requires_grad_()
-    d = RelaxedOneHot(temperature, parameter)
-    d = Grouped(d) if grouped else d
-    y = d.rsample((20,))
-    assert y.dtype == torch.float32
-    assert y.min() > 0
-    assert d.support.check(y).all()
-    log_prob = d.log_prob(y)
-    assert log_prob.isfinite().all()
-    log_prob.sum().backward()
-    assert parameter.grad.isfinite().all()
-    assert parameter.grad.abs().sum() > 0
-    assert d.sample((20,)).min() > 0
-
-
-def test_relaxed_draws_are_torchs_where_those_are_fine():
-    torch.manual_seed(0)
-    y = RelaxedOneHot(0.7, logits(3, 4)).rsample((5,))
-    torch.manual_seed(0)
-    expected = torch.distributions.RelaxedOneHotCategorical(
-        torch.tensor(0.7, dtype=torch.float64), logits=logits(3, 4)
-    ).rsample((5,))
-    torch.testing.assert_close(y, expected, rtol=1e-12, atol=0)
-
-
-def test_relaxed_gradients_through_draws():
-    def total(parameter):
-        torch.manual_seed(0)
-        y = RelaxedOneHot(0.7, parameter, validate_args=False).rsample((3,))
-        return RelaxedOneHot(0.5, 2 * parameter, validate_args=False).log_prob(y), y
-
-    assert torch.autograd.gradcheck(total, [logits(2, 4)])
-
-
-def test_relaxed_expands_to_its_own_class_and_takes_numbers_and_tensors():
-    for temperature in (0.5, torch.tensor(0.5), torch.tensor([0.5])):
-        d = RelaxedOneHot(temperature, logits(3, 4)).expand((2, 3))
-        assert type(d) is RelaxedOneHot
-        assert (d.batch_shape, d.event_shape, d.temperature.item(), d.temperature.dtype) == ((2, 3), (4,), 0.5, torch.float64)  # fmt: skip
-        assert d.log_prob(d.rsample((6,))).shape == (6, 2, 3)
-    with pytest.raises(NotImplementedError):
-        d.mean  # noqa: B018
-
-
-def test_relaxed_groups_in_a_pyro_model_and_guide():
-    parameter = logits(B, G, K)
-
-    def program(parameter):
-        with pyro.plate("data", B):
-            return pyro.sample("z", Grouped(RelaxedOneHot(0.5, parameter)))
-
-    loss = Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1)
-    loss.differentiable_loss(lambda: program(logits(G, K, seed=1)), lambda: program(parameter)).backward()
-    assert parameter.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, torch.tensor(-1.0), float("nan")])
-def test_bad_temperatures_are_refused(temperature):
-    with pytest.raises(ValueError, match=r"temperature must be above 0; got (-1.0|0.0|nan). 0.5 is a usual choice"):
-        RelaxedOneHot(temperature, logits(3))
-
-
-def test_a_temperature_a_class_is_refused():
-    with pytest.raises(ValueError, match=r"temperature must be one number for all; got a tensor of shape \(3,\)"):
-        RelaxedOneHot(torch.ones(3), logits(3))

@@ -26,7 +26,10 @@ def encoder(latent_dim=2, context=0):
             "classes must divide latent_dim = 7, the entries of all groups; got 3",
         ),
         (lambda: priors.Categorical(4, classes=1), "classes must be an integer of at least 2; got 1"),
-        (lambda: priors.RelaxedCategorical(4, temperature=0.0), "temperature must be above 0; got 0.0"),
+        (
+            lambda: priors.RelaxedCategorical(4, temperature=0.0),
+            "temperature must be a finite number from 0.01 on; got 0",
+        ),
         (lambda: priors.Dirichlet(1), "latent_dim must be an integer of at least 2; got 1"),
         (lambda: priors.Dirichlet(3, initial_concentration=0), "initial_concentration must be above 1e-6; got 0"),
         (lambda: priors.Flow(2, "Glow"), "flow must be the name of one in zuko.flows: BPF, CNF, .*; got 'Glow'"),

@@ -1,0 +1,163 @@
+"""Points of a simplex as their logs: the support, and the ways there from real vectors and from points.
+
+In floating point the elements of a point near a corner are 0, and a density there is lost with them: at a temperature
+of 0.05, most draws of a relaxed categorical have an element below 1e-38. Their logs are ordinary numbers. So our codes
+on a simplex travel as logs z = log y, from the posterior to the prior and to every estimate, and the decoder sees
+y = exp(z). Densities are with respect to the log ratios z_i − z_K, which gives each class the same part and makes the
+density of z that of y times Π_k y_k.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints, kl_divergence, register_kl, transform_to
+from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
+
+from pyro_vae.distributions.groups import Grouped, GroupedSupport
+
+__all__ = ["AdditiveLogRatio", "AsLogs", "as_logs", "log_simplex"]
+
+
+class _LogSimplex(constraints.Constraint):
+    """Vectors whose exponentials sum to 1, within 1e-4."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each vector ``(..., K)`` is the log of a point of the simplex, ``(...)``."""
+        return (value.exp().sum(-1) - 1).abs() < 1e-4
+
+
+log_simplex = _LogSimplex()
+
+
+class AdditiveLogRatio(Transform):
+    """From R^(K−1) to the logs of the open simplex in R^K: z = log_softmax([x, 0]), with x_i = z_i − z_K.
+
+    The additive logistic transformation of Aitchison and Shen (1980, Biometrika 67), whose values stay logs. Densities
+    over logs are with respect to these log ratios, so log |det J| is 0.
+
+    Example:
+        >>> AdditiveLogRatio()(torch.zeros(2)).exp()
+        tensor([0.3333, 0.3333, 0.3333])
+    """
+
+    domain = constraints.real_vector
+    codomain = log_simplex
+    bijective = True
+
+    def __eq__(self, other: object) -> bool:
+        # It has no state; torch compares transforms before it gives a KL between transformed distributions.
+        return isinstance(other, AdditiveLogRatio)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def _call(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.pad(x, (0, 1)).log_softmax(-1)
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        return z[..., :-1] - z[..., -1:]
+
+    def log_abs_det_jacobian(self, x: Tensor, z: Tensor) -> Tensor:
+        """0 for x of shape ``(..., K − 1)``: ``(...)``."""
+        return x.new_zeros(x.shape[:-1])
+
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of z for x of ``shape``."""
+        return torch.Size((*shape[:-1], shape[-1] + 1))
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of x for z of ``shape``."""
+        return torch.Size((*shape[:-1], shape[-1] - 1))
+
+
+@biject_to.register(_LogSimplex)
+@transform_to.register(_LogSimplex)
+def _to_log_simplex(constraint: Any) -> Transform:
+    return AdditiveLogRatio()
+
+
+@biject_to.register(GroupedSupport)
+@transform_to.register(GroupedSupport)
+def _to_groups(constraint: Any) -> Transform:
+    if constraint.base_constraint is not log_simplex:
+        raise NotImplementedError(f"no way from real vectors to {constraint} is known")
+    groups, classes = constraint.groups, constraint.classes
+    apart = ReshapeTransform((groups * (classes - 1),), (groups, classes - 1))
+    together = ReshapeTransform((groups, classes), (groups * classes,))
+    return ComposeTransform([apart, AdditiveLogRatio(), together])
+
+
+class AsLogs(dist.TorchDistribution):
+    """A distribution over points y of a simplex as one over their logs.
+
+    A point whose elements the base lets underflow to 0 has −∞ among its logs.
+
+    Args:
+        base: a distribution over the simplex, with event shape ``(K,)``.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> d = AsLogs(dist.Dirichlet(torch.ones(3)))
+        >>> d.log_prob(torch.full((3,), 1 / 3).log()).exp()  # Γ(3) Π y_k
+        tensor(0.0741)
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  # the base checks its own arguments
+    support = log_simplex
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether gradients go through samples."""
+        return self.base.has_rsample
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws of shape ``(*sample_shape, *batch_shape, K)``, without gradient."""
+        return self.base.sample(torch.Size(sample_shape)).log()
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws of shape ``(*sample_shape, *batch_shape, K)``, with gradient."""
+        return self.base.rsample(torch.Size(sample_shape)).log()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, of shape ``(..., *batch_shape)``."""
+        return self.base.log_prob(value.softmax(-1)) + value.sum(-1)
+
+    def expand(self, batch_shape: Any, _instance: None = None) -> AsLogs:
+        """The same distribution with another batch shape."""
+        return AsLogs(self.base.expand(torch.Size(batch_shape)))
+
+
+@register_kl(AsLogs, AsLogs)
+def _kl_of_the_points(p: AsLogs, q: AsLogs) -> Tensor:
+    return kl_divergence(p.base, q.base)
+
+
+def as_logs(distribution: Any) -> Any | None:
+    """The distribution over logs of points of a simplex: itself, or carried there; None where it is over neither.
+
+    Args:
+        distribution: one over vectors. One that does not know its support is taken to be over logs.
+    """
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return distribution
+    if isinstance(distribution, Grouped) and support.base_constraint is constraints.simplex:
+        return Grouped(AsLogs(distribution.base))
+    grouped = False
+    while hasattr(support, "base_constraint"):
+        grouped = grouped or isinstance(support, GroupedSupport)
+        support = support.base_constraint
+    if support is log_simplex:
+        return distribution
+    return AsLogs(distribution) if support is constraints.simplex and not grouped else None
