@@ -143,7 +143,7 @@ def test_the_importance_weighted_bound(case):
     pyro.set_rng_seed(5)
     q, p = vae.encode(x, *c), vae.prior_of(*c)
     z = q.expand((particles, N)).rsample() if q.has_rsample else q.expand((particles, N)).sample()
-    likelihood = vae.likelihood(z, *(t.expand(particles, *t.shape) for t in c))
+    likelihood = vae.likelihood(vae.decoder_input(z), *(t.expand(particles, *t.shape) for t in c))
     log_w = likelihood.log_prob(x) + p.log_prob(z) - q.log_prob(z)
     expected = -(log_w.logsumexp(0) - math.log(particles)).sum().item()
     assert loss == pytest.approx(expected, rel=1e-9, abs=1e-9)
