@@ -1,8 +1,8 @@
-"""Densities that torch and Pyro lack, and nothing they have."""
+"""Densities that torch and Pyro lack, or get wrong in float32 (each says which)."""
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.distributions.counts import Multinomial, ZeroInflatedNegativeBinomial
+from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
 from pyro_vae.distributions.inside import factors, innermost, without_independent
@@ -24,8 +24,10 @@ __all__ = [
     "LogisticNormal",
     "LogitNormal",
     "Multinomial",
+    "NegativeBinomial",
     "NormalMixture",
     "OptimalNormal",
+    "Poisson",
     "PowerSpherical",
     "RelaxedOneHot",
     "TorchToPyro",
