@@ -3,6 +3,7 @@
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from pyro_vae.distributions.dirichlet import Dirichlet
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
 from pyro_vae.distributions.inside import factors, innermost, without_independent
@@ -11,6 +12,7 @@ from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
 from pyro_vae.distributions.parameters import at_least, categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
+from pyro_vae.distributions.student import StudentT
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
 from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
@@ -18,6 +20,7 @@ __all__ = [
     "Beta",
     "Columns",
     "ContinuousBernoulli",
+    "Dirichlet",
     "DiscretizedLogistic",
     "GridCategorical",
     "Grouped",
@@ -30,6 +33,7 @@ __all__ = [
     "Poisson",
     "PowerSpherical",
     "RelaxedOneHot",
+    "StudentT",
     "TorchToPyro",
     "UniformOnSphere",
     "ZeroInflatedNegativeBinomial",

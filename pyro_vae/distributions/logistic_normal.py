@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
+from pyro_vae.distributions.parameters import more_digits
+
 __all__ = ["AdditiveLogRatio", "LogisticNormal"]
 
 
@@ -100,6 +102,16 @@ class LogisticNormal(dist.TransformedDistribution):
     def scale(self) -> Tensor:
         """Standard deviations of the log ratios, ``(*batch, K − 1)``."""
         return self.base_dist.base_dist.scale
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, of shape ``(..., *batch)``; in float64, for log ratios of 80 and scales of 1e-6."""
+        if self._validate_args:
+            self._validate_sample(value)
+        loc, scale, y = more_digits(self.loc, self.scale, value)
+        to_simplex = AdditiveLogRatio()
+        ratios = to_simplex.inv(y)
+        normal = dist.Normal(loc, scale, validate_args=False).log_prob(ratios).sum(-1)
+        return (normal - to_simplex.log_abs_det_jacobian(ratios, y)).to(self.loc.dtype)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LogisticNormal:
         """The same distribution with another batch shape."""

@@ -86,7 +86,7 @@ def deviance_rate(t: Tensor, ratio: Tensor) -> Tensor:
     """
     is_far = _is_far(t)
     log_ratio = ratio.clamp(min=torch.finfo(ratio.dtype).tiny).log()  # 0 log 0 is 0, with a gradient of 0
-    far = ratio * log_ratio / (t + (1 - is_far)) - 1
+    far = ratio / (t + (1 - is_far)) * log_ratio - 1
     return torch.lerp(near_rate(t.clamp(-_NEAR, _NEAR)), far, is_far)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.distributions import Dirichlet as DirichletDistribution
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
 from pyro_vae.distributions import at_least, inverse_positive, positive
 
@@ -49,7 +49,7 @@ class Dirichlet(nn.Module):
 
     def forward(self, *context: Tensor) -> Any:
         """The Dirichlet, with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return dist.Dirichlet(positive(self.raw_concentration))
+        return DirichletDistribution(positive(self.raw_concentration))
 
 
 class LogisticNormal(nn.Module):
