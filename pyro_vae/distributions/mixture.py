@@ -11,8 +11,12 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_vae.distributions.parameters import more_digits
+from pyro_vae.distributions.stirling import HALF_LOG_TWO_PI
 
 __all__ = ["NormalMixture"]
+
+
+_FEW = 32  # components up to which differences from each mean take no more time than products
 
 
 class NormalMixture(dist.TorchDistribution):
@@ -24,7 +28,8 @@ class NormalMixture(dist.TorchDistribution):
 
     Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
     of the means, and the products are computed in float64: in float32 they lose Σ (μ − centre)²/s² times 1e-7 nats, up
-    to 2e-2 at scales of 0.05 in 40 dimensions and 1e5 at 1e-6. Mixed precision is switched off in here.
+    to 2e-2 at scales of 0.05 in 40 dimensions. Float64 loses as much where scales are 1e-7 of the means. Mixed precision
+    is switched off in here. Up to 32 components are evaluated by their differences, and lose nothing.
 
     Args:
         logits: unnormalised log weights, ``(*batch, k)``.
@@ -81,6 +86,10 @@ class NormalMixture(dist.TorchDistribution):
 
     def _log_joint(self, value: Tensor) -> Tensor:
         """Log-density of each component at ``(..., d)`` plus its log weight, ``(..., k)``."""
+        if self.loc.shape[-2] <= _FEW:
+            squares = (((value.unsqueeze(-2) - self.loc) / self.scale) ** 2).sum(-1)
+            log_scales = self.scale.log().sum(-1) * (self.loc.shape[-1] / self.scale.shape[-1])
+            return self.logits.log_softmax(-1) - log_scales - self.loc.shape[-1] * HALF_LOG_TWO_PI - 0.5 * squares
         # The density does not depend on where the centre is, so no gradient goes through it.
         value, loc, scale = more_digits(value, self.loc, self.scale)
         centre = loc.detach().mean(-2)

@@ -136,7 +136,7 @@ def bernoulli(logit, x):
 
 
 def of_levels(levels, upper):
-    return [k * upper / (levels - 1) for k in (0, 1, levels // 3, levels // 2, levels - 2, levels - 1)]
+    return [k * upper / (levels - 1) for k in (0, 1, 3 * levels // 10, 3 * levels // 10 + 1, levels // 3, levels // 2, levels - 2, levels - 1)]
 
 
 def discretized(levels, upper):
