@@ -4,6 +4,7 @@ from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.dirichlet import Dirichlet
+from pyro_vae.distributions.gamma import Gamma
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
 from pyro_vae.distributions.inside import factors, innermost, without_independent
@@ -22,6 +23,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Dirichlet",
     "DiscretizedLogistic",
+    "Gamma",
     "GridCategorical",
     "Grouped",
     "LogisticNormal",

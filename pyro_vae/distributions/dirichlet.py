@@ -18,11 +18,11 @@ class Dirichlet(dist.Dirichlet):
 
     Example:
         >>> Dirichlet(torch.tensor([1.0, 1.0, 1.0])).log_prob(torch.tensor([0.2, 0.3, 0.5])).exp()
-        tensor(2.)
+        tensor(2.0000)
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``, at ``value`` over its sum, which is 1 but for rounding.
+        """Log-density in nats, of shape ``(..., *batch_shape)``, at ``value`` over its sum, 1 but for rounding.
 
         Stirling's errors, and the deviances of the concentrations from total × value.
         """
@@ -32,7 +32,7 @@ class Dirichlet(dist.Dirichlet):
         total = a.sum(-1, keepdim=True)
         x = value.clamp(min=tiny)
         share = a / total
-        deviance = a.sum(-1, keepdim=True) * (share - x) * deviance_rate((share - x) / x, share / x)
+        deviance = total * (share - x) * deviance_rate((share - x) / x, share / x)
         each = 0.5 * a.log() - HALF_LOG_TWO_PI - stirling_error(1 / a) - x.log() - deviance
         log_prob = each.sum(-1) + (HALF_LOG_TWO_PI + stirling_error(1 / total) - 0.5 * total.log()).squeeze(-1)
         # On the edge of the simplex the density is 0 or infinite.

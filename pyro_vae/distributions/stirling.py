@@ -1,12 +1,12 @@
 """What stands in for differences of log-gamma functions, which cancel in float32.
 
-Each term of log Γ(x + r) − log Γ(r) − log Γ(x + 1) + x log p + ... is of the size of x log x, 1e8 at a count of 1e7, and
-float32 rounds 1e8 to multiples of 8. Loader (2000, "Fast and accurate computation of binomial probabilities"; R computes
-its densities so) writes such a sum as two kinds of terms of which each is small where the sum is small: Stirling's
-error, and deviances x log(x / m) − (x − m).
+Each term of log Γ(x + r) − log Γ(r) − log Γ(x + 1) + x log p + ... is of the size of x log x, 1e8 at a count of 1e7,
+and float32 rounds 1e8 to multiples of 8. Loader (2000, "Fast and accurate computation of binomial probabilities"; R
+computes its densities so) writes such a sum as two kinds of terms, each small where the sum is small: Stirling's error,
+and deviances x log(x / m) − (x − m).
 
-The two formulas of a function, near a point and far from it, are both evaluated where they are finite and weighed with 0
-and 1. torch.where takes ten times as long on a CPU, and gives NaN gradients from the side that it leaves out.
+The two formulas of a function, near a point and far from it, are both evaluated where they are finite and weighed with
+0 and 1. torch.where takes ten times as long on a CPU, and gives NaN gradients from the side that it leaves out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def powers(x: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def stirling_error(inverse: Tensor) -> Tensor:
-    """log Γ(z + 1) − [(z + ½) log z − z + ½ log 2π], what Stirling's formula lacks, for z = 1 / ``inverse`` above 0.
+    """What Stirling's formula lacks: log Γ(z + 1) − [(z + ½) log z − z + ½ log 2π], for z = 1 / ``inverse`` above 0.
 
     Taken by 1 / z, so that very large z and their gradients neither overflow nor vanish.
 
@@ -91,7 +91,7 @@ def deviance_rate(t: Tensor, ratio: Tensor) -> Tensor:
 
 
 def log1p_ratio(u: Tensor) -> Tensor:
-    """log(1 + u) / u for u above −1, and its limit 1 at 0; its gradient is right near 0, too.
+    """The ratio log(1 + u) / u for u above −1, and its limit 1 at 0; its gradient is right near 0, too.
 
     Example:
         >>> log1p_ratio(torch.tensor([0.0, 1.0]))

@@ -122,7 +122,9 @@ def of_beta(one: float, zero: float) -> list[float]:
     a, b = float(positive(one)), float(positive(zero))
     spread = (a * b / (a + b) ** 2 / (a + b + 1)) ** 0.5
     mode = a / (a + b)
-    return inside([1.2e-38, 1e-20, 1e-6, 0.3, 0.5, BELOW_ONE, mode, mode + spread, mode - 5 * spread, mode + 5 * spread])
+    return inside(
+        [1.2e-38, 1e-20, 1e-6, 0.3, 0.5, BELOW_ONE, mode, mode + spread, mode - 5 * spread, mode + 5 * spread]
+    )
 
 
 def continuous_bernoulli(logit, x):
@@ -136,7 +138,10 @@ def bernoulli(logit, x):
 
 
 def of_levels(levels, upper):
-    return [k * upper / (levels - 1) for k in (0, 1, 3 * levels // 10, 3 * levels // 10 + 1, levels // 3, levels // 2, levels - 2, levels - 1)]
+    return [
+        k * upper / (levels - 1)
+        for k in (0, 1, 3 * levels // 10, 3 * levels // 10 + 1, levels // 3, levels // 2, levels - 2, levels - 1)
+    ]
 
 
 def discretized(levels, upper):
@@ -267,9 +272,7 @@ ELEMENTS = {
         discretized_mixture(256),
         {"components": 2},
     ),
-    "Categorical": Element(
-        L.Categorical, [tuple(SPECTRUM)], lambda *_: of_levels(5, 1), categorical(5), {"levels": 5}
-    ),
+    "Categorical": Element(L.Categorical, [tuple(SPECTRUM)], lambda *_: of_levels(5, 1), categorical(5), {"levels": 5}),
     "Poisson": Element(L.Poisson, [(raw_of(m),) for m in MEANS], counts(0.0), poisson),
     **{
         f"NegativeBinomial dispersion {a:g}": Element(

@@ -39,7 +39,9 @@ def test_log_prob_and_its_gradient_are_right_at_the_corners(name):
     assert gradients.isfinite().all()
     for (raw, x), gradient in list(zip(element.points(), gradients.tolist(), strict=True))[::7]:
         for i, g in enumerate(gradient):
-            right = mp.diff(lambda r, raw=raw, x=x, i=i: element.log_density(*raw[:i], r, *raw[i + 1 :], mp.mpf(x)), raw[i])
+            right = mp.diff(
+                lambda r, raw=raw, x=x, i=i: element.log_density(*raw[:i], r, *raw[i + 1 :], mp.mpf(x)), raw[i]
+            )
             assert error(g, right) <= TOLERANCE, f"gradient by raw output {i} at {(raw, x)}: {g} for {float(right)}"
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pyro_vae import distributions, likelihoods, posteriors, priors
+from pyro_vae.closed_forms import BetaBernoulli, DirichletMultinomial, GammaPoisson
 from pyro_vae.distributions import inverse_positive
 from tests.combinations.references import log_posterior, log_prior
 from tests.float32.elements import ELEMENTS, SPECTRUM, Given, single
@@ -58,7 +59,9 @@ def test_multinomial(logits):
     x, raw = tensor(*DOCUMENTS), tensor(logits).requires_grad_()
     p = likelihoods.Multinomial(Given(raw))(torch.zeros(1, 1))
     got = p.log_prob(x)
-    assert worst(got, [log_multinomial([mp.mpf(a) for a in logits], [int(c) for c in d]) for d in DOCUMENTS]) <= TOLERANCE
+    assert (
+        worst(got, [log_multinomial([mp.mpf(a) for a in logits], [int(c) for c in d]) for d in DOCUMENTS]) <= TOLERANCE
+    )
     (gradient,) = torch.autograd.grad(got.sum(), raw)
     wide = torch.tensor(logits, dtype=torch.float64).softmax(0)
     right = x.double().sum(0) - x.double().sum() * wide  # what each count is off its mean
@@ -69,6 +72,25 @@ def test_probabilities_below_the_rounding_of_one_count_in_a_multinomial():
     p = distributions.Multinomial(probs=tensor(1.0, 1e-20))
     right = log_multinomial([mp.mpf(0), mp.log(mp.mpf(single(1e-20)))], [3, 2])
     assert error(p.log_prob(tensor(3, 2)).item(), right) <= TOLERANCE
+
+
+# Conjugate pairs, of large numbers of everything
+
+
+def test_conjugate_pairs_keep_bayes_rule():
+    """log p(z) + log p(x | z) = log p(z | x) + log p(x), at totals of 10⁶ and 10⁷, at the mean of the posterior."""
+    ones = torch.ones(1, 10_000)
+    ones[:, :3] = 0
+    cases = [
+        (BetaBernoulli(1.0, 1.0, 10_000), ones),
+        (GammaPoisson(2.0, 1e-6, 2), tensor([3e6, 3.001e6])),
+        (DirichletMultinomial(torch.tensor([0.5, 2.0, 1e5]), 5_000_000), tensor([100.0, 1e6, 3_999_900.0])),
+    ]
+    for model, x in cases:
+        q = model.posterior(x)
+        z = q.mean
+        evidence = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - q.log_prob(z)
+        assert error(model.log_prob(x).item(), mp.mpf(evidence.item())) <= TOLERANCE, type(model).__name__
 
 
 # Priors: every parameter is filled with corners, a row a combination, and z lies where it says.
@@ -152,7 +174,6 @@ def log_laplaces(prior, z):
     loc, raw = (p.detach() for p in (prior.loc, prior.raw_scale))
     scale = np.logaddexp(0, raw.numpy()) + 1e-6
     return (-np.abs((z - loc).numpy()) / scale - np.log(2 * scale)).sum(-1)
-
 
 
 ELSEWHERE = {"RelaxedCategorical": "its draws carry their logarithms", "Flow": "in test_flows"}
@@ -282,7 +303,9 @@ def test_posteriors(name):
         else:
             wide = values.double() / values.double().sum(-1, keepdim=True) if z is SIMPLEX else values.double()
             rights = log_posterior(make(Given(out.detach().double())), torch.zeros(len(out), 1), wide)
-        found += [(error(g, mp.mpf(r)), row, point) for g, r, row in zip(got.tolist(), rights, out.tolist(), strict=True)]
+        found += [
+            (error(g, mp.mpf(r)), row, point) for g, r, row in zip(got.tolist(), rights, out.tolist(), strict=True)
+        ]
     worst_found = max(found, key=lambda f: f[0])
     print(f"| posterior {name} | {len(found)} | {worst_found[0]:.1e} |")
     assert worst_found[0] <= TOLERANCE, worst_found
@@ -368,7 +391,7 @@ def test_every_density_is_swept():
     of_posteriors = {*POSTERIORS, "PowerSpherical", "InverseAutoregressiveFlow", *ELSEWHERE}
     assert set(posteriors.__all__) == {*of_posteriors, "Delta"}  # which has no density
     by_way_of_parts = {
-        "Beta", "ContinuousBernoulli", "Columns", "Dirichlet", "DiscretizedLogistic", "GridCategorical", "Grouped",
+        "Beta", "ContinuousBernoulli", "Columns", "Dirichlet", "DiscretizedLogistic", "Gamma", "GridCategorical", "Grouped",
         "LogisticNormal", "LogitNormal", "Multinomial", "NegativeBinomial", "NormalMixture", "OptimalNormal", "Poisson",
         "PowerSpherical", "RelaxedOneHot", "StudentT", "TorchToPyro", "UniformOnSphere", "ZeroInflatedNegativeBinomial",
     }  # fmt: skip
