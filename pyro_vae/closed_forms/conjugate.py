@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_vae.deferred import holds
-from pyro_vae.distributions import Beta, Multinomial, at_least
+from pyro_vae.distributions import Beta, Dirichlet, Gamma, Multinomial, NegativeBinomial, Poisson, at_least
+from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
 
@@ -96,8 +97,8 @@ class BetaBernoulli(_Conjugate):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
-        ones = self._check(x).sum(-1)
-        return log_beta(self.a + ones, self.b + (self.n - ones)) - log_beta(self.a, self.b)
+        a, b, ones = more_digits(self.a, self.b, self._check(x).sum(-1))
+        return (log_beta(a + ones, b + (self.n - ones)) - log_beta(a, b)).to(x.dtype)
 
 
 class GammaPoisson(_Conjugate):
@@ -130,21 +131,22 @@ class GammaPoisson(_Conjugate):
 
     def prior(self) -> Any:
         """Gamma(shape, rate), with batch shape ``()`` and event shape ``(1,)``."""
-        return dist.Gamma(self.shape.expand(1), self.rate.expand(1)).to_event(1)
+        return Gamma(self.shape.expand(1), self.rate.expand(1)).to_event(1)
 
     def likelihood(self, z: Tensor) -> Any:
         """Poisson(z) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
-        return dist.Poisson(_repeat(z, self.n)).to_event(1)
+        return Poisson(_repeat(z, self.n)).to_event(1)
 
     def posterior(self, x: Tensor) -> Any:
         """Gamma(shape + Σx, rate + n), for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
         shape = self.shape + self._check(x).sum(-1, keepdim=True)
-        return dist.Gamma(shape, (self.rate + self.n).expand_as(shape)).to_event(1)
+        return Gamma(shape, (self.rate + self.n).expand_as(shape)).to_event(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
         # The total is a negative binomial, and which of the n elements a count fell on is a fair choice.
-        total = dist.GammaPoisson(self.shape, self.rate / self.n).log_prob(self._check(x).sum(-1))
+        mean = self.n * self.shape / self.rate
+        total = NegativeBinomial(mean, 1 / self.shape, validate_args=False).log_prob(self._check(x).sum(-1))
         return total + Multinomial(logits=self.rate.new_zeros(self.n)).log_prob(x)
 
 
@@ -184,7 +186,7 @@ class DirichletMultinomial(_Conjugate):
 
     def prior(self) -> Any:
         """Dirichlet(concentration), with batch shape ``()`` and event shape ``(K,)``."""
-        return dist.Dirichlet(self.concentration)
+        return Dirichlet(self.concentration)
 
     def likelihood(self, z: Tensor) -> Any:
         """Multinomial(total_count, z), for z ``(batch, K)``: batch shape ``(batch,)`` and event shape ``(K,)``."""
@@ -192,11 +194,12 @@ class DirichletMultinomial(_Conjugate):
 
     def posterior(self, x: Tensor) -> Any:
         """Dirichlet(concentration + x), for x ``(batch, K)``: batch shape ``(batch,)`` and event shape ``(K,)``."""
-        return dist.Dirichlet(self.concentration + self._check(x))
+        return Dirichlet(self.concentration + self._check(x))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, K)``."""
-        return dist.DirichletMultinomial(self.concentration, self.total_count).log_prob(self._check(x))
+        concentration, counts = more_digits(self.concentration, self._check(x))
+        return dist.DirichletMultinomial(concentration, self.total_count).log_prob(counts).to(x.dtype)
 
     def _check(self, x: Tensor) -> Tensor:
         x = super()._check(x)

@@ -1,10 +1,11 @@
-"""Densities that torch and Pyro lack, and nothing they have."""
+"""Densities that torch and Pyro lack, or get wrong in float32 (each says which)."""
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.concrete import RelaxedOneHot, check_temperature
-from pyro_vae.distributions.counts import Multinomial, ZeroInflatedNegativeBinomial
-from pyro_vae.distributions.dirichlet import Dirichlet
+from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from pyro_vae.distributions.dirichlet import Dirichlet, LogDirichlet
+from pyro_vae.distributions.gamma import Gamma
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped
 from pyro_vae.distributions.inside import factors, innermost, without_independent
@@ -14,6 +15,7 @@ from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
 from pyro_vae.distributions.parameters import at_least, categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
+from pyro_vae.distributions.student import StudentT
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
 from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
@@ -23,15 +25,20 @@ __all__ = [
     "ContinuousBernoulli",
     "Dirichlet",
     "DiscretizedLogistic",
+    "Gamma",
     "GridCategorical",
     "Grouped",
+    "LogDirichlet",
     "LogisticNormal",
     "LogitNormal",
     "Multinomial",
+    "NegativeBinomial",
     "NormalMixture",
     "OptimalNormal",
+    "Poisson",
     "PowerSpherical",
     "RelaxedOneHot",
+    "StudentT",
     "TorchToPyro",
     "UniformOnSphere",
     "ZeroInflatedNegativeBinomial",

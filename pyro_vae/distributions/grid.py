@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
+from pyro_vae.distributions.parameters import more_digits
+
 __all__ = ["DiscretizedLogistic", "Grid", "GridCategorical"]
 
 
@@ -134,6 +136,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
         scale: its scale, in the same units.
         levels: how many values there are, at least 2.
         upper: the last value.
+        unit: what location and scale are multiples of; ``upper``, and 1 in them is the last value.
 
     Example:
         >>> p = DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.01))
@@ -144,10 +147,16 @@ class DiscretizedLogistic(dist.TorchDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}  # noqa: RUF012  # as in torch
 
     def __init__(
-        self, loc: Tensor, scale: Tensor, levels: int = 256, upper: float = 1.0, validate_args: bool | None = None
+        self,
+        loc: Tensor,
+        scale: Tensor,
+        levels: int = 256,
+        upper: float = 1.0,
+        unit: float = 1.0,
+        validate_args: bool | None = None,
     ) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
-        self.levels, self.upper = levels, upper
+        self.levels, self.upper, self.unit = levels, upper, unit
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     @property
@@ -157,7 +166,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
     def _in_steps(self) -> tuple[Tensor, Tensor]:
         """Location and scale where the levels are 0, 1, 2, ..."""
-        steps = (self.levels - 1) / self.upper
+        steps = (self.levels - 1) * (self.unit / self.upper)
         return self.loc * steps, self.scale * steps
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -166,7 +175,10 @@ class DiscretizedLogistic(dist.TorchDistribution):
             self._validate_sample(value)
         loc, scale = self._in_steps()
         index = self.support.to_index(value)
-        above, below = (index + 0.5 - loc) / scale, (index - 0.5 - loc) / scale
+        # Half a level from the location: float32 has 1e-5 of a level, and narrow scales are no wider.
+        exact_index, exact_loc = more_digits(index, self.loc)
+        centre = exact_index - exact_loc * ((self.levels - 1) * (self.unit / self.upper))
+        above, below = (((centre + half) / scale).to(loc.dtype) for half in (0.5, -0.5))
         # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no difference of like numbers, and no
         # gradient that vanishes or is NaN, however thin the bin and far its location.
         bottom, top = index < 0.5, index > self.levels - 1.5
@@ -214,7 +226,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
         new = self._get_checked_instance(DiscretizedLogistic, _instance)
         batch_shape = torch.Size(batch_shape)
         new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
-        new.levels, new.upper = self.levels, self.upper
+        new.levels, new.upper, new.unit = self.levels, self.upper, self.unit
         super(DiscretizedLogistic, new).__init__(batch_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new

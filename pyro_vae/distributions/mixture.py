@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_vae.distributions.parameters import more_digits
+from pyro_vae.distributions.stirling import HALF_LOG_TWO_PI
+
 __all__ = ["NormalMixture"]
+
+
+_FEW = 32  # components up to which differences from each mean take no more time than products
 
 
 class NormalMixture(dist.TorchDistribution):
@@ -21,21 +27,9 @@ class NormalMixture(dist.TorchDistribution):
     prior with hundreds of components needs, such as VampPrior (Tomczak and Welling 2017, arXiv 1705.07120).
 
     Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
-    of the means. What float32 then still loses grows with Σ (μ − centre)²/s². Measured against float64 at 4,000 draws
-    from mixtures of 500 components whose means have standard deviation 1 in each dimension, root mean square and
-    largest error of log p(z) in nats:
-
-    ======  ==================  ==================
-    scales  d = 20              d = 40
-    ======  ==================  ==================
-    1       3e-6, largest 2e-5  8e-6, largest 4e-5
-    0.3     3e-5, largest 2e-4  7e-5, largest 5e-4
-    0.1     3e-4, largest 2e-3  6e-4, largest 4e-3
-    0.05    1e-3, largest 6e-3  3e-3, largest 2e-2
-    ======  ==================  ==================
-
-    Means three times as far apart multiply these by nine. Mixed precision, which has fewer digits still, is switched
-    off in here; for more digits, use float64 or ``MixtureSameFamily``.
+    of the means, and the products are computed in float64: they lose 1e-16 × Σ (μ − centre)²/s² nats, and in float32
+    lost 1e-7 of it. Mixed precision is switched off in here. Up to 32 components are evaluated by their differences, and
+    lose nothing.
 
     Args:
         logits: unnormalised log weights, ``(*batch, k)``.
@@ -92,17 +86,22 @@ class NormalMixture(dist.TorchDistribution):
 
     def _log_joint(self, value: Tensor) -> Tensor:
         """Log-density of each component at ``(..., d)`` plus its log weight, ``(..., k)``."""
+        if self.loc.shape[-2] <= _FEW:
+            squares = (((value.unsqueeze(-2) - self.loc) / self.scale) ** 2).sum(-1)
+            log_scales = self.scale.log().sum(-1) * (self.loc.shape[-1] / self.scale.shape[-1])
+            return self.logits.log_softmax(-1) - log_scales - self.loc.shape[-1] * HALF_LOG_TWO_PI - 0.5 * squares
         # The density does not depend on where the centre is, so no gradient goes through it.
-        centre = self.loc.detach().mean(-2)
-        z, loc = value - centre, self.loc - centre.unsqueeze(-2)
-        precision = self.scale**-2
+        value, loc, scale = more_digits(value, self.loc, self.scale)
+        centre = loc.detach().mean(-2)
+        z, loc = value - centre, loc - centre.unsqueeze(-2)
+        precision = scale**-2
         weighted = loc * precision
         d = self.event_shape[0]
-        log_scales = self.scale.log().sum(-1) * (d / self.scale.shape[-1])
+        log_scales = scale.log().sum(-1) * (d / scale.shape[-1])
         constant = (
             self.logits.log_softmax(-1) - log_scales - 0.5 * (d * math.log(2 * math.pi) + (loc * weighted).sum(-1))
         )
-        return _products(z, weighted) - 0.5 * _squares(z, precision) + constant
+        return (_products(z, weighted) - 0.5 * _squares(z, precision) + constant).to(self.loc.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape ``(*sample_shape, *batch_shape, d)``, without gradient."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["at_least", "categories", "inverse_positive", "part_name", "positive"]
+__all__ = ["at_least", "categories", "inverse_positive", "more_digits", "part_name", "positive"]
 
 
 def positive(raw: Tensor) -> Tensor:
@@ -20,6 +20,11 @@ def inverse_positive(scale: Tensor) -> Tensor:
     """The ``raw`` of which :func:`positive` makes ``scale``, for scales above 1e-6."""
     y = scale - 1e-6
     return y + torch.log(-torch.expm1(-y))  # log(expm1(y)) would overflow where this does not
+
+
+def more_digits(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in float64, for a difference that float32 has not the digits for; as they are on devices without."""
+    return tuple(t if t.device.type == "mps" else t.double() for t in tensors)
 
 
 def part_name(part: Any) -> str:

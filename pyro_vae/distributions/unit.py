@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import SigmoidTransform, biject_to, constraints, transform_to
+
+from pyro_vae.distributions.parameters import more_digits
+from pyro_vae.distributions.stirling import HALF_LOG_TWO_PI, deviance_rate, powers, stirling_error
 
 __all__ = ["Beta", "ContinuousBernoulli", "LogitNormal", "open_unit_interval"]
 
@@ -38,12 +40,35 @@ def _to_open_unit_interval(_: constraints.Constraint) -> SigmoidTransform:
 class Beta(dist.Beta):
     """Pyro's Beta on the open interval (0, 1), as its density at the ends is 0 or infinite.
 
+    torch's log-density is a difference of log-gamma functions, in float32 whole nats off at concentrations of 10⁶.
+
     Example:
         >>> Beta(torch.tensor(2.0), torch.tensor(3.0)).mean
         tensor(0.4000)
     """
 
     support = open_unit_interval
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Beta:
+        """The same distribution with another batch shape."""
+        new = self._get_checked_instance(Beta, _instance)
+        return super().expand(torch.Size(batch_shape), _instance=new)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, of shape ``(..., *batch_shape)``: Stirling's errors, and deviances from the mode.
+
+        With s = a + b, those of a from s x, and of b from s (1 − x).
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        a, b, rest = self.concentration1, self.concentration0, 1 - value
+        total = a + b
+        difference = (a * rest - b * value) / total
+        rate = deviance_rate(difference / value, a / total / value)
+        rate = rate - deviance_rate(-difference / rest, b / total / rest)
+        errors = stirling_error(1 / total) - stirling_error(1 / a) - stirling_error(1 / b)
+        scale = 0.5 * (a.log() + b.log() - total.log()) - HALF_LOG_TWO_PI - value.log() - rest.log()
+        return errors + scale - total * difference * rate
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape ``(*sample_shape, *batch_shape)``; those that rounded to an end are next to it."""
@@ -87,6 +112,19 @@ class LogitNormal(dist.TransformedDistribution):
     def scale(self) -> Tensor:
         """Standard deviation of logit(x)."""
         return self.base_dist.scale
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, of shape ``(..., *batch_shape)``.
+
+        In float64: float32 has the logits of x to 1e-7, which is much where the scale is 1e-6; and torch's transform
+        clamps x to 1e-7 from 1.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        loc, scale, x = more_digits(self.loc, self.scale, value)
+        log_x, log_rest = x.log(), (-x).log1p()
+        squared = ((log_x - log_rest - loc) / scale) ** 2
+        return (-0.5 * squared - scale.log() - HALF_LOG_TWO_PI - log_x - log_rest).to(self.loc.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -139,14 +177,6 @@ _HERMITE, _LOGISTIC, _WIDE = _hermite(), _logistic(), 1.5
 _LOG_SINHC = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000, 1 / 1046139494400)
 
 
-def _powers(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """The polynomial with these coefficients, the constant one first."""
-    total = torch.zeros_like(x)
-    for c in reversed(coefficients):
-        total = total * x + c
-    return total
-
-
 class ContinuousBernoulli(dist.ContinuousBernoulli):
     """The continuous Bernoulli, accurate for all logits (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
 
@@ -173,7 +203,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         if self._validate_args:
             self._validate_sample(value)
         near, small, large = self._split()
-        series = _powers(small**2, _LOG_SINHC) * small**2
+        series = powers(small**2, _LOG_SINHC) * small**2
         from_end = torch.where(self.logits > 0, 1 - value, value)
         far = -large * from_end - torch.log(-torch.expm1(-large)) + torch.log(large)
         return torch.where(near, small * (value - 0.5) - series, far)
@@ -182,7 +212,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     def mean(self) -> Tensor:
         """The mean, of shape ``batch_shape``."""
         near, small, large = self._split()
-        series = 0.5 + small * _powers(small**2, [2 * n * c for n, c in enumerate(_LOG_SINHC, 1)])
+        series = 0.5 + small * powers(small**2, [2 * n * c for n, c in enumerate(_LOG_SINHC, 1)])
         from_end = 1 / large - torch.exp(-large) / -torch.expm1(-large)
         return torch.where(near, series, torch.where(self.logits > 0, 1 - from_end, from_end))
 
@@ -190,7 +220,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     def variance(self) -> Tensor:
         """The variance, of shape ``batch_shape``."""
         near, small, large = self._split()
-        series = _powers(small**2, [2 * n * (2 * n - 1) * c for n, c in enumerate(_LOG_SINHC, 1)])
+        series = powers(small**2, [2 * n * (2 * n - 1) * c for n, c in enumerate(_LOG_SINHC, 1)])
         return torch.where(near, series, 1 / large**2 - torch.exp(-large) / torch.expm1(-large) ** 2)
 
     def cdf(self, value: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_vae.distributions import counts, positive
 from pyro_vae.distributions.parameters import at_least
-from pyro_vae.likelihoods.parameters import check_number, per_element, positive_number, raw_parameter
+from pyro_vae.likelihoods.parameters import check_number, per_element, raw_parameter
 
 __all__ = ["Multinomial", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
 
@@ -46,7 +46,7 @@ class Poisson(nn.Module):
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Poisson of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
         rate = positive(self.net(z, *context))
-        return dist.Poisson(rate).to_event(rate.dim() - z.dim() + 1)
+        return counts.Poisson(rate).to_event(rate.dim() - z.dim() + 1)
 
 
 class NegativeBinomial(nn.Module):
@@ -61,7 +61,7 @@ class NegativeBinomial(nn.Module):
             ``dispersion="per_element"`` to ``(2, *shape of x)``: the raw means, then the raw inverse dispersions.
             Means are softplus(raw) + 1e-6.
         dispersion: a number above 0 for a fixed dispersion 1/θ, ``"learned"`` for one learned θ for all elements, or
-            ``"per_element"`` for θ from the net. Near 0 it is a Poisson, which then has less rounding.
+            ``"per_element"`` for θ from the net. Near 0 it is a Poisson.
         initial_dispersion: where a learned dispersion starts.
 
     Raises:
@@ -101,20 +101,20 @@ class NegativeBinomial(nn.Module):
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Negative binomial of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
-        mean, inverse, _ = self._split(z, *context)
-        p = dist.NegativeBinomial(inverse, logits=mean.log() - inverse.log())
-        return p.to_event(mean.dim() - z.dim() + 1)
+        mean, dispersion, _ = self._split(z, *context)
+        return counts.NegativeBinomial(mean, dispersion).to_event(mean.dim() - z.dim() + 1)
 
     def _split(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """The means, the inverse dispersions, and what else of ``_names`` comes from the net."""
+        """The means, the dispersions (one, or of their shape), and what else of ``_names`` comes from the net."""
         out = self.net(z, *context)
         names = (*self._names, *(("raw inverse dispersions",) if self.dispersion == "per_element" else ()))
         raw_mean, *rest = per_element(self, out, z.dim() - 1, names) if len(names) > 1 else (out,)
         mean = positive(raw_mean)
         if self.dispersion == "per_element":
-            return mean, positive(rest[-1]), tuple(rest[:-1])
-        fixed = 1.0 if self.dispersion == "learned" else 1 / self.dispersion
-        return mean, positive_number(fixed, self.raw_inverse_dispersion, mean), tuple(rest)
+            return mean, 1 / positive(rest[-1]), tuple(rest[:-1])
+        if self.raw_inverse_dispersion is not None:
+            return mean, 1 / positive(self.raw_inverse_dispersion), tuple(rest)
+        return mean, mean.new_tensor(self.dispersion), tuple(rest)
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
@@ -151,9 +151,8 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """The distribution, of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
-        mean, inverse, (gate,) = self._split(z, *context)
-        logits = mean.log() - inverse.log()
-        p = counts.ZeroInflatedNegativeBinomial(inverse, logits=logits, gate_logits=gate)
+        mean, dispersion, (gate,) = self._split(z, *context)
+        p = counts.ZeroInflatedNegativeBinomial(mean, dispersion, gate)
         return p.to_event(mean.dim() - z.dim() + 1)
 
 

@@ -105,7 +105,7 @@ class DiscretizedLogistic(LocationScale):
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Discretized logistic of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
         loc, scale = self._loc_and_scale(z, *context)
-        p = grid.DiscretizedLogistic(loc * self.upper, scale * self.upper, self.levels, self.upper)
+        p = grid.DiscretizedLogistic(loc, scale, self.levels, self.upper, unit=self.upper)
         return p.to_event(loc.dim() - z.dim() + 1)
 
 
@@ -156,7 +156,7 @@ class DiscretizedLogisticMixture(nn.Module):
         what = f"logits, locations and raw scales of {self.components} components"
         out = _first(self, self.net(z, *context), z.dim() - 1, 3 * self.components, what)
         logits, loc, raw_scale = out.chunk(3, dim=-1)
-        p = grid.DiscretizedLogistic(loc * self.upper, positive(raw_scale) * self.upper, self.levels, self.upper)
+        p = grid.DiscretizedLogistic(loc, positive(raw_scale), self.levels, self.upper, unit=self.upper)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), p).to_event(logits.dim() - z.dim())
 
 

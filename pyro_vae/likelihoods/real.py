@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.distributions import StudentT as StudentTDistribution
 from pyro_vae.distributions.optimal_normal import OptimalNormal
 from pyro_vae.likelihoods.parameters import LocationScale, check_number, positive_number, raw_parameter
 
@@ -152,4 +153,4 @@ class StudentT(LocationScale):
         """Student's t with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
         loc, scale = self._loc_and_scale(z, *context)
         df = positive_number(self.df, self.raw_df, loc, above=1.0)
-        return dist.StudentT(df, loc, scale).to_event(loc.dim() - z.dim() + 1)
+        return StudentTDistribution(df, loc, scale).to_event(loc.dim() - z.dim() + 1)

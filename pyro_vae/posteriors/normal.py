@@ -20,6 +20,7 @@ from torch.distributions import (
 from torch.distributions.utils import vec_to_tril_matrix
 
 from pyro_vae.distributions import TorchToPyro, at_least, positive
+from pyro_vae.distributions.parameters import more_digits
 
 _NO_SHAPE = torch.Size()
 
@@ -144,6 +145,13 @@ class _CholeskyNormal(MultivariateNormal):
         constant = 0.5 * self.event_shape[0] * math.log(2 * math.pi)
         return value, -0.5 * noise.square().sum(-1) - log_scales - constant
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        loc, scale_tril, z = more_digits(self.loc, self.scale_tril, value)
+        wide = MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
+        return wide.log_prob(z).to(self.loc.dtype)
+
 
 class LowRankNormal(nn.Module):
     """A normal with covariance F Fᵀ + diag(s²), F of a few columns: correlations at little cost.
@@ -180,7 +188,22 @@ class LowRankNormal(nn.Module):
     def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
         """N(loc, F Fᵀ + diag(s²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         loc, raw_scale, *columns = _parts(self, self.net(x, *context), 2 + self.rank, "(2 + rank) * latent_dim")
-        return dist.LowRankMultivariateNormal(loc, torch.stack(columns, dim=-1), positive(raw_scale) ** 2)
+        return _LowRankNormal(loc, torch.stack(columns, dim=-1), positive(raw_scale) ** 2)
+
+
+class _LowRankNormal(dist.LowRankMultivariateNormal):
+    """With a log-density in float64: it is the difference of two squares of the size of (F / s)²."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        loc, factor, diagonal, z = more_digits(self.loc, self.cov_factor, self.cov_diag, value)
+        wide = LowRankMultivariateNormal(loc, factor, diagonal, validate_args=False)
+        return wide.log_prob(z).to(self.loc.dtype)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> _LowRankNormal:
+        new = self._get_checked_instance(_LowRankNormal, _instance)
+        return super().expand(torch.Size(batch_shape), _instance=new)
 
 
 class Householder(nn.Module):

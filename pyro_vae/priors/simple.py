@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.distributions import StudentT as StudentTDistribution
 from pyro_vae.distributions import at_least, inverse_positive, positive
 
 __all__ = ["Laplace", "Normal", "StandardNormal", "StudentT"]
@@ -122,4 +123,4 @@ class StudentT(_LearnedLocationAndScale):
 
     def forward(self, *context: Tensor) -> dist.Distribution:
         """Student t with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return dist.StudentT(1 + positive(self.raw_df), self.loc, positive(self.raw_scale)).to_event(1)
+        return StudentTDistribution(1 + positive(self.raw_df), self.loc, positive(self.raw_scale)).to_event(1)

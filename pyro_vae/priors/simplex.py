@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.distributions import Dirichlet as DirichletDistribution
+from pyro_vae.distributions import LogDirichlet, at_least, inverse_positive, positive
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
-from pyro_vae.distributions import at_least, inverse_positive, positive
 
 __all__ = ["Dirichlet", "LogisticNormal"]
 
@@ -51,7 +50,7 @@ class Dirichlet(nn.Module):
 
     def forward(self, *context: Tensor) -> Any:
         """The Dirichlet, over logs, with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return DirichletDistribution(positive(self.raw_concentration))
+        return LogDirichlet(positive(self.raw_concentration))
 
 
 class LogisticNormal(nn.Module):

@@ -13,7 +13,7 @@ from torch.distributions import biject_to, constraints, kl_divergence, transform
 from torch.distributions.transforms import ExpTransform
 
 from pyro_vae.distributions.concrete import RelaxedOneHot
-from pyro_vae.distributions.dirichlet import Dirichlet
+from pyro_vae.distributions.dirichlet import LogDirichlet
 from pyro_vae.distributions.groups import Grouped, GroupedSupport
 from pyro_vae.distributions.log_simplex import AdditiveLogRatio, AsLogs, as_logs, log_simplex
 from pyro_vae.distributions.logistic_normal import LogisticNormal
@@ -86,12 +86,12 @@ def test_the_density_is_that_of_the_points_times_their_product():
     base = dist.Dirichlet(torch.tensor([0.7, 2.0, 3.1], dtype=torch.float64))
     y = base.sample((20,))
     torch.testing.assert_close(AsLogs(base).log_prob(y.log()), base.log_prob(y) + y.log().sum(-1))
-    torch.testing.assert_close(Dirichlet(base.concentration).log_prob(y.log()), AsLogs(base).log_prob(y.log()))
+    torch.testing.assert_close(LogDirichlet(base.concentration).log_prob(y.log()), AsLogs(base).log_prob(y.log()))
 
 
 def test_what_is_over_points_is_carried_and_what_is_over_logs_is_not():
     p = dist.Dirichlet(torch.ones(2, 3))
-    for ours in (Dirichlet(torch.ones(3)), LogisticNormal(torch.zeros(2), torch.ones(2)), Grouped(RelaxedOneHot(0.5, torch.zeros(2, 3)))):  # fmt: skip
+    for ours in (LogDirichlet(torch.ones(3)), LogisticNormal(torch.zeros(2), torch.ones(2)), Grouped(RelaxedOneHot(0.5, torch.zeros(2, 3)))):  # fmt: skip
         assert as_logs(ours) is ours
     carried = as_logs(p)
     assert (type(carried), carried.base, carried.support, carried.has_rsample) == (AsLogs, p, log_simplex, True)
@@ -108,7 +108,7 @@ def test_the_kl_of_what_is_carried_is_that_of_the_points():
     p, q = (dist.Dirichlet(reals(3, seed=s).exp()) for s in (0, 1))
     expected = kl_divergence(p, q)
     torch.testing.assert_close(kl_divergence(AsLogs(p), AsLogs(q)), expected)
-    torch.testing.assert_close(kl_divergence(AsLogs(p), Dirichlet(q.concentration)), expected)
+    torch.testing.assert_close(kl_divergence(AsLogs(p), LogDirichlet(q.concentration)), expected)
 
 
 # The Dirichlet.
@@ -117,7 +117,7 @@ def test_the_kl_of_what_is_carried_is_that_of_the_points():
 @pytest.mark.parametrize("concentration", [(0.5, 2.0), (1e-3, 1e-3), (30.0, 0.2)])
 def test_dirichlet_integrates_to_one(concentration):
     """Over the log ratio, which for small concentrations reaches out to thousands."""
-    d = Dirichlet(torch.tensor(concentration, dtype=torch.float64))
+    d = LogDirichlet(torch.tensor(concentration, dtype=torch.float64))
 
     def density(u):
         return d.log_prob(torch.tensor([u, 0.0], dtype=torch.float64).log_softmax(-1)).exp().item()
@@ -138,7 +138,7 @@ def below_log_odds(u, a, b):
 def test_dirichlet_draws_have_the_log_ratios(dtype, concentration):
     """z_i − z_j are the log odds of a Beta(α_i, α_j): Kolmogorov-Smirnov, level 1e-4 a test, 18 on a fixed seed."""
     torch.manual_seed(3)
-    z = Dirichlet(torch.tensor(concentration, dtype=dtype)).sample((4000,)).double().numpy()
+    z = LogDirichlet(torch.tensor(concentration, dtype=dtype)).sample((4000,)).double().numpy()
     assert np.isfinite(z).all()
     for i, j in ((0, 1), (1, 2), (2, 0)):
         u, a, b = z[:, i] - z[:, j], concentration[i], concentration[j]
@@ -150,7 +150,7 @@ def test_dirichlet_draws_have_a_gradient():
     """Of the mean of log y_1, which is ψ(α_1) − ψ(Σ α): within 4.5 standard errors, on a fixed seed."""
     torch.manual_seed(0)
     a = torch.tensor([0.3, 1.5, 0.05], dtype=torch.float64).expand(100_000, 3).clone().requires_grad_()
-    (each,) = torch.autograd.grad(Dirichlet(a).rsample()[:, 0].sum(), a)
+    (each,) = torch.autograd.grad(LogDirichlet(a).rsample()[:, 0].sum(), a)
     truth = -special.polygamma(1, 1.85) + np.array([special.polygamma(1, 0.3), 0, 0])
     score = (each.mean(0) - torch.from_numpy(truth)) / (each.std(0) / 100_000**0.5)
     assert score.abs().max() < 4.5

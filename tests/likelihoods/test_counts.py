@@ -98,3 +98,19 @@ def test_variance_is_mean_and_dispersion_times_its_square(dispersion, alpha):
     mean = torch.from_numpy(softplus(raw.numpy()))
     torch.testing.assert_close(d.mean.detach(), mean)
     torch.testing.assert_close(d.variance.detach(), mean + alpha * mean**2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("make", [likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial])
+@pytest.mark.parametrize("dispersion", [1e4, "per_element"])
+def test_large_means_and_dispersions_train(make, dispersion):
+    """Mean × dispersion of 1e11, where the probability of a failure rounds to 0."""
+    k = len(make._names) + (dispersion == "per_element")
+    raw = torch.zeros(1, k, 2)
+    raw[0, 0] = 1e7
+    if dispersion == "per_element":
+        raw[0, -1] = -9.2
+    net = Raw(raw if k > 1 else raw[:, 0])
+    p = make(net, dispersion)
+    p(torch.zeros(1, 2)).log_prob(torch.tensor([[0.0, 1e7]])).sum().backward()
+    assert net.raw.grad.isfinite().all()
+    assert net.raw.grad[..., 0].abs().sum() > 0

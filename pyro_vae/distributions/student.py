@@ -1,0 +1,40 @@
+"""Student's t."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_vae.distributions.stirling import HALF_LOG_TWO_PI, log1p_ratio, stirling_error
+
+__all__ = ["StudentT"]
+
+
+class StudentT(dist.StudentT):
+    """Pyro's Student t, right in float32 for any degrees of freedom: torch's is 0.5 nats off at 10⁶ of them.
+
+    Example:
+        >>> StudentT(torch.tensor([1e6, 1e9])).log_prob(torch.zeros(2))
+        tensor([-0.9189, -0.9189])
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, of shape ``(..., *batch_shape)``, as that of a normal and what is small beside it.
+
+        log Γ((df + 1) / 2) − log Γ(df / 2) is a difference of Stirling's errors, and of terms that are written out.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        few = 1 / self.df
+        errors = stirling_error(2 * few / (1 + few)) - stirling_error(2 * few) + 0.5 * (log1p_ratio(few) - 1)
+        squared = ((value - self.loc) / self.scale) ** 2
+        exponent = 0.5 * (1 + few) * squared * log1p_ratio(few * squared)
+        return errors - HALF_LOG_TWO_PI - self.scale.log() - exponent
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> StudentT:
+        """The same distribution with another batch shape."""
+        new = self._get_checked_instance(StudentT, _instance)
+        return super().expand(torch.Size(batch_shape), _instance=new)
