@@ -6,6 +6,7 @@ from pyro_vae.distributions.counts import Multinomial, ZeroInflatedNegativeBinom
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped, RelaxedOneHot
 from pyro_vae.distributions.inside import factors, innermost, without_independent
+from pyro_vae.distributions.inverse import check_inverse
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
@@ -34,6 +35,7 @@ __all__ = [
     "as_pyro",
     "at_least",
     "categories",
+    "check_inverse",
     "factors",
     "import_zuko",
     "innermost",

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.evaluation.chains import PILOT_CHAINS, Path, Start, Weights
-from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, log_mean, running, take
+from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, running, take
+from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
