@@ -152,26 +152,18 @@ class Programs:
         """q(z | x), with batch shape ``(batch,)``."""
         trace = self.trace_guide()
         check_sites("guide", trace, self.latent)
-        distribution = _masked(trace.nodes[self.latent])
-        if distribution.batch_shape != (self.batch,):
-            raise ValueError(
-                f"the guide's site {self.latent!r} must be one code an example, of batch shape ({self.batch},); got "
-                f"batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. "
-                "Sample it in a plate of the examples of x, and declare every dimension after the batch with .to_event"
-            )
-        return distribution
+        return _per_example(trace.nodes[self.latent], "guide", self.batch)
 
     def prior(self) -> Any:
         """p(z), with batch shape ``(batch,)``."""
-        return _masked(self._model_nodes()[self.latent])
+        return _per_example(self._model_nodes()[self.latent], "model", self.batch)
 
     def likelihood(self, z: Tensor) -> Any:
         """p(x | z) for z ``(batch, *event)``, with batch shape ``(batch,)``."""
-        return _masked(self._model_nodes(z)[self.observed])
+        return _per_example(self._model_nodes(z)[self.observed], "model", self.batch)
 
     def _model_nodes(self, z: Tensor | None = None) -> Any:
         trace = self.trace_model(z)
-        # A site that is conditioned on counts as observed.
         check_sites("model", trace, self.latent, self.observed)
         return trace.nodes
 
@@ -184,6 +176,8 @@ class Programs:
         with torch.no_grad():
             trace = poutine.trace(poutine.uncondition(self.model)).get_trace(self.x, *self.context, **self.named)
         check_sites("model", trace, self.latent, self.observed)
+        for name in (self.latent, self.observed):
+            _per_example(trace.nodes[name], "model", self.batch)
         return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
 
     def of(self, x: Tensor) -> Programs:
@@ -204,13 +198,8 @@ class Programs:
         nodes = repeated._model_nodes(z.flatten(0, 1))
         found = []
         for name in (self.observed, self.latent):
-            log_prob = self.log_density(_masked(nodes[name]), nodes[name]["value"], name, "model")
-            if log_prob.shape != (repeated.batch,):
-                raise ValueError(
-                    f"the model's site {name!r} must have one log-density an example, ({repeated.batch},) for "
-                    f"{repeated.batch} rows; got shape {tuple(log_prob.shape)}. Sample it in a plate of the examples "
-                    "of x, and declare every dimension after the batch with .to_event"
-                )
+            distribution = _per_example(nodes[name], "model", repeated.batch)
+            log_prob = self.log_density(distribution, nodes[name]["value"], name, "model")
             found.append(log_prob.unflatten(0, (draws, -1)))
         return found[0], found[1]
 
@@ -315,10 +304,16 @@ def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
 
 
-def _masked(site: Any) -> Any:
-    """The distribution of a site, with the mask of its plates and handlers, and without their scale."""
-    mask = site["mask"]
-    return site["fn"] if mask is None or mask is True else site["fn"].mask(mask)
+def _per_example(site: Any, program: str, rows: int) -> Any:
+    """The distribution of a site, one an example, with the mask of its plates and handlers, and without their scale."""
+    distribution, mask = site["fn"], site["mask"]
+    if distribution.batch_shape != (rows,):
+        raise ValueError(
+            f"the {program}'s site {site['name']!r} must have one distribution an example, of batch shape ({rows},); "
+            f"got batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. "
+            "Sample it in a plate of all examples of x, and declare every dimension after the batch with .to_event"
+        )
+    return distribution if mask is None or mask is True else distribution.mask(mask)
 
 
 @contextlib.contextmanager

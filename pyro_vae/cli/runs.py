@@ -191,8 +191,9 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     use = found.use
     active = "" if use.active_units is None else f"active units {use.active_units} of {use.size}; "
     print(
-        f"{active}kl {use.kl:.2f} = I(x; z) {use.mutual_information:.2f} + KL(q(z) || p(z)) "
-        f"{use.marginal_kl:.2f} (of {n:,} images among themselves)"
+        f"{active}kl {use.kl:.2f} ± {use.kl_standard_error:.2f} = I(x; z) {use.mutual_information:.2f} ± "
+        f"{use.mutual_information_standard_error:.2f} + KL(q(z) || p(z)) {use.marginal_kl:.2f} ± "
+        f"{use.marginal_kl_standard_error:.2f} (of {n:,} images among themselves)"
     )
     if found:
         print(f"{found.kind} collapse:")

@@ -55,7 +55,7 @@ def pareto_k(log_weights: Tensor) -> Tensor:
     if size < _FEWEST:
         return log_weights.new_full(log_weights.shape[1:], torch.nan)
     largest = log_weights.topk(size + 1, 0).values.double().cpu()
-    return torch.tensor([_shape(column) for column in largest.T]).to(log_weights)
+    return torch.tensor([_shape(column) for column in largest.T], dtype=torch.float64).to(log_weights)
 
 
 def _shape(log_weights: Tensor) -> float:
