@@ -47,7 +47,7 @@ class Programs:
     the programs need to know of no dimension in front of the batch. Scales (``poutine.scale``, the subsampling of
     plates) are left out, masks are not.
 
-    Programs with other sites than these two have another log p(x, z), and are refused where a density is asked for.
+    Programs with another latent site, or without these two, are refused where a density is asked for.
 
     Args:
         vae: what has a ``model`` and a ``guide``, or a pair of them.
@@ -83,6 +83,7 @@ class Programs:
         self.latent = latent
         self.observed = observed
         self.named = {name: value for name, value in named.items() if value is not None}
+        self._alone = False
 
     @property
     def batch(self) -> int:
@@ -114,7 +115,19 @@ class Programs:
         named: Any = {name: change(value) for name, value in self.named.items()}
         x, *context = (change(t) for t in (self.x, *self.context))
         vae = self.vae if vae is None else vae
-        return Programs(vae, x, *context, latent=self.latent, observed=self.observed, **named)
+        changed = Programs(vae, x, *context, latent=self.latent, observed=self.observed, **named)
+        changed._alone = self._alone
+        return changed
+
+    def alone(self) -> Programs:
+        """The same programs, which are refused where the model observes anything else too.
+
+        Log p(x | z) is that of one observed site. What looks for mistakes may leave others aside, such as a
+        ``pyro.factor``; a number that claims to be log p(x) may not.
+        """
+        changed = self._on(lambda t: t)
+        changed._alone = True
+        return changed
 
     def copied(self) -> Programs | None:
         """The same programs on a copy of their module; None where there is no copy, such as of functions."""
@@ -164,7 +177,7 @@ class Programs:
 
     def _model_nodes(self, z: Tensor | None = None) -> Any:
         trace = self.trace_model(z)
-        check_sites("model", trace, self.latent, self.observed)
+        check_sites("model", trace, self.latent, self.observed, self._alone)
         return trace.nodes
 
     def draw(self, draws: int) -> Tensor:
@@ -175,7 +188,7 @@ class Programs:
         """Z from the prior and x from the likelihood, one a row of x, ``(batch, ...)`` each, without gradient."""
         with torch.no_grad():
             trace = poutine.trace(poutine.uncondition(self.model)).get_trace(self.x, *self.context, **self.named)
-        check_sites("model", trace, self.latent, self.observed)
+        check_sites("model", trace, self.latent, self.observed, self._alone)
         for name in (self.latent, self.observed):
             _per_example(trace.nodes[name], "model", self.batch)
         return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
@@ -183,7 +196,9 @@ class Programs:
     def of(self, x: Tensor) -> Programs:
         """The same programs on other data, of the same shape."""
         named: Any = self.named
-        return Programs(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
+        changed = Programs(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
+        changed._alone = self._alone
+        return changed
 
     # Log-densities at z of shape (draws, batch, *event), each (draws, batch), in nats.
 
@@ -240,7 +255,7 @@ class Programs:
         return distribution.log_prob(value)
 
 
-def check_sites(program: str, trace: Any, latent: str, observed: str | None = None) -> None:
+def check_sites(program: str, trace: Any, latent: str, observed: str | None = None, alone: bool = True) -> None:
     """Raises a ValueError where a program has other sites than a latent one and, in a model, an observed one.
 
     Sites of ``pyro.deterministic`` and the subsamples of plates are none.
@@ -250,6 +265,7 @@ def check_sites(program: str, trace: Any, latent: str, observed: str | None = No
         trace: of a run.
         latent: the name of the latent site, which may be conditioned on.
         observed: the name of the observed site; None for a guide.
+        alone: whether there may be no other observed site.
     """
     latents, others = [], []
     for name, site in trace.nodes.items():
@@ -265,7 +281,7 @@ def check_sites(program: str, trace: Any, latent: str, observed: str | None = No
         raise ValueError(f"the {program} must have one latent site, {latent!r}; got {_listed(latents)}{remedy}")
     if observed is None and others:
         raise ValueError(f"the guide must have no observed site, nor a pyro.factor; got {_listed(others)}")
-    if observed is not None and others != [observed]:
+    if observed is not None and (others != [observed] if alone else observed not in others):
         remedies = {0: "", 1: ". Name it with observed="}
         remedy = remedies.get(len(others), ", which all (pyro.factor too) count in log p(x, z). Put them into one")
         raise ValueError(f"the model must have one observed site, {observed!r}; got {_listed(others)}{remedy}")

@@ -25,7 +25,6 @@ __all__ = [
     "check_density",
     "log_joint",
     "running",
-    "take",
 ]
 
 # Noise is drawn for so many examples together, each such block from a seed of its own. The number is fixed, so that
@@ -87,7 +86,7 @@ def running(
     if programs.batch == 0:
         raise ValueError(f"x must have at least one example; got shape {tuple(programs.x.shape)}")
     with evaluating(nn.ModuleList(programs.all_modules)), kept_store(), seeded(derive(seed)):
-        yield programs
+        yield programs.alone()
 
 
 def check_density(posterior: Any, method: str) -> Any:
@@ -105,13 +104,6 @@ def blocks(programs: Programs, size: int = EXAMPLES) -> Iterator[tuple[int, Prog
     for number, start in enumerate(range(0, programs.batch, size)):
         stop = min(start + size, programs.batch)
         yield number, programs if stop - start == programs.batch else programs.rows(start, stop)
-
-
-def take(programs: Programs, index: Tensor) -> Programs:
-    """The same programs on the examples of that index, which may repeat."""
-    named: Any = {name: value[index] for name, value in programs.named.items()}
-    x, *context = (t[index] for t in (programs.x, *programs.context))
-    return Programs(programs.vae, x, *context, latent=programs.latent, observed=programs.observed, **named)
 
 
 def log_joint(programs: Programs, z: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:

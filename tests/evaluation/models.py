@@ -125,4 +125,3 @@ def two_peaks(sigma):
 def z_score(values, truth):
     """Of the mean of independent values."""
     return ((values.mean() - truth) / values.std() * math.sqrt(len(values))).item()
-
