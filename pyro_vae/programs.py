@@ -267,7 +267,8 @@ def check_sites(program: str, trace: Any, latent: str, observed: str | None = No
         observed: the name of the observed site; None for a guide.
         alone: whether there may be no other observed site.
     """
-    latents, others = [], []
+    latents: list[str] = []
+    others: list[str] = []
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
             continue

@@ -105,7 +105,7 @@ def test_heavy_tails_are_said_once():
     assert importance_sampling(linear, linear.data(3), draws=20).pareto_k.isnan().all()
 
 
-@pytest.mark.parametrize(("wide", "draws"), [(0.9, 100), (0.75, 100), (0.65, 1000)])
+@pytest.mark.parametrize(("wide", "draws"), [(0.9, 100), (0.75, 100), (0.65, 300)])
 def test_what_is_said_of_the_mean_is_its_spread_over_seeds(wide, draws):
     """Against the truth in closed form: 40 seeds of the mean over 50 examples, true k̂ 0.19, 0.44 and 0.58.
 
