@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.vae import repeat
 
-__all__ = ["LogTerms", "Programs", "kept_store", "modules_around"]
+__all__ = ["LogTerms", "Programs", "check_sites", "kept_store", "modules_around"]
 
 
 class LogTerms(NamedTuple):
@@ -46,6 +47,8 @@ class Programs:
     the programs need to know of no dimension in front of the batch. Scales (``poutine.scale``, the subsampling of
     plates) are left out, masks are not.
 
+    Programs with another latent site, or without these two, are refused where a density is asked for.
+
     Args:
         vae: what has a ``model`` and a ``guide``, or a pair of them.
         x: data ``(batch, *event_shape)``.
@@ -56,6 +59,8 @@ class Programs:
 
     Raises:
         TypeError: where ``vae`` has no model and guide, or x is no tensor with a batch.
+        ValueError: in what runs the programs, where they have not one latent and one observed site with a log-density
+            an example, and where a density at given values needs the inverse of a transform that has none.
 
     Example:
         >>> import torch
@@ -78,6 +83,7 @@ class Programs:
         self.latent = latent
         self.observed = observed
         self.named = {name: value for name, value in named.items() if value is not None}
+        self._alone = False
 
     @property
     def batch(self) -> int:
@@ -109,7 +115,19 @@ class Programs:
         named: Any = {name: change(value) for name, value in self.named.items()}
         x, *context = (change(t) for t in (self.x, *self.context))
         vae = self.vae if vae is None else vae
-        return Programs(vae, x, *context, latent=self.latent, observed=self.observed, **named)
+        changed = Programs(vae, x, *context, latent=self.latent, observed=self.observed, **named)
+        changed._alone = self._alone
+        return changed
+
+    def alone(self) -> Programs:
+        """The same programs, which are refused where the model observes anything else too.
+
+        Log p(x | z) is that of one observed site. What looks for mistakes may leave others aside, such as a
+        ``pyro.factor``; a number that claims to be log p(x) may not.
+        """
+        changed = self._on(lambda t: t)
+        changed._alone = True
+        return changed
 
     def copied(self) -> Programs | None:
         """The same programs on a copy of their module; None where there is no copy, such as of functions."""
@@ -145,15 +163,22 @@ class Programs:
 
     def posterior(self) -> Any:
         """q(z | x), with batch shape ``(batch,)``."""
-        return self.trace_guide().nodes[self.latent]["fn"]
+        trace = self.trace_guide()
+        check_sites("guide", trace, self.latent)
+        return _per_example(trace.nodes[self.latent], "guide", self.batch)
 
     def prior(self) -> Any:
         """p(z), with batch shape ``(batch,)``."""
-        return self.trace_model().nodes[self.latent]["fn"]
+        return _per_example(self._model_nodes()[self.latent], "model", self.batch)
 
     def likelihood(self, z: Tensor) -> Any:
         """p(x | z) for z ``(batch, *event)``, with batch shape ``(batch,)``."""
-        return self.trace_model(z).nodes[self.observed]["fn"]
+        return _per_example(self._model_nodes(z)[self.observed], "model", self.batch)
+
+    def _model_nodes(self, z: Tensor | None = None) -> Any:
+        trace = self.trace_model(z)
+        check_sites("model", trace, self.latent, self.observed, self._alone)
+        return trace.nodes
 
     def draw(self, draws: int) -> Tensor:
         """Z from q(z | x), ``(draws, batch, *event)``, with gradient where q can be reparametrised."""
@@ -163,12 +188,17 @@ class Programs:
         """Z from the prior and x from the likelihood, one a row of x, ``(batch, ...)`` each, without gradient."""
         with torch.no_grad():
             trace = poutine.trace(poutine.uncondition(self.model)).get_trace(self.x, *self.context, **self.named)
+        check_sites("model", trace, self.latent, self.observed, self._alone)
+        for name in (self.latent, self.observed):
+            _per_example(trace.nodes[name], "model", self.batch)
         return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
 
     def of(self, x: Tensor) -> Programs:
         """The same programs on other data, of the same shape."""
         named: Any = self.named
-        return Programs(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
+        changed = Programs(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
+        changed._alone = self._alone
+        return changed
 
     # Log-densities at z of shape (draws, batch, *event), each (draws, batch), in nats.
 
@@ -179,26 +209,87 @@ class Programs:
     def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log p(x | z) and log p(z)."""
         draws = z.shape[0]
-        nodes = self._on(lambda t: repeat(t, draws)).trace_model(z.flatten(0, 1)).nodes
-        return tuple(_log_prob(nodes[site]).unflatten(0, (draws, -1)) for site in (self.observed, self.latent))
+        repeated = self._on(lambda t: repeat(t, draws))
+        nodes = repeated._model_nodes(z.flatten(0, 1))
+        found = []
+        for name in (self.observed, self.latent):
+            distribution = _per_example(nodes[name], "model", repeated.batch)
+            log_prob = self.log_density(distribution, nodes[name]["value"], name, "model")
+            found.append(log_prob.unflatten(0, (draws, -1)))
+        return found[0], found[1]
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Log p(z)."""
-        return self.prior().log_prob(z)
+        return self.log_density(self.prior(), z, self.latent, "model")
 
-    def log_posterior(self, z: Tensor) -> Tensor:
-        """Log q(z | x)."""
-        return self.posterior().log_prob(z)
+    def log_posterior(self, z: Tensor, posterior: Any = None) -> Tensor:
+        """Log q(z | x); q(z | x) is run again where it is not given."""
+        return self.log_density(posterior or self.posterior(), z, self.latent, "guide")
 
     def terms(self, z: Tensor, posterior: Any = None) -> LogTerms:
         """All three; q(z | x) is run again where it is not given."""
         likelihood, prior = self.log_joint(z)
-        return LogTerms(likelihood, prior, (posterior or self.posterior()).log_prob(z))
+        return LogTerms(likelihood, prior, self.log_posterior(z, posterior))
 
     def draw_terms(self, draws: int) -> LogTerms:
         """All three at draws of z from q(z | x), with gradient as :meth:`draw` has it."""
         posterior = self.posterior()
         return self.terms(posterior((draws,)), posterior)
+
+    def log_density(self, distribution: Any, value: Tensor, site: str, program: str) -> Tensor:
+        """Its log-density at a value, which it may have drawn just now.
+
+        Args:
+            distribution: of a site.
+            value: of any shape that it takes.
+            site: its name.
+            program: whose it is, ``"model"`` or ``"guide"``.
+
+        Raises:
+            ValueError: where that needs the inverse of a transform that has none.
+        """
+        role = {self.latent: "prior" if program == "model" else "posterior"}.get(site, "likelihood")
+        part = getattr(self.vae, role, None)
+        named = "" if part is None else f"{role} {part_name(part)}, "
+        check_inverse(distribution, f"{named}site {site!r} of the {program}", value)
+        return distribution.log_prob(value)
+
+
+def check_sites(program: str, trace: Any, latent: str, observed: str | None = None, alone: bool = True) -> None:
+    """Raises a ValueError where a program has other sites than a latent one and, in a model, an observed one.
+
+    Sites of ``pyro.deterministic`` and the subsamples of plates are none.
+
+    Args:
+        program: ``"model"`` or ``"guide"``.
+        trace: of a run.
+        latent: the name of the latent site, which may be conditioned on.
+        observed: the name of the observed site; None for a guide.
+        alone: whether there may be no other observed site.
+    """
+    latents: list[str] = []
+    others: list[str] = []
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
+            continue
+        given = site["is_observed"] or site["infer"].get("was_observed")
+        (others if given and name != latent else latents).append(name)
+    if observed in latents:
+        raise ValueError(f"the model must observe its site {observed!r}, with obs=x; got one that it draws")
+    if latents != [latent]:
+        remedies = {0: "", 1: ". Name it with latent="}
+        remedy = remedies.get(len(latents), ". Put them into one site, whose distribution is over all of them")
+        raise ValueError(f"the {program} must have one latent site, {latent!r}; got {_listed(latents)}{remedy}")
+    if observed is None and others:
+        raise ValueError(f"the guide must have no observed site, nor a pyro.factor; got {_listed(others)}")
+    if observed is not None and (others != [observed] if alone else observed not in others):
+        remedies = {0: "", 1: ". Name it with observed="}
+        remedy = remedies.get(len(others), ", which all (pyro.factor too) count in log p(x, z). Put them into one")
+        raise ValueError(f"the model must have one observed site, {observed!r}; got {_listed(others)}{remedy}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
 
 
 def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
@@ -230,8 +321,16 @@ def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
 
 
-def _log_prob(site: Any) -> Tensor:
-    return scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+def _per_example(site: Any, program: str, rows: int) -> Any:
+    """The distribution of a site, one an example, with the mask of its plates and handlers, and without their scale."""
+    distribution, mask = site["fn"], site["mask"]
+    if distribution.batch_shape != (rows,):
+        raise ValueError(
+            f"the {program}'s site {site['name']!r} must have one distribution an example, of batch shape ({rows},); "
+            f"got batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. "
+            "Sample it in a plate of all examples of x, and declare every dimension after the batch with .to_event"
+        )
+    return distribution if mask is None or mask is True else distribution.mask(mask)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -56,7 +55,6 @@ __all__ = [
 
 
 _IMAGES_FOR_CODES = 2000  # each is compared with each
-_FEW_DRAWS = 5  # an effective sample size below which an estimate of log p(x) is likely too low
 
 
 def class_name(spec: str | Mapping[str, Any]) -> str:
@@ -193,8 +191,9 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     use = found.use
     active = "" if use.active_units is None else f"active units {use.active_units} of {use.size}; "
     print(
-        f"{active}kl {use.kl:.2f} = I(x; z) {use.mutual_information:.2f} + KL(q(z) || p(z)) "
-        f"{use.marginal_kl:.2f} (of {n:,} images among themselves)"
+        f"{active}kl {use.kl:.2f} ± {use.kl_standard_error:.2f} = I(x; z) {use.mutual_information:.2f} ± "
+        f"{use.mutual_information_standard_error:.2f} + KL(q(z) || p(z)) {use.marginal_kl:.2f} ± "
+        f"{use.marginal_kl_standard_error:.2f} (of {n:,} images among themselves)"
     )
     if found:
         print(f"{found.kind} collapse:")
@@ -220,26 +219,35 @@ def print_bits(vae: VAE, images: Images, log_prob: float) -> float | None:
 
 
 def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> dict[str, Any]:
-    """Prints log p(x) of a split by importance sampling, with its standard error, and whether the draws suffice."""
+    """Prints log p(x) of a split by importance sampling, with its errors, and whether its weights can be trusted."""
     n = n or len(images)
     x, *context = first(images, n, vae, seed)
     found = importance_sampling(vae, x, *context, draws=draws, progress=True, seed=seed)
-    spread = f" ± {found.log_prob.double().std().item() / math.sqrt(n):.2f}" if n > 1 else ""
+    spread = f" ± {found.data_standard_error:.2f}" if n > 1 else ""
     size = found.effective_sample_size.double()
     print(
         f"{split} log p(x) {found.mean:.2f}{spread} nats an image ({n:,} images; {draws:,} draws, which alone make "
-        f"± {found.mean_standard_error:.3f})\n"
+        f"± {found.mean_standard_error:.3f} and a bias of about {found.mean_bias:.3f})\n"
         f"effective sample size: median {size.median():.0f}, for a tenth of the images below {size.quantile(0.1):.1f}"
     )
-    if size.quantile(0.1) < _FEW_DRAWS:
-        print("Where it is a few draws, log p(x) is higher than the estimate: take more draws.")
+    shape = found.pareto_k.double()
+    told = shape[~shape.isnan()]
+    tails = None
+    if len(told):
+        tails = {"median": told.median().item(), "worst": told.max().item(), "share_above_0.7": found.heavy_tailed}
+        print(
+            f"Pareto k of the weights: median {tails['median']:.2f}, worst {tails['worst']:.2f}, above 0.7 for "
+            f"{found.heavy_tailed:.1%} of the images"
+        )
     return {
         "images": n,
         "draws": draws,
         "mean": found.mean,
-        "standard_error": found.log_prob.double().std().item() / math.sqrt(n) if n > 1 else None,
-        "standard_error_of_the_draws": found.mean_standard_error,
+        "standard_error": found.data_standard_error if n > 1 else None,
+        "standard_error_of_the_draws": found.mean_standard_error if draws > 1 else None,
+        "bias_of_the_draws": found.mean_bias if draws > 1 else None,
         "median_effective_sample_size": size.median().item(),
+        "pareto_k": tails,
     }
 
 

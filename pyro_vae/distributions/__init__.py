@@ -9,6 +9,7 @@ from pyro_vae.distributions.gamma import Gamma
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped
 from pyro_vae.distributions.inside import factors, innermost, without_independent
+from pyro_vae.distributions.inverse import check_inverse
 from pyro_vae.distributions.log_simplex import as_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
@@ -46,6 +47,7 @@ __all__ = [
     "as_pyro",
     "at_least",
     "categories",
+    "check_inverse",
     "check_temperature",
     "factors",
     "import_zuko",

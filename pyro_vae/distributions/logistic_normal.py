@@ -16,8 +16,8 @@ __all__ = ["LogisticNormal"]
 
 # torch's LogisticNormal breaks a stick, y_k = v_k Π_{i<k} (1 − v_i), and inverts it through 1 − Σ_{i≤k} y_i, a sum that
 # in float32 has lost the elements below 1e-7. Error of log_prob at its own float32 draws against float64, in nats, for
-# 50 classes, scale 1 and locations of standard deviation 1: 5e-3 root mean square, 0.2 at most; of standard deviation 3:
-# 1e4 in the median.
+# 50 classes, scale 1 and locations of standard deviation 1: 5e-3 root mean square, 0.2 at most; of standard deviation
+# 3: 1e4 in the median.
 class LogisticNormal(dist.TransformedDistribution):
     """A normal distribution with diagonal covariance, carried to the logs z of points y of a simplex.
 

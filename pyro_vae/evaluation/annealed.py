@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.evaluation.chains import PILOT_CHAINS, Path, Start, Weights
-from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, log_mean, running, take
+from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, running
+from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
@@ -227,7 +228,7 @@ def sandwich(
     lower, upper, codes, data = [], [], [], []
     with running(vae, x_like, context, named, seed) as programs:
         count = programs.batch if examples is None else examples
-        for number, part in blocks(take(programs, torch.arange(count, device=programs.x.device) % programs.batch)):
+        for number, part in blocks(programs.at(torch.arange(count, device=programs.x.device) % programs.batch)):
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
             path = Path(part.of(x), start, temperatures, leapfrog_steps, chunk_size, "sandwich")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pyro_vae.evaluation.modes import landmarks
 from pyro_vae.evaluation.real_codes import RealCodes
-from pyro_vae.evaluation.rows import take
 
 __all__ = ["Cells", "PosteriorNodes"]
 
@@ -237,7 +236,7 @@ class Cells:
 
     def _log_density(self, u: Tensor, index: Tensor) -> Tensor:
         """Log p(x, z) |dz/du| at u ``(rows, dim)`` for the examples of that index, ``(rows,)``, in float64."""
-        programs = take(self.codes.programs, index)
+        programs = self.codes.programs.at(index)
         # A support may have limits of each example's own, so that only real vectors need no prior of these rows.
         codes = self.codes if self.codes.transform is None else RealCodes(programs, "quadrature")
         u = u.to(self.dtype).unsqueeze(0)

@@ -72,7 +72,7 @@ class Path:
             z = codes.constrain(u)
             likelihood, prior = codes.programs.log_joint(z)
             volume = codes.log_volume(u, z)
-            first = (prior if posterior is None else posterior.log_prob(z)) + volume
+            first = (prior if posterior is None else codes.programs.log_posterior(z, posterior)) + volume
             difference = likelihood + prior + volume - first
             # β of 0 drops the joint, even where that is minus infinity.
             density = first + beta * difference if beta > 0 else first

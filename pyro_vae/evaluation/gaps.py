@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pyro_vae.distributions import innermost, part_name
-from pyro_vae.evaluation.importance import ImportanceEstimate, importance_sampling
+from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
 from pyro_vae.evaluation.rows import at_least_one, blocks, running
+from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import VAE
@@ -34,6 +35,7 @@ class InferenceGaps:
         log_prob: log p(x), by importance sampling from that best q.
         standard_error: of ``log_prob``, from the draws.
         effective_sample_size: of ``log_prob``. Where it is small, log p(x) and the approximation gap are too low.
+        pareto_k: of ``log_prob``, see :class:`pyro_vae.evaluation.ImportanceEstimate`; likewise where it is above 0.7.
     """
 
     elbo: Tensor
@@ -41,6 +43,7 @@ class InferenceGaps:
     log_prob: Tensor
     standard_error: Tensor
     effective_sample_size: Tensor
+    pareto_k: Tensor
 
     @property
     def approximation(self) -> Tensor:
@@ -127,7 +130,7 @@ def inference_gaps(
         best = torch.cat(found)
 
         def estimate(some: Programs, draws: int, stream: int) -> ImportanceEstimate:
-            return importance_sampling(some, draws=draws, bounds=(1,), seed=derive(seed, stream))
+            return weighed(some, draws=draws, bounds=(1,), seed=derive(seed, stream))
 
         enough = min(importance_draws, _DRAWS_TO_PICK)
         first = estimate(programs, enough, _PICKING).bounds[1]
@@ -135,7 +138,9 @@ def inference_gaps(
         best = torch.where(better.reshape(-1, *(1 for _ in best.shape[1:])), best, start)
         elbo = estimate(programs, importance_draws, _REPORTING).bounds[1]
         last = estimate(_with_rows(free, best), importance_draws, _REPORTING)
-    return InferenceGaps(elbo, last.bounds[1], last.log_prob, last.standard_error, last.effective_sample_size)
+    warn_of_heavy_tails(last.pareto_k, "inference_gaps")
+    error, size = last.standard_error, last.effective_sample_size
+    return InferenceGaps(elbo, last.bounds[1], last.log_prob, error, size, last.pareto_k)
 
 
 class _Rows(nn.Module):

@@ -13,11 +13,12 @@ from rich.progress import track
 from torch import Tensor
 
 from pyro_vae.evaluation.joint import Joint
-from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, check_density, log_mean, running
+from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, check_density, running
+from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["ImportanceEstimate", "importance_sampling"]
+__all__ = ["ImportanceEstimate", "importance_sampling", "weighed"]
 
 # Draws from one seed. Fixed, as the number of examples from one seed is: see rows.EXAMPLES.
 _DRAWS = 256
@@ -28,14 +29,36 @@ class ImportanceEstimate(Estimate):
     """Log p(x) of each example by importance sampling, in nats.
 
     Args:
-        effective_sample_size: (sum w)² / sum w² of the weights, from 1 to the number of draws, ``(batch,)``. Where it
-            is small, neither the estimate nor its standard error is to be trusted.
+        effective_sample_size: (sum w)² / sum w² of the weights, from 1 to the number of draws, ``(batch,)``.
         bounds: for each k asked for, an unbiased estimate of the bound of k draws, E[log mean of k weights]
             (the ELBO for k = 1), ``(batch,)``.
+        pareto_k: k̂, how heavy the tail of the weights is, ``(batch,)`` (Vehtari, Simpson, Gelman, Yao and Gabry 2015,
+            arXiv 1507.02646). Below 0.5 the weights have a variance. Above 0.7 ``log_prob`` is too low by more than
+            ``standard_error`` says. NaN where it cannot be told: for fewer than 21 draws, and for codes of few values.
     """
 
     effective_sample_size: Tensor
     bounds: dict[int, Tensor]
+    pareto_k: Tensor
+
+    @property
+    def bias(self) -> Tensor:
+        """About how far the expectation of ``log_prob`` is from log p(x): −standard_error² / 2, ``(batch,)``.
+
+        From the second order of the logarithm. Where ``pareto_k`` is from 0.5 to 0.7 the bias may be twice that, above
+        0.7 many times.
+        """
+        return -self.standard_error.square() / 2
+
+    @property
+    def mean_bias(self) -> float:
+        """The mean of :attr:`bias`, which does not become smaller with more examples, as standard errors do."""
+        return self.bias.double().mean().item()
+
+    @property
+    def heavy_tailed(self) -> float:
+        """The share of the examples whose ``pareto_k`` is above 0.7."""
+        return (self.pareto_k > TOO_HEAVY).double().mean().item()
 
 
 def importance_sampling(
@@ -53,8 +76,12 @@ def importance_sampling(
     """Log p(x), estimated as log of the mean of p(x, z) / q(z | x) over draws of z from q.
 
     Its expectation is a lower bound, which rises to log p(x) with the draws (Burda, Grosse and Salakhutdinov 2015,
-    arXiv 1509.00519): with few draws, or a q that misses some of the posterior, the estimate is too low and its
-    standard error does not show it. Each example is encoded once.
+    arXiv 1509.00519), and lies below it by about half the squared standard error. Where a few draws have most of the
+    weight it is further below, and Pareto k̂ is above 0.7: a warning says of how many examples. What a q misses that
+    no draw has come near to is in neither. Each example is encoded once.
+
+    Two errors are told apart. ``standard_error`` and ``mean_standard_error`` are of the draws: what other draws for
+    these examples would change. ``data_standard_error`` is what other examples would change in the mean.
 
     Args:
         vae: a :class:`pyro_vae.VAE`, or what else has a model and a guide, a pair of them, or
@@ -87,6 +114,35 @@ def importance_sampling(
         at_least_one(bounds=k)
         if k > draws:
             raise ValueError(f"bounds must be at most draws = {draws}; got {k}")
+    found = weighed(
+        vae,
+        x,
+        *context,
+        draws=draws,
+        bounds=bounds,
+        chunk_size=chunk_size,
+        compiled=compiled,
+        progress=progress,
+        seed=seed,
+        **named,
+    )
+    warn_of_heavy_tails(found.pareto_k, "importance_sampling")
+    return found
+
+
+def weighed(
+    vae: Any,
+    x: Tensor | None = None,
+    *context: Tensor,
+    draws: int,
+    bounds: Sequence[int] = (),
+    chunk_size: int | None = None,
+    compiled: bool | None = None,
+    progress: bool = False,
+    seed: int,
+    **named: Any,
+) -> ImportanceEstimate:
+    """:func:`importance_sampling` for those that look at Pareto k̂ themselves: it does not warn."""
     found = []
     with running(vae, x, context, named, seed) as programs:
         joint = Joint(programs, draws, chunk_size, compiled)
@@ -94,9 +150,9 @@ def importance_sampling(
         console, words = Console(stderr=True), f"log p(x) from {draws:,} draws"
         for number, part in track(blocks(programs), words, parts, console=console, disable=not progress):
             weights = _log_weights(part, draws, joint, derive(seed, number))
-            found.append((*log_mean(weights), *(_bound(weights, k) for k in bounds)))
-    log_prob, error, size, *rest = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)))
+            found.append((*log_mean(weights), pareto_k(weights), *(_bound(weights, k) for k in bounds)))
+    log_prob, error, size, shape, *rest = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)), shape)
 
 
 def _log_weights(programs: Programs, draws: int, joint: Joint, seed: int) -> Tensor:
@@ -105,7 +161,7 @@ def _log_weights(programs: Programs, draws: int, joint: Joint, seed: int) -> Ten
         with seeded(derive(seed, block)):
             z = posterior((min(_DRAWS, draws - start),))
         # At once: a flow may remember where the draw came from, and need not be inverted.
-        log_q = posterior.log_prob(z)
+        log_q = programs.log_posterior(z, posterior)
         weights.append(joint(programs, z) - log_q)
     return torch.cat(weights)
 

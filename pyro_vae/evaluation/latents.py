@@ -24,13 +24,20 @@ _PAIRS = 500_000  # of a draw and an example, for which log q is worked out at a
 class LatentUse:
     """How the codes of some data are used; means over the data, in nats.
 
+    Standard errors come from the spread over the examples.
+
     Args:
-        kl: E[KL(q(z|x) || p(z))], at the draws: the rate. It is the sum of the next two.
-        mutual_information: I(x; z) under q, of the examples at hand, at most the log of their number.
-        marginal_kl: KL(q(z) || p(z)) of the aggregate posterior, the mean of q(z|x) over the examples at hand.
+        kl: E[KL(q(z|x) || p(z))], the rate: in closed form, and at the draws where none is known. It is the sum of the
+            next two.
+        mutual_information: I(x; z) under q, of the examples at hand, at most the log of their number; at the draws.
+        marginal_kl: KL(q(z) || p(z)) of the aggregate posterior, the mean of q(z|x) over the examples at hand: what
+            the information leaves of the rate. Where it is small, chance may take it below 0.
         variance_of_means: over the data, of the mean of q(z|x), ``(latent_dim,)``; None where q has no mean.
-        kl_of_dimensions: E[KL(q(z_j|x) || p(z_j))], ``(latent_dim,)``; None where q or p is no product over dimensions
-            or no closed form is known.
+        kl_of_dimensions: E[KL(q(z_j|x) || p(z_j))], ``(latent_dim,)``, whose sum is ``kl``; None where q or p is no
+            product over dimensions.
+        kl_standard_error: of ``kl``; NaN for one example, as the next two.
+        mutual_information_standard_error: of ``mutual_information``.
+        marginal_kl_standard_error: of ``marginal_kl``.
     """
 
     kl: float
@@ -38,6 +45,9 @@ class LatentUse:
     marginal_kl: float
     variance_of_means: Tensor | None
     kl_of_dimensions: Tensor | None
+    kl_standard_error: float
+    mutual_information_standard_error: float
+    marginal_kl_standard_error: float
 
     @property
     def size(self) -> int | None:
@@ -84,26 +94,43 @@ def latent_use(
     with running(vae, x, context, named, seed) as programs:
         posterior, prior = check_density(programs.posterior(), "latent_use"), programs.prior()
         z = posterior((draws,))
-        log_q, log_p = posterior.log_prob(z), prior.log_prob(z)
-        log_aggregate = _log_aggregate(posterior, z)
+        log_q = programs.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
+        of_dimensions = _kl_of_dimensions(posterior, prior, z)
+        kl = _kl(posterior, prior, log_q, programs, z) if of_dimensions is None else of_dimensions.sum(-1)
+        information = (log_q.double() - _log_aggregate(programs, posterior, z)).mean(0)
+        rate, bits, rest = (_mean_and_error(term) for term in (kl, information, kl - information))
         return LatentUse(
-            kl=_mean(log_q - log_p),
-            mutual_information=_mean(log_q - log_aggregate),
-            marginal_kl=_mean(log_aggregate - log_p),
+            kl=rate[0],
+            mutual_information=bits[0],
+            marginal_kl=rest[0],
             variance_of_means=_variance_of_means(posterior),
-            kl_of_dimensions=_kl_of_dimensions(posterior, prior, programs),
+            kl_of_dimensions=None if of_dimensions is None else of_dimensions.mean(0).to(log_q.dtype),
+            kl_standard_error=rate[1],
+            mutual_information_standard_error=bits[1],
+            marginal_kl_standard_error=rest[1],
         )
 
 
-def _mean(term: Tensor) -> float:
-    return term.double().mean().item()
+def _mean_and_error(term: Tensor) -> tuple[float, float]:
+    """Of one number an example."""
+    n = len(term)
+    return term.mean().item(), term.std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
 
 
-def _log_aggregate(posterior: Any, z: Tensor) -> Tensor:
+def _kl(posterior: Any, prior: Any, log_q: Tensor, programs: Programs, z: Tensor) -> Tensor:
+    """KL(q || p) of each example, in closed form if it is known and else at the draws, ``(batch,)``."""
+    try:
+        return kl_divergence(posterior, prior).double().expand(z.shape[1])
+    except NotImplementedError:
+        log_p = programs.log_density(prior, z, programs.latent, "model")
+        return (log_q.double() - log_p.double()).mean(0)
+
+
+def _log_aggregate(programs: Programs, posterior: Any, z: Tensor) -> Tensor:
     """Log of the mean over the examples of q(z | x), at draws ``(draws, batch, *event)``."""
     examples = z.shape[1]
     rows = z.flatten(0, 1).split(max(1, _PAIRS // examples))
-    found = [posterior.log_prob(part.unsqueeze(1)).logsumexp(1) for part in rows]
+    found = [programs.log_posterior(part.unsqueeze(1), posterior).double().logsumexp(1) for part in rows]
     return torch.cat(found).unflatten(0, z.shape[:2]) - math.log(examples)
 
 
@@ -115,12 +142,14 @@ def _variance_of_means(posterior: Any) -> Tensor | None:
     return mean.reshape(len(mean), -1).var(0, correction=0)
 
 
-def _kl_of_dimensions(posterior: Any, prior: Any, programs: Programs) -> Tensor | None:
+def _kl_of_dimensions(posterior: Any, prior: Any, z: Tensor) -> Tensor | None:
+    """KL of each example and dimension, in closed form if it is known, else at the draws, ``(batch, latent_dim)``."""
     q, p = factors(posterior), factors(prior)
     if q is None or p is None:
         return None
     try:
         kl = kl_divergence(q, p)
     except NotImplementedError:
-        return None
-    return kl.expand(q.batch_shape).reshape(programs.batch, -1).mean(0)
+        kl = (q.log_prob(z) - p.log_prob(z)).mean(0)
+    batch = z.shape[1]
+    return kl.double().expand(batch, *z.shape[2:]).reshape(batch, -1)

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pyro_vae.evaluation.gaps import inference_gaps
-from pyro_vae.evaluation.rows import at_least_one, blocks, check_density, log_joint, log_mean, running
+from pyro_vae.evaluation.rows import at_least_one, blocks, check_density, log_joint, running
+from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
@@ -96,7 +97,7 @@ def _scores(programs: Programs, draws: int, seed: int) -> dict[str, Tensor]:
     posterior = check_density(programs.posterior(), "outlier_scores")
     with seeded(seed):
         z = posterior((draws,))
-    log_q = posterior.log_prob(z)  # at once: a flow may remember where the draw came from
+    log_q = programs.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
     likelihood, prior = log_joint(programs, z, _ROWS)
     log_prob, _, _ = log_mean(likelihood + prior - log_q)
     return {"log_prob": -log_prob, "kl": (log_q - prior).mean(0), "recon": -likelihood.mean(0)}

@@ -20,7 +20,8 @@ class Probe:
 
     Args:
         accuracy: the share of them that it names right.
-        standard_error: of the accuracy, from the number of test examples alone.
+        standard_error: of the accuracy, from the number of test examples alone, with two right and two wrong ones
+            added (Agresti and Coull 1998), so that it is not 0 where all or none are right.
         majority: the accuracy of always naming the commonest label of the training examples.
     """
 
@@ -46,8 +47,10 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels:
 
     Example:
         >>> codes = torch.tensor([[-1.0], [-2.0], [1.0], [2.0], [3.0]])
-        >>> linear_probe(codes, torch.tensor([0, 0, 1, 1, 1]), torch.tensor([[-3.0], [5.0]]), torch.tensor([0, 1]))
-        Probe(accuracy=1.0, standard_error=0.0, majority=0.5)
+        >>> labels, test_codes = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([[-3.0], [5.0]])
+        >>> found = linear_probe(codes, labels, test_codes, torch.tensor([0, 1]))
+        >>> found.accuracy, round(found.standard_error, 2), found.majority
+        (1.0, 0.19, 0.5)
     """
     _check("codes", codes, "labels", labels)
     _check("test_codes", test_codes, "test_labels", test_labels)
@@ -59,10 +62,10 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels:
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000))
     classifier.fit(_numbers(codes), labels.cpu().numpy())
     right = torch.as_tensor(classifier.predict(_numbers(test_codes))) == test_labels.cpu()
-    accuracy = right.double().mean().item()
+    accuracy, share = right.double().mean().item(), (right.sum().item() + 2) / (len(right) + 4)
     return Probe(
         accuracy=accuracy,
-        standard_error=math.sqrt(accuracy * (1 - accuracy) / len(right)),
+        standard_error=math.sqrt(share * (1 - share) / (len(right) + 4)),
         majority=(test_labels == classes[counts.argmax()].item()).double().mean().item(),
     )
 

@@ -24,9 +24,7 @@ __all__ = [
     "blocks",
     "check_density",
     "log_joint",
-    "log_mean",
     "running",
-    "take",
 ]
 
 # Noise is drawn for so many examples together, each such block from a seed of its own. The number is fixed, so that
@@ -56,6 +54,15 @@ class Estimate:
         """The standard error of :attr:`mean` from the draws alone: what other draws for these examples would change."""
         return self.standard_error.double().square().sum().sqrt().item() / len(self.standard_error)
 
+    @property
+    def data_standard_error(self) -> float:
+        """The standard error of :attr:`mean` from the spread over the examples: what other examples would change.
+
+        The draws' error is in it already. NaN for one example.
+        """
+        n = len(self.log_prob)
+        return self.log_prob.double().std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
+
 
 def at_least_one(**counts: int) -> None:
     """Raises a ValueError for a count that is not an integer of at least 1."""
@@ -79,7 +86,7 @@ def running(
     if programs.batch == 0:
         raise ValueError(f"x must have at least one example; got shape {tuple(programs.x.shape)}")
     with evaluating(nn.ModuleList(programs.all_modules)), kept_store(), seeded(derive(seed)):
-        yield programs
+        yield programs.alone()
 
 
 def check_density(posterior: Any, method: str) -> Any:
@@ -99,13 +106,6 @@ def blocks(programs: Programs, size: int = EXAMPLES) -> Iterator[tuple[int, Prog
         yield number, programs if stop - start == programs.batch else programs.rows(start, stop)
 
 
-def take(programs: Programs, index: Tensor) -> Programs:
-    """The same programs on the examples of that index, which may repeat."""
-    named: Any = {name: value[index] for name, value in programs.named.items()}
-    x, *context = (t[index] for t in (programs.x, *programs.context))
-    return Programs(programs.vae, x, *context, latent=programs.latent, observed=programs.observed, **named)
-
-
 def log_joint(programs: Programs, z: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
     """Log p(x | z) and log p(z) at z ``(draws, batch, *event)``, at most ``chunk_size`` rows at a time."""
     draws, batch = z.shape[:2]
@@ -118,18 +118,3 @@ def log_joint(programs: Programs, z: Tensor, chunk_size: int) -> tuple[Tensor, T
         likelihood.append(torch.cat([p[0] for p in parts]))
         prior.append(torch.cat([p[1] for p in parts]))
     return torch.cat(likelihood, 1), torch.cat(prior, 1)
-
-
-def log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log of the mean of weights ``(draws, batch)``, its standard error, and the effective sample size.
-
-    The standard error is that of the mean over the mean, which the delta method gives for the log. The effective
-    sample size is (sum w)² / sum w² (Kong 1992).
-    """
-    draws = log_weights.shape[0]
-    log_sum = torch.logsumexp(log_weights.double(), 0)
-    shares = (log_weights.double() - log_sum).exp()
-    value = log_sum - math.log(draws)
-    error = shares.std(0, correction=1) * math.sqrt(draws) if draws > 1 else torch.full_like(value, torch.nan)
-    found = (value, error, 1 / shares.square().sum(0))
-    return found[0].to(log_weights.dtype), found[1].to(log_weights.dtype), found[2].to(log_weights.dtype)

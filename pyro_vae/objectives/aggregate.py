@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_vae.deferred import holds
 from pyro_vae.distributions import at_least
 from pyro_vae.objectives.draws import Draws, Latent
 from pyro_vae.objectives.objective import Objective, number, weight
@@ -21,23 +22,28 @@ class BetaTCVAE(Objective):
 
     recon − α I(x; z) − β TC(z) − γ Σ KL(q(z_j) || p(z_j)): the information that z has of x, the dependence between the
     dimensions of z (total correlation), and each dimension against the prior. With a weight β above 1 the dimensions
-    come apart, at less cost in information than a weight on the whole KL. The aggregate posterior q(z) is estimated
-    from the batch ("minibatch weighted sampling"), so that the batch should be large.
+    come apart, at less cost in information than a weight on the whole KL. The aggregate posterior q(z), the mean of
+    q(z | x) over all N examples of the data, is estimated from the n of the batch: at a code of one of them, that one
+    counts 1 / N and each other (N − 1) / (N (n − 1)), for those that are not in the batch too. That is unbiased for
+    q(z), and is the paper's stratified sampling, averaged over which of the others stands for those that are missing.
+    Its logarithm is too low, the more the fewer of the data a batch has: information and dimension_kl are then too
+    large and too small. So the batch should be large. Where it is the whole data, q(z) is exact.
 
     Args:
         beta: of the total correlation, at least 0, or a schedule of it.
         alpha: of the information, likewise.
         gamma: of the dimensions' KL, likewise. All three at 1 is the ELBO.
-        examples: how many the whole data have; by default what the plate says where it subsamples, and else the batch
-            is taken for all of them. It moves the parts by constants, and the gradient not at all.
+        examples: N, how many the whole data have, at least as many as a batch; by default what the plate says where it
+            subsamples, and else the batch is taken for all of them.
         **options: see :class:`Objective`.
 
     Attributes:
         terms: with ``information``, ``total_correlation`` and ``dimension_kl``.
 
     Raises:
-        ValueError: in a step, where posterior or prior is no product over dimensions, and where there are several
-            latent sites.
+        ValueError: in a step, where posterior or prior is no product over dimensions, where there are several
+            latent sites, where the batch has more examples than ``examples``, and where it has one of several, which
+            says nothing of the others.
 
     Example:
         >>> BetaTCVAE(beta=6.0).beta
@@ -71,11 +77,9 @@ class BetaTCVAE(Objective):
             )
         # log q(z_j of example i | x of example k), (i, k, dimensions)
         pairs = q.log_prob(latent.z.unsqueeze(1)).reshape(n, n, -1)
-        size = (pairs.new_ones(()) * n).log()
-        whole = self.examples or draws.whole
-        log_size = size if whole is None else size + math.log(whole)
-        of_all = pairs.sum(-1).logsumexp(1) - log_size
-        of_dimensions = (pairs.logsumexp(1) - log_size).sum(-1)
+        log_weights = self._log_weights(pairs, self.examples or draws.whole)
+        of_all = (pairs.sum(-1) + log_weights).logsumexp(1)
+        of_dimensions = (pairs + log_weights.unsqueeze(-1)).logsumexp(1).sum(-1)
         information = (draws.posterior[0] - of_all).sum()
         total_correlation = (of_all - of_dimensions).sum()
         dimension_kl = (of_dimensions - draws.prior[0]).sum()
@@ -83,6 +87,24 @@ class BetaTCVAE(Objective):
         recon = draws.recon.sum()
         weights = [self.weigh(w, recon) for w in (self.alpha, self.beta, self.gamma)]
         return recon - weights[0] * information - weights[1] * total_correlation - weights[2] * dimension_kl
+
+    def _log_weights(self, pairs: Tensor, examples: int | None) -> Tensor:
+        """How much q(z | x) of an example counts in q(z) at the code of another, or its own, ``(n, n)``."""
+        places = torch.arange(pairs.shape[0], device=pairs.device)
+        size = pairs.new_ones(()) * pairs.shape[0]
+        whole = size if examples is None else torch.full_like(size, examples)
+        if not holds(size <= whole):
+            raise ValueError(
+                f"examples must be at least as many as a batch has, {pairs.shape[0]}: it is how many the whole data "
+                f"have; got {examples}"
+            )
+        if not holds((size > 1) | (whole == 1)):
+            raise ValueError(
+                f"BetaTCVAE needs batches of at least 2 of the {examples} examples, to tell q(z) from; got 1. Leave "
+                "out a last batch of one, or change the batch size"
+            )
+        others = (whole - 1).log() - whole.log() - (size - 1).log()
+        return torch.where(places.unsqueeze(1) == places, -whole.log(), others)
 
 
 class InfoVAE(Objective):

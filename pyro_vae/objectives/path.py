@@ -14,7 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_vae.deferred import holds
-from pyro_vae.distributions import innermost
+from pyro_vae.distributions import check_inverse, innermost
 from pyro_vae.objectives.draws import Draws
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
 from pyro_vae.objectives.importance import IWAE
@@ -60,6 +60,9 @@ class _AlongTheDraws(Objective):
             model, guide = self._vectorized_num_particles(model), self._vectorized_num_particles(guide)
         drawn = poutine.trace(guide).get_trace(*args, **kwargs)
         cut, leaves = _cut_off(drawn)
+        for name in leaves:
+            what = f"{type(self).__name__} asks for densities a second time, as BetaELBO and IWAE do not: site {name!r}"
+            check_inverse(drawn.nodes[name]["fn"], f"{what} of the guide")
         again = poutine.replay(guide, trace=cut)
         traces = get_importance_trace("flat", self.max_plate_nesting, model, again, args, kwargs)
         self.check(traces[1])

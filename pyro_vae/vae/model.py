@@ -16,7 +16,7 @@ from torch.distributions import constraints
 
 from pyro_vae.compatible import check_spaces
 from pyro_vae.deferred import holds
-from pyro_vae.distributions import part_name
+from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
@@ -414,12 +414,13 @@ class VAE(nn.Module):
     # Inside.
 
     def check_codes(self, prior: Any, z: Tensor) -> None:
-        """Raises a ValueError where z, from the posterior, has not the dimension that the prior is over."""
+        """Raises a ValueError where the prior has no density at z, from the posterior: of another dimension, say."""
         if z.shape[-1:] != prior.event_shape[-1:]:
             raise ValueError(
                 f"prior {part_name(self.prior)} is over z of shape {tuple(prior.event_shape)}; got z of shape "
                 f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
             )
+        check_inverse(prior, f"prior {part_name(self.prior)}", z)
 
     def _mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         """Where x is observed, or None for a VAE over complete data."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -138,14 +139,29 @@ def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
     x, *_ = next(iter(data.batches(test[:30], 30, seed=3)))
     found = evaluation.importance_sampling(load("runs/digits-1"), x, draws=20, seed=3)
     assert f"test log p(x) {found.mean:.2f} ± " in printed
-    assert f"(30 images; 20 draws, which alone make ± {found.mean_standard_error:.3f})" in printed
+    said = f"± {found.mean_standard_error:.3f} and a bias of about {found.mean_bias:.3f})"
+    assert f"(30 images; 20 draws, which alone make {said}" in printed
+    assert "Pareto k" not in printed  # 20 draws do not tell
     assert f"median {found.effective_sample_size.median():.0f}" in printed
     written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())
     assert written["log_prob"]["mean"] == pytest.approx(found.mean)
+    assert written["log_prob"]["standard_error"] == pytest.approx(found.data_standard_error)
+    assert written["log_prob"]["standard_error_of_the_draws"] == pytest.approx(found.mean_standard_error)
+    assert written["log_prob"]["pareto_k"] is None
     x, *_ = next(iter(data.batches(test, 300, seed=3)))
     codes = evaluation.latent_use(load("runs/digits-1"), x, seed=3)
-    assert f"active units {codes.active_units} of 20; kl {codes.kl:.2f} = I(x; z) " in printed
+    rate = f"kl {codes.kl:.2f} ± {codes.kl_standard_error:.2f} = I(x; z) {codes.mutual_information:.2f} ± "
+    assert f"active units {codes.active_units} of 20; {rate}" in printed
+    assert sum(written["codes"]["kl_of_dimensions"]) == pytest.approx(written["codes"]["kl"], rel=1e-5)
     assert written["codes"]["mutual_information"] == pytest.approx(codes.mutual_information)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that k is large, which is printed
+        assert main(["evaluate", "runs/digits-1", "--draws", "100", "--n", "30", "--seed", "3"]) == 0
+        found = evaluation.importance_sampling(load("runs/digits-1"), x[:30], draws=100, seed=3).pareto_k
+    printed = capsys.readouterr().out
+    assert f"Pareto k of the weights: median {found.double().median():.2f}, worst {found.max():.2f}, above " in printed
+    written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())["log_prob"]["pareto_k"]
+    assert written["share_above_0.7"] == pytest.approx((found > 0.7).double().mean().item())
     for option, value in (("--draws", "-1"), ("--n", "0"), ("--n", "301")):
         assert main(["evaluate", "runs/digits-1", option, value]) == 2
         out, err = capsys.readouterr()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pyro
 import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from pyro_vae import VAE, build, evaluation, posteriors
+from pyro_vae import VAE, build, evaluation, posteriors, priors
 from tests.conftest import make_vae, make_x
 
 
@@ -32,6 +33,58 @@ def test_parts_by_hand():
     by_dimension = kl_divergence(Normal(q.mean, q.stddev), Normal(0.0, 1.0)).mean(0)
     torch.testing.assert_close(found.kl_of_dimensions, by_dimension)
     assert found.kl_of_dimensions.sum().item() == pytest.approx(kl_divergence(q, vae.prior_of()).mean().item())
+
+
+def test_the_rate_is_the_sum_of_its_dimensions_and_of_its_parts():
+    """In closed form from a single draw: the information alone is at the draws."""
+    vae, x = make_vae(), make_x(n=12)
+    found = evaluation.latent_use(vae, x)
+    rates = kl_divergence(vae.encode(x), vae.prior_of())
+    assert found.kl == pytest.approx(rates.mean().item(), rel=1e-12)
+    assert found.kl == pytest.approx(found.kl_of_dimensions.sum().item(), rel=1e-12)
+    assert found.kl == pytest.approx(found.mutual_information + found.marginal_kl, rel=1e-12)
+    assert found.kl_standard_error == pytest.approx((rates.std() / math.sqrt(12)).item(), rel=1e-12)
+    assert found.kl == evaluation.latent_use(vae, x, seed=5).kl
+
+
+def test_where_no_closed_form_is_known_all_are_at_the_same_draws():
+    """A Laplace prior has none with a normal posterior."""
+    plain, x = make_vae(), make_x(n=12)
+    prior = pyro.distributions.Laplace(torch.zeros(2).double(), 1.0)
+    vae = VAE(lambda: prior.to_event(1), plain.likelihood, plain.posterior)
+    found = evaluation.latent_use(vae, x, draws=3000)
+    assert found.kl == pytest.approx(found.kl_of_dimensions.sum().item(), rel=1e-12)
+    assert found.kl == pytest.approx(found.mutual_information + found.marginal_kl, rel=1e-12)
+    torch.manual_seed(0)
+    q = vae.encode(x)
+    z = q.sample((3000,))
+    expected = (q.log_prob(z) - prior.log_prob(z).sum(-1)).mean().item()
+    assert found.kl == pytest.approx(expected, abs=0.05)  # 36,000 draws each: 5 standard errors, 6e-7
+
+
+def test_no_product_but_a_closed_form():
+    vae, x = build((2, 3), 2, hidden=(5,), posterior="full").double(), make_x(n=12)
+    found = evaluation.latent_use(vae, x)
+    other = evaluation.latent_use(VAE(priors.MixtureOfNormals(2).double(), vae.likelihood, vae.posterior), x)
+    assert found.kl_of_dimensions is None
+    assert found.kl == evaluation.latent_use(vae, x, seed=1).kl
+    assert other.kl == pytest.approx(other.mutual_information + other.marginal_kl, rel=1e-12)
+
+
+def test_errors_are_the_spread_over_data_and_draws():
+    """200 data sets of 50 examples: the spread of each number within 25 % of what is said, five of its own errors.
+
+    The information depends on all examples together, so that the spread over examples is a rough error of it: a factor
+    of 2.
+    """
+    torch.manual_seed(0)
+    vae = make_vae()
+    found = [evaluation.latent_use(vae, torch.rand(50, 2, 3).double().round(), seed=s) for s in range(200)]
+    for name, factor in (("kl", 1.25), ("mutual_information", 2.0), ("marginal_kl", 2.0)):
+        spread = torch.tensor([getattr(f, name) for f in found]).std().item()
+        said = math.sqrt(sum(getattr(f, f"{name}_standard_error") ** 2 for f in found) / 200)
+        assert spread / factor < said < spread * factor, name
+    assert math.isnan(evaluation.latent_use(vae, make_x(n=1)).kl_standard_error)
 
 
 def test_codes_far_apart_tell_which_example_it_was():

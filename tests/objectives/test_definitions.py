@@ -135,18 +135,20 @@ def test_piwae_has_a_gradient_for_the_model_and_another_for_the_guide():
         assert not torch.allclose(model, guide)
 
 
-@pytest.mark.parametrize("examples", [None, 1000])
+@pytest.mark.parametrize("examples", [None, 7, 14, 1000])
 def test_beta_tcvae(examples):
     def by_hand(t, vae, x):
         q = vae.encode(x).base_dist
         pyro.set_rng_seed(3)
         z = vae.encode(x).rsample()
-        size = math.log(len(x)) + (math.log(examples) if examples else 0)
+        n, whole = len(x), examples or len(x)
         of_all, of_dimensions = [], []
-        for z_i in z:
-            logs = Normal(q.loc, q.scale).log_prob(z_i)  # (k, dimensions)
-            of_all.append(logs.sum(1).logsumexp(0) - size)
-            of_dimensions.append(sum(logs[:, j].logsumexp(0) - size for j in range(z.shape[1])))
+        for i, z_i in enumerate(z):
+            densities = Normal(q.loc, q.scale).log_prob(z_i).exp()  # (k, dimensions)
+            weights = [1 / whole if k == i else (whole - 1) / whole / (n - 1) for k in range(n)]
+            of_all.append(sum(w * p.prod() for w, p in zip(weights, densities, strict=True)).log())
+            marginals = sum(w * p for w, p in zip(weights, densities, strict=True))
+            of_dimensions.append(marginals.log().sum())
         of_all, of_dimensions = torch.stack(of_all), torch.stack(of_dimensions)
         information, tc = t.posterior[0] - of_all, of_all - of_dimensions
         return (t.likelihood[0] - 2 * information - 6 * tc - 3 * (of_dimensions - t.prior[0])).sum()
