@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.compatible import check_spaces
+from pyro_vae.data.arrays import as_tensor
+from pyro_vae.deferred import capturing
 from pyro_vae.distributions import part_name
-from pyro_vae.likelihoods.checks import check_finite, check_support
+from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
 from pyro_vae.seeds import seeded
+from pyro_vae.vae.arrays import as_tensors, reference
 from pyro_vae.vae.parts import call, evaluating, local_parameter, over_batch, over_codes, repeat, slerp
 from pyro_vae.vae.weights import load_weights, save_weights
 
@@ -95,6 +98,7 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.missing = missing
         self.fill = fill
+        self._fits: tuple[Any, ...] = ()  # a likelihood and the event shape that it was last seen to have
 
     @classmethod
     def build(cls, event_shape: Shape, latent_dim: int = 20, **options: Any) -> VAE:
@@ -113,6 +117,9 @@ class VAE(nn.Module):
     def model(self, x: Tensor | None = None, *context: Tensor, mask: Tensor | None = None) -> Tensor:
         """p(x, z | c): samples ``"z"`` from the prior and ``"x"`` from the likelihood, observed where x is given.
 
+        Here and in all the methods, x and context may be NumPy arrays, and of another dtype or on another device than
+        the parameters: see :meth:`tensors`.
+
         Args:
             x: data ``(batch, *event_shape)``, or None to sample it (the batch is then the context's, or 1).
             context: tensors ``(batch, ...)``.
@@ -126,6 +133,7 @@ class VAE(nn.Module):
             ValueError: where x lies outside the likelihood's support or has another shape, where the context
                 has another batch, and where prior and posterior disagree on z.
         """
+        x, *context = self.tensors(x, *context)
         self._declare("prior", "likelihood")
         with pyro.plate("data", self._batch_size(x, context)):
             prior = self.prior_of(*context)
@@ -147,6 +155,7 @@ class VAE(nn.Module):
         Returns:
             z, ``(batch, latent_dim)``.
         """
+        x, *context = self.tensors(x, *context)
         self._declare("posterior")
         with pyro.plate("data", self._batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
@@ -158,17 +167,24 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
+        context = self.tensors(None, *context)[1:]
         return over_codes(call("prior", self.prior, *context), "prior", self.prior)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
+        x, *context = self.tensors(x, *context)
         batch = self._batch_size(x, context)
-        x = self.encoder_input(x, mask)
-        posterior = over_codes(call("posterior", self.posterior, x, *context), "posterior", self.posterior)
-        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+        seen = self.encoder_input(x, mask)
+        posterior = over_codes(call("posterior", self.posterior, seen, *context), "posterior", self.posterior)
+        posterior = over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+        if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
+            self._check_event_shape(x, posterior, *context)
+        return posterior
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
+        z = as_tensor("z", z, *reference(self))
+        context = self.tensors(None, *context)[1:]
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
         likelihood = call("likelihood", self.likelihood, z, *context)
@@ -184,6 +200,7 @@ class VAE(nn.Module):
         Returns:
             ``(batch, *event_shape)``, with ``missing=True`` twice as long in the dimension after the batch.
         """
+        x, *_ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is None:
             check_finite(x)
@@ -205,6 +222,7 @@ class VAE(nn.Module):
             ValueError: where x has another shape or lies outside the support, or where the likelihood of an example
                 is no product over its elements.
         """
+        x, *_ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is not None and x.shape[1:] == likelihood.event_shape:
             x = fill_missing(likelihood, x, seen)
@@ -227,6 +245,7 @@ class VAE(nn.Module):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
+        context = self.tensors(None, *context)[1:]
         for i, c in enumerate(context):
             if c.shape[0] != n:
                 raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
@@ -281,6 +300,7 @@ class VAE(nn.Module):
         """
         if particles < 1:
             raise ValueError(f"particles must be at least 1; got {particles}")
+        x, *context = self.tensors(x, *context)
         seen = self._mask(x, mask)
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
@@ -346,6 +366,8 @@ class VAE(nn.Module):
         Returns:
             The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
         """
+        x0, *context = self.tensors(x0, *context)
+        x1, *_ = self.tensors(x1)
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
         if steps < 2:
@@ -359,6 +381,32 @@ class VAE(nn.Module):
         with evaluating(self):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
             return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
+
+    def tensors(self, x: Any, *context: Any) -> tuple[Any, ...]:
+        """X and context as tensors in the dtype and on the device of the parameters, if they are not that already.
+
+        Integers in x become floating-point numbers too, unless the posterior is a function or has an embedding, which
+        looks them up; those in the context, such as class labels, stay integers.
+
+        Args:
+            x: a tensor or NumPy array ``(batch, *event_shape)``, or None.
+            context: tensors or NumPy arrays ``(batch, ...)``.
+
+        Returns:
+            x and each context, or None in the place of x.
+
+        Raises:
+            TypeError: for what is no dense array of real numbers; says what would do.
+            ValueError: where a number would come out as infinity or another integer.
+
+        Example:
+            >>> import numpy as np
+            >>> from pyro_vae import build
+            >>> x, labels = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
+            >>> x.dtype, labels.dtype
+            (torch.float32, torch.int64)
+        """
+        return as_tensors(self, self.posterior, x, *context)
 
     # Weights on disk.
 
@@ -387,6 +435,15 @@ class VAE(nn.Module):
                 f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
             )
 
+    def _check_event_shape(self, x: Tensor, posterior: Any, *context: Tensor) -> None:
+        """Raises a ValueError where x has another event shape than the likelihood, as :meth:`model` does."""
+        if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
+            return
+        with evaluating(self), seeded(0):
+            event_shape = self.decode(posterior.sample(), *context).event_shape
+        check_event_shape(self.likelihood, event_shape, x)
+        self._fits = (self.likelihood, event_shape)
+
     def _mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         """Where x is observed, or None for a VAE over complete data."""
         if not self.missing:
@@ -398,6 +455,7 @@ class VAE(nn.Module):
             )
         if mask is None:
             return ~torch.isnan(x)
+        mask = as_tensor("mask", mask, device=x.device)
         if mask.dtype != torch.bool or mask.shape != x.shape:
             raise ValueError(
                 f"mask must be a bool tensor of the shape of x, {tuple(x.shape)}, True where x is observed; got "
@@ -421,9 +479,6 @@ class VAE(nn.Module):
                         local_parameter(value, name=name, constraint=constraints.real)
 
     def _batch_size(self, x: Tensor | None, context: tuple[Tensor, ...]) -> int:
-        for i, c in enumerate(context):
-            if not isinstance(c, Tensor):
-                raise TypeError(f"context {i} must be a tensor; got {type(c).__name__}: {c!r}")
         if x is None:
             return context[0].shape[0] if context else 1
         for i, c in enumerate(context):
