@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, overload
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import as_tensor, batches
+from pyro_vae.deferred import holds, validated
 from pyro_vae.distributions import part_name
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating, repeat
@@ -60,7 +62,7 @@ def _number(name: str, value: Any) -> Any:
     if isinstance(value, Tensor):
         if value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} must be a tensor of real numbers; got dtype {value.dtype}")
-        if torch.isnan(value).any():
+        if not holds(~torch.isnan(value).any()):
             raise NotANumberError(
                 f"{name} must not hold NaN; got {int(torch.isnan(value).sum())} of {value.numel()} values"
             )
@@ -140,6 +142,13 @@ def elbo_terms(
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
     x, *context = vae.tensors(x, *context)
+    with validated():
+        return _terms(vae, x, context, mask, kl, particles, seed)
+
+
+def _terms(
+    vae: VAE, x: Tensor, context: Sequence[Tensor], mask: Tensor | None, kl: str, particles: int, seed: int | None
+) -> ElboTerms:
     posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((particles,))  # with gradient where it has one

@@ -83,9 +83,18 @@ class Programs:
         given = {name: value for name, value in named.items() if value is not None}
         self.named = {name: as_tensor(name, v, device=self.x.device) for name, v in given.items()}
 
+    def check_event_shape(self) -> None:
+        """Raises a ValueError where x has another event shape than the likelihood of the VAE, if it is one."""
+        vae = self._owner()
+        if vae is not None:
+            vae.check_event_shape(self.x, *self.context)
+
+    def _owner(self) -> VAE | None:
+        return next((m for m in self.modules if isinstance(m, VAE)), None)
+
     def _tensors(self, *arrays: Any) -> tuple[Tensor, ...]:
         """X and context as tensors: in the dtype of the parameters, where a VAE is to see them or they are NumPy's."""
-        vae = next((m for m in self.modules if isinstance(m, VAE)), None)
+        vae = self._owner()
         if vae is not None:
             return vae.tensors(*arrays)
         names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]

@@ -153,7 +153,7 @@ def _of_two(batch: Batch, why: str) -> Batch:
     if len(batch[0]) == 1:
         raise ValueError(
             f"a batch has one example, with none before it to be merged into: {why}. Give more examples, and a "
-            "batch_size of at least 2"
+            "batch_size of at least 2, or drop_last=True to a DataLoader"
         )
     return batch
 

@@ -174,12 +174,11 @@ class VAE(nn.Module):
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         x, *context = self.tensors(x, *context)
         batch = self._batch_size(x, context)
+        if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
+            self.check_event_shape(x, *context)
         seen = self.encoder_input(x, mask)
         posterior = over_codes(call("posterior", self.posterior, seen, *context), "posterior", self.posterior)
-        posterior = over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
-        if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
-            self._check_event_shape(x, posterior, *context)
-        return posterior
+        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
@@ -435,12 +434,18 @@ class VAE(nn.Module):
                 f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
             )
 
-    def _check_event_shape(self, x: Tensor, posterior: Any, *context: Tensor) -> None:
-        """Raises a ValueError where x has another event shape than the likelihood, as :meth:`model` does."""
+    def check_event_shape(self, x: Tensor, *context: Tensor) -> None:
+        """Raises a ValueError where x has another event shape than p(x | z), as :meth:`model` does.
+
+        An image without a batch dimension would be taken for a batch of its channels. The event shape is that of p(x | z)
+        at one draw from the prior, which is made where the shape is not known yet, or seems to be another now.
+        """
         if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
             return
         with evaluating(self), seeded(0):
-            event_shape = self.decode(posterior.sample(), *context).event_shape
+            one = [c[:1] for c in context]
+            z = self.prior_of(*one).expand((1,)).sample()
+            event_shape = self.decode(z, *one).event_shape
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
 
