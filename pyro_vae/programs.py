@@ -87,7 +87,7 @@ class Programs:
         """Raises a ValueError where x has another event shape than the likelihood of the VAE, if it is one."""
         vae = self._owner()
         if vae is not None:
-            vae.check_event_shape(self.x, *self.context)
+            vae.check_event_shape(self.x, *self.context, mask=self.named.get("mask"))
 
     def _owner(self) -> VAE | None:
         return next((m for m in self.modules if isinstance(m, VAE)), None)

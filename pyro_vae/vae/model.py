@@ -28,6 +28,8 @@ from pyro_vae.vae.weights import load_weights, save_weights
 
 __all__ = ["VAE"]
 
+_SOME = 64  # examples that are encoded to see whether data fit
+
 
 class VAE(nn.Module):
     """A prior, a likelihood and a posterior, put together as a Pyro ``model`` and ``guide``.
@@ -173,12 +175,9 @@ class VAE(nn.Module):
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         x, *context = self.tensors(x, *context)
-        batch = self._batch_size(x, context)
         if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
-            self.check_event_shape(x, *context)
-        seen = self.encoder_input(x, mask)
-        posterior = over_codes(call("posterior", self.posterior, seen, *context), "posterior", self.posterior)
-        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+            self.check_event_shape(x, *context, mask=mask)
+        return self._posterior(x, *context, mask=mask)
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
@@ -434,20 +433,26 @@ class VAE(nn.Module):
                 f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
             )
 
-    def check_event_shape(self, x: Tensor, *context: Tensor) -> None:
+    def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
         """Raises a ValueError where x has another event shape than p(x | z), as :meth:`model` does.
 
         An image without a batch dimension would be taken for a batch of its channels. The event shape is that of p(x | z)
-        at one draw from the prior, which is made where the shape is not known yet, or seems to be another now.
+        at one code, which is decoded where the shape is not known yet, or seems to be another now.
         """
         if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
             return
+        some, *rest = (t[:_SOME] for t in (x, *context))
         with evaluating(self), seeded(0):
-            one = [c[:1] for c in context]
-            z = self.prior_of(*one).expand((1,)).sample()
-            event_shape = self.decode(z, *one).event_shape
+            z = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME]).sample()
+            event_shape = self.decode(z[:1], *(c[:1] for c in rest)).event_shape
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
+
+    def _posterior(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
+        batch = self._batch_size(x, context)
+        seen = self.encoder_input(x, mask)
+        posterior = over_codes(call("posterior", self.posterior, seen, *context), "posterior", self.posterior)
+        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
     def _mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         """Where x is observed, or None for a VAE over complete data."""
