@@ -67,9 +67,7 @@ class Programs:
         torch.Size([5, 3])
     """
 
-    def __init__(
-        self, vae: Any, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any
-    ) -> None:
+    def __init__(self, vae: Any, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any) -> None:
         self.model, self.guide = _model_and_guide(vae)
         if not isinstance(x, (Tensor, np.ndarray)) or not len(x.shape):
             array = isinstance(x, (Tensor, np.ndarray))

@@ -23,10 +23,10 @@ from pyro_vae.distributions import at_least
 from pyro_vae.elbo import elbo_terms
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.training.first_look import needs_two, warn_of_scale
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
 from pyro_vae.training.precision import check_mixed_precision, in_mixed_precision
-from pyro_vae.training.first_look import needs_two, warn_of_scale
 from pyro_vae.training.progress import report
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.vae import VAE, evaluating

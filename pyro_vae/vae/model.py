@@ -436,8 +436,8 @@ class VAE(nn.Module):
     def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
         """Raises a ValueError where x has another event shape than p(x | z), as :meth:`model` does.
 
-        An image without a batch dimension would be taken for a batch of its channels. The event shape is that of p(x | z)
-        at one code, which is decoded where the shape is not known yet, or seems to be another now.
+        An image without a batch dimension would be taken for a batch of its channels. The event shape is that of
+        p(x | z) at one code, which is decoded where the shape is not known yet, or seems to be another now.
         """
         if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
             return

@@ -63,7 +63,10 @@ def test_columns_of_mixed_are_named():
 
 QUIET = {
     "standardised": ("normal", lambda: draw(200, 3)),
-    "standardised, one value far off": ("normal", lambda: draw(200, 3).index_put_((torch.tensor(7),), torch.tensor(14.0))),
+    "standardised, one value far off": (
+        "normal",
+        lambda: draw(200, 3).index_put_((torch.tensor(7),), torch.tensor(14.0)),
+    ),
     "images": ("normal", lambda: torch.rand(100, 1, 4, 4)),
     "images under a small scale": ({"class": "Normal", "scale": 0.001}, lambda: torch.rand(100, 1, 4, 4)),
     "a scale that fits": ({"class": "Normal", "initial_scale": 3000.0}, lambda: 3000 * draw(200, 3)),
