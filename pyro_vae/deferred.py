@@ -6,12 +6,19 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import pyro
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-__all__ = ["holds", "noting"]
+__all__ = ["capturing", "holds", "noting", "validated", "without_validation"]
 
 _noted: ContextVar[list[Tensor] | None] = ContextVar("noted", default=None)
+
+
+def capturing() -> bool:
+    """Whether a graph is being captured: by ``torch.export``, ``torch.compile``, ``torch.jit.trace`` or here."""
+    return torch.compiler.is_compiling() or _noted.get() is not None or torch.jit.is_tracing()
 
 
 def holds(condition: Tensor) -> bool:
@@ -42,3 +49,22 @@ def noting() -> Iterator[list[Tensor]]:
         yield noted
     finally:
         _noted.reset(token)
+
+
+@contextlib.contextmanager
+def without_validation() -> Iterator[None]:
+    """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
+    mine = Distribution._validate_args
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        Distribution.set_default_validate_args(mine)
+
+
+def validated() -> contextlib.AbstractContextManager[None]:
+    """For a block that makes distributions: their arguments are validated as ever, but in no graph that is captured.
+
+    Validation reads values, and raises where they are wrong; an exported graph can do neither.
+    """
+    return without_validation() if torch.compiler.is_compiling() else contextlib.nullcontext()

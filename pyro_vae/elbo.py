@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, overload
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_vae.data import batches
+from pyro_vae.data import as_tensor, batches
+from pyro_vae.deferred import holds, validated
 from pyro_vae.distributions import part_name
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating, repeat
@@ -60,7 +62,7 @@ def _number(name: str, value: Any) -> Any:
     if isinstance(value, Tensor):
         if value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} must be a tensor of real numbers; got dtype {value.dtype}")
-        if torch.isnan(value).any():
+        if not holds(~torch.isnan(value).any()):
             raise NotANumberError(
                 f"{name} must not hold NaN; got {int(torch.isnan(value).sum())} of {value.numel()} values"
             )
@@ -139,13 +141,21 @@ def elbo_terms(
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
+    x, *context = vae.tensors(x, *context)
+    with validated():
+        return _terms(vae, x, context, mask, kl, particles, seed)
+
+
+def _terms(
+    vae: VAE, x: Tensor, context: Sequence[Tensor], mask: Tensor | None, kl: str, particles: int, seed: int | None
+) -> ElboTerms:
     posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
     # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
     likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))
-    masks = None if mask is None else repeat(mask, particles)
+    masks = None if mask is None else repeat(as_tensor("mask", mask), particles)
     likelihood, xs = vae.observed(likelihood, repeat(x, particles), masks)
     recon = likelihood.log_prob(xs).unflatten(0, (particles, -1)).mean(0)
     if kl == "sampled":

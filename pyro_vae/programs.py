@@ -8,14 +8,16 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_vae.data import as_tensor
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.vae import repeat
+from pyro_vae.vae import VAE, reference, repeat
 
 __all__ = ["LogTerms", "Programs", "check_sites", "kept_store", "modules_around"]
 
@@ -51,8 +53,8 @@ class Programs:
 
     Args:
         vae: what has a ``model`` and a ``guide``, or a pair of them.
-        x: data ``(batch, *event_shape)``.
-        context: tensors ``(batch, ...)`` that the programs take after x.
+        x: data ``(batch, *event_shape)``, a tensor or NumPy array.
+        context: tensors or arrays ``(batch, ...)`` that the programs take after x.
         latent: the name of the latent site.
         observed: the name of the observed site.
         named: further tensors ``(batch, ...)`` that the programs take by name, such as ``mask``.
@@ -70,20 +72,44 @@ class Programs:
         torch.Size([5, 3])
     """
 
-    def __init__(
-        self, vae: Any, x: Tensor, *context: Tensor, latent: str = "z", observed: str = "x", **named: Tensor | None
-    ) -> None:
+    def __init__(self, vae: Any, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any) -> None:
         self.model, self.guide = _model_and_guide(vae)
-        if not isinstance(x, Tensor) or x.dim() < 1:
-            what = f"one of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        if not isinstance(x, (Tensor, np.ndarray)) or not len(x.shape):
+            array = isinstance(x, (Tensor, np.ndarray))
+            what = f"one of shape {tuple(x.shape)}" if array else f"a {type(x).__name__}"
             raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}")
         self.vae = vae
-        self.x = x
-        self.context = context
+        self.x, *rest = self._tensors(x, *context)
+        self.context = tuple(rest)
         self.latent = latent
         self.observed = observed
-        self.named = {name: value for name, value in named.items() if value is not None}
+        given = {name: value for name, value in named.items() if value is not None}
+        self.named = {name: as_tensor(name, v, device=self.x.device) for name, v in given.items()}
         self._alone = False
+
+    def check_event_shape(self) -> None:
+        """Raises a ValueError where x has another event shape than the likelihood of the VAE, if it is one."""
+        vae = self._owner()
+        if vae is not None:
+            vae.check_event_shape(self.x, *self.context, mask=self.named.get("mask"))
+
+    def _owner(self) -> VAE | None:
+        return next((m for m in self.modules if isinstance(m, VAE)), None)
+
+    def _tensors(self, *arrays: Any) -> tuple[Tensor, ...]:
+        """X and context as tensors: in the dtype of the parameters, where a VAE is to see them or they are NumPy's."""
+        vae = self._owner()
+        if vae is not None:
+            return vae.tensors(*arrays)
+        names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]
+        if all(isinstance(array, Tensor) for array in arrays):  # what a user's own programs make of a dtype is theirs
+            return tuple(map(as_tensor, names, arrays))
+        dtype, device = reference(nn.ModuleList(self.all_modules))
+        dtype = dtype or torch.get_default_dtype()
+        return tuple(
+            as_tensor(name, a, None if isinstance(a, Tensor) else dtype, device)
+            for name, a in zip(names, arrays, strict=True)
+        )
 
     @property
     def batch(self) -> int:

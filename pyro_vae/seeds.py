@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,10 @@ __all__ = ["derive", "seeded"]
 
 @contextlib.contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """Runs the block with torch's generators at ``seed`` and puts them back afterwards.
+    """Runs the block with the generators at ``seed`` and puts them back afterwards, whatever ends the block.
+
+    They are torch's, NumPy's global one (``np.random``) and Python's (``random``): the user's own code may draw from
+    each of them.
 
     Args:
         seed: any integer ≥ 0, or None to leave the generators alone.
@@ -32,9 +36,26 @@ def seeded(seed: int | None) -> Iterator[None]:
         return
     # Forking a CUDA generator would start CUDA, so leave it alone where nobody has used it.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.random.fork_rng(devices=list(devices)), _python_and_numpy(seed):
         torch.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def _python_and_numpy(seed: int) -> Iterator[None]:
+    python = random.getstate()
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the generator that the user's code may draw from
+    mine = np.random.get_bit_generator()
+    if not isinstance(mine, np.random.MT19937):  # only this kind can be seeded anew
+        np.random.set_bit_generator(np.random.MT19937())
+    try:
+        random.seed(int(seed))
+        np.random.seed(int(seed) % 2**32)  # noqa: NPY002
+        yield
+    finally:
+        np.random.set_bit_generator(mine)
+        np.random.set_state(numpy)  # noqa: NPY002
+        random.setstate(python)
 
 
 def derive(seed: int, *keys: int) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -34,3 +38,49 @@ def test_derived_seeds_differ_by_every_key():
 def test_unusable_seeds_are_refused(seed):
     with pytest.raises(ValueError, match="seed must be an integer of at least 0; got"):
         derive(seed)
+
+
+# NumPy's global functions are what is tested here.
+# ruff: noqa: NPY002
+def _draws():
+    return torch.rand(2).tolist(), np.random.rand(2).tolist(), np.random.normal(), random.random()
+
+
+def test_numpy_and_python_repeat_too():
+    with seeded(3):
+        a = _draws()
+    with seeded(3):
+        assert _draws() == a
+    with seeded(4):
+        assert _draws() != a
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_all_generators_are_left_as_they_were_whatever_ends_the_block(error):
+    np.random.seed(1)
+    np.random.normal()  # NumPy draws two and keeps one for the next time
+    random.gauss(0, 1)  # as Python does
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    with contextlib.suppress(ValueError, KeyboardInterrupt), seeded(2**40):
+        _draws()
+        np.random.seed(5)
+        random.seed(5)
+        if error:
+            raise error
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert all(np.array_equal(a, b) for a, b in zip(before[1], np.random.get_state(), strict=True))
+    assert before[2] == random.getstate()
+
+
+def test_a_bit_generator_of_another_kind_comes_back():
+    mine, other = np.random.get_bit_generator(), np.random.PCG64(5)
+    np.random.set_bit_generator(other)
+    try:
+        with seeded(2):
+            a = np.random.rand()
+        with seeded(2):
+            assert np.random.rand() == a
+        assert np.random.get_bit_generator() is other
+        assert np.random.rand() == np.random.Generator(np.random.PCG64(5)).random()
+    finally:
+        np.random.set_bit_generator(mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import json
@@ -108,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
             if not debug:
                 # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
                 warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
+                warnings.showwarning = functools.partial(_warn, command)
             _run_command(command, values)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
@@ -131,6 +133,11 @@ def check_arguments(arguments: list[str]) -> None:
 
 def _run_command(name: str, values: dict[str, Any]) -> None:
     _COMMANDS[name][0](**values)
+
+
+def _warn(command: str, message: Warning | str, *_: Any) -> None:
+    """One line in the place of Python's two, whose first is where in the library it was said."""
+    print(f"pyro-vae {command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _fail(command: str, error: BaseException) -> int:

@@ -1,6 +1,7 @@
 """Data: image sets by name, and batches of anything."""
 
-from pyro_vae.data.batches import Batches, batches
+from pyro_vae.data.arrays import as_tensor, check_array
+from pyro_vae.data.batches import Batches, batches, without_single_examples
 from pyro_vae.data.images import DESCRIPTIONS, NAMES, DamagedDataError, DataSet, DownloadError, Images, folder, load
 
 __all__ = [
@@ -11,7 +12,10 @@ __all__ = [
     "DataSet",
     "DownloadError",
     "Images",
+    "as_tensor",
     "batches",
+    "check_array",
     "folder",
     "load",
+    "without_single_examples",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from pyro_vae.data.arrays import as_tensor, hint
 from pyro_vae.data.images import Images
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Batches", "batches"]
+__all__ = ["Batches", "batches", "without_single_examples"]
 
 Batch = tuple[Tensor, ...]
 
@@ -30,13 +32,17 @@ class Batches:
         examples: examples in an epoch, 0 where that is not known.
         draw: makes the batches of an epoch from that epoch's seed.
         seed: of the whole supply.
+        last: examples in the last batch of an epoch, 0 where that is not known.
     """
 
-    def __init__(self, length: int, examples: int, draw: Callable[[int], Iterator[Batch]], seed: int) -> None:
+    def __init__(
+        self, length: int, examples: int, draw: Callable[[int], Iterator[Batch]], seed: int, last: int = 0
+    ) -> None:
         self.length = length
         self.examples = examples
         self._draw = draw
         self.seed = seed
+        self.last = last
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch."""
@@ -103,11 +109,53 @@ def batches(
     if isinstance(source, (Tensor, np.ndarray)):
         source = (source,)
     if isinstance(source, (tuple, list)):
-        return _of_tensors([_tensor(part, dtype) for part in source], batch_size, shuffle, seed, device)
+        return _of_tensors(_named(source, dtype), batch_size, shuffle, seed, device)
     raise TypeError(
         "data must be Images (from pyro_vae.data.load), a tensor, a NumPy array, a tuple (x, *context) of them, a "
-        f"torch Dataset or a DataLoader; got {type(source).__name__}"
+        f"torch Dataset or a DataLoader; got {type(source).__name__}{hint(source)}"
     )
+
+
+def without_single_examples(supply: Batches, why: str) -> Batches:
+    """The same batches, but a batch of one example is merged into the batch before, and a warning says so once.
+
+    Args:
+        supply: the batches.
+        why: they must have two examples, for the warning and the error.
+
+    Raises:
+        ValueError: at the first batch, where there is none before it.
+    """
+    said = False
+
+    def draw(epoch_seed: int) -> Iterator[Batch]:
+        nonlocal said
+        held: Batch | None = None
+        for batch in supply._draw(epoch_seed):
+            if held is None:
+                held = batch
+            elif len(batch[0]) == 1 < len(held[0]):
+                held = tuple(torch.cat(parts) for parts in zip(held, batch, strict=True))
+                if not said:
+                    warnings.warn(f"a batch of one example is merged into the batch before it: {why}", stacklevel=2)
+                said = True
+            else:
+                yield _of_two(held, why)
+                held = batch
+        if held is not None:
+            yield _of_two(held, why)
+
+    merges = supply.last == 1 and supply.length > 1
+    return Batches(supply.length - merges, supply.examples, draw, supply.seed, supply.last)
+
+
+def _of_two(batch: Batch, why: str) -> Batch:
+    if len(batch[0]) == 1:
+        raise ValueError(
+            f"a batch has one example, with none before it to be merged into: {why}. Give more examples, and a "
+            "batch_size of at least 2, or drop_last=True to a DataLoader"
+        )
+    return batch
 
 
 def _of_images(
@@ -121,7 +169,7 @@ def _of_images(
         for rows in _rows(len(images), batch_size, shuffle, epoch_seed, pixels.device):
             yield images.to_x(pixels[rows], dtype, generator), *images.to_context(labels[rows], dtype)
 
-    return Batches(-(-len(images) // batch_size), len(images), draw, seed)
+    return _sized(len(images), batch_size, draw, seed)
 
 
 def _of_tensors(
@@ -138,7 +186,11 @@ def _of_tensors(
         for rows in _rows(n, batch_size, shuffle, epoch_seed, moved[0].device):
             yield tuple(t[rows] for t in moved)
 
-    return Batches(-(-n // batch_size), n, draw, seed)
+    return _sized(n, batch_size, draw, seed)
+
+
+def _sized(n: int, batch_size: int, draw: Callable[[int], Iterator[Batch]], seed: int) -> Batches:
+    return Batches(-(-n // batch_size), n, draw, seed, (n - 1) % batch_size + 1)
 
 
 def _rows(
@@ -171,20 +223,19 @@ def _of_loader(
             first = list(itertools.islice(rest, 1))
         for batch in itertools.chain(first, rest):
             parts = batch if isinstance(batch, (tuple, list)) else (batch,)
-            yield tuple(_tensor(part, dtype).to(device) for part in (parts if context else parts[:1]))
+            yield tuple(_named(parts if context else parts[:1], dtype, device))
 
     sized = length > 0 and loader.batch_size is not None and not loader.drop_last
-    return Batches(length, len(loader.dataset) if sized else 0, draw, seed)  # type: ignore[arg-type]
+    if not sized or loader.batch_size is None:
+        return Batches(length, 0, draw, seed)
+    examples = len(loader.dataset)  # type: ignore[arg-type]
+    return Batches(length, examples, draw, seed, max(0, examples - (length - 1) * loader.batch_size))
 
 
-def _tensor(part: Any, dtype: torch.dtype) -> Tensor:
-    if isinstance(part, np.ndarray):
-        part = torch.from_numpy(part)
-    if not isinstance(part, Tensor):
-        raise TypeError(f"data must consist of tensors or NumPy arrays; got {type(part).__name__}")
-    if part.dim() == 0:
-        raise ValueError("data must have a first dimension that counts the examples; got a single number")
-    return part.to(dtype) if part.is_floating_point() else part
+def _named(parts: Sequence[Any], dtype: torch.dtype, device: torch.device | str | None = None) -> list[Tensor]:
+    """X and its context as tensors; integers stay integers, and are moved and stored as the few bytes they are."""
+    names = itertools.chain(["x"], (f"context {i}" for i in itertools.count()))
+    return [as_tensor(name, part, dtype, device) for name, part in zip(names, parts, strict=False)]
 
 
 def _require_examples(n: int) -> None:

@@ -28,8 +28,8 @@ class NormalMixture(dist.TorchDistribution):
 
     Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
     of the means, and the products are computed in float64: they lose 1e-16 × Σ (μ − centre)²/s² nats, and in float32
-    lost 1e-7 of it. Mixed precision is switched off in here. Up to 32 components are evaluated by their differences, and
-    lose nothing.
+    lost 1e-7 of it. Mixed precision is switched off in here. Up to 32 components are evaluated by their differences,
+    and lose nothing.
 
     Args:
         logits: unnormalised log weights, ``(*batch, k)``.

@@ -85,6 +85,7 @@ def running(
         programs = vae if x is None else vae.of(x)
     if programs.batch == 0:
         raise ValueError(f"x must have at least one example; got shape {tuple(programs.x.shape)}")
+    programs.check_event_shape()
     with evaluating(nn.ModuleList(programs.all_modules)), kept_store(), seeded(derive(seed)):
         yield programs.alone()
 

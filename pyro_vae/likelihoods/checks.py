@@ -12,7 +12,7 @@ from pyro_vae.deferred import holds
 from pyro_vae.distributions import TorchToPyro, part_name
 from pyro_vae.distributions.columns import Columns
 
-__all__ = ["check_finite", "check_support"]
+__all__ = ["check_event_shape", "check_finite", "check_support"]
 
 _SETS = {
     constraints.boolean: "{0, 1}",
@@ -38,6 +38,27 @@ def check_finite(x: Tensor) -> None:
     )
 
 
+def check_event_shape(likelihood: Any, event_shape: torch.Size, x: Tensor) -> None:
+    """Raises a ValueError where x ``(batch, *event_shape)`` has another event shape than the likelihood.
+
+    Args:
+        likelihood: the module or function, for its name.
+        event_shape: of what it returned, p(x | z).
+        x: data.
+    """
+    if x.shape[1:] == event_shape:
+        return
+    remedy = (
+        "This is one example alone: give it a batch dimension, as x[None] has"
+        if x.shape == event_shape
+        else "Give its net the output shape of the data, and declare every dimension after the batch with .to_event"
+    )
+    raise ValueError(
+        f"likelihood {part_name(likelihood)} is over x of shape (batch, {', '.join(map(str, event_shape))}); got "
+        f"{tuple(x.shape)}. {remedy}"
+    )
+
+
 def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
     """Raises a ValueError where x has another shape than p(x | z), or values to which it gives no density.
 
@@ -47,12 +68,7 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
         x: data ``(batch, *event_shape)``.
     """
     name = f"likelihood {part_name(likelihood)}"
-    event_shape = tuple(distribution.event_shape)
-    if tuple(x.shape[1:]) != event_shape:
-        raise ValueError(
-            f"{name} is over x of shape (batch, {', '.join(map(str, event_shape))}); got {tuple(x.shape)}. Give its "
-            f"net the output shape of the data, and declare every dimension after the batch with .to_event"
-        )
+    check_event_shape(likelihood, distribution.event_shape, x)
     check_finite(x)
     remedy = getattr(likelihood, "remedy", "Transform the data or use a likelihood over such values")
     columns = distribution.base if isinstance(distribution, TorchToPyro) else distribution

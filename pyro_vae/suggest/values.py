@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.data import DataSet, Images
+from pyro_vae.data import DataSet, Images, check_array
 
 __all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Values", "percent", "read"]
 
@@ -59,6 +59,8 @@ def read(data: Any, names: Sequence[str] | None) -> Values:
     """The data as an array ``(n, elements)``, checked."""
     if isinstance(data, (DataSet, Images)):
         return _of_images(data.train if isinstance(data, DataSet) else data, names)
+    if isinstance(data, Tensor) or (isinstance(data, np.ndarray) and data.dtype != object):  # whose None is missing
+        check_array("data", data)
     if isinstance(data, Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype in (torch.float16, torch.bfloat16) else data).numpy()

@@ -18,11 +18,12 @@ from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 from pyro_vae import checkpoints
 from pyro_vae.compatible import check_objective
 from pyro_vae.config import describe, describe_objective, make_objective
-from pyro_vae.data import Batches, Images, batches
+from pyro_vae.data import Batches, Images, batches, without_single_examples
 from pyro_vae.distributions import at_least
 from pyro_vae.elbo import elbo_terms
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.training.first_look import needs_two, warn_of_scale
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
 from pyro_vae.training.precision import check_mixed_precision, in_mixed_precision
@@ -36,7 +37,7 @@ Engine = Literal["auto", "compiled", "pyro"]
 Optimizer = Callable[..., torch.optim.Optimizer]
 
 # What each stream of randomness is derived from, so that none repeats another; run.py has two more.
-_TRAIN_DATA, _VALID_DATA = 1, 2
+_TRAIN_DATA, _VALID_DATA, _CALLBACK = 1, 2, 5
 _SECONDS_BETWEEN_WRITES = 10.0
 _VALID_BATCH = 1000
 _STEPS_WORTH_COMPILING = 3000
@@ -72,8 +73,10 @@ def fit(
     """Trains ``vae`` with SVI and leaves it with the best weights found.
 
     The best are those of the highest validation elbo; without validation data, or with an objective that does not bound
-    log p(x), such as ``BetaELBO(0.5)``, the last. Pyro's parameter store and torch's generators are left as they were,
-    and the same seed, machine and thread count give the same bits. A prior with ``start_from(x)`` that has not started
+    log p(x), such as ``BetaELBO(0.5)``, the last. Pyro's parameter store and the generators of torch, NumPy
+    (``np.random``) and Python (``random``) are left as they were, and the same seed, machine and thread count give the
+    same bits, also where data sets or transforms draw from those generators. A last batch of one example is merged into
+    the batch before where a BatchNorm could not train on it. A prior with ``start_from(x)`` that has not started
     yet (``VampPrior``, ``Exemplar``) gets examples from ``train`` first.
 
     Args:
@@ -140,8 +143,14 @@ def fit(
     where: dict[str, Any] = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
     train_batches = batches(train, batch_size, shuffle=True, seed=derive(seed, _TRAIN_DATA), **where)
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
-    start_from_data(vae, train_batches)
-    shapes = _check_first_batches(vae, objective, train_batches, valid_batches, seed)
+    with seeded(derive(seed)):  # data sets may draw, from whatever generator
+        start_from_data(vae, train_batches)
+        x, *c = _check_first_batches(vae, objective, train_batches, valid_batches, seed)
+        warn_of_scale(vae, x, *c)
+        if why := needs_two(vae, x, *c):
+            train_batches = without_single_examples(train_batches, why)
+            next(iter(train_batches))  # a single example is refused now
+    shapes = {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
     folder = _open_folder(out, resume)
     options: dict[str, Any] = {
         "objective": describe_objective(objective),
@@ -173,7 +182,7 @@ def fit(
         if resume:
             _check_unchanged(folder, options)
             run.restore(folder)
-    with in_mixed_precision(vae) if mixed_precision else nullcontext():
+    with seeded(derive(seed)), in_mixed_precision(vae) if mixed_precision else nullcontext():
         return _train(run, folder, patience, progress, on_epoch)
 
 
@@ -198,7 +207,8 @@ def _train(
                     run.save(folder)
                     written = time.monotonic()
                 if on_epoch is not None:
-                    on_epoch(record)
+                    with seeded(derive(run.seed, _CALLBACK, number)):  # the same also in a resumed training
+                        on_epoch(record)
                     run.remember()  # what it changed (a temperature, say), so that a resumed training goes on from it
         if run.best is not None:
             run.vae.load_state_dict(run.best)
@@ -316,9 +326,15 @@ def start_from_data(vae: VAE, train: Batches) -> None:
         m.start_from(vae.encoder_input(x), *context)
 
 
-def _check_first_batches(vae: VAE, objective: ELBO, train: Batches, valid: Batches | None, seed: int) -> dict[str, Any]:
-    """Runs the bound once over each kind of data: what does not fit is refused here, before anything is written."""
-    shapes: dict[str, Any] = {}
+def _check_first_batches(
+    vae: VAE, objective: ELBO, train: Batches, valid: Batches | None, seed: int
+) -> tuple[torch.Tensor, ...]:
+    """Runs the bound once over each kind of data: what does not fit is refused here, before anything is written.
+
+    Returns:
+        The first batch to train on.
+    """
+    batch: tuple[torch.Tensor, ...] = ()
     for name, supply in (("train", train), ("valid", valid)):
         if supply is None:
             continue
@@ -329,8 +345,8 @@ def _check_first_batches(vae: VAE, objective: ELBO, train: Batches, valid: Batch
         with evaluating(vae), seeded(derive(seed)), pyro.get_param_store().scope():
             elbo_terms(vae, x, *c, kl="sampled")
             check_objective(vae, objective, x, *c)
-        shapes = shapes or {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)}
-    return shapes
+        batch = batch or first
+    return batch
 
 
 def _open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:

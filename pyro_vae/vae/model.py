@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.compatible import check_spaces
-from pyro_vae.deferred import holds
+from pyro_vae.data.arrays import as_tensor
+from pyro_vae.deferred import capturing, holds
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.likelihoods.checks import check_finite, check_support
+from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
 from pyro_vae.seeds import seeded
+from pyro_vae.vae.arrays import as_tensors, reference
 from pyro_vae.vae.parts import call, evaluating, local_parameter, over_batch, over_codes, repeat, slerp
 from pyro_vae.vae.weights import load_weights, save_weights
 
 __all__ = ["VAE"]
 
 _ROUNDING = 1e-6  # by which the log of a point may exceed 0
+_SOME = 64  # examples that are encoded to see whether data fit
 
 
 class VAE(nn.Module):
@@ -102,6 +105,7 @@ class VAE(nn.Module):
         self.log_codes = any(getattr(part, "log_codes", False) for part in (prior, posterior))
         self.missing = missing
         self.fill = fill
+        self._fits: tuple[Any, ...] = ()  # a likelihood and the event shape that it was last seen to have
 
     @classmethod
     def build(cls, event_shape: Shape, latent_dim: int = 20, **options: Any) -> VAE:
@@ -120,6 +124,9 @@ class VAE(nn.Module):
     def model(self, x: Tensor | None = None, *context: Tensor, mask: Tensor | None = None) -> Tensor:
         """p(x, z | c): samples ``"z"`` from the prior and ``"x"`` from the likelihood, observed where x is given.
 
+        Here and in all the methods, x and context may be NumPy arrays, and of another dtype or on another device than
+        the parameters: see :meth:`tensors`.
+
         Args:
             x: data ``(batch, *event_shape)``, or None to sample it (the batch is then the context's, or 1).
             context: tensors ``(batch, ...)``.
@@ -133,6 +140,7 @@ class VAE(nn.Module):
             ValueError: where x lies outside the likelihood's support or has another shape, where the context
                 has another batch, and where prior and posterior disagree on z.
         """
+        x, *context = self.tensors(x, *context)
         self._declare("prior", "likelihood")
         with pyro.plate("data", self._batch_size(x, context)):
             prior = self.prior_of(*context)
@@ -154,6 +162,7 @@ class VAE(nn.Module):
         Returns:
             z, ``(batch, latent_dim)``.
         """
+        x, *context = self.tensors(x, *context)
         self._declare("posterior")
         with pyro.plate("data", self._batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
@@ -165,21 +174,23 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
+        context = self.tensors(None, *context)[1:]
         return over_codes(call("prior", self.prior, *context), "prior", self.prior, self.log_codes)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
-        batch = self._batch_size(x, context)
-        x = self.encoder_input(x, mask)
-        posterior = call("posterior", self.posterior, x, *context)
-        posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
-        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+        x, *context = self.tensors(x, *context)
+        if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
+            self.check_event_shape(x, *context, mask=mask)
+        return self._posterior(x, *context, mask=mask)
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x.
 
         Codes on a simplex are given as their logs; see :meth:`decoder_input`.
         """
+        z = as_tensor("z", z, *reference(self))
+        context = self.tensors(None, *context)[1:]
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
         likelihood = call("likelihood", self.likelihood, self.decoder_input(z), *context)
@@ -214,6 +225,7 @@ class VAE(nn.Module):
         Returns:
             ``(batch, *event_shape)``, with ``missing=True`` twice as long in the dimension after the batch.
         """
+        x, *_ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is None:
             check_finite(x)
@@ -235,6 +247,7 @@ class VAE(nn.Module):
             ValueError: where x has another shape or lies outside the support, or where the likelihood of an example
                 is no product over its elements.
         """
+        x, *_ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is not None and x.shape[1:] == likelihood.event_shape:
             x = fill_missing(likelihood, x, seen)
@@ -257,6 +270,7 @@ class VAE(nn.Module):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
+        context = self.tensors(None, *context)[1:]
         for i, c in enumerate(context):
             if c.shape[0] != n:
                 raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
@@ -311,6 +325,7 @@ class VAE(nn.Module):
         """
         if particles < 1:
             raise ValueError(f"particles must be at least 1; got {particles}")
+        x, *context = self.tensors(x, *context)
         seen = self._mask(x, mask)
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
@@ -377,6 +392,8 @@ class VAE(nn.Module):
         Returns:
             The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
         """
+        x0, *context = self.tensors(x0, *context)
+        x1, *_ = self.tensors(x1)
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
         if steps < 2:
@@ -393,6 +410,32 @@ class VAE(nn.Module):
         with evaluating(self):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
             return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
+
+    def tensors(self, x: Any, *context: Any) -> tuple[Any, ...]:
+        """X and context as tensors in the dtype and on the device of the parameters, if they are not that already.
+
+        Integers in x become floating-point numbers too, unless the posterior is a function or has an embedding, which
+        looks them up; those in the context, such as class labels, stay integers.
+
+        Args:
+            x: a tensor or NumPy array ``(batch, *event_shape)``, or None.
+            context: tensors or NumPy arrays ``(batch, ...)``.
+
+        Returns:
+            x and each context, or None in the place of x.
+
+        Raises:
+            TypeError: for what is no dense array of real numbers; says what would do.
+            ValueError: where a number would come out as infinity or another integer.
+
+        Example:
+            >>> import numpy as np
+            >>> from pyro_vae import build
+            >>> x, labels = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
+            >>> x.dtype, labels.dtype
+            (torch.float32, torch.int64)
+        """
+        return as_tensors(self, self.posterior, x, *context)
 
     # Weights on disk.
 
@@ -422,6 +465,28 @@ class VAE(nn.Module):
             )
         check_inverse(prior, f"prior {part_name(self.prior)}", z)
 
+    def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
+        """Raises a ValueError where x has another event shape than p(x | z), as :meth:`model` does.
+
+        An image without a batch dimension would be taken for a batch of its channels. The event shape is that of
+        p(x | z) at one code, which is decoded where the shape is not known yet, or seems to be another now.
+        """
+        if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
+            return
+        some, *rest = (t[:_SOME] for t in (x, *context))
+        with evaluating(self), seeded(0):
+            z = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME]).sample()
+            event_shape = self.decode(z[:1], *(c[:1] for c in rest)).event_shape
+        check_event_shape(self.likelihood, event_shape, x)
+        self._fits = (self.likelihood, event_shape)
+
+    def _posterior(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
+        batch = self._batch_size(x, context)
+        seen = self.encoder_input(x, mask)
+        posterior = call("posterior", self.posterior, seen, *context)
+        posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
+        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+
     def _mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         """Where x is observed, or None for a VAE over complete data."""
         if not self.missing:
@@ -433,6 +498,7 @@ class VAE(nn.Module):
             )
         if mask is None:
             return ~torch.isnan(x)
+        mask = as_tensor("mask", mask, device=x.device)
         if mask.dtype != torch.bool or mask.shape != x.shape:
             raise ValueError(
                 f"mask must be a bool tensor of the shape of x, {tuple(x.shape)}, True where x is observed; got "
@@ -456,9 +522,6 @@ class VAE(nn.Module):
                         local_parameter(value, name=name, constraint=constraints.real)
 
     def _batch_size(self, x: Tensor | None, context: tuple[Tensor, ...]) -> int:
-        for i, c in enumerate(context):
-            if not isinstance(c, Tensor):
-                raise TypeError(f"context {i} must be a tensor; got {type(c).__name__}: {c!r}")
         if x is None:
             return context[0].shape[0] if context else 1
         for i, c in enumerate(context):

@@ -1,0 +1,164 @@
+"""The one door for arrays: what counts as data, and how it becomes a tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.masked import MaskedTensor
+
+from pyro_vae.deferred import holds
+
+__all__ = ["as_tensor", "check_array", "hint"]
+
+_WIDE = (torch.uint16, torch.uint32, torch.uint64)  # for which torch can do little but convert them
+
+
+def as_tensor(
+    name: str,
+    value: Any,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    *,
+    integers: bool = False,
+) -> Tensor:
+    """A tensor or NumPy array of real numbers as a tensor; itself where it is one of that dtype on that device.
+
+    Rounding to a narrower dtype is taken, as any training in float32 takes it. A number that turns into infinity or
+    into another integer is not.
+
+    Args:
+        name: of the argument, for errors.
+        value: a tensor, or a NumPy array of any strides and byte order, which is not changed.
+        dtype: of the result where ``value`` has floating-point numbers; by default its own.
+        device: of the result; by default that of ``value``.
+        integers: whether integers and bools become ``dtype`` too.
+
+    Raises:
+        TypeError: where ``value`` is something else, or its numbers are not real.
+        ValueError: where it has no first dimension, or a number that ``dtype`` cannot hold.
+
+    Example:
+        >>> import numpy as np
+        >>> as_tensor("x", np.array([1.5, 2.5])[::-1], torch.float32)
+        tensor([2.5000, 1.5000])
+        >>> as_tensor("x", torch.tensor([1, 2]), torch.float32, integers=True)
+        tensor([1., 2.])
+    """
+    check_array(name, value)
+    tensor = value if isinstance(value, Tensor) else torch.from_numpy(_plain(name, value))
+    if tensor.dim() == 0:
+        raise ValueError(f"{name} must have a first dimension that counts the examples; got a single number")
+    if tensor.dtype in _WIDE:
+        tensor = _widened(name, tensor)
+    if dtype is not None and dtype != tensor.dtype and (integers or tensor.is_floating_point()):
+        tensor = _converted(name, tensor, dtype)
+    return tensor if device is None else tensor.to(device)
+
+
+def check_array(name: str, value: Any) -> None:
+    """Raises a TypeError where ``value`` is no dense tensor or NumPy array of real numbers; says what would do."""
+    if isinstance(value, Tensor):
+        remedy = _remedy(value)
+    elif isinstance(value, np.ndarray):
+        remedy = _remedy_of_numpy(value)
+    else:
+        shown = repr(value)
+        what = f"{type(value).__name__}" + (f": {shown}" if len(shown) < 40 and "\n" not in shown else "")
+        raise TypeError(f"{name} must be a tensor or a NumPy array; got {what}{hint(value)}")
+    if remedy:
+        raise TypeError(f"{name} must be a dense array of real numbers; got {remedy}")
+
+
+def _remedy(tensor: Tensor) -> str:
+    """What is wrong with a tensor, and what to do; empty where nothing is."""
+    if isinstance(tensor, MaskedTensor):
+        return (
+            "a masked tensor, whose missing values would be taken for numbers. Give x.to_tensor(torch.nan) to a VAE "
+            "that is built with missing=True"
+        )
+    if tensor.is_nested:
+        return "a nested tensor. Give x.to_padded_tensor(padding), or one batch for each length"
+    if tensor.layout != torch.strided:
+        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')}). Give x.to_dense(), a batch at a time"
+    if tensor.is_complex():
+        return f"{tensor.dtype}. Give torch.view_as_real(x), the real and the imaginary parts"
+    if tensor.is_quantized:
+        return f"{tensor.dtype}. Give x.dequantize()"
+    return ""
+
+
+def _remedy_of_numpy(array: np.ndarray) -> str:
+    if isinstance(array, np.ma.MaskedArray):
+        return (
+            "a masked array, whose missing values would be taken for numbers. Give x.filled(numpy.nan) to a VAE that "
+            "is built with missing=True"
+        )
+    if array.dtype.names:
+        return f"a structured array of {', '.join(array.dtype.names)}. Give a plain array, one column for each field"
+    kind = array.dtype.kind
+    if kind == "c":
+        return f"{array.dtype}. Give numpy.stack([x.real, x.imag], axis=-1)"
+    if kind == "O":
+        return "an array of objects. Convert it with x.astype(numpy.float32), and code classes as numbers first"
+    return "" if kind in "biuf" else f"{array.dtype}. Code its values as numbers first"
+
+
+def hint(value: Any) -> str:
+    """What to give in the place of a table or a sparse matrix, to end an error with; empty for anything else."""
+    if hasattr(value, "to_numpy"):  # a pandas DataFrame or Series, an Arrow or Polars table
+        return ". Give its to_numpy()"
+    if hasattr(value, "toarray"):  # a sparse matrix of SciPy's
+        return ". Give its toarray(), a batch at a time"
+    return ""
+
+
+def _plain(name: str, array: np.ndarray) -> np.ndarray:
+    """The same numbers in an array that torch can share: writeable, of positive strides and this machine's bytes."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)  # torch has none wider
+    with np.errstate(over="ignore"):  # said below, with the name of the argument
+        plain = np.require(array, dtype, ["C", "W"])
+    if plain.dtype.itemsize < array.dtype.itemsize and (np.isinf(plain) & ~np.isinf(array)).any():
+        raise ValueError(f"{name} has numbers that {plain.dtype} cannot hold. Scale the data")
+    return plain
+
+
+def _widened(name: str, tensor: Tensor) -> Tensor:
+    wide = tensor.to(torch.int64)
+    if not holds((wide >= 0).all()):
+        raise ValueError(f"{name} has integers above {torch.iinfo(torch.int64).max}. Give x as floating-point numbers")
+    return wide
+
+
+def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in another dtype; a ValueError where a number would come out as a very different one."""
+    new = tensor.to(dtype)
+    if tensor.is_floating_point():
+        if torch.finfo(tensor.dtype).max > torch.finfo(dtype).max and not holds(
+            (torch.isfinite(new) | ~torch.isfinite(tensor)).all()
+        ):
+            largest = tensor[torch.isfinite(tensor)].abs().max().item()
+            raise ValueError(
+                f"{name} has values as large as {largest:.3g}, which {_word(dtype)} turns into infinity. Scale the "
+                "data, or convert the VAE with vae.double()"
+            )
+    elif _may_be_rounded(tensor.dtype, dtype) and not holds((new.to(torch.int64) == tensor).all()):
+        changed = new.to(torch.int64) != tensor
+        raise ValueError(
+            f"{name} has integers that {_word(dtype)} turns into others, such as {tensor[changed][0].item()} into "
+            f"{new[changed][0].item():.0f}. Scale the data, or convert the VAE with vae.double()"
+        )
+    return new
+
+
+def _may_be_rounded(integer: torch.dtype, dtype: torch.dtype) -> bool:
+    """Whether there are integers of a dtype that a floating-point dtype does not have."""
+    return integer != torch.bool and torch.iinfo(integer).max > 2 / torch.finfo(dtype).eps
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,146 @@
+"""What the first batch tells before a training: BatchNorms that want two examples, and data of another scale."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pyro_vae.distributions import TorchToPyro, innermost, part_name
+from pyro_vae.distributions.columns import Columns
+from pyro_vae.elbo import elbo_terms
+from pyro_vae.suggest import suggest
+from pyro_vae.vae import VAE, evaluating
+
+__all__ = ["needs_two", "warn_of_scale"]
+
+# Mean |x - location| in units of the scale, or of 1 where the scale is smaller. Data in [0, 1] and standardised data
+# have at most 1 beside where the network starts, grey values to 255 some tens, raw columns hundreds and more.
+_FAR = 20.0
+_FAR_COUNTS = 1000.0  # Networks learn a count of some hundreds, as a rate that rises from 1 to it.
+_NAMED = 100  # columns at most that are looked at one by one
+_SHOWN = 3
+
+
+def needs_two(vae: VAE, x: Tensor, *context: Tensor) -> str:
+    """Why a batch must have two examples, in words; empty where one will do.
+
+    A BatchNorm cannot be trained on one number a channel. One over images has as many as there are pixels.
+
+    Args:
+        vae: the VAE.
+        x: data ``(batch, *event_shape)``, of which the first example is run.
+        context: tensors ``(batch, ...)``.
+    """
+    found: list[str] = []
+
+    def note(name: str) -> Any:
+        def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if inputs[0].numel() == inputs[0].shape[1]:
+                found.append(f"{type(module).__name__} in {name} cannot be trained on one")
+
+        return look
+
+    norms = [(name, module) for name, module in vae.named_modules() if isinstance(module, _BatchNorm)]
+    hooks = [module.register_forward_pre_hook(note(name)) for name, module in norms]
+    try:
+        if hooks:
+            with evaluating(vae):
+                elbo_terms(vae, x[:1], *(c[:1] for c in context), kl="sampled")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else ""
+
+
+def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
+    """Warns where x lies so far from what the decoder gives that hardly anything will be learned but its scale.
+
+    Args:
+        vae: the VAE.
+        x: data ``(batch, *event_shape)``.
+        context: tensors ``(batch, ...)``.
+    """
+    x, *context = vae.tensors(x, *context)
+    with evaluating(vae):
+        # At the codes of x, a trained decoder knows the scale of x. At draws from the prior, a new one does not yet
+        # see it, while the codes of one raw column may drive the location of all columns far off.
+        prior = vae.prior_of(*context).expand((len(x),))
+        likelihoods = [vae.decode(z, *context) for z in (prior.sample(), vae.encode(x, *context).sample())]
+        far = _far(vae.likelihood, likelihoods, x)
+        if not far:
+            return
+        elbo = elbo_terms(vae, x, *context, kl="sampled").elbo.mean().item()
+    more = f" and {len(far) - _SHOWN} more" if len(far) > _SHOWN else ""
+    warnings.warn(
+        f"the scale of the training data is not that of likelihood {part_name(vae.likelihood)}: "
+        f"{'; '.join(far[:_SHOWN])}{more}. The training starts at an ELBO of {elbo:.1e} nats per example, and most of "
+        f"it will go into the scale. {_remedy(x, likelihoods[0])}",
+        stacklevel=3,
+    )
+
+
+def _far(part: Any, likelihoods: list[Any], x: Tensor) -> list[str]:
+    """The columns that are far from what p(x | z) gives, in words; or all of x as one, where it is no table."""
+    likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
+    first = likelihoods[0]
+    if isinstance(first, Columns):
+        parts = list(getattr(part, "parts", ())) or [part] * len(first.columns)
+        columns = zip(*(p.columns for p in likelihoods), strict=True)
+        pieces = zip(first.names, parts, columns, x.split(1, dim=-1), strict=True)
+        return [words for name, p, of, values in pieces for words in _far_values(p, list(of), values, [repr(name)])]
+    table = x.dim() == 2 and x.shape[1] <= _NAMED
+    return _far_values(part, likelihoods, x, [f"column {j}" for j in range(x.shape[1])] if table else ["its values"])
+
+
+def _far_values(part: Any, likelihoods: list[Any], x: Tensor, names: list[str]) -> list[str]:
+    columns = x.reshape(len(x), len(names), -1)
+    distances, scales = [], []
+    for likelihood in likelihoods:
+        found = _location_and_scale(part, likelihood)
+        if found is None:
+            return []
+        loc, scale = (t.expand(x.shape).reshape(columns.shape) for t in found)
+        distances.append(((columns - loc).abs() / scale.clamp_min(1.0)).nanmean((0, 2)))  # NaN is a missing value
+        scales.append(scale.mean((0, 2)))
+    limit = _FAR if likelihoods[0].support.is_discrete is False else _FAR_COUNTS
+    return [
+        f"{name}{_range(columns[:, j])}, where p(x | z) starts with a scale of {scales[0][j].item():.2g}"
+        for j, name in enumerate(names)
+        if all(distance[j] > limit for distance in distances)
+    ]
+
+
+def _range(values: Tensor) -> str:
+    some = values[~values.isnan()]
+    return f" from {some.min().item():.4g} to {some.max().item():.4g}"
+
+
+def _location_and_scale(part: Any, likelihood: Any) -> tuple[Tensor, Tensor] | None:
+    """Of p(x | z) over all real numbers, or over counts; None for one over a range, or with a scale of its own."""
+    if getattr(part, "scale", None) == "optimal":  # it is that of the data, whatever they are
+        return None
+    try:
+        support = likelihood.support
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        if support is not constraints.real and support is not constraints.nonnegative_integer:
+            return None
+        inner = innermost(likelihood)
+        if hasattr(inner, "loc") and hasattr(inner, "scale"):  # heavy tails have no standard deviation
+            return inner.loc, inner.scale
+        return likelihood.mean, likelihood.stddev
+    except NotImplementedError:
+        return None
+
+
+def _remedy(x: Tensor, likelihood: Any) -> str:
+    """What would do, as :func:`pyro_vae.suggest` knows it."""
+    names = likelihood.names if isinstance(likelihood, Columns) else None
+    try:
+        return f"pyro_vae.suggest(x) says: {suggest(x, names)[0]}"
+    except ValueError:  # nothing to judge by, such as a single value
+        return "Standardise the data, or use a likelihood over such values"

@@ -1,0 +1,91 @@
+"""torch.export of what a VAE does with tensors, with the validation of arguments on and a dynamic batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Distribution
+
+from pyro_vae import elbo_terms
+from tests.combinations.parts import (
+    LIKELIHOODS,
+    POSTERIORS,
+    PRIORS,
+    make_context,
+    make_likelihood_vae,
+    make_vae,
+    make_x,
+    partner,
+)
+
+
+class Everything(nn.Module):
+    """The methods of a VAE as a function of tensors, which is what torch.export takes."""
+
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x, context):
+        c = () if context is None else (context,)
+        codes = self.vae.codes(x, *c)
+        return {
+            "encode": _mean(self.vae.encode(x, *c)),
+            "codes": codes,
+            "decode": self.vae.decode(codes, *c).mean,
+            "reconstruct": self.vae.reconstruct(x, *c),
+            "elbo_terms": elbo_terms(self.vae, x, *c, kl="sampled").elbo,
+            "model": self.vae.model(x, *c),
+        }
+
+
+def _mean(posterior):
+    try:
+        return posterior.mean
+    except NotImplementedError:
+        return posterior.sample()
+
+
+@pytest.fixture(autouse=True)
+def _validation():
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(True)
+    yield
+    assert Distribution._validate_args, "the export left validation off"
+    Distribution.set_default_validate_args(before)
+
+
+def check_exported(vae, x, *context):
+    """Exports at one batch size, and compares with what is not exported at two others."""
+    module = Everything(vae.eval())
+    given = x, *(context or (None,))
+    batch = {0: torch.export.Dim("batch", min=2)}
+    shapes = batch, batch if context else None
+    graph = torch.export.export(module, tuple(t if t is None else t[:3] for t in given), dynamic_shapes=shapes).module()
+    for n in (2, 5):
+        rows = tuple(t if t is None else t[:n] for t in given)
+        torch.manual_seed(0)
+        expected = module(*rows)
+        torch.manual_seed(0)
+        found = graph(*rows)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_every_posterior(posterior):
+    prior, _ = partner(posterior=posterior)
+    check_exported(make_vae(prior, posterior), make_x(5), *make_context(prior, 5))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_every_likelihood(likelihood):
+    vae, _ = make_likelihood_vae(likelihood)
+    check_exported(vae, LIKELIHOODS[likelihood].x(5))
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_every_prior(prior):
+    _, posterior = partner(prior=prior)
+    check_exported(make_vae(prior, posterior), make_x(5), *make_context(prior, 5))
