@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, fx
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from pyro_vae.deferred import without_validation
 from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
-__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "keep_unless", "without_validation"]
+__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "keep_unless"]
 
 _READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
@@ -291,17 +291,6 @@ class _Watch(TorchFunctionMode):
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
         return func(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def without_validation() -> Iterator[None]:
-    """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
-    mine = Distribution._validate_args
-    try:
-        with pyro.validation_enabled(False):
-            yield
-    finally:
-        Distribution.set_default_validate_args(mine)
 
 
 @contextlib.contextmanager

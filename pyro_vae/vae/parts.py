@@ -12,6 +12,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
+from pyro_vae.deferred import exportable
 from pyro_vae.distributions import as_pyro, part_name
 
 __all__ = ["call", "evaluating", "local_parameter", "over_batch", "over_codes", "repeat", "slerp"]
@@ -36,6 +37,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@exportable
 def call(place: str, part: Any, *inputs: Tensor) -> Any:
     """What a prior, likelihood or posterior returns, as a distribution of Pyro's, with the store kept out of it."""
     store = pyro.get_param_store()
