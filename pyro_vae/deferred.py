@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
 
 import pyro
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-__all__ = ["capturing", "holds", "noting", "validated", "without_validation"]
+__all__ = ["capturing", "exportable", "holds", "noting", "without_validation"]
 
+_P, _R = ParamSpec("_P"), TypeVar("_R")
 _noted: ContextVar[list[Tensor] | None] = ContextVar("noted", default=None)
 
 
@@ -24,6 +27,9 @@ def capturing() -> bool:
 def holds(condition: Tensor) -> bool:
     """Whether a condition holds; True where that is not known yet, as while a graph is captured.
 
+    A graph that ``torch.export`` makes checks the condition in each run, and raises a RuntimeError where it does not
+    hold.
+
     Args:
         condition: a bool tensor, ``()``.
 
@@ -31,6 +37,10 @@ def holds(condition: Tensor) -> bool:
         >>> holds(torch.tensor([1.0, -1.0]).min() > 0)
         False
     """
+    if torch.compiler.is_exporting():
+        # On the CPU, as torch's own checks are: a GPU would stop the process with it.
+        torch._assert_async(condition.cpu(), _REFUSED)
+        return True
     if torch.compiler.is_compiling():
         return True
     noted = _noted.get()
@@ -38,6 +48,9 @@ def holds(condition: Tensor) -> bool:
         return bool(condition)
     noted.append(condition)
     return True
+
+
+_REFUSED = "this graph does not take these values; the program that it was exported from says which, and why"
 
 
 @contextlib.contextmanager
@@ -62,9 +75,35 @@ def without_validation() -> Iterator[None]:
         Distribution.set_default_validate_args(mine)
 
 
-def validated() -> contextlib.AbstractContextManager[None]:
-    """For a block that makes distributions: their arguments are validated as ever, but in no graph that is captured.
+def exportable(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Makes a function over distributions work under ``torch.export`` with validation on.
 
-    Validation reads values, and raises where they are wrong; an exported graph can do neither.
+    Torch validates a distribution by the values of its tensors, which an export does not have: before torch 2.15 it
+    fails there. So an exported graph goes without that for the distributions that the function makes or returns; what
+    :func:`holds` is asked, it checks.
+
+    Args:
+        function: what it returns may be a distribution.
     """
-    return without_validation() if torch.compiler.is_compiling() else contextlib.nullcontext()
+
+    @functools.wraps(function)
+    def exported(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if not torch.compiler.is_exporting():
+            return function(*args, **kwargs)
+        with without_validation():
+            result = function(*args, **kwargs)
+        _do_not_validate(result)
+        return result
+
+    return exported
+
+
+def _do_not_validate(value: object) -> None:
+    """Turns validation off in a distribution and in those that it is made of."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            _do_not_validate(part)
+    if isinstance(value, Distribution):
+        value._validate_args = False
+        for part in vars(value).values():
+            _do_not_validate(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, overload
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import as_tensor, batches
-from pyro_vae.deferred import holds, validated
+from pyro_vae.deferred import holds
 from pyro_vae.distributions import part_name
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating, repeat
@@ -142,13 +141,6 @@ def elbo_terms(
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
     x, *context = vae.tensors(x, *context)
-    with validated():
-        return _terms(vae, x, context, mask, kl, particles, seed)
-
-
-def _terms(
-    vae: VAE, x: Tensor, context: Sequence[Tensor], mask: Tensor | None, kl: str, particles: int, seed: int | None
-) -> ElboTerms:
     posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((particles,))  # with gradient where it has one

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch._inductor
 from torch import nn
+from torch.distributions import Distribution
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.distributions import import_zuko
@@ -24,7 +25,9 @@ X, Z, C = (2, 3), 2, 4  # event shape, latent dimensions, context features
 @pytest.fixture(autouse=True)
 def _fresh_randomness():
     pyro.set_rng_seed(0)
+    validate = Distribution._validate_args
     yield
+    Distribution.set_default_validate_args(validate)  # the first torch.compile of a process turns it off
     left = list(pyro.get_param_store())
     pyro.clear_param_store()  # one failure, not one in each test after it
     assert not left, "a test or the code under test left something in Pyro's store"

@@ -12,7 +12,7 @@ from pyro.ops.special import log_beta
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.deferred import holds
+from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import Beta, Dirichlet, Gamma, Multinomial, NegativeBinomial, Poisson, at_least
 from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.likelihoods.checks import check_finite
@@ -82,19 +82,23 @@ class BetaBernoulli(_Conjugate):
         self.a, self.b = _positive(a=a, b=b)
         self.n = self.size = at_least(1, "n", n)
 
+    @exportable
     def prior(self) -> Any:
         """Beta(a, b), with batch shape ``()`` and event shape ``(1,)``."""
         return Beta(self.a.expand(1), self.b.expand(1)).to_event(1)
 
+    @exportable
     def likelihood(self, z: Tensor) -> Any:
         """Bernoulli(z) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
         return dist.Bernoulli(probs=_repeat(z, self.n)).to_event(1)
 
+    @exportable
     def posterior(self, x: Tensor) -> Any:
         """Beta(a + Σx, b + n − Σx), for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
         ones = self._check(x).sum(-1, keepdim=True)
         return Beta(self.a + ones, self.b + (self.n - ones)).to_event(1)
 
+    @exportable
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
         a, b, ones = more_digits(self.a, self.b, self._check(x).sum(-1))
@@ -129,19 +133,23 @@ class GammaPoisson(_Conjugate):
         self.shape, self.rate = _positive(shape=shape, rate=rate)
         self.n = self.size = at_least(1, "n", n)
 
+    @exportable
     def prior(self) -> Any:
         """Gamma(shape, rate), with batch shape ``()`` and event shape ``(1,)``."""
         return Gamma(self.shape.expand(1), self.rate.expand(1)).to_event(1)
 
+    @exportable
     def likelihood(self, z: Tensor) -> Any:
         """Poisson(z) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
         return Poisson(_repeat(z, self.n)).to_event(1)
 
+    @exportable
     def posterior(self, x: Tensor) -> Any:
         """Gamma(shape + Σx, rate + n), for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
         shape = self.shape + self._check(x).sum(-1, keepdim=True)
         return Gamma(shape, (self.rate + self.n).expand_as(shape)).to_event(1)
 
+    @exportable
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
         # The total is a negative binomial, and which of the n elements a count fell on is a fair choice.
@@ -184,18 +192,22 @@ class DirichletMultinomial(_Conjugate):
         self.total_count = at_least(1, "total_count", total_count)
         self.size = len(concentration)
 
+    @exportable
     def prior(self) -> Any:
         """Dirichlet(concentration), with batch shape ``()`` and event shape ``(K,)``."""
         return Dirichlet(self.concentration)
 
+    @exportable
     def likelihood(self, z: Tensor) -> Any:
         """Multinomial(total_count, z), for z ``(batch, K)``: batch shape ``(batch,)`` and event shape ``(K,)``."""
         return dist.Multinomial(self.total_count, probs=z)
 
+    @exportable
     def posterior(self, x: Tensor) -> Any:
         """Dirichlet(concentration + x), for x ``(batch, K)``: batch shape ``(batch,)`` and event shape ``(K,)``."""
         return Dirichlet(self.concentration + self._check(x))
 
+    @exportable
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, K)``."""
         concentration, counts = more_digits(self.concentration, self._check(x))
@@ -242,20 +254,24 @@ class NormalNormal(_Conjugate):
         _positive(scale=self.scale, noise=self.noise)
         self.n = self.size = at_least(1, "n", n)
 
+    @exportable
     def prior(self) -> Any:
         """N(loc, scale²), with batch shape ``()`` and event shape ``(1,)``."""
         return dist.Normal(self.loc.expand(1), self.scale.expand(1)).to_event(1)
 
+    @exportable
     def likelihood(self, z: Tensor) -> Any:
         """N(z, noise²) n times, for z ``(batch, 1)``: batch shape ``(batch,)`` and event shape ``(n,)``."""
         return dist.Normal(_repeat(z, self.n), self.noise).to_event(1)
 
+    @exportable
     def posterior(self, x: Tensor) -> Any:
         """The normal of the weighted mean, for x ``(batch, n)``: batch shape ``(batch,)`` and event shape ``(1,)``."""
         precision = self.scale**-2 + self.n * self.noise**-2
         mean = (self.loc * self.scale**-2 + self._check(x).sum(-1, keepdim=True) * self.noise**-2) / precision
         return dist.Normal(mean, precision.rsqrt().expand_as(mean)).to_event(1)
 
+    @exportable
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
         shared, own = self.scale.expand(self.n, 1), (self.noise**2).expand(self.n)

@@ -11,7 +11,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
-from pyro_vae.deferred import holds
+from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import TorchToPyro, at_least, inverse_positive
 from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
@@ -105,18 +105,22 @@ class LinearGaussian:
 
     # What is true.
 
+    @exportable
     def marginal(self) -> dist.LowRankMultivariateNormal:
         """p(x) = N(b, W Wᵀ + diag(scale²)), with batch shape ``()`` and event shape ``(D,)``."""
         return dist.LowRankMultivariateNormal(self.bias, self.weight, self._noise**2)
 
+    @exportable
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, D)``."""
         return self.marginal().log_prob(self._check(x))
 
+    @exportable
     def posterior(self, x: Tensor) -> dist.MultivariateNormal:
         """The true p(z | x), with batch shape ``(batch,)`` and event shape ``(d,)``, for x ``(batch, D)``."""
         return dist.MultivariateNormal(self._mean(x), precision_matrix=self._precision)
 
+    @exportable
     def best_diagonal(self, x: Tensor) -> dist.Independent:
         """The normal with independent dimensions and the largest ELBO, for x ``(batch, D)``.
 
@@ -129,6 +133,7 @@ class LinearGaussian:
 
     # The bound.
 
+    @exportable
     def elbo(self, x: Tensor, q: Any) -> Tensor:
         """E_q[log p(x | z)] − KL(q || p(z)) in closed form, without draws, for any normal q.
 
@@ -155,6 +160,7 @@ class LinearGaussian:
         spread = torch.einsum("ij,...ij->...", self._precision, covariance) / 2
         return at_mean + prior - spread + entropy
 
+    @exportable
     def elbo_gradient(self, x: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of :meth:`elbo` by the mean and the scale of q = N(loc, diag(scale²)), in closed form.
 

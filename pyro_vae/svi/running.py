@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from torch._dynamo.exc import TorchDynamoException
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pyro_vae.svi.capture import Graph
@@ -77,7 +78,7 @@ class Compiled:
         else:
             self._others += 1
             if self._others == _RARE and self._for_first is not None:
-                self._for_any = torch.compile(self.graph.module.forward, fullgraph=True, dynamic=True, options=_OPTIONS)
+                self._for_any = _for_any_size(self.graph)
             compiled = self._for_any
         if compiled is None:
             return run(self.graph, arguments)
@@ -103,6 +104,15 @@ class Compiled:
         except Exception as error:  # whatever it is: the graph runs without
             _warn_of_no_compiler(error)
             return None
+
+
+def _for_any_size(graph: Graph) -> Callable[..., Any]:
+    """The graph, to be compiled for any size when it is first run."""
+    validate = Distribution._validate_args
+    try:
+        return torch.compile(graph.module.forward, fullgraph=True, dynamic=True, options=_OPTIONS)
+    finally:
+        Distribution.set_default_validate_args(validate)  # which the first torch.compile of a process turns off
 
 
 @functools.cache

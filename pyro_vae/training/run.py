@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pyro_vae import checkpoints
 from pyro_vae.data import Batches
+from pyro_vae.deferred import without_validation
 from pyro_vae.elbo import NotANumberError, average_elbo
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
-from pyro_vae.svi.capture import without_validation
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, learning_rate

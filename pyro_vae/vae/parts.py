@@ -12,7 +12,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pyro_vae.deferred import validated
+from pyro_vae.deferred import exportable
 from pyro_vae.distributions import as_logs, as_pyro, part_name
 
 __all__ = ["call", "evaluating", "local_parameter", "over_batch", "over_codes", "repeat", "slerp"]
@@ -37,12 +37,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@exportable
 def call(place: str, part: Any, *inputs: Tensor) -> Any:
     """What a prior, likelihood or posterior returns, as a distribution of Pyro's, with the store kept out of it."""
     store = pyro.get_param_store()
     # A PyroModule writes its parameters into the store and reads those of its namesakes: give it one of its own.
     has_own_way = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
-    with validated(), store.scope() if has_own_way else contextlib.nullcontext():
+    with store.scope() if has_own_way else contextlib.nullcontext():
         before = set(store.keys())
         distribution = part(*inputs)
         mine = {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()

@@ -299,6 +299,58 @@ def test_it_is_exported():
     torch.testing.assert_close(graph(x), Terms()(x))
 
 
+class Densities(torch.nn.Module):
+    """Every density of a pair at x and z: that of z given x twice, once by way of the VAE."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.vae = model, model.vae()
+
+    def forward(self, x, z):
+        of_z = (self.model.prior(), self.model.posterior(x), self.vae.encode(x))
+        return (
+            self.model.log_prob(x),
+            *(d.log_prob(z) for d in of_z),
+            self.model.likelihood(z).log_prob(x),
+            self.vae.decode(z).mean,
+        )
+
+
+def exported(name):
+    """The densities as a graph for any batch, made with validation on, and as they are."""
+    model, x = make(name), data(name)
+    z = model.posterior(x).sample()
+    rows = {0: torch.export.Dim("batch", min=2)}
+    module = Densities(model)
+    return torch.export.export(module, (x, z), strict=False, dynamic_shapes=(rows, rows)).module(), module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_density_is_exported_with_validation_on_and_for_any_batch(name):
+    assert torch.distributions.Distribution._validate_args
+    graph, module = exported(name)
+    assert torch.distributions.Distribution._validate_args
+    x = data(name, 5)
+    z = make(name).posterior(x).sample()
+    torch.testing.assert_close(graph(x, z), module(x, z))
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("beta", [0.5] * 6),
+        ("gamma", [1.0, 2.0, 1.5, 0.0]),
+        ("dirichlet", [5.0, 4.0, 0.0]),
+        ("normal", [math.nan] * 5),
+    ],
+)
+def test_an_exported_graph_refuses_bad_x(name, bad):
+    graph, _ = exported(name)
+    x = torch.tensor([bad, bad], dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="this graph does not take these values"):
+        graph(x, make(name).prior().sample((2,)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_priors_that_put_all_at_the_ends_stay_finite(dtype):
     """Draws of z that round to an end of its range have a density still."""

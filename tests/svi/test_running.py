@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 import torch
 
 from pyro_vae.svi.capture import capture
@@ -22,3 +26,22 @@ def test_square_weights_and_sizes_that_go_through_reshapes():
     for draws in (3, 3, 4, 3):
         z, x = torch.randn(draws, 5, 6), torch.randn(5, 6)
         torch.testing.assert_close(compiled([z, x]), program(z, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_compiling_for_any_size_leaves_the_validation_of_distributions_as_it_was(flag):
+    """In a process of its own, since it is the first ``torch.compile`` of a process that turns validation off."""
+    program = (
+        "import torch\n"
+        "from torch.distributions import Distribution\n"
+        "from pyro_vae.svi import running\n"
+        "from pyro_vae.svi.capture import capture\n"
+        "running._RARE = 1\n"
+        f"Distribution.set_default_validate_args({flag})\n"
+        "compiled = running.Compiled(capture(lambda x: x + 1, [torch.zeros(3)]))\n"
+        "assert torch.equal(compiled([torch.zeros(3)]), torch.ones(3))\n"
+        "assert torch.equal(compiled([torch.zeros(2)]), torch.ones(2))\n"
+        "assert compiled._for_any is not None\n"
+        f"assert Distribution._validate_args is {flag}\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
