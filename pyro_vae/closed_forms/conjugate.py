@@ -263,7 +263,8 @@ class NormalNormal(_Conjugate):
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
         shared, own = self.scale.expand(self.n, 1), (self.noise**2).expand(self.n)
-        return dist.LowRankMultivariateNormal(self.loc.expand(self.n), shared, own).log_prob(self._check(x))
+        marginal = dist.LowRankMultivariateNormal(self.loc.expand(self.n), shared, own, validate_args=False)
+        return marginal.log_prob(self._check(x))
 
 
 def _repeat(z: Tensor, n: int) -> Tensor:
