@@ -132,6 +132,8 @@ class GammaPoisson(_Conjugate):
     def __init__(self, shape: float | Tensor, rate: float | Tensor, n: int) -> None:
         self.shape, self.rate = _positive(shape=shape, rate=rate)
         self.n = self.size = at_least(1, "n", n)
+        # Made here, where its own checks of values are not part of a graph that is captured.
+        self._split = Multinomial(logits=self.rate.new_zeros(self.n), validate_args=False)
 
     @exportable
     def prior(self) -> Any:
@@ -155,7 +157,7 @@ class GammaPoisson(_Conjugate):
         # The total is a negative binomial, and which of the n elements a count fell on is a fair choice.
         mean = self.n * self.shape / self.rate
         total = NegativeBinomial(mean, 1 / self.shape, validate_args=False).log_prob(self._check(x).sum(-1))
-        return total + Multinomial(logits=self.rate.new_zeros(self.n)).log_prob(x)
+        return total + self._split.log_prob(x)
 
 
 class DirichletMultinomial(_Conjugate):
@@ -210,8 +212,10 @@ class DirichletMultinomial(_Conjugate):
     @exportable
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, K)``."""
-        concentration, counts = more_digits(self.concentration, self._check(x))
-        return dist.DirichletMultinomial(concentration, self.total_count).log_prob(counts).to(x.dtype)
+        a, counts = more_digits(self.concentration, self._check(x))
+        each = torch.lgamma(a + counts) - torch.lgamma(a) - torch.lgamma(counts + 1)
+        total = torch.lgamma(a.sum() + self.total_count) - torch.lgamma(a.sum()) - math.lgamma(self.total_count + 1)
+        return (each.sum(-1) - total).to(x.dtype)
 
     def _check(self, x: Tensor) -> Tensor:
         x = super()._check(x)
@@ -275,7 +279,8 @@ class NormalNormal(_Conjugate):
     def log_prob(self, x: Tensor) -> Tensor:
         """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, n)``."""
         shared, own = self.scale.expand(self.n, 1), (self.noise**2).expand(self.n)
-        return dist.LowRankMultivariateNormal(self.loc.expand(self.n), shared, own).log_prob(self._check(x))
+        marginal = dist.LowRankMultivariateNormal(self.loc.expand(self.n), shared, own, validate_args=False)
+        return marginal.log_prob(self._check(x))
 
 
 def _repeat(z: Tensor, n: int) -> Tensor:

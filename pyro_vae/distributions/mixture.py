@@ -27,8 +27,8 @@ class NormalMixture(dist.TorchDistribution):
     prior with hundreds of components needs, such as VampPrior (Tomczak and Welling 2017, arXiv 1705.07120).
 
     Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
-    of the means, and the products are computed in float64: they lose 1e-16 × Σ (μ − centre)²/s² nats, and in float32
-    lost 1e-7 of it. Mixed precision is switched off in here. Up to 32 components are evaluated by their differences,
+    of the means, and the products are computed in float64: they lose 1e-16 × Σ (μ − centre)²/s² nats, where float32
+    loses 1e-7 × that. Mixed precision is switched off in here. Up to 32 components are evaluated by their differences,
     and lose nothing.
 
     Args:
