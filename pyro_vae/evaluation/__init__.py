@@ -1,6 +1,7 @@
 """Log p(x) of a trained VAE, or of any Pyro model and guide, four ways, each with its error, in nats an example.
 
-- :func:`importance_sampling`: from the guide; any codes. Too low where the guide misses some of the posterior.
+- :func:`importance_sampling`: from the guide; any codes. Too low where the guide misses some of the posterior; Pareto k̂
+  tells where its draws show that.
 - :func:`quadrature`: one or two continuous dimensions; to a stated error, whatever the guide.
 - :func:`annealed_importance_sampling` and :func:`sandwich`: continuous codes of any dimension; a bound from below, and
   for simulated data from above too.
@@ -13,6 +14,8 @@ And what a model has learned:
 - :func:`inference_gaps`: why the ELBO lies below log p(x), the family of q or the encoder.
 - :func:`outlier_scores` and :func:`separation`: data unlike those of the training. :func:`nearest` and
   :func:`memorisation`: samples that are copies.
+
+All take programs with one latent and one observed site, each one distribution an example, and refuse others by name.
 """
 
 from pyro_vae.evaluation.annealed import (
