@@ -18,7 +18,6 @@ from tests.combinations.parts import (
     partner,
 )
 
-
 METHODS = {
     "encode": lambda vae, x, *c: _mean(vae.encode(x, *c)),
     "codes": lambda vae, x, *c: vae.codes(x, *c),
