@@ -437,14 +437,14 @@ class VAE(nn.Module):
         """Raises a ValueError where x has another event shape than p(x | z), as :meth:`model` does.
 
         An image without a batch dimension would be taken for a batch of its channels. The event shape is that of
-        p(x | z) at one code, which is decoded where the shape is not known yet, or seems to be another now.
+        p(x | z) at some codes, which are decoded where the shape is not known yet, or seems to be another now.
         """
         if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
             return
         some, *rest = (t[:_SOME] for t in (x, *context))
         with evaluating(self), seeded(0):
             z = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME]).sample()
-            event_shape = self.decode(z[:1], *(c[:1] for c in rest)).event_shape
+            event_shape = self.decode(z, *rest).event_shape
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
 
