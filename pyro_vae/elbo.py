@@ -141,7 +141,7 @@ def elbo_terms(
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
-    x, *context = vae.tensors(x, *context)
+    x, context = vae.tensors(x, *context)
     with validated():
         return _terms(vae, x, context, mask, kl, particles, seed)
 

@@ -135,7 +135,7 @@ class VAE(nn.Module):
             ValueError: where x lies outside the likelihood's support or has another shape, where the context
                 has another batch, and where prior and posterior disagree on z.
         """
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         self._declare("prior", "likelihood")
         with pyro.plate("data", self._batch_size(x, context)):
             prior = self.prior_of(*context)
@@ -157,7 +157,7 @@ class VAE(nn.Module):
         Returns:
             z, ``(batch, latent_dim)``.
         """
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         self._declare("posterior")
         with pyro.plate("data", self._batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
@@ -169,12 +169,12 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
-        context = self.tensors(None, *context)[1:]
+        _, context = self.tensors(None, *context)
         return over_codes(call("prior", self.prior, *context), "prior", self.prior)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
             self.check_event_shape(x, *context, mask=mask)
         return self._posterior(x, *context, mask=mask)
@@ -182,7 +182,7 @@ class VAE(nn.Module):
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x."""
         z = as_tensor("z", z, *reference(self))
-        context = self.tensors(None, *context)[1:]
+        _, context = self.tensors(None, *context)
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
         likelihood = call("likelihood", self.likelihood, z, *context)
@@ -198,7 +198,7 @@ class VAE(nn.Module):
         Returns:
             ``(batch, *event_shape)``, with ``missing=True`` twice as long in the dimension after the batch.
         """
-        x, *_ = self.tensors(x)
+        x, _ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is None:
             check_finite(x)
@@ -220,7 +220,7 @@ class VAE(nn.Module):
             ValueError: where x has another shape or lies outside the support, or where the likelihood of an example
                 is no product over its elements.
         """
-        x, *_ = self.tensors(x)
+        x, _ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is not None and x.shape[1:] == likelihood.event_shape:
             x = fill_missing(likelihood, x, seen)
@@ -243,7 +243,7 @@ class VAE(nn.Module):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
-        context = self.tensors(None, *context)[1:]
+        _, context = self.tensors(None, *context)
         for i, c in enumerate(context):
             if c.shape[0] != n:
                 raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
@@ -298,7 +298,7 @@ class VAE(nn.Module):
         """
         if particles < 1:
             raise ValueError(f"particles must be at least 1; got {particles}")
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         seen = self._mask(x, mask)
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
@@ -364,8 +364,8 @@ class VAE(nn.Module):
         Returns:
             The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
         """
-        x0, *context = self.tensors(x0, *context)
-        x1, *_ = self.tensors(x1)
+        x0, context = self.tensors(x0, *context)
+        x1, _ = self.tensors(x1)
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
         if steps < 2:
@@ -380,7 +380,7 @@ class VAE(nn.Module):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
             return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
 
-    def tensors(self, x: Any, *context: Any) -> tuple[Any, ...]:
+    def tensors(self, x: Any, *context: Any) -> tuple[Any, tuple[Tensor, ...]]:
         """X and context as tensors in the dtype and on the device of the parameters, if they are not that already.
 
         Integers in x become floating-point numbers too, unless the posterior is a function or has an embedding, which
@@ -391,7 +391,7 @@ class VAE(nn.Module):
             context: tensors or NumPy arrays ``(batch, ...)``.
 
         Returns:
-            x and each context, or None in the place of x.
+            x, or None, and the context.
 
         Raises:
             TypeError: for what is no dense array of real numbers; says what would do.
@@ -400,7 +400,7 @@ class VAE(nn.Module):
         Example:
             >>> import numpy as np
             >>> from pyro_vae import build
-            >>> x, labels = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
+            >>> x, (labels,) = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
             >>> x.dtype, labels.dtype
             (torch.float32, torch.int64)
         """
