@@ -21,7 +21,8 @@ _noted: ContextVar[list[Tensor] | None] = ContextVar("noted", default=None)
 
 def capturing() -> bool:
     """Whether a graph is being captured: by ``torch.export``, ``torch.compile``, ``torch.jit.trace`` or here."""
-    return torch.compiler.is_compiling() or _noted.get() is not None or torch.jit.is_tracing()
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return torch.compiler.is_compiling() or _noted.get() is not None or tracing
 
 
 def holds(condition: Tensor) -> bool:

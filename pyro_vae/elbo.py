@@ -140,7 +140,7 @@ def elbo_terms(
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
-    x, *context = vae.tensors(x, *context)
+    x, context = vae.tensors(x, *context)
     posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((particles,))  # with gradient where it has one

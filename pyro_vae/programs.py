@@ -100,7 +100,8 @@ class Programs:
         """X and context as tensors: in the dtype of the parameters, where a VAE is to see them or they are NumPy's."""
         vae = self._owner()
         if vae is not None:
-            return vae.tensors(*arrays)
+            x, context = vae.tensors(*arrays)
+            return x, *context
         names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]
         if all(isinstance(array, Tensor) for array in arrays):  # what a user's own programs make of a dtype is theirs
             return tuple(map(as_tensor, names, arrays))

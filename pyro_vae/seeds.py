@@ -45,15 +45,15 @@ def seeded(seed: int | None) -> Iterator[None]:
 def _python_and_numpy(seed: int) -> Iterator[None]:
     python = random.getstate()
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the generator that the user's code may draw from
-    mine = np.random.get_bit_generator()
+    mine = np.random.get_bit_generator()  # type: ignore[attr-defined]
     if not isinstance(mine, np.random.MT19937):  # only this kind can be seeded anew
-        np.random.set_bit_generator(np.random.MT19937())
+        np.random.set_bit_generator(np.random.MT19937())  # type: ignore[attr-defined]
     try:
         random.seed(int(seed))
         np.random.seed(int(seed) % 2**32)  # noqa: NPY002
         yield
     finally:
-        np.random.set_bit_generator(mine)
+        np.random.set_bit_generator(mine)  # type: ignore[attr-defined]
         np.random.set_state(numpy)  # noqa: NPY002
         random.setstate(python)
 

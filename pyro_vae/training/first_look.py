@@ -64,7 +64,7 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
     """
-    x, *context = vae.tensors(x, *context)
+    x, context = vae.tensors(x, *context)
     with evaluating(vae):
         # At the codes of x, a trained decoder knows the scale of x. At draws from the prior, a new one does not yet
         # see it, while the codes of one raw column may drive the location of all columns far off.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vae.data.arrays import as_tensor
 
@@ -21,7 +21,7 @@ def reference(module: nn.Module) -> tuple[torch.dtype | None, torch.device | Non
     return next(((tensor.dtype, tensor.device) for tensor in tensors), (None, None))
 
 
-def as_tensors(module: nn.Module, posterior: Any, x: Any, *context: Any) -> tuple[Any, ...]:
+def as_tensors(module: nn.Module, posterior: Any, x: Any, *context: Any) -> tuple[Any, tuple[Tensor, ...]]:
     """X, which may be None, and its context in the dtype and on the device of the parameters.
 
     Args:
@@ -33,11 +33,11 @@ def as_tensors(module: nn.Module, posterior: Any, x: Any, *context: Any) -> tupl
     dtype, device = reference(module)
     rest = tuple(as_tensor(f"context {i}", c, dtype, device) for i, c in enumerate(context))
     if x is None:
-        return None, *rest
+        return None, rest
     x = as_tensor("x", x, dtype, device)
     if not x.is_floating_point() and not _takes_integers(posterior):
         x = as_tensor("x", x, dtype, device, integers=True)
-    return x, *rest
+    return x, rest
 
 
 def _takes_integers(posterior: Any) -> bool:

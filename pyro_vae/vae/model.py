@@ -140,7 +140,7 @@ class VAE(nn.Module):
             ValueError: where x lies outside the likelihood's support or has another shape, where the context
                 has another batch, and where prior and posterior disagree on z.
         """
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         self._declare("prior", "likelihood")
         with pyro.plate("data", self._batch_size(x, context)):
             prior = self.prior_of(*context)
@@ -162,7 +162,7 @@ class VAE(nn.Module):
         Returns:
             z, ``(batch, latent_dim)``.
         """
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         self._declare("posterior")
         with pyro.plate("data", self._batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
@@ -174,12 +174,12 @@ class VAE(nn.Module):
 
     def prior_of(self, *context: Tensor) -> Any:
         """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
-        context = self.tensors(None, *context)[1:]
+        _, context = self.tensors(None, *context)
         return over_codes(call("prior", self.prior, *context), "prior", self.prior, self.log_codes)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
             self.check_event_shape(x, *context, mask=mask)
         return self._posterior(x, *context, mask=mask)
@@ -190,7 +190,7 @@ class VAE(nn.Module):
         Codes on a simplex are given as their logs; see :meth:`decoder_input`.
         """
         z = as_tensor("z", z, *reference(self))
-        context = self.tensors(None, *context)[1:]
+        _, context = self.tensors(None, *context)
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
         likelihood = call("likelihood", self.likelihood, self.decoder_input(z), *context)
@@ -225,7 +225,7 @@ class VAE(nn.Module):
         Returns:
             ``(batch, *event_shape)``, with ``missing=True`` twice as long in the dimension after the batch.
         """
-        x, *_ = self.tensors(x)
+        x, _ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is None:
             check_finite(x)
@@ -247,7 +247,7 @@ class VAE(nn.Module):
             ValueError: where x has another shape or lies outside the support, or where the likelihood of an example
                 is no product over its elements.
         """
-        x, *_ = self.tensors(x)
+        x, _ = self.tensors(x)
         seen = self._mask(x, mask)
         if seen is not None and x.shape[1:] == likelihood.event_shape:
             x = fill_missing(likelihood, x, seen)
@@ -270,7 +270,7 @@ class VAE(nn.Module):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
-        context = self.tensors(None, *context)[1:]
+        _, context = self.tensors(None, *context)
         for i, c in enumerate(context):
             if c.shape[0] != n:
                 raise ValueError(f"context {i} must have n = {n} rows; got {c.shape[0]}")
@@ -325,7 +325,7 @@ class VAE(nn.Module):
         """
         if particles < 1:
             raise ValueError(f"particles must be at least 1; got {particles}")
-        x, *context = self.tensors(x, *context)
+        x, context = self.tensors(x, *context)
         seen = self._mask(x, mask)
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
@@ -392,8 +392,8 @@ class VAE(nn.Module):
         Returns:
             The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
         """
-        x0, *context = self.tensors(x0, *context)
-        x1, *_ = self.tensors(x1)
+        x0, context = self.tensors(x0, *context)
+        x1, _ = self.tensors(x1)
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
         if steps < 2:
@@ -411,7 +411,7 @@ class VAE(nn.Module):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
             return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
 
-    def tensors(self, x: Any, *context: Any) -> tuple[Any, ...]:
+    def tensors(self, x: Any, *context: Any) -> tuple[Any, tuple[Tensor, ...]]:
         """X and context as tensors in the dtype and on the device of the parameters, if they are not that already.
 
         Integers in x become floating-point numbers too, unless the posterior is a function or has an embedding, which
@@ -422,7 +422,7 @@ class VAE(nn.Module):
             context: tensors or NumPy arrays ``(batch, ...)``.
 
         Returns:
-            x and each context, or None in the place of x.
+            x, or None, and the context.
 
         Raises:
             TypeError: for what is no dense array of real numbers; says what would do.
@@ -431,7 +431,7 @@ class VAE(nn.Module):
         Example:
             >>> import numpy as np
             >>> from pyro_vae import build
-            >>> x, labels = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
+            >>> x, (labels,) = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
             >>> x.dtype, labels.dtype
             (torch.float32, torch.int64)
         """
@@ -469,14 +469,14 @@ class VAE(nn.Module):
         """Raises a ValueError where x has another event shape than p(x | z), as :meth:`model` does.
 
         An image without a batch dimension would be taken for a batch of its channels. The event shape is that of
-        p(x | z) at one code, which is decoded where the shape is not known yet, or seems to be another now.
+        p(x | z) at some codes, which are decoded where the shape is not known yet, or seems to be another now.
         """
         if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
             return
         some, *rest = (t[:_SOME] for t in (x, *context))
         with evaluating(self), seeded(0):
             z = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME]).sample()
-            event_shape = self.decode(z[:1], *(c[:1] for c in rest)).event_shape
+            event_shape = self.decode(z, *rest).event_shape
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
 
