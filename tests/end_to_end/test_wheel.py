@@ -73,7 +73,7 @@ def test_a_wheel_installed_elsewhere_trains(wheel, tmp_path):
     path = {"PYTHONPATH": str(site)}  # before the source, which may be installed too
     where = run(sys.executable, "-c", "import pyro_vae; print(pyro_vae.__file__)", cwd=here, **path)
     assert Path(where.strip()) == site / "pyro_vae" / "__init__.py"
-    options = "--epochs 1 --hidden [4] --latent_dim 2 --batch_size 500".split()
+    options = ["--epochs", "1", "--hidden", "[4]", "--latent_dim", "2", "--batch_size", "500"]
     said = run(site / "bin" / "pyro-vae", "train", *options, cwd=here, **path)
     (folder,) = (here / "runs").iterdir()
     assert str(Path("runs") / folder.name) in said
