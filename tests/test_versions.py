@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 SOURCE = Path(__file__).parents[1]
 
@@ -13,9 +14,10 @@ SOURCE = Path(__file__).parents[1]
 def test_every_floor_is_tested():
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [Requirement(line) for line in (*project["dependencies"], *project["optional-dependencies"]["test"])]
-    floors = {r.name.lower(): str(r.specifier).removeprefix(">=") for r in needed if r.specifier}
+    floors = {r.name.lower(): Version(str(r.specifier).removeprefix(">=")) for r in needed if r.specifier}
     lines = (SOURCE / ".ci" / "lowest.txt").read_text(encoding="utf-8").splitlines()
-    pinned = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
+    pins = [line.lower().split("==") for line in lines if not line.startswith("#")]
+    pinned = {name: Version(version) for name, version in pins}
     assert "torch" in floors
     assert {name: pinned.get(name) for name in floors} == floors
 
