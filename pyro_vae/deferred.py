@@ -1,4 +1,4 @@
-"""Conditions on the values of tensors, also where a graph is being captured that has no values yet."""
+"""What looks at the values of tensors, also where a graph is being captured that has no values yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch.distributions import Distribution
 
 __all__ = ["capturing", "exportable", "holds", "noting", "without_validation"]
 
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _noted: ContextVar[list[Tensor] | None] = ContextVar("noted", default=None)
 
 

@@ -34,10 +34,12 @@ _TRIANGLES = str(torch.distributions.utils.__file__)
 _TORCH_WRAPPERS = tuple(str(Path(torch.__file__).parent / name) for name in ("_tensor.py", "functional.py"))
 
 
-if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_standard_gamma_grad", "Meta"):
-    # The gradient of Gamma and Beta draws, of which torch does not say the shape. Kept as long as the process lasts.
-    _SHAPES = torch.library.Library("aten", "IMPL", "Meta")
-    _SHAPES.impl("_standard_gamma_grad", lambda _, output: torch.empty_like(output))
+# Draws and gradients of draws, of which torch (which ones depends on its version) does not say the shape: that of their
+# first argument. Kept as long as the process lasts.
+_SHAPES = torch.library.Library("aten", "IMPL", "Meta")
+for _name in ("_standard_gamma", "_standard_gamma_grad", "_sample_dirichlet", "_dirichlet_grad"):
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_name}", "Meta"):
+        _SHAPES.impl(_name, lambda first, *others, **options: torch.empty_like(first))
 
 
 class _Chosen(NamedTuple):

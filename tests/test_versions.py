@@ -1,0 +1,28 @@
+"""The lowest versions that are tested are the lowest that pyproject.toml allows."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+SOURCE = Path(__file__).parents[1]
+
+
+def test_every_floor_is_tested():
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [Requirement(line) for line in (*project["dependencies"], *project["optional-dependencies"]["test"])]
+    floors = {r.name.lower(): Version(str(r.specifier).removeprefix(">=")) for r in needed if r.specifier}
+    lines = (SOURCE / ".ci" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.lower().split("==") for line in lines if not line.startswith("#")]
+    pinned = {name: Version(version) for name, version in pins}
+    assert "torch" in floors
+    assert {name: pinned.get(name) for name in floors} == floors
+
+
+def test_the_readme_says_which_python():
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lowest = project["requires-python"].removeprefix(">=")
+    assert f"With Python {lowest} or newer" in (SOURCE / "README.md").read_text(encoding="utf-8")
