@@ -358,9 +358,7 @@ def _is_objective(found: Any) -> bool:
 def _make_schedule(argument: str, spec: Mapping[str, Any]) -> Any:
     arguments = dict(spec)
     listed = {f"{objectives.__name__}.{n}": getattr(objectives, n) for n in objectives.SCHEDULES}
-    found = find_part(
-        f"schedule of {argument}", schedules, arguments.pop("class"), listed=listed, legal=_is_schedule
-    )
+    found = find_part(f"schedule of {argument}", schedules, arguments.pop("class"), listed=listed, legal=_is_schedule)
     if not isinstance(found, type):
         if arguments:
             raise ValueError(
