@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -27,8 +27,8 @@ from pyro_vae.vae import VAE
 
 __all__ = ["SHORT_NAMES", "Spec", "build", "describe", "describe_objective", "find", "make_objective"]
 
-Spec = str | type | Mapping[str, Any]
-"""A class by name or dotted path, or itself, or a mapping with that under ``class`` and its arguments beside it."""
+Spec = str | Mapping[str, Any]
+"""A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
 
 _ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": networks}
 
@@ -68,9 +68,9 @@ def build(
     *,
     hidden: Shape = (512, 512),
     activation: str = "SiLU",
-    prior: Spec = "StandardNormal",
-    likelihood: Spec = "Bernoulli",
-    posterior: Spec = "DiagonalNormal",
+    prior: Spec | Callable[..., Any] = "StandardNormal",
+    likelihood: Spec | Callable[..., Any] = "Bernoulli",
+    posterior: Spec | Callable[..., Any] = "DiagonalNormal",
     nets: str = "mlp",
     context: int = 0,
     missing: bool = False,
@@ -134,9 +134,9 @@ def _build(
     *,
     hidden: Shape,
     activation: str,
-    prior: Spec,
-    likelihood: Spec,
-    posterior: Spec,
+    prior: Spec | Callable[..., Any],
+    likelihood: Spec | Callable[..., Any],
+    posterior: Spec | Callable[..., Any],
     nets: str,
     context: int,
     missing: bool,
@@ -183,9 +183,7 @@ def _nets(kind: str) -> tuple[str, str]:
     return kinds[kind]
 
 
-def _make(
-    room: str, spec: Spec, known: dict[str, Any], net: dict[str, Any] | None = None, for_shape: Any = None
-) -> Any:
+def _make(room: str, spec: Any, known: dict[str, Any], net: dict[str, Any] | None = None, for_shape: Any = None) -> Any:
     """The object that ``spec`` describes, with what is ``known`` filled in where its constructor asks for it."""
     arguments = _described(room, spec)
     if "class" not in arguments:
@@ -302,9 +300,10 @@ def make_objective(spec: Spec, vae: VAE) -> Any:
     """An objective by name, such as ``"iwae"`` or ``{"class": "Trace_ELBO", "num_particles": 5}``.
 
     Args:
-        spec: the name of one of :mod:`pyro_vae.objectives` or of Pyro's ELBOs, or a dotted path to your own (imported
-            as :func:`build` imports one); ``"auto"`` for the usual one: ``TraceEnum_ELBO`` for discrete codes, else ``Trace_ELBO``. A schedule goes in the place
-            of a weight as a mapping: ``{"class": "beta", "beta": {"class": "linear", "steps": 5000}}``.
+        spec: the name of one of :mod:`pyro_vae.objectives` or of Pyro's ELBOs, or a dotted path to your own, which is
+            imported as :func:`build` imports one; ``"auto"`` for the usual one: ``TraceEnum_ELBO`` for discrete codes,
+            else ``Trace_ELBO``. A schedule goes in the place of a weight as a mapping:
+            ``{"class": "beta", "beta": {"class": "linear", "steps": 5000}}``.
         vae: the VAE to train.
 
     Raises:
@@ -326,10 +325,9 @@ def make_objective(spec: Spec, vae: VAE) -> Any:
     try:
         return found(**arguments)
     except _WRONG_ARGUMENTS as error:
-        taken = [n for n in inspect.signature(found).parameters if n != "options"]
-        raise ValueError(
-            f"objective {name if isinstance(name, str) else found.__name__} takes {', '.join(taken)}; got {_brief(arguments)}: {error}"
-        ) from error
+        taken = ", ".join(n for n in inspect.signature(found).parameters if n != "options")
+        called = name if isinstance(name, str) else found.__name__
+        raise ValueError(f"objective {called} takes {taken}; got {_brief(arguments)}: {error}") from error
 
 
 def _find_objective(name: Any) -> Any:

@@ -53,13 +53,11 @@ def is_there(path: Path) -> bool:
     if stat.S_ISREG(mode):
         return True
     what = "link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "pipe or device"
-    raise CheckpointError(
-        f"{path} is a {what}, which is not read: it must be a file of its own. Put a copy in its place"
-    )
+    raise CheckpointError(f"{path} is a {what}, which is not followed: it must be a file. Put a copy in its place")
 
 
 def check_regular(path: Path) -> None:
-    """Raises a FileNotFoundError where there is nothing at a path, and a CheckpointError where there is no plain file."""
+    """Raises a FileNotFoundError where nothing is at a path, and a CheckpointError where that is no plain file."""
     if not is_there(path):
         raise FileNotFoundError(f"there is no file {path}")
 
@@ -120,7 +118,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     text = read_text(path, _MOST_BYTES_OF_YAML)
     try:
         # A subclass of the safe loader, which makes no objects.
-        options = yaml.load(text, Loader=_Loader)  # noqa: S506
+        options = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""

@@ -1,8 +1,8 @@
 """Classes by name: those on lists, and a user's own where the call names their module.
 
-A name may come from a file that a stranger wrote. So a name on a list means the object on that list, and is never walked
-through modules by attributes. Any other name is a dotted path to a class or function of the user's own. What it names is
-imported only where its module is allowed, and nothing is imported to find that out.
+A name may come from a file that a stranger wrote. So a name on a list means the object on that list, and no attributes
+of modules are walked to find it. Any other name is a dotted path to a class or function of the user's own. Its module is
+imported only where the call allows it, and nothing is imported to find that out.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def _of_the_users(kind: str, path: str, legal: Callable[[Any], bool]) -> Any:
     root = next((module for module in modules if _within(home, module)), None)
     if root is None:
         raise NotAllowedError(
-            f"{kind} {path!r} is none of this library's, and nothing of {home} is imported unless you name it in this "
-            f'very call. If you trust it: --allow {home} on the command line, load(run, allow=["{home}"]) in Python, or '
+            f"{kind} {path!r} is none of this library's, and {home} is imported only where you name it in this very "
+            f'call. If you trust it: --allow {home} on the command line; load(run, allow=["{home}"]) in Python, or '
             "load(run, vae=vae) with a VAE built as it was"
         )
     module, rest = _import(kind, path)

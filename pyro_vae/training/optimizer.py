@@ -25,7 +25,7 @@ def adamw(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
 def states_after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     """What an optimiser keeps of each parameter once it has taken a step, by the index of the parameter.
 
-    It is found by a step of a copy, so that the names, shapes and dtypes are those of any optimiser; the numbers say nothing.
+    A step of a copy finds it, for any optimiser: names, shapes and dtypes are right, the numbers say nothing.
     """
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
