@@ -276,10 +276,16 @@ def _net_shape(owner: type, for_shape: Any, arguments: dict[str, Any]) -> Any:
 def find(room: str, name: Any) -> Any:
     """The class or function of this name in a room, or on a list, or at this dotted path.
 
+    Args:
+        room: prior, likelihood, posterior, net or objective.
+        name: the name or dotted path; in Python also the class or function itself.
+
     Raises:
         NotAllowedError: for a dotted path into a module that may not be imported; see :func:`pyro_vae.names.allowing`.
         ValueError: where there is none; names what there is.
     """
+    if room == "objective":
+        return _find_objective(name)
     home = _ROOMS[room]
     listed = {f"{home.__name__}.{n}": getattr(home, n) for n in home.__all__ if isinstance(getattr(home, n), type)}
     if room == "net":
@@ -318,7 +324,7 @@ def make_objective(spec: Spec, vae: VAE) -> Any:
     name = usual_objective(vae) if name == "auto" else name
     if name == "TraceEnum_ELBO":
         arguments.setdefault("max_plate_nesting", 1)  # the plate "data"; without it Pyro runs the model once to see
-    found = _find_objective(name)
+    found = find("objective", name)
     for argument, value in arguments.items():
         if isinstance(value, Mapping) and "class" in value:
             arguments[argument] = _make_schedule(argument, value)

@@ -36,6 +36,7 @@ from pyro_vae.training import History
 
 __all__ = [
     "allow_again",
+    "check_names",
     "choose_likelihood",
     "class_name",
     "device",
@@ -68,6 +69,13 @@ _FEW_DRAWS = 5  # an effective sample size below which an estimate of log p(x) i
 def class_name(spec: str | Mapping[str, Any]) -> str:
     """The name in an option such as --prior."""
     return spec if isinstance(spec, str) else str(spec.get("class"))
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raises a ValueError where the options of train name a part that there is not, or that may not be imported."""
+    for option in ("prior", "likelihood", "posterior", "objective"):
+        if class_name(options[option]) != "auto":
+            find(option, class_name(options[option]))
 
 
 def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def sweep(
     if split == "valid" and not options["validate"]:
         raise ValueError("with --validate false the validation images are trained on; add --split test")
     root = options.pop("root", None)
+    runs.check_names(options)
     evaluation = {"split": split, "draws": draws, "device": runs.device(options["device"])}
     found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
     for member in found.members:
