@@ -114,17 +114,17 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         CheckpointError: where it is damaged, a link, or no plain file.
     """
     check_regular(path)
-    try:
-        with path.open("rb") as start:
-            if int.from_bytes(start.read(8), "little") > _MOST_BYTES_OF_HEADER:
-                raise CheckpointError(f"{path} cannot be read: it is no file of tensors, damaged or was cut short")
-        with safetensors.safe_open(path, framework="pt") as file:
-            opened = TensorFile(path, file)
-            yield opened
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}): it is damaged or was cut short. Take a copy of it, or train again"
-        ) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            with path.open("rb") as start:
+                if int.from_bytes(start.read(8), "little") > _MOST_BYTES_OF_HEADER:
+                    raise OSError("what should be the size of its header is too large")
+            file = TensorFile(path, stack.enter_context(safetensors.safe_open(path, framework="pt")))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error}): it is damaged or was cut short. Take a copy of it, or train again"
+            ) from error
+        yield file
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> None:
