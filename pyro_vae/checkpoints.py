@@ -111,17 +111,18 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
     if lacking:
         raise CheckpointError(f"{run / CONFIG} is not complete: there is no {lacking[0]}. Was it edited by hand?")
     options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
-    with at_most(_numbers(run / weights), f"as {run / CONFIG} describes it, it is larger than its {weights}"):
+    why = f"as {run / CONFIG} describes it, the VAE is larger than its {weights}. If it is right, load(run, vae=vae)"
+    with at_most(_limit(run / weights), why):
         vae = build(shapes["x"], context=shapes["context"], **options)
         return vae.to(_DTYPES[config["dtype"]])
 
 
-def _numbers(path: Path) -> int:
+def _limit(path: Path) -> int:
     """How many numbers may stand in a VAE with these weights, what it is made through included."""
     if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
-        return 2**22 + 8 * file.numbers
+        return 2**25 + 8 * file.numbers
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -269,7 +270,8 @@ def read_last(run: Path, expected: Last | None = None) -> Last:
         tensors = file.read(file.kinds)
     if expected is not None:
         check_finite(path, tensors, built)
-        _check_values(path, {**tensors, **{f"optimizer.{name}": value for name, value in numbers.items()}}, progress)
+        _check_values(path, tensors, built, progress)
+        _check_values(path, *({f"optimizer.{n}": v for n, v in s.items()} for s in (numbers, own_numbers)), progress)
     found = Last({}, {}, {}, progress)
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
@@ -339,15 +341,15 @@ def _check_numbers(run: Path, numbers: Mapping[str, Any], own: Mapping[str, Any]
             raise ValueError(f"{_OTHER.format(run)}: optimizer.{name} is {there} in the file and {here} here")
 
 
-def _check_values(path: Path, values: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+def _check_values(path: Path, values: Mapping[str, Any], first: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
     """Refuses states of the optimiser that no training leaves."""
     for name, value in values.items():
         key = name.rpartition(".")[2] if name.startswith("optimizer.") else ""
         if isinstance(value, float) and not math.isfinite(value):
             raise CheckpointError(f"{path} holds NaN or infinity in {name}. Train again into another folder")
-        if key == "step" and not 1 <= float(value) <= progress["steps"]:
+        if key == "step" and first[name] == 1 and not 1 <= float(value) <= progress["steps"]:
             raise CheckpointError(
                 f"{path}: {name} must be from 1 to {progress['steps']}, the steps taken; got {float(value):g}"
             )
-        if key.endswith("_sq") and (value < 0).any():
+        if key.endswith("_sq") and isinstance(value, Tensor) and (value < 0).any():
             raise CheckpointError(f"{path} holds a negative mean of squares in {name}. Train again into another folder")

@@ -1,8 +1,8 @@
 """Classes by name: those on lists, and a user's own where the call names their module.
 
 A name may come from a file that a stranger wrote. So a name on a list means the object on that list, and attributes of
-modules are not walked to find it. Any other name is a dotted path to a class or function of the user's own. Its module is
-imported only where the call allows it, and nothing is imported to find that out.
+modules are not walked to find it. Any other name is a dotted path to a class or function of the user's own. Its module
+is imported only where the call allows it, and nothing is imported to find that out.
 """
 
 from __future__ import annotations

@@ -136,8 +136,6 @@ class Sweep:
     def _commands(self, member: Member) -> list[list[str]]:
         chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", _word(value))]
         evaluate = ["evaluate", str(member.folder), *chosen, *self._again()]
-        if member.folder.is_symlink():
-            raise CheckpointError(f"{member.folder} is a link, into which nothing is written. Remove it")
         if any(member.folder.glob("evaluation-*.json")):
             return [evaluate]  # which was done for something else, so that the training is finished
         if is_there(member.folder / LAST):
@@ -165,6 +163,9 @@ class Sweep:
         Raises:
             ValueError: where it holds another, and where the folder holds something else.
         """
+        for member in self.members:
+            if member.folder.is_symlink():
+                raise CheckpointError(f"{member.folder} is a link, into which nothing is written. Remove it")
         path = self.folder / _DEFINITION
         if self.folder.is_dir() and is_there(path):
             definition = read_yaml(path)
