@@ -271,7 +271,8 @@ def read_last(run: Path, expected: Last | None = None) -> Last:
     if expected is not None:
         check_finite(path, tensors, built)
         _check_values(path, tensors, built, progress)
-        _check_values(path, *({f"optimizer.{n}": v for n, v in s.items()} for s in (numbers, own_numbers)), progress)
+        counted, first = ({f"optimizer.{name}": n for name, n in of.items()} for of in (numbers, own_numbers))
+        _check_values(path, counted, first, progress)
     found = Last({}, {}, {}, progress)
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
