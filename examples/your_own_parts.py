@@ -4,8 +4,8 @@
 
 Each is a module whose ``forward`` returns a distribution with its event dimensions declared. What its constructor asks
 for as ``latent_dim``, ``event_shape``, ``context``, ``posterior`` or ``net`` is filled in. By dotted path:
-
     cd examples && pyro-vae train --prior your_own_parts.Gumbel --likelihood your_own_parts.SoftLaplace
+    pyro-vae evaluate runs/digits-1 --allow your_own_parts
 """
 
 import pyro.distributions as dist

@@ -1,17 +1,174 @@
-"""Files that appear whole or not at all."""
+"""Files of run folders: written whole or not at all, read as what they are, and never through a link.
+
+A run folder may come from a stranger. So nothing in it is followed out of it, and nothing is believed about its size.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["replacing"]
+import yaml
+
+__all__ = [
+    "CheckpointError",
+    "check_regular",
+    "folder_in",
+    "is_there",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "replacing",
+]
+
+_MOST_BYTES = 256 * 2**20
+_MOST_BYTES_OF_YAML = 2**20
+_MOST_VALUES, _DEEPEST = 100_000, 30  # of a YAML file: aliases make much of little
+
+# What the system has of these (Windows has none): never through a link, never waiting for the other end of a pipe.
+_NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
+
+
+class CheckpointError(ValueError):
+    """A file with weights, or another file of a run folder, is damaged, incomplete or no plain file."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a plain file at a path.
+
+    Raises:
+        CheckpointError: where there is a link, a folder, a pipe or a device.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if stat.S_ISREG(mode):
+        return True
+    what = "link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "pipe or device"
+    raise CheckpointError(f"{path} is a {what}, which is not followed: it must be a file. Put a copy in its place")
+
+
+def check_regular(path: Path) -> None:
+    """Raises a FileNotFoundError where nothing is at a path, and a CheckpointError where that is no plain file."""
+    if not is_there(path):
+        raise FileNotFoundError(f"there is no file {path}")
+
+
+def read_text(path: Path, most: int = _MOST_BYTES) -> str:
+    """The text of a plain file.
+
+    Args:
+        path: of the file.
+        most: how many bytes it may have.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        CheckpointError: where it is a link, a folder, a pipe or a device, too long, or no text in UTF-8.
+    """
+    check_regular(path)
+    try:
+        with open(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise CheckpointError(f"{path} cannot be read: it has more than {most:,} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} cannot be read: it is no text in UTF-8 (byte {error.start})") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a plain file holds as JSON; errors as of :func:`read_text`."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: it is no JSON. Write it anew, or remove it") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Numbers, text, lists and mappings; dates stay text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a plain file holds as YAML: of text, numbers, lists and mappings.
+
+    What a file holds that is no YAML is not shown: it may be another file than was meant.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        CheckpointError: where it is no plain file, no YAML, or holds anything else.
+    """
+    text = read_text(path, _MOST_BYTES_OF_YAML)
+    try:
+        # A subclass of the safe loader, which makes no objects.
+        options = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise CheckpointError(f"{path} cannot be read: it is no plain YAML{where}") from error
+    if not isinstance(options, dict):
+        raise CheckpointError(f"{path} must hold options as YAML; got {type(options).__name__}")
+    _check_plain(path, options)
+    return options
+
+
+def _check_plain(path: Path, options: Any) -> None:
+    """Refuses what is no text, number, list or mapping, and more than a configuration has use for."""
+    values = 0
+    pending = [(options, 0)]
+    while pending:
+        value, depth = pending.pop()
+        values += 1
+        if values > _MOST_VALUES or depth > _DEEPEST:
+            raise CheckpointError(
+                f"{path} holds more than {_MOST_VALUES:,} values, or more than {_DEEPEST} within each other"
+            )
+        if isinstance(value, dict):
+            if not all(isinstance(name, str) for name in value):
+                raise CheckpointError(f"{path} must have text for the names of options")
+            pending += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, list):
+            pending += [(inner, depth + 1) for inner in value]
+        elif value is not None and not isinstance(value, (bool, int, float, str)):
+            raise CheckpointError(f"{path} must hold text, numbers, lists and mappings; got a {type(value).__name__}")
+
+
+def folder_in(run: Path, name: str) -> Path:
+    """A folder within a run folder, made where there is none.
+
+    Raises:
+        CheckpointError: where it is a link or a file.
+    """
+    folder = run / name
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "link" if folder.is_symlink() else "file"
+        raise CheckpointError(f"{folder} is a {what}, into which nothing is written. Remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a path beside ``path`` to write to, and puts what was written in its place when the block ends well.
+
+    The file to write to is a new one, whatever lay there before, and a link at ``path`` is replaced, not followed.
 
     Example:
         >>> import tempfile
@@ -22,5 +179,13 @@ def replacing(path: Path) -> Iterator[Path]:
         'whole'
     """
     partial = path.with_name(path.name + ".partial")
-    yield partial
-    partial.replace(path)
+    if partial.is_dir() and not partial.is_symlink():
+        raise FileExistsError(f"{partial} is a folder, where a file is to be written. Remove it")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pyro_vae import plots
 from pyro_vae.checkpoints import HISTORY, read_config
-from pyro_vae.files import replacing
+from pyro_vae.files import CheckpointError, is_there, read_json, replacing
 from pyro_vae.training import History
 
 __all__ = ["Row", "print_rows", "read_rows", "varied", "write_rows"]
@@ -69,10 +69,14 @@ def read_rows(runs: Sequence[str], split: str) -> list[Row]:
 
 def _read(run: Path, split: str) -> Row:
     config = read_config(run)
-    history = History.read(run / HISTORY) if (run / HISTORY).is_file() else History()
+    history = History.read(run / HISTORY) if is_there(run / HISTORY) else History()
     path = run / f"evaluation-{split}.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = read_json(path) if is_there(path) else {}
     figures = {name: value for name, (*_, keys) in _FIGURES.items() if (value := _at(found, keys)) is not None}
+    for name, value in figures.items():
+        wanted = int if _FIGURES[name][1] == "d" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise CheckpointError(f"{path}: {'.'.join(_FIGURES[name][2])} must be a number; got {str(value)[:100]!r}")
     if "distortion" in figures:
         figures["distortion"] = -figures["distortion"]
     minutes = round(sum(epoch.seconds for epoch in history) / 60, 2)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pyro_vae import VAE, plots
-from pyro_vae.cli.pictures import first
+from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.data import DataSet, Images
 from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation
+from pyro_vae.files import folder_in
 
 __all__ = ["check_wanted", "print_gaps", "print_memorisation", "print_outliers", "print_probe"]
 
@@ -87,10 +88,9 @@ def print_memorisation(run: str, vae: VAE, trained: Images, images: Images, *, n
     if plots.is_image(tuple(train.shape[1:])):
         shown = found.suspects[:_PICTURED]
         nearest = train[found.neighbours.indices[shown, 0]]
-        path = Path(run) / "figures" / "nearest.png"
-        path.parent.mkdir(exist_ok=True)
+        path = folder_in(Path(run), "figures") / "nearest.png"
         title = "Samples nearest to a training image, and below each that image"
-        plots.reconstructions(samples[shown], nearest, title=title).savefig(path)
+        save_figure(plots.reconstructions(samples[shown], nearest, title=title), path)
         print(f"figure    {path}")
     kept = ("fraction", "threshold", "quantile", "sample_median", "test_median")
     return {"samples": n, **{name: getattr(found, name) for name in kept}}

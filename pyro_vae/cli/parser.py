@@ -8,11 +8,13 @@ import inspect
 import io
 import json
 import os
+import re
 import sys
 import textwrap
 import warnings
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -20,6 +22,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 import pyro_vae
 from pyro_vae.cli import commands
+from pyro_vae.files import CheckpointError, read_yaml
 
 __all__ = ["main"]
 
@@ -69,6 +72,21 @@ _OF_ONE_RUN: set[str | int] = {"out", "resume"}
 # Options that name a class, with the class's own arguments as --option.argument.
 _SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
 
+# Options whose words may name classes of the user's own.
+_NAMING = (*_SWAPPED, "--activation")
+
+# Commands that open a run or make one, and so may need modules of the user's own.
+_OPENS_RUNS = ("train", "evaluate", "sweep", "check", "sample", "reconstruct", "interpolate", "plot")
+
+_ALLOW = (
+    "A module or package of your own that classes may come from, which it imports; again for each, and again with each "
+    "command. No run folder and no file of options can say so itself. A part that is named on the command line "
+    "(--prior my_module.MyPrior) needs no more."
+)
+
+# What a file of options cannot say: where things are is of one machine, and what is imported is the user's to say.
+_NOT_IN_FILES = ("allow", "config", "out", "resume", "root")
+
 
 class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of the examples."""
@@ -97,15 +115,19 @@ def main(argv: list[str] | None = None) -> int:
         options = _parser().parse_args(_normalise([a for a in arguments if a != "--debug"]))
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    except CheckpointError as error:
+        return _fail(next((a for a in arguments if not a.startswith("-")), ""), error)
     command = options.command
     chosen = options[command].as_dict()
+    allow = [*(chosen.pop("allow", None) or ()), *_named(arguments)]
     names = inspect.signature(_COMMANDS[command][0]).parameters
     values = {name: chosen[name] for name in names if name != "options"}
     if "options" in names:
         values["options"] = {name: value for name, value in chosen.items() if name not in (*values, "config")}
-    sys.path.insert(0, os.getcwd())  # so that --prior my_module.MyPrior finds my_module.py, as python -m does
+    from pyro_vae.names import allowing
+
     try:
-        with warnings.catch_warnings():
+        with allowing(allow), _modules_from_here(bool(allow)), warnings.catch_warnings():
             if not debug:
                 # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
                 warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
@@ -115,9 +137,71 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         return _fail(command, error)
-    finally:
-        sys.path.remove(os.getcwd())
     return 0
+
+
+@contextlib.contextmanager
+def _modules_from_here(wanted: bool) -> Iterator[None]:
+    """Lets a module of the user's be found in the working directory, after all packages, which it cannot hide."""
+    if not wanted:
+        yield
+        return
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
+
+
+def _split(argument: str) -> tuple[str, str, str]:
+    """An option's name, with underscores, what follows it (=), and its value; of another word, the word alone."""
+    if not argument.startswith("--"):
+        return argument, "", ""
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_"), equals, value
+
+
+def _named(arguments: list[str]) -> list[str]:
+    """The modules of the dotted paths that the command line itself names, such as --prior my_module.MyPrior.
+
+    Words from a file of options or a run folder are not among the arguments, and --config may bring those of one.
+    """
+    named: list[str] = []
+    pending = iter(arguments)
+    for argument in pending:
+        option, equals, value = _split(argument)
+        if option == "--debug":
+            continue
+        if option.startswith("--"):
+            value = value if equals else next(pending, "")
+        elif arguments[0] == "sweep":  # prior=my_module.MyPrior,StandardNormal
+            name, _, values = argument.partition("=")
+            option, value = f"--{name.strip().lstrip('-').replace('-', '_')}", f"[{values}]"
+        if option.partition(".")[0] in _NAMING:
+            paths = [word for word in _words(value) if _DOTTED.fullmatch(word)]
+            named += [path.rpartition(".")[0] for path in paths if path.partition(".")[0] not in _LISTED]
+    return named
+
+
+_LISTED = ("pyro", "pyro_vae", "torch", "zuko")  # whose classes are on lists, and are not imported by name
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def _words(value: str) -> Iterator[str]:
+    """All text in a value of the command line, which may be YAML."""
+    try:
+        pending = [yaml.safe_load(value)]
+    except (yaml.YAMLError, ValueError):
+        pending = [value]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, dict):
+            pending += found.values()
+        elif isinstance(found, list):
+            pending += found
 
 
 def check_arguments(arguments: list[str]) -> None:
@@ -144,8 +228,6 @@ def _fail(command: str, error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"\npyro-vae {command}: {str(error) or 'stopped; nothing was kept'}", file=sys.stderr)
         return 1
-    from pyro_vae.vae import CheckpointError
-
     # Pyro appends the shapes of the sites to an error inside a model; the first sentences are what a user can act on.
     message = " ".join(str(error).split("Trace Shapes:")[0].split()) or type(error).__name__
     asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
@@ -170,6 +252,8 @@ def _parser() -> _Parser:
         sub = _Parser(description=textwrap.fill(description, 80, break_on_hyphens=False), epilog=examples)
         if name in ("train", "sweep"):
             sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
+        if name in _OPENS_RUNS:
+            sub.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
         sub.add_function_arguments(function, as_group=False, as_positional=True, skip={"options"})
         for action in sub._actions:
             action.metavar = _METAVARS.get(action.dest, action.metavar)
@@ -201,23 +285,26 @@ def _normalise(arguments: list[str]) -> list[str]:
     configurations: list[str] = []
     classes: list[str] = []
     rest: list[str] = []
+    allow: list[str] = []
     pending = iter(arguments)
     for argument in pending:
-        name, equals, value = argument.partition("=")
-        name = "--" + name[2:].replace("-", "_") if name.startswith("--") else argument
-        if name not in (*_SWAPPED, "--config", "--resume"):
-            rest.append(name + equals + value if name.startswith("--") else argument)
+        name, equals, value = _split(argument)
+        if name not in (*_SWAPPED, "--config", "--resume", "--allow"):
+            rest.append(name + equals + value)
             continue
         if not equals:
             value = next(pending, "")
         if not value:
             rest.append(name)  # argparse says what is missing
+        elif name == "--allow":
+            allow += [module.strip(" \"'") for module in value.strip("[] ").split(",")]
         elif name in _SWAPPED:
             classes += [name, value if value.lstrip().startswith("{") else json.dumps({"class": value})]
         else:
             path = os.path.join(value, "config.yaml") if name == "--resume" else value
             configurations += ["--config", _options_of(path)]
             rest += [name, value] if name == "--resume" else []
+    rest += ["--allow", json.dumps(allow)] if allow else []
     command = rest[:1] if rest and not rest[0].startswith("-") else []
     return [*command, *configurations, *classes, *rest[len(command) :]]
 
@@ -225,14 +312,13 @@ def _normalise(arguments: list[str]) -> list[str]:
 def _options_of(path: str) -> str:
     """A configuration file as options: without what a run only writes down, and with classes as mappings."""
     try:
-        with open(path, encoding="utf-8") as file:
-            options = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        options = json.loads(path) if path.startswith("{") else read_yaml(Path(path))
+    except (FileNotFoundError, json.JSONDecodeError):
         return path  # the parser says what is wrong with it
-    if not isinstance(options, dict):
-        return path
-    for name in ("shapes", "from"):
-        options.pop(name, None)
+    for name in _NOT_IN_FILES:
+        if name in options:
+            raise CheckpointError(f"{path} must not hold {name!r}, which is for the command line alone. Take it out")
+    options = {name: value for name, value in options.items() if name not in ("shapes", "from")}
     for option in _SWAPPED:
         name = option.removeprefix("--")
         if isinstance(options.get(name), str):

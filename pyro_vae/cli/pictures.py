@@ -12,9 +12,10 @@ from pyro_vae import VAE, plots
 from pyro_vae.checkpoints import HISTORY
 from pyro_vae.checks import Report
 from pyro_vae.data import DataSet, Images, batches
+from pyro_vae.files import folder_in, replacing
 from pyro_vae.training import History
 
-__all__ = ["draw_ranks", "draw_run", "first", "one_of_each"]
+__all__ = ["draw_ranks", "draw_run", "first", "one_of_each", "save_figure"]
 
 
 def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
@@ -31,20 +32,24 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
         figures |= _images(vae, x, context, labels)
         if z.shape[-1] == 2 and not context and getattr(vae.posterior, "space", "real vectors") == "real vectors":
             figures["manifold"] = _manifold(vae)
-    folder = run / "figures"
-    folder.mkdir(exist_ok=True)
+    folder = folder_in(run, "figures")
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        save_figure(figure, folder / f"{name}.png")
         print(f"figure    {folder / name}.png")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as .png in the place of what is there, be it a link."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def draw_ranks(report: Report, folder: Path) -> Path:
     """Draws the rank histograms of a cross-check into a folder, and returns the path."""
     if report.ranks is None:
         raise ValueError("the report has no ranks to draw")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "calibration.png"
-    plots.rank_histograms(report.ranks, report.rank_count).savefig(path)
+    save_figure(plots.rank_histograms(report.ranks, report.rank_count), path)
     return path
 
 

@@ -19,18 +19,23 @@ from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
+from pyro_vae.allocation import at_most
 from pyro_vae.checkpoints import CONFIG, HISTORY, VAE_OPTIONS, CheckpointError, read_config
 from pyro_vae.checks import Report
-from pyro_vae.cli.pictures import first
+from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
+from pyro_vae.files import folder_in
+from pyro_vae.names import NotAllowedError, allowed
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
 __all__ = [
+    "allow_again",
+    "check_names",
     "choose_likelihood",
     "class_name",
     "device",
@@ -55,11 +60,20 @@ __all__ = [
 
 
 _IMAGES_FOR_CODES = 2000  # each is compared with each
+_TOO_LARGE = "the VAE is too large for the command line. Build it in Python"
+_MOST_NUMBERS = 2**28  # of a VAE on the command line, whose largest data are of 28 x 28 pixels
 
 
 def class_name(spec: str | Mapping[str, Any]) -> str:
     """The name in an option such as --prior."""
     return spec if isinstance(spec, str) else str(spec.get("class"))
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raises a ValueError where the options of train name a part that there is not, or that may not be imported."""
+    for option in ("prior", "likelihood", "posterior", "objective"):
+        if class_name(options[option]) != "auto":
+            find(option, class_name(options[option]))
 
 
 def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +112,10 @@ def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
 def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
     """The VAE that the options of train describe, with fresh weights."""
     options = {name: config[name] for name in VAE_OPTIONS if name in config}
-    with seeded(config["seed"]):
+    with (
+        seeded(config["seed"]),
+        at_most(_MOST_NUMBERS, _TOO_LARGE),
+    ):
         vae = build(dataset.event_shape, context=dataset.classes if config["labels"] else 0, **options)
     return vae.to(getattr(torch, config["dtype"]))
 
@@ -130,8 +147,12 @@ def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE
     name = data or config.get("data")
     if name is None:
         raise ValueError(f"{run} was trained from Python on data without a name; use pyro_vae.load in Python")
+    if not isinstance(name, str):
+        raise CheckpointError(f"{run}/{CONFIG}: data must be the name of a data set; got {str(name)[:100]!r}")
     try:
-        return load(run, device=device(on)), load_data({**config, "data": name}, root)
+        vae = load(run, device=device(on))
+        _known_objective(config, vae)  # refused here, before anything is made of the run
+        return vae, load_data({**config, "data": name}, root)
     except KeyError as error:
         raise CheckpointError(f"{run}/{CONFIG} is not complete: it has no {error}. Was it edited by hand?") from error
 
@@ -182,10 +203,7 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
         return {}
     x, *context = first(images, n, vae, seed)
     config = read_config(Path(run))
-    try:
-        objective = _trained_with(config, vae)
-    except ValueError:  # one of the user's own that cannot be made from its name; the codes are what they are
-        objective = None
+    objective = _known_objective(config, vae)
     steps = len(History.read(Path(run) / HISTORY)) * -(-trained // config["batch_size"])
     found = collapse(vae, x, *context, objective=objective, steps=steps, seed=seed)
     use = found.use
@@ -256,6 +274,16 @@ def _trained_with(config: Mapping[str, Any], vae: VAE) -> Any:
     return make_objective(config["objective"], vae) if "objective" in config else None
 
 
+def _known_objective(config: Mapping[str, Any], vae: VAE) -> Any:
+    """The objective that a configuration names; None where it names none that can be made again."""
+    try:
+        return _trained_with(config, vae)
+    except NotAllowedError:
+        raise
+    except ValueError:  # one of the user's own from a notebook or script, say
+        return None
+
+
 def objective(run: str, vae: VAE) -> tuple[Any, int]:
     """What a run was trained with, if it bounds log p(x), and the number of its importance samples; else None and 1."""
     found = _trained_with(read_config(Path(run)), vae)
@@ -296,13 +324,20 @@ def print_timings(title: str, timings: list[Timing]) -> None:
 
 def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
     """Writes values as a picture or an array, as the name of the file says, and prints where."""
-    path = Path(out) if out else default
+    path = Path(out) if out else folder_in(default.parent.parent, default.parent.name) / default.name
     if path.suffix.lower() not in (".png", ".npy"):
         raise ValueError(f"out must end in .png (a picture) or .npy (an array); got {out!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".npy":
         with path.open("wb") as file:  # np.save would add a second ending to x.NPY
             np.save(file, values.cpu().numpy())
-    else:
+    elif out:
         draw().savefig(path)
+    else:
+        save_figure(draw(), path)
     print(str(path))
+
+
+def allow_again() -> str:
+    """What a next command must name once more, with a space before it: the modules of the user's own."""
+    return "".join(f" --allow {module}" for module in allowed() or ())

@@ -18,11 +18,13 @@ from typing import Any
 import yaml
 
 from pyro_vae.checkpoints import BEST, CONFIG, LAST
-from pyro_vae.files import replacing
+from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, replacing
 
 __all__ = ["Member", "Sweep", "combinations", "parse_vary"]
 
 _DEFINITION = "sweep.yaml"
+_HOME = str(Path(__file__).resolve().parents[2])  # where this package is, should it not be installed
+_START = f"import sys; sys.path.append({_HOME!r}); from pyro_vae.cli import worker; sys.exit(worker.run())"
 _LOGS = ".logs"  # hidden, so that pyro-vae compare SWEEP/* finds runs alone
 
 
@@ -102,6 +104,7 @@ class Sweep:
         together: see :func:`combinations`.
         evaluation: options of ``pyro-vae evaluate`` after each training.
         root: folder of the data, if given.
+        allow: modules of the user's own that the trainings may import.
     """
 
     folder: Path
@@ -110,6 +113,7 @@ class Sweep:
     together: bool
     evaluation: dict[str, Any]
     root: str | None = None
+    allow: Sequence[str] = ()
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -122,18 +126,20 @@ class Sweep:
     def arguments(self, member: Member) -> list[str]:
         """Of the training, for the command line; a mapping of options stands for the file that they are written to."""
         varied = [word for name, value in member.values.items() for word in (f"--{name}", _word(value))]
-        return ["train", "--config", json.dumps(self.options), *varied, "--out", str(member.folder), *self._root()]
+        return ["train", "--config", json.dumps(self.options), *varied, "--out", str(member.folder), *self._again()]
 
-    def _root(self) -> list[str]:
-        return [] if self.root is None else ["--root", self.root]
+    def _again(self) -> list[str]:
+        """What each command must be told that no run folder says."""
+        root = [] if self.root is None else ["--root", self.root]
+        return [*root, *(word for module in self.allow for word in ("--allow", module))]
 
     def _commands(self, member: Member) -> list[list[str]]:
         chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", _word(value))]
-        evaluate = ["evaluate", str(member.folder), *chosen, *self._root()]
+        evaluate = ["evaluate", str(member.folder), *chosen, *self._again()]
         if any(member.folder.glob("evaluation-*.json")):
             return [evaluate]  # which was done for something else, so that the training is finished
-        if (member.folder / LAST).is_file():
-            return [["train", "--resume", str(member.folder), *self._root()], evaluate]
+        if is_there(member.folder / LAST):
+            return [["train", "--resume", str(member.folder), *self._again()], evaluate]
         for name in (CONFIG, BEST):  # of a training that was killed before it had saved its first epoch
             for path in member.folder.glob(f"{name}*"):
                 path.unlink()
@@ -142,10 +148,14 @@ class Sweep:
     def done(self, member: Member) -> bool:
         """Whether a training is finished and evaluated as this sweep wants it."""
         path = member.folder / f"evaluation-{self.evaluation['split']}.json"
-        if not path.is_file():
+        if not is_there(path):
             return False
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return not self.evaluation["draws"] or found.get("log_prob", {}).get("draws") == self.evaluation["draws"]
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{path} must hold what pyro-vae evaluate wrote; got a {type(found).__name__}")
+        log_prob = found.get("log_prob") or {}
+        drawn = log_prob.get("draws") if isinstance(log_prob, dict) else None
+        return not self.evaluation["draws"] or drawn == self.evaluation["draws"]
 
     def open(self) -> None:
         """Writes down what the sweep is, or checks that the folder holds the same one.
@@ -153,9 +163,15 @@ class Sweep:
         Raises:
             ValueError: where it holds another, and where the folder holds something else.
         """
+        for member in self.members:
+            if member.folder.is_symlink():
+                raise CheckpointError(f"{member.folder} is a link, into which nothing is written. Remove it")
         path = self.folder / _DEFINITION
-        if path.is_file():
-            definition = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if self.folder.is_dir() and is_there(path):
+            definition = read_yaml(path)
+            for name in ("vary", "options"):
+                if not isinstance(definition.get(name), dict):
+                    raise CheckpointError(f"{path} must hold a mapping under {name}. Was it edited by hand?")
             if [*definition["vary"]] != [*self.vary]:
                 raise ValueError(
                     f"the sweep in {self.folder} varies {', '.join(definition['vary'])}; got {', '.join(self.vary)}. "
@@ -171,7 +187,7 @@ class Sweep:
                     )
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f"{self.folder} is not empty and holds no sweep; choose another folder")
-        (self.folder / _LOGS).mkdir(parents=True, exist_ok=True)
+        folder_in(self.folder, _LOGS)
         definition = {"vary": self.vary, "together": self.together, "options": self.options}
         with replacing(path) as partial:
             partial.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
@@ -225,9 +241,12 @@ class Sweep:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # what is said last is then the last line of the log
         if workers > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-        with self._log(member).open("ab") as log:
+        path = self._log(member)
+        is_there(path)  # refuses a link
+        with path.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "pyro_vae.cli.worker", json.dumps(self._commands(member))],
+                # Safe path (-P): else whatever lies in the working directory comes before all packages.
+                [sys.executable, "-P", "-c", _START, json.dumps(self._commands(member))],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -1,6 +1,6 @@
 """Commands, one after the other, in a process that stops when the one that started it is gone.
 
-python -m pyro_vae.cli.worker '[["train", "--out", "run"], ["evaluate", "run"]]'
+python -c 'from pyro_vae.cli import worker; worker.run()' '[["train", "--out", "run"], ["evaluate", "run"]]'
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def work(commands: list[list[str]]) -> int:
     return next((code for command in commands if (code := main(command))), 0)
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """Runs the commands that the process was given, as JSON."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script runs in the background
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    sys.exit(work(json.loads(sys.argv[1])))
+    return work(json.loads(sys.argv[1]))

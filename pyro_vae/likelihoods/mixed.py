@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.names import find_part
+from pyro_vae.names import NotAllowedError, find_part
 
 __all__ = ["Mixed"]
 
@@ -113,6 +113,8 @@ def _find(name: str, likelihood: Any) -> Any:
         room = importlib.import_module("pyro_vae.likelihoods")
         try:
             found = find_part("likelihood", room, likelihood)
+        except NotAllowedError as error:
+            raise NotAllowedError(f"column {name!r}: {error}") from error
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from error
     if not isinstance(found, type) or "net" not in inspect.signature(found).parameters:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-import pkgutil
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from torch import nn
+
+from pyro_vae.names import NotAllowedError, find_part
 
 __all__ = [
     "Activation",
@@ -94,7 +96,7 @@ def find_activation(activation: Activation) -> Callable[[], nn.Module]:
     if not isinstance(activation, str):
         return _maker(activation, what)
     if "." in activation:
-        return _resolve(activation, what)
+        return _resolve("activation", activation, what)
     found = getattr(nn, activation, None)
     if not (isinstance(found, type) and found.__module__ == "torch.nn.modules.activation"):
         raise ValueError(f"{what}; got {activation!r}")
@@ -115,7 +117,7 @@ def find_normalization(normalization: Normalization, *, images: bool) -> Callabl
     if not isinstance(normalization, str):
         make = _maker(normalization, what)
     elif "." in normalization:
-        make = _resolve(normalization, what)
+        make = _resolve("normalization", normalization, what)
     elif normalization in known:
         make = known[normalization]
     else:
@@ -131,13 +133,16 @@ def _maker(found: Any, what: str) -> Callable[..., nn.Module]:
     return found
 
 
-def _resolve(path: str, what: str) -> Callable[..., nn.Module]:
+def _resolve(kind: str, path: str, what: str) -> Callable[..., nn.Module]:
     """The user's own class or function, as a configuration names it."""
     try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{what}, or a dotted path to your own; got {path!r}, which cannot be imported") from error
-    return _maker(found, what)
+        return find_part(kind, SimpleNamespace(__all__=()), path)
+    except NotAllowedError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"{what}, or a dotted path to your own; got {path!r}, which cannot be imported ({error})"
+        ) from error
 
 
 def _groups(channels: int) -> int:

@@ -6,7 +6,7 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
-from pyro_vae.files import replacing
+from pyro_vae.files import is_there, read_text, replacing
 
 __all__ = ["Epoch", "History"]
 
@@ -70,16 +70,32 @@ class History(list[Epoch]):
 
         Raises:
             FileNotFoundError: where there is no such file.
-            ValueError: where a line is not an epoch.
+            ValueError: where a line is not an epoch, or the file no plain file.
         """
         needed = [f.name for f in fields(Epoch) if f.default_factory is MISSING]
-        if not path.is_file():
+        if not is_there(path):
             raise FileNotFoundError(f"there is no history at {path}; a run folder has it in history.jsonl")
         history = cls()
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             try:
                 values = json.loads(line)
-                history.append(Epoch(**{name: values[name] for name in needed}, terms=values.get("terms", {})))
-            except (ValueError, KeyError, TypeError) as error:
+                record = Epoch(**{name: values[name] for name in needed}, terms=values.get("terms", {}))
+                _check(record)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}, is not an epoch: {error}") from error
+            history.append(record)
         return history
+
+
+def _check(record: Epoch) -> None:
+    """Raises a TypeError where a value of an epoch is no number."""
+    if not isinstance(record.epoch, int) or isinstance(record.epoch, bool) or record.epoch < 1:
+        raise TypeError(f"epoch must be a whole number of at least 1; got {str(record.epoch)[:100]!r}")
+    if not isinstance(record.terms, dict):
+        raise TypeError(f"terms must be a mapping; got {type(record.terms).__name__}")
+    numbers = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in ("epoch", "terms")}
+    if record.valid_elbo is None:
+        numbers.pop("valid_elbo")
+    for name, value in {**numbers, **record.terms}.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a number; got {str(value)[:100]!r}")

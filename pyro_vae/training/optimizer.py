@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["Schedule", "adamw", "learning_rate"]
+__all__ = ["Schedule", "adamw", "learning_rate", "states_after_a_step"]
 
 Schedule = Literal["cosine", "constant", "staircase"]
 
@@ -19,6 +20,19 @@ _STAIRS = 8
 def adamw(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), fused into one pass over memory where torch has that."""
     return torch.optim.AdamW(parameters, lr=lr, fused=parameters[0].device.type in ("cpu", "cuda"))
+
+
+def states_after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """What an optimiser keeps of each parameter once it has taken a step, by the index of the parameter.
+
+    A step of a copy finds it, for any optimiser: names, shapes and dtypes are right, the numbers say nothing.
+    """
+    twin = copy.deepcopy(optimizer)
+    for group in twin.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    twin.step()
+    return twin.state_dict()["state"]
 
 
 def learning_rate(lr: float, schedule: Schedule, step: int, warmup: int, done: float) -> float:

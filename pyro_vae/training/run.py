@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.optimizer import Schedule, learning_rate
+from pyro_vae.training.optimizer import Schedule, learning_rate, states_after_a_step
 from pyro_vae.training.progress import Reporter
 from pyro_vae.training.terms import Terms
 from pyro_vae.vae import VAE
@@ -103,6 +105,13 @@ class Run:
         if not self.compiled:
             return
         reporter.say("compiling the step")
+        with self._trial() as batch:
+            for _ in range(2):  # Pyro's own, and the first of the compiled ones
+                self.svi.step(*batch)
+
+    @contextlib.contextmanager
+    def _trial(self) -> Iterator[tuple[Tensor, ...]]:
+        """Gives a batch for steps of which nothing is left."""
         batch = next(iter(self.train))
         self.vae.train()
         # The tensors themselves, since a state dictionary leaves out buffers that are not persistent.
@@ -110,8 +119,7 @@ class Run:
         state = copy.deepcopy(self.optimizer.state_dict())
         of_objective = _state(self.objective)
         with seeded(derive(self.seed, _TRAIN_NOISE)), pyro.get_param_store().scope(), without_validation():
-            for _ in range(2):  # Pyro's own, and the first of the compiled ones
-                self.svi.step(*batch)
+            yield batch
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)
@@ -208,30 +216,46 @@ class Run:
 
     def restore(self, folder: Path) -> None:
         """Takes up a training from its folder."""
-        weights, state, of_objective, progress = checkpoints.read_last(folder)
+        if _state(self.objective).keys() != checkpoints.names_there(folder, "objective"):
+            raise ValueError(
+                f"the run in {folder} was trained with another objective than {type(self.objective).__name__}; go on "
+                "with the same, or train into another folder"
+            )
+        states = self._expected_states(folder)
+        expected = checkpoints.Last(self.vae.state_dict(), states, _state(self.objective), {})
+        last = checkpoints.read_last(folder, expected)
+        progress = last.progress
         if progress["epoch"] > self.epochs:
             raise ValueError(
                 f"the run in {folder} has finished {progress['epoch']} epochs already; to go on, ask for more epochs "
                 f"than that, not {self.epochs}"
             )
-        if _state(self.objective).keys() != of_objective.keys():
-            raise ValueError(
-                f"the run in {folder} was trained with another objective than {type(self.objective).__name__}; go on "
-                "with the same, or train into another folder"
+        history = History.read(folder / checkpoints.HISTORY)[: progress["epoch"]]
+        if [record.epoch for record in history] != list(range(1, progress["epoch"] + 1)):
+            raise checkpoints.CheckpointError(
+                f"{folder / checkpoints.HISTORY} must hold epochs 1 to {progress['epoch']}, as {checkpoints.LAST} says"
             )
-        try:
-            self.vae.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"{folder} holds the training of another VAE: {error}") from error
+        # Before anything is changed: the best weights, compared with what they must be.
+        best = _copy(checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device))
+        self.vae.load_state_dict(last.weights)
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        _load_state(self.objective, of_objective)
-        self.best = _copy(
-            checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device)
-        )
+        self.optimizer.load_state_dict({"state": last.optimizer, "param_groups": groups})
+        _load_state(self.objective, last.objective)
+        self.best = best
         self.best_score, self.steps = progress["best_score"], progress["steps"]
-        self.history = History(History.read(folder / checkpoints.HISTORY)[: progress["epoch"]])
+        self.history = History(history)
         self.last = self._snapshot(progress["epoch"])
+
+    def _expected_states(self, folder: Path) -> dict[int, dict[str, Any]]:
+        """What the optimiser has kept of each parameter, but of those that no gradient reaches."""
+        states = states_after_a_step(self.optimizer)
+        there = {name.partition(".")[0] for name in checkpoints.names_there(folder, "optimizer")}
+        if all(str(index) in there for index in states):
+            return states
+        with self._trial() as batch:
+            self.svi.step(*batch)
+            reached = self.optimizer.state_dict()["state"].keys()
+        return {index: state for index, state in states.items() if str(index) in there or index in reached}
 
 
 def _copy(vae: VAE) -> dict[str, Tensor]:

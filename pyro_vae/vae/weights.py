@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
-from safetensors import SafetensorError
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from pyro_vae.files import replacing
+from pyro_vae.files import CheckpointError, is_there, replacing
+from pyro_vae.tensors import check_finite, kinds_of, open_tensors
 
 __all__ = ["CheckpointError", "load_weights", "save_weights"]
-
-
-class CheckpointError(ValueError):
-    """A file with weights, or another file of a run folder, is damaged or incomplete."""
 
 
 def save_weights(vae: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -27,31 +25,28 @@ def save_weights(vae: nn.Module, path: str | os.PathLike[str]) -> None:
 def load_weights(vae: nn.Module, path: str | os.PathLike[str]) -> None:
     """See :meth:`VAE.load_weights`."""
     path = Path(path)
-    if not path.is_file():
+    if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; a run folder has them in weights.safetensors")
-    try:
-        weights = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"the weights file {path} cannot be read ({error}): it is damaged or was cut short. "
-            "Take a copy of it, or train again"
-        ) from error
     state = vae.state_dict()
-    mine = {name: tuple(value.shape) for name, value in state.items()}
-    theirs = {name: tuple(value.shape) for name, value in weights.items()}
-    other = [name for name, shape in theirs.items() if mine.get(name) != shape]
-    if other:
-        name = other[0]
-        raise ValueError(
-            f"the weights in {path} belong to another VAE: {name} has shape {theirs[name]} there and "
-            f"{mine.get(name, 'no counterpart')} here. Build the VAE as it was when they were saved"
-        )
-    # A tensor that two modules share is in the file once.
-    shared = {state[name].data_ptr() for name in weights}
-    missing = [name for name, value in state.items() if name not in weights and value.data_ptr() not in shared]
-    if missing:
-        raise ValueError(
-            f"the weights in {path} belong to another VAE: there is no {missing[0]} in the file. "
-            "Build the VAE as it was when they were saved"
-        )
+    with open_tensors(path) as file:
+        # A tensor that two modules share may be in the file once.
+        there = {state[name].data_ptr() for name in file.kinds if name in state}
+        shared = [name for name, value in state.items() if value.data_ptr() in there]
+        file.check(kinds_of(state), f"the weights in {path} belong to another VAE", may_lack=shared)
+        weights = file.read(file.kinds)
+    check_finite(path, weights, state)
+    _check_shared(path, weights, state)
     vae.load_state_dict(weights, strict=False)
+
+
+def _check_shared(path: Path, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuses a file that gives a tensor of two modules two contents, of which one would be lost."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    for name, value in weights.items():
+        if not value.numel():
+            continue
+        other = first.setdefault((state[name].data_ptr(), value.shape), name)
+        if not torch.equal(weights[other], value):
+            raise ValueError(
+                f"the weights in {path} belong to another VAE: {other} and {name} differ there and are one tensor here"
+            )

@@ -45,7 +45,7 @@ def test_your_own_parts_on_the_command_line(monkeypatch, tmp_path):
     options = [word for part, name in chosen.items() for word in (f"--{part}", f"your_own_parts.{name}")]
     assert main(["train", *options, "--epochs", "1", "--hidden", "16", "--out", str(tmp_path / "run")]) == 0
     monkeypatch.syspath_prepend(EXAMPLES[0].parent)
-    vae = load(tmp_path / "run")
+    vae = load(tmp_path / "run", allow=["your_own_parts"])
     assert {part: type(getattr(vae, part)).__name__ for part in chosen} == chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +28,8 @@ def compare(
     from pyro_vae.checkpoints import CONFIG
     from pyro_vae.cli import comparing
 
-    # runs/* may hold files, and folders that hold runs.
-    folders = [run for run in runs if (Path(run) / CONFIG).is_file() or not Path(run).exists()]
+    # runs/* may hold files, and folders that hold runs. A link for a config.yaml is refused when it is read.
+    folders = [run for run in runs if os.path.lexists(Path(run) / CONFIG) or not Path(run).exists()]
     if not folders:
         raise ValueError(f"runs must be run folders; got {', '.join(runs)}")
     left_out = [run for run in runs if run not in folders and Path(run).is_dir()]
@@ -71,6 +72,7 @@ def sweep(
     from pyro_vae.cli import comparing, runs
     from pyro_vae.cli.parser import check_arguments
     from pyro_vae.cli.sweeps import Sweep, parse_vary
+    from pyro_vae.names import allowed
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1; got {workers}")
@@ -79,8 +81,9 @@ def sweep(
     if split == "valid" and not options["validate"]:
         raise ValueError("with --validate false the validation images are trained on; add --split test")
     root = options.pop("root", None)
+    runs.check_names(options)
     evaluation = {"split": split, "draws": draws, "device": runs.device(options["device"])}
-    found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root)
+    found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
     for member in found.members:
         check_arguments(found.arguments(member))
     found.open()

@@ -119,6 +119,7 @@ def check_run(
     from pyro_vae.checks import check as cross_check
     from pyro_vae.cli import runs
     from pyro_vae.cli.pictures import draw_ranks, first
+    from pyro_vae.files import folder_in, replacing
 
     path = Path(out) if out else Path(run) / "checks.json"
     if out and not path.parent.is_dir():
@@ -139,10 +140,11 @@ def check_run(
         )
     runs.print_report(report, why)
     if out or only is None:
-        path.write_text(report.to_json() + "\n", encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text(report.to_json() + "\n", encoding="utf-8")
         written = [path]
         if report.ranks is not None:
-            written.append(draw_ranks(report, path.parent if out else path.parent / "figures"))
+            written.append(draw_ranks(report, path.parent if out else folder_in(path.parent, "figures")))
         print(f"written to {' and '.join(map(str, written))}")
     if not report.passed:
         raise RuntimeError(

@@ -93,4 +93,5 @@ def list_parts() -> None:
         print(f"  {name}\n      {line}")
     print("\nNames may be written in any case and with underscores: --posterior low_rank_normal. A prior and a")
     print("posterior go together where they are over the same; VampPrior is over what the posterior is over.")
-    print("Your own class or function goes in each place by its dotted path: --prior my_module.MyPrior")
+    print("Your own class or function goes in each place by its dotted path: --prior my_module.MyPrior; commands on")
+    print("the run then name its module again: pyro-vae evaluate RUN --allow my_module")

@@ -61,7 +61,8 @@ def train(
         hidden: widths of the encoder's hidden layers, such as 400 or [512,256]; the decoder has them in reverse.
         activation: of the networks, by its name in torch.nn.
         prior: p(z), a class by name or dotted path, with its arguments as --prior.NAME VALUE. See pyro-vae list. Naming
-            a class starts from its defaults.
+            a class starts from its defaults. Naming your own imports its module; what is made of the run later needs
+            --allow MODULE.
         likelihood: p(x|z), likewise, such as --likelihood normal --likelihood.scale 0.1; auto looks at the data and
             says why.
         posterior: q(z|x), likewise, such as --posterior iaf.
@@ -92,6 +93,7 @@ def train(
     from pyro_vae.cli.pictures import draw_run
     from pyro_vae.config import make_objective
     from pyro_vae.distributions import part_name
+    from pyro_vae.names import allowed
     from pyro_vae.training import fit
 
     if resume is not None and out not in (None, resume):
@@ -136,4 +138,6 @@ def train(
     print(f"{kept} are in {run / 'weights.safetensors'}")
     runs.print_elbo("test", vae, dataset.test, particles=1, kl="sampled", seed=0)
     draw_run(run, vae, dataset)
-    print(f"next      pyro-vae evaluate {run}   or in Python: vae = pyro_vae.load({str(run)!r})")
+    modules = list(allowed() or ())
+    loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))
+    print(f"next      pyro-vae evaluate {run}{runs.allow_again()}   or in Python: vae = pyro_vae.load({loading})")

@@ -1,0 +1,66 @@
+"""A limit on the tensors that a block makes, kept before they take memory."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+__all__ = ["at_most"]
+
+_EACH = 1024  # numbers that a tensor counts for beside its own, so that very many small ones are too many
+
+
+@contextlib.contextmanager
+def at_most(numbers: int, why: str) -> Iterator[None]:
+    """Refuses a block that would make larger tensors, before they are made.
+
+    It counts what operations without tensors as arguments make (``torch.zeros``, ``torch.randn``), and looks at the
+    size of what every other one would make. What Python and NumPy hold is not looked at.
+
+    Args:
+        numbers: how many numbers all new tensors may have together, and the result of each operation by itself.
+        why: what errors say of the block.
+
+    Raises:
+        ValueError: at the first operation that would exceed the limit.
+    """
+    with _Limit(numbers, why):
+        yield
+
+
+class _Limit(TorchDispatchMode):
+    def __init__(self, most: int, why: str) -> None:
+        super().__init__()
+        self.most = self.left = most
+        self.why = why
+
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        size = _size(func, args, kwargs)
+        if not any(isinstance(value, Tensor) for value in tree_flatten((args, kwargs))[0]):
+            self.left -= size + _EACH
+        if size > self.most or self.left < 0:
+            raise ValueError(
+                f"refused: {self.why}. An operation ({func.__name__}) was to make a tensor of {size:,} numbers, of "
+                f"{self.most:,} that are allowed for all"
+            )
+        return func(*args, **kwargs)
+
+
+def _size(func: Any, args: Any, kwargs: dict[str, Any]) -> int:
+    """How many numbers an operation would give, found on tensors without values."""
+    args, kwargs = tree_map(lambda value: value.to("meta") if isinstance(value, Tensor) else value, (args, kwargs))
+    if "device" in kwargs or any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs = {**kwargs, "device": torch.device("meta")}
+    try:
+        results = tree_flatten(func(*args, **kwargs))[0]
+    except (RuntimeError, TypeError, ValueError):
+        return 0  # what depends on values (unique, item) gives no more numbers than it got; what is wrong, none
+    return sum(math.prod(result.shape) for result in results if isinstance(result, Tensor))
