@@ -58,7 +58,7 @@ class RelaxedOneHot(ExpRelaxedCategorical, TorchDistributionMixin):
         (torch.Size([5, 16, 12]), torch.Size([12]))
     """
 
-    support = log_simplex
+    support = log_simplex  # type: ignore[assignment]  # torch says all real vectors, of which these are a part
 
     def __init__(self, temperature: float | Tensor, logits: Tensor, validate_args: bool | None = None) -> None:
         temperature = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import biject_to, constraints, kl_divergence, register_kl, transform_to
 from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
 
@@ -88,8 +88,8 @@ def _to_groups(constraint: Any) -> Transform:
     if constraint.base_constraint is not log_simplex:
         raise NotImplementedError(f"no way from real vectors to {constraint} is known")
     groups, classes = constraint.groups, constraint.classes
-    apart = ReshapeTransform((groups * (classes - 1),), (groups, classes - 1))
-    together = ReshapeTransform((groups, classes), (groups * classes,))
+    apart = ReshapeTransform(Size([groups * (classes - 1)]), Size([groups, classes - 1]))
+    together = ReshapeTransform(Size([groups, classes]), Size([groups * classes]))
     return ComposeTransform([apart, AdditiveLogRatio(), together])
 
 
