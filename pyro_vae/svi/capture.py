@@ -288,6 +288,8 @@ class _Watch(TorchFunctionMode):
                 return args[0].copy_(args[1])
         if func in _READERS and not isinstance(args[0], FakeTensor):  # of those without values, torch says so itself
             raise CannotCaptureError(_at_user_line("the value of a tensor is read, which a graph would not see change"))
+        if isinstance(kwargs.get("generator"), torch.Generator):
+            raise CannotCaptureError(_at_user_line("it uses a Generator of its own"))
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
         return func(*args, **kwargs)
