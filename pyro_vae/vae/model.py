@@ -180,9 +180,10 @@ class VAE(nn.Module):
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         x, context = self.tensors(x, *context)
+        posterior = self._posterior(x, *context, mask=mask)
         if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
-            self.check_event_shape(x, *context, mask=mask)
-        return self._posterior(x, *context, mask=mask)
+            self._check_event_shape(x, posterior, *context)
+        return posterior
 
     def decode(self, z: Tensor, *context: Tensor) -> Any:
         """p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x.
@@ -471,12 +472,22 @@ class VAE(nn.Module):
         An image without a batch dimension would be taken for a batch of its channels. The event shape is that of
         p(x | z) at some codes, which are decoded where the shape is not known yet, or seems to be another now.
         """
-        if self._fits and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]:
+        if self._is_known_to_fit(x):
             return
         some, *rest = (t[:_SOME] for t in (x, *context))
         with evaluating(self), seeded(0):
-            z = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME]).sample()
-            event_shape = self.decode(z, *rest).event_shape
+            posterior = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME])
+        # The shape of x itself is what the error must show.
+        self._check_event_shape(x, posterior, *rest)
+
+    def _is_known_to_fit(self, x: Tensor) -> bool:
+        return bool(self._fits) and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]
+
+    def _check_event_shape(self, x: Tensor, posterior: Any, *context: Tensor) -> None:
+        if self._is_known_to_fit(x):
+            return
+        with evaluating(self), seeded(0):
+            event_shape = self.decode(posterior.sample(), *context).event_shape
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
 
