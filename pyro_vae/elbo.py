@@ -149,7 +149,8 @@ def elbo_terms(
 def _terms(
     vae: VAE, x: Tensor, context: Sequence[Tensor], mask: Tensor | None, kl: str, particles: int, seed: int | None
 ) -> ElboTerms:
-    posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
+    # Whether x has the event shape of p(x | z) is looked at in observed.
+    posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
