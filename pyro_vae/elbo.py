@@ -141,7 +141,8 @@ def elbo_terms(
     if particles < 1:
         raise ValueError(f"particles must be at least 1; got {particles}")
     x, context = vae.tensors(x, *context)
-    posterior, prior = vae.encode(x, *context, mask=mask), vae.prior_of(*context)
+    # Whether x has the event shape of p(x | z) is looked at in observed.
+    posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((particles,))  # with gradient where it has one
     vae.check_codes(prior, z)

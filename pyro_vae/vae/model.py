@@ -180,7 +180,7 @@ class VAE(nn.Module):
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``; the mask is :meth:`model`'s."""
         x, context = self.tensors(x, *context)
-        posterior = self._posterior(x, *context, mask=mask)
+        posterior = self.posterior_of(x, *context, mask=mask)
         if not (am_i_wrapped() or capturing()):  # among Pyro's handlers the model does it
             self._check_event_shape(x, posterior, *context)
         return posterior
@@ -253,6 +253,8 @@ class VAE(nn.Module):
         if seen is not None and x.shape[1:] == likelihood.event_shape:
             x = fill_missing(likelihood, x, seen)
         check_support(self.likelihood, likelihood, x)
+        if not self._is_known_to_fit(x):
+            self._fits = (self.likelihood, likelihood.event_shape)
         return (likelihood if seen is None else observed(self.likelihood, likelihood, seen)), x
 
     # What one does with a trained VAE.
@@ -476,7 +478,7 @@ class VAE(nn.Module):
             return
         some, *rest = (t[:_SOME] for t in (x, *context))
         with evaluating(self), seeded(0):
-            posterior = self._posterior(some, *rest, mask=None if mask is None else mask[:_SOME])
+            posterior = self.posterior_of(some, *rest, mask=None if mask is None else mask[:_SOME])
         # The shape of x itself is what the error must show.
         self._check_event_shape(x, posterior, *rest)
 
@@ -491,7 +493,8 @@ class VAE(nn.Module):
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
 
-    def _posterior(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
+    def posterior_of(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
+        """As :meth:`encode`, for tensors whose event shape is looked at elsewhere."""
         batch = self._batch_size(x, context)
         seen = self.encoder_input(x, mask)
         posterior = call("posterior", self.posterior, seen, *context)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyro
 import pytest
@@ -9,7 +11,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
-from pyro_vae import VAE, average_elbo, build, elbo_terms, evaluation, likelihoods, nets, posteriors, priors
+from pyro_vae import VAE, average_elbo, build, elbo_terms, evaluation, fit, likelihoods, nets, posteriors, priors
 from pyro_vae.checks import check
 
 COUNTS = torch.tensor([[0, 3, 1, 7], [2, 0, 0, 1], [5, 5, 1, 0]])
@@ -135,6 +137,7 @@ def test_embeddings_get_the_integers_that_they_look_up():
     vae = VAE(priors.StandardNormal(2), likelihood, _Words())
     assert vae.codes(COUNTS.numpy()).shape == (3, 2)
     assert torch.isfinite(elbo_terms(vae, COUNTS).elbo).all()
+    assert math.isfinite(fit(vae, COUNTS, epochs=1, progress=False)[-1].elbo)
 
 
 def test_counts_that_float32_does_not_have_are_refused_and_float64_has_them():
