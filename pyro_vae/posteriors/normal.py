@@ -262,6 +262,18 @@ class _Turned(dist.TransformedDistribution):
     def entropy(self) -> Tensor:
         return self.base_dist.entropy()
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        (turn,) = self.transforms
+        if value is turn._cached_x_y[1]:
+            return super().log_prob(value)  # of the draw just made, whose noise is known
+        if self._validate_args:
+            self._validate_sample(value)
+        normal = self.base_dist.base_dist
+        # Turning a value back rounds it by 1e-7, which is much where a scale is 1e-6.
+        loc, scale, directions, wide = more_digits(normal.loc, normal.scale, turn.u_unnormed, value)
+        noise = ConditionedHouseholder(directions).inv(wide)
+        return dist.Normal(loc, scale, validate_args=False).log_prob(noise).sum(-1).to(value.dtype)
+
     def _turn(self, vectors: Tensor) -> Tensor:
         for turn in self.transforms:
             vectors = turn._call(vectors)  # not turn(vectors), which would take the place of a draw in its memory

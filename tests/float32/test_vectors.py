@@ -320,6 +320,19 @@ def test_posteriors(name):
     assert worst_found[0] <= TOLERANCE, worst_found
 
 
+def test_householder_near_its_mode():
+    """At a scale of 1e-6, of values that are not the draw just made."""
+    _, out, _ = POSTERIORS["Householder"]
+    out = out.detach()[out[:, D] == FLOOR]
+    q = posteriors.Householder(Given(out), reflections=2)(torch.zeros(len(out), 1))
+    torch.manual_seed(0)
+    for _ in range(5):
+        z = q.sample().clone()
+        pairs = zip(out.tolist(), z.tolist(), strict=True)
+        rights = [log_matrix_normal("Householder", row, point) for row, point in pairs]
+        assert worst(q.log_prob(z).tolist(), rights) <= TOLERANCE
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 0.67, 5.0])
 @pytest.mark.parametrize("logits", [[0.0, 0.0, 0.0], [0.3, -2.0, 1.0], [60.0, -60.0, 0.0]])
 def test_relaxed_categories(temperature, logits):
