@@ -349,7 +349,7 @@ def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _per_example(site: Any, program: str, rows: int) -> Any:
-    """The distribution of a site, one per example, with the mask of its plates and handlers, and without their scale."""
+    """The distribution of a site, one per example, with the masks around it and without the scales."""
     distribution, mask = site["fn"], site["mask"]
     if distribution.batch_shape != (rows,):
         raise ValueError(
