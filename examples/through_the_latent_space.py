@@ -17,7 +17,7 @@ from scipy.stats import chi
 
 from pyro_vae import build, data, fit
 from pyro_vae.evaluation import importance_sampling
-from pyro_vae.vae.parts import slerp
+from pyro_vae.vae.paths import slerp
 
 COLUMNS = ("log p(x)", "error", "norm of z", "prior within", "largest step")
 

@@ -14,15 +14,15 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 __all__ = ["at_most"]
 
-_EACH = 1024  # numbers that a tensor counts for beside its own, so that very many small ones are too many
+_EACH = 4096  # numbers that a tensor counts for beside its own, so that very many small ones are too many
 
 
 @contextlib.contextmanager
 def at_most(numbers: int, why: str) -> Iterator[None]:
     """Refuses a block that would make larger tensors, before they are made.
 
-    It counts what operations without tensors as arguments make (``torch.zeros``, ``torch.randn``), and looks at the
-    size of what every other one would make. What Python and NumPy hold is not looked at.
+    It adds up what operations without tensor arguments make (``torch.zeros``, ``torch.randn``), and compares the size
+    of each other result by itself. It does not see what Python and NumPy hold.
 
     Args:
         numbers: how many numbers all new tensors may have together, and the result of each operation by itself.

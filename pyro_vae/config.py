@@ -1,8 +1,7 @@
-"""A VAE from names and numbers, and back: what the command line takes and what config.yaml holds."""
+"""A VAE from names and numbers: what the command line takes and what config.yaml holds."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 import reprlib
@@ -11,9 +10,7 @@ from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pyro.infer
-import torch
 from torch import nn
 
 from pyro_vae import likelihoods, objectives, posteriors, priors
@@ -25,13 +22,13 @@ from pyro_vae.nets import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.vae import VAE
 
-__all__ = ["SHORT_NAMES", "Spec", "build", "describe", "describe_objective", "find", "make_objective"]
+__all__ = ["ROOMS", "SHORT_NAMES", "Spec", "build", "find", "make_objective"]
 
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
 
-_ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": networks}
-
+ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": networks}
+"""The modules whose ``__all__`` names the classes of each kind."""
 
 # Zuko's flows over vectors, which are parts as they are: zuko.flows.NSF.
 _ZUKO_FLOWS = ("MAF", "NSF", "NICE", "RealNVP", "NAF", "UNAF", "BPF", "SOSPF", "GF", "CNF", "NCSF", "GMM")
@@ -81,9 +78,8 @@ def build(
 
     Each of the three is a class of its room (``pyro-vae list`` shows them), by its name or a short one such as
     ``"vamp"``, ``"normal"`` or ``"iaf"``, or your own class or function, itself or by its dotted path. What its
-    constructor asks for
-    by the names ``latent_dim``, ``event_shape``, ``context``, ``posterior`` and ``net`` is filled in: the net has the
-    right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
+    constructor asks for by the names ``latent_dim``, ``event_shape``, ``context``, ``posterior`` and ``net`` is filled
+    in: the net has the right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
     ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
 
     Args:
@@ -98,9 +94,9 @@ def build(
         context: number of context features, 0 for an unconditional VAE.
         missing: whether x may have missing values; see :class:`VAE`.
         fill: what the posterior sees in their place.
-        allow: modules of your own whose classes may be imported by dotted path. None takes every path for one that you
-            wrote yourself, and imports its module. Give a list, be it empty, where options come from a file that you
-            did not write: ``build(**options, allow=[])``.
+        allow: modules of your own whose classes may be imported by dotted path. None allows every module: use it for
+            paths that you wrote yourself. Where options come from a file that you did not write, give a list, which
+            may be empty: ``build(**options, allow=[])``.
 
     Raises:
         NotAllowedError: for a dotted path into a module that ``allow`` leaves out.
@@ -216,7 +212,7 @@ def _make(room: str, spec: Any, known: dict[str, Any], net: dict[str, Any] | Non
     for name, value in arguments.items():
         described = isinstance(value, Mapping) and "class" in value
         if name not in ("net", "columns") and (described or (name == "prior" and isinstance(value, str))):
-            arguments[name] = _make(name if name in _ROOMS else "net", value, known if name in _ROOMS else {})
+            arguments[name] = _make(name if name in ROOMS else "net", value, known if name in ROOMS else {})
     if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
         arguments["net"] = _make_net(room, found, arguments, net, for_shape)
     filled = {name: value for name, value in known.items() if name in parameters}
@@ -286,7 +282,7 @@ def find(room: str, name: Any) -> Any:
     """
     if room == "objective":
         return _find_objective(name)
-    home = _ROOMS[room]
+    home = ROOMS[room]
     listed = {f"{home.__name__}.{n}": getattr(home, n) for n in home.__all__ if isinstance(getattr(home, n), type)}
     if room == "net":
         listed |= TORCH_NN
@@ -383,98 +379,3 @@ def _is_schedule(found: Any) -> bool:
     return inspect.isfunction(found) or (
         isinstance(found, type) and any("__call__" in vars(cls) for cls in found.__mro__)
     )
-
-
-def describe_objective(objective: Any) -> dict[str, Any]:
-    """Name and numbers from which :func:`make_objective` makes the same objective again, as far as they can be written.
-
-    Args:
-        objective: an ELBO.
-    """
-    ours = isinstance(objective, objectives.Objective)
-    parameters = inspect.signature(type(objective)).parameters.values()
-    names = ("num_particles", "vectorize_particles", "alpha")  # of Pyro's
-    chosen = [p for p in parameters if (ours or p.name in names) and p.kind is not inspect.Parameter.VAR_KEYWORD]
-    changed = {p.name: getattr(objective, p.name, p.default) for p in chosen}
-    changed = {
-        p.name: changed[p.name] for p in chosen if changed[p.name] is not p.default and changed[p.name] != p.default
-    }
-    if ours and objective.num_particles > 1 and not objective.vectorize_particles:
-        changed["vectorize_particles"] = False
-    return {"class": _own_path(type(objective)), **{name: _describe_weight(value) for name, value in changed.items()}}
-
-
-def _describe_weight(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"class": _own_path(type(value)), **dataclasses.asdict(value)}
-    try:
-        described = describe(value)
-    except ValueError:  # a schedule of the user's own that has no name
-        return repr(value)
-    return {"class": described} if inspect.isfunction(value) else described
-
-
-def _own_path(cls: type) -> str:
-    """The name of an objective or a schedule of this library's or Pyro's, or the path to one of the user's own."""
-    if cls.__module__.startswith((f"{objectives.__name__}.", "pyro.infer.")):
-        return cls.__name__
-    try:
-        return _path(cls)
-    except ValueError:  # of a notebook or script, where no other program finds it
-        return cls.__name__
-
-
-def describe(thing: Any, given: Any = None) -> Any:
-    """Names and numbers from which :func:`build` makes the same prior, likelihood, posterior or net again.
-
-    A module is described by its class and its constructor's arguments, which it must keep as attributes of the
-    same names (as scikit-learn's estimators do).
-
-    Args:
-        thing: what to describe.
-        given: what :func:`build` fills in by itself and is left out: the VAE's posterior, in its prior.
-
-    Raises:
-        ValueError: where that is not possible: a lambda, a class of a notebook or script, an argument not kept.
-    """
-    if isinstance(thing, nn.Module):
-        cls = type(thing)
-        arguments = {name: value for name, value in _arguments(thing).items() if given is None or value is not given}
-        return {"class": _path(cls), **{name: describe(value, given) for name, value in arguments.items()}}
-    if isinstance(thing, type) or inspect.isfunction(thing):
-        return _path(thing)
-    if isinstance(thing, np.generic):
-        return thing.item()
-    if isinstance(thing, torch.Tensor) and thing.dim() == 0:
-        return thing.item()
-    if isinstance(thing, Mapping):
-        return {str(name): describe(value) for name, value in thing.items()}
-    if isinstance(thing, (tuple, list, torch.Size)):
-        return [describe(value) for value in thing]
-    if thing is None or isinstance(thing, (bool, int, float, str)):
-        return thing
-    raise ValueError(f"a {type(thing).__name__} cannot be written to a configuration")
-
-
-def _arguments(module: nn.Module) -> dict[str, Any]:
-    arguments = {}
-    for name, parameter in inspect.signature(type(module)).parameters.items():
-        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            raise ValueError(f"{type(module).__name__} takes *{name}, which cannot be written to a configuration")
-        if not hasattr(module, name):
-            raise ValueError(
-                f"{type(module).__name__} does not keep its constructor's argument {name!r} as an attribute; "
-                f"add self.{name} = {name}"
-            )
-        arguments[name] = getattr(module, name)
-    return arguments
-
-
-def _path(thing: Any) -> str:
-    """The name by which :func:`find` gives this class or function back."""
-    module, name = thing.__module__, thing.__qualname__
-    if TORCH_NN.get(name) is thing or any(getattr(room, name, None) is thing for room in _ROOMS.values()):
-        return name
-    if module in (None, "__main__", "builtins") or "<" in name:
-        raise ValueError(f"{name} of {module} cannot be found again by name; define it in a module")
-    return f"{module}.{name}"

@@ -80,9 +80,9 @@ def without_validation() -> Iterator[None]:
 def exportable(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Makes a function over distributions work under ``torch.export`` with validation on.
 
-    Torch validates a distribution by the values of its tensors, which an export does not have: before torch 2.15 it
-    fails there. So an exported graph goes without that for the distributions that the function makes or returns; what
-    :func:`holds` is asked, it checks.
+    Torch validates a distribution by the values of its tensors. An export has no values, and before torch 2.15 it fails
+    there. So the distributions that the function makes or returns are not validated in an exported graph. The graph
+    still checks every condition that went through :func:`holds`.
 
     Args:
         function: what it returns may be a distribution.

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _MOST_BYTES = 256 * 2**20
-_MOST_BYTES_OF_YAML = 2**20
+_MOST_BYTES_OF_YAML = 2**18  # the parser is slow: more would keep it busy for minutes
 _MOST_VALUES, _DEEPEST = 100_000, 30  # of a YAML file: aliases make much of little
 
 # What the system has of these (Windows has none): never through a link, never waiting for the other end of a pipe.

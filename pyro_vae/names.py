@@ -1,8 +1,8 @@
 """Classes by name: those on lists, and a user's own where the call names their module.
 
-A name may come from a file that a stranger wrote. So a name on a list means the object on that list, and attributes of
-modules are not walked to find it. Any other name is a dotted path to a class or function of the user's own. Its module
-is imported only where the call allows it, and nothing is imported to find that out.
+A stranger may have written the file that a name comes from. So a name on a list stands for the object on that list, and
+is not looked up through the attributes of modules. Any other name is a dotted path to a class or function of the user's
+own. Its module is imported only where the call allows it, and nothing is imported to find that out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _allowed: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=Non
 
 
 class NotAllowedError(ValueError):
-    """A name on no list, of a module that the call does not name."""
+    """A name that is on no list and belongs to a module that the call does not allow."""
 
 
 def allowed() -> tuple[str, ...] | None:
@@ -47,9 +47,9 @@ def allowed() -> tuple[str, ...] | None:
 
 @contextlib.contextmanager
 def allowing(modules: str | Sequence[str]) -> Iterator[None]:
-    """Runs a block in which names may come from a file: of what is on no list, it imports these modules alone.
+    """Runs a block in which names may come from a file: beside what is on lists, only these modules are imported.
 
-    A block within such a block may import what either allows.
+    A block inside such a block may import what either of the two allows.
 
     Args:
         modules: modules and packages of the user's own, such as ``["my_module"]``. A package stands for all that is in

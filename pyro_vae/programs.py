@@ -62,7 +62,7 @@ class Programs:
     Raises:
         TypeError: where ``vae`` has no model and guide, or x is no tensor with a batch.
         ValueError: in what runs the programs, where they have not one latent and one observed site with a log-density
-            an example, and where a density at given values needs the inverse of a transform that has none.
+            per example, and where a density at given values needs the inverse of a transform that has none.
 
     Example:
         >>> import torch
@@ -349,11 +349,11 @@ def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _per_example(site: Any, program: str, rows: int) -> Any:
-    """The distribution of a site, one an example, with the mask of its plates and handlers, and without their scale."""
+    """The distribution of a site, one per example, with the masks around it and without the scales."""
     distribution, mask = site["fn"], site["mask"]
     if distribution.batch_shape != (rows,):
         raise ValueError(
-            f"the {program}'s site {site['name']!r} must have one distribution an example, of batch shape ({rows},); "
+            f"the {program}'s site {site['name']!r} must have one distribution per example, of batch shape ({rows},); "
             f"got batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. "
             "Sample it in a plate of all examples of x, and declare every dimension after the batch with .to_event"
         )

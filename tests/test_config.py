@@ -11,7 +11,8 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import nn
 
 from pyro_vae import VAE, build, likelihoods, nets, posteriors, priors
-from pyro_vae.config import describe, find, make_objective
+from pyro_vae.config import find, make_objective
+from pyro_vae.description import describe
 
 
 class Wide(priors.StandardNormal):

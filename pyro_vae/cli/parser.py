@@ -79,9 +79,9 @@ _NAMING = (*_SWAPPED, "--activation")
 _OPENS_RUNS = ("train", "evaluate", "sweep", "check", "sample", "reconstruct", "interpolate", "plot")
 
 _ALLOW = (
-    "A module or package of your own that classes may come from, which it imports; again for each, and again with each "
-    "command. No run folder and no file of options can say so itself. A part that is named on the command line "
-    "(--prior my_module.MyPrior) needs no more."
+    "A module or package of your own that classes may be imported from. Repeat it for each module, and with each "
+    "command: a run folder or a file of options cannot allow anything itself. A part that you name on the command line "
+    "(--prior my_module.MyPrior) needs no --allow."
 )
 
 # What a file of options cannot say: where things are is of one machine, and what is imported is the user's to say.
@@ -165,7 +165,7 @@ def _split(argument: str) -> tuple[str, str, str]:
 def _named(arguments: list[str]) -> list[str]:
     """The modules of the dotted paths that the command line itself names, such as --prior my_module.MyPrior.
 
-    Words from a file of options or a run folder are not among the arguments, and --config may bring those of one.
+    The value of --config does not count: it may be the content of a file.
     """
     named: list[str] = []
     pending = iter(arguments)

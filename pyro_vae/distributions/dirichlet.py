@@ -36,8 +36,8 @@ class Dirichlet(dist.Dirichlet):
         deviance = total * (share - x) * deviance_rate((share - x) / x, share / x)
         each = 0.5 * a.log() - HALF_LOG_TWO_PI - stirling_error(1 / a) - x.log() - deviance
         log_prob = each.sum(-1) + (HALF_LOG_TWO_PI + stirling_error(1 / total) - 0.5 * total.log()).squeeze(-1)
-        # On the edge of the simplex the density is 0 or infinite.
-        edge = torch.where(value > 0, 0, torch.xlogy(a - 1, value) - torch.xlogy(a - 1, x))
+        # Below the smallest normal float, and on the edge of the simplex, where the density is 0 or infinite.
+        edge = torch.where(value >= tiny, 0, torch.xlogy(a - 1, value) - torch.xlogy(a - 1, x))
         return log_prob + edge.sum(-1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Dirichlet:

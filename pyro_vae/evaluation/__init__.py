@@ -15,7 +15,7 @@ And what a model has learned:
 - :func:`outlier_scores` and :func:`separation`: data unlike those of the training. :func:`nearest` and
   :func:`memorisation`: samples that are copies.
 
-All take programs with one latent and one observed site, each one distribution an example, and refuse others by name.
+All take programs with one latent and one observed site, each one distribution per example, and refuse others by name.
 """
 
 from pyro_vae.evaluation.annealed import (

@@ -77,8 +77,8 @@ def importance_sampling(
 
     Its expectation is a lower bound, which rises to log p(x) with the draws (Burda, Grosse and Salakhutdinov 2015,
     arXiv 1509.00519), and lies below it by about half the squared standard error. Where a few draws have most of the
-    weight it is further below, and Pareto k̂ is above 0.7: a warning says of how many examples. What a q misses that
-    no draw has come near to is in neither. Each example is encoded once.
+    weight it is further below, and Pareto k̂ is above 0.7: a warning says for how many examples. Neither shows a part of
+    p(z | x) that no draw from q has come near. Each example is encoded once.
 
     Two errors are told apart. ``standard_error`` and ``mean_standard_error`` are of the draws: what other draws for
     these examples would change. ``data_standard_error`` is what other examples would change in the mean.

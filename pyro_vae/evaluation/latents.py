@@ -112,7 +112,7 @@ def latent_use(
 
 
 def _mean_and_error(term: Tensor) -> tuple[float, float]:
-    """Of one number an example."""
+    """Of one number per example."""
     n = len(term)
     return term.mean().item(), term.std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
 

@@ -47,8 +47,8 @@ def pareto_k(log_weights: Tensor) -> Tensor:
 
     Weights have a mean if k is below 1 and a variance if it is below 1/2. The tail are the largest min(0.2 S, 3 √S) of
     S weights, less the next smaller one; the fit is Zhang and Stephens' (2009), a little drawn to 1/2 (Vehtari,
-    Simpson, Gelman, Yao and Gabry 2015, arXiv 1507.02646). NaN where fewer than 5 weights, all different, lie in the
-    tail, as for fewer than 21 draws, and for discrete codes of few values.
+    Simpson, Gelman, Yao and Gabry 2015, arXiv 1507.02646). Where the tail holds fewer than 5 different weights, k̂ is
+    infinite if the others are 0, and else NaN: for fewer than 21 draws, and for discrete codes of few values.
     """
     draws = len(log_weights)
     size = math.ceil(min(0.2 * draws, 3 * math.sqrt(draws)))
@@ -65,7 +65,7 @@ def _shape(log_weights: Tensor) -> float:
         return math.nan
     tail = log_weights[log_weights > start]
     if len(tail.unique()) < _FEWEST:
-        return math.nan
+        return math.inf if torch.isneginf(start) else math.nan  # hardly any draw has a weight; or many have the same
     # log(w − start), which is not 0 where the weight itself is too small for a float beside the heaviest.
     log_excess = tail - heaviest + torch.log(-torch.expm1(start - tail))
     smallest = math.log(torch.finfo(torch.float64).tiny)

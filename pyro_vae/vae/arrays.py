@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_vae.data.arrays import as_tensor
 
-__all__ = ["as_tensors", "reference"]
+__all__ = ["as_tensors", "batch_size", "reference"]
 
 
 def reference(module: nn.Module) -> tuple[torch.dtype | None, torch.device | None]:
@@ -38,6 +38,18 @@ def as_tensors(module: nn.Module, posterior: Any, x: Any, *context: Any) -> tupl
     if not x.is_floating_point() and not _takes_integers(posterior):
         x = as_tensor("x", x, dtype, device, integers=True)
     return x, rest
+
+
+def batch_size(x: Tensor | None, context: tuple[Tensor, ...]) -> int:
+    """The number of examples; without x and context, 1. Raises a ValueError where x and context differ in it."""
+    if x is None:
+        return context[0].shape[0] if context else 1
+    for i, c in enumerate(context):
+        if c.shape[:1] != x.shape[:1]:
+            raise ValueError(
+                f"context {i} must have one row an example; got {tuple(c.shape)} for x of shape {tuple(x.shape)}"
+            )
+    return x.shape[0]
 
 
 def _takes_integers(posterior: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import weakref
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,23 +11,23 @@ import pyro
 import torch
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from pyro_vae.compatible import check_spaces
 from pyro_vae.data.arrays import as_tensor
-from pyro_vae.deferred import capturing, holds
+from pyro_vae.deferred import capturing
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
 from pyro_vae.seeds import seeded
-from pyro_vae.vae.arrays import as_tensors, reference
-from pyro_vae.vae.parts import call, evaluating, local_parameter, over_batch, over_codes, repeat, slerp
+from pyro_vae.vae.arrays import as_tensors, batch_size, reference
+from pyro_vae.vae.missing import imputed, no_mask, where_observed, with_mask
+from pyro_vae.vae.parts import call, check_part, declare, evaluating, over_batch, over_codes, points_of
+from pyro_vae.vae.paths import path_between
 from pyro_vae.vae.weights import load_weights, save_weights
 
 __all__ = ["VAE"]
 
-_ROUNDING = 1e-6  # by which the log of a point may exceed 0
 _SOME = 64  # examples that are encoded to see whether data fit
 
 
@@ -84,13 +83,8 @@ class VAE(nn.Module):
         fill: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
-            if isinstance(part, type) or not callable(part):
-                what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
-                raise TypeError(
-                    f"{name} must be a module or a function that returns a distribution; got {what}. "
-                    f"Pass an instance, such as priors.StandardNormal(20)"
-                )
+        for place, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
+            check_part(place, part)
         check_spaces(prior, posterior)
         if missing and not getattr(likelihood, "elementwise", True):
             raise ValueError(
@@ -141,8 +135,8 @@ class VAE(nn.Module):
                 has another batch, and where prior and posterior disagree on z.
         """
         x, context = self.tensors(x, *context)
-        self._declare("prior", "likelihood")
-        with pyro.plate("data", self._batch_size(x, context)):
+        declare(prior=self.prior, likelihood=self.likelihood)
+        with pyro.plate("data", batch_size(x, context)):
             prior = self.prior_of(*context)
             z = pyro.sample("z", prior)
             self.check_codes(prior, z)
@@ -163,8 +157,8 @@ class VAE(nn.Module):
             z, ``(batch, latent_dim)``.
         """
         x, context = self.tensors(x, *context)
-        self._declare("posterior")
-        with pyro.plate("data", self._batch_size(x, context)):
+        declare(posterior=self.posterior)
+        with pyro.plate("data", batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
             # TraceEnum_ELBO sums over discrete codes; the other objectives take no notice.
             infer = {"enumerate": "parallel"} if posterior.has_enumerate_support else {}
@@ -208,13 +202,7 @@ class VAE(nn.Module):
         """
         if not self.log_codes:
             return z
-        # A point itself has elements above 0; NaN goes on, and is found in the loss.
-        if not holds(~(z > _ROUNDING).any()):
-            raise ValueError(
-                f"z must hold the logs of points of a simplex, none above 0, as posterior {part_name(self.posterior)} "
-                f"and prior {part_name(self.prior)} give them; got {z.max().item():.4g}. For points y, pass y.log()"
-            )
-        return z.exp()
+        return points_of(z, f"posterior {part_name(self.posterior)} and prior {part_name(self.prior)}")
 
     def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the posterior sees of x: x itself, or with ``missing=True`` x filled up and the mask beside it.
@@ -227,14 +215,10 @@ class VAE(nn.Module):
             ``(batch, *event_shape)``, with ``missing=True`` twice as long in the dimension after the batch.
         """
         x, _ = self.tensors(x)
-        seen = self._mask(x, mask)
-        if seen is None:
-            check_finite(x)
-            return x
-        # Not a product with the mask: NaN times zero is NaN.
-        filled = torch.where(seen, x, x.new_tensor(self.fill))
+        observed = self._where_observed(x, mask)
+        filled = x if observed is None else with_mask(x, observed, self.fill)
         check_finite(filled)
-        return torch.cat([filled, seen.to(x.dtype)], dim=1)
+        return filled
 
     def observed(self, likelihood: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Any, Tensor]:
         """p(x | z) of the observed elements of x alone, and x with some value of its support in the other places.
@@ -249,7 +233,7 @@ class VAE(nn.Module):
                 is no product over its elements.
         """
         x, _ = self.tensors(x)
-        seen = self._mask(x, mask)
+        seen = self._where_observed(x, mask)
         if seen is not None and x.shape[1:] == likelihood.event_shape:
             x = fill_missing(likelihood, x, seen)
         check_support(self.likelihood, likelihood, x)
@@ -329,24 +313,11 @@ class VAE(nn.Module):
         if particles < 1:
             raise ValueError(f"particles must be at least 1; got {particles}")
         x, context = self.tensors(x, *context)
-        seen = self._mask(x, mask)
+        seen = self._where_observed(x, mask)
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
         with evaluating(self), seeded(seed):
-            posterior, prior = self.encode(x, *context, mask=mask), self.prior_of(*context)
-            z = posterior((particles,))  # with gradient where it has one
-            self.check_codes(prior, z)
-            # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
-            likelihood = self.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))
-            known, filled = self.observed(likelihood, repeat(x, particles), repeat(seen, particles))
-            log_x = known.log_prob(filled).unflatten(0, (particles, -1))
-            weights = torch.softmax(log_x + prior.log_prob(z) - posterior.log_prob(z), dim=0)
-            if mean:
-                means = likelihood.mean.unflatten(0, (particles, -1))
-                return torch.where(seen, x, torch.einsum("pb,pb...->b...", weights, means))
-            draws = likelihood.sample().unflatten(0, (particles, -1))
-            chosen = torch.multinomial(weights.T, 1).squeeze(-1)
-            return torch.where(seen, x, draws[chosen, torch.arange(len(x), device=x.device)])
+            return imputed(self, x, seen, *context, particles=particles, mean=mean)
 
     def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
         """The mean of q(z | x); its mode where a mean is no code (directions, categories); a draw where q has neither.
@@ -405,9 +376,7 @@ class VAE(nn.Module):
             raise ValueError(f'path must be "linear" or "spherical"; got {path!r}')
         # On a simplex the path is one of the points, not of their logs, which would keep to its edges.
         z0, z1 = (self.decoder_input(self.codes(x, *context, seed=seed)) for x in (x0, x1))
-        t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device).unsqueeze(-1)
-        z0, z1 = z0.unsqueeze(1), z1.unsqueeze(1)
-        z = torch.lerp(z0, z1, t) if path == "linear" else slerp(z0, z1, t)
+        z = path_between(z0, z1, steps, spherical=path == "spherical")
         if self.log_codes:
             z = z.log()
         with evaluating(self):
@@ -495,52 +464,15 @@ class VAE(nn.Module):
 
     def posterior_of(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Any:
         """As :meth:`encode`, for tensors whose event shape is looked at elsewhere."""
-        batch = self._batch_size(x, context)
+        batch = batch_size(x, context)
         seen = self.encoder_input(x, mask)
         posterior = call("posterior", self.posterior, seen, *context)
         posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
         return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
-    def _mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Where x is observed, or None for a VAE over complete data."""
-        if not self.missing:
-            if mask is None:
-                return None
-            raise ValueError(
-                "this VAE was not built for missing values and takes no mask: build it with missing=True, and its "
-                "posterior sees which values are missing"
-            )
-        if mask is None:
-            return ~torch.isnan(x)
-        mask = as_tensor("mask", mask, device=x.device)
-        if mask.dtype != torch.bool or mask.shape != x.shape:
-            raise ValueError(
-                f"mask must be a bool tensor of the shape of x, {tuple(x.shape)}, True where x is observed; got "
-                f"{mask.dtype} of shape {tuple(mask.shape)}"
-            )
-        return mask & ~torch.isnan(x)
-
-    def _declare(self, *parts: str) -> None:
-        """Tells the handlers around us (SVI, say) which parameters there are; without them, does nothing."""
-        if not am_i_wrapped():
-            return
-        for part in parts:
-            module = getattr(self, part)
-            if isinstance(module, nn.Module):
-                for name, parameter in module.named_parameters(part):
-                    if parameter.requires_grad:
-                        # What SVI optimises is site["value"].unconstrained(). A view carries that attribute, so
-                        # that the parameter itself stays as torch made it (and can be pickled).
-                        value = parameter.view_as(parameter)
-                        value.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
-                        local_parameter(value, name=name, constraint=constraints.real)
-
-    def _batch_size(self, x: Tensor | None, context: tuple[Tensor, ...]) -> int:
-        if x is None:
-            return context[0].shape[0] if context else 1
-        for i, c in enumerate(context):
-            if c.shape[:1] != x.shape[:1]:
-                raise ValueError(
-                    f"context {i} must have one row an example; got {tuple(c.shape)} for x of shape {tuple(x.shape)}"
-                )
-        return x.shape[0]
+    def _where_observed(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Where x is observed; None for a VAE over complete data."""
+        if self.missing:
+            return where_observed(x, mask)
+        no_mask(mask)
+        return None

@@ -3,25 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pyro
 import torch
 from pyro.nn import PyroModule
-from pyro.poutine.runtime import effectful
+from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
+from torch.distributions import constraints
 
-from pyro_vae.deferred import exportable
+from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import as_logs, as_pyro, part_name
 
-__all__ = ["call", "evaluating", "local_parameter", "over_batch", "over_codes", "repeat", "slerp"]
+__all__ = [
+    "call",
+    "check_part",
+    "declare",
+    "evaluating",
+    "local_parameter",
+    "over_batch",
+    "over_codes",
+    "points_of",
+    "repeat",
+]
+
+_ROUNDING = 1e-6  # by which the log of a point may exceed 0
 
 
 @effectful(type="param")
 def local_parameter(value: Tensor, **_: Any) -> Tensor:
     """A param site as ``pyro.param`` makes one, but for a parameter that lives in a module and in no store."""
     return value
+
+
+def declare(**parts: Any) -> None:
+    """Tells the handlers around us (SVI, say) which parameters the parts have; without handlers, does nothing."""
+    if not am_i_wrapped():
+        return
+    for part, module in parts.items():
+        if not isinstance(module, nn.Module):
+            continue
+        for name, parameter in module.named_parameters(part):
+            if parameter.requires_grad:
+                # What SVI optimises is site["value"].unconstrained(). A view carries that attribute, so
+                # that the parameter itself stays as torch made it (and can be pickled).
+                value = parameter.view_as(parameter)
+                value.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+                local_parameter(value, name=name, constraint=constraints.real)
 
 
 @contextlib.contextmanager
@@ -35,6 +65,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in training.items():
             part.training = mode
+
+
+def check_part(place: str, part: Any) -> None:
+    """Raises a TypeError where a prior, likelihood or posterior cannot be called, or is a class."""
+    if isinstance(part, type) or not callable(part):
+        what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
+        raise TypeError(
+            f"{place} must be a module or a function that returns a distribution; got {what}. Pass an instance, such "
+            "as priors.StandardNormal(20)"
+        )
 
 
 @exportable
@@ -80,6 +120,22 @@ def over_codes(distribution: Any, place: str, part: Any, log_codes: bool) -> Any
     return carried
 
 
+def points_of(z: Tensor, parts: str) -> Tensor:
+    """The points of a simplex whose logs are z; raises a ValueError where z must be something else.
+
+    Args:
+        z: logs ``(*batch, latent_dim)``.
+        parts: what gives logs, for the error.
+    """
+    # A point itself has elements above 0; NaN goes on, and is found in the loss.
+    if not holds(~(z > _ROUNDING).any()):
+        raise ValueError(
+            f"z must hold the logs of points of a simplex, none above 0, as {parts} give them; got "
+            f"{z.max().item():.4g}. For points y, pass y.log()"
+        )
+    return z.exp()
+
+
 def over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: Any) -> Any:
     """One distribution an example: as it is, or the same for all."""
     if distribution.batch_shape == batch_shape:
@@ -96,14 +152,3 @@ def over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: Any
 def repeat(tensor: Tensor, times: int) -> Tensor:
     """The rows of a tensor so many times over."""
     return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
-
-
-def slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
-    """Great-circle directions and linearly changing lengths; a straight line where the directions agree."""
-    r0, r1 = z0.norm(dim=-1, keepdim=True), z1.norm(dim=-1, keepdim=True)
-    tiny = torch.finfo(z0.dtype).tiny
-    u0, u1 = z0 / r0.clamp_min(tiny), z1 / r1.clamp_min(tiny)
-    angle = torch.acos((u0 * u1).sum(-1, keepdim=True).clamp(-1, 1))
-    sine = torch.sin(angle)
-    curved = (torch.sin((1 - t) * angle) * u0 + torch.sin(t * angle) * u1) / sine.clamp_min(tiny)
-    return torch.where(sine > 1e-4, curved * torch.lerp(r0, r1, t), torch.lerp(z0, z1, t))

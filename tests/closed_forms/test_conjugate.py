@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -316,6 +317,7 @@ class Densities(torch.nn.Module):
         )
 
 
+@functools.cache  # two tests run each graph, and making one takes seconds
 def exported(name):
     """The densities as a graph for any batch, made with validation on, and as they are."""
     model, x = make(name), data(name)

@@ -136,12 +136,12 @@ BAD = {
     "nothing observed": ((unobserved, guide), "the model must observe its site 'x', with obs=x"),
     "one code for all": (
         (shared, shared_guide),
-        r"must have one distribution an example, of batch shape \(\d+,\); got batch shape \(\)",
+        r"must have one distribution per example, of batch shape \(\d+,\); got batch shape \(\)",
     ),
-    "a subsample": ((subsampled, guide), r"must have one distribution an example, of batch shape|[Ss]hape mismatch"),
+    "a subsample": ((subsampled, guide), r"must have one distribution per example, of batch shape|[Ss]hape mismatch"),
     "undeclared": (
         (undeclared, guide_of_vectors),
-        r"site 'x' must have one distribution an example|z must be draws|needs discrete codes",
+        r"site 'x' must have one distribution per example|z must be draws|needs discrete codes",
     ),
 }
 # Of these the function does not look at what is wrong, and is right all the same.

@@ -111,6 +111,16 @@ def test_where_there_is_no_tail_to_tell(log_weights):
     assert pareto_k(log_weights).isnan().all()
 
 
+def test_where_hardly_any_draw_has_a_weight_the_tail_is_heavy():
+    """Two of 5,000 draws are possible: not a number would pass without a warning."""
+    log_weights = torch.full((5000, 1), -math.inf)
+    log_weights[:2] = torch.tensor([[0.0], [1.0]])
+    shapes = pareto_k(log_weights)
+    assert shapes.tolist() == [math.inf]
+    with pytest.warns(UserWarning, match="for 1 of 1 examples"):
+        warn_of_heavy_tails(shapes, "importance_sampling")
+
+
 def test_impossible_draws_do_not_count():
     log_weights = lognormal_weights(1.0, 5000, 1)
     half = torch.cat([log_weights, torch.full((100, 1), -math.inf, dtype=torch.float64)])

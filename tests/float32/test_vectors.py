@@ -11,13 +11,14 @@ from itertools import product
 
 import mpmath as mp
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
 from pyro_vae import distributions, likelihoods, posteriors, priors
 from pyro_vae.closed_forms import BetaBernoulli, DirichletMultinomial, GammaPoisson
-from pyro_vae.distributions import inverse_positive
+from pyro_vae.distributions import Gamma, inverse_positive
 from tests.combinations.references import log_posterior, log_prior
 from tests.float32.elements import ELEMENTS, SPECTRUM, Given, single
 from tests.float32.test_elements import TOLERANCE, error
@@ -91,6 +92,21 @@ def test_conjugate_pairs_keep_bayes_rule():
         z = q.mean
         evidence = model.prior().log_prob(z) + model.likelihood(z).log_prob(x) - q.log_prob(z)
         assert error(model.log_prob(x).item(), mp.mpf(evidence.item())) <= TOLERANCE, type(model).__name__
+
+
+@pytest.mark.parametrize("concentration", [1e-3, 0.1, 1.0, 2.0, 30.0, 1e6])
+@pytest.mark.parametrize("rate", [1e-5, 1.0, 1e5])
+def test_gamma_near_zero(concentration, rate):
+    """Where the ratio to the mean overflows or the product with the rate underflows, and at 0."""
+    a, r = torch.tensor(concentration, requires_grad=True), torch.tensor(rate)
+    for x in (1e-39, 1e-37, 1e-20, 1e-6, 0.5 * concentration / rate):
+        value = torch.tensor(x, requires_grad=True)
+        found = Gamma(a, r).log_prob(value)
+        z, k, b = (mp.mpf(t.item()) for t in (value, a, r))
+        assert error(found.item(), k * mp.log(b) - mp.loggamma(k) + (k - 1) * mp.log(z) - b * z) <= TOLERANCE
+        assert torch.autograd.grad(found, a)[0].isfinite()
+    zero = torch.zeros(())
+    torch.testing.assert_close(Gamma(a, r).log_prob(zero), dist.Gamma(a, r).log_prob(zero))
 
 
 # Priors: every parameter is filled with corners, a row a combination, and z lies where it says.

@@ -78,14 +78,14 @@ def test_reading(tmp_path):
         ("&x a: *x", None),
         ("a: &x [*x]", "more than 30 within each other"),
         ("a: " + "[" * 40 + "]" * 40, "more than 30 within each other"),
-        ("a: " + "[" * 50_000, "no plain YAML"),
+        ("a: " + "[" * 2_000, "no plain YAML"),
         (
             "a: &a [1,1,1,1,1,1,1,1,1]\n"
             + "\n".join(f"{y}: &{y} [{', '.join([f'*{x}'] * 9)}]" for x, y in zip("abcdefgh", "bcdefghi", strict=True)),
             "more than 100,000 values",
         ),
         ("a: " + "9" * 5000, "no plain YAML"),
-        ("a" * 2**20 + ": 1", "more than 1,048,576 bytes"),
+        ("a" * 2**18 + ": 1", "more than 262,144 bytes"),
         ("- a", "must hold options as YAML; got list"),
         ("", "must hold options as YAML; got NoneType"),
     ],
@@ -120,9 +120,15 @@ def test_a_history_of_other_things_is_one_clear_line(here, capsys, line, message
     with pytest.raises(ValueError, match=r"history.jsonl, line 1, is not an epoch.*") as refused:
         History.read(here / "digits/history.jsonl")
     assert message in str(refused.value)
-    for command in (["plot", "digits"], ["compare", "digits"], ["train", "--resume", "digits", "--epochs", "2"]):
-        assert main(command) == 2
-        assert message in capsys.readouterr().err
+    assert main(["compare", "digits"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["plot", "digits"], ["train", "--resume", "digits", "--epochs", "2"]])
+def test_other_commands_refuse_such_a_history_too(here, capsys, command):
+    (here / "digits/history.jsonl").write_text("[]\n")
+    assert main(command) == 2
+    assert "history.jsonl, line 1, is not an epoch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

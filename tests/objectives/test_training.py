@@ -11,7 +11,8 @@ import yaml
 from pyro_vae import build, checkpoints, data, elbo_terms, fit
 from pyro_vae import objectives as o
 from pyro_vae.cli import main
-from pyro_vae.config import describe_objective, make_objective
+from pyro_vae.config import make_objective
+from pyro_vae.description import describe_objective
 
 OBJECTIVES = [
     o.BetaELBO(o.Linear(start=0.1, end=2.0, steps=20)),
