@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 __all__ = ["at_most"]
 
-_EACH = 4096  # numbers that a tensor counts for beside its own, so that very many small ones are too many
+_EACH = 1024  # numbers that a tensor counts for beside its own, so that very many small ones are too many
 
 
 @contextlib.contextmanager
