@@ -168,7 +168,9 @@ class VAE(nn.Module):
             posterior = self.encode(x, *context, mask=mask)
             # TraceEnum_ELBO sums over discrete codes; the other objectives take no notice.
             infer = {"enumerate": "parallel"} if posterior.has_enumerate_support else {}
-            return pyro.sample("z", posterior, infer=infer)
+            z = pyro.sample("z", posterior, infer=infer)
+            check_inverse(posterior, f"posterior {part_name(self.posterior)}", z)
+            return z
 
     # The three distributions.
 
@@ -230,6 +232,11 @@ class VAE(nn.Module):
         if seen is None:
             check_finite(x)
             return x
+        if x.dim() < 2:
+            raise ValueError(
+                f"x must be of shape (batch, *event_shape); got {tuple(x.shape)}. One example alone needs a batch "
+                "dimension, as x[None] has"
+            )
         # Not a product with the mask: NaN times zero is NaN.
         filled = torch.where(seen, x, x.new_tensor(self.fill))
         check_finite(filled)
