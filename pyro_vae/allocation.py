@@ -14,11 +14,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 __all__ = ["at_most"]
 
-_EACH = 1024  # numbers that a tensor counts for beside its own, so that very many small ones are too many
-
 
 @contextlib.contextmanager
-def at_most(numbers: int, why: str) -> Iterator[None]:
+def at_most(numbers: int, tensors: int, why: str) -> Iterator[None]:
     """Refuses a block that would make larger tensors, before they are made.
 
     It adds up what operations without tensor arguments make (``torch.zeros``, ``torch.randn``), and compares the size
@@ -26,26 +24,33 @@ def at_most(numbers: int, why: str) -> Iterator[None]:
 
     Args:
         numbers: how many numbers all new tensors may have together, and the result of each operation by itself.
+        tensors: how many new tensors there may be: each costs time, however small it is.
         why: what errors say of the block.
 
     Raises:
         ValueError: at the first operation that would exceed the limit.
     """
-    with _Limit(numbers, why):
+    with _Limit(numbers, tensors, why):
         yield
 
 
 class _Limit(TorchDispatchMode):
-    def __init__(self, most: int, why: str) -> None:
+    def __init__(self, most: int, tensors: int, why: str) -> None:
         super().__init__()
         self.most = self.left = most
+        self.tensors = tensors
         self.why = why
 
     def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if all(result.alias_info is not None for result in func._schema.returns):
+            return func(*args, **kwargs)  # a view, or a change in place
         size = _size(func, args, kwargs)
         if not any(isinstance(value, Tensor) for value in tree_flatten((args, kwargs))[0]):
-            self.left -= size + _EACH
+            self.left -= size
+            self.tensors -= 1
+        if self.tensors < 0:
+            raise ValueError(f"refused: {self.why}. It is made of too many tensors")
         if size > self.most or self.left < 0:
             raise ValueError(
                 f"refused: {self.why}. An operation ({func.__name__}) was to make a tensor of {size:,} numbers, of "

@@ -102,7 +102,7 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
         reason = config[part].get("unnamed") if isinstance(config.get(part), dict) else None
         if reason:
             raise ValueError(
-                f"the {part} of {run} cannot be built from its {CONFIG}: {reason}. Build the VAE in Python as it was "
+                f"the {part} of {run} cannot be built from its {CONFIG}: {str(reason)[:300]!r}. Build the VAE in Python as it was "
                 "and pass it: load(run, vae=vae)"
             )
     shapes = config.get("shapes") or {}
@@ -112,17 +112,17 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
         raise CheckpointError(f"{run / CONFIG} is not complete: there is no {lacking[0]}. Was it edited by hand?")
     options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
     why = f"as {run / CONFIG} describes it, the VAE is larger than its {weights}. If it is right, load(run, vae=vae)"
-    with at_most(_limit(run / weights), why):
+    with at_most(*_limits(run / weights), why):
         vae = build(shapes["x"], context=shapes["context"], **options)
         return vae.to(_DTYPES[config["dtype"]])
 
 
-def _limit(path: Path) -> int:
-    """How many numbers may stand in a VAE with these weights, what it is made through included."""
+def _limits(path: Path) -> tuple[int, int]:
+    """How many numbers and tensors a VAE with these weights may be made of, what it is made through included."""
     if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
-        return 2**25 + 8 * file.numbers
+        return 2**25 + 8 * file.numbers, 1000 + 50 * len(file.kinds)
 
 
 def read_config(run: Path) -> dict[str, Any]:

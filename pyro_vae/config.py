@@ -17,7 +17,7 @@ from pyro_vae import likelihoods, objectives, posteriors, priors
 from pyro_vae import nets as networks
 from pyro_vae.compatible import usual_objective
 from pyro_vae.distributions import at_least, import_zuko
-from pyro_vae.names import TORCH_NN, NotAllowedError, allowing, find_part
+from pyro_vae.names import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
 from pyro_vae.nets import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.vae import VAE
@@ -285,7 +285,7 @@ def find(room: str, name: Any) -> Any:
     home = ROOMS[room]
     listed = {f"{home.__name__}.{n}": getattr(home, n) for n in home.__all__ if isinstance(getattr(home, n), type)}
     if room == "net":
-        listed |= TORCH_NN
+        listed |= {**TORCH_NN, **TORCH_NN_PATHS}
     if isinstance(name, str) and name.startswith("zuko."):
         listed |= _zuko_flows()
     return find_part(room, home, name, SHORT_NAMES.get(room, {}), listed=listed)

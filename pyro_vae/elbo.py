@@ -13,7 +13,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.data import as_tensor, batches
 from pyro_vae.deferred import holds
-from pyro_vae.distributions import part_name
+from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating, repeat
 
@@ -152,6 +152,7 @@ def elbo_terms(
     likelihood, xs = vae.observed(likelihood, repeat(x, particles), masks)
     recon = likelihood.log_prob(xs).unflatten(0, (particles, -1)).mean(0)
     if kl == "sampled":
+        check_inverse(posterior, f"posterior {part_name(vae.posterior)}", z)
         divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
     else:
         divergence = _analytic_kl(vae, posterior, prior)

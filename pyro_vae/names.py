@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["TORCH_NN", "NotAllowedError", "allowed", "allowing", "find_part", "is_part"]
+__all__ = ["TORCH_NN", "TORCH_NN_PATHS", "NotAllowedError", "allowed", "allowing", "find_part", "is_part"]
 
 TORCH_NN: Mapping[str, Any] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ TORCH_NN: Mapping[str, Any] = MappingProxyType(
 """The modules of :mod:`torch.nn` by their names."""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
-_TORCH_NN_PATHS = {f"torch.nn.{name}": found for name, found in TORCH_NN.items()}
+TORCH_NN_PATHS: Mapping[str, Any] = MappingProxyType({f"torch.nn.{name}": found for name, found in TORCH_NN.items()})
 
 # The modules of the user's that may be imported. None: names are words of the caller's own Python.
 _allowed: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=None)
@@ -90,7 +90,7 @@ def find_part(
         room: a module whose ``__all__`` names its classes.
         name: the name or dotted path; in Python also the class or function itself.
         short: names of the room's classes by other names, lower-case and without underscores.
-        listed: what else there is, by the exact name; the modules of :mod:`torch.nn` by their dotted paths always are.
+        listed: what else there is, by the exact name.
         legal: whether what is at a dotted path can stand in this place.
 
     Raises:
@@ -105,9 +105,8 @@ def find_part(
     plain = {**{n.lower(): n for n in names}, **short}
     if (found := name.lower().replace("_", "").replace("-", "")) in plain:
         return getattr(room, plain[found])
-    for exact in (listed, _TORCH_NN_PATHS):
-        if name in exact:
-            return exact[name]
+    if name in listed:
+        return listed[name]
     if "." not in name:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -15,7 +15,7 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from pyro_vae.data import as_tensor
+from pyro_vae.data import as_tensor, check_array
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.vae import VAE, reference, repeat
 
@@ -74,6 +74,8 @@ class Programs:
 
     def __init__(self, vae: Any, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any) -> None:
         self.model, self.guide = _model_and_guide(vae)
+        if isinstance(x, Tensor) and x.is_nested:  # which has no shape to look at
+            check_array("x", x)
         if not isinstance(x, (Tensor, np.ndarray)) or not len(x.shape):
             array = isinstance(x, (Tensor, np.ndarray))
             what = f"one of shape {tuple(x.shape)}" if array else f"a {type(x).__name__}"

@@ -199,3 +199,23 @@ def test_quadrature_of_codes_on_a_simplex_is_the_dirichlet_multinomial():
     vae = VAE(ours, lambda y: dist.Multinomial(5, y, validate_args=False), posterior)
     truth = dist.DirichletMultinomial(concentration, torch.tensor(5.0).double()).log_prob(x)
     torch.testing.assert_close(evaluation.quadrature(vae, x).log_prob, truth.detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
+def test_infovae_compares_points_and_not_their_logs(temperature):
+    """Codes near one corner are told from those at all corners, as much at every temperature.
+
+    Between corners i and j the squared distance is 2, so with 3 classes and a kernel of variance 3 the discrepancy is
+    1 + (1 + 2 k) / 3 − 2 (1 + 2 k) / 3 with k = exp(−1/3): 0.19. At a temperature of 1 points are less far apart.
+    """
+    codes = {"class": "RelaxedCategorical", "temperature": temperature}
+    torch.manual_seed(0)
+    vae = build(6, 3, hidden=(16,), prior=codes, posterior=codes)
+    with torch.no_grad():
+        last = [m for m in vae.posterior.modules() if isinstance(m, nn.Linear)][-1]
+        last.bias[0] += 30
+    objective = objectives.InfoVAE()
+    torch.manual_seed(1)
+    objective.loss(vae.model, vae.guide, make_x(1000))
+    expected = 1 - (1 + 2 * torch.tensor(-1 / 3).exp().item()) / 3
+    assert objective.terms["mmd"].item() == pytest.approx(expected, abs=0.01 if temperature < 1 else 0.1)

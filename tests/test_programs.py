@@ -196,3 +196,9 @@ def test_what_has_no_model_and_guide(wrong):
 def test_what_is_no_batch(x, what):
     with pytest.raises(TypeError, match=rf"x must be a tensor of shape \(batch, \*event_shape\); got {what}"):
         Programs(make_vae(), x)
+
+
+def test_nested_tensors_are_refused_in_one_line():
+    x = torch.nested.nested_tensor([torch.zeros(4), torch.zeros(4)])
+    with pytest.raises(TypeError, match="x must be a dense array of real numbers; got a nested tensor"):
+        Programs(build(4, 2, hidden=()), x)

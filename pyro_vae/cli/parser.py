@@ -116,6 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except CheckpointError as error:
+        if debug:
+            raise
         return _fail(next((a for a in arguments if not a.startswith("-")), ""), error)
     command = options.command
     chosen = options[command].as_dict()
@@ -151,7 +153,8 @@ def _modules_from_here(wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
+        if here in sys.path:  # a module of the user's may have changed the path itself
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
 
 
 def _split(argument: str) -> tuple[str, str, str]:

@@ -61,6 +61,7 @@ __all__ = [
 
 _IMAGES_FOR_CODES = 2000  # each is compared with each
 _TOO_LARGE = "the VAE is too large for the command line. Build it in Python"
+_MOST_TENSORS = 20_000  # a flow of 100 transforms makes some 2,000
 _MOST_NUMBERS = 2**28  # of a VAE on the command line, whose largest data are of 28 x 28 pixels
 
 
@@ -114,7 +115,7 @@ def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
     options = {name: config[name] for name in VAE_OPTIONS if name in config}
     with (
         seeded(config["seed"]),
-        at_most(_MOST_NUMBERS, _TOO_LARGE),
+        at_most(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
     ):
         vae = build(dataset.event_shape, context=dataset.classes if config["labels"] else 0, **options)
     return vae.to(getattr(torch, config["dtype"]))

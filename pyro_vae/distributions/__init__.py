@@ -10,7 +10,7 @@ from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped
 from pyro_vae.distributions.inside import factors, innermost, without_independent
 from pyro_vae.distributions.inverse import check_inverse
-from pyro_vae.distributions.log_simplex import as_logs
+from pyro_vae.distributions.log_simplex import as_logs, is_over_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
@@ -53,6 +53,7 @@ __all__ = [
     "import_zuko",
     "innermost",
     "inverse_positive",
+    "is_over_logs",
     "make_flow",
     "part_name",
     "positive",

@@ -19,7 +19,7 @@ from torch.distributions.transforms import ComposeTransform, ReshapeTransform, T
 
 from pyro_vae.distributions.groups import Grouped, GroupedSupport
 
-__all__ = ["AdditiveLogRatio", "AsLogs", "as_logs", "log_simplex"]
+__all__ = ["AdditiveLogRatio", "AsLogs", "as_logs", "is_over_logs", "log_simplex"]
 
 
 class _LogSimplex(constraints.Constraint):
@@ -161,3 +161,14 @@ def as_logs(distribution: Any) -> Any | None:
     if support is log_simplex:
         return distribution
     return AsLogs(distribution) if support is constraints.simplex and not grouped else None
+
+
+def is_over_logs(distribution: Any) -> bool:
+    """Whether a distribution says that it is over logs of points of a simplex, be they in groups."""
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return False
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support is log_simplex

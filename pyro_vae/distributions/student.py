@@ -12,6 +12,8 @@ from pyro_vae.distributions.stirling import HALF_LOG_TWO_PI, log1p_ratio, stirli
 
 __all__ = ["StudentT"]
 
+_FAR = 1e12  # scales
+
 
 class StudentT(dist.StudentT):
     """Pyro's Student t, right in float32 for any degrees of freedom: torch's is 0.5 nats off at 10⁶ of them.
@@ -30,8 +32,11 @@ class StudentT(dist.StudentT):
             self._validate_sample(value)
         few = 1 / self.df
         errors = stirling_error(2 * few / (1 + few)) - stirling_error(2 * few) + 0.5 * (log1p_ratio(few) - 1)
-        squared = ((value - self.loc) / self.scale) ** 2
+        distance = ((value - self.loc) / self.scale).abs()
+        squared = distance.clamp(max=_FAR) ** 2
         exponent = 0.5 * (1 + few) * squared * log1p_ratio(few * squared)
+        # Beyond, where a square would overflow, the density falls as a power.
+        exponent = exponent + (1 + self.df) * (distance / _FAR).clamp(min=1).log()
         return errors - HALF_LOG_TWO_PI - self.scale.log() - exponent
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> StudentT:

@@ -146,10 +146,11 @@ def _remedies(
             return
         found.append(Remedy(what, why, f"--objective {options}"))
 
-    scale = getattr(vae.likelihood, "scale", None)
-    if isinstance(scale, (int, float)) and type(vae.likelihood).__name__ in ("Normal", "Laplace", "StudentT"):
+    likelihood = getattr(vae, "likelihood", None)  # of a pair (model, guide), none is known
+    scale = getattr(likelihood, "scale", None)
+    if isinstance(scale, (int, float)) and type(likelihood).__name__ in ("Normal", "Laplace", "StudentT"):
         widest = _widest(x)
-        name = type(vae.likelihood).__name__
+        name = type(likelihood).__name__
         if name == "Normal" and scale >= widest:
             cause.append(
                 f"the likelihood Normal has the fixed scale {scale:g}; in no direction do the data have a standard "
@@ -175,8 +176,8 @@ def _remedies(
     if not isinstance(objective, InfoVAE):
         why = "it rewards I(x; z), at the cost of the bound"
         try_objective(InfoVAE(alpha=0.9), "another objective", why, "info --objective.alpha 0.9")
-    if isinstance(vae.likelihood, torch.nn.Module):
-        size = sum(p.numel() for p in vae.likelihood.parameters())
+    if isinstance(likelihood, torch.nn.Module):
+        size = sum(p.numel() for p in likelihood.parameters())
         why = f"one that can do less than this one, of {size:,} weights, by itself needs codes more"
         found.append(Remedy("a weaker decoder", why))
     return cause, tuple(found)

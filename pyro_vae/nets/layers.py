@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from pyro_vae.names import NotAllowedError, find_part
+from pyro_vae.names import TORCH_NN_PATHS, NotAllowedError, find_part
 
 __all__ = [
     "Activation",
@@ -136,7 +136,7 @@ def _maker(found: Any, what: str) -> Callable[..., nn.Module]:
 def _resolve(kind: str, path: str, what: str) -> Callable[..., nn.Module]:
     """The user's own class or function, as a configuration names it."""
     try:
-        return find_part(kind, SimpleNamespace(__all__=()), path)
+        return find_part(kind, SimpleNamespace(__all__=()), path, listed=TORCH_NN_PATHS)
     except NotAllowedError:
         raise
     except ValueError as error:

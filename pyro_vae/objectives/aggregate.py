@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.deferred import holds
-from pyro_vae.distributions import at_least
+from pyro_vae.distributions import at_least, is_over_logs
 from pyro_vae.objectives.draws import Draws, Latent
 from pyro_vae.objectives.objective import Objective, number, weight
 from pyro_vae.objectives.schedules import Weight
@@ -111,7 +111,8 @@ class InfoVAE(Objective):
     """recon − (1 − α) kl − (α + λ − 1) MMD(q(z), p(z)) (Zhao, Song and Ermon 2017, arXiv 1706.02262).
 
     The aggregate posterior is held to the prior by the maximum mean discrepancy between the codes of the batch and
-    draws from the prior, while the KL of each example counts less, so that the codes keep information about x.
+    draws from the prior, while the KL of each example counts less, so that the codes keep information about x. Codes on
+    a simplex are compared as points, not as their logs.
 
     Args:
         alpha: what is taken off the KL, at most 1; 0 with λ = 1 is the ELBO, 1 the MMD-VAE.
@@ -165,6 +166,9 @@ class InfoVAE(Objective):
             )
         width = max(len(latent.q.event_shape), 1)
         both = latent.z, latent.p.expand(latent.q.batch_shape)()  # with gradient where it has one
+        if is_over_logs(latent.q):
+            # The logs lie further apart the lower the temperature is, until the kernel tells nothing from nothing.
+            both = both[0].exp(), both[1].exp()
         z, other = (t.flatten(0, -width - 1).flatten(1).unflatten(0, (particles, -1)) for t in both)
         bandwidth = self.bandwidth or math.sqrt(z.shape[-1])
         return torch.stack([mmd2(x, y, bandwidth) for x, y in zip(z, other, strict=True)]).mean()

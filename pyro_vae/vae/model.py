@@ -162,7 +162,9 @@ class VAE(nn.Module):
             posterior = self.encode(x, *context, mask=mask)
             # TraceEnum_ELBO sums over discrete codes; the other objectives take no notice.
             infer = {"enumerate": "parallel"} if posterior.has_enumerate_support else {}
-            return pyro.sample("z", posterior, infer=infer)
+            z = pyro.sample("z", posterior, infer=infer)
+            check_inverse(posterior, f"posterior {part_name(self.posterior)}", z)
+            return z
 
     # The three distributions.
 
@@ -216,6 +218,11 @@ class VAE(nn.Module):
         """
         x, _ = self.tensors(x)
         observed = self._where_observed(x, mask)
+        if observed is not None and x.dim() < 2:
+            raise ValueError(
+                f"x must be of shape (batch, *event_shape); got {tuple(x.shape)}. One example alone needs a batch "
+                "dimension, as x[None] has"
+            )
         filled = x if observed is None else with_mask(x, observed, self.fill)
         check_finite(filled)
         return filled

@@ -173,6 +173,20 @@ def test_a_posterior_whose_density_is_wanted_elsewhere_is_refused(name):
         call(vae_of(posterior=PlanarPosterior()))
 
 
+@pytest.mark.parametrize("name", ["elbo", "average", "step", "iwae", "fit"])
+def test_a_posterior_that_does_not_know_its_own_draws_is_refused(name):
+    """What an AffineTransform gives, without a cache, is inverted to another tensor than the flow has made."""
+    posterior = PlanarPosterior()
+
+    def forward(x):
+        loc, raw = posterior.net(x).chunk(2, -1)
+        whole = [T.ComposeTransform([posterior.flow[0], T.AffineTransform(0.0, 2.0)])]
+        return dist.TransformedDistribution(dist.Normal(loc, raw.exp()).to_event(1), whole)
+
+    with pytest.raises(ValueError, match="posterior .*forward: its transform Planar has no inverse"):
+        AS_POSTERIOR[name](vae_of(posterior=forward))
+
+
 @pytest.mark.parametrize("name", [name for name in AS_POSTERIOR if name != "gaps"])
 def test_a_prior_is_refused(name):
     vae = vae_of(prior=PlanarPrior())
