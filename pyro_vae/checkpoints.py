@@ -122,7 +122,7 @@ def _limits(path: Path) -> tuple[int, int]:
     if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
-        return 2**25 + 8 * file.numbers, 1000 + 50 * len(file.kinds)
+        return 2**25 + 8 * file.numbers, 1000 + 10 * len(file.kinds)
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def _remedies(
 
     def try_objective(objective: Objective, what: str, why: str, options: str) -> None:
         try:
-            check_objective(vae, objective, x[:2], *(c[:2] for c in context))
+            if isinstance(vae, VAE):
+                check_objective(vae, objective, x[:2], *(c[:2] for c in context))
         except ValueError:  # this VAE cannot be trained with it
             return
         found.append(Remedy(what, why, f"--objective {options}"))
