@@ -102,8 +102,8 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
         reason = config[part].get("unnamed") if isinstance(config.get(part), dict) else None
         if reason:
             raise ValueError(
-                f"the {part} of {run} cannot be built from its {CONFIG}: {str(reason)[:300]!r}. Build the VAE in Python as it was "
-                "and pass it: load(run, vae=vae)"
+                f"the {part} of {run} cannot be built from its {CONFIG}: {str(reason)[:300]!r}. Build the VAE in "
+                "Python as it was and pass it: load(run, vae=vae)"
             )
     shapes = config.get("shapes") or {}
     lacking = [f"{name} in shapes" for name in ("x", "context") if name not in shapes]

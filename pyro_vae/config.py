@@ -232,7 +232,8 @@ def _described(what: str, spec: Any) -> dict[str, Any]:
         return dict(spec)
     if isinstance(spec, (str, type)) or inspect.isfunction(spec):
         return {"class": spec}
-    raise ValueError(f"{what} must be a name, or a mapping with a name under 'class'; got {_brief(spec)}")
+    made = ". A part that is made already goes into VAE(...) itself" if isinstance(spec, nn.Module) else ""
+    raise ValueError(f"{what} must be a name, or a mapping with a name under 'class'; got {_brief(spec)}{made}")
 
 
 def _brief(value: Any) -> str:

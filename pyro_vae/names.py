@@ -126,10 +126,11 @@ def _of_the_users(kind: str, path: str, legal: Callable[[Any], bool]) -> Any:
         modules = (home,)
     root = next((module for module in modules if _within(home, module)), None)
     if root is None:
+        named = f" (named: {', '.join(modules)})" if modules else ""
         raise NotAllowedError(
             f"{kind} {path!r} is none of this library's, and {home} is imported only where you name it in this very "
-            f'call. If you trust it: --allow {home} on the command line; load(run, allow=["{home}"]) in Python, or '
-            "load(run, vae=vae) with a VAE built as it was"
+            f'call{named}. If you trust it: --allow {home} on the command line; load(run, allow=["{home}"]) in Python, '
+            "or load(run, vae=vae) with a VAE built as it was"
         )
     module, rest = _import(kind, path)
     found: Any = module

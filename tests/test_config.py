@@ -106,6 +106,7 @@ def test_build_takes_functions_and_classes_of_the_users():
         ),
         ({"prior": {"latent_dim": 2}}, "prior must name its class under 'class'"),
         ({"prior": 3}, "prior must be a name, or a mapping with a name under 'class'; got 3"),
+        ({"prior": priors.StandardNormal(2)}, r"got StandardNormal\(\).*already goes into VAE"),
         (
             {"prior": {"class": f"{HERE}.wide_prior", "a": 1}},
             "prior wide_prior is a function and takes no arguments here",

@@ -30,8 +30,8 @@ def check_inverse(distribution: Any, what: str, value: Tensor | None = None) -> 
     if name is not None:
         raise ValueError(
             f"{what}: its transform {name} has no inverse, so that its density is known at its own draws alone, and "
-            "not at values that are given. Use a flow with an inverse, such as Pyro's AffineCoupling or Spline, one "
-            "of zuko.flows, or posteriors.InverseAutoregressiveFlow"
+            "not at values that are given. Use a flow with an inverse, such as Pyro's AffineCoupling or Spline, or "
+            "one of zuko.flows; in this library priors.Flow and posteriors.InverseAutoregressiveFlow"
         )
 
 

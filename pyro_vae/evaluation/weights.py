@@ -86,7 +86,7 @@ def warn_of_heavy_tails(shapes: Tensor, method: str) -> None:
     warnings.warn(
         f"{method}: Pareto k̂ is above {TOO_HEAVY} for {count:,} of {len(shapes):,} examples (the worst "
         f"{shapes[heavy].max():.2f}). For these log p(x) is too low, by more than its standard error says, and more "
-        "draws help little. Use annealed_importance_sampling (quadrature for one or two dimensions, enumeration for "
-        "discrete codes), or train a posterior that covers p(z | x) better, such as a flow",
+        "draws help little. Use evaluation.annealed_importance_sampling (quadrature for one or two dimensions, "
+        "enumeration for discrete codes), or train a posterior that covers p(z | x) better, such as a flow",
         stacklevel=3,
     )

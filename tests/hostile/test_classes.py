@@ -206,6 +206,8 @@ def test_a_class_of_the_users_own_is_loaded_where_its_module_is_allowed(here, ow
     for allow in ((), ["evil_package"], ["own"], ["own_parts.Own2"]):
         with pytest.raises(NotAllowedError, match="prior 'own_parts.Own' is none of this library's"):
             load("run", allow=allow)
+    with pytest.raises(NotAllowedError, match=r"in this very call \(named: own, evil_package\)\. If you trust it"):
+        load("run", allow=["own", "evil_package"])
     assert own not in sys.modules
     for allow in ("own_parts", ["own_parts"]):
         assert load("run", allow=allow).prior.width == 2.0

@@ -66,7 +66,8 @@ def train(
         likelihood: p(x|z), likewise, such as --likelihood normal --likelihood.scale 0.1; auto looks at the data and
             says why.
         posterior: q(z|x), likewise, such as --posterior iaf.
-        nets: mlp, gated_mlp, conv or resnet, for the posterior and the likelihood.
+        nets: mlp, gated_mlp, conv or resnet, for the posterior and the likelihood. A net of your own goes to one of
+            them: --posterior.net my_module.MyNet.
         objective: what is minimised, likewise, such as --objective iwae --objective.particles 50, or --objective beta
             --objective.beta 0.5; a schedule in the place of a weight as '{"class": "linear", "steps": 5000}'. auto is
             Pyro's Trace_ELBO, or TraceEnum_ELBO for discrete codes.
