@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from pyro_vae.allocation import at_most
 from pyro_vae.config import build
+from pyro_vae.description import describe
 from pyro_vae.files import CheckpointError, is_there, read_yaml, replacing
 from pyro_vae.names import allowing
 from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors
@@ -74,7 +76,8 @@ def load(
 
     Args:
         run: a folder that ``pyro-vae train`` or ``fit(..., out=...)`` wrote.
-        vae: a VAE built as it was for the run, where its parts cannot be found again by name (a lambda, say).
+        vae: a VAE built as it was for the run, where its parts cannot be found again by name (a lambda, say). A warning
+            says where its parts have other arguments than config.yaml names.
         weights: those of the best epoch, or of the last.
         device: where to put it.
         allow: modules or packages of your own, such as ``["my_module"]``, from which the run's parts may come.
@@ -90,6 +93,8 @@ def load(
     if vae is None:
         with allowing(allow):
             vae = _rebuild(run, read_config(run), BEST if weights == "best" else LAST)
+    elif is_there(run / CONFIG):
+        _warn_of_other_parts(run, read_config(run), vae)
     if weights == "best":
         vae.load_weights(run / BEST)
     else:
@@ -115,6 +120,41 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
     with at_most(*_limits(run / weights), why):
         vae = build(shapes["x"], context=shapes["context"], **options)
         return vae.to(_DTYPES[config["dtype"]])
+
+
+def _warn_of_other_parts(run: Path, config: dict[str, Any], vae: VAE) -> None:
+    """Warns where a part has another argument than the run's: its weights fit, but the numbers are another VAE's."""
+    for name in ("prior", "likelihood", "posterior"):
+        try:
+            there = describe(getattr(vae, name), given=vae.posterior)
+        except ValueError:  # a part that has no name
+            continue
+        difference = _difference(name, config.get(name), there)
+        if difference:
+            warnings.warn(
+                f"{difference} in {run / CONFIG}, so what comes out is of another VAE than was trained. Build it as it "
+                "was",
+                stacklevel=3,
+            )
+
+
+def _difference(name: str, recorded: Any, there: Any) -> str | None:
+    """The first argument that both describe and that differs, in words."""
+    if isinstance(recorded, dict) and isinstance(there, dict):
+        both = (_difference(f"{name}.{key}", recorded[key], there[key]) for key in recorded if key in there)
+        return next((found for found in both if found), None)
+    if not all(isinstance(value, (int, float, str)) for value in (recorded, there)) or name.endswith(".class"):
+        return None
+    if isinstance(recorded, str) or isinstance(there, str):
+        same = _last_name(recorded) == _last_name(there)
+    else:
+        same = math.isclose(recorded, there, rel_tol=1e-5)
+    return None if same else f"the VAE given has {name} {there}, where it is {recorded}"
+
+
+def _last_name(value: Any) -> str:
+    """ReLU of torch.nn.ReLU, in lower case."""
+    return str(value).rpartition(".")[2].lower()
 
 
 def _limits(path: Path) -> tuple[int, int]:

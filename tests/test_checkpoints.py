@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import yaml
@@ -120,3 +122,26 @@ def test_weights_are_never_unpickled(run, tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         load(run)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"likelihood": {"class": "Normal", "scale": 0.5}}, "likelihood.scale 0.5, where it is 0.1"),
+        ({"activation": "Tanh"}, "likelihood.net.activation Tanh, where it is SiLU"),
+        (
+            {"prior": {"class": "RelaxedCategorical", "temperature": 0.2}},
+            r"prior.temperature 0.2\d*, where it is 0.67",
+        ),
+    ],
+)
+def test_a_vae_with_other_arguments_than_the_runs_is_warned_of(tmp_path, change, said):
+    """Its weights fit, but what it computes is another VAE's."""
+    relaxed = {"class": "RelaxedCategorical", "temperature": 0.67}
+    options = {"hidden": (3,), "prior": relaxed, "posterior": relaxed, "likelihood": {"class": "Normal", "scale": 0.1}}
+    fit(build((4,), 2, **options), torch.rand(20, 4), epochs=1, out=tmp_path / "run", progress=False)
+    with pytest.warns(UserWarning, match=f"the VAE given has {said}"):
+        load(tmp_path / "run", vae=build((4,), 2, **{**options, **change}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "run", vae=build((4,), 2, **options))

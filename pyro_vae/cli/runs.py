@@ -244,9 +244,10 @@ def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int |
     found = importance_sampling(vae, x, *context, draws=draws, progress=True, seed=seed)
     spread = f" ± {found.data_standard_error:.2f}" if n > 1 else ""
     size = found.effective_sample_size.double()
+    doubt = "; more where k is above 0.7" if found.heavy_tailed else ""
     print(
-        f"{split} log p(x) {found.mean:.2f}{spread} nats an image ({n:,} images; {draws:,} draws, which alone make "
-        f"± {found.mean_standard_error:.3f} and a bias of about {found.mean_bias:.3f})\n"
+        f"{split} log p(x) {found.mean:.2f}{spread} nats per image ({n:,} images, {draws:,} draws)\n"
+        f"error of the draws: ± {found.mean_standard_error:.3f}, bias about {found.mean_bias:.3f}{doubt}\n"
         f"effective sample size: median {size.median():.0f}, for a tenth of the images below {size.quantile(0.1):.1f}"
     )
     shape = found.pareto_k.double()
@@ -255,7 +256,7 @@ def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int |
     if len(told):
         tails = {"median": told.median().item(), "worst": told.max().item(), "share_above_0.7": found.heavy_tailed}
         print(
-            f"Pareto k of the weights: median {tails['median']:.2f}, worst {tails['worst']:.2f}, above 0.7 for "
+            f"Pareto k̂ of the weights: median {tails['median']:.2f}, worst {tails['worst']:.2f}, above 0.7 for "
             f"{found.heavy_tailed:.1%} of the images"
         )
     return {

@@ -87,7 +87,13 @@ def running(
         raise ValueError(f"x must have at least one example; got shape {tuple(programs.x.shape)}")
     programs.check_event_shape()
     with evaluating(nn.ModuleList(programs.all_modules)), kept_store(), seeded(derive(seed)):
-        yield programs.alone()
+        try:
+            yield programs.alone()
+        except ValueError as error:
+            said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
+            if not dump or type(error) is not ValueError:
+                raise
+            raise ValueError(said.strip()) from None
 
 
 def check_density(posterior: Any, method: str) -> Any:

@@ -139,8 +139,8 @@ def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
     x, *_ = next(iter(data.batches(test[:30], 30, seed=3)))
     found = evaluation.importance_sampling(load("runs/digits-1"), x, draws=20, seed=3)
     assert f"test log p(x) {found.mean:.2f} ± " in printed
-    said = f"± {found.mean_standard_error:.3f} and a bias of about {found.mean_bias:.3f})"
-    assert f"(30 images; 20 draws, which alone make {said}" in printed
+    said = f"± {found.mean_standard_error:.3f}, bias about {found.mean_bias:.3f}\n"
+    assert f"(30 images, 20 draws)\nerror of the draws: {said}" in printed
     assert "Pareto k" not in printed  # 20 draws do not tell
     assert f"median {found.effective_sample_size.median():.0f}" in printed
     written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
 
-from pyro_vae import evaluation
+from pyro_vae import build, evaluation
 from pyro_vae.programs import Programs
 from tests.evaluation.models import Linear
 
@@ -217,3 +217,9 @@ def test_masks_leave_examples_out_of_all_three():
         losses = torch.tensor([Trace_ELBO().loss(*pair, x) for _ in range(200)])
     error = losses.std() / math.sqrt(200) + found.bounds[1].std() / math.sqrt(400)
     assert abs(-losses.mean() - found.bounds[1].sum()) < 5 * error  # 6e-7, on a fixed seed
+
+
+def test_what_a_likelihood_refuses_is_said_without_the_table_of_shapes_that_pyro_appends():
+    x = torch.rand(5, 4)
+    with pytest.raises(ValueError, match=r"^likelihood Bernoulli needs x in \{0, 1\}; [^\n]*ContinuousBernoulli$"):
+        evaluation.importance_sampling(build((4,), 2, hidden=(3,)), x, draws=5)
