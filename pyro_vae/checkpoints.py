@@ -136,6 +136,7 @@ def _warn_of_other_parts(run: Path, config: dict[str, Any], vae: VAE) -> None:
                 "was",
                 stacklevel=3,
             )
+            return
 
 
 def _difference(name: str, recorded: Any, there: Any) -> str | None:
