@@ -169,10 +169,12 @@ def _import(kind: str, path: str) -> tuple[ModuleType, list[str]]:
 
 def _checked(kind: str, name: str, found: Any, legal: Callable[[Any], bool]) -> Any:
     if not legal(found):
-        raise ValueError(
-            f"{kind} {name!r} cannot stand in this place: it must be a subclass of torch.nn.Module or a function (of "
-            f"pyro.infer.ELBO for an objective); got {found!r}"
-        )
+        what = "a subclass of torch.nn.Module, or a function"
+        if legal is not is_part:
+            what = (
+                "a subclass of pyro.infer.ELBO" if kind == "objective" else "a function of the step, or a class of such"
+            )
+        raise ValueError(f"{kind} {name!r} must be {what}; got {found!r}")
     return found
 
 

@@ -193,7 +193,7 @@ class Programs:
     def posterior(self) -> Any:
         """q(z | x), with batch shape ``(batch,)``."""
         trace = self.trace_guide()
-        check_sites("guide", trace, self.latent)
+        check_sites("guide", trace, self.latent, self.observed)
         return _per_example(trace.nodes[self.latent], "guide", self.batch)
 
     def prior(self) -> Any:
@@ -284,7 +284,7 @@ class Programs:
         return distribution.log_prob(value)
 
 
-def check_sites(program: str, trace: Any, latent: str, observed: str | None = None, alone: bool = True) -> None:
+def check_sites(program: str, trace: Any, latent: str, observed: str, alone: bool = True) -> None:
     """Raises a ValueError where a program has other sites than a latent one and, in a model, an observed one.
 
     Sites of ``pyro.deterministic`` and the subsamples of plates are none.
@@ -293,7 +293,7 @@ def check_sites(program: str, trace: Any, latent: str, observed: str | None = No
         program: ``"model"`` or ``"guide"``.
         trace: of a run.
         latent: the name of the latent site, which may be conditioned on.
-        observed: the name of the observed site; None for a guide.
+        observed: the name of the observed site, which a guide may have too: a model is a guide that draws from its prior.
         alone: whether there may be no other observed site.
     """
     latents: list[str] = []
@@ -303,15 +303,18 @@ def check_sites(program: str, trace: Any, latent: str, observed: str | None = No
             continue
         given = site["is_observed"] or site["infer"].get("was_observed")
         (others if given and name != latent else latents).append(name)
-    if observed in latents:
+    if program == "model" and observed in latents:
         raise ValueError(f"the model must observe its site {observed!r}, with obs=x; got one that it draws")
     if latents != [latent]:
         remedies = {0: "", 1: ". Name it with latent="}
         remedy = remedies.get(len(latents), ". Put them into one site, whose distribution is over all of them")
         raise ValueError(f"the {program} must have one latent site, {latent!r}; got {_listed(latents)}{remedy}")
-    if observed is None and others:
-        raise ValueError(f"the guide must have no observed site, nor a pyro.factor; got {_listed(others)}")
-    if observed is not None and (others != [observed] if alone else observed not in others):
+    if program == "guide":
+        strangers = [name for name in others if name != observed]
+        if strangers:
+            raise ValueError(f"the guide must have no observed site, nor a pyro.factor; got {_listed(strangers)}")
+        return
+    if others != [observed] if alone else observed not in others:
         remedies = {0: "", 1: ". Name it with observed="}
         remedy = remedies.get(len(others), ", which all (pyro.factor too) count in log p(x, z). Put them into one")
         raise ValueError(f"the model must have one observed site, {observed!r}; got {_listed(others)}{remedy}")

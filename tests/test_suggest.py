@@ -519,8 +519,8 @@ ONE_EMPTY = np.array([[0.0, math.nan], [1.0, math.nan]])
         (([[0, 1]],), TypeError, "data must be a tensor, a NumPy array, a table or Images; got list"),
         ((np.zeros((0, 3)),), ValueError, "at least one example with at least one value; got shape (0, 3)"),
         ((torch.tensor(1.0),), ValueError, "at least one example with at least one value; got shape ()"),
-        ((np.zeros((3, 2), complex),), ValueError, "data must hold real numbers; got dtype complex128"),
-        ((np.array([["a"]]),), ValueError, "data must hold real numbers; got dtype <U1"),
+        ((np.zeros((3, 2), complex),), TypeError, "data must be a dense array of real numbers; got complex128"),
+        ((np.array([["a"]]),), TypeError, "data must be a dense array of real numbers; got <U1"),
         (
             (np.array([[1.0, "red"]], object), ["x", "colour"]),
             ValueError,

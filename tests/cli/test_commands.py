@@ -374,7 +374,9 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
     assert main(["train", *QUICK, "--prior", "my_priors.Wide", "--prior.width", "3", "--out", "wide"]) == 0
     config = yaml.safe_load((here / "wide/config.yaml").read_text())
     assert config["prior"] == {"class": "my_priors.Wide", "width": 3}
-    assert main(["evaluate", "wide"]) == 0
+    assert main(["evaluate", "wide"]) == 2
+    assert "--allow my_priors" in capsys.readouterr().err
+    assert main(["evaluate", "wide", "--allow", "my_priors"]) == 0
 
 
 @pytest.mark.parametrize(

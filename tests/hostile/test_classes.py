@@ -226,7 +226,7 @@ def test_a_class_of_the_users_own_is_loaded_where_its_module_is_allowed(here, ow
         ("own_parts.os.system", "is no class and no function of own_parts"),
         ("own_parts.makedirs", "was defined in os, not in own_parts"),
         ("own_parts.torch.nn.Linear", "is no class and no function of own_parts"),
-        ("own_parts.Plain", "cannot stand in this place: it must be a subclass of torch.nn.Module"),
+        ("own_parts.Plain", "must be a subclass of torch.nn.Module"),
         ("own_parts.Own.forward.__globals__", "is no class and no function"),
         ("own_parts.Gone", "cannot be imported"),
     ],
