@@ -293,7 +293,8 @@ def check_sites(program: str, trace: Any, latent: str, observed: str, alone: boo
         program: ``"model"`` or ``"guide"``.
         trace: of a run.
         latent: the name of the latent site, which may be conditioned on.
-        observed: the name of the observed site, which a guide may have too: a model is a guide that draws from its prior.
+        observed: the name of the observed site, which a guide may have too: a model is a guide that draws from its
+            prior.
         alone: whether there may be no other observed site.
     """
     latents: list[str] = []
