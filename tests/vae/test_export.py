@@ -18,6 +18,21 @@ from tests.combinations.parts import (
     partner,
 )
 
+# A few of each kind for every run of the tests; an export takes seconds.
+QUICK = (
+    "DiagonalNormal",
+    "InverseAutoregressiveFlow",
+    "RelaxedCategorical-groups",
+    "PowerSpherical",
+    "bernoulli",
+    "mixed",
+)
+
+
+def with_slow(names):
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 METHODS = {
     "encode": lambda vae, x, *c: _mean(vae.encode(x, *c)),
     "codes": lambda vae, x, *c: vae.codes(x, *c),
@@ -72,13 +87,13 @@ def check_exported(names, vae, x, *context):
             torch.testing.assert_close(found[name], value, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", with_slow(POSTERIORS))
 def test_every_posterior(posterior):
     prior, _ = partner(posterior=posterior)
     check_exported(("encode", "codes"), make_vae(prior, posterior), make_x(5), *make_context(prior, 5))
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", with_slow(LIKELIHOODS))
 def test_every_likelihood(likelihood):
     vae, _ = make_likelihood_vae(likelihood)
     check_exported(("reconstruct",), vae, LIKELIHOODS[likelihood].x(5))
