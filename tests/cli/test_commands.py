@@ -159,7 +159,7 @@ def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
         assert main(["evaluate", "runs/digits-1", "--draws", "100", "--n", "30", "--seed", "3"]) == 0
         found = evaluation.importance_sampling(load("runs/digits-1"), x[:30], draws=100, seed=3).pareto_k
     printed = capsys.readouterr().out
-    assert f"Pareto k of the weights: median {found.double().median():.2f}, worst {found.max():.2f}, above " in printed
+    assert f"Pareto k̂ of the weights: median {found.double().median():.2f}, worst {found.max():.2f}, above " in printed
     written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())["log_prob"]["pareto_k"]
     assert written["share_above_0.7"] == pytest.approx((found > 0.7).double().mean().item())
     for option, value in (("--draws", "-1"), ("--n", "0"), ("--n", "301")):
