@@ -26,6 +26,11 @@ def capturing() -> bool:
     return torch.compiler.is_compiling() or _noted.get() is not None or tracing
 
 
+def _exporting() -> bool:
+    """Whether ``torch.export`` runs; its own ``is_exporting`` says so of ``torch.compile`` too on torch 2.10."""
+    return torch.compiler._is_exporting_flag
+
+
 def holds(condition: Tensor) -> bool:
     """Whether a condition holds; True where that is not known yet, as while a graph is captured.
 
@@ -39,7 +44,7 @@ def holds(condition: Tensor) -> bool:
         >>> holds(torch.tensor([1.0, -1.0]).min() > 0)
         False
     """
-    if torch.compiler.is_exporting():
+    if _exporting():
         # On the CPU, as torch's own checks are: a GPU would stop the process with it.
         torch._assert_async(condition.cpu(), _REFUSED)
         return True
@@ -90,7 +95,7 @@ def exportable(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def exported(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if not torch.compiler.is_exporting():
+        if not _exporting():
             return function(*args, **kwargs)
         with without_validation():
             result = function(*args, **kwargs)
