@@ -2,6 +2,5 @@
 
 from pyro_vae.svi.capture import CannotCaptureError
 from pyro_vae.svi.compiled import CompiledSVI
-from pyro_vae.svi.loss import Loss
 
-__all__ = ["CannotCaptureError", "CompiledSVI", "Loss"]
+__all__ = ["CannotCaptureError", "CompiledSVI"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import copy
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyro
 import torch
 from torch import Tensor, fx
@@ -22,10 +21,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from pyro_vae.deferred import without_validation
+from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
-__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "keep_unless"]
+__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "first_results", "keep_unless", "written"]
 
+_GRADIENTS = (Tensor.grad.__get__, Tensor.grad.__set__)  # type: ignore[attr-defined]
 _READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
 
@@ -105,11 +106,11 @@ def capture(
     """
     store = pyro.get_param_store()
     names = set(store.keys())
-    drawn = _python_randomness()
+    generators = Generators()
     try:
         with _quiet():
             first, graph = _trace_for_any_size(program, arguments, fixed, gradients)
-            if drawn != _python_randomness():
+            if not generators.same_python():
                 raise CannotCaptureError(
                     "it draws from Python's or NumPy's random numbers, of which a graph would repeat one"
                 )
@@ -123,6 +124,7 @@ def capture(
     except Exception as error:
         raise CannotCaptureError(_reason(error)) from error
     finally:
+        generators.restore()
         strangers = set(store.keys()) - names
         for name in strangers:
             del store[name]
@@ -216,7 +218,7 @@ def keep_unless(graph: Graph, result: int) -> None:
     if condition is None:
         return
     new = graph.module.graph
-    for held in _written(nodes):
+    for held in _written_nodes(nodes):
         with new.inserting_before(next(node for node in nodes if node.op != "placeholder")):
             before = new.call_function(torch.ops.aten.clone.default, (held,))
         with new.inserting_before(nodes[-1]):
@@ -225,7 +227,27 @@ def keep_unless(graph: Graph, result: int) -> None:
     graph.module.recompile()
 
 
-def _written(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+def written(graph: Graph) -> list[int]:
+    """The places, among the tensors around a graph, of those that it writes to."""
+    nodes = list(graph.module.graph.nodes)
+    around = [node for node in nodes if node.op == "placeholder"][: len(graph.tensors)]
+    return [around.index(node) for node in _written_nodes(nodes) if node in around]
+
+
+def first_results(graph: Graph, results: int) -> Graph:
+    """A graph that does the same, and returns the first results alone.
+
+    Args:
+        graph: the graph; it stays as it is.
+        results: how many.
+    """
+    new = copy.deepcopy(graph.module.graph)
+    (output,) = new.find_nodes(op="output")
+    output.args = (output.args[0][:results],)
+    return graph._replace(module=fx.GraphModule(graph.module, new))
+
+
+def _written_nodes(nodes: Sequence[fx.Node]) -> list[fx.Node]:
     """The arguments of a graph that an operation writes to, or to a view of which."""
     viewed: dict[fx.Node, fx.Node] = {}
     written: dict[fx.Node, None] = {}
@@ -286,6 +308,8 @@ class _Watch(TorchFunctionMode):
         if func is Tensor.data.__set__:  # type: ignore[attr-defined]
             with torch.no_grad():
                 return args[0].copy_(args[1])
+        if func in _GRADIENTS and args[0].is_leaf:
+            raise CannotCaptureError(_at_user_line("it looks at .grad, which a graph does not have"))
         if func in _READERS and not isinstance(args[0], FakeTensor):  # of those without values, torch says so itself
             raise CannotCaptureError(_at_user_line("the value of a tensor is read, which a graph would not see change"))
         if isinstance(kwargs.get("generator"), torch.Generator):
@@ -301,11 +325,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _python_randomness() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  the generator that a model may draw from
-    return random.getstate(), kind, np.asarray(keys).tobytes(), rest
 
 
 def _reason(error: Exception) -> str:

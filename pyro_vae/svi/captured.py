@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
 
 from pyro_vae.deferred import noting
-from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, keep_unless
-from pyro_vae.svi.loss import Loss
+from pyro_vae.svi.audit import Audits, Did, difference
+from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, first_results, keep_unless, written
+from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.optimizer import SharedOptim
+from pyro_vae.svi.places import Change, Key
+from pyro_vae.svi.reach import reach
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
 from pyro_vae.svi.updates import Updates, updates_of
@@ -22,57 +29,215 @@ from pyro_vae.svi.updates import Updates, updates_of
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
 
-__all__ = ["Captured", "CapturedLoss", "CapturedStep"]
+__all__ = ["Captured", "CapturedLoss", "CapturedStep", "PyroRan"]
+
+
+class PyroRan(NamedTuple):
+    """A run by Pyro, without the update.
+
+    Args:
+        loss: as Pyro returns it.
+        parameters: those that it registered.
+        differs: in what the graph did something else, or None.
+        undo: puts back what the run changed.
+    """
+
+    loss: Any
+    parameters: set[Tensor]
+    differs: str | None
+    undo: Callable[[], None]
+
+
+class _Ran(NamedTuple):
+    """What a graph gives, beside gradients.
+
+    Args:
+        losses: one, or those of a tuple.
+        ok: whether the data are as they must be, or None.
+        noted: what ``svi.also`` gives, or None.
+        written: the tensors that the run puts into attributes and containers.
+    """
+
+    losses: list[Tensor]
+    ok: Tensor | None
+    noted: Tensor | None
+    written: list[Tensor]
 
 
 class Captured:
-    """What both share: a graph, and what to do where data turn out not to be what the model wants.
+    """What both share: a graph, what it leaves behind, and how it is compared with Pyro.
 
     Args:
         svi: whose programs.
-        graph: the graph; it returns the loss, whether the data are as they must be (or None), and what ``svi.also``
-            gives (or None). Where they are not, it shall leave every tensor as it is.
+        found: the arguments.
+        parameters: by their names.
+        loss_of: the loss that is captured.
     """
 
-    def __init__(self, svi: CompiledSVI, graph: Graph) -> None:
+    def __init__(self, svi: CompiledSVI, found: Structure, parameters: Mapping[str, Tensor], loss_of: Any) -> None:
         self.svi = svi
-        self.graph = graph
-        keep_unless(graph, 1)
-        _look_at_rebound(svi.rebound, graph)
+        self.parameters = parameters
+        self._found = found
+        self._loss_of = loss_of
+        self._is_tuple = False
+        self._losses = 1
+        self._written: list[_Written] = []
         self._known: dict[tuple[int, ...], bool] = {}
-        self._kinds = [_kind(t) for t in graph.tensors]
-        self._places = _places(graph.tensors)
+
+    def _captured(self, graph: Graph) -> None:
+        """Takes up the graph, once it is there."""
+        for place in self._written:
+            place.refuse_if_read(graph)
+        self.graph = graph
+        keep_unless(graph, self._losses)
+        self._changed = written(graph)
+        self._guards = _guards_of(graph.tensors)
+        self.audits = Audits(self.number, self.svi.audit)
+
+    @property
+    def number(self) -> int:
+        """Of the last run, as audits count them."""
+        raise NotImplementedError
+
+    @property
+    def untidy(self) -> list[Key]:
+        """The places that each run changes, where a change between two steps says nothing."""
+        return [place.key for place in self._written]
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these batch sizes, and for the tensors around it as they are."""
-        places = _places(self.graph.tensors)
-        if places != self._places:
-            if [_kind(t) for t in self.graph.tensors] != self._kinds:  # as after vae.double() or vae.to("cuda")
-                return False
-            self._places = places
+        if self._guards is not None and not self._guards.check(*self.graph.tensors):
+            return False  # as after vae.double() or vae.to("cuda")
         sizes = batch_sizes(tensors)
         if sizes not in self._known:
             self._known[sizes] = self.graph.takes(tensors)
         return self._known[sizes]
 
-    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
-        """Runs the graph; the arguments once more for the words of an error."""
+    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
+        """Runs the graph; the arguments once more for the words of an error.
+
+        Returns:
+            The loss, ``()``, or the losses in a tuple.
+        """
         raise NotImplementedError
 
-    def _called(
-        self, graph: Callable[[Sequence[Tensor]], Any], tensors: Sequence[Tensor], args: Any, kwargs: Any
-    ) -> Any:
+    # Runs.
+
+    def _evaluated(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        """What a graph shall return: the losses, whether the data were as they must be, what is noted, and written."""
+        args, kwargs = self._found.together(tensors)
+        with noting() as conditions, _put_back(self.svi) as changes:
+            loss = self._loss_of(self.svi.model, self.svi.guide, *args, **kwargs)
+            noted = None if self.svi.also is None else self.svi.also()
+        self._written = [_Written(change) for change in changes]
+        ok = torch.stack([c.reshape(()) for c in conditions]).all() if conditions else None
+        self._is_tuple = isinstance(loss, tuple)
+        losses = [torch.as_tensor(part).detach() for part in (loss if self._is_tuple else [loss])]
+        self._losses = len(losses)
+        return [*losses, ok, noted, *(tensor for place in self._written for tensor in place.tensors)]
+
+    def _called(self, graph: Callable[[Sequence[Tensor]], Any], tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
+        """What the graph returns, after a look at the data; the loss comes first, then gradients."""
         try:
-            return graph(tensors)
+            results = graph(tensors)
         except (RuntimeError, IndexError):
             self.svi.explain(*args, **kwargs)  # which raises Pyro's own error, with the name of the site
             raise
-
-    def _look(self, ok: Tensor | None, noted: Tensor | None, args: Any, kwargs: Any) -> None:
-        """Raises the error that the data deserve, or notes what was noted."""
+        ok, self.svi.noted, *rest = results[self._losses :]
         if ok is not None and not ok:
             self.svi.explain(*args, **kwargs)
-        self.svi.noted = noted
+        rest = iter(rest)
+        for place in self._written:
+            place.put(rest)
+        loss = tuple(results[: self._losses]) if self._is_tuple else results[0]
+        return loss, list(rest)
+
+    # The audit.
+
+    def by_pyro(self, args: Any, kwargs: Any) -> PyroRan:
+        """A run by Pyro, compared with one of the graph; where they did the same, nothing is left of either.
+
+        Args:
+            args: by position.
+            kwargs: by name.
+        """
+        tensors = self.svi.taken_apart(args, kwargs).tensors
+        before, store = Generators(), _Store()
+        kept = [(t, t.clone()) for t in self._around(self.graph.tensors)]
+        graph = self._of_graph(tensors)
+        before.restore()
+        try:
+            loss, parameters = self._stock(args, kwargs)
+        except BaseException:
+            self._undo(kept, before, store)
+            raise
+        why = self._difference(loss, parameters, graph, before)
+        undo = functools.partial(self._undo, kept, before, store)
+        if why is None:
+            undo()
+        if self.svi.also is not None:
+            self.svi.noted = self.svi.also()
+        return PyroRan(loss, parameters, why, undo)
+
+    def _undo(self, kept: list[tuple[Tensor, Tensor]], generators: Generators, store: _Store) -> None:
+        with torch.no_grad():
+            for tensor, before in kept:
+                tensor.copy_(before)
+        for p in self.parameters.values():
+            p.grad = None
+        generators.restore()
+        store.restore()
+
+    def _difference(self, loss: Any, parameters: set[Tensor], graph: Did | None, before: Generators) -> str | None:
+        unknown = parameters - set(self.parameters.values())
+        changes = [c for c in self.svi.changes_of_run() if c.key not in self.untidy]
+        if unknown:
+            return f"Pyro has {len(unknown)} parameters that the graph does not know"
+        if changes:
+            return f"a run changes {changes[0]}"
+        if not before.same_python():
+            return "a run draws from Python's or NumPy's random numbers"
+        if graph is None:
+            return "the graph raises an error"
+        names = {id(p): (name, p) for name, p in self.parameters.items()}.values()
+        gradients = {name: _gradient(p) for name, p in names if name in graph.gradients or _has_gradient(p)}
+        tensors = dict(zip(graph.tensors, self._around(self.graph.tensors), strict=True))
+        losses = [float(part) for part in (loss if isinstance(loss, tuple) else (loss,))]
+        return difference(Did(losses, gradients, tensors, Generators().of_torch), graph)
+
+    def _of_graph(self, tensors: Sequence[Tensor]) -> Did | None:
+        """What the graph does, operation by operation and on copies; None where it fails."""
+        held = list(self.graph.tensors)
+        for i in self._changed:
+            held[i] = held[i].clone()
+        try:
+            with torch.no_grad():
+                results = self.graph.module(*held, *tensors, *self._numbers())
+        except (RuntimeError, IndexError):
+            return None
+        losses = [float(loss) for loss in results[: self._losses]]
+        gradients = results[self._losses + 2 + sum(len(place.tensors) for place in self._written) :]
+        names = {id(p): name for name, p in self.parameters.items()}
+        by_name = {names[id(p)]: g for p, g in zip(self._trained(), gradients, strict=True)}
+        around = {f"tensor {i} of those around it": t for i, t in enumerate(self._around(held))}
+        return Did(losses, by_name, around, Generators().of_torch)
+
+    def _around(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Of the tensors around the graph, those that it changes and that no update does."""
+        updated = self._updated()
+        return [tensors[i] for i in self._changed if id(self.graph.tensors[i]) not in updated]
+
+    def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:
+        raise NotImplementedError
+
+    def _numbers(self) -> list[Tensor]:
+        return []
+
+    def _trained(self) -> list[Tensor]:
+        return []
+
+    def _updated(self) -> set[int]:
+        return set()
 
 
 class CapturedLoss(Captured):
@@ -81,20 +246,33 @@ class CapturedLoss(Captured):
     Args:
         svi: whose programs.
         found: the arguments.
+        parameters: by their names.
     """
 
-    def __init__(self, svi: CompiledSVI, found: Structure) -> None:
+    def __init__(self, svi: CompiledSVI, found: Structure, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__(svi, found, parameters, svi.loss)
+
         def program(*tensors: Tensor) -> Any:
             with torch.no_grad():
-                return _evaluated(svi, svi.loss, found, tensors)
+                return self._evaluated(tensors)
 
-        super().__init__(svi, capture(program, found.tensors))
+        self._runs = 0
+        self._captured(capture(program, found.tensors))
 
-    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
+    @property
+    def number(self) -> int:
+        """How many times it was run."""
+        return self._runs
+
+    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
         """The loss; the arguments once more for the words of an error."""
-        loss, ok, noted = self._called(functools.partial(run, self.graph), tensors, args, kwargs)
-        self._look(ok, noted, args, kwargs)
-        return loss.as_subclass(Loss)
+        self._runs += 1
+        loss, _ = self._called(functools.partial(run, self.graph), tensors, args, kwargs)
+        return loss
+
+    def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:
+        with torch.no_grad():
+            return self.svi.loss(self.svi.model, self.svi.guide, *args, **kwargs), set()
 
 
 class CapturedStep(Captured):
@@ -102,34 +280,44 @@ class CapturedStep(Captured):
 
     Args:
         svi: whose programs.
-        leaves: the parameters.
-        trained: those that a loss has had a gradient in; of other losses theirs is zero, as Pyro leaves it.
         found: the arguments.
+        parameters: by their names.
+        trained: those that a loss has had a gradient in; of other losses theirs is zero, as Pyro leaves it.
     """
 
-    def __init__(self, svi: CompiledSVI, leaves: list[Tensor], trained: list[Tensor], found: Structure) -> None:
-        self.leaves = leaves
-        _refuse_strangers(svi.optim, leaves)
+    def __init__(
+        self, svi: CompiledSVI, found: Structure, parameters: Mapping[str, Tensor], trained: list[Tensor]
+    ) -> None:
+        super().__init__(svi, found, parameters, svi.loss_and_grads)
+        self.leaves = list({id(p): p for p in parameters.values()}.values())  # one may have two names
+        _refuse_strangers(svi.optim, self.leaves)
         gradients = Gradients(trained)
         self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained
 
         def program(*tensors: Tensor) -> Any:
-            arguments = tensors if self.updates is None else tensors[:-1]
-            loss, ok, noted = _evaluated(svi, svi.loss_and_grads, found, arguments)
+            results = self._evaluated(tensors if self.updates is None else tensors[:-1])
             pairs = zip(trained, gradients.values, strict=True)
             found_gradients = [torch.zeros_like(p) if g is None else g for p, g in pairs]
-            if self.updates is None:
-                return loss, ok, noted, *found_gradients
-            with torch.no_grad():
-                self.updates.apply(found_gradients, tensors[-1])
-            return loss, ok, noted
+            if self.updates is not None:
+                with torch.no_grad():
+                    self.updates.apply(found_gradients, tensors[-1])
+            return [*results, *found_gradients]
 
-        numbers = [] if self.updates is None else [self.updates.numbers()[0]]
-        super().__init__(svi, capture(program, found.tensors, numbers, gradients))
-        self._run = Compiled(self.graph) if svi.mode == "fast" else functools.partial(run, self.graph)
+        self._captured(capture(program, found.tensors, self._numbers(), gradients))
+        _refuse_other_gradients(self.graph, self.leaves)
+        results = self._losses + 2 + sum(len(place.tensors) for place in self._written)
+        if self.updates is None:
+            self._run: Any = functools.partial(run, self.graph)
+        else:
+            self._run = Compiled(first_results(self.graph, results))
         for p in trained:
             p.grad = None  # what the first step left there would take memory
+
+    @property
+    def number(self) -> int:
+        """Of the last step, as the optimiser counts them."""
+        return self.svi.number
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these batch sizes and the optimiser's options."""
@@ -137,21 +325,19 @@ class CapturedStep(Captured):
             return super().takes(tensors)
         return self.updates.fit() and self.updates.follow(self.graph.tensors) and super().takes(tensors)
 
-    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
+    def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""
-        if self.updates is None:
-            loss, ok, noted, *gradients = self._called(self._run, tensors, args, kwargs)
-            self._look(ok, noted, args, kwargs)
-            for p, gradient in zip(self.trained, gradients, strict=True):
-                p.grad = gradient
-            self.svi.optim(set(self.leaves))
-            for p in self.trained:
-                p.grad = None
-            return loss.as_subclass(Loss)
-        (loss,) = self._several(self.updates, [(tensors, args, kwargs)])
-        return loss.as_subclass(Loss)
+        if self.updates is not None:
+            return self._several(self.updates, [(tensors, args, kwargs)])[0]
+        loss, gradients = self._called(self._run, tensors, args, kwargs)
+        for p, gradient in zip(self.trained, gradients, strict=True):
+            p.grad = gradient
+        self.svi.optim(set(self.leaves))
+        for p in self.trained:
+            p.grad = None
+        return loss
 
-    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Any]:
         """Takes steps on arguments like those of the step before, and returns the losses.
 
         Args:
@@ -161,45 +347,112 @@ class CapturedStep(Captured):
             return [self(args, args, {}) for args in calls]
         return self._several(self.updates, [(args, args, {}) for args in calls])
 
-    def _several(self, updates: Updates, calls: Sequence[tuple[Sequence[Tensor], Any, Any]]) -> list[Tensor]:
-        losses: list[Tensor] = []
+    def _several(self, updates: Updates, calls: Sequence[tuple[Sequence[Tensor], Any, Any]]) -> list[Any]:
+        losses: list[Any] = []
         try:
             for (tensors, args, kwargs), numbers in zip(calls, updates.numbers(len(calls)), strict=True):
-                loss, ok, noted = self._called(self._run, [*tensors, numbers], args, kwargs)
-                self._look(ok, noted, args, kwargs)
+                loss, _ = self._called(self._run, [*tensors, numbers], args, kwargs)
                 losses.append(loss)
         finally:
             updates.count(len(losses))
         return losses
 
+    def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:
+        with poutine.trace(param_only=True) as seen:
+            loss = self.svi.loss_and_grads(self.svi.model, self.svi.guide, *args, **kwargs)
+        return loss, {site["value"].unconstrained() for site in seen.trace.nodes.values()}
 
-@contextlib.contextmanager
-def _unchanged(owners: list[Any]) -> Iterator[list[tuple[Any, str, Any]]]:
-    """Puts back what a block puts into the attributes and buffers of objects.
+    def _numbers(self) -> list[Tensor]:
+        return [] if self.updates is None else [self.updates.numbers()[0]]
+
+    def _trained(self) -> list[Tensor]:
+        return self.trained
+
+    def _updated(self) -> set[int]:
+        return set() if self.updates is None else {id(t) for t in self.updates.tensors()}
+
+
+class _Written:
+    """A place into which each run puts a tensor, or a container of tensors.
 
     Args:
-        owners: modules and others.
+        change: what the capture put there.
+    """
+
+    def __init__(self, change: Change) -> None:
+        self.key, self._where, self._put = change.key, change.where, change.put
+        self._had = [t for t in pytree.tree_leaves(change.then) if isinstance(t, Tensor)]
+        self._leaves, self._spec = pytree.tree_flatten(change.now)
+        self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, FakeTensor)]
+
+    def refuse_if_read(self, graph: Graph) -> None:
+        """Raises where a run reads what the run before has put there."""
+        if any(had is t for had in self._had for t in graph.tensors):
+            raise CannotCaptureError(
+                f"it reads the tensor {self._where} and puts another in its place; make it a buffer and change that in place (copy_)"
+            )
+
+    def put(self, tensors: Iterator[Tensor]) -> None:
+        """Puts what a run gave there."""
+        leaves = [next(tensors) if isinstance(leaf, FakeTensor) else leaf for leaf in self._leaves]
+        if self._put is not None:
+            self._put(pytree.tree_unflatten(leaves, self._spec))
+
+
+class _Store:
+    """Pyro's parameter store as it is, to be put back: some losses put other tensors there."""
+
+    def __init__(self) -> None:
+        store = pyro.get_param_store()
+        self._places = [store._params, store._param_to_name, store._constraints]
+        self._had = [dict(place) for place in self._places]
+
+    def restore(self) -> None:
+        """Puts it back."""
+        for place, had in zip(self._places, self._had, strict=True):
+            place.clear()
+            place.update(had)
+
+
+@contextlib.contextmanager
+def _put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
+    """Puts back whatever a block changes in Python.
 
     Yields:
-        A list to which the end of the block adds owner, name and former tensor of each that another tensor took the
-        place of.
+        A list to which the end of the block adds the places into which it has put tensors.
+
+    Raises:
+        CannotCaptureError: where it changes anything else of the user's.
     """
-    places = [
-        (owner, place) for owner in owners for place in (vars(owner), vars(owner).get("_buffers")) if place is not None
-    ]
-    before = [dict(place) for _, place in places]
-    rebound: list[tuple[Any, str, Any]] = []
+    places = reach(svi.roots())
+    followed: list[Change] = []
     try:
-        yield rebound
+        yield followed
+        changes = places.changes()
     finally:
-        for (owner, place), had in zip(places, before, strict=True):
-            for name in place.keys() | had.keys():
-                now, then = place.get(name), had.get(name)
-                if now is not then and (isinstance(now, Tensor) or isinstance(then, Tensor)):
-                    rebound.append((owner, name, then))
-            if any(place.get(name) is not thing for name, thing in had.items()) or len(place) != len(had):
-                place.clear()
-                place.update(had)
+        places.restore()
+    for change in changes:
+        if change.of_tensors and _is_fake(change.now) and (change.by_user or not change.key[1].startswith("_")):
+            followed.append(change)
+        elif change.by_user:
+            raise CannotCaptureError(
+                f"it does not do the same again when run again: it changes {change}. A number that changes from step "
+                "to step can be an argument, or a buffer that is changed in place"
+            )
+    svi.look_no_more_at([change.key for change in changes])
+
+
+def _is_fake(thing: Any) -> bool:
+    tensors = [leaf for leaf in pytree.tree_leaves(thing) if isinstance(leaf, Tensor)]
+    return bool(tensors) and all(isinstance(t, FakeTensor) for t in tensors)
+
+
+def _has_gradient(p: Tensor) -> bool:
+    return p.grad is not None and bool(p.grad.any())
+
+
+def _gradient(p: Tensor) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad
 
 
 def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:
@@ -212,37 +465,20 @@ def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:
         raise CannotCaptureError("the optimiser has a parameter that model and guide do not register with Pyro")
 
 
-def _look_at_rebound(rebound: list[tuple[Any, str, Any]], graph: Graph) -> None:
-    """Tensors that a run takes from attributes and replaces would have to be carried on; others are lost."""
-    for owner, name, had in rebound:
-        what = f"the tensor {name!r} of {type(owner).__name__}"
-        if any(had is t for t in graph.tensors):
-            raise CannotCaptureError(
-                f"it reads {what} and puts another in its place; make it a buffer and change that in place (copy_)"
-            )
-        warnings.warn(
-            f"{what} is set in each run; with CompiledSVI it stays that of the last run by Pyro", stacklevel=7
+def _refuse_other_gradients(graph: Graph, leaves: Sequence[Tensor]) -> None:
+    """Pyro's step leaves a gradient in every tensor that requires one, a graph's in the parameters alone."""
+    known = {id(p) for p in leaves}
+    others = [t for t in graph.tensors if t.requires_grad and id(t) not in known]
+    if others:
+        raise CannotCaptureError(
+            f"a tensor of shape {tuple(others[0].shape)} that it uses requires a gradient and is no parameter of Pyro's; "
+            "register it (pyro.module, pyro.param) or detach it"
         )
 
 
-def _places(tensors: Sequence[Tensor]) -> tuple[list[int], list[torch.dtype]]:
-    """What changes where a tensor gets other data; quick to look at."""
-    return [t.data_ptr() for t in tensors], [t.dtype for t in tensors]
-
-
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
-
-
-def _evaluated(
-    svi: CompiledSVI, loss_of: Any, found: Structure, tensors: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss, whether the data were as they must be, and what else is noted."""
-    args, kwargs = found.together(tensors)
-    with noting() as conditions, _unchanged(svi.owners()) as svi.rebound:
-        loss = loss_of(svi.model, svi.guide, *args, **kwargs)
-        noted = None if svi.also is None else svi.also()
-    if isinstance(loss, tuple):
-        raise CannotCaptureError(f"its loss is {len(loss)} losses")
-    ok = torch.stack([c.reshape(()) for c in conditions]).all() if conditions else None
-    return torch.as_tensor(loss).detach(), ok, noted
+def _guards_of(tensors: Sequence[Tensor]) -> Any:
+    """Looks at shapes, strides, dtypes and devices, and whether gradients are wanted, at the speed of C++."""
+    sizes, strides = [list(map(int, t.shape)) for t in tensors], [list(t.stride()) for t in tensors]
+    if not tensors:
+        return None
+    return TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)

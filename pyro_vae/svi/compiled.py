@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
+import operator
+import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
+from itertools import repeat
 from typing import Any, Literal
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.infer import SVI
+from pyro.infer.util import torch_item, zero_grads
 from pyro.optim import PyroOptim
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
+from torch._C import _len_torch_dispatch_stack
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
-from pyro_vae.programs import modules_around
 from pyro_vae.svi.capture import CannotCaptureError
 from pyro_vae.svi.captured import Captured, CapturedLoss, CapturedStep
-from pyro_vae.svi.loss import Loss
-from pyro_vae.svi.optimizer import as_pyro_optim
+from pyro_vae.svi.generators import seeds_set
+from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
+from pyro_vae.svi.places import Change, Key
+from pyro_vae.svi.reach import reach
 from pyro_vae.svi.structure import Structure, alike, structure
+from pyro_vae.svi.watch import Watch
 
 __all__ = ["CompiledSVI"]
 
-# What objects hold that is known by its value.
-_NUMBERS = (bool, int, float, str)
-_MOST_CAPTURES, _MOST_STRUCTURES = 8, 32
+_MOST_CAPTURES, _MOST_STRUCTURES, _MOST_CHANGES = 8, 32, 32
 _TOO_MANY = (
-    "its arguments have another structure, or its modules other attributes, again and again. Where a number or a "
+    "its arguments have another structure, or what it reads is another, again and again{change}. Where a number or a "
     "string changes at each step, hand it over as a float or a tensor, and a weight of an objective as a tensor that "
     "is changed in place, or as a schedule; read a batch size as x.shape[0], since len(x) is a number"
 )
+_SLOWER = "Steps are run by Pyro itself, which is slower"
 
 
 class CompiledSVI(SVI):
     """A drop-in for :class:`pyro.infer.SVI` whose step (loss, gradient and update) runs as one graph.
 
     The first step with arguments of a new structure is Pyro's own: it makes the parameters and validates the model.
-    The next one captures what a step does, as tensor operations, and later ones run that. The contents of the
-    arguments, their first dimension (the batch), floats among them (which the model sees as tensors ``()``), buffers,
-    the learning rate and the other options of the optimiser may change from step to step. A change of what modules, or
-    the objects that model, guide and loss are methods of, hold in their attributes (parts, hooks, tensors, numbers, the
-    mode) is seen, and makes another graph; so do other arguments of Python. What model and guide find elsewhere becomes
-    a constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
+    The next one captures what a step does, as tensor operations, and later ones run that. It gives the numbers of
+    ``pyro.infer.SVI``, or one warning and its numbers from then on, or an error:
+
+    - The contents of the arguments, their first dimension (the batch), floats among them, buffers, the learning rate
+      and the other options of the optimiser may change from step to step.
+    - What else the programs can reach in Python is looked at in each step: the attributes of modules and objects, what
+      functions share, globals, containers, NumPy arrays, hooks. Where it changes between two steps, another graph is
+      captured; where a run changes it itself, steps are left to Pyro.
+    - A step within handlers, such as ``poutine.scale``, with gradients from before, or with arguments to which a
+      gradient goes, is Pyro's own.
+    - For what no rule can know, such as a file or an environment variable that a program reads, there is the audit:
+      now and then Pyro and the graph both run, from the same state and random numbers. See
+      :class:`pyro_vae.svi.audit.Audits` for when.
 
     Args:
         model: a Pyro model; see what is refused at :class:`CannotCaptureError`.
@@ -52,16 +67,21 @@ class CompiledSVI(SVI):
         optim: an optimiser of Pyro's, or one of torch's over the parameters. The updates of Adam, AdamW, ClippedAdam
             and SGD stand in the graph; another optimiser steps by itself, after the graph.
         loss: a Pyro ELBO, or a function ``loss(model, guide, *args, **kwargs)``.
+        loss_and_grads: as of SVI.
+        num_samples: as of SVI.
+        num_steps: as of SVI.
         mode: ``"fast"`` compiles the graph with TorchInductor; ``"exact"`` runs it operation by operation, and the
             optimiser by itself, so that losses and parameters are those of ``pyro.infer.SVI`` to the last bit.
         fallback: what cannot be captured is run by Pyro itself after one warning (``"eager"``), or raises
             (``"error"``).
+        audit: whether to compare the graph with Pyro now and then. Losses and weights do not depend on it.
         also: called after the loss in each run, for what handlers around the programs have noted; its tensor becomes
             the attribute ``noted``.
 
     Attributes:
         captures: how many graphs were captured.
         refused: why steps are run by Pyro itself, or None.
+        number: of the last step, as the optimiser counts them.
 
     Raises:
         TypeError: where ``optim`` is no optimiser.
@@ -85,9 +105,13 @@ class CompiledSVI(SVI):
         guide: Callable[..., Any],
         optim: PyroOptim | torch.optim.Optimizer | type[torch.optim.Optimizer],
         loss: Any,
+        loss_and_grads: Callable[..., Any] | None = None,
+        num_samples: int = 0,
+        num_steps: int = 0,
         *,
         mode: Literal["fast", "exact"] = "fast",
         fallback: Literal["eager", "error"] = "eager",
+        audit: bool = True,
         also: Callable[[], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -95,27 +119,26 @@ class CompiledSVI(SVI):
             raise ValueError(f'mode must be "fast" or "exact"; got {mode!r}')
         if fallback not in ("eager", "error"):
             raise ValueError(f'fallback must be "eager" or "error"; got {fallback!r}')
-        super().__init__(model, guide, as_pyro_optim(optim), loss, **kwargs)
+        super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, num_samples, num_steps, **kwargs)
         self.mode = mode
         self.fallback = fallback
+        self.audit = audit
         self.also = also
         self.captures = 0
         self.refused: str | None = None
+        self.number = 0
         self.noted: Tensor | None = None
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
-        self.rebound: list[tuple[Any, str, Any]] = []
+        self._unrepeatable: dict[Hashable, str] = {}
         self._ran: CapturedStep | None = None
-        self._whole = self._programs()
-        self._held: list[tuple[dict[str, Any], str, Any]] = []
-        self._numbers: list[tuple[dict[str, Any], str, Any]] = []
-        self._sizes: list[tuple[dict[str, Any], int]] = []
-        self._trainable: list[tuple[Tensor, bool]] = []
+        self._said: set[str] = set()
         self._had_gradient: dict[int, Tensor] = {}
-        self._modules: dict[int, nn.Module] = {}
         self._in_store: dict[Hashable, set[str]] = {}
+        self._forgotten = 0
         self._dtype = torch.get_default_dtype()
+        self._watch = Watch(self)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a gradient step.
@@ -125,13 +148,14 @@ class CompiledSVI(SVI):
             kwargs: those by name.
 
         Returns:
-            The loss before the step, in nats: a sum over the examples, as Pyro has it; a :class:`Loss`, ``()``.
+            The loss before the step, in nats: a sum over the examples, as Pyro has it; a float, or a tuple of them
+            where the loss is one.
 
         Raises:
             CannotCaptureError: where the programs cannot be captured and ``fallback="error"``; the parameters are left
                 as they were.
         """
-        return self._run("step", args, kwargs)
+        return _as_pyro(self._run("step", args, kwargs))
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss without a step; its graph is not compiled.
@@ -143,7 +167,7 @@ class CompiledSVI(SVI):
         Returns:
             As :meth:`step`.
         """
-        return self._run("loss", args, kwargs)
+        return _as_pyro(self._run("loss", args, kwargs))
 
     def steps(self, batches: Iterable[Any]) -> Tensor:
         """Takes a step a batch, with less work between them where they are given as a list or a tensor.
@@ -152,23 +176,26 @@ class CompiledSVI(SVI):
             batches: tensors, or tuples of arguments; or a tensor ``(steps, batch, ...)``.
 
         Returns:
-            The losses, ``(steps,)``, in nats.
+            The losses, ``(steps,)``, in nats, which nothing has waited for; ``(steps, losses)`` where a step has more.
 
         Raises:
             CannotCaptureError: as in :meth:`step`.
         """
         if not isinstance(batches, (list, tuple, Tensor)):  # what supplies them may change things in between
-            return _stacked([self.step(*_arguments(batch)) for batch in batches])
+            return _stacked([self._run("step", _arguments(batch), {}) for batch in batches])
         ahead = deque(map(_arguments, batches))
         losses: list[Any] = []
         while ahead:
             args = ahead.popleft()
-            losses.append(self.step(*args))
-            same = []
+            losses.append(self._run("step", args, {}))
+            same: list[Any] = []
             while self._ran is not None and ahead and alike(ahead[0], args):
+                if len(same) >= self._ran.audits.left(self.number):
+                    break
                 same.append(ahead.popleft())
             if self._ran is not None and same:
                 losses += self._ran.several(same)
+                self.number += len(same)
         return _stacked(losses)
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
@@ -177,29 +204,42 @@ class CompiledSVI(SVI):
 
     def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._ran = None
-        if self.refused is not None or _PYRO_STACK:  # handlers around the step
+        if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
         try:
-            if self._changed():
-                self._forget()
-            found = structure(args, kwargs, self._dtype)
+            if (change := self._watch.change()) is not None:
+                self._forget(change)
+            if _something_around():
+                return self._by_pyro(what, args, kwargs)
+            found = self.taken_apart(args, kwargs)
             key = self._key(what, found)
             if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
-                raise CannotCaptureError(_TOO_MANY)
+                raise CannotCaptureError(_TOO_MANY.format(change=""))
             if key not in self._parameters or self._replaced(key):
                 return self._first(what, found, args, kwargs)
+            if what == "step" and (why := self._gradient_elsewhere(key, found)):
+                self._say_once(why)
+                return self._by_pyro(what, args, kwargs)
             captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
             captured = captured or self._capture(what, key, found)
         except CannotCaptureError as error:
             self._refuse(error)
             return self._by_pyro(what, args, kwargs)
+        if captured.audits.due(captured.number + 1):
+            return self._audited(what, captured, found, args, kwargs)
+        loss = captured(found.tensors, args, kwargs)
+        self._count(what)
         self._ran = captured if isinstance(captured, CapturedStep) else None
-        return captured(found.tensors, args, kwargs)
+        return loss
+
+    def _count(self, what: str) -> None:
+        if what == "step":
+            self.number += 1
 
     def _key(self, what: str, found: Structure) -> Hashable:
         """What two runs must have in common to share a graph."""
         around = torch.is_grad_enabled(), torch.get_default_dtype(), *map(_autocast, ("cpu", "cuda"))
-        return (what, found.key, around, *[m.training for m in self._modules.values()])
+        return (what, found.key, around, *[m.training for m in self._watch.modules])
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if what == "step":
@@ -207,13 +247,16 @@ class CompiledSVI(SVI):
                 if p.grad is None:  # Pyro leaves zeros after a step
                     p.grad = torch.zeros_like(p)
         loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
+        self._count(what)
         self.steps_taken.clear()  # the optimiser has counted
+        self._watch.note()
         if self.also is not None:
             self.noted = self.also()
-        return torch.tensor(loss, dtype=torch.float64).as_subclass(Loss) if isinstance(loss, float) else loss
+        return loss
 
     def _first(self, what: str, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A step of Pyro's own, which shows the parameters and the modules."""
+        before = reach(self.roots(found))
         ran: dict[int, nn.Module] = {}
 
         def note(module: nn.Module, _: Any) -> None:
@@ -221,78 +264,113 @@ class CompiledSVI(SVI):
 
         hook = register_module_forward_pre_hook(note)
         try:
-            with poutine.trace(param_only=True) as seen:
+            with seeds_set() as seeds, poutine.trace(param_only=True) as seen:
                 loss = self._by_pyro(what, args, kwargs)
         finally:
             hook.remove()
         leaves = {name: site["value"].unconstrained() for name, site in seen.trace.nodes.items()}
-        for module in (*modules_around(self.model), *modules_around(self.guide), *ran.values()):
-            for part in module.modules():
-                self._modules.setdefault(id(part), part)
+        self._watch.add([*ran.values(), *_callables(found)], leaves.values())
         key = self._key(what, found)
         self._parameters[key] = leaves
-        self._note_held()
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
         self._in_store[key] = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
-        self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
+        if seeds.line is not None:
+            self._unrepeatable[key] = f"it sets a seed or the state of a generator, {seeds.line}"
+        elif (moved := before.moved_on()) is not None:
+            self._unrepeatable[key] = f"it does not do the same again when run again: it changes {moved}"
+        self.number = max(self.number, steps_of(self.optim, leaves.values()))
         return loss
 
-    def _note_held(self) -> None:
-        """Notes what modules and objects hold and what is trained, of which a change makes graphs wrong."""
-        self._whole = self._programs()
-        places = [vars(owner) for owner in self.owners()]
-        for module in self._modules.values():
-            places += [module._modules, module._parameters, module._buffers, module._forward_hooks]
-            places += [module._forward_pre_hooks, module._backward_hooks]
-        things = [(place, name, thing) for place in places for name, thing in place.items() if name != "training"]
-        self._held = [(place, name, thing) for place, name, thing in things if _is_held(thing)]
-        self._numbers = [(place, name, thing) for place, name, thing in things if type(thing) in _NUMBERS]
-        self._sizes = [(place, len(place)) for place in places]
-        parameters = [p for leaves in self._parameters.values() for p in leaves.values()]
-        parameters += [p for module in self._modules.values() for p in module.parameters(recurse=False)]
-        self._trainable = [(p, p.requires_grad) for p in {id(p): p for p in parameters}.values()]
-
-    def _changed(self) -> bool:
-        """Whether something is another now: a part, a parameter, a number that a module holds, what is trained."""
-        return (
-            self._programs() != self._whole
-            or any(len(place) != size for place, size in self._sizes)
-            or any(place.get(name) is not thing for place, name, thing in self._held)
-            or any(place.get(name) != thing for place, name, thing in self._numbers)
-            or any(p.requires_grad != trained for p, trained in self._trainable)
+    def _audited(
+        self, what: str, captured: Captured, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A step by Pyro and by the graph: the graph's where they do the same, or else Pyro's, as all after it."""
+        start = time.perf_counter()
+        ran = captured.by_pyro(args, kwargs)
+        number, agreed = captured.number + 1, captured.audits.agreed
+        if ran.differs is None:
+            self._watch.note()
+            captured.audits.passed(number, time.perf_counter() - start)
+            loss = captured(found.tensors, args, kwargs)
+            self._count(what)
+            return loss
+        why = (
+            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs}. From {what} "
+            f"{agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has changed, "
+            "and that is not looked at; hand it over as an argument, or keep it in a buffer"
         )
+        if self.fallback == "error":
+            ran.undo()
+            raise CannotCaptureError(why)
+        self.refused = why
+        warnings.warn(f"{why[0].upper()}{why[1:]}. {_SLOWER}", stacklevel=4)
+        if what == "step":
+            self.optim(ran.parameters)
+            zero_grads(ran.parameters)
+            self._count(what)
+        return ran.loss
 
-    def _programs(self) -> list[Any]:
-        return [self.model, self.guide, self.loss, self.loss_and_grads, self.optim]
+    # What graphs rest on.
 
-    def owners(self) -> list[Any]:
-        """The modules, and the objects that the programs and the loss are, or are methods of."""
-        owners = [getattr(program, "__self__", program) for program in (self.model, self.guide, self.loss)]
-        return [*self._modules.values(), *[o for o in owners if hasattr(o, "__dict__") and id(o) not in self._modules]]
+    def taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
+        """The arguments of a step."""
+        return structure(args, kwargs, self._dtype)
 
-    def _forget(self) -> None:
+    def roots(self, found: Structure | None = None) -> list[Any]:
+        """Where the walk through what the programs reach starts."""
+        return [*self._watch.roots(), *(_callables(found) if found is not None else [])]
+
+    def look_no_more_at(self, keys: Iterable[Key]) -> None:
+        """Leaves out places that each run changes: there, a change between two steps says nothing."""
+        self._watch.without(keys)
+
+    def changes_of_run(self) -> list[Change]:
+        """What a run has just changed in Python, of what is the user's."""
+        return self._watch.changes_by_user()
+
+    def _forget(self, change: str) -> None:
         """Starts anew."""
-        for known in (self._captured, self._parameters, self._modules):
+        self._forgotten += 1
+        if self._forgotten > _MOST_CHANGES:
+            raise CannotCaptureError(_TOO_MANY.format(change=f" ({change})"))
+        for known in (self._captured, self._parameters, self._unrepeatable):
             known.clear()
-        self._note_held()
+        self._watch.start()
 
     def _replaced(self, key: Hashable) -> bool:
         """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
         store, known = pyro.get_param_store()._params, self._in_store[key]
         return any(name in known and store.get(name) is not p for name, p in self._parameters[key].items())
 
+    def _gradient_elsewhere(self, key: Hashable, found: Structure) -> str | None:
+        """Why a step has a gradient that a graph has not, or None."""
+        if any(map(_REQUIRES_GRAD, found.tensors)):
+            return "an argument requires a gradient"
+        leaves = self._parameters[key].values()
+        if not any(map(operator.is_not, map(_GRADIENT, leaves), repeat(None))):
+            return None
+        if any(p.grad is not None and p.grad.any() for p in leaves):
+            return "a parameter has a gradient from before the step"
+        for p in leaves:
+            p.grad = None  # zeros that Pyro has left
+        return None
+
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
+        if key in self._unrepeatable:
+            raise CannotCaptureError(self._unrepeatable[key])
         if self.captures >= _MOST_CAPTURES:
-            raise CannotCaptureError(_TOO_MANY)
+            raise CannotCaptureError(_TOO_MANY.format(change=""))
+        parameters = self._parameters[key]
+        trained = [p for p in {id(p): p for p in parameters.values()}.values() if id(p) in self._had_gradient]
         captured: Captured
         if what == "step":
-            leaves = list({id(p): p for p in self._parameters[key].values()}.values())  # one may have two names
-            captured = CapturedStep(self, leaves, [p for p in leaves if id(p) in self._had_gradient], found)
+            captured = CapturedStep(self, found, parameters, trained)
         else:
-            captured = CapturedLoss(self, found)
+            captured = CapturedLoss(self, found, parameters)
         self.captures += 1
         self._captured[key].append(captured)
+        self._forgotten = 0
         return captured
 
     def _refuse(self, error: CannotCaptureError) -> None:
@@ -300,12 +378,30 @@ class CompiledSVI(SVI):
         if self.fallback == "error":
             raise CannotCaptureError(where) from error.__cause__
         self.refused = str(error)
-        warnings.warn(f"{where}. Steps are run by Pyro itself, which is slower", stacklevel=4)
+        warnings.warn(f"{where}. {_SLOWER}", stacklevel=4)
+
+    def _say_once(self, why: str) -> None:
+        if why not in self._said:
+            self._said.add(why)
+            warnings.warn(f"{why[0].upper()}{why[1:]}, which no graph holds. Such steps are run by Pyro itself, which is slower", stacklevel=4)
 
 
-def _is_held(thing: Any) -> bool:
-    """Whether a graph holds this very object: a tensor, a module, a function, or the lack of one."""
-    return thing is None or isinstance(thing, Tensor) or callable(thing)
+_REQUIRES_GRAD, _GRADIENT = operator.attrgetter("requires_grad"), operator.attrgetter("grad")
+
+
+def _something_around() -> bool:
+    """Whether a step runs within handlers, or modes of PyTorch's, that see what it does."""
+    return bool(
+        _PYRO_STACK
+        or any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+        or _len_torch_dispatch_stack()
+        or torch.is_inference_mode_enabled()
+        or torch.is_anomaly_enabled()
+    )
+
+
+def _callables(found: Structure) -> list[Any]:
+    return [leaf for leaf in found.leaves if callable(leaf) and not isinstance(leaf, Tensor)]
 
 
 def _autocast(device: str) -> torch.dtype | None:
@@ -316,7 +412,12 @@ def _arguments(batch: Any) -> tuple[Any, ...]:
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
+def _as_pyro(loss: Any) -> Any:
+    return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+
 def _stacked(losses: list[Any]) -> Tensor:
     if not losses:
         return torch.empty(0)
-    return torch.stack([torch.as_tensor(loss) for loss in losses]).as_subclass(Tensor)
+    rows = [torch.stack([torch.as_tensor(part) for part in loss]) if isinstance(loss, tuple) else loss for loss in losses]
+    return torch.stack([torch.as_tensor(row, dtype=torch.float64) for row in rows])

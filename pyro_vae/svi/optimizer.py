@@ -9,7 +9,7 @@ import torch
 from pyro.optim import PyroOptim
 from torch import Tensor
 
-__all__ = ["SharedOptim", "as_pyro_optim"]
+__all__ = ["SharedOptim", "as_pyro_optim", "steps_of"]
 
 
 class SharedOptim(PyroOptim):
@@ -46,3 +46,18 @@ def as_pyro_optim(optim: Any) -> PyroOptim:
         "optim must be an optimiser of Pyro's, such as pyro.optim.Adam({'lr': 1e-3}), or a torch optimiser over the "
         f"parameters, or a class of torch's; got {type(optim).__name__}: {optim!r}"
     )
+
+
+def steps_of(optim: Any, parameters: Iterable[Tensor]) -> int:
+    """How many steps an optimiser has taken, as far as it counts them.
+
+    Args:
+        optim: an optimiser of Pyro's.
+        parameters: those that it steps.
+    """
+    steps = [0]
+    for p in parameters:
+        found = optim.optimizer if isinstance(optim, SharedOptim) else getattr(optim, "optim_objs", {}).get(p)
+        state = getattr(getattr(found, "optimizer", found), "state", {}).get(p, {})
+        steps.append(int(state.get("step", 0)))
+    return max(steps)

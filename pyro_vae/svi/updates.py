@@ -229,6 +229,10 @@ class Updates:
             if isinstance(state.get("step"), Tensor):
                 state["step"].add_(1)
 
+    def tensors(self) -> list[Tensor]:
+        """The parameters and the state, which the updates change."""
+        return [m.parameter for m in self.members] + [t for m in self.members for t in _tensors(m).values()]
+
     def count(self, steps: int = 1) -> None:
         """Tells the optimisers that steps were taken, as far as the graph has not.
 

@@ -1,0 +1,93 @@
+"""What a run does to generators of random numbers, other than to draw PyTorch's."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Generators", "Seeds", "seeds_set"]
+
+_SET = {"manual_seed", "manual_seed_all", "seed", "set_state", "setstate", "graphsafe_set_state"}
+_FIRST_TIME = "_guess_max_plate_nesting"  # an ELBO's trial run, once, after which it puts all generators back
+
+
+class Seeds:
+    """Where a run set a seed or a state.
+
+    Args:
+        line: the first function of the run's that did, or None.
+    """
+
+    def __init__(self) -> None:
+        self.line: str | None = None
+
+    def note(self, frame: FrameType, event: str, function: Any) -> None:
+        """Is called by Python with each call that is made, and looks for those of generators."""
+        if event != "c_call" or self.line is not None or getattr(function, "__name__", "") not in _SET:
+            return
+        if isinstance(function.__self__, (torch.Generator, random.Random)) and not _first_time(frame):
+            self.line = f"{function.__name__!r}, at {frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _first_time(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == _FIRST_TIME:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextlib.contextmanager
+def seeds_set() -> Iterator[Seeds]:
+    """Looks for seeds that a block sets, by whatever name it calls them; not where a profiler looks already."""
+    seeds = Seeds()
+    if sys.getprofile() is not None:
+        yield seeds
+        return
+    sys.setprofile(seeds.note)
+    try:
+        yield seeds
+    finally:
+        sys.setprofile(None)
+
+
+class Generators:
+    """The generators of PyTorch, Python and NumPy as they are now, to compare with and to put back."""
+
+    def __init__(self) -> None:
+        # Asking a GPU's generator would start CUDA, so leave it alone where nobody has used it.
+        self._devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        self.of_torch = self._now()
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()  # noqa: NPY002  the generator that a model may draw from
+
+    def _now(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
+
+    def same_torch(self) -> bool:
+        """Whether PyTorch's are where they were."""
+        return all(map(torch.equal, self.of_torch, self._now()))
+
+    def same_python(self) -> bool:
+        """Whether Python's and NumPy's are where they were."""
+        kind, keys, *rest = self._numpy
+        kind_now, keys_now, *rest_now = np.random.get_state()  # noqa: NPY002  as above
+        numpy = kind == kind_now and rest == rest_now and bool(np.array_equal(keys, keys_now))
+        return numpy and random.getstate() == self._python
+
+    def restore(self) -> None:
+        """Puts all of them back."""
+        state, *others = self.of_torch
+        torch.set_rng_state(state)
+        for device, other in zip(self._devices, others, strict=True):
+            torch.cuda.set_rng_state(other, device)
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)  # noqa: NPY002  as above

@@ -1,0 +1,328 @@
+"""Places in Python that hold something: whether they hold something else now, and the way back."""
+
+from __future__ import annotations
+
+import enum
+import operator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, repeat
+from types import CellType, MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+__all__ = ["ABSENT", "Change", "Key", "Places", "contents"]
+
+Key = tuple[int, str]  # the object that holds something, and under what name
+ABSENT: Any = enum.Enum("Absent", ["ABSENT"]).ABSENT
+# Two of these that are equal, and of one type, are the same to any program.
+_BY_VALUE = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.Size, enum.Enum)
+
+
+class Change(NamedTuple):
+    """A place that holds something else than before.
+
+    Args:
+        key: of the place.
+        where: in words.
+        by_user: whether the place is the user's own, and not inside torch, Pyro or this library.
+        then: what it held; ``ABSENT`` for nothing.
+        now: what it holds.
+        put: puts something there, or takes it away for ``ABSENT``; None where that is not possible.
+    """
+
+    key: Key
+    where: str
+    by_user: bool
+    then: Any
+    now: Any
+    put: Callable[[Any], None] | None = None
+
+    @property
+    def of_tensors(self) -> bool:
+        """Whether it is but another tensor, or the same containers around other tensors."""
+        if self.put is None:
+            return False
+        if isinstance(self.now, Tensor):
+            return self.then is None or self.then is ABSENT or isinstance(self.then, Tensor)
+        then, how = pytree.tree_flatten(self.then)
+        now, how_now = pytree.tree_flatten(self.now)
+        changed = [pair for pair in zip(then, now, strict=False) if not _same(*pair)]
+        return how == how_now and all(isinstance(a, Tensor) and isinstance(b, Tensor) for a, b in changed)
+
+    def __str__(self) -> str:
+        """The place and both contents."""
+        return f"{self.where} from {_short(self.then)} to {_short(self.now)}"
+
+
+class _Names(NamedTuple):
+    """Names in the dictionaries of objects, modules and classes."""
+
+    places: list[tuple[Key, str, bool, Any]]  # a class where it is an attribute of one
+    dictionaries: list[Any]
+    names: list[str]
+
+
+class _Rest(NamedTuple):
+    """A place that is read and written in a way of its own."""
+
+    key: Key
+    where: str
+    get: Callable[[], Any]
+    put: Callable[[Any], None] | None
+
+
+class Places:
+    """Places to look at in each step, which has to be quick, and to put back.
+
+    What they hold is compared by identity, at the speed of C; numbers and strings that are not the same object are
+    then compared by value.
+    """
+
+    def __init__(self) -> None:
+        self._attributes, self._of_classes = _Names([], [], []), _Names([], [], [])
+        self._containers: list[tuple[Key, str, bool, Any]] = []
+        self._cells: list[tuple[Key, str, CellType]] = []
+        self._hooked: list[Tensor] = []
+        self._rest: list[_Rest] = []
+        self._sized: list[tuple[Key, str, Collection[Any]]] = []
+
+    # What to look at.
+
+    def attribute(self, owner: Any, name: str, where: str, by_user: bool) -> None:
+        """An attribute of an object or a class."""
+        if isinstance(owner, type):
+            _add(self._of_classes, vars(owner), name, where, by_user, owner)
+        else:
+            _add(self._attributes, vars(owner), name, where, by_user, None)
+
+    def variable(self, variables: dict[str, Any], name: str, where: str) -> None:
+        """A global variable."""
+        _add(self._attributes, variables, name, where, True, None)
+
+    def container(self, thing: Any, where: str, by_user: bool) -> None:
+        """All that a dictionary, list, deque or set holds."""
+        self._containers.append(((id(thing), ""), where, by_user, thing))
+
+    def size(self, thing: Collection[Any], where: str) -> None:
+        """How many things there are in a container."""
+        self._sized.append(((id(thing), ""), where, thing))
+
+    def cell(self, cell: CellType, where: str) -> None:
+        """A variable that functions share."""
+        self._cells.append(((id(cell), ""), where, cell))
+
+    def hooks(self, parameter: Tensor) -> None:
+        """Whether a parameter has hooks."""
+        self._hooked.append(parameter)
+
+    def slot(self, owner: Any, slot: Any, where: str) -> None:
+        """An attribute in a slot."""
+
+        def get() -> Any:
+            try:
+                return slot.__get__(owner)
+            except AttributeError:  # it is empty
+                return ABSENT
+
+        def put(value: Any) -> None:
+            slot.__delete__(owner) if value is ABSENT else slot.__set__(owner, value)
+
+        self._rest.append(_Rest((id(owner), slot.__name__), where, get, put))
+
+    def array(self, array: np.ndarray[Any, Any], where: str) -> None:
+        """The values of an array."""
+
+        def put(value: Any) -> None:
+            array[...] = np.frombuffer(value[2], array.dtype).reshape(array.shape)
+
+        self._rest.append(
+            _Rest((id(array), ""), where, lambda: (array.shape, array.dtype.str, array.tobytes()), put)
+        )
+
+    def state(self, key: int, get: Callable[[], Any], put: Callable[[Any], None] | None, where: str) -> None:
+        """The state of what keeps it to itself, such as a generator of random numbers."""
+        self._rest.append(_Rest((key, ""), where, get, put))
+
+    def without(self, keys: Collection[Key]) -> None:
+        """Looks no more at some places."""
+        for names in (self._attributes, self._of_classes):
+            kept = [row for row in zip(*names, strict=True) if row[0][0] not in keys]
+            for column, values in zip(names, zip(*kept, strict=True) if kept else ([], [], []), strict=True):
+                column[:] = values
+        owners = {owner for owner, _ in keys}
+        for _, where, by_user, thing in self._containers:
+            if id(thing) in owners and isinstance(thing, dict) and (id(thing), "") not in keys:
+                for name in thing:
+                    if (id(thing), str(name)) not in keys:
+                        _add(self._attributes, thing, name, f"{name!r} of {where}", by_user, None)
+        self._containers = [row for row in self._containers if id(row[-1]) not in owners]
+        self._cells = [row for row in self._cells if row[0] not in keys]
+        self._rest = [row for row in self._rest if row.key not in keys]
+        self._sized = [row for row in self._sized if row[0] not in keys]
+
+    # Whether it is another.
+
+    def note(self) -> None:
+        """Takes what all places hold now as what they should hold."""
+        things = [thing for *_, thing in self._containers]
+        self._copies = [dict(thing) if isinstance(thing, dict) else list(thing) for thing in things]
+        self._empty = [thing for thing in things if not thing]
+        self._full = [thing for thing in things if thing and isinstance(thing, dict)]
+        self._sequences = [thing for thing in things if thing and not isinstance(thing, dict)]
+        self._counted = [*self._full, *self._sequences, *(thing for *_, thing in self._sized)]
+        self._lengths = list(map(len, self._counted))
+        self._just_cells = [cell for *_, cell in self._cells]
+        self._held = list(self._now())
+        self._states = [rest.get() for rest in self._rest]
+
+    def _now(self) -> Iterator[Any]:
+        return chain(
+            map(dict.get, self._attributes.dictionaries, self._attributes.names, repeat(ABSENT)),
+            map(MappingProxyType.get, self._of_classes.dictionaries, self._of_classes.names, repeat(ABSENT)),
+            map(_HOOKS, self._hooked),
+            map(_LATE_HOOKS, self._hooked),
+            chain.from_iterable(map(dict.values, self._full)),
+            chain.from_iterable(self._full),
+            chain.from_iterable(self._sequences),
+            map(_IN_CELL, self._just_cells),
+        )
+
+    def same(self) -> bool:
+        """Whether all places hold what they should."""
+        if self._identical() and (not self._rest or not self._changes_of_rest()):
+            return True
+        if self.changes():
+            return False
+        self.note()  # numbers that are equal, but other objects
+        return True
+
+    def _identical(self) -> bool:
+        try:
+            same = all(map(operator.is_, self._now(), self._held))
+        except (ValueError, RuntimeError):  # a variable that was deleted, a container that another thread changes
+            return False
+        return same and not any(self._empty) and list(map(len, self._counted)) == self._lengths
+
+    def changes(self) -> list[Change]:
+        """All that is another; containers are compared element by element."""
+        found: list[Change] = []
+        held = iter(self._held)
+        for names in (self._attributes, self._of_classes):
+            for (key, where, by_user, cls), dictionary, name in zip(*names, strict=True):
+                put = _into_dictionary(dictionary, name) if cls is None else _into_class(cls, name)
+                found.append(Change(key, where, by_user, next(held), dictionary.get(name, ABSENT), put))
+        for read in (_HOOKS, _LATE_HOOKS):
+            for parameter in self._hooked:
+                found.append(Change((id(parameter), ""), "the hooks of a parameter", True, next(held), read(parameter)))
+        cells = self._held[len(self._held) - len(self._cells) :]
+        for (key, where, cell), then in zip(self._cells, cells, strict=True):
+            found.append(Change(key, where, True, then, contents(cell), _into_cell(cell)))
+        for (key, where, by_user, thing), copy in zip(self._containers, self._copies, strict=True):
+            found += _of_container(key, where, by_user, thing, copy)
+        sizes = self._lengths[len(self._lengths) - len(self._sized) :]
+        for (key, where, thing), size in zip(self._sized, sizes, strict=True):
+            found.append(Change(key, f"the number of {where}", False, size, len(thing)))
+        return [c for c in found if not _same(c.then, c.now)] + self._changes_of_rest()
+
+    def _changes_of_rest(self) -> list[Change]:
+        pairs = zip(self._rest, self._states, strict=True)
+        found = [Change(rest.key, rest.where, True, then, rest.get(), rest.put) for rest, then in pairs]
+        return [c for c in found if not _same(c.then, c.now) and c.then != c.now]
+
+    def moved_on(self) -> Change | None:
+        """What has changed and cannot be put back, such as how far an iterator is."""
+        return next((c for c in self._changes_of_rest() if c.put is None), None)
+
+    def restore(self) -> None:
+        """Puts back what all places should hold."""
+        for (*_, thing), copy in zip(self._containers, self._copies, strict=True):
+            if not _holds(thing, copy):
+                thing.clear()
+                thing.update(copy) if isinstance(thing, (dict, set)) else thing.extend(copy)
+        for change in self.changes():
+            if change.put is not None:
+                change.put(change.then)
+
+
+_HOOKS, _LATE_HOOKS = operator.attrgetter("_backward_hooks"), operator.attrgetter("_post_accumulate_grad_hooks")
+_IN_CELL = operator.attrgetter("cell_contents")
+
+
+def contents(cell: CellType) -> Any:
+    """What a variable that functions share holds; ``ABSENT`` where it has no value yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return ABSENT
+
+
+def _add(names: _Names, dictionary: Any, name: str, where: str, by_user: bool, cls: Any) -> None:
+    names.places.append(((id(cls or dictionary), name), where, by_user, cls))
+    names.dictionaries.append(dictionary)
+    names.names.append(name)
+
+
+def _same(then: Any, now: Any) -> bool:
+    """Whether two things are the same to any program: one object, or equal numbers or strings of one type."""
+    if then is now:
+        return True
+    if type(then) is not type(now) or not isinstance(then, _BY_VALUE):
+        return False
+    return bool(then == now) and (bool(then) or str(then) == str(now))  # 0.0 and -0.0 are equal
+
+
+def _holds(thing: Any, copy: Any) -> bool:
+    if len(thing) != len(copy):
+        return False
+    if not isinstance(thing, dict):
+        return all(map(operator.is_, thing, copy))
+    return all(map(operator.is_, chain(thing, thing.values()), chain(copy, copy.values())))
+
+
+def _of_container(key: Key, where: str, by_user: bool, thing: Any, copy: Any) -> list[Change]:
+    if isinstance(thing, dict) and thing.keys() != copy.keys():
+        return [Change(key, f"the keys of {where}", by_user, list(copy), list(thing))]
+    if len(thing) != len(copy):
+        return [Change(key, f"the length of {where}", by_user, len(copy), len(thing))]
+    if isinstance(thing, set):
+        return [Change(key, where, by_user, copy, list(thing))] if thing != set(copy) else []
+    elements = copy.items() if isinstance(copy, dict) else enumerate(copy)
+    return [
+        Change((key[0], str(k)), f"{k!r} of {where}", by_user, a, thing[k], _into_container(thing, k)) for k, a in elements
+    ]
+
+
+def _into_container(thing: Any, key: Any) -> Callable[[Any], None]:
+    return lambda value: thing.__setitem__(key, value)
+
+
+def _into_dictionary(dictionary: dict[str, Any], name: str) -> Callable[[Any], None]:
+    return lambda value: dictionary.pop(name, None) if value is ABSENT else dictionary.__setitem__(name, value)
+
+
+def _into_class(cls: type, name: str) -> Callable[[Any], None]:
+    return lambda value: delattr(cls, name) if value is ABSENT else setattr(cls, name, value)
+
+
+def _into_cell(cell: CellType) -> Callable[[Any], None]:
+    def put(value: Any) -> None:
+        if value is ABSENT:
+            del cell.cell_contents
+        else:
+            cell.cell_contents = value
+
+    return put
+
+
+def _short(thing: Any) -> str:
+    if thing is ABSENT:
+        return "nothing"
+    if thing is not None and not isinstance(thing, (*_BY_VALUE, list, dict)):
+        return f"a {type(thing).__name__}"
+    words = repr(thing)
+    return words if len(words) <= 60 else f"{words[:57]}..."

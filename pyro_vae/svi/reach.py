@@ -1,0 +1,321 @@
+"""What the programs of a step can reach in Python, so that a change of it is seen.
+
+The walk starts at the model, the guide and the loss. It follows what Python would: the variables that a function shares
+with others, the globals and attributes that it names, what it wraps; the attributes of objects and of the user's
+classes; what containers hold. Of an object of the user's own it looks at those attributes alone whose names stand in
+code that the programs can run: what a trainer notes beside them does not matter. It ends in tensors, and in what torch,
+Pyro and other libraries keep to themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import collections.abc
+import functools
+import operator
+import pickle
+import random
+import sys
+import types
+from abc import ABC
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol
+
+import numpy as np
+import torch
+from pyro.infer import SVI
+from pyro.nn import PyroModule
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from pyro_vae.svi.places import Places, contents
+
+__all__ = ["reach"]
+
+# Links from a program, things, elements of a container: what lies beyond is left to the audit.
+_MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _LARGEST_ARRAY = 30, 20_000, 1_000, 1 << 16
+_ENTERED = {"torch", "pyro", "zuko", "pyro_vae"}  # libraries whose objects are looked at, but not their code
+_LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
+_LIBRARIES |= {"torchvision", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
+_NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes, types.BuiltinFunctionType, Tensor)
+# These change in each step, or have nothing that a program reads.
+_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, types.ModuleType)
+_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
+_CONTAINERS = (dict, list, set, collections.deque)
+_IN_MODULES = (
+    *("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks"),
+    *("_backward_pre_hooks", "_pyro_samples", "_pyro_params"),
+)
+_OF_ALL_MODULES = {*vars(nn.Module()), *_IN_MODULES}
+_HOOKS_OF_ALL_MODULES = (
+    *("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks"),
+)
+# Bases that read no attribute of the user's own by its name; others, such as Trace_ELBO, do.
+_SILENT_BASES = {object, nn.Module, PyroModule, ABC, Generic, Protocol, tuple, *_CONTAINERS}
+_READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "attrgetter"}
+_CALLED_BY_LIBRARIES = {"forward", "__call__", "model", "guide"}
+
+
+def reach(roots: Iterable[Any], parameters: Iterable[Tensor] = ()) -> Places:
+    """The places that some programs can reach, and what they hold now.
+
+    Args:
+        roots: functions, methods, modules and other objects.
+        parameters: whose hooks are looked at too.
+    """
+    roots, parameters = list(roots), list(parameters)
+    names = set(_CALLED_BY_LIBRARIES)
+    while True:  # code names attributes, which lead to more code
+        before = len(names)
+        places = _Walk(names).from_all(roots, parameters)
+        if len(names) == before:
+            places.note()
+            return places
+
+
+class _Walk:
+    """One walk.
+
+    Args:
+        names: those that stand in code that can be run; the walk adds what it finds.
+    """
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+        self.places = Places()
+        self._seen: dict[int, Any] = {}  # holds them, so that no other gets the same id
+        self._classes: set[type] = set()
+        self._ahead: collections.deque[tuple[Any, str, int]] = collections.deque()
+
+    def from_all(self, roots: list[Any], parameters: list[Tensor]) -> Places:
+        """Follows everything, and returns the places."""
+        for name in _HOOKS_OF_ALL_MODULES:
+            self._see(getattr(torch_module, name, None), "the hooks of all modules", 0)
+        for parameter in {id(p): p for p in parameters}.values():
+            self.places.hooks(parameter)
+            self._see(parameter._backward_hooks, "the hooks of a parameter", 0)
+        for root in roots:
+            self._see(root, _name(root), 0)
+        while self._ahead:
+            thing, where, links = self._ahead.popleft()
+            self._enter(thing, where, links + 1)
+        return self.places
+
+    def _see(self, thing: Any, where: str, links: int) -> None:
+        """Puts a thing on the list of those to enter."""
+        if isinstance(thing, _NOTHING_INSIDE) or id(thing) in self._seen:
+            return
+        if links < _MOST_LINKS and len(self._seen) < _MOST_THINGS:
+            self._seen[id(thing)] = thing
+            self._ahead.append((thing, where, links))
+
+    def _enter(self, thing: Any, where: str, links: int) -> None:
+        if isinstance(thing, _NOT_ENTERED):
+            return
+        kind, enter = next((kind, enter) for kind, enter in _KINDS if isinstance(thing, kind))
+        enter(self, thing, where, links)
+        if kind in (_CONTAINERS, tuple) and type(thing) is not kind:  # a class of the user's may have attributes too
+            self._object(thing, where, links)
+
+    # Code.
+
+    def _function(self, function: types.FunctionType, where: str, links: int) -> None:
+        name = function.__qualname__
+        for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            self.places.cell(cell, f"{variable!r} of {name}")
+            self._see(contents(cell), f"{variable!r} of {name}", links)
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._see(default, f"a default of {name}", links)
+        self._see(function.__dict__ or None, f"the attributes of {name}", links)
+        if is_users(function):
+            self._code(function.__code__, function.__globals__, links)
+
+    def _code(self, code: types.CodeType, variables: dict[str, Any], links: int) -> None:
+        """The globals that code names; and of a module of the user's the variables that it names."""
+        names = _names(code)
+        self.names |= names
+        for name in sorted(names & variables.keys()):
+            self._variable(variables, name, f"the global {name!r}", links)
+            module = variables[name]
+            if isinstance(module, types.ModuleType) and _top(module.__name__) not in _LIBRARIES:
+                for inner in sorted(names & vars(module).keys()):
+                    self._variable(vars(module), inner, f"{inner!r} of module {module.__name__}", links)
+
+    def _variable(self, variables: dict[str, Any], name: str, where: str, links: int) -> None:
+        self.places.variable(variables, name, where)
+        self._see(variables[name], where, links)
+
+    def _method(self, method: types.MethodType, where: str, links: int) -> None:
+        self._see(method.__func__, where, links)
+        self._see(method.__self__, where, links)
+
+    def _partial(self, partial: functools.partial[Any], where: str, links: int) -> None:
+        for part in (partial.func, *partial.args, partial.keywords):
+            self._see(part, f"an argument of {_name(partial.func)}", links)
+
+    def _descriptor(self, descriptor: Any, where: str, links: int) -> None:
+        for name in ("__func__", "fget", "func"):
+            self._see(getattr(descriptor, name, None), where, links)
+
+    # Containers and values.
+
+    def _container(self, thing: Any, where: str, links: int, by_user: bool = True) -> None:
+        if len(thing) > _MOST_ELEMENTS:
+            self.places.size(thing, f"elements of {where}")
+            return
+        self.places.container(thing, where, by_user)
+        for key, value in list(thing.items() if isinstance(thing, dict) else enumerate(thing)):
+            self._see(value, f"{where}[{key!r}]" if isinstance(key, (str, int)) else where, links)
+
+    def _tuple(self, thing: tuple[Any, ...], where: str, links: int) -> None:
+        for element in thing[:_MOST_ELEMENTS]:
+            self._see(element, where, links)
+
+    def _array(self, array: np.ndarray[Any, Any], where: str, links: int) -> None:
+        if array.dtype != object and array.size <= _LARGEST_ARRAY:
+            self.places.array(array, where)
+
+    def _generator(self, generator: Any, where: str, links: int) -> None:
+        """A generator of random numbers, Python's or NumPy's."""
+        if isinstance(generator, random.Random):
+            get, put = generator.getstate, generator.setstate
+        else:
+            bits = generator.bit_generator if isinstance(generator, np.random.Generator) else generator._bit_generator
+
+            def get() -> bytes:
+                return pickle.dumps(bits.state)
+
+            def put(state: bytes) -> None:
+                bits.state = pickle.loads(state)  # our own, of the line above
+
+        self.places.state(id(generator), get, put, f"the state of {where}")
+
+    def _iterator(self, iterator: Any, where: str, links: int) -> None:
+        """How far it is, as far as it says."""
+        frame = getattr(iterator, "gi_frame", None)
+        self.places.state(
+            id(iterator),
+            lambda: (frame and frame.f_lasti, repr(frame and _plain(frame)), repr(iterator), _left(iterator)),
+            None,
+            f"the state of {where}",
+        )
+
+    # Objects.
+
+    def _module(self, module: nn.Module, where: str, links: int) -> None:
+        by_user = is_users(type(module))
+        for name in _IN_MODULES:
+            self._inner(vars(module).get(name), type(module).__name__, links, by_user)
+        self._object(module, where, links)
+
+    def _inner(self, container: Any, where: str, links: int, by_user: bool) -> None:
+        """A container that an object holds."""
+        if id(container) not in self._seen and isinstance(container, _CONTAINERS):
+            self._seen[id(container)] = container
+            self._container(container, where, links, by_user)
+
+    def _object(self, thing: Any, where: str, links: int) -> None:
+        cls, attributes = type(thing), getattr(thing, "__dict__", {})
+        if isinstance(thing, _NAMESPACES):
+            self._see(attributes, where, links)
+        elif is_users(cls):
+            self._class(cls, where, links)
+            self._slots(thing, cls, links)
+            for name in self._named(thing, cls, attributes):
+                self._attribute(thing, attributes, name, links, by_user=True)
+        elif _top(cls.__module__) in _ENTERED:
+            self.places.size(attributes, f"attributes of {cls.__name__}")
+            for name in attributes.keys() - _of_module(thing):
+                self._attribute(thing, attributes, name, links, by_user=False)
+
+    def _named(self, thing: Any, cls: type, attributes: dict[str, Any]) -> list[str]:
+        """The attributes of the user's object, or of its class, that code may read."""
+        of_classes = {name for base in cls.__mro__ if is_users(base) for name in vars(base)}
+        bases = {base for base in cls.__mro__ if not is_users(base)}
+        any_name = self.names & _READ_BY_ANY_NAME or bases - _SILENT_BASES
+        there = attributes.keys() if any_name else attributes.keys() & self.names
+        return sorted((there | of_classes & self.names) - _of_module(thing))
+
+    def _attribute(self, owner: Any, attributes: dict[str, Any], name: str, links: int, by_user: bool) -> None:
+        where = f"{name!r} of {type(owner).__name__}"
+        self.places.attribute(owner, name, where, by_user)
+        if not by_user:
+            self._inner(attributes[name], where, links, by_user=False)
+        self._see(attributes.get(name), where, links)
+
+    def _class(self, cls: type, where: str, links: int) -> None:
+        """What code may read of a class of the user's, and its methods that may be run."""
+        for base in filter(is_users, cls.__mro__):
+            if base in self._classes:
+                continue
+            self._classes.add(base)
+            libraries = [other for other in base.__mro__ if not is_users(other) and other is not object]
+            overridden = {name for other in libraries for name in vars(other)}
+            for name, thing in list(vars(base).items()):
+                if name in self.names or name in overridden or (callable(thing) and name.startswith("__")):
+                    what = f"{name!r} of class {base.__name__}"
+                    self.places.attribute(base, name, what, by_user=True)
+                    self._see(thing, what, links)
+
+    def _slots(self, thing: Any, cls: type, links: int) -> None:
+        for base in cls.__mro__:
+            for name, slot in vars(base).items():
+                if isinstance(slot, types.MemberDescriptorType) and name in self.names:
+                    self.places.slot(thing, slot, f"{name!r} of {cls.__name__}")
+                    self._see(getattr(thing, name, None), f"{name!r} of {cls.__name__}", links)
+
+
+# The first kind that a thing is of says how it is entered.
+_KINDS: list[tuple[Any, Callable[..., None]]] = [
+    (types.FunctionType, _Walk._function),
+    (types.MethodType, _Walk._method),
+    (functools.partial, _Walk._partial),
+    ((staticmethod, classmethod, property, functools.cached_property), _Walk._descriptor),
+    (type, _Walk._class),
+    (nn.Module, _Walk._module),
+    (_CONTAINERS, _Walk._container),
+    (tuple, _Walk._tuple),
+    (np.ndarray, _Walk._array),
+    ((random.Random, np.random.Generator, np.random.RandomState), _Walk._generator),
+    (collections.abc.Iterator, _Walk._iterator),
+    (object, _Walk._object),
+]
+
+
+def is_users(thing: Any) -> bool:
+    """Whether a class or a function is the user's own, and of none of the libraries that programs are written with."""
+    return _top(getattr(thing, "__module__", None)) not in _LIBRARIES
+
+
+def _top(module: str | None) -> str:
+    return (module or "").partition(".")[0]
+
+
+def _name(program: Any) -> str:
+    return getattr(program, "__qualname__", type(program).__name__)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """The names in code, also those that it has as strings."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+        elif isinstance(constant, str) and constant.isidentifier():
+            names.add(constant)
+    return names
+
+
+def _of_module(thing: Any) -> set[str]:
+    """The attributes that every module has, which are looked at in another way."""
+    return _OF_ALL_MODULES if isinstance(thing, nn.Module) else set()
+
+
+def _plain(frame: types.FrameType) -> dict[str, Any]:
+    return {name: value for name, value in frame.f_locals.items() if isinstance(value, (bool, int, float, str))}
+
+
+def _left(iterator: Any) -> int:
+    return operator.length_hint(iterator, -1)

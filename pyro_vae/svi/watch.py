@@ -1,0 +1,92 @@
+"""What the graphs of a CompiledSVI rest on, looked at in each step."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from pyro_vae.programs import modules_around
+from pyro_vae.svi.places import Change, Key, Places
+from pyro_vae.svi.reach import reach
+
+if TYPE_CHECKING:
+    from pyro_vae.svi.compiled import CompiledSVI
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """What programs can reach in Python, and what of it is trained.
+
+    Args:
+        svi: whose programs.
+    """
+
+    def __init__(self, svi: CompiledSVI) -> None:
+        self._svi = svi
+        self._untidy: set[Key] = set()
+        self.start()
+
+    def start(self) -> None:
+        """Starts with the programs alone."""
+        self.modules: list[nn.Module] = []
+        self._programs = self._programs_now()
+        self._more: dict[int, Any] = {}
+        self._parameters: list[Tensor] = []
+        self._trained: list[bool] = []
+        self._places: Places | None = None
+
+    def _programs_now(self) -> list[Any]:
+        svi = self._svi
+        return [svi.model, svi.guide, svi.loss, svi.loss_and_grads, svi.optim]
+
+    def roots(self) -> list[Any]:
+        """Where the walk starts: the programs, and what was seen to run beside them."""
+        *programs, _ = self._programs_now()
+        return [*programs, *self._more.values()]
+
+    def add(self, things: Iterable[Any], parameters: Iterable[Tensor]) -> None:
+        """Looks at some more things and parameters, from now on."""
+        self._more |= {id(thing): thing for thing in things}
+        found = [self._svi.model, self._svi.guide]
+        around = chain(*map(modules_around, found), filter(lambda t: isinstance(t, nn.Module), self._more.values()))
+        self.modules = list({id(part): part for module in around for part in module.modules()}.values())
+        mine = (p for module in self.modules for p in module.parameters(recurse=False))
+        self._parameters = list({id(p): p for p in (*self._parameters, *parameters, *mine)}.values())
+        self._trained = list(map(_REQUIRES_GRAD, self._parameters))
+        self._places = reach(self.roots(), self._parameters)
+        self._places.without(self._untidy)
+        self._places.note()
+
+    def change(self) -> str | None:
+        """What is another since the last step, in words, or None."""
+        if self._programs_now() != self._programs:
+            return "the model, the guide, the loss or the optimiser"
+        if list(map(_REQUIRES_GRAD, self._parameters)) != self._trained:
+            return "what is trained"
+        if self._places is None or self._places.same():
+            return None
+        return str(self._places.changes()[0])
+
+    def note(self) -> None:
+        """Takes what is there after a run by Pyro as what should be there."""
+        if self._places is not None:
+            self._places.note()
+
+    def changes_by_user(self) -> list[Change]:
+        """What is another, of what is the user's."""
+        return [] if self._places is None else [c for c in self._places.changes() if c.by_user]
+
+    def without(self, keys: Iterable[Key]) -> None:
+        """Looks no more at some places."""
+        self._untidy |= set(keys)
+        if self._places is not None:
+            self._places.without(self._untidy)
+            self._places.note()
+
+
+_REQUIRES_GRAD = operator.attrgetter("requires_grad")
