@@ -1,7 +1,7 @@
 """A Pyro SVI step as one graph."""
 
-from pyro_vae.svi.capture import CannotCaptureError
 from pyro_vae.svi.compiled import CompiledSVI
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.loss import Loss
 
 __all__ = ["CannotCaptureError", "CompiledSVI", "Loss"]

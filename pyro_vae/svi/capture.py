@@ -22,16 +22,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from pyro_vae.deferred import without_validation
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
-__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "keep_unless"]
+__all__ = ["Gradients", "Graph", "capture", "keep_unless"]
 
 _READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
-
-
-class CannotCaptureError(RuntimeError):
-    """A model or guide cannot be captured as one graph; says why, and where."""
 
 
 class Gradients:

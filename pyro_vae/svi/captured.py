@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.deferred import noting
-from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, keep_unless
+from pyro_vae.svi.capture import Gradients, Graph, capture, keep_unless
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.loss import Loss
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.running import Compiled, batch_sizes, run

@@ -5,29 +5,34 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.infer import SVI
 from pyro.optim import PyroOptim
-from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine import runtime
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.programs import modules_around
-from pyro_vae.svi.capture import CannotCaptureError
-from pyro_vae.svi.captured import Captured, CapturedLoss, CapturedStep
+from pyro_vae.svi import private
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.loss import Loss
 from pyro_vae.svi.optimizer import as_pyro_optim
 from pyro_vae.svi.structure import Structure, alike, structure
+
+if TYPE_CHECKING:
+    # It imports private pieces of torch, so it is imported where it is used, once the constructor has looked for them.
+    from pyro_vae.svi.captured import Captured, CapturedStep
 
 __all__ = ["CompiledSVI"]
 
 # What objects hold that is known by its value.
 _NUMBERS = (bool, int, float, str)
 _MOST_CAPTURES, _MOST_STRUCTURES = 8, 32
+_told: set[str] = set()  # what this process has been told that torch and Pyro lack
 _TOO_MANY = (
     "its arguments have another structure, or its modules other attributes, again and again. Where a number or a "
     "string changes at each step, hand it over as a float or a tensor, and a weight of an objective as a tensor that "
@@ -44,7 +49,9 @@ class CompiledSVI(SVI):
     the learning rate and the other options of the optimiser may change from step to step. A change of what modules, or
     the objects that model, guide and loss are methods of, hold in their attributes (parts, hooks, tensors, numbers, the
     mode) is seen, and makes another graph; so do other arguments of Python. What model and guide find elsewhere becomes
-    a constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
+    a constant. A step within handlers, such as ``poutine.scale``, is Pyro's own. Where this torch or Pyro lacks a
+    private piece that graphs rest on (:mod:`pyro_vae.svi.private` lists them), one warning a process says so, and all
+    steps are Pyro's own.
 
     Args:
         model: a Pyro model; see what is refused at :class:`CannotCaptureError`.
@@ -64,6 +71,7 @@ class CompiledSVI(SVI):
         refused: why steps are run by Pyro itself, or None.
 
     Raises:
+        CannotCaptureError: where a piece is missing and ``fallback="error"``.
         TypeError: where ``optim`` is no optimiser.
         ValueError: for another mode or fallback.
 
@@ -116,6 +124,9 @@ class CompiledSVI(SVI):
         self._modules: dict[int, nn.Module] = {}
         self._in_store: dict[Hashable, set[str]] = {}
         self._dtype = torch.get_default_dtype()
+        lacking = private.lacking()
+        if lacking is not None:
+            self._refuse_all(lacking)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a gradient step.
@@ -177,8 +188,10 @@ class CompiledSVI(SVI):
 
     def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._ran = None
-        if self.refused is not None or _PYRO_STACK:  # handlers around the step
+        if self.refused is not None or runtime._PYRO_STACK:  # handlers around the step
             return self._by_pyro(what, args, kwargs)
+        from pyro_vae.svi.captured import CapturedStep
+
         try:
             if self._changed():
                 self._forget()
@@ -285,6 +298,8 @@ class CompiledSVI(SVI):
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
         if self.captures >= _MOST_CAPTURES:
             raise CannotCaptureError(_TOO_MANY)
+        from pyro_vae.svi.captured import CapturedLoss, CapturedStep
+
         captured: Captured
         if what == "step":
             leaves = list({id(p): p for p in self._parameters[key].values()}.values())  # one may have two names
@@ -294,6 +309,15 @@ class CompiledSVI(SVI):
         self.captures += 1
         self._captured[key].append(captured)
         return captured
+
+    def _refuse_all(self, lacking: str) -> None:
+        """Has Pyro take every step here; said once a process, since another object would change nothing."""
+        if self.fallback == "error":
+            raise CannotCaptureError(lacking)
+        self.refused = lacking
+        if lacking not in _told:
+            _told.add(lacking)
+            warnings.warn(f"CompiledSVI: {lacking}. Steps are run by Pyro itself, which is slower", stacklevel=3)
 
     def _refuse(self, error: CannotCaptureError) -> None:
         where = f"The model and guide cannot be captured as one graph: {error}"

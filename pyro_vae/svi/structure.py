@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyro_vae.svi.capture import CannotCaptureError
+from pyro_vae.svi.errors import CannotCaptureError
 
 __all__ = ["Structure", "alike", "structure"]
 
