@@ -93,7 +93,7 @@ EXPORTS: dict[str, str] = {
 # Instances that need arguments.
 _MADE: dict[str, Callable[[Any], object]] = {
     "torch.SymInt": lambda cls: cls(None),
-    "torch.optim.Optimizer": lambda cls: cls([torch.zeros(1)], {}),
+    "torch.optim.Optimizer": lambda _: torch.optim.SGD([torch.zeros(1)]),  # the class itself has no step
     "pyro.optim.PyroOptim": lambda cls: cls(torch.optim.SGD, {}),
     "pyro.ops.provenance.ProvenanceTensor": lambda cls: cls(torch.zeros(1), frozenset("z")),
 }
@@ -120,7 +120,7 @@ def lacking() -> str | None:
     if not absent:
         return None
     named = [f"{path}, which {PIECES[path]}" for path in absent[:3]]
-    named += [f"{len(absent) - 3} more pieces"] if len(absent) > 3 else []
+    named += [f"and {len(absent) - 3} more pieces"] if len(absent) > 3 else []
     versions = f"torch {torch.__version__} and Pyro {pyro.__version__}"
     return f"this version of pyro_vae cannot make graphs with {versions}, which lack {'; '.join(named)}"
 

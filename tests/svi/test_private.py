@@ -127,7 +127,7 @@ def test_three_pieces_are_named(without):
     without(*list(private.PIECES)[:10])
     named = list(private.PIECES)[:3]
     assert all(f"{piece}, which {private.PIECES[piece]};" in private.lacking() for piece in named)
-    assert private.lacking().endswith("7 more pieces")
+    assert private.lacking().endswith("; and 7 more pieces")
 
 
 def test_a_module_that_is_gone(monkeypatch):
