@@ -28,7 +28,8 @@ def capturing() -> bool:
 
 def _exporting() -> bool:
     """Whether ``torch.export`` runs; its own ``is_exporting`` says so of ``torch.compile`` too on torch 2.10."""
-    return torch.compiler._is_exporting_flag
+    flag = getattr(torch.compiler, "_is_exporting_flag", None)  # it may go; the programs of a stock Pyro ask too
+    return torch.compiler.is_exporting() if flag is None else flag
 
 
 def holds(condition: Tensor) -> bool:
@@ -74,12 +75,13 @@ def noting() -> Iterator[list[Tensor]]:
 @contextlib.contextmanager
 def without_validation() -> Iterator[None]:
     """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
-    mine = Distribution._validate_args
+    mine = getattr(Distribution, "_validate_args", None)  # where torch has it no more, Pyro's own way
     try:
         with pyro.validation_enabled(False):
             yield
     finally:
-        Distribution.set_default_validate_args(mine)
+        if mine is not None:
+            Distribution.set_default_validate_args(mine)
 
 
 def exportable(function: Callable[_P, _R]) -> Callable[_P, _R]:

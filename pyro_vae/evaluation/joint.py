@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,8 +10,11 @@ from torch import Tensor
 from pyro_vae.deferred import noting
 from pyro_vae.evaluation.rows import log_joint
 from pyro_vae.programs import Programs
-from pyro_vae.svi.capture import CannotCaptureError, capture
-from pyro_vae.svi.running import Compiled
+from pyro_vae.svi import CannotCaptureError, private
+
+if TYPE_CHECKING:
+    # It imports private pieces of torch, so it is imported where it is used, once `private` has looked for them.
+    from pyro_vae.svi.running import Compiled
 
 __all__ = ["Joint"]
 
@@ -27,13 +30,14 @@ class Joint:
         draws: how many there will be, an example.
         chunk_size: rows (draws × examples) that are decoded at a time; by default 1,024 on a CPU, else 20,000.
         compiled: whether to compile what is done with a chunk; by default where there are a million rows or more. What
-            cannot be captured as a graph runs as it is.
+            cannot be captured as a graph runs as it is, and so does all where torch or Pyro lack what captures rest on.
     """
 
     def __init__(self, programs: Programs, draws: int, chunk_size: int | None, compiled: bool | None) -> None:
         on_cpu = programs.x.device.type == "cpu"
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
-        self.compiled = draws * programs.batch >= _WORTH_COMPILING if compiled is None else compiled
+        wanted = draws * programs.batch >= _WORTH_COMPILING if compiled is None else compiled
+        self.compiled = wanted and not private.missing()
         self._graph: Compiled | None = None
         self._checked: Programs | None = None
         self._shapes: list[torch.Size] = []
@@ -63,7 +67,7 @@ class Joint:
         shapes = [chunks[0].shape, *(t.shape for t in others)]
         if self._graph is None and self.compiled:
             try:
-                self._graph, self._shapes = Compiled(_captured(programs, [chunks[0], *others])), shapes
+                self._graph, self._shapes = _compiled(programs, [chunks[0], *others]), shapes
             except CannotCaptureError:
                 self.compiled = False
         found = []
@@ -75,7 +79,10 @@ class Joint:
         return found
 
 
-def _captured(programs: Programs, examples: list[Tensor]) -> Any:
+def _compiled(programs: Programs, examples: list[Tensor]) -> Compiled:
+    from pyro_vae.svi.capture import capture
+    from pyro_vae.svi.running import Compiled
+
     names, contexts = list(programs.named), len(programs.context)
 
     def program(z: Tensor, x: Tensor, *others: Tensor) -> Tensor:
@@ -87,4 +94,4 @@ def _captured(programs: Programs, examples: list[Tensor]) -> Any:
             likelihood, prior = again.log_joint(z)
             return likelihood + prior
 
-    return capture(program, [], examples)
+    return Compiled(capture(program, [], examples))

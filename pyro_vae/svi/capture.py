@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +22,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from pyro_vae.deferred import without_validation
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
 
-__all__ = ["CannotCaptureError", "Gradients", "Graph", "capture", "first_results", "keep_unless", "written"]
+__all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless", "written"]
 
 _GRADIENTS = (Tensor.grad.__get__, Tensor.grad.__set__)  # type: ignore[attr-defined]
 _READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
-
-
-class CannotCaptureError(RuntimeError):
-    """A model or guide cannot be captured as one graph; says why, and where."""
 
 
 class Gradients:
@@ -159,10 +157,18 @@ def _trace(
         with _Watch(gradients), without_validation(), pyro_without_values():
             return program(*tensors)
 
+    def watched_without_arguments(_: Tensor) -> Any:
+        return watched()
+
     examples = [_example(fake, argument, f"argument{i}", first) for i, argument in enumerate(arguments)]
     sizes = [_first_size(example) for example in examples]  # now; afterwards some are known to be numbers
     others = [_example(fake, argument, f"fixed{i}", DimDynamic.STATIC) for i, argument in enumerate(fixed)]
-    traced = make_fx(watched, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples, *others)
+    trace = functools.partial(make_fx, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+    if examples or others:
+        traced = trace(watched)(*examples, *others)
+    else:  # without an argument that has no values, the program would run on those there are
+        traced = trace(watched_without_arguments)(_example(fake, torch.zeros(()), "none", DimDynamic.STATIC))
+        traced.graph.erase_node(next(iter(traced.graph.nodes)))
     tensors = _lift(traced)
     return Graph(traced, tensors, sizes, shapes)
 

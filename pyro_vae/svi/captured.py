@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine import runtime
 from torch import Tensor
+from torch._C import _len_torch_dispatch_stack
 from torch._C._dynamo.guards import TensorGuards
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _pytree as pytree
+from torch.utils._device import DeviceContext
 
 from pyro_vae.deferred import noting
 from pyro_vae.svi.audit import Audits, Did, difference
-from pyro_vae.svi.capture import CannotCaptureError, Gradients, Graph, capture, first_results, keep_unless, written
+from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless, written
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.places import Change, Key
@@ -29,7 +34,7 @@ from pyro_vae.svi.updates import Updates, updates_of
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
 
-__all__ = ["Captured", "CapturedLoss", "CapturedStep", "PyroRan"]
+__all__ = ["Captured", "CapturedLoss", "CapturedStep", "PyroRan", "something_around"]
 
 
 class PyroRan(NamedTuple):
@@ -482,3 +487,15 @@ def _guards_of(tensors: Sequence[Tensor]) -> Any:
     if not tensors:
         return None
     return TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+
+
+def something_around() -> bool:
+    """Whether a step runs within handlers of Pyro's or modes of PyTorch's, which see what it does."""
+    modes = _get_current_function_mode_stack()
+    return bool(
+        runtime._PYRO_STACK
+        or (modes and not all(isinstance(mode, DeviceContext) for mode in modes))
+        or _len_torch_dispatch_stack()
+        or torch.is_inference_mode_enabled()
+        or torch.is_anomaly_enabled()
+    )

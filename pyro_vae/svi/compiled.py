@@ -8,7 +8,7 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from itertools import repeat
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyro
 import torch
@@ -16,15 +16,11 @@ from pyro import poutine
 from pyro.infer import SVI
 from pyro.infer.util import torch_item, zero_grads
 from pyro.optim import PyroOptim
-from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
-from torch._C import _len_torch_dispatch_stack
 from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
 
-from pyro_vae.svi.capture import CannotCaptureError
-from pyro_vae.svi.captured import Captured, CapturedLoss, CapturedStep
+from pyro_vae.svi import private
+from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.generators import seeds_set
 from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
 from pyro_vae.svi.places import Change, Key
@@ -32,9 +28,14 @@ from pyro_vae.svi.reach import reach
 from pyro_vae.svi.structure import Structure, alike, structure
 from pyro_vae.svi.watch import Watch
 
+if TYPE_CHECKING:
+    # It imports private pieces of torch, so it is imported where it is used, once the constructor has looked for them.
+    from pyro_vae.svi.captured import Captured, CapturedStep
+
 __all__ = ["CompiledSVI"]
 
 _MOST_CAPTURES, _MOST_STRUCTURES, _MOST_CHANGES = 8, 32, 32
+_told: set[str] = set()  # what this process has been told that torch and Pyro lack
 _TOO_MANY = (
     "its arguments have another structure, or what it reads is another, again and again{change}. Where a number or a "
     "string changes at each step, hand it over as a float or a tensor, and a weight of an objective as a tensor that "
@@ -60,6 +61,8 @@ class CompiledSVI(SVI):
     - For what no rule can know, such as a file or an environment variable that a program reads, there is the audit:
       now and then Pyro and the graph both run, from the same state and random numbers. See
       :class:`pyro_vae.svi.audit.Audits` for when.
+    - Where this torch or Pyro lacks a private piece that graphs rest on (:mod:`pyro_vae.svi.private` lists them), one
+      warning a process says so, and all steps are Pyro's own.
 
     Args:
         model: a Pyro model; see what is refused at :class:`CannotCaptureError`.
@@ -84,6 +87,7 @@ class CompiledSVI(SVI):
         number: of the last step, as the optimiser counts them.
 
     Raises:
+        CannotCaptureError: where a piece is missing and ``fallback="error"``.
         TypeError: where ``optim`` is no optimiser.
         ValueError: for another mode or fallback.
 
@@ -139,6 +143,9 @@ class CompiledSVI(SVI):
         self._forgotten = 0
         self._dtype = torch.get_default_dtype()
         self._watch = Watch(self)
+        lacking = private.lacking()
+        if lacking is not None:
+            self._refuse_all(lacking)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a gradient step.
@@ -206,10 +213,12 @@ class CompiledSVI(SVI):
         self._ran = None
         if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
+        from pyro_vae.svi.captured import something_around
+
         try:
             if (change := self._watch.change()) is not None:
                 self._forget(change)
-            if _something_around():
+            if something_around():
                 return self._by_pyro(what, args, kwargs)
             found = self.taken_apart(args, kwargs)
             key = self._key(what, found)
@@ -229,7 +238,7 @@ class CompiledSVI(SVI):
             return self._audited(what, captured, found, args, kwargs)
         loss = captured(found.tensors, args, kwargs)
         self._count(what)
-        self._ran = captured if isinstance(captured, CapturedStep) else None
+        self._ran = captured if what == "step" else None
         return loss
 
     def _count(self, what: str) -> None:
@@ -361,6 +370,8 @@ class CompiledSVI(SVI):
             raise CannotCaptureError(self._unrepeatable[key])
         if self.captures >= _MOST_CAPTURES:
             raise CannotCaptureError(_TOO_MANY.format(change=""))
+        from pyro_vae.svi.captured import CapturedLoss, CapturedStep
+
         parameters = self._parameters[key]
         trained = [p for p in {id(p): p for p in parameters.values()}.values() if id(p) in self._had_gradient]
         captured: Captured
@@ -372,6 +383,15 @@ class CompiledSVI(SVI):
         self._captured[key].append(captured)
         self._forgotten = 0
         return captured
+
+    def _refuse_all(self, lacking: str) -> None:
+        """Has Pyro take every step here; said once a process, since another object would change nothing."""
+        if self.fallback == "error":
+            raise CannotCaptureError(lacking)
+        self.refused = lacking
+        if lacking not in _told:
+            _told.add(lacking)
+            warnings.warn(f"CompiledSVI: {lacking}. {_SLOWER}", stacklevel=3)
 
     def _refuse(self, error: CannotCaptureError) -> None:
         where = f"The model and guide cannot be captured as one graph: {error}"
@@ -387,17 +407,6 @@ class CompiledSVI(SVI):
 
 
 _REQUIRES_GRAD, _GRADIENT = operator.attrgetter("requires_grad"), operator.attrgetter("grad")
-
-
-def _something_around() -> bool:
-    """Whether a step runs within handlers, or modes of PyTorch's, that see what it does."""
-    return bool(
-        _PYRO_STACK
-        or any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
-        or _len_torch_dispatch_stack()
-        or torch.is_inference_mode_enabled()
-        or torch.is_anomaly_enabled()
-    )
 
 
 def _callables(found: Structure) -> list[Any]:

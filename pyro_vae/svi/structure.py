@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
+from torch.utils import _pytree as pytree  # the module is there wherever Pyro is, which imports it too
 
-from pyro_vae.svi.capture import CannotCaptureError
+from pyro_vae.svi.errors import CannotCaptureError
 
 __all__ = ["Structure", "alike", "structure"]
 

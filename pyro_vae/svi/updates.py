@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
+
+from pyro_vae.svi.optimizer import SharedOptim
 
 __all__ = ["Updates", "updates_of"]
 
@@ -102,6 +105,10 @@ _RULES: dict[type, Rule] = {
 _BAKED = ("maximize", "nesterov", "centered_variance", "decoupled_weight_decay", "amsgrad", "dampening")
 
 
+# Optimisers that are called in another way do more than the rule says.
+_CALLS = (PyroOptim.__call__, PyroLRScheduler.__call__, SharedOptim.__call__)
+
+
 class _Member(NamedTuple):
     parameter: Tensor
     optimizer: torch.optim.Optimizer
@@ -148,6 +155,9 @@ class Updates:
         self._options: list[tuple[Any, ...]] = []
         self._fit = True
         self._objects = getattr(optim, "optim_objs", None)
+        optimizers = {id(m.optimizer): m.optimizer for m in self.members}.values()
+        self._hooks = [hooks for optimizer in optimizers for hooks in _hooks_of(optimizer)]
+        self._methods = [(vars(optimizer), vars(optimizer).get("step")) for optimizer in optimizers]
 
     def _keys(self) -> list[Any]:
         """What two members must have in common to share a row of numbers."""
@@ -168,7 +178,7 @@ class Updates:
 
     def fit(self) -> bool:
         """Whether the graph is right for the options and steps that the optimisers have now."""
-        if getattr(self.optim, "optim_objs", None) is not self._objects:
+        if getattr(self.optim, "optim_objs", None) is not self._objects or any(self._hooks) or self._own_steps():
             return False
         options = [read(m.group) for m, read in self._readers]
         if options != self._options:
@@ -176,6 +186,10 @@ class Updates:
             self._fit = self._structural() == self._structure and self._together()
         taken = [self._steps_taken(m) for m in self.members]
         return self._fit and taken == [taken[leader] for leader in self._leaders]
+
+    def _own_steps(self) -> bool:
+        """Whether an optimiser has got another ``step`` since."""
+        return any(attributes.get("step") is not had for attributes, had in self._methods)
 
     def follow(self, tensors: list[Tensor]) -> bool:
         """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
@@ -268,6 +282,8 @@ def updates_of(
 
 
 def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | None:
+    if isinstance(optim, PyroOptim) and type(optim).__call__ not in _CALLS:
+        return None
     if isinstance(optim, PyroOptim) and not hasattr(optim, "optimizer"):
         if optim.grad_clip.get(p) is not None or p not in optim.optim_objs:
             return None
@@ -284,7 +300,7 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
         or any(optimizer.param_groups[number].get(option) for option in rule.refuses)
     ):
         return None
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    if any(_hooks_of(optimizer)) or not getattr(vars(optimizer).get("step", _unset), "_wrapped_by_lr_sched", True):
         return None
     state = optimizer.state.get(p)
     if optimizer.param_groups[number].get("momentum") and (state or {}).get("momentum_buffer") is None:
@@ -292,6 +308,16 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     if isinstance(optimizer.param_groups[number]["lr"], Tensor) or ("exp_avg" in rule.state and not state):
         return None
     return _Member(p, optimizer, number, rule)
+
+
+def _unset() -> None:
+    """Stands for the method of the class, where an object has no ``step`` of its own."""
+
+
+def _hooks_of(optimizer: torch.optim.Optimizer) -> list[dict[int, Any]]:
+    """The hooks that run with a step."""
+    mine = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+    return mine + [torch.optim.optimizer._global_optimizer_pre_hooks, torch.optim.optimizer._global_optimizer_post_hooks]
 
 
 def _reader(group: dict[str, Any]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
