@@ -1,0 +1,2 @@
+from tests.svi.drop_in.harness import Case, table
+COMMON: dict[str, Case] = {}
