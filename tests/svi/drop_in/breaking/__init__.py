@@ -17,19 +17,12 @@ floats              what a float argument is, what a loss is, what SVI takes
 ==================  =====================================================================================
 """
 
-from tests.svi.drop_in.breaking import (
-    edits,
-    floats,
-    gradients,
-    leaves,
-    no_arguments,
-    numbers,
-    parts,
-    seeds,
-    state,
-    storage,
-    wrapped,
-)
+import importlib
+import pkgutil
+
 from tests.svi.drop_in.breaking.table import BREAKING
 
 __all__ = ["BREAKING"]
+
+for _kind in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_kind.name}")

@@ -56,10 +56,10 @@ def hook_that_only_looks():
 
 @breaks("edits", "either")
 def hook_after_a_gradient_is_there():
-    def hook():
-        loc().register_post_accumulate_grad_hook(lambda p: p.grad.mul_(0.1))
+    def shrink(p):
+        p.grad.mul_(0.1)
 
-    return Program(model, guide, after(hook))
+    return Program(model, guide, after(lambda: loc().register_post_accumulate_grad_hook(shrink)))
 
 
 @breaks("edits", "either")
@@ -162,9 +162,12 @@ def hook_after_the_step_of_an_optimiser():
 def hook_before_the_step_of_an_optimiser():
     optim = pyro.optim.SGD({"lr": 0.01})
 
+    def turn(inner, args, kwargs):
+        loc().grad.neg_()
+
     def hook():
         (inner,) = optim.optim_objs.values()
-        inner.register_step_pre_hook(lambda *_: loc().grad.neg_())
+        inner.register_step_pre_hook(turn)
 
     return Program(model, guide, after(hook), optim=optim)
 

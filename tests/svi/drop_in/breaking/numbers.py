@@ -86,17 +86,13 @@ def array_changed_in_place():
 def array_whose_values_become_a_tensor():
     module = Holds(np.zeros(4, dtype=np.float32))
 
-    def model(x):
-        with pyro.plate("data", x.shape[0]):
-            pyro.sample("x", dist.Normal(latent_of(module), 1.0), obs=x)
-
-    def latent_of(module):
-        return pyro.sample("z", dist.Normal(0.0, 1.0)) + torch.tensor(module.thing)
+    def shifted(x):
+        seen(latent() + torch.tensor(module.thing), x)
 
     def change():
         module.thing += 1.5
 
-    return Program(model, guide, after(change))
+    return Program(shifted, guide, after(change))
 
 
 @breaks("numbers", "either")

@@ -321,8 +321,9 @@ def state_of_the_store():
     def steps(svi):
         for i in range(STEPS):
             if i == 3:
-                state = pyro.get_param_store().get_state()
-                saved.state = {k: {n: torch.clone(v) if k == "params" else v for n, v in d.items()} for k, d in state.items()}
+                saved.state = pyro.get_param_store().get_state()
+                loc = saved.state["params"]["loc"]
+                saved.state["params"] = {"loc": loc.detach().clone().requires_grad_()}
             if i == CHANGE:
                 pyro.get_param_store().set_state(saved.state)
             yield svi.step(data())

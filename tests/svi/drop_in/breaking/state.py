@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO
 from torch import nn
@@ -326,8 +325,7 @@ def cache_that_the_first_run_fills():
     def cached(x):
         if "steps" not in cache:
             cache["steps"] = torch.linspace(0.0, 0.1, x.shape[0])
-        with pyro.plate("data", x.shape[0]):
-            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)) + cache["steps"], 1.0), obs=x)
+        seen(latent() + cache["steps"], x)
 
     return Program(cached, guide, times(data()), state=lambda: cache)
 

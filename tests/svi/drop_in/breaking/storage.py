@@ -35,6 +35,7 @@ def sums() -> Sums:
 @breaks("storage", "either")
 def parameter_cut_short():
     def cut(module):
+        module.weight.grad = None  # it is of the shape before
         module.weight.data = module.weight.data[:2]
 
     return sums().program(cut)
@@ -45,6 +46,7 @@ def parameter_grown_at_the_same_address():
     whole = torch.linspace(0.1, 0.9, 9)
 
     def grow(module):
+        module.weight.grad = None
         module.weight.data = whole
 
     return Sums(whole[:3], torch.ones(2)).program(grow)
@@ -161,6 +163,7 @@ def parameter_that_no_longer_fits():
             pyro.sample("x", dist.Normal(z + net(x), 1.0).to_event(1), obs=x)
 
     def cut():
+        net.weight.grad = None
         net.weight.data = net.weight.data[:2]
 
     return Program(fits, guide, after(cut, rows()), modules=(net,))

@@ -252,9 +252,7 @@ def attributes_made_up_on_the_way():
             return self.__dict__["values"][name]
 
     options = Options()
-    return annealed(
-        lambda: options.beta, lambda: options.values, lambda: options.__dict__["values"].update(beta=0.1)
-    )
+    return annealed(lambda: options.beta, lambda: options.values, lambda: options.__dict__["values"].update(beta=0.1))
 
 
 @breaks("wrapped", "either")
