@@ -206,8 +206,12 @@ def class_of_an_object():
 
 @breaks("parts", "either")
 def weight_with_a_parametrisation():
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
     def replace(netted):
-        nn.utils.parametrizations.weight_norm(netted.net)
+        nn.utils.parametrize.register_parametrization(netted.net, "weight", Doubled())
 
     return Netted().program(replace)
 
