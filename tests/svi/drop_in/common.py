@@ -48,7 +48,7 @@ from pyro.infer.autoguide import AutoDelta, AutoLowRankMultivariateNormal, AutoM
 from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
-from tests.svi.drop_in.harness import CHANGE, STEPS, Case, Program, table
+from tests.svi.drop_in.harness import STEPS, Case, Program, table
 from tests.svi.drop_in.tiny import Net, data, guide, latent, model, rows, seen, times
 
 COMMON: dict[str, Case] = {}
@@ -363,18 +363,12 @@ def dirichlet_draws_in_a_guide():
 @common("common", "graph")
 def names_made_from_sizes():
     def named(x):
-        z = pyro.sample(f"z_{x.shape[1]}", dist.Normal(0.0, 1.0))
-        with pyro.plate(f"data_{x.shape[0]}", x.shape[0]):
-            pyro.sample(f"x_{x.shape[0]}", dist.Normal(z, 1.0).expand([x.shape[1]]).to_event(1), obs=x)
+        n, k = x.shape
+        z = pyro.sample(f"z_{n}", dist.Normal(torch.zeros(k), 1.0).to_event(1))
+        with pyro.plate(f"data_{n}", n):
+            pyro.sample(f"x_{n}_{k}", dist.Normal(z, 1.0).to_event(1), obs=x)
 
-    def located(x):
-        pyro.sample(f"z_{x.shape[1]}", dist.Normal(pyro.param("loc", torch.tensor(3.0)), 0.1))
-
-    def steps(svi):
-        for i in range(STEPS + 2):
-            yield svi.step(rows(5 if i < CHANGE else 3))
-
-    return Program(named, located, steps, optim=adam())
+    return Program(named, AutoNormal(named), times(rows()), optim=adam())
 
 
 @common("common", "graph")

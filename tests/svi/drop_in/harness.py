@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from pyro_vae.svi import CannotCaptureError, CompiledSVI
 
-# However one counts, an audit comes at none of the steps CHANGE + 1: what changes there, a rule has to see.
+# No audit comes at step CHANGE + 1, whether steps are counted from the first or from a capture: a rule has to see what
+# the user changes there.
 STEPS, CHANGE = 8, 6
 
 

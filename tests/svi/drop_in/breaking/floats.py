@@ -1,4 +1,4 @@
-"""What a float argument is to a model, what a loss is to its user, and what SVI takes."""
+"""What an argument that is no tensor is to a model, what a loss is to its user, and what SVI takes."""
 
 from __future__ import annotations
 
@@ -172,6 +172,25 @@ def integer_and_flag():
             yield svi.step(data(), i % 3, wide=i % 2 == 0)
 
     return Program(repeated, lambda *_, **__: guide(), steps)
+
+
+@breaks("floats", "either")
+def parameters_named_by_sizes():
+    """A batch of another size has a parameter of its own, which its first step makes."""
+
+    def named(x):
+        z = pyro.sample(f"z_{x.shape[0]}", dist.Normal(0.0, 1.0))
+        seen(z, x)
+
+    def located(x):
+        n = x.shape[0]
+        pyro.sample(f"z_{n}", dist.Normal(pyro.param(f"loc_{n}", torch.tensor(3.0)), 0.1))
+
+    def steps(svi):
+        for i in range(2 * STEPS):
+            yield svi.step(data(5 if i % 4 else 3))
+
+    return Program(named, located, steps)
 
 
 @breaks("floats", "either")
