@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyro
 import pytest
 
 from tests.svi.drop_in.breaking import BREAKING
@@ -11,13 +10,6 @@ from tests.svi.drop_in.harness import Case, compiled, difference, run, verdict
 
 CASES = COMMON | BREAKING
 FIRST = {case.kind: name for name, case in reversed(CASES.items())}  # one of each kind
-
-
-@pytest.fixture(autouse=True)
-def _store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
 
 
 def every(slow: bool = False) -> list:

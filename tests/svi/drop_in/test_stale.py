@@ -22,13 +22,6 @@ AUDITED = 2 + 32
 CASES = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in STALE.items()])
 
 
-@pytest.fixture(autouse=True)
-def _store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 class State(NamedTuple):
     """What the next step depends on: SGD has no state of its own."""
 
