@@ -1,0 +1,9 @@
+import pyro
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _store():
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
