@@ -217,7 +217,7 @@ class Captured:
             held[i] = held[i].clone()
         try:
             with torch.no_grad():
-                results = self.graph.module(*held, *tensors, *self._numbers())
+                results = self.graph.module.forward(*held, *tensors, *self._numbers())
         except (RuntimeError, IndexError):
             return None
         losses = [float(loss) for loss in results[: self._losses]]
@@ -336,7 +336,7 @@ class CapturedStep(Captured):
             return self._several(self.updates, [(tensors, args, kwargs)])[0]
         loss, gradients = self._called(self._run, tensors, args, kwargs)
         for p, gradient in zip(self.trained, gradients, strict=True):
-            p.grad = gradient
+            p.grad = _laid_out_as(p, gradient)
         self.svi.optim(set(self.leaves))
         for p in self.trained:
             p.grad = None
@@ -458,6 +458,11 @@ def _has_gradient(p: Tensor) -> bool:
 
 def _gradient(p: Tensor) -> Tensor:
     return torch.zeros_like(p) if p.grad is None else p.grad
+
+
+def _laid_out_as(p: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the memory layout that backward gives it, since an optimiser may round otherwise for another."""
+    return gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
 
 
 def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:

@@ -41,7 +41,7 @@ def run(graph: Graph, arguments: Sequence[Tensor]) -> Any:
         arguments: the program's own.
     """
     with torch.no_grad():
-        return graph.module(*graph.tensors, *arguments)
+        return graph.module.forward(*graph.tensors, *arguments)  # hooks on all modules are not meant for this one
 
 
 def batch_sizes(arguments: Sequence[Tensor]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
 from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from pyro_vae.svi.optimizer import SharedOptim
 
@@ -317,7 +318,7 @@ def _unset() -> None:
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[dict[int, Any]]:
     """The hooks that run with a step."""
     mine = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
-    return mine + [torch.optim.optimizer._global_optimizer_pre_hooks, torch.optim.optimizer._global_optimizer_post_hooks]
+    return mine + [_global_optimizer_pre_hooks, _global_optimizer_post_hooks]
 
 
 def _reader(group: dict[str, Any]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
