@@ -168,8 +168,10 @@ def _trace(
         traced = trace(watched)(*examples, *others)
     else:  # without an argument that has no values, the program would run on those there are
         traced = trace(watched_without_arguments)(_example(fake, torch.zeros(()), "none", DimDynamic.STATIC))
-        traced.graph.erase_node(next(iter(traced.graph.nodes)))
     tensors = _lift(traced)
+    if not (examples or others):
+        traced.graph.erase_node(next(node for node in traced.graph.nodes if node.op == "placeholder" and not node.users))
+        traced.recompile()
     return Graph(traced, tensors, sizes, shapes)
 
 

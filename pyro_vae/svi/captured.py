@@ -296,6 +296,8 @@ class CapturedStep(Captured):
         super().__init__(svi, found, parameters, svi.loss_and_grads)
         self.leaves = list({id(p): p for p in parameters.values()}.values())  # one may have two names
         _refuse_strangers(svi.optim, self.leaves)
+        if any(p._post_accumulate_grad_hooks for p in self.leaves):
+            raise CannotCaptureError("a parameter has a hook that runs once its gradient is there")
         gradients = Gradients(trained)
         self.updates = updates_of(svi.optim, trained, svi.steps_taken) if svi.mode == "fast" else None
         self.trained = trained

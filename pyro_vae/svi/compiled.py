@@ -286,8 +286,10 @@ class CompiledSVI(SVI):
         self._captured.pop(key, None)
         if seeds.line is not None:
             self._unrepeatable[key] = f"it sets a seed or the state of a generator, {seeds.line}"
-        elif (moved := before.moved_on()) is not None:
-            self._unrepeatable[key] = f"it does not do the same again when run again: it changes {moved}"
+        elif before.iterators:
+            self._unrepeatable[key] = (
+                f"it does not do the same again when run again: it may take from the iterator {before.iterators[0]}"
+            )
         self.number = max(self.number, steps_of(self.optim, leaves.values()))
         return loss
 

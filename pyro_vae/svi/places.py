@@ -7,7 +7,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain, repeat
-from types import CellType, MappingProxyType
+from types import CellType, FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,7 @@ class _Rest(NamedTuple):
     key: Key
     where: str
     get: Callable[[], Any]
-    put: Callable[[Any], None] | None
+    put: Callable[[Any], None]
 
 
 class Places:
@@ -88,8 +88,11 @@ class Places:
         self._containers: list[tuple[Key, str, bool, Any]] = []
         self._cells: list[tuple[Key, str, CellType]] = []
         self._hooked: list[Tensor] = []
+        self._functions: list[FunctionType] = []
+        self._objects: list[Any] = []
         self._rest: list[_Rest] = []
         self._sized: list[tuple[Key, str, Collection[Any]]] = []
+        self.iterators: list[str] = []  # nobody can look at these, nor put them back
 
     # What to look at.
 
@@ -120,6 +123,14 @@ class Places:
         """Whether a parameter has hooks."""
         self._hooked.append(parameter)
 
+    def function(self, function: FunctionType) -> None:
+        """The code and the defaults of a function."""
+        self._functions.append(function)
+
+    def kind(self, thing: Any) -> None:
+        """Of which class an object is."""
+        self._objects.append(thing)
+
     def slot(self, owner: Any, slot: Any, where: str) -> None:
         """An attribute in a slot."""
 
@@ -144,7 +155,7 @@ class Places:
             _Rest((id(array), ""), where, lambda: (array.shape, array.dtype.str, array.tobytes()), put)
         )
 
-    def state(self, key: int, get: Callable[[], Any], put: Callable[[Any], None] | None, where: str) -> None:
+    def state(self, key: int, get: Callable[[], Any], put: Callable[[Any], None], where: str) -> None:
         """The state of what keeps it to itself, such as a generator of random numbers."""
         self._rest.append(_Rest((key, ""), where, get, put))
 
@@ -186,6 +197,9 @@ class Places:
             map(MappingProxyType.get, self._of_classes.dictionaries, self._of_classes.names, repeat(ABSENT)),
             map(_HOOKS, self._hooked),
             map(_LATE_HOOKS, self._hooked),
+            map(_CODE, self._functions),
+            map(_DEFAULTS, self._functions),
+            map(type, self._objects),
             chain.from_iterable(map(dict.values, self._full)),
             chain.from_iterable(self._full),
             chain.from_iterable(self._sequences),
@@ -216,9 +230,14 @@ class Places:
             for (key, where, by_user, cls), dictionary, name in zip(*names, strict=True):
                 put = _into_dictionary(dictionary, name) if cls is None else _into_class(cls, name)
                 found.append(Change(key, where, by_user, next(held), dictionary.get(name, ABSENT), put))
-        for read in (_HOOKS, _LATE_HOOKS):
-            for parameter in self._hooked:
-                found.append(Change((id(parameter), ""), "the hooks of a parameter", True, next(held), read(parameter)))
+        for read, things, what in (
+            (_HOOKS, self._hooked, "the hooks of a parameter"),
+            (_LATE_HOOKS, self._hooked, "the hooks of a parameter"),
+            (_CODE, self._functions, "the code of a function"),
+            (_DEFAULTS, self._functions, "the defaults of a function"),
+            (type, self._objects, "the class of an object"),
+        ):
+            found += [Change((id(thing), ""), what, True, next(held), read(thing)) for thing in things]
         cells = self._held[len(self._held) - len(self._cells) :]
         for (key, where, cell), then in zip(self._cells, cells, strict=True):
             found.append(Change(key, where, True, then, contents(cell), _into_cell(cell)))
@@ -234,10 +253,6 @@ class Places:
         found = [Change(rest.key, rest.where, True, then, rest.get(), rest.put) for rest, then in pairs]
         return [c for c in found if not _same(c.then, c.now) and c.then != c.now]
 
-    def moved_on(self) -> Change | None:
-        """What has changed and cannot be put back, such as how far an iterator is."""
-        return next((c for c in self._changes_of_rest() if c.put is None), None)
-
     def restore(self) -> None:
         """Puts back what all places should hold."""
         for (*_, thing), copy in zip(self._containers, self._copies, strict=True):
@@ -249,6 +264,7 @@ class Places:
                 change.put(change.then)
 
 
+_CODE, _DEFAULTS = operator.attrgetter("__code__"), operator.attrgetter("__defaults__")
 _HOOKS, _LATE_HOOKS = operator.attrgetter("_backward_hooks"), operator.attrgetter("_post_accumulate_grad_hooks")
 _IN_CELL = operator.attrgetter("cell_contents")
 

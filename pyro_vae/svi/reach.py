@@ -10,6 +10,7 @@ Pyro and other libraries keep to themselves.
 from __future__ import annotations
 
 import argparse
+import array
 import collections
 import collections.abc
 import functools
@@ -39,7 +40,7 @@ _MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _LARGEST_ARRAY = 30, 20_000, 1_000, 1
 _ENTERED = {"torch", "pyro", "zuko", "pyro_vae"}  # libraries whose objects are looked at, but not their code
 _LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
 _LIBRARIES |= {"torchvision", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
-_NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes, types.BuiltinFunctionType, Tensor)
+_NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes, types.BuiltinFunctionType)
 # These change in each step, or have nothing that a program reads.
 _NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, types.ModuleType)
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
@@ -55,7 +56,13 @@ _HOOKS_OF_ALL_MODULES = (
 # Bases that read no attribute of the user's own by its name; others, such as Trace_ELBO, do.
 _SILENT_BASES = {object, nn.Module, PyroModule, ABC, Generic, Protocol, tuple, *_CONTAINERS}
 _READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "attrgetter"}
-_CALLED_BY_LIBRARIES = {"forward", "__call__", "model", "guide"}
+_CALLED_BY_LIBRARIES = {"forward", "__call__"}
+_WHEN_MADE = {"__init__", "__new__", "__post_init__"}
+_BY_PYTHON = {f"__{name}__" for name in dir(operator) if name.islower() and not name.startswith("_")} | {
+    *("__call__", "__enter__", "__exit__", "__getattr__", "__getattribute__", "__getitem__", "__iter__", "__next__"),
+    *("__len__", "__bool__", "__float__", "__int__", "__index__", "__array__", "__get__", "__radd__", "__rmul__"),
+    *("__rsub__", "__rtruediv__", "__hash__", "__torch_function__"),
+}
 
 
 def reach(roots: Iterable[Any], parameters: Iterable[Tensor] = ()) -> Places:
@@ -86,7 +93,7 @@ class _Walk:
         self.names = names
         self.places = Places()
         self._seen: dict[int, Any] = {}  # holds them, so that no other gets the same id
-        self._classes: set[type] = set()
+        self._classes: set[tuple[type, bool]] = set()
         self._ahead: collections.deque[tuple[Any, str, int]] = collections.deque()
 
     def from_all(self, roots: list[Any], parameters: list[Tensor]) -> Places:
@@ -130,6 +137,7 @@ class _Walk:
             self._see(default, f"a default of {name}", links)
         self._see(function.__dict__ or None, f"the attributes of {name}", links)
         if is_users(function):
+            self.places.function(function)
             self._code(function.__code__, function.__globals__, links)
 
     def _code(self, code: types.CodeType, variables: dict[str, Any], links: int) -> None:
@@ -173,9 +181,9 @@ class _Walk:
         for element in thing[:_MOST_ELEMENTS]:
             self._see(element, where, links)
 
-    def _array(self, array: np.ndarray[Any, Any], where: str, links: int) -> None:
-        if array.dtype != object and array.size <= _LARGEST_ARRAY:
-            self.places.array(array, where)
+    def _array(self, values: np.ndarray[Any, Any], where: str, links: int) -> None:
+        if values.dtype != object and values.size <= _LARGEST_ARRAY:
+            self.places.array(values, where)
 
     def _generator(self, generator: Any, where: str, links: int) -> None:
         """A generator of random numbers, Python's or NumPy's."""
@@ -192,15 +200,21 @@ class _Walk:
 
         self.places.state(id(generator), get, put, f"the state of {where}")
 
+    def _bytes(self, thing: Any, where: str, links: int) -> None:
+        """A bytearray, an array, or what looks into one."""
+        self.places.state(id(thing), lambda: bytes(thing), lambda value: _overwrite(thing, value), where)
+
     def _iterator(self, iterator: Any, where: str, links: int) -> None:
-        """How far it is, as far as it says."""
-        frame = getattr(iterator, "gi_frame", None)
-        self.places.state(
-            id(iterator),
-            lambda: (frame and frame.f_lasti, repr(frame and _plain(frame)), repr(iterator), _left(iterator)),
-            None,
-            f"the state of {where}",
-        )
+        if is_users(type(iterator)):
+            self._object(iterator, where, links)
+        else:
+            self.places.iterators.append(where)
+
+    def _tensor(self, tensor: Tensor, where: str, links: int) -> None:
+        """The attributes that the user has given it."""
+        attributes = getattr(tensor, "__dict__", {})
+        for name in sorted(attributes.keys() & self.names):
+            self._attribute(tensor, attributes, name, links, by_user=True)
 
     # Objects.
 
@@ -217,15 +231,16 @@ class _Walk:
             self._container(container, where, links, by_user)
 
     def _object(self, thing: Any, where: str, links: int) -> None:
-        cls, attributes = type(thing), getattr(thing, "__dict__", {})
+        cls, attributes = type(thing), getattr(thing, "__dict__", None)
         if isinstance(thing, _NAMESPACES):
             self._see(attributes, where, links)
         elif is_users(cls):
-            self._class(cls, where, links)
+            self.places.kind(thing)
+            self._class(cls, where, links, made=False)
             self._slots(thing, cls, links)
-            for name in self._named(thing, cls, attributes):
+            for name in self._named(thing, cls, attributes) if attributes is not None else ():
                 self._attribute(thing, attributes, name, links, by_user=True)
-        elif _top(cls.__module__) in _ENTERED:
+        elif _top(cls.__module__) in _ENTERED and attributes is not None:
             self.places.size(attributes, f"attributes of {cls.__name__}")
             for name in attributes.keys() - _of_module(thing):
                 self._attribute(thing, attributes, name, links, by_user=False)
@@ -233,8 +248,7 @@ class _Walk:
     def _named(self, thing: Any, cls: type, attributes: dict[str, Any]) -> list[str]:
         """The attributes of the user's object, or of its class, that code may read."""
         of_classes = {name for base in cls.__mro__ if is_users(base) for name in vars(base)}
-        bases = {base for base in cls.__mro__ if not is_users(base)}
-        any_name = self.names & _READ_BY_ANY_NAME or bases - _SILENT_BASES
+        any_name = self.names & _READ_BY_ANY_NAME or _libraries(cls) - _SILENT_BASES
         there = attributes.keys() if any_name else attributes.keys() & self.names
         return sorted((there | of_classes & self.names) - _of_module(thing))
 
@@ -245,19 +259,33 @@ class _Walk:
             self._inner(attributes[name], where, links, by_user=False)
         self._see(attributes.get(name), where, links)
 
-    def _class(self, cls: type, where: str, links: int) -> None:
-        """What code may read of a class of the user's, and its methods that may be run."""
-        for base in filter(is_users, cls.__mro__):
-            if base in self._classes:
-                continue
-            self._classes.add(base)
-            libraries = [other for other in base.__mro__ if not is_users(other) and other is not object]
-            overridden = {name for other in libraries for name in vars(other)}
-            for name, thing in list(vars(base).items()):
-                if name in self.names or name in overridden or (callable(thing) and name.startswith("__")):
-                    what = f"{name!r} of class {base.__name__}"
-                    self.places.attribute(base, name, what, by_user=True)
-                    self._see(thing, what, links)
+    def _class(self, cls: type, where: str, links: int, made: bool = True) -> None:
+        """What code may read of a class of the user's, and its methods that may be run.
+
+        Args:
+            cls: the class.
+            where: it was found.
+            links: from a program.
+            made: whether code may make objects of it.
+        """
+        if (cls, made) in self._classes:
+            return
+        self._classes.add((cls, made))
+        bases = [base for base in cls.__mro__ if is_users(base)]
+        names = {name for base in bases for name in vars(base) if self._may_be_used(cls, name, made)}
+        for base in bases:
+            for name in sorted(names):
+                what = f"{name!r} of class {base.__name__}"
+                self.places.attribute(base, name, what, by_user=True)
+                self._see(vars(base).get(name), what, links)
+
+    def _may_be_used(self, cls: type, name: str, made: bool) -> bool:
+        """Whether code that can be reached reads a name of a class, or Python or a library does."""
+        if name in self.names or _libraries(cls) - _SILENT_BASES:
+            return name not in _WHEN_MADE or made
+        if name.startswith("__") and name.endswith("__"):
+            return name in _BY_PYTHON or (made and name in _WHEN_MADE)
+        return any(name in vars(library) for library in _libraries(cls) - {object})
 
     def _slots(self, thing: Any, cls: type, links: int) -> None:
         for base in cls.__mro__:
@@ -277,7 +305,9 @@ _KINDS: list[tuple[Any, Callable[..., None]]] = [
     (nn.Module, _Walk._module),
     (_CONTAINERS, _Walk._container),
     (tuple, _Walk._tuple),
+    (Tensor, _Walk._tensor),
     (np.ndarray, _Walk._array),
+    ((bytearray, memoryview, array.array), _Walk._bytes),
     ((random.Random, np.random.Generator, np.random.RandomState), _Walk._generator),
     (collections.abc.Iterator, _Walk._iterator),
     (object, _Walk._object),
@@ -287,6 +317,11 @@ _KINDS: list[tuple[Any, Callable[..., None]]] = [
 def is_users(thing: Any) -> bool:
     """Whether a class or a function is the user's own, and of none of the libraries that programs are written with."""
     return _top(getattr(thing, "__module__", None)) not in _LIBRARIES
+
+
+def _libraries(cls: type) -> set[type]:
+    """The bases of a class that are not the user's."""
+    return {base for base in cls.__mro__ if not is_users(base)}
 
 
 def _top(module: str | None) -> str:
@@ -313,9 +348,5 @@ def _of_module(thing: Any) -> set[str]:
     return _OF_ALL_MODULES if isinstance(thing, nn.Module) else set()
 
 
-def _plain(frame: types.FrameType) -> dict[str, Any]:
-    return {name: value for name, value in frame.f_locals.items() if isinstance(value, (bool, int, float, str))}
-
-
-def _left(iterator: Any) -> int:
-    return operator.length_hint(iterator, -1)
+def _overwrite(thing: Any, value: bytes) -> None:
+    memoryview(thing).cast("B")[:] = value
