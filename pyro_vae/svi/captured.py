@@ -44,7 +44,7 @@ class Captured:
         self._places = _places(graph.tensors)
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the graph is right for arguments of these batch sizes, and for the tensors around it as they are."""
+        """Whether the graph is right for these batch sizes and floats, and for the tensors around it as they are."""
         places = _places(self.graph.tensors)
         if places != self._places:
             if [_kind(t) for t in self.graph.tensors] != self._kinds:  # as after vae.double() or vae.to("cuda")
@@ -53,7 +53,7 @@ class Captured:
         sizes = batch_sizes(tensors)
         if sizes not in self._known:
             self._known[sizes] = self.graph.takes(tensors)
-        return self._known[sizes]
+        return self._known[sizes] and self.graph.decides_alike(tensors)
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """Runs the graph; the arguments once more for the words of an error."""
@@ -88,7 +88,7 @@ class CapturedLoss(Captured):
             with torch.no_grad():
                 return _evaluated(svi, svi.loss, found, tensors)
 
-        super().__init__(svi, capture(program, found.tensors))
+        super().__init__(svi, capture(program, found.examples()))
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Loss:
         """The loss; the arguments once more for the words of an error."""
@@ -126,7 +126,7 @@ class CapturedStep(Captured):
             return loss, ok, noted
 
         numbers = [] if self.updates is None else [self.updates.numbers()[0]]
-        super().__init__(svi, capture(program, found.tensors, numbers, gradients))
+        super().__init__(svi, capture(program, found.examples(), numbers, gradients))
         self._run = Compiled(self.graph) if svi.mode == "fast" else functools.partial(run, self.graph)
         for p in trained:
             p.grad = None  # what the first step left there would take memory

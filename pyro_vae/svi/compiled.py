@@ -40,11 +40,12 @@ class CompiledSVI(SVI):
 
     The first step with arguments of a new structure is Pyro's own: it makes the parameters and validates the model.
     The next one captures what a step does, as tensor operations, and later ones run that. The contents of the
-    arguments, their first dimension (the batch), floats among them (which the model sees as tensors ``()``), buffers,
-    the learning rate and the other options of the optimiser may change from step to step. A change of what modules, or
-    the objects that model, guide and loss are methods of, hold in their attributes (parts, hooks, tensors, numbers, the
-    mode) is seen, and makes another graph; so do other arguments of Python. What model and guide find elsewhere becomes
-    a constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
+    arguments, their first dimension (the batch), floats among them, buffers, the learning rate and the other options of
+    the optimiser may change from step to step. With floats the programs may compute and compare; what reads them
+    otherwise (``int``, ``math.exp``, a format) is refused, and a comparison that goes another way makes another graph.
+    A change of what modules, or the objects that model, guide and loss are methods of, hold in their attributes (parts,
+    hooks, tensors, numbers, the mode) is seen, and makes another graph; so do other arguments of Python. What model and
+    guide find elsewhere becomes a constant. A step within handlers, such as ``poutine.scale``, is Pyro's own.
 
     Args:
         model: a Pyro model; see what is refused at :class:`CannotCaptureError`.
@@ -115,7 +116,6 @@ class CompiledSVI(SVI):
         self._had_gradient: dict[int, Tensor] = {}
         self._modules: dict[int, nn.Module] = {}
         self._in_store: dict[Hashable, set[str]] = {}
-        self._dtype = torch.get_default_dtype()
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a gradient step.
@@ -182,7 +182,7 @@ class CompiledSVI(SVI):
         try:
             if self._changed():
                 self._forget()
-            found = structure(args, kwargs, self._dtype)
+            found = structure(args, kwargs)
             key = self._key(what, found)
             if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
                 raise CannotCaptureError(_TOO_MANY)
@@ -235,7 +235,6 @@ class CompiledSVI(SVI):
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
         self._in_store[key] = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
-        self._dtype = next((p.dtype for p in leaves.values() if p.is_floating_point()), self._dtype)
         return loss
 
     def _note_held(self) -> None:
