@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import sympy  # type: ignore[import-untyped]  # it comes without types
 import torch
-from torch import SymInt, Tensor
+from torch import SymFloat, SymInt, Tensor
+from torch.utils._sympy.functions import FloatTrueDiv, IntTrueDiv, ToFloat
 
 from pyro_vae.svi.refusals import CannotCaptureError, at_user_line
 
-__all__ = ["FloatArgument", "Numbers"]
+__all__ = ["FloatArgument", "Numbers", "math_that_asks"]
+
+_SIZES = (SymInt, SymFloat)  # of dimensions that may change
 
 
 class _Place(NamedTuple):
@@ -26,9 +30,13 @@ class _Place(NamedTuple):
 
 
 class _Size(NamedTuple):
-    """A dimension that may change, as an expression."""
+    """A dimension that may change, or a quotient of such, as an expression."""
 
     expression: Any
+
+    def at(self, sizes: Mapping[Any, int]) -> int | float:
+        value = self.expression.subs(sizes)
+        return int(value) if value.is_Integer else float(value)
 
 
 class _Note(NamedTuple):
@@ -78,7 +86,7 @@ class Numbers:
         Raises:
             ZeroDivisionError: as Python does.
         """
-        if operation is operator.truediv:
+        if operation is operator.truediv and isinstance(operands[1], FloatArgument):
             self.decide(operator.eq, operands[1], 0.0)  # Python raises where the graph would go on with an infinity
         value = operation(*map(_value, operands))
         tensors = list(map(_in_graph, operands))
@@ -120,7 +128,7 @@ class Numbers:
         def number(operand: Any) -> Any:
             if isinstance(operand, _Place):
                 return known[operand.place]
-            return int(operand.expression.subs(sizes)) if isinstance(operand, _Size) else operand
+            return operand.at(sizes) if isinstance(operand, _Size) else operand
 
         for operation, operands, outcome in self.notes[: self.decided]:
             result = operation(*map(number, operands))
@@ -180,25 +188,39 @@ def _other(value: float) -> float:
 def _value(operand: Any) -> Any:
     if isinstance(operand, FloatArgument):
         return operand.value
-    return operand.node.hint if isinstance(operand, SymInt) else operand
+    return operand.node.hint if isinstance(operand, _SIZES) else operand
 
 
 def _in_graph(operand: Any) -> Any:
     if isinstance(operand, FloatArgument):
         return operand.tensor
-    return operand if isinstance(operand, SymInt) else float(operand)
+    return operand if isinstance(operand, _SIZES) else float(operand)
 
 
 def _noted(operand: Any) -> Any:
     if isinstance(operand, FloatArgument):
         return operand.place
-    return _Size(operand.node.expr) if isinstance(operand, SymInt) else operand
+    if not isinstance(operand, _SIZES):
+        return operand
+    if not _has_bits_of_python(operand.node.expr):
+        raise CannotCaptureError(at_user_line("a float argument meets a number that comes from a size by fractions"))
+    return _Size(operand.node.expr)
+
+
+def _has_bits_of_python(expression: Any) -> bool:
+    """Whether an expression rounds as what it stands for; it puts factors together, which is exact for whole ones."""
+    if expression.is_integer:
+        return True
+    if isinstance(expression, sympy.Float):
+        return float(expression).is_integer()
+    exact = isinstance(expression, (sympy.Mul, ToFloat, FloatTrueDiv, IntTrueDiv))
+    return exact and all(map(_has_bits_of_python, expression.args))
 
 
 def _is_followed(operand: Any) -> bool:
     if isinstance(operand, (np.generic, np.ndarray)) and not isinstance(operand, float):
         raise _refusal(f"meets a {type(operand).__name__} of NumPy")
-    return isinstance(operand, (float, int, SymInt))
+    return isinstance(operand, (float, int, *_SIZES))
 
 
 def _refusal(what: str) -> CannotCaptureError:

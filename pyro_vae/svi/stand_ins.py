@@ -16,12 +16,15 @@ from unittest.mock import patch
 
 import pyro
 import torch
+from pyro.infer import traceenum_elbo
 from pyro.ops.provenance import ProvenanceTensor
 from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import _disable_current_modes
+
+from pyro_vae.svi.numbers import FloatArgument
 
 __all__ = ["pyro_without_values", "stand_in"]
 
@@ -173,6 +176,14 @@ def pyro_without_values() -> Iterator[None]:
         marked._t, marked._provenance = data, provenance
         return marked
 
+    common_scale = traceenum_elbo._get_common_scale
+
+    def common_scale_of_floats(scales: list[Any]) -> Any:
+        # Pyro looks whether enumerated sites have one scale in common by float(scale).
+        if any(isinstance(s, FloatArgument) for s in scales) and all(s == scales[0] for s in scales[1:]):
+            return scales[0]
+        return common_scale(scales)
+
     set_item = ParamStoreDict.__setitem__
     replaced: dict[str, Tensor] = {}
 
@@ -187,6 +198,7 @@ def pyro_without_values() -> Iterator[None]:
 
     with contextlib.ExitStack() as patches:
         patches.enter_context(patch.object(CondIndepStackFrame, "__hash__", hash_of_plate))
+        patches.enter_context(patch.object(traceenum_elbo, "_get_common_scale", common_scale_of_floats))
         patches.enter_context(patch.object(pyro.util, "torch_isnan", lambda x: False))
         patches.enter_context(patch.object(ProvenanceTensor, "__new__", mark))
         patches.enter_context(patch.object(ParamStoreDict, "__setitem__", replace))
