@@ -130,7 +130,9 @@ def _put(func: Any, call: _Call, x: Tensor, *args: Any) -> Any:
 
 
 def _named(names: str) -> list[Any]:
-    return [getattr(owner, name) for owner in (torch, Tensor) for name in names.split() if hasattr(owner, name)]
+    """The methods of tensors of these names, and the functions of torch."""
+    methods = [getattr(Tensor, name) for name in names.split() if hasattr(Tensor, name)]
+    return methods + [getattr(torch, n) for n in names.split() if hasattr(torch, n) and not n.startswith("__")]
 
 
 _ARITHMETIC = (
