@@ -96,7 +96,7 @@ class Graph(NamedTuple):
         if not self.numbers.decided:
             return True
         pairs = zip(self.sizes, arguments, strict=True)
-        sizes = {size: len(a) for size, a in pairs if size is not None and not isinstance(size, int)}
+        sizes = {size: a.shape[0] for size, a in pairs if size is not None and not isinstance(size, int)}
         return self.numbers.hold([arguments[i].item() for i in self.floats], sizes)
 
 

@@ -66,7 +66,9 @@ def _rounded(number: Any, *others: Any) -> Any:
         return number.tensor  # which torch rounds where it is used, as it does with floats
     dtypes = {torch.result_type(t, 0.5) for t in tensors} or {torch.get_default_dtype()}
     if not dtypes <= {torch.float32, torch.float64}:  # half precision is computed with the float before it is rounded
-        raise CannotCaptureError(at_user_line(f"a float argument meets a tensor () of {dtypes.pop()}"))
+        raise CannotCaptureError(
+            at_user_line(f"a float argument meets a tensor () of {dtypes.pop()}; hand over a tensor in its place")
+        )
     return number.tensor.to(dtypes.pop())
 
 

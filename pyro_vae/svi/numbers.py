@@ -46,6 +46,10 @@ class _Note(NamedTuple):
     operands: tuple[Any, ...]
     outcome: bool | None = None
 
+    def at(self, sizes: Mapping[Any, int]) -> _Note:
+        """The note with numbers in the places of sizes."""
+        return self._replace(operands=tuple(o.at(sizes) if isinstance(o, _Size) else o for o in self.operands))
+
 
 class Numbers:
     """The float arguments of one capture, what the program computes from them in Python, and what it decides by them.
@@ -60,6 +64,7 @@ class Numbers:
         self.decided = 0  # as many notes are needed to see whether all decisions are the same for other floats
         self._arguments = 0
         self._known: dict[Any, _Place] = {}
+        self._of_sizes: dict[tuple[int, ...], list[_Note]] = {}
 
     def arguments(self, examples: Sequence[Tensor | float], tensors: Sequence[Tensor]) -> list[Tensor | FloatArgument]:
         """The arguments of the program: the tensors, and in the floats' places what the program takes for floats.
@@ -107,6 +112,8 @@ class Numbers:
         return outcome
 
     def _note(self, operation: Callable[..., Any], operands: Sequence[Any], outcome: bool | None = None) -> _Place:
+        if any(isinstance(o, FloatArgument) and o.numbers is not self for o in operands):
+            raise _refusal("of another run is kept")
         note = _Note(operation, tuple(map(_noted, operands)), outcome)
         key = operation, tuple((type(o), repr(o)) for o in note.operands)  # 0.0 and -0.0 are equal, but not the same
         if key not in self._known:
@@ -123,15 +130,12 @@ class Numbers:
             floats: the float arguments, in order.
             sizes: the value of each symbol in the dimensions of the other arguments.
         """
+        key = tuple(sizes.values())
+        if key not in self._of_sizes:
+            self._of_sizes[key] = [note.at(sizes) for note in self.notes[: self.decided]]
         known: list[Any] = list(floats)
-
-        def number(operand: Any) -> Any:
-            if isinstance(operand, _Place):
-                return known[operand.place]
-            return operand.at(sizes) if isinstance(operand, _Size) else operand
-
-        for operation, operands, outcome in self.notes[: self.decided]:
-            result = operation(*map(number, operands))
+        for operation, operands, outcome in self._of_sizes[key]:
+            result = operation(*[known[o.place] if type(o) is _Place else o for o in operands])
             if outcome is not None and bool(result) is not outcome:
                 return False
             known.append(result)

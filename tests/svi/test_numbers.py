@@ -212,6 +212,17 @@ def test_math_is_as_before():
     assert dict(vars(math)) == before
 
 
+def test_a_float_of_another_run_is_refused():
+    kept = []
+
+    def program(t):
+        kept.append(t)
+        return torch.as_tensor(t - kept[0])
+
+    with pytest.raises(CannotCaptureError, match=r"of another run is kept.*test_numbers\.py"):
+        capture(program, [0.5])
+
+
 def test_a_program_that_changes_is_not_taken_for_one_that_reads_floats():
     runs = []
 
