@@ -8,7 +8,6 @@ import functools
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyro
@@ -22,15 +21,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from pyro_vae.deferred import without_validation
-from pyro_vae.svi.errors import CannotCaptureError
 from pyro_vae.svi.generators import Generators
-from pyro_vae.svi.stand_ins import pyro_without_values, stand_in
+from pyro_vae.svi.meeting import has_numbers, meet
+from pyro_vae.svi.numbers import Numbers, math_that_asks
+from pyro_vae.svi.refusals import CannotCaptureError, at_line, at_user_line
+from pyro_vae.svi.stand_ins import pyro_without_values, sizes_in_words, stand_in
 
 __all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless", "written"]
 
 _GRADIENTS = (Tensor.grad.__get__, Tensor.grad.__set__)  # type: ignore[attr-defined]
 _READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
-_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
+_CHANGES = (
+    "it does not do the same again when run again: a number, a branch or the number of its sites comes from something "
+    "in Python that changes from run to run"
+)
+_UNFOLLOWED = (
+    "a float argument is used in a way that a graph cannot follow: what comes of it in Python would be a constant "
+    "there; hand over a tensor in its place"
+)
 
 
 class Gradients:
@@ -60,12 +68,16 @@ class Graph(NamedTuple):
         tensors: what the program read or wrote around it, parameters among them: the tensors themselves.
         sizes: the first dimensions of the arguments, as expressions or numbers; None where there is none.
         shapes: what is known of those expressions.
+        numbers: what the program decided by its float arguments.
+        floats: the places of those among the arguments.
     """
 
     module: fx.GraphModule
     tensors: list[Tensor]
     sizes: list[Any]
     shapes: ShapeEnv
+    numbers: Numbers
+    floats: list[int]
 
     def takes(self, arguments: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these first dimensions."""
@@ -80,10 +92,18 @@ class Graph(NamedTuple):
             return False
         return all(guard.expr.subs(symbols) == True for guard in self.shapes.guards)  # noqa: E712  sympy's own true
 
+    def decides_alike(self, arguments: Sequence[Tensor]) -> bool:
+        """Whether the program would take the same branches with these float arguments."""
+        if not self.numbers.decided:
+            return True
+        pairs = zip(self.sizes, arguments, strict=True)
+        sizes = {size: a.shape[0] for size, a in pairs if size is not None and not isinstance(size, int)}
+        return self.numbers.hold([arguments[i].item() for i in self.floats], sizes)
+
 
 def capture(
     program: Callable[..., Any],
-    arguments: Sequence[Tensor],
+    arguments: Sequence[Tensor | float],
     fixed: Sequence[Tensor] = (),
     gradients: Gradients | None = None,
 ) -> Graph:
@@ -95,7 +115,8 @@ def capture(
 
     Args:
         program: a function of the arguments; returns tensors.
-        arguments: examples of the arguments.
+        arguments: examples of the arguments; a float becomes a tensor of the graph, which the program sees as a
+            :class:`FloatArgument`.
         fixed: examples of further arguments, of which no dimension changes.
         gradients: where ``backward`` calls of the program go; by default they are refused.
 
@@ -112,11 +133,7 @@ def capture(
                 raise CannotCaptureError(
                     "it draws from Python's or NumPy's random numbers, of which a graph would repeat one"
                 )
-            if not _same(_trace(program, arguments, fixed, gradients, first), graph):
-                raise CannotCaptureError(
-                    "it does not do the same again when run again: a number, a branch or the number of its sites comes "
-                    "from something in Python that changes from run to run"
-                )
+            _compare_with_another(graph, functools.partial(_trace, program, arguments, fixed, gradients, first))
     except CannotCaptureError:
         raise
     except Exception as error:
@@ -132,7 +149,10 @@ def capture(
 
 
 def _trace_for_any_size(
-    program: Callable[..., Any], arguments: Sequence[Tensor], fixed: Sequence[Tensor], gradients: Gradients | None
+    program: Callable[..., Any],
+    arguments: Sequence[Tensor | float],
+    fixed: Sequence[Tensor],
+    gradients: Gradients | None,
 ) -> tuple[DimDynamic, Graph]:
     """A graph for any batch size, or for that of the arguments alone where Pyro wants a number."""
     try:
@@ -143,24 +163,28 @@ def _trace_for_any_size(
 
 def _trace(
     program: Callable[..., Any],
-    arguments: Sequence[Tensor],
+    arguments: Sequence[Tensor | float],
     fixed: Sequence[Tensor],
     gradients: Gradients | None,
     first: DimDynamic,
+    hidden: bool = False,
 ) -> Graph:
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
     fake = _NoValues(shape_env=shapes, allow_non_fake_inputs=True)
     if gradients is not None:
         gradients.values = [None] * len(gradients.leaves)
 
+    numbers = Numbers(hidden)
+    floats = [i for i, argument in enumerate(arguments) if isinstance(argument, float)]
+
     def watched(*tensors: Tensor) -> Any:
-        with _Watch(gradients), without_validation(), pyro_without_values():
-            return program(*tensors)
+        with _Watch(gradients, numbers), without_validation(), pyro_without_values(), math_that_asks(), sizes_in_words():
+            return program(*numbers.arguments(arguments, tensors))
 
     def watched_without_arguments(_: Tensor) -> Any:
         return watched()
 
-    examples = [_example(fake, argument, f"argument{i}", first) for i, argument in enumerate(arguments)]
+    examples = [_example(fake, _as_tensor(argument), f"argument{i}", first) for i, argument in enumerate(arguments)]
     sizes = [_first_size(example) for example in examples]  # now; afterwards some are known to be numbers
     others = [_example(fake, argument, f"fixed{i}", DimDynamic.STATIC) for i, argument in enumerate(fixed)]
     trace = functools.partial(make_fx, tracing_mode="symbolic", _allow_non_fake_inputs=True)
@@ -170,9 +194,28 @@ def _trace(
         traced = trace(watched_without_arguments)(_example(fake, torch.zeros(()), "none", DimDynamic.STATIC))
     tensors = _lift(traced)
     if not (examples or others):
-        traced.graph.erase_node(next(node for node in traced.graph.nodes if node.op == "placeholder" and not node.users))
+        traced.graph.erase_node(traced.graph.find_nodes(op="placeholder")[-1])
         traced.recompile()
-    return Graph(traced, tensors, sizes, shapes)
+    return Graph(traced, tensors, sizes, shapes, numbers, floats)
+
+
+def _compare_with_another(graph: Graph, trace: Callable[..., Graph]) -> None:
+    """Raises where a second capture, in which float arguments hide their values, is another graph."""
+    if not graph.floats and not graph.numbers.of_runs:
+        if not _same(trace(), graph):
+            raise CannotCaptureError(_CHANGES)
+        return
+    try:
+        if _same(trace(hidden=True), graph):
+            return
+        reason = _UNFOLLOWED
+    except Exception as error:  # whatever the program does with another number
+        reason = _reason(error) if isinstance(error, CannotCaptureError) else f"{_UNFOLLOWED} ({_reason(error)})"
+    raise CannotCaptureError(reason if _same(trace(), graph) else _CHANGES)
+
+
+def _as_tensor(argument: Tensor | float) -> Tensor:
+    return torch.tensor(argument, dtype=torch.float64, device="cpu") if isinstance(argument, float) else argument
 
 
 def _example(fake: FakeTensorMode, argument: Tensor, name: str, first: DimDynamic) -> Tensor:
@@ -278,6 +321,8 @@ def _same(graph: Graph, other: Graph) -> bool:
     """Whether two captures have the same operations and numbers, on the same tensors."""
     if graph.module.code != other.module.code or len(graph.tensors) != len(other.tensors):
         return False
+    if graph.numbers.notes != other.numbers.notes:
+        return False
     pairs = zip(graph.tensors, other.tensors, strict=True)
     return all(a is b or (a.shape == b.shape and torch.equal(a, b)) for a, b in pairs)
 
@@ -300,30 +345,34 @@ class _NoValues(FakeTensorMode):
 class _Watch(TorchFunctionMode):
     """Takes the place of what needs values: ``backward`` is noted, and what Pyro reads of tensors stays one."""
 
-    def __init__(self, gradients: Gradients | None) -> None:
+    def __init__(self, gradients: Gradients | None, numbers: Numbers) -> None:
         super().__init__()
         self.gradients = gradients
+        self.numbers = numbers
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if has_numbers(args) or has_numbers(kwargs):
+            return meet(func, args, kwargs, lambda func, args: self.__torch_function__(func, types, args))
         if func is Tensor.backward:
             if self.gradients is None or kwargs.get("inputs") is not None:
                 raise CannotCaptureError("it calls backward" + " with inputs" * (self.gradients is not None))
             return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
         result = stand_in(func, args)
         if result is not NotImplemented:
-            return result
+            number = func is Tensor.item and result.dtype == torch.float64
+            return self.numbers.of_run(result) if number else result
         if func is Tensor.data.__set__:  # type: ignore[attr-defined]
             with torch.no_grad():
                 return args[0].copy_(args[1])
         if func in _GRADIENTS and args[0].is_leaf:
-            raise CannotCaptureError(_at_user_line("it looks at .grad, which a graph does not have"))
+            raise CannotCaptureError(at_user_line("it looks at .grad, which a graph does not have"))
         if func in _READERS and not isinstance(args[0], FakeTensor):  # of those without values, torch says so itself
-            raise CannotCaptureError(_at_user_line("the value of a tensor is read, which a graph would not see change"))
+            raise CannotCaptureError(at_user_line("the value of a tensor is read, which a graph would not see change"))
         if isinstance(kwargs.get("generator"), torch.Generator):
-            raise CannotCaptureError(_at_user_line("it uses a Generator of its own"))
+            raise CannotCaptureError(at_user_line("it uses a Generator of its own"))
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
-            raise CannotCaptureError(_at_user_line(f"Tensor.{func.__name__} reads values"))
+            raise CannotCaptureError(at_user_line(f"Tensor.{func.__name__} reads values"))
         return func(*args, **kwargs)
 
 
@@ -338,7 +387,7 @@ def _quiet() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The line of the user's program at which a capture failed, and what failed."""
     frames = traceback.extract_tb(error.__traceback__)
-    return _at_line(frames, _what(error))
+    return at_line(frames, _what(error))
 
 
 def _what(error: BaseException) -> str:
@@ -348,16 +397,3 @@ def _what(error: BaseException) -> str:
     if name == "DynamicOutputShapeException":
         return "the shape of a tensor depends on the values of another"
     return f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-
-
-def _at_user_line(what: str) -> str:
-    return _at_line(traceback.extract_stack(), what)
-
-
-def _at_line(frames: Any, what: str) -> str:
-    ours = str(Path(__file__).parent)
-    users = [f for f in frames if not f.filename.startswith((*_LIBRARIES, ours)) and not f.filename.startswith("<")]
-    if not users:
-        return what
-    last = users[-1]
-    return f'{what}, at {last.filename}:{last.lineno} in {last.name}: "{last.line}"'

@@ -22,8 +22,9 @@ from torch.utils._device import DeviceContext
 from pyro_vae.deferred import noting
 from pyro_vae.svi.audit import Audits, Did, difference
 from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless, written
-from pyro_vae.svi.errors import CannotCaptureError
+from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.generators import Generators
+from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.places import Change, Key
 from pyro_vae.svi.reach import reach
@@ -110,13 +111,13 @@ class Captured:
         return [place.key for place in self._written]
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the graph is right for arguments of these batch sizes, and for the tensors around it as they are."""
+        """Whether the graph is right for arguments of these batch sizes and floats, and for the tensors around it."""
         if self._guards is not None and not self._guards.check(*self.graph.tensors):
             return False  # as after vae.double() or vae.to("cuda")
         sizes = batch_sizes(tensors)
         if sizes not in self._known:
             self._known[sizes] = self.graph.takes(tensors)
-        return self._known[sizes]
+        return self._known[sizes] and self.graph.decides_alike(tensors)
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
         """Runs the graph; the arguments once more for the words of an error.
@@ -137,7 +138,7 @@ class Captured:
         self._written = [_Written(change) for change in changes]
         ok = torch.stack([c.reshape(()) for c in conditions]).all() if conditions else None
         self._is_tuple = isinstance(loss, tuple)
-        losses = [torch.as_tensor(part).detach() for part in (loss if self._is_tuple else [loss])]
+        losses = [_number(part) for part in (loss if self._is_tuple else [loss])]
         self._losses = len(losses)
         return [*losses, ok, noted, *(tensor for place in self._written for tensor in place.tensors)]
 
@@ -262,7 +263,7 @@ class CapturedLoss(Captured):
                 return self._evaluated(tensors)
 
         self._runs = 0
-        self._captured(capture(program, found.tensors))
+        self._captured(capture(program, found.examples()))
 
     @property
     def number(self) -> int:
@@ -311,7 +312,7 @@ class CapturedStep(Captured):
                     self.updates.apply(found_gradients, tensors[-1])
             return [*results, *found_gradients]
 
-        self._captured(capture(program, found.tensors, self._numbers(), gradients))
+        self._captured(capture(program, found.examples(), self._numbers(), gradients))
         _refuse_other_gradients(self.graph, self.leaves)
         results = self._losses + 2 + sum(len(place.tensors) for place in self._written)
         if self.updates is None:
@@ -447,6 +448,10 @@ def _put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
                 "to step can be an argument, or a buffer that is changed in place"
             )
     svi.look_no_more_at([change.key for change in changes])
+
+
+def _number(loss: Any) -> Tensor:
+    return loss.tensor if isinstance(loss, FloatArgument) else torch.as_tensor(loss).detach()
 
 
 def _is_fake(thing: Any) -> bool:

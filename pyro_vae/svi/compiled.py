@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.svi import private
-from pyro_vae.svi.errors import CannotCaptureError
+from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.generators import seeds_set
 from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
 from pyro_vae.svi.places import Change, Key
@@ -52,7 +52,9 @@ class CompiledSVI(SVI):
     ``pyro.infer.SVI``, or one warning and its numbers from then on, or an error:
 
     - The contents of the arguments, their first dimension (the batch), floats among them, buffers, the learning rate
-      and the other options of the optimiser may change from step to step.
+      and the other options of the optimiser may change from step to step. With floats the programs may compute and
+      compare; what reads them otherwise (``int``, ``math.exp``, a format) is refused, and a comparison that goes
+      another way makes another graph.
     - What else the programs can reach in Python is looked at in each step: the attributes of modules and objects, what
       functions share, globals, containers, NumPy arrays, hooks. Where it changes between two steps, another graph is
       captured; where a run changes it itself, steps are left to Pyro.
@@ -141,7 +143,6 @@ class CompiledSVI(SVI):
         self._had_gradient: dict[int, Tensor] = {}
         self._in_store: dict[Hashable, set[str]] = {}
         self._forgotten = 0
-        self._dtype = torch.get_default_dtype()
         self._watch = Watch(self)
         lacking = private.lacking()
         if lacking is not None:
@@ -326,7 +327,7 @@ class CompiledSVI(SVI):
 
     def taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
         """The arguments of a step."""
-        return structure(args, kwargs, self._dtype)
+        return structure(args, kwargs)
 
     def roots(self, found: Structure | None = None) -> list[Any]:
         """Where the walk through what the programs reach starts."""

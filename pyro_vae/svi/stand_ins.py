@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import pyro
 import torch
+from pyro.infer import traceenum_elbo
 from pyro.ops.provenance import ProvenanceTensor
 from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.indep_messenger import CondIndepStackFrame
@@ -23,7 +24,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["pyro_without_values", "stand_in"]
+from pyro_vae.svi.numbers import FloatArgument
+
+__all__ = ["pyro_without_values", "sizes_in_words", "stand_in"]
 
 _PYRO = Path(pyro.__file__).parent
 _LOSSES = str(_PYRO / "infer")
@@ -173,6 +176,14 @@ def pyro_without_values() -> Iterator[None]:
         marked._t, marked._provenance = data, provenance
         return marked
 
+    common_scale = traceenum_elbo._get_common_scale
+
+    def common_scale_of_floats(scales: list[Any]) -> Any:
+        # Pyro looks whether enumerated sites have one scale in common by float(scale).
+        if any(isinstance(s, FloatArgument) for s in scales) and all(s == scales[0] for s in scales[1:]):
+            return scales[0]
+        return common_scale(scales)
+
     set_item = ParamStoreDict.__setitem__
     replaced: dict[str, Tensor] = {}
 
@@ -187,6 +198,7 @@ def pyro_without_values() -> Iterator[None]:
 
     with contextlib.ExitStack() as patches:
         patches.enter_context(patch.object(CondIndepStackFrame, "__hash__", hash_of_plate))
+        patches.enter_context(patch.object(traceenum_elbo, "_get_common_scale", common_scale_of_floats))
         patches.enter_context(patch.object(pyro.util, "torch_isnan", lambda x: False))
         patches.enter_context(patch.object(ProvenanceTensor, "__new__", mark))
         patches.enter_context(patch.object(ParamStoreDict, "__setitem__", replace))
@@ -200,3 +212,24 @@ def pyro_without_values() -> Iterator[None]:
             for name, held in replaced.items():
                 store._params[name] = held
                 store._param_to_name[held] = name
+
+
+@contextlib.contextmanager
+def sizes_in_words() -> Iterator[None]:
+    """Has a size that may change be a number where a program puts it into a name, such as that of a site.
+
+    The graph then is right for this size alone. What torch writes for itself stays a symbol.
+    """
+    torch_itself = str(Path(torch.__file__).parent)
+    symbol = torch.SymInt.__str__
+
+    def text(size: torch.SymInt, *spec: str) -> str:
+        frame = sys._getframe(1)
+        if frame.f_code.co_filename.startswith(torch_itself):
+            return format(symbol(size), *spec)
+        return format(int(size), *spec)
+
+    with contextlib.ExitStack() as patches:
+        for name in ("__str__", "__repr__", "__format__"):
+            patches.enter_context(patch.object(torch.SymInt, name, text))
+        yield

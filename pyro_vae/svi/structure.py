@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # the module is there wherever Pyro is, which imports it too
 
-from pyro_vae.svi.errors import CannotCaptureError
+from pyro_vae.svi.refusals import CannotCaptureError
 
 __all__ = ["Structure", "alike", "structure"]
 
@@ -25,7 +25,7 @@ class Structure(NamedTuple):
 
     Args:
         key: what two calls have in common that can share a graph, except for the batch size.
-        tensors: the tensors among them, and each float as a tensor, ``()``.
+        tensors: the tensors among them, and each float as a tensor, float64, ``()``.
         leaves: all of them in order.
         spec: how to put them together again; None where they are tensors without keywords.
     """
@@ -35,8 +35,15 @@ class Structure(NamedTuple):
     leaves: Sequence[Any]
     spec: Any
 
-    def together(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with other tensors in their places."""
+    def examples(self) -> list[Tensor | float]:
+        """The tensors, and the floats themselves."""
+        if self.spec is None:
+            return list(self.tensors)
+        changing = [leaf for leaf in self.leaves if isinstance(leaf, (Tensor, float))]
+        return [a if isinstance(a, float) else t for a, t in zip(changing, self.tensors, strict=True)]
+
+    def together(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with others in the places of tensors and floats."""
         if self.spec is None:
             return tuple(tensors), {}
         supply = iter(tensors)
@@ -45,13 +52,12 @@ class Structure(NamedTuple):
         return args, kwargs
 
 
-def structure(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype) -> Structure:
+def structure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
     """Takes the arguments of a step apart.
 
     Args:
         args: by position.
         kwargs: by name.
-        dtype: of the tensors that floats become.
 
     Raises:
         CannotCaptureError: where an argument holds numbers that a graph would not see change.
@@ -66,7 +72,7 @@ def structure(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
             kinds.append(_kind(leaf))
             tensors.append(leaf.contiguous())  # a graph knows one layout in memory
         elif isinstance(leaf, float):
-            tensors.append(torch.tensor(leaf, dtype=dtype))
+            tensors.append(torch.tensor(leaf, dtype=torch.float64, device="cpu"))
             kinds.append(float)
         elif isinstance(leaf, np.ndarray):
             raise CannotCaptureError("an argument is a NumPy array, whose values a graph would not see change")

@@ -1,0 +1,42 @@
+"""What cannot be captured: the error, and the line of the user's program that it is about."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+__all__ = ["CannotCaptureError", "at_line", "at_user_line"]
+
+_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
+
+
+class CannotCaptureError(RuntimeError):
+    """A model or guide cannot be captured as one graph; says why, and where."""
+
+
+def at_user_line(what: str) -> str:
+    """Adds the line of the user's program that is being run.
+
+    Args:
+        what: the reason.
+    """
+    return at_line(traceback.extract_stack(), what)
+
+
+def at_line(frames: Any, what: str) -> str:
+    """Adds the innermost line that is neither of a library nor of this package.
+
+    Args:
+        frames: of a traceback or of the stack.
+        what: the reason.
+    """
+    ours = str(Path(__file__).parent)
+    users = [f for f in frames if not f.filename.startswith((*_LIBRARIES, ours)) and not f.filename.startswith("<")]
+    if not users:
+        return what
+    last = users[-1]
+    return f'{what}, at {last.filename}:{last.lineno} in {last.name}: "{last.line}"'
