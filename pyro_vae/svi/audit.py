@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Audits", "Did", "difference"]
+__all__ = ["Audits", "Did", "Difference", "difference"]
 
 _LEAST_GAP = 1000  # steps from one audit to the next, once the time that they take counts
 _SHARE = 0.005  # of the time
+# What another kernel for the same operation may do, relative to the largest element. Losses are computed in the dtype
+# of the parameters, whatever they are returned in.
+_ROUNDING = defaultdict(lambda: 1e-2, {torch.float64: 1e-5, torch.float32: 1e-5})
 
 
 class Audits:
@@ -74,32 +78,60 @@ class Did(NamedTuple):
     generators: Sequence[Tensor]
 
 
-def difference(pyro: Did, graph: Did) -> str | None:
-    """In what a run by Pyro and one of a graph differ, to the bit; None where they do not.
+class Difference(NamedTuple):
+    """In what Pyro and a graph differ.
+
+    Args:
+        words: what is another.
+        rounding: whether all that is another is so by no more than rounding.
+    """
+
+    words: str
+    rounding: bool
+
+
+def difference(pyro: Did, graph: Did) -> Difference | None:
+    """In what a run by Pyro and one of a graph differ; None where they do not, to the bit.
 
     Args:
         pyro: what Pyro did.
         graph: what the graph did.
     """
-    if not _equal(*(torch.tensor(did.losses, dtype=torch.float64) for did in (pyro, graph))):
-        return f"the loss is {_listed(pyro.losses)} by Pyro and {_listed(graph.losses)} by the graph"
-    for what, ours, theirs in (
-        ("the gradient of", graph.gradients, pyro.gradients),
-        ("after the step,", graph.tensors, pyro.tensors),
-    ):
-        for name in theirs.keys() | ours.keys():
-            if name not in theirs or name not in ours or not _equal(theirs[name], ours[name]):
-                return f"{what} {name} is another by Pyro than by the graph"
     if not all(map(torch.equal, pyro.generators, graph.generators)):
-        return "Pyro draws other random numbers than the graph"
-    return None
+        return Difference("Pyro draws other random numbers than the graph", False)
+    losses = [torch.tensor(did.losses, dtype=torch.float64) for did in (pyro, graph)]
+    found = [("the loss", *losses)]
+    for what, theirs, ours in (
+        ("the gradient of", pyro.gradients, graph.gradients),
+        ("after the step,", pyro.tensors, graph.tensors),
+    ):
+        if theirs.keys() != ours.keys():
+            return Difference(f"{what} {min(theirs.keys() ^ ours.keys())} is there in one of them only", False)
+        found += [(f"{what} {name}", theirs[name], ours[name]) for name in theirs]
+    others = [(words, a, b) for words, a, b in found if not _equal(a, b)]
+    if not others:
+        return None
+    words, theirs, ours = next((other for other in others if not _close(*other[1:])), others[0])
+    if words == "the loss":
+        words = f"the loss is {_listed(pyro.losses)} by Pyro and {_listed(graph.losses)} by the graph"
+    else:
+        words += f" is another by {(theirs - ours).abs().max():.2g} by Pyro than by the graph"
+    return Difference(words, all(_close(a, b) for _, a, b in others))
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are equal to the bit; NaN is equal to NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    return torch.equal(a, b) or torch.equal(a.nan_to_num(), b.nan_to_num()) and torch.equal(a.isnan(), b.isnan())
+    return torch.equal(a, b) or (torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num()))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are apart by no more than rounding, measured by the largest element."""
+    if a.shape != b.shape or not (a.is_floating_point() and a.isfinite().all() and b.isfinite().all()):
+        return False
+    most = _ROUNDING[a.dtype] * b.abs().max() if b.numel() else 0.0
+    return bool(((a - b).abs() <= most).all())
 
 
 def _listed(losses: Sequence[float]) -> str:

@@ -295,7 +295,7 @@ def first_results(graph: Graph, results: int) -> Graph:
     new = copy.deepcopy(graph.module.graph)
     (output,) = new.find_nodes(op="output")
     output.args = (output.args[0][:results],)
-    return graph._replace(module=fx.GraphModule(graph.module, new))
+    return Graph(fx.GraphModule(graph.module, new), *graph[1:])
 
 
 def _written_nodes(nodes: Sequence[fx.Node]) -> list[fx.Node]:

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._device import DeviceContext
 
 from pyro_vae.deferred import noting
-from pyro_vae.svi.audit import Audits, Did, difference
+from pyro_vae.svi.audit import Audits, Did, Difference, difference
 from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless, written
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.generators import Generators
@@ -50,7 +50,7 @@ class PyroRan(NamedTuple):
 
     loss: Any
     parameters: set[Tensor]
-    differs: str | None
+    differs: Difference | None
     undo: Callable[[], None]
 
 
@@ -179,7 +179,7 @@ class Captured:
             raise
         why = self._difference(loss, parameters, graph, before)
         undo = functools.partial(self._undo, kept, before, store)
-        if why is None:
+        if why is None or why.rounding:
             undo()
         if self.svi.also is not None:
             self.svi.noted = self.svi.also()
@@ -194,17 +194,19 @@ class Captured:
         generators.restore()
         store.restore()
 
-    def _difference(self, loss: Any, parameters: set[Tensor], graph: Did | None, before: Generators) -> str | None:
+    def _difference(
+        self, loss: Any, parameters: set[Tensor], graph: Did | None, before: Generators
+    ) -> Difference | None:
         unknown = parameters - set(self.parameters.values())
         changes = [c for c in self.svi.changes_of_run() if c.key not in self.untidy]
         if unknown:
-            return f"Pyro has {len(unknown)} parameters that the graph does not know"
+            return Difference(f"Pyro has {len(unknown)} parameters that the graph does not know", False)
         if changes:
-            return f"a run changes {changes[0]}"
+            return Difference(f"a run changes {changes[0]}", False)
         if not before.same_python():
-            return "a run draws from Python's or NumPy's random numbers"
+            return Difference("a run draws from Python's or NumPy's random numbers", False)
         if graph is None:
-            return "the graph raises an error"
+            return Difference("the graph raises an error", False)
         names = {id(p): (name, p) for name, p in self.parameters.items()}.values()
         gradients = {name: _gradient(p) for name, p in names if name in graph.gradients or _has_gradient(p)}
         tensors = dict(zip(graph.tensors, self._around(self.graph.tensors), strict=True))

@@ -228,7 +228,7 @@ class CompiledSVI(SVI):
             if key not in self._parameters or self._replaced(key):
                 return self._first(what, found, args, kwargs)
             if what == "step" and (why := self._gradient_elsewhere(key, found)):
-                self._say_once(why)
+                self._say_once(f"{why}, which no graph holds. Such steps are run by Pyro itself, which is slower")
                 return self._by_pyro(what, args, kwargs)
             captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
             captured = captured or self._capture(what, key, found)
@@ -301,14 +301,16 @@ class CompiledSVI(SVI):
         start = time.perf_counter()
         ran = captured.by_pyro(args, kwargs)
         number, agreed = captured.number + 1, captured.audits.agreed
-        if ran.differs is None:
+        if ran.differs is None or ran.differs.rounding:
+            if ran.differs is not None and self.mode == "exact":
+                self._say_once(f"The graph rounds otherwise than Pyro does: {ran.differs.words}")
             self._watch.note()
             captured.audits.passed(number, time.perf_counter() - start)
             loss = captured(found.tensors, args, kwargs)
             self._count(what)
             return loss
         why = (
-            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs}. From {what} "
+            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs.words}. From {what} "
             f"{agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has changed, "
             "and that is not looked at; hand it over as an argument, or keep it in a buffer"
         )
@@ -358,12 +360,12 @@ class CompiledSVI(SVI):
     def _gradient_elsewhere(self, key: Hashable, found: Structure) -> str | None:
         """Why a step has a gradient that a graph has not, or None."""
         if any(map(_REQUIRES_GRAD, found.tensors)):
-            return "an argument requires a gradient"
+            return "An argument requires a gradient"
         leaves = self._parameters[key].values()
         if not any(map(operator.is_not, map(_GRADIENT, leaves), repeat(None))):
             return None
         if any(p.grad is not None and p.grad.any() for p in leaves):
-            return "a parameter has a gradient from before the step"
+            return "A parameter has a gradient from before the step"
         for p in leaves:
             p.grad = None  # zeros that Pyro has left
         return None
@@ -403,10 +405,10 @@ class CompiledSVI(SVI):
         self.refused = str(error)
         warnings.warn(f"{where}. {_SLOWER}", stacklevel=4)
 
-    def _say_once(self, why: str) -> None:
-        if why not in self._said:
-            self._said.add(why)
-            warnings.warn(f"{why[0].upper()}{why[1:]}, which no graph holds. Such steps are run by Pyro itself, which is slower", stacklevel=4)
+    def _say_once(self, what: str) -> None:
+        if what.partition(":")[0] not in self._said:
+            self._said.add(what.partition(":")[0])
+            warnings.warn(what, stacklevel=4)
 
 
 _REQUIRES_GRAD, _GRADIENT = operator.attrgetter("requires_grad"), operator.attrgetter("grad")

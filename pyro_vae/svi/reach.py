@@ -124,11 +124,11 @@ class _Walk:
         kind, enter = next((kind, enter) for kind, enter in _KINDS if isinstance(thing, kind))
         enter(self, thing, where, links)
         if kind in (_CONTAINERS, tuple) and type(thing) is not kind:  # a class of the user's may have attributes too
-            self._object(thing, where, links)
+            self.object(thing, where, links)
 
     # Code.
 
-    def _function(self, function: types.FunctionType, where: str, links: int) -> None:
+    def function(self, function: types.FunctionType, where: str, links: int) -> None:
         name = function.__qualname__
         for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self.places.cell(cell, f"{variable!r} of {name}")
@@ -155,21 +155,21 @@ class _Walk:
         self.places.variable(variables, name, where)
         self._see(variables[name], where, links)
 
-    def _method(self, method: types.MethodType, where: str, links: int) -> None:
+    def method(self, method: types.MethodType, where: str, links: int) -> None:
         self._see(method.__func__, where, links)
         self._see(method.__self__, where, links)
 
-    def _partial(self, partial: functools.partial[Any], where: str, links: int) -> None:
+    def partial(self, partial: functools.partial[Any], where: str, links: int) -> None:
         for part in (partial.func, *partial.args, partial.keywords):
             self._see(part, f"an argument of {_name(partial.func)}", links)
 
-    def _descriptor(self, descriptor: Any, where: str, links: int) -> None:
+    def descriptor(self, descriptor: Any, where: str, links: int) -> None:
         for name in ("__func__", "fget", "func"):
             self._see(getattr(descriptor, name, None), where, links)
 
     # Containers and values.
 
-    def _container(self, thing: Any, where: str, links: int, by_user: bool = True) -> None:
+    def container(self, thing: Any, where: str, links: int, by_user: bool = True) -> None:
         if len(thing) > _MOST_ELEMENTS:
             self.places.size(thing, f"elements of {where}")
             return
@@ -177,40 +177,33 @@ class _Walk:
         for key, value in list(thing.items() if isinstance(thing, dict) else enumerate(thing)):
             self._see(value, f"{where}[{key!r}]" if isinstance(key, (str, int)) else where, links)
 
-    def _tuple(self, thing: tuple[Any, ...], where: str, links: int) -> None:
+    def tuple(self, thing: tuple[Any, ...], where: str, links: int) -> None:
         for element in thing[:_MOST_ELEMENTS]:
             self._see(element, where, links)
 
-    def _array(self, values: np.ndarray[Any, Any], where: str, links: int) -> None:
+    def array(self, values: np.ndarray[Any, Any], where: str, links: int) -> None:
         if values.dtype != object and values.size <= _LARGEST_ARRAY:
             self.places.array(values, where)
 
-    def _generator(self, generator: Any, where: str, links: int) -> None:
+    def generator(self, generator: Any, where: str, links: int) -> None:
         """A generator of random numbers, Python's or NumPy's."""
         if isinstance(generator, random.Random):
             get, put = generator.getstate, generator.setstate
         else:
-            bits = generator.bit_generator if isinstance(generator, np.random.Generator) else generator._bit_generator
-
-            def get() -> bytes:
-                return pickle.dumps(bits.state)
-
-            def put(state: bytes) -> None:
-                bits.state = pickle.loads(state)  # our own, of the line above
-
+            get, put = _state_of_numpy(generator)
         self.places.state(id(generator), get, put, f"the state of {where}")
 
-    def _bytes(self, thing: Any, where: str, links: int) -> None:
+    def bytes(self, thing: Any, where: str, links: int) -> None:
         """A bytearray, an array, or what looks into one."""
         self.places.state(id(thing), lambda: bytes(thing), lambda value: _overwrite(thing, value), where)
 
-    def _iterator(self, iterator: Any, where: str, links: int) -> None:
+    def iterator(self, iterator: Any, where: str, links: int) -> None:
         if is_users(type(iterator)):
-            self._object(iterator, where, links)
+            self.object(iterator, where, links)
         else:
             self.places.iterators.append(where)
 
-    def _tensor(self, tensor: Tensor, where: str, links: int) -> None:
+    def tensor(self, tensor: Tensor, where: str, links: int) -> None:
         """The attributes that the user has given it."""
         attributes = getattr(tensor, "__dict__", {})
         for name in sorted(attributes.keys() & self.names):
@@ -218,25 +211,25 @@ class _Walk:
 
     # Objects.
 
-    def _module(self, module: nn.Module, where: str, links: int) -> None:
+    def module(self, module: nn.Module, where: str, links: int) -> None:
         by_user = is_users(type(module))
         for name in _IN_MODULES:
             self._inner(vars(module).get(name), type(module).__name__, links, by_user)
-        self._object(module, where, links)
+        self.object(module, where, links)
 
     def _inner(self, container: Any, where: str, links: int, by_user: bool) -> None:
         """A container that an object holds."""
         if id(container) not in self._seen and isinstance(container, _CONTAINERS):
             self._seen[id(container)] = container
-            self._container(container, where, links, by_user)
+            self.container(container, where, links, by_user)
 
-    def _object(self, thing: Any, where: str, links: int) -> None:
+    def object(self, thing: Any, where: str, links: int) -> None:
         cls, attributes = type(thing), getattr(thing, "__dict__", None)
         if isinstance(thing, _NAMESPACES):
             self._see(attributes, where, links)
         elif is_users(cls):
             self.places.kind(thing)
-            self._class(cls, where, links, made=False)
+            self.user_class(cls, where, links, made=False)
             self._slots(thing, cls, links)
             for name in self._named(thing, cls, attributes) if attributes is not None else ():
                 self._attribute(thing, attributes, name, links, by_user=True)
@@ -259,7 +252,7 @@ class _Walk:
             self._inner(attributes[name], where, links, by_user=False)
         self._see(attributes.get(name), where, links)
 
-    def _class(self, cls: type, where: str, links: int, made: bool = True) -> None:
+    def user_class(self, cls: type, where: str, links: int, made: bool = True) -> None:
         """What code may read of a class of the user's, and its methods that may be run.
 
         Args:
@@ -297,20 +290,20 @@ class _Walk:
 
 # The first kind that a thing is of says how it is entered.
 _KINDS: list[tuple[Any, Callable[..., None]]] = [
-    (types.FunctionType, _Walk._function),
-    (types.MethodType, _Walk._method),
-    (functools.partial, _Walk._partial),
-    ((staticmethod, classmethod, property, functools.cached_property), _Walk._descriptor),
-    (type, _Walk._class),
-    (nn.Module, _Walk._module),
-    (_CONTAINERS, _Walk._container),
-    (tuple, _Walk._tuple),
-    (Tensor, _Walk._tensor),
-    (np.ndarray, _Walk._array),
-    ((bytearray, memoryview, array.array), _Walk._bytes),
-    ((random.Random, np.random.Generator, np.random.RandomState), _Walk._generator),
-    (collections.abc.Iterator, _Walk._iterator),
-    (object, _Walk._object),
+    (types.FunctionType, _Walk.function),
+    (types.MethodType, _Walk.method),
+    (functools.partial, _Walk.partial),
+    ((staticmethod, classmethod, property, functools.cached_property), _Walk.descriptor),
+    (type, _Walk.user_class),
+    (nn.Module, _Walk.module),
+    (_CONTAINERS, _Walk.container),
+    (tuple, _Walk.tuple),
+    (Tensor, _Walk.tensor),
+    (np.ndarray, _Walk.array),
+    ((bytearray, memoryview, array.array), _Walk.bytes),
+    ((random.Random, np.random.Generator, np.random.RandomState), _Walk.generator),
+    (collections.abc.Iterator, _Walk.iterator),
+    (object, _Walk.object),
 ]
 
 
@@ -346,6 +339,23 @@ def _names(code: types.CodeType) -> set[str]:
 def _of_module(thing: Any) -> set[str]:
     """The attributes that every module has, which are looked at in another way."""
     return _OF_ALL_MODULES if isinstance(thing, nn.Module) else set()
+
+
+def _state_of_numpy(generator: Any) -> tuple[Callable[[], bytes], Callable[[bytes], None]]:
+    """Reads and writes the state as bytes, which can be compared."""
+
+    def get() -> bytes:
+        new = isinstance(generator, np.random.Generator)
+        return pickle.dumps(generator.bit_generator.state if new else generator.get_state())
+
+    def put(state: bytes) -> None:
+        found = pickle.loads(state)  # our own, of the lines above
+        if isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = found
+        else:
+            generator.set_state(found)
+
+    return get, put
 
 
 def _overwrite(thing: Any, value: bytes) -> None:

@@ -86,8 +86,8 @@ def _bool(caller: FrameType, x: Tensor) -> Any:
 
 
 def _masked_select(caller: FrameType, x: Tensor, mask: Tensor) -> Any:
-    # pyro.infer.util: of products of what is selected the sum is taken.
-    return torch.where(mask, x, 0) if caller.f_code.co_filename.startswith(_LOSSES) else NotImplemented
+    # pyro.infer.util: of products of what is selected the sum is taken, in an order that depends on the layout of x.
+    return x.clone().masked_fill_(~mask, 0) if caller.f_code.co_filename.startswith(_LOSSES) else NotImplemented
 
 
 def _nonzero(caller: FrameType, x: Tensor, *_: Any) -> Any:

@@ -301,7 +301,7 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
         or any(optimizer.param_groups[number].get(option) for option in rule.refuses)
     ):
         return None
-    if any(_hooks_of(optimizer)) or not getattr(vars(optimizer).get("step", _unset), "_wrapped_by_lr_sched", True):
+    if any(_hooks_of(optimizer)) or not _counted(vars(optimizer).get("step")):
         return None
     state = optimizer.state.get(p)
     if optimizer.param_groups[number].get("momentum") and (state or {}).get("momentum_buffer") is None:
@@ -311,8 +311,10 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     return _Member(p, optimizer, number, rule)
 
 
-def _unset() -> None:
-    """Stands for the method of the class, where an object has no ``step`` of its own."""
+def _counted(step: Any) -> bool:
+    """Whether the ``step`` of an object's own is none, or that by which a schedule counts steps."""
+    code = getattr(getattr(step, "__func__", None), "__code__", None)
+    return step is None or (code is not None and code.co_filename == torch.optim.lr_scheduler.__file__)
 
 
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[dict[int, Any]]:

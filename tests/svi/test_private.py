@@ -195,7 +195,8 @@ def names_in(source):
             found.add(dotted(node, homes) or ("" if is_own else f"?.{node.attr}"))
         if isinstance(node, ast.Constant) and re.fullmatch(r"_[a-z]\w*", str(node.value)):  # as in vars(x)["_buffers"]
             found.add(f"?.{node.value}")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("patch.object", "setattr"):
+        is_call = isinstance(node, ast.Call) and ast.unparse(node.func) in ("patch.object", "setattr")
+        if is_call and isinstance(node.args[1], ast.Constant):
             replaced.add(f"{dotted(node.args[0], homes)}.{ast.literal_eval(node.args[1])}")
     theirs = [name.split(".") for name in found if name.split(".")[0] in ("torch", "pyro", "?")]
     hidden = {".".join(n) for n in theirs if any(map(is_private, n)) or n[:3] == ["torch", "fx", "experimental"]}

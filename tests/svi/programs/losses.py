@@ -208,7 +208,7 @@ class Regularised(Trace_ELBO):
         return loss
 
 
-@case(rtol=1e-6)
+@case
 def loss_is_a_class_of_the_user():
-    """The loss is a float32 tensor plus and minus a float, which a graph holds in float64."""
+    """The loss is a float32 tensor plus and minus a float."""
     return nets_guide(Regularised())
