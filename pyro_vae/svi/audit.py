@@ -37,7 +37,7 @@ class Audits:
         self._start = number
         self._gap: int | None = None  # the one that stays
         self._due = number + 1 if on else math.inf
-        self._since = time.perf_counter()
+        self._since = time.perf_counter() if on else 0.0
 
     def due(self, number: int) -> bool:
         """Whether the step of that number is to be audited."""

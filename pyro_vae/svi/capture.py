@@ -178,7 +178,13 @@ def _trace(
     floats = [i for i, argument in enumerate(arguments) if isinstance(argument, float)]
 
     def watched(*tensors: Tensor) -> Any:
-        with _Watch(gradients, numbers), without_validation(), pyro_without_values(), math_that_asks(), sizes_in_words():
+        with (
+            _Watch(gradients, numbers),
+            without_validation(),
+            pyro_without_values(),
+            math_that_asks(),
+            sizes_in_words(),
+        ):
             return program(*numbers.arguments(arguments, tensors))
 
     def watched_without_arguments(_: Tensor) -> Any:

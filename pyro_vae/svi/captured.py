@@ -22,12 +22,12 @@ from torch.utils._device import DeviceContext
 from pyro_vae.deferred import noting
 from pyro_vae.svi.audit import Audits, Did, Difference, difference
 from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless, written
-from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.places import Change, Key
 from pyro_vae.svi.reach import reach
+from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
 from pyro_vae.svi.updates import Updates, updates_of
@@ -142,7 +142,9 @@ class Captured:
         self._losses = len(losses)
         return [*losses, ok, noted, *(tensor for place in self._written for tensor in place.tensors)]
 
-    def _called(self, graph: Callable[[Sequence[Tensor]], Any], tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
+    def _called(
+        self, graph: Callable[[Sequence[Tensor]], Any], tensors: Sequence[Tensor], args: Any, kwargs: Any
+    ) -> Any:
         """What the graph returns, after a look at the data; the loss comes first, then gradients."""
         try:
             results = graph(tensors)
@@ -486,7 +488,7 @@ def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:
 
 def _refuse_other_gradients(graph: Graph, leaves: Sequence[Tensor]) -> None:
     """Pyro's step leaves a gradient in every tensor that requires one, a graph's in the parameters alone."""
-    known = {id(p) for p in leaves}
+    known = {id(p) for p in (*leaves, *pyro.get_param_store()._params.values())}
     others = [t for t in graph.tensors if t.requires_grad and id(t) not in known]
     if others:
         raise CannotCaptureError(

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.svi import private
-from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.generators import seeds_set
 from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
 from pyro_vae.svi.places import Change, Key
 from pyro_vae.svi.reach import reach
+from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.structure import Structure, alike, structure
 from pyro_vae.svi.watch import Watch
 
@@ -433,5 +433,7 @@ def _as_pyro(loss: Any) -> Any:
 def _stacked(losses: list[Any]) -> Tensor:
     if not losses:
         return torch.empty(0)
-    rows = [torch.stack([torch.as_tensor(part) for part in loss]) if isinstance(loss, tuple) else loss for loss in losses]
+    rows = [
+        torch.stack([torch.as_tensor(part) for part in loss]) if isinstance(loss, tuple) else loss for loss in losses
+    ]
     return torch.stack([torch.as_tensor(row, dtype=torch.float64) for row in rows])

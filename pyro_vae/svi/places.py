@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import operator
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain, repeat
 from types import CellType, FunctionType, MappingProxyType
@@ -151,9 +150,7 @@ class Places:
         def put(value: Any) -> None:
             array[...] = np.frombuffer(value[2], array.dtype).reshape(array.shape)
 
-        self._rest.append(
-            _Rest((id(array), ""), where, lambda: (array.shape, array.dtype.str, array.tobytes()), put)
-        )
+        self._rest.append(_Rest((id(array), ""), where, lambda: (array.shape, array.dtype.str, array.tobytes()), put))
 
     def state(self, key: int, get: Callable[[], Any], put: Callable[[Any], None], where: str) -> None:
         """The state of what keeps it to itself, such as a generator of random numbers."""
@@ -309,7 +306,8 @@ def _of_container(key: Key, where: str, by_user: bool, thing: Any, copy: Any) ->
         return [Change(key, where, by_user, copy, list(thing))] if thing != set(copy) else []
     elements = copy.items() if isinstance(copy, dict) else enumerate(copy)
     return [
-        Change((key[0], str(k)), f"{k!r} of {where}", by_user, a, thing[k], _into_container(thing, k)) for k, a in elements
+        Change((key[0], str(k)), f"{k!r} of {where}", by_user, a, thing[k], _into_container(thing, k))
+        for k, a in elements
     ]
 
 

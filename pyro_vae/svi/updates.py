@@ -313,14 +313,14 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
 
 def _counted(step: Any) -> bool:
     """Whether the ``step`` of an object's own is none, or that by which a schedule counts steps."""
-    code = getattr(getattr(step, "__func__", None), "__code__", None)
+    code = getattr(getattr(step, "__func__", step), "__code__", None)
     return step is None or (code is not None and code.co_filename == torch.optim.lr_scheduler.__file__)
 
 
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[dict[int, Any]]:
     """The hooks that run with a step."""
     mine = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
-    return mine + [_global_optimizer_pre_hooks, _global_optimizer_post_hooks]
+    return [*mine, _global_optimizer_pre_hooks, _global_optimizer_post_hooks]
 
 
 def _reader(group: dict[str, Any]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:

@@ -58,9 +58,10 @@ def owner_of(path):
     first, *between, last = path.split(".")
     owner = importlib.import_module(first)
     for i, name in enumerate(between, 2):
-        if not hasattr(owner, name):
-            importlib.import_module(".".join(path.split(".")[:i]))
-        owner = getattr(owner, name)
+        if hasattr(owner, name):
+            owner = getattr(owner, name)
+        else:  # which torch.optim, for one, hides
+            owner = importlib.import_module(".".join(path.split(".")[:i]))
     return owner, last
 
 

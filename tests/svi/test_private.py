@@ -236,8 +236,8 @@ def test_all_that_is_used_is_listed(path):
             "from torch._subclasses.fake_tensor import FakeTensorMode as M\nM._dispatch_impl",
             "torch._subclasses.fake_tensor.FakeTensorMode._dispatch_impl",
         ),
-        ("def f(module): return module._backward_pre_hooks", "?._backward_pre_hooks"),
-        ("def f(module): return vars(module)['_backward_pre_hooks']", "?._backward_pre_hooks"),
+        ("def f(module): return module._load_state_dict_pre_hooks", "?._backward_pre_hooks"),
+        ("def f(module): return vars(module)['_load_state_dict_pre_hooks']", "?._backward_pre_hooks"),
         ("import pyro\npatch.object(pyro.util, 'warn_if_nan', print)", "pyro.util.warn_if_nan"),
     ],
 )

@@ -6,7 +6,6 @@ program again shows that its graph is stale.
 
 from __future__ import annotations
 
-import array
 import contextvars
 import ctypes
 import decimal
@@ -92,17 +91,6 @@ def memory_at_an_address():
         cell.value = 10.0  # which also keeps the memory alive
 
     return reading(lambda: ctypes.c_double.from_address(address).value, change)
-
-
-@stale("stale", "either")
-def array_behind_a_view():
-    numbers = array.array("d", [1.0])
-    view = memoryview(numbers).toreadonly()
-
-    def change():
-        numbers[0] = 10.0
-
-    return reading(lambda: view[0], change)
 
 
 @stale("stale", "either")

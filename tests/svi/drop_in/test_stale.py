@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import pyro
 import pytest
 import torch
-from pyro.infer import SVI
+from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
+from pyro_vae.svi import CompiledSVI
 from tests.svi.drop_in.harness import Case, Program, compiled
 from tests.svi.drop_in.stale import CHANGED, STALE
+from tests.svi.drop_in.tiny import data, guide, model
 
 # The first audit after CHANGED of those 1, 2, 4, 8, 16, 32 steps after a capture, which the second step makes.
 AUDITED = 2 + 32
@@ -113,3 +115,20 @@ def test_the_audit_sees_the_change(case, mode):
     assert [step.warned for step in steps] == [0] * (given_up - 1) + [1] * (len(steps) - given_up + 1)
     expected = continued(case, given_up, steps[given_up - 2].state)
     assert [step.loss for step in steps[given_up - 1 :]] == expected
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_the_audit_sees_a_hook_of_autograd(mode):
+    """Where a gradient accumulates; the node says nothing of its hooks."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    svi = CompiledSVI(model, guide, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), mode=mode)
+    for _ in range(20):
+        svi.step(data())
+    loc = pyro.get_param_store()._params["loc"]
+    node = loc.view_as(loc).grad_fn.next_functions[0][0]  # it lives as long as somebody holds it
+    node.register_prehook(lambda grads: tuple(0.1 * g for g in grads))
+    with pytest.warns(UserWarning, match="audit found .*at step 34, the gradient of loc is another"):
+        svi.steps(data().expand(20, 4))
+    assert "From step 19 on" in svi.refused

@@ -269,16 +269,3 @@ def hook_on_all_modules():
                 handle.remove()
 
     return Program(netted.model, guide, steps, modules=(netted.net,))
-
-
-@breaks("edits", "either")
-def hook_on_what_a_gradient_accumulates_into():
-    """Of the node of autograd, not of the tensor."""
-    calls = []
-
-    def hook():
-        node = loc().view_as(loc()).grad_fn.next_functions[0][0]
-        calls.append(node)  # it lives as long as somebody holds it
-        node.register_prehook(lambda grads: tuple(0.1 * g for g in grads))
-
-    return Program(model, guide, after(hook))

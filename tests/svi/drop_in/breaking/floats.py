@@ -100,9 +100,16 @@ def float_that_python_rounds():
     """In double precision until it meets a tensor."""
 
     def rounds(x, t):
-        seen(latent() * (((t * 3 - 1) / 7) ** 2 + 1e-9) + (t - t / 3) * 1e7, x)
+        part = (t * 3 - 1) / 7
+        seen(latent() * (part * part + 1e-9) + (t - t / 3) * 1e7, x)
 
     return Program(rounds, guide, rising)
+
+
+@breaks("floats", "either")
+def float_to_a_power():
+    """Where the C library rounds as it does."""
+    return Program(lambda x, t: seen(latent() * (t + 1) ** 2.5, x), guide, rising)
 
 
 def reads(read) -> Program:
