@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -99,24 +99,38 @@ def difference(pyro: Did, graph: Did) -> Difference | None:
     """
     if not all(map(torch.equal, pyro.generators, graph.generators)):
         return Difference("Pyro draws other random numbers than the graph", False)
-    losses = [torch.tensor(did.losses, dtype=torch.float64) for did in (pyro, graph)]
-    found = [("the loss", *losses)]
-    for what, theirs, ours in (
-        ("the gradient of", pyro.gradients, graph.gradients),
-        ("after the step,", pyro.tensors, graph.tensors),
-    ):
-        if theirs.keys() != ours.keys():
-            return Difference(f"{what} {min(theirs.keys() ^ ours.keys())} is there in one of them only", False)
-        found += [(f"{what} {name}", theirs[name], ours[name]) for name in theirs]
-    others = [(words, a, b) for words, a, b in found if not _equal(a, b)]
+    others = [pair for pair in _pairs(pyro, graph) if not _equal(pair.by_pyro, pair.by_graph)]
     if not others:
         return None
-    words, theirs, ours = next((other for other in others if not _close(*other[1:])), others[0])
-    if words == "the loss":
-        words = f"the loss is {_listed(pyro.losses)} by Pyro and {_listed(graph.losses)} by the graph"
-    else:
-        words += f" is another by {(theirs - ours).abs().max():.2g} by Pyro than by the graph"
-    return Difference(words, all(_close(a, b) for _, a, b in others))
+    far = [pair for pair in others if not _close(pair.by_pyro, pair.by_graph)]
+    return Difference(str((far or others)[0]), not far)
+
+
+class _Pair(NamedTuple):
+    """What both gave."""
+
+    what: str
+    by_pyro: Tensor
+    by_graph: Tensor
+
+    def __str__(self) -> str:
+        if self.by_pyro.shape != self.by_graph.shape:
+            return f"{self.what} has another shape by Pyro than by the graph"
+        if self.by_pyro.numel() == 1:
+            return f"{self.what} is {self.by_pyro.item():.9g} by Pyro and {self.by_graph.item():.9g} by the graph"
+        most = (self.by_pyro.double() - self.by_graph.double()).abs().max()
+        return f"{self.what} is another by up to {most:.2g} by Pyro than by the graph"
+
+
+def _pairs(pyro: Did, graph: Did) -> Iterator[_Pair]:
+    nothing = torch.empty(0)
+    for i, pair in enumerate(zip(pyro.losses, graph.losses, strict=True)):
+        what = "the loss" if len(pyro.losses) == 1 else f"loss {i + 1}"
+        yield _Pair(what, *(torch.tensor(loss, dtype=torch.float64) for loss in pair))
+    for name in sorted(pyro.gradients.keys() | graph.gradients.keys()):
+        yield _Pair(f"the gradient of {name}", pyro.gradients.get(name, nothing), graph.gradients.get(name, nothing))
+    for name, tensor in pyro.tensors.items():
+        yield _Pair(f"after the step, {name}", tensor, graph.tensors[name])
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -132,7 +146,3 @@ def _close(a: Tensor, b: Tensor) -> bool:
         return False
     most = _ROUNDING[a.dtype] * b.abs().max() if b.numel() else 0.0
     return bool(((a - b).abs() <= most).all())
-
-
-def _listed(losses: Sequence[float]) -> str:
-    return ", ".join(f"{loss:.9g}" for loss in losses)

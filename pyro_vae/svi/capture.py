@@ -29,7 +29,8 @@ from pyro_vae.svi.stand_ins import pyro_without_values, sizes_in_words, stand_in
 
 __all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless", "written"]
 
-_GRADIENTS = (Tensor.grad.__get__, Tensor.grad.__set__)  # type: ignore[attr-defined]
+_GRADIENT: Any = Tensor.grad
+_GRADIENTS = (_GRADIENT.__get__, _GRADIENT.__set__)
 _READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
 _CHANGES = (
     "it does not do the same again when run again: a number, a branch or the number of its sites comes from something "

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine import runtime
 from torch import Tensor
-from torch._C import _len_torch_dispatch_stack
-from torch._C._dynamo.guards import TensorGuards
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils import _pytree as pytree
-from torch.utils._device import DeviceContext
 
 from pyro_vae.deferred import noting
+from pyro_vae.svi.around import guards_of
 from pyro_vae.svi.audit import Audits, Did, Difference, difference
 from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless, written
 from pyro_vae.svi.generators import Generators
+from pyro_vae.svi.leftovers import Store, Written, put_back
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
-from pyro_vae.svi.places import Change, Key
-from pyro_vae.svi.reach import reach
+from pyro_vae.svi.places import Key
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
@@ -35,7 +28,7 @@ from pyro_vae.svi.updates import Updates, updates_of
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
 
-__all__ = ["Captured", "CapturedLoss", "CapturedStep", "PyroRan", "something_around"]
+__all__ = ["Captured", "CapturedLoss", "CapturedStep", "PyroRan"]
 
 
 class PyroRan(NamedTuple):
@@ -52,22 +45,6 @@ class PyroRan(NamedTuple):
     parameters: set[Tensor]
     differs: Difference | None
     undo: Callable[[], None]
-
-
-class _Ran(NamedTuple):
-    """What a graph gives, beside gradients.
-
-    Args:
-        losses: one, or those of a tuple.
-        ok: whether the data are as they must be, or None.
-        noted: what ``svi.also`` gives, or None.
-        written: the tensors that the run puts into attributes and containers.
-    """
-
-    losses: list[Tensor]
-    ok: Tensor | None
-    noted: Tensor | None
-    written: list[Tensor]
 
 
 class Captured:
@@ -87,7 +64,7 @@ class Captured:
         self._loss_of = loss_of
         self._is_tuple = False
         self._losses = 1
-        self._written: list[_Written] = []
+        self._written: list[Written] = []
         self._known: dict[tuple[int, ...], bool] = {}
 
     def _captured(self, graph: Graph) -> None:
@@ -97,7 +74,7 @@ class Captured:
         self.graph = graph
         keep_unless(graph, self._losses)
         self._changed = written(graph)
-        self._guards = _guards_of(graph.tensors)
+        self._guards = guards_of(graph.tensors)
         self.audits = Audits(self.number, self.svi.audit)
 
     @property
@@ -127,15 +104,23 @@ class Captured:
         """
         raise NotImplementedError
 
+    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Any]:
+        """Runs the graph on arguments like those of the run before, and returns the losses.
+
+        Args:
+            calls: the arguments of each.
+        """
+        return [self(args, args, {}) for args in calls]
+
     # Runs.
 
     def _evaluated(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """What a graph shall return: the losses, whether the data were as they must be, what is noted, and written."""
         args, kwargs = self._found.together(tensors)
-        with noting() as conditions, _put_back(self.svi) as changes:
+        with noting() as conditions, put_back(self.svi) as changes:
             loss = self._loss_of(self.svi.model, self.svi.guide, *args, **kwargs)
             noted = None if self.svi.also is None else self.svi.also()
-        self._written = [_Written(change) for change in changes]
+        self._written = [Written(change) for change in changes]
         ok = torch.stack([c.reshape(()) for c in conditions]).all() if conditions else None
         self._is_tuple = isinstance(loss, tuple)
         losses = [_number(part) for part in (loss if self._is_tuple else [loss])]
@@ -170,7 +155,7 @@ class Captured:
             kwargs: by name.
         """
         tensors = self.svi.taken_apart(args, kwargs).tensors
-        before, store = Generators(), _Store()
+        before, store = Generators(), Store()
         kept = [(t, t.clone()) for t in self._around(self.graph.tensors)]
         graph = self._of_graph(tensors)
         before.restore()
@@ -187,7 +172,7 @@ class Captured:
             self.svi.noted = self.svi.also()
         return PyroRan(loss, parameters, why, undo)
 
-    def _undo(self, kept: list[tuple[Tensor, Tensor]], generators: Generators, store: _Store) -> None:
+    def _undo(self, kept: list[tuple[Tensor, Tensor]], generators: Generators, store: Store) -> None:
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)
@@ -350,13 +335,9 @@ class CapturedStep(Captured):
         return loss
 
     def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Any]:
-        """Takes steps on arguments like those of the step before, and returns the losses.
-
-        Args:
-            calls: the arguments of each.
-        """
+        """Takes steps; see :meth:`Captured.several`."""
         if self.updates is None:
-            return [self(args, args, {}) for args in calls]
+            return super().several(calls)
         return self._several(self.updates, [(args, args, {}) for args in calls])
 
     def _several(self, updates: Updates, calls: Sequence[tuple[Sequence[Tensor], Any, Any]]) -> list[Any]:
@@ -384,83 +365,8 @@ class CapturedStep(Captured):
         return set() if self.updates is None else {id(t) for t in self.updates.tensors()}
 
 
-class _Written:
-    """A place into which each run puts a tensor, or a container of tensors.
-
-    Args:
-        change: what the capture put there.
-    """
-
-    def __init__(self, change: Change) -> None:
-        self.key, self._where, self._put = change.key, change.where, change.put
-        self._had = [t for t in pytree.tree_leaves(change.then) if isinstance(t, Tensor)]
-        self._leaves, self._spec = pytree.tree_flatten(change.now)
-        self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, FakeTensor)]
-
-    def refuse_if_read(self, graph: Graph) -> None:
-        """Raises where a run reads what the run before has put there."""
-        if any(had is t for had in self._had for t in graph.tensors):
-            raise CannotCaptureError(
-                f"it reads the tensor {self._where} and puts another in its place; make it a buffer and change that in place (copy_)"
-            )
-
-    def put(self, tensors: Iterator[Tensor]) -> None:
-        """Puts what a run gave there."""
-        leaves = [next(tensors) if isinstance(leaf, FakeTensor) else leaf for leaf in self._leaves]
-        if self._put is not None:
-            self._put(pytree.tree_unflatten(leaves, self._spec))
-
-
-class _Store:
-    """Pyro's parameter store as it is, to be put back: some losses put other tensors there."""
-
-    def __init__(self) -> None:
-        store = pyro.get_param_store()
-        self._places = [store._params, store._param_to_name, store._constraints]
-        self._had = [dict(place) for place in self._places]
-
-    def restore(self) -> None:
-        """Puts it back."""
-        for place, had in zip(self._places, self._had, strict=True):
-            place.clear()
-            place.update(had)
-
-
-@contextlib.contextmanager
-def _put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
-    """Puts back whatever a block changes in Python.
-
-    Yields:
-        A list to which the end of the block adds the places into which it has put tensors.
-
-    Raises:
-        CannotCaptureError: where it changes anything else of the user's.
-    """
-    places = reach(svi.roots())
-    followed: list[Change] = []
-    try:
-        yield followed
-        changes = places.changes()
-    finally:
-        places.restore()
-    for change in changes:
-        if change.of_tensors and _is_fake(change.now) and (change.by_user or not change.key[1].startswith("_")):
-            followed.append(change)
-        elif change.by_user:
-            raise CannotCaptureError(
-                f"it does not do the same again when run again: it changes {change}. A number that changes from step "
-                "to step can be an argument, or a buffer that is changed in place"
-            )
-    svi.look_no_more_at([change.key for change in changes])
-
-
 def _number(loss: Any) -> Tensor:
     return loss.tensor if isinstance(loss, FloatArgument) else torch.as_tensor(loss).detach()
-
-
-def _is_fake(thing: Any) -> bool:
-    tensors = [leaf for leaf in pytree.tree_leaves(thing) if isinstance(leaf, Tensor)]
-    return bool(tensors) and all(isinstance(t, FakeTensor) for t in tensors)
 
 
 def _has_gradient(p: Tensor) -> bool:
@@ -492,26 +398,6 @@ def _refuse_other_gradients(graph: Graph, leaves: Sequence[Tensor]) -> None:
     others = [t for t in graph.tensors if t.requires_grad and id(t) not in known]
     if others:
         raise CannotCaptureError(
-            f"a tensor of shape {tuple(others[0].shape)} that it uses requires a gradient and is no parameter of Pyro's; "
-            "register it (pyro.module, pyro.param) or detach it"
+            f"a tensor of shape {tuple(others[0].shape)} that it uses requires a gradient and is no parameter of "
+            "Pyro's; register it (pyro.module, pyro.param) or detach it"
         )
-
-
-def _guards_of(tensors: Sequence[Tensor]) -> Any:
-    """Looks at shapes, strides, dtypes and devices, and whether gradients are wanted, at the speed of C++."""
-    sizes, strides = [list(map(int, t.shape)) for t in tensors], [list(t.stride()) for t in tensors]
-    if not tensors:
-        return None
-    return TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
-
-
-def something_around() -> bool:
-    """Whether a step runs within handlers of Pyro's or modes of PyTorch's, which see what it does."""
-    modes = _get_current_function_mode_stack()
-    return bool(
-        runtime._PYRO_STACK
-        or (modes and not all(isinstance(mode, DeviceContext) for mode in modes))
-        or _len_torch_dispatch_stack()
-        or torch.is_inference_mode_enabled()
-        or torch.is_anomaly_enabled()
-    )

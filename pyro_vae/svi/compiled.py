@@ -30,7 +30,7 @@ from pyro_vae.svi.watch import Watch
 
 if TYPE_CHECKING:
     # It imports private pieces of torch, so it is imported where it is used, once the constructor has looked for them.
-    from pyro_vae.svi.captured import Captured, CapturedStep
+    from pyro_vae.svi.captured import Captured
 
 __all__ = ["CompiledSVI"]
 
@@ -138,7 +138,7 @@ class CompiledSVI(SVI):
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
         self._unrepeatable: dict[Hashable, str] = {}
-        self._ran: CapturedStep | None = None
+        self._ran: Captured | None = None
         self._said: set[str] = set()
         self._had_gradient: dict[int, Tensor] = {}
         self._in_store: dict[Hashable, set[str]] = {}
@@ -214,7 +214,7 @@ class CompiledSVI(SVI):
         self._ran = None
         if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
-        from pyro_vae.svi.captured import something_around
+        from pyro_vae.svi.around import something_around
 
         try:
             if (change := self._watch.change()) is not None:
@@ -239,7 +239,7 @@ class CompiledSVI(SVI):
             return self._audited(what, captured, found, args, kwargs)
         loss = captured(found.tensors, args, kwargs)
         self._count(what)
-        self._ran = captured if what == "step" else None
+        self._ran = captured
         return loss
 
     def _count(self, what: str) -> None:
@@ -310,9 +310,9 @@ class CompiledSVI(SVI):
             self._count(what)
             return loss
         why = (
-            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs.words}. From {what} "
-            f"{agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has changed, "
-            "and that is not looked at; hand it over as an argument, or keep it in a buffer"
+            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs.words}. From "
+            f"{what} {agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has "
+            "changed, and that is not looked at; hand it over as an argument, or keep it in a buffer"
         )
         if self.fallback == "error":
             ran.undo()

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 __all__ = ["ABSENT", "Change", "Key", "Places", "contents"]
 
 Key = tuple[int, str]  # the object that holds something, and under what name
-ABSENT: Any = enum.Enum("Absent", ["ABSENT"]).ABSENT
+ABSENT: Any = object()
 # Two of these that are equal, and of one type, are the same to any program.
 _BY_VALUE = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.Size, enum.Enum)
 
@@ -144,7 +144,7 @@ class Places:
 
         self._rest.append(_Rest((id(owner), slot.__name__), where, get, put))
 
-    def array(self, array: np.ndarray[Any, Any], where: str) -> None:
+    def array(self, array: Any, where: str) -> None:
         """The values of an array."""
 
         def put(value: Any) -> None:

@@ -187,10 +187,8 @@ class _Walk:
 
     def generator(self, generator: Any, where: str, links: int) -> None:
         """A generator of random numbers, Python's or NumPy's."""
-        if isinstance(generator, random.Random):
-            get, put = generator.getstate, generator.setstate
-        else:
-            get, put = _state_of_numpy(generator)
+        python = isinstance(generator, random.Random)
+        get, put = (generator.getstate, generator.setstate) if python else _state_of_numpy(generator)
         self.places.state(id(generator), get, put, f"the state of {where}")
 
     def bytes(self, thing: Any, where: str, links: int) -> None:
@@ -224,7 +222,8 @@ class _Walk:
             self.container(container, where, links, by_user)
 
     def object(self, thing: Any, where: str, links: int) -> None:
-        cls, attributes = type(thing), getattr(thing, "__dict__", None)
+        cls: type = type(thing)
+        attributes: Any = getattr(thing, "__dict__", None)
         if isinstance(thing, _NAMESPACES):
             self._see(attributes, where, links)
         elif is_users(cls):

@@ -319,7 +319,7 @@ def _counted(step: Any) -> bool:
 
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[dict[int, Any]]:
     """The hooks that run with a step."""
-    mine = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+    mine: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
     return [*mine, _global_optimizer_pre_hooks, _global_optimizer_post_hooks]
 
 

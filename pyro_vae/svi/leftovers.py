@@ -1,0 +1,98 @@
+"""What a run leaves in Python objects: put back after a capture, and followed where it is tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyro
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
+
+from pyro_vae.svi.capture import Graph
+from pyro_vae.svi.places import Change
+from pyro_vae.svi.reach import reach
+from pyro_vae.svi.refusals import CannotCaptureError
+
+if TYPE_CHECKING:
+    from pyro_vae.svi.compiled import CompiledSVI
+
+__all__ = ["Store", "Written", "put_back"]
+
+
+class Written:
+    """A place into which each run puts a tensor, or a container of tensors.
+
+    Args:
+        change: what the capture put there.
+    """
+
+    def __init__(self, change: Change) -> None:
+        self.key, self._where, self._put = change.key, change.where, change.put
+        self._had = [t for t in pytree.tree_leaves(change.then) if isinstance(t, Tensor)]
+        self._leaves, self._spec = pytree.tree_flatten(change.now)
+        self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, FakeTensor)]
+
+    def refuse_if_read(self, graph: Graph) -> None:
+        """Raises where a run reads what the run before has put there."""
+        if any(had is t for had in self._had for t in graph.tensors):
+            raise CannotCaptureError(
+                f"it reads the tensor {self._where} and puts another in its place; make it a buffer and change that "
+                "in place (copy_)"
+            )
+
+    def put(self, tensors: Iterator[Tensor]) -> None:
+        """Puts what a run gave there."""
+        leaves = [next(tensors) if isinstance(leaf, FakeTensor) else leaf for leaf in self._leaves]
+        if self._put is not None:
+            self._put(pytree.tree_unflatten(leaves, self._spec))
+
+
+class Store:
+    """Pyro's parameter store as it is, to be put back: some losses put other tensors there."""
+
+    def __init__(self) -> None:
+        store = pyro.get_param_store()
+        self._places = [store._params, store._param_to_name, store._constraints]
+        self._had = [dict(place) for place in self._places]
+
+    def restore(self) -> None:
+        """Puts it back."""
+        for place, had in zip(self._places, self._had, strict=True):
+            place.clear()
+            place.update(had)
+
+
+@contextlib.contextmanager
+def put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
+    """Puts back whatever a block changes in Python.
+
+    Yields:
+        A list to which the end of the block adds the places into which it has put tensors.
+
+    Raises:
+        CannotCaptureError: where it changes anything else of the user's.
+    """
+    places = reach(svi.roots())
+    followed: list[Change] = []
+    try:
+        yield followed
+        changes = places.changes()
+    finally:
+        places.restore()
+    for change in changes:
+        if change.of_tensors and _is_fake(change.now) and (change.by_user or not change.key[1].startswith("_")):
+            followed.append(change)
+        elif change.by_user:
+            raise CannotCaptureError(
+                f"it does not do the same again when run again: it changes {change}. A number that changes from step "
+                "to step can be an argument, or a buffer that is changed in place"
+            )
+    svi.look_no_more_at([change.key for change in changes])
+
+
+def _is_fake(thing: Any) -> bool:
+    tensors = [leaf for leaf in pytree.tree_leaves(thing) if isinstance(leaf, Tensor)]
+    return bool(tensors) and all(isinstance(t, FakeTensor) for t in tensors)
