@@ -137,6 +137,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
+        self._doubtful: set[Hashable] = set()
         self._unrepeatable: dict[Hashable, str] = {}
         self._ran: Captured | None = None
         self._said: set[str] = set()
@@ -225,7 +226,7 @@ class CompiledSVI(SVI):
             key = self._key(what, found)
             if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
                 raise CannotCaptureError(_TOO_MANY.format(change=""))
-            if key not in self._parameters or self._replaced(key):
+            if key not in self._parameters or key in self._doubtful or self._replaced(key):
                 return self._first(what, found, args, kwargs)
             if what == "step" and (why := self._gradient_elsewhere(key, found)):
                 self._say_once(f"{why}, which no graph holds. Such steps are run by Pyro itself, which is slower")
@@ -265,7 +266,7 @@ class CompiledSVI(SVI):
         return loss
 
     def _first(self, what: str, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A step of Pyro's own, which shows the parameters and the modules."""
+        """A step of Pyro's own, which shows the parameters, the modules, and what it does to generators."""
         before = reach(self.roots(found))
         ran: dict[int, nn.Module] = {}
 
@@ -285,7 +286,11 @@ class CompiledSVI(SVI):
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
         self._in_store[key] = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
         self._captured.pop(key, None)
-        if seeds.line is not None:
+        doubtful = key in self._doubtful
+        self._doubtful.discard(key)
+        if seeds.line is not None and not doubtful:  # it may do so the first time only, as some guides do
+            self._doubtful.add(key)
+        elif seeds.line is not None:
             self._unrepeatable[key] = f"it sets a seed or the state of a generator, {seeds.line}"
         elif before.iterators:
             self._unrepeatable[key] = (
@@ -348,7 +353,7 @@ class CompiledSVI(SVI):
         self._forgotten += 1
         if self._forgotten > _MOST_CHANGES:
             raise CannotCaptureError(_TOO_MANY.format(change=f" ({change})"))
-        for known in (self._captured, self._parameters, self._unrepeatable):
+        for known in (self._captured, self._parameters, self._doubtful, self._unrepeatable):
             known.clear()
         self._watch.start()
 

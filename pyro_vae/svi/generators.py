@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.svi.refusals import at_user_line
+
 __all__ = ["Generators", "Seeds", "seeds_set"]
 
 _SET = {"manual_seed", "manual_seed_all", "seed", "set_state", "setstate", "graphsafe_set_state"}
-_FIRST_TIME = "_guess_max_plate_nesting"  # an ELBO's trial run, once, after which it puts all generators back
 
 
 class Seeds:
@@ -29,20 +30,12 @@ class Seeds:
     def __init__(self) -> None:
         self.line: str | None = None
 
-    def note(self, frame: FrameType, event: str, function: Any) -> None:
+    def note(self, _: FrameType, event: str, function: Any) -> None:
         """Is called by Python with each call that is made, and looks for those of generators."""
         if event != "c_call" or self.line is not None or getattr(function, "__name__", "") not in _SET:
             return
-        if isinstance(function.__self__, (torch.Generator, random.Random)) and not _first_time(frame):
-            self.line = f"{function.__name__!r}, at {frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _first_time(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_name == _FIRST_TIME:
-            return True
-        frame = frame.f_back
-    return False
+        if isinstance(function.__self__, (torch.Generator, random.Random)):
+            self.line = at_user_line(function.__name__)
 
 
 @contextlib.contextmanager

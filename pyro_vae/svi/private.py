@@ -95,7 +95,6 @@ PIECES: dict[str, str] = {
     _STORE + "()._params": "has the tensors that a graph holds",
     _STORE + "()._param_to_name": "is put back after a capture",
     _STORE + "()._constraints": "is put back after an audit",
-    "pyro.infer.ELBO._guess_max_plate_nesting": "is the trial run of an ELBO, whose seeds do not count",
     "pyro.infer.traceenum_elbo._get_common_scale": "compares scales, which may be floats of the arguments",
     "pyro.util.torch_isnan": "reads values, for warnings",
     "pyro.ops.provenance.ProvenanceTensor": "marks what depends on what",
