@@ -11,6 +11,8 @@ mode "fast" without the compiler; any difference that an audit reports is a fals
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import itertools
 import sys
 import time
@@ -85,20 +87,26 @@ def soak(steps: int, fast: bool, only: str) -> None:
 
 def run(case: Case, steps: int, mode: str) -> tuple[int, str]:
     """How many steps of a program were audited, and what was found, if anything."""
-    pyro.clear_param_store()
-    pyro.set_rng_seed(0)
-    program = case.make()
-    svi = CompiledSVI(program.model, program.guide, program.optim, program.loss, mode=mode)  # type: ignore[arg-type]
     audited = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for args, kwargs in itertools.islice(itertools.cycle(program.calls()), steps + len(program.batches)):
-            loss = svi.step(*args, **kwargs)
-            audited += svi.captures > 0 and svi.refused is None
-            if program.after is not None:
-                program.after(loss)
-            if svi.refused is not None:
-                return audited, svi.refused
+    for seed in itertools.count():  # some diverge in time, at which Pyro raises; they start again
+        pyro.clear_param_store()
+        pyro.set_rng_seed(seed)
+        program = case.make()
+        svi = CompiledSVI(program.model, program.guide, program.optim, program.loss, mode=mode)  # type: ignore[arg-type]
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                for args, kwargs in itertools.islice(itertools.cycle(program.calls()), steps):
+                    loss = svi.step(*args, **kwargs)
+                    audited += svi.captures > 0 and svi.refused is None
+                    if program.after is not None:
+                        program.after(loss)
+                    if svi.refused is not None:
+                        return audited, svi.refused
+                    if audited >= steps:
+                        return audited, ""
+        except ValueError:
+            continue
     return audited, ""
 
 
