@@ -19,7 +19,6 @@ from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.leftovers import Store, Written, put_back
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
-from pyro_vae.svi.places import Key
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.running import Compiled, batch_sizes, run
 from pyro_vae.svi.structure import Structure
@@ -82,11 +81,6 @@ class Captured:
         """Of the last run, as audits count them."""
         raise NotImplementedError
 
-    @property
-    def untidy(self) -> list[Key]:
-        """The places that each run changes, where a change between two steps says nothing."""
-        return [place.key for place in self._written]
-
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the graph is right for arguments of these batch sizes and floats, and for the tensors around it."""
         if self._guards is not None and not self._guards.check(*self.graph.tensors):
@@ -136,10 +130,10 @@ class Captured:
         except (RuntimeError, IndexError):
             self.svi.explain(*args, **kwargs)  # which raises Pyro's own error, with the name of the site
             raise
-        ok, self.svi.noted, *rest = results[self._losses :]
+        ok, self.svi.noted, *others = results[self._losses :]
         if ok is not None and not ok:
             self.svi.explain(*args, **kwargs)
-        rest = iter(rest)
+        rest = iter(others)
         for place in self._written:
             place.put(rest)
         loss = tuple(results[: self._losses]) if self._is_tuple else results[0]
@@ -185,7 +179,7 @@ class Captured:
         self, loss: Any, parameters: set[Tensor], graph: Did | None, before: Generators
     ) -> Difference | None:
         unknown = parameters - set(self.parameters.values())
-        changes = [c for c in self.svi.changes_of_run() if c.key not in self.untidy]
+        changes = self.svi.changes_of_run()
         if unknown:
             return Difference(f"Pyro has {len(unknown)} parameters that the graph does not know", False)
         if changes:
