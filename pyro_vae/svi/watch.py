@@ -28,12 +28,12 @@ class Watch:
 
     def __init__(self, svi: CompiledSVI) -> None:
         self._svi = svi
-        self._untidy: set[Key] = set()
         self.start()
 
     def start(self) -> None:
         """Starts with the programs alone."""
         self.modules: list[nn.Module] = []
+        self._untidy: set[Key] = set()
         self._programs = self._programs_now()
         self._more: dict[int, Any] = {}
         self._parameters: list[Tensor] = []
@@ -64,7 +64,7 @@ class Watch:
 
     def change(self) -> str | None:
         """What is another since the last step, in words, or None."""
-        if self._programs_now() != self._programs:
+        if not all(map(operator.is_, self._programs_now(), self._programs)):
             return "the model, the guide, the loss or the optimiser"
         if list(map(_REQUIRES_GRAD, self._parameters)) != self._trained:
             return "what is trained"

@@ -151,7 +151,7 @@ class Run:
         with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), without_validation():
             for step, batch in enumerate(self.train.epoch(number)):
                 self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
-                step_loss = float(self.svi.step(*batch))
+                step_loss = self.svi.step(*batch)
                 terms = self._step_terms()
                 if not math.isfinite(step_loss):
                     self._diverged(f"the loss became {step_loss}", number, step, terms)
