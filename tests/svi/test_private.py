@@ -34,6 +34,8 @@ NEEDED = {
     "pyro.poutine.runtime._PYRO_STACK": "each pyro.sample reads it",
     "pyro.params.param_store.ParamStoreDict.__setitem__": "each new pyro.param goes through it",
     "pyro.util.torch_isnan": "each loss goes through it",
+    "torch.optim.optimizer._global_optimizer_pre_hooks": "each step of an optimiser reads it",
+    "torch.optim.optimizer._global_optimizer_post_hooks": "each step of an optimiser reads it",
     "torch.Tensor._backward_hooks": "torch._C.TensorBase has it, from which nothing can be deleted",
     "torch.Tensor._post_accumulate_grad_hooks": "torch._C.TensorBase has it, from which nothing can be deleted",
 }
