@@ -95,8 +95,8 @@ def fit(
             ``TraceEnum_ELBO(max_plate_nesting=1)`` for discrete codes. Schedules begin anew with each training.
         patience: stop after so many epochs in a row without a better validation elbo; None never does.
         engine: ``"compiled"`` runs each step as one graph (:class:`pyro_vae.CompiledSVI`), which is compared with
-            Pyro now and then, ``"pyro"`` by ``pyro.infer.SVI``; ``"auto"`` compiles where the training has at least 3,000 steps, which pays for the
-            compilation.
+            Pyro now and then, ``"pyro"`` by ``pyro.infer.SVI``; ``"auto"`` compiles where the training has at least
+            3,000 steps, which pays for the compilation.
         mixed_precision: run the networks in bfloat16 while they train, all else, validation too, in float32:
             faster on CPUs that have instructions for it (AMX); on a GPU nothing was measured. It may cost accuracy:
             0.5 nats of log p(x) in the one long training compared (benchmarks/likelihood.md).
