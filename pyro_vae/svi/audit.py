@@ -102,7 +102,7 @@ def difference(pyro: Did, graph: Did) -> Difference | None:
     others = [pair for pair in _pairs(pyro, graph) if not _equal(pair.by_pyro, pair.by_graph)]
     if not others:
         return None
-    far = [pair for pair in others if not _close(pair.by_pyro, pair.by_graph)]
+    far = [pair for pair in others if not _close(pair)]
     return Difference(str((far or others)[0]), not far)
 
 
@@ -112,6 +112,7 @@ class _Pair(NamedTuple):
     what: str
     by_pyro: Tensor
     by_graph: Tensor
+    scale: float = 0.0  # of numbers that are computed together with these
 
     def __str__(self) -> str:
         if self.by_pyro.shape != self.by_graph.shape:
@@ -127,8 +128,10 @@ def _pairs(pyro: Did, graph: Did) -> Iterator[_Pair]:
     for i, pair in enumerate(zip(pyro.losses, graph.losses, strict=True)):
         what = "the loss" if len(pyro.losses) == 1 else f"loss {i + 1}"
         yield _Pair(what, *(torch.tensor(loss, dtype=torch.float64) for loss in pair))
+    scale = max((float(g.abs().max()) for g in pyro.gradients.values() if g.numel()), default=0.0)
     for name in sorted(pyro.gradients.keys() | graph.gradients.keys()):
-        yield _Pair(f"the gradient of {name}", pyro.gradients.get(name, nothing), graph.gradients.get(name, nothing))
+        both = pyro.gradients.get(name, nothing), graph.gradients.get(name, nothing)
+        yield _Pair(f"the gradient of {name}", *both, scale)
     for name, tensor in pyro.tensors.items():
         yield _Pair(f"after the step, {name}", tensor, graph.tensors[name])
 
@@ -140,9 +143,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b) or (torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num()))
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are apart by no more than rounding, measured by the largest element."""
+def _close(pair: _Pair) -> bool:
+    """Whether both are apart by no more than rounding, measured by the largest number."""
+    a, b = pair.by_pyro, pair.by_graph
     if a.shape != b.shape or not (a.is_floating_point() and a.isfinite().all() and b.isfinite().all()):
         return False
-    most = _ROUNDING[a.dtype] * b.abs().max() if b.numel() else 0.0
-    return bool(((a - b).abs() <= most).all())
+    if not a.numel():
+        return True
+    return bool((a - b).abs().max() <= _ROUNDING[a.dtype] * max(float(a.abs().max()), pair.scale))

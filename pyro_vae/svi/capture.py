@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import Tensor, fx
 from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, is_fake
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
@@ -54,11 +54,38 @@ class Gradients:
         self.values: list[Tensor | None] = [None] * len(self.leaves)
 
     def add(self, loss: Tensor, retain_graph: bool | None) -> None:
-        """Adds the gradients of a loss."""
+        """Adds the gradients of a loss.
+
+        Raises:
+            CannotCaptureError: where a gradient goes to another tensor too, which Pyro's step leaves in its ``grad``.
+        """
+        # What is in the store may go by another object here; and the gradient of what a run makes itself is lost.
+        known = set(map(Tensor.data_ptr, (*self.leaves, *pyro.get_param_store()._params.values())))
+        others = (t for t in _reached_by_gradients(loss) if not is_fake(t))
+        stranger = next((t for t in others if t.data_ptr() not in known), None)
+        if stranger is not None:
+            raise CannotCaptureError(
+                f"a gradient goes to a tensor of shape {tuple(stranger.shape)} that is no parameter of Pyro's; "
+                "register it (pyro.module, pyro.param) or detach it"
+            )
         if not self.leaves:
             return
         found = torch.autograd.grad(loss, self.leaves, retain_graph=retain_graph, allow_unused=True)
         self.values = [b if a is None else a if b is None else a + b for a, b in zip(self.values, found, strict=True)]
+
+
+def _reached_by_gradients(loss: Tensor) -> Iterator[Tensor]:
+    """The tensors in which ``backward`` would leave a gradient."""
+    ahead = [loss.grad_fn]
+    seen = set()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        ahead += [following for following, _ in node.next_functions]
 
 
 class Graph(NamedTuple):

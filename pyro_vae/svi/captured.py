@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -158,7 +157,7 @@ class Captured:
         except BaseException:
             self._undo(kept, before, store)
             raise
-        why = self._difference(loss, parameters, graph, before)
+        why = self._difference(loss, parameters, graph, before, store)
         undo = functools.partial(self._undo, kept, before, store)
         if why is None or why.rounding:
             undo()
@@ -176,9 +175,10 @@ class Captured:
         store.restore()
 
     def _difference(
-        self, loss: Any, parameters: set[Tensor], graph: Did | None, before: Generators
+        self, loss: Any, parameters: set[Tensor], graph: Did | None, before: Generators, store: Store
     ) -> Difference | None:
-        unknown = parameters - set(self.parameters.values())
+        known = set(self.parameters.values())
+        unknown = [p for p in parameters if p not in known and _has_gradient(p) and store.now(p) is p]
         changes = self.svi.changes_of_run()
         if unknown:
             return Difference(f"Pyro has {len(unknown)} parameters that the graph does not know", False)
@@ -190,7 +190,7 @@ class Captured:
             return Difference("the graph raises an error", False)
         names = {id(p): (name, p) for name, p in self.parameters.items()}.values()
         gradients = {name: _gradient(p) for name, p in names if name in graph.gradients or _has_gradient(p)}
-        tensors = dict(zip(graph.tensors, self._around(self.graph.tensors), strict=True))
+        tensors = dict(zip(graph.tensors, map(store.now, self._around(self.graph.tensors)), strict=True))
         losses = [float(part) for part in (loss if isinstance(loss, tuple) else (loss,))]
         return difference(Did(losses, gradients, tensors, Generators().of_torch), graph)
 
@@ -296,7 +296,6 @@ class CapturedStep(Captured):
             return [*results, *found_gradients]
 
         self._captured(capture(program, found.examples(), self._numbers(), gradients))
-        _refuse_other_gradients(self.graph, self.leaves)
         results = self._losses + 2 + sum(len(place.tensors) for place in self._written)
         if self.updates is None:
             self._run: Any = functools.partial(run, self.graph)
@@ -384,14 +383,3 @@ def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:
     parameters = [p for group in optim.optimizer.param_groups for p in group["params"]]
     if any(p.grad is not None and p.grad.any() and id(p) not in known for p in parameters):
         raise CannotCaptureError("the optimiser has a parameter that model and guide do not register with Pyro")
-
-
-def _refuse_other_gradients(graph: Graph, leaves: Sequence[Tensor]) -> None:
-    """Pyro's step leaves a gradient in every tensor that requires one, a graph's in the parameters alone."""
-    known = {id(p) for p in (*leaves, *pyro.get_param_store()._params.values())}
-    others = [t for t in graph.tensors if t.requires_grad and id(t) not in known]
-    if others:
-        raise CannotCaptureError(
-            f"a tensor of shape {tuple(others[0].shape)} that it uses requires a gradient and is no parameter of "
-            "Pyro's; register it (pyro.module, pyro.param) or detach it"
-        )

@@ -58,6 +58,12 @@ class Store:
         self._places = [store._params, store._param_to_name, store._constraints]
         self._had = [dict(place) for place in self._places]
 
+    def now(self, tensor: Tensor) -> Tensor:
+        """What is in the place that a tensor (or another of the same memory) had; itself, where it had none."""
+        names = {p.data_ptr(): name for name, p in self._had[0].items()}
+        name = names.get(tensor.data_ptr())
+        return tensor if name is None or self._places[0].get(name) is self._had[0][name] else self._places[0][name]
+
     def restore(self) -> None:
         """Puts it back."""
         for place, had in zip(self._places, self._had, strict=True):

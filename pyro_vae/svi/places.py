@@ -73,6 +73,7 @@ class _Rest(NamedTuple):
     where: str
     get: Callable[[], Any]
     put: Callable[[Any], None]
+    same: Callable[[Any, Any], bool]
 
 
 class Places:
@@ -90,7 +91,7 @@ class Places:
         self._functions: list[FunctionType] = []
         self._objects: list[Any] = []
         self._rest: list[_Rest] = []
-        self._sized: list[tuple[Key, str, Collection[Any]]] = []
+        self._sized: list[tuple[Key, str, bool, Collection[str] | None, Collection[Any]]] = []
         self.iterators: list[str] = []  # nobody can look at these, nor put them back
 
     # What to look at.
@@ -110,9 +111,16 @@ class Places:
         """All that a dictionary, list, deque or set holds."""
         self._containers.append(((id(thing), ""), where, by_user, thing))
 
-    def size(self, thing: Collection[Any], where: str) -> None:
-        """How many things there are in a container."""
-        self._sized.append(((id(thing), ""), where, thing))
+    def size(self, thing: Collection[Any], where: str, by_user: bool, names: Collection[str] | None = None) -> None:
+        """How many things there are in a container, or which attributes an object has.
+
+        Args:
+            thing: a container, or the dictionary of an object.
+            where: in words.
+            by_user: whether it is the user's own.
+            names: the attributes that matter; None for all.
+        """
+        self._sized.append(((id(thing), ""), where, by_user, names, thing))
 
     def cell(self, cell: CellType, where: str) -> None:
         """A variable that functions share."""
@@ -142,19 +150,21 @@ class Places:
         def put(value: Any) -> None:
             slot.__delete__(owner) if value is ABSENT else slot.__set__(owner, value)
 
-        self._rest.append(_Rest((id(owner), slot.__name__), where, get, put))
+        self._rest.append(_Rest((id(owner), slot.__name__), where, get, put, _same))
 
     def array(self, array: Any, where: str) -> None:
         """The values of an array."""
 
         def put(value: Any) -> None:
-            array[...] = np.frombuffer(value[2], array.dtype).reshape(array.shape)
+            shape, _, content = value
+            array.shape = shape
+            array[...] = np.frombuffer(content, array.dtype).reshape(shape)
 
-        self._rest.append(_Rest((id(array), ""), where, lambda: (array.shape, array.dtype.str, array.tobytes()), put))
+        self.state(id(array), lambda: (array.shape, array.dtype.str, array.tobytes()), put, where)
 
     def state(self, key: int, get: Callable[[], Any], put: Callable[[Any], None], where: str) -> None:
-        """The state of what keeps it to itself, such as a generator of random numbers."""
-        self._rest.append(_Rest((key, ""), where, get, put))
+        """The state of what keeps it to itself, such as a generator of random numbers; it is compared by its value."""
+        self._rest.append(_Rest((key, ""), where, get, put, operator.eq))
 
     def without(self, keys: Collection[Key]) -> None:
         """Looks no more at some places."""
@@ -184,9 +194,11 @@ class Places:
         self._sequences = [thing for thing in things if thing and not isinstance(thing, dict)]
         self._counted = [*self._full, *self._sequences, *(thing for *_, thing in self._sized)]
         self._lengths = list(map(len, self._counted))
-        self._just_cells = [cell for *_, cell in self._cells]
+        self._just_cells = [cell for *_, cell in self._cells if contents(cell) is not ABSENT]
+        self._without_value = [cell for *_, cell in self._cells if contents(cell) is ABSENT]
         self._held = list(self._now())
         self._states = [rest.get() for rest in self._rest]
+        self._there = [set(thing) if isinstance(thing, dict) else len(thing) for *_, thing in self._sized]
 
     def _now(self) -> Iterator[Any]:
         return chain(
@@ -196,6 +208,7 @@ class Places:
             map(_LATE_HOOKS, self._hooked),
             map(_CODE, self._functions),
             map(_DEFAULTS, self._functions),
+            map(_DEFAULTS_BY_NAME, self._functions),
             map(type, self._objects),
             chain.from_iterable(map(dict.values, self._full)),
             chain.from_iterable(self._full),
@@ -217,7 +230,9 @@ class Places:
             same = all(map(operator.is_, self._now(), self._held))
         except (ValueError, RuntimeError):  # a variable that was deleted, a container that another thread changes
             return False
-        return same and not any(self._empty) and list(map(len, self._counted)) == self._lengths
+        if not same or any(self._empty) or list(map(len, self._counted)) != self._lengths:
+            return False
+        return all(contents(cell) is ABSENT for cell in self._without_value)
 
     def changes(self) -> list[Change]:
         """All that is another; containers are compared element by element."""
@@ -232,23 +247,25 @@ class Places:
             (_LATE_HOOKS, self._hooked, "the hooks of a parameter"),
             (_CODE, self._functions, "the code of a function"),
             (_DEFAULTS, self._functions, "the defaults of a function"),
+            (_DEFAULTS_BY_NAME, self._functions, "the defaults of a function"),
             (type, self._objects, "the class of an object"),
         ):
             found += [Change((id(thing), ""), what, True, next(held), read(thing)) for thing in things]
-        cells = self._held[len(self._held) - len(self._cells) :]
-        for (key, where, cell), then in zip(self._cells, cells, strict=True):
+        in_cells = iter(self._held[len(self._held) - len(self._just_cells) :])
+        empty = set(map(id, self._without_value))
+        for key, where, cell in self._cells:
+            then = ABSENT if id(cell) in empty else next(in_cells)
             found.append(Change(key, where, True, then, contents(cell), _into_cell(cell)))
         for (key, where, by_user, thing), copy in zip(self._containers, self._copies, strict=True):
             found += _of_container(key, where, by_user, thing, copy)
-        sizes = self._lengths[len(self._lengths) - len(self._sized) :]
-        for (key, where, thing), size in zip(self._sized, sizes, strict=True):
-            found.append(Change(key, f"the number of {where}", False, size, len(thing)))
+        for (key, where, by_user, mattering, of), there in zip(self._sized, self._there, strict=True):
+            found += _of_size(key, where, by_user, mattering, of, there)
         return [c for c in found if not _same(c.then, c.now)] + self._changes_of_rest()
 
     def _changes_of_rest(self) -> list[Change]:
         pairs = zip(self._rest, self._states, strict=True)
-        found = [Change(rest.key, rest.where, True, then, rest.get(), rest.put) for rest, then in pairs]
-        return [c for c in found if not _same(c.then, c.now) and c.then != c.now]
+        now = [(rest, then, rest.get()) for rest, then in pairs]
+        return [Change(r.key, r.where, True, then, found, r.put) for r, then, found in now if not r.same(then, found)]
 
     def restore(self) -> None:
         """Puts back what all places should hold."""
@@ -256,12 +273,17 @@ class Places:
             if not _holds(thing, copy):
                 thing.clear()
                 thing.update(copy) if isinstance(thing, (dict, set)) else thing.extend(copy)
+        for (*_, thing), there in zip(self._sized, self._there, strict=True):
+            if isinstance(thing, dict) and isinstance(there, set):
+                for name in thing.keys() - there:
+                    del thing[name]
         for change in self.changes():
             if change.put is not None:
                 change.put(change.then)
 
 
 _CODE, _DEFAULTS = operator.attrgetter("__code__"), operator.attrgetter("__defaults__")
+_DEFAULTS_BY_NAME = operator.attrgetter("__kwdefaults__")
 _HOOKS, _LATE_HOOKS = operator.attrgetter("_backward_hooks"), operator.attrgetter("_post_accumulate_grad_hooks")
 _IN_CELL = operator.attrgetter("cell_contents")
 
@@ -286,7 +308,9 @@ def _same(then: Any, now: Any) -> bool:
         return True
     if type(then) is not type(now) or not isinstance(then, _BY_VALUE):
         return False
-    return bool(then == now) and (bool(then) or str(then) == str(now))  # 0.0 and -0.0 are equal
+    if isinstance(then, (float, complex, np.inexact)):
+        return repr(then) == repr(now)  # which tells 0.0 from -0.0, and not NaN from NaN
+    return bool(then == now)
 
 
 def _holds(thing: Any, copy: Any) -> bool:
@@ -297,18 +321,33 @@ def _holds(thing: Any, copy: Any) -> bool:
     return all(map(operator.is_, chain(thing, thing.values()), chain(copy, copy.values())))
 
 
+def _alike(elements: list[Any], others: list[Any]) -> bool:
+    return len(elements) == len(others) and all(map(_same, elements, others))
+
+
 def _of_container(key: Key, where: str, by_user: bool, thing: Any, copy: Any) -> list[Change]:
-    if isinstance(thing, dict) and thing.keys() != copy.keys():
+    if isinstance(thing, dict) and not _alike(list(thing), list(copy)):
         return [Change(key, f"the keys of {where}", by_user, list(copy), list(thing))]
     if len(thing) != len(copy):
         return [Change(key, f"the length of {where}", by_user, len(copy), len(thing))]
     if isinstance(thing, set):
-        return [Change(key, where, by_user, copy, list(thing))] if thing != set(copy) else []
+        return [] if _alike(list(thing), copy) else [Change(key, where, by_user, copy, list(thing))]
     elements = copy.items() if isinstance(copy, dict) else enumerate(copy)
     return [
         Change((key[0], str(k)), f"{k!r} of {where}", by_user, a, thing[k], _into_container(thing, k))
         for k, a in elements
     ]
+
+
+def _of_size(
+    key: Key, where: str, by_user: bool, names: Collection[str] | None, thing: Collection[Any], there: set[str] | int
+) -> list[Change]:
+    if isinstance(there, int) or not isinstance(thing, dict):
+        return [Change(key, f"the number of {where}", by_user, there, len(thing))]
+    other = thing.keys() ^ there
+    if names is not None:
+        other &= set(names)
+    return [Change((key[0], name), f"{name!r} of the {where}", by_user, there, thing) for name in sorted(other)]
 
 
 def _into_container(thing: Any, key: Any) -> Callable[[Any], None]:

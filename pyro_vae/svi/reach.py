@@ -14,6 +14,7 @@ import array
 import collections
 import collections.abc
 import functools
+import gc
 import operator
 import pickle
 import random
@@ -28,6 +29,7 @@ import torch
 from pyro.infer import SVI
 from pyro.nn import PyroModule
 from pyro.optim import PyroOptim
+from pyro.params.param_store import ParamStoreDict
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
@@ -42,8 +44,10 @@ _LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
 _LIBRARIES |= {"torchvision", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
 _NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes, types.BuiltinFunctionType)
 # These change in each step, or have nothing that a program reads.
-_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, types.ModuleType)
-_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
+_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, ParamStoreDict, types.ModuleType)
+_NAMESPACES = (
+    *(types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList, collections.ChainMap),
+)
 _CONTAINERS = (dict, list, set, collections.deque)
 _IN_MODULES = (
     *("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks"),
@@ -55,7 +59,7 @@ _HOOKS_OF_ALL_MODULES = (
 )
 # Bases that read no attribute of the user's own by its name; others, such as Trace_ELBO, do.
 _SILENT_BASES = {object, nn.Module, PyroModule, ABC, Generic, Protocol, tuple, *_CONTAINERS}
-_READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "attrgetter"}
+_READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "__getattribute__"}
 _CALLED_BY_LIBRARIES = {"forward", "__call__"}
 _WHEN_MADE = {"__init__", "__new__", "__post_init__"}
 _BY_PYTHON = {f"__{name}__" for name in dir(operator) if name.islower() and not name.startswith("_")} | {
@@ -133,8 +137,8 @@ class _Walk:
         for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self.places.cell(cell, f"{variable!r} of {name}")
             self._see(contents(cell), f"{variable!r} of {name}", links)
-        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self._see(default, f"a default of {name}", links)
+        for default in (function.__defaults__, function.__kwdefaults__):
+            self._see(default, f"the defaults of {name}", links)
         self._see(function.__dict__ or None, f"the attributes of {name}", links)
         if is_users(function):
             self.places.function(function)
@@ -159,6 +163,19 @@ class _Walk:
         self._see(method.__func__, where, links)
         self._see(method.__self__, where, links)
 
+    def wrapper(self, wrapper: Any, where: str, links: int) -> None:
+        """What ``functools`` puts around a function."""
+        self._see(wrapper.__wrapped__, where, links)
+
+    def reader(self, reader: operator.attrgetter[Any], where: str, links: int) -> None:
+        """What reads attributes by their names."""
+        self.names |= {part for name in reader.__reduce__()[1] for part in name.split(".")}
+
+    def view(self, view: types.MappingProxyType[Any, Any], where: str, links: int) -> None:
+        """The dictionary behind it."""
+        for thing in gc.get_referents(view):
+            self._see(thing, where, links)
+
     def partial(self, partial: functools.partial[Any], where: str, links: int) -> None:
         for part in (partial.func, *partial.args, partial.keywords):
             self._see(part, f"an argument of {_name(partial.func)}", links)
@@ -171,7 +188,7 @@ class _Walk:
 
     def container(self, thing: Any, where: str, links: int, by_user: bool = True) -> None:
         if len(thing) > _MOST_ELEMENTS:
-            self.places.size(thing, f"elements of {where}")
+            self.places.size(thing, f"elements of {where}", by_user)
             return
         self.places.container(thing, where, by_user)
         for key, value in list(thing.items() if isinstance(thing, dict) else enumerate(thing)):
@@ -228,21 +245,27 @@ class _Walk:
             self._see(attributes, where, links)
         elif is_users(cls):
             self.places.kind(thing)
+            if attributes is not None:
+                self.places.size(attributes, f"attributes of {cls.__name__}", True, self._named_ones(cls))
             self.user_class(cls, where, links, made=False)
             self._slots(thing, cls, links)
             for name in self._named(thing, cls, attributes) if attributes is not None else ():
                 self._attribute(thing, attributes, name, links, by_user=True)
         elif _top(cls.__module__) in _ENTERED and attributes is not None:
-            self.places.size(attributes, f"attributes of {cls.__name__}")
+            self.places.size(attributes, f"attributes of {cls.__name__}", by_user=False)
             for name in attributes.keys() - _of_module(thing):
                 self._attribute(thing, attributes, name, links, by_user=False)
 
+    def _named_ones(self, cls: type) -> set[str] | None:
+        """The names of attributes that code may read of the user's objects of a class; None for any."""
+        any_name = self.names & _READ_BY_ANY_NAME or _libraries(cls) - _SILENT_BASES
+        return None if any_name else self.names
+
     def _named(self, thing: Any, cls: type, attributes: dict[str, Any]) -> list[str]:
         """The attributes of the user's object, or of its class, that code may read."""
-        of_classes = {name for base in cls.__mro__ if is_users(base) for name in vars(base)}
-        any_name = self.names & _READ_BY_ANY_NAME or _libraries(cls) - _SILENT_BASES
-        there = attributes.keys() if any_name else attributes.keys() & self.names
-        return sorted((there | of_classes & self.names) - _of_module(thing))
+        there = attributes.keys() | {name for base in cls.__mro__ if is_users(base) for name in vars(base)}
+        named = self._named_ones(cls)
+        return sorted((there if named is None else there & named) - _of_module(thing))
 
     def _attribute(self, owner: Any, attributes: dict[str, Any], name: str, links: int, by_user: bool) -> None:
         where = f"{name!r} of {type(owner).__name__}"
@@ -263,6 +286,8 @@ class _Walk:
         if (cls, made) in self._classes:
             return
         self._classes.add((cls, made))
+        if is_users(type(cls)):
+            self.user_class(type(cls), where, links, made)
         bases = [base for base in cls.__mro__ if is_users(base)]
         names = {name for base in bases for name in vars(base) if self._may_be_used(cls, name, made)}
         for base in bases:
@@ -291,7 +316,10 @@ class _Walk:
 _KINDS: list[tuple[Any, Callable[..., None]]] = [
     (types.FunctionType, _Walk.function),
     (types.MethodType, _Walk.method),
-    (functools.partial, _Walk.partial),
+    ((functools.partial, functools.partialmethod), _Walk.partial),
+    (type(functools.cache(len)), _Walk.wrapper),
+    (operator.attrgetter, _Walk.reader),
+    (types.MappingProxyType, _Walk.view),
     ((staticmethod, classmethod, property, functools.cached_property), _Walk.descriptor),
     (type, _Walk.user_class),
     (nn.Module, _Walk.module),
@@ -321,7 +349,8 @@ def _top(module: str | None) -> str:
 
 
 def _name(program: Any) -> str:
-    return getattr(program, "__qualname__", type(program).__name__)
+    named = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type)
+    return program.__qualname__ if isinstance(program, named) else type(program).__name__
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -358,4 +387,8 @@ def _state_of_numpy(generator: Any) -> tuple[Callable[[], bytes], Callable[[byte
 
 
 def _overwrite(thing: Any, value: bytes) -> None:
-    memoryview(thing).cast("B")[:] = value
+    if isinstance(thing, memoryview):
+        thing.cast("B")[:] = value
+        return
+    del thing[:]
+    thing.extend(value) if isinstance(thing, bytearray) else thing.frombytes(value)
