@@ -127,7 +127,8 @@ def _pairs(pyro: Did, graph: Did) -> Iterator[_Pair]:
     nothing = torch.empty(0)
     for i, pair in enumerate(zip(pyro.losses, graph.losses, strict=True)):
         what = "the loss" if len(pyro.losses) == 1 else f"loss {i + 1}"
-        yield _Pair(what, *(torch.tensor(loss, dtype=torch.float64) for loss in pair))
+        by_pyro, by_graph = (torch.tensor(loss, dtype=torch.float64) for loss in pair)
+        yield _Pair(what, by_pyro, by_graph)
     scale = max((float(g.abs().max()) for g in pyro.gradients.values() if g.numel()), default=0.0)
     for name in sorted(pyro.gradients.keys() | graph.gradients.keys()):
         both = pyro.gradients.get(name, nothing), graph.gradients.get(name, nothing)

@@ -52,6 +52,8 @@ class Gradients:
     def __init__(self, leaves: Sequence[Tensor]) -> None:
         self.leaves = list(leaves)
         self.values: list[Tensor | None] = [None] * len(self.leaves)
+        # By their memory: what is in the store may go by another object in a capture.
+        self._known = {t.data_ptr() for t in (*leaves, *pyro.get_param_store()._params.values())}
 
     def add(self, loss: Tensor, retain_graph: bool | None) -> None:
         """Adds the gradients of a loss.
@@ -59,10 +61,8 @@ class Gradients:
         Raises:
             CannotCaptureError: where a gradient goes to another tensor too, which Pyro's step leaves in its ``grad``.
         """
-        # What is in the store may go by another object here; and the gradient of what a run makes itself is lost.
-        known = set(map(Tensor.data_ptr, (*self.leaves, *pyro.get_param_store()._params.values())))
-        others = (t for t in _reached_by_gradients(loss) if not is_fake(t))
-        stranger = next((t for t in others if t.data_ptr() not in known), None)
+        others = (t for t in _reached_by_gradients(loss) if not is_fake(t))  # of what a run makes itself it is lost
+        stranger = next((t for t in others if t.data_ptr() not in self._known), None)
         if stranger is not None:
             raise CannotCaptureError(
                 f"a gradient goes to a tensor of shape {tuple(stranger.shape)} that is no parameter of Pyro's; "

@@ -170,7 +170,8 @@ class Places:
         """Looks no more at some places."""
         for names in (self._attributes, self._of_classes):
             kept = [row for row in zip(*names, strict=True) if row[0][0] not in keys]
-            for column, values in zip(names, zip(*kept, strict=True) if kept else ([], [], []), strict=True):
+            columns: Any = zip(*kept, strict=True) if kept else ([], [], [])
+            for column, values in zip(names, columns, strict=True):
                 column[:] = values
         owners = {owner for owner, _ in keys}
         for _, where, by_user, thing in self._containers:
