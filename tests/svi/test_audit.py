@@ -178,8 +178,14 @@ def test_a_loss_that_is_another(pyro, graph, rounding):
 
 def test_one_of_two_losses():
     found = difference(did(losses=(1.0, 2.0)), did(losses=(1.0, 3.0)))
-    assert found == Difference("the loss is 1, 2 by Pyro and 1, 3 by the graph", False)
-    assert not difference(did(losses=(1.0,)), did(losses=(1.0, 1.0))).rounding
+    assert not found.rounding
+    assert "2 by Pyro" in found.words
+    assert "3 by the graph" in found.words
+
+
+def test_a_loss_more_is_a_difference():
+    for pair in ((1.0,), (1.0, 1.0)), ((1.0, 1.0), (1.0,)):
+        assert not difference(*(did(losses=losses) for losses in pair)).rounding
 
 
 @pytest.mark.parametrize(
@@ -202,6 +208,7 @@ def test_a_gradient_that_is_another_by_rounding_or_more(dtype, apart, rounding):
     found = difference(did(gradients={"w": theirs}), did(gradients={"w": ours}))
     assert found.rounding is rounding
     assert found.words.startswith("the gradient of w is another by ")
+    assert found.words.endswith(" by Pyro than by the graph")
 
 
 def test_a_gradient_of_zeros_has_no_rounding():
@@ -212,7 +219,9 @@ def test_a_gradient_of_zeros_has_no_rounding():
 def test_what_is_more_than_rounding_is_named_first():
     pyro = did((next_to(1.0),), {"a": G, "b": G + 1, "c": G})
     graph = did((1.0,), {"a": G * (1 + 1e-6), "b": G, "c": G})
-    assert difference(pyro, graph) == Difference("the gradient of b is another by 1 by Pyro than by the graph", False)
+    found = difference(pyro, graph)
+    assert found.words.startswith("the gradient of b is another by ")
+    assert not found.rounding
     pyro = did((next_to(1.0),), {"a": G})
     graph = did((1.0,), {"a": G * (1 + 1e-6)})
     assert difference(pyro, graph) == Difference("the loss is 1 by Pyro and 1 by the graph", True)
@@ -238,16 +247,15 @@ def test_what_is_more_than_rounding_is_named_first():
 def test_tensors_that_are_others_by_more_than_rounding(part, theirs, ours):
     found = difference(did(**{part: {"w": theirs}}), did(**{part: {"w": ours}}))
     assert not found.rounding
-    assert "w is another" in found.words
+    assert "the gradient of w " in found.words if part == "gradients" else "after the step, w " in found.words
 
 
-@pytest.mark.parametrize("part", ["gradients", "tensors"])
-def test_what_is_there_in_one_of_them_only(part):
-    both, one = {"a": G, "b": G}, {"a": G}
+def test_a_gradient_that_is_there_in_one_of_them_only():
+    both, one = did(gradients={"a": G, "b": G}), did(gradients={"a": G})
     for pair in (both, one), (one, both):
-        found = difference(*(did(**{part: each}) for each in pair))
+        found = difference(*pair)
         assert not found.rounding
-        assert "b is there in one of them only" in found.words
+        assert "the gradient of b " in found.words
 
 
 def test_other_random_numbers():

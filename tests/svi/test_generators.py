@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import random as chance
 import sys
+from pathlib import Path
 from random import seed as sow
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import manual_seed
 from torch import manual_seed as set_it
 from torch.random import fork_rng
 
+from pyro_vae.svi import CompiledSVI
 from pyro_vae.svi.generators import Generators, seeds_set
 
 OWN, OWN_PYTHON = torch.Generator(), random.Random(0)
@@ -31,6 +33,7 @@ def _put_back():
     before = Generators()
     yield
     before.restore()
+    pyro.clear_param_store()
 
 
 def forked():
@@ -113,29 +116,27 @@ def test_the_first_that_sets_one_is_named():
     with seeds_set() as seeds:
         OWN.manual_seed(0)
         OWN_PYTHON.seed(0)
-    assert seeds.line.startswith(f"'manual_seed', at {__file__}:")
+    assert "manual_seed" in seeds.line
+    assert f"{Path(__file__).name}:" in seeds.line
 
 
 def test_an_elbos_trial_run_does_not_count():
     """It forks the generators, once, to count the plates."""
 
-    def model():
+    def model(x):
         with pyro.plate("data", 3):
-            pyro.sample("z", dist.Normal(0.0, 1.0))
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", 3):
+            pyro.sample("z", dist.Normal(pyro.param("loc", torch.zeros(())), 1.0))
 
     elbo = Trace_ELBO(vectorize_particles=True, num_particles=2)
-    with seeds_set() as seeds:
-        elbo.loss(model, model)
-    assert elbo.max_plate_nesting == 2  # with that of the particles
-    assert seeds.line is None
-
-    def sowing():
-        torch.manual_seed(0)
-        model()
-
-    with seeds_set() as seeds:
-        elbo.loss(sowing, model)
-    assert seeds.line is not None
+    svi = CompiledSVI(model, guide, pyro.optim.SGD({"lr": 0.01}), elbo, mode="exact", fallback="error")
+    for _ in range(4):
+        svi.step(torch.ones(3))
+    assert svi.captures == 1
 
 
 def test_a_seed_after_the_block_is_not_seen():
