@@ -13,6 +13,7 @@ seeds               a run sets or restores the state of a generator
 parts               the user puts one thing into the place of another
 storage             ``.data`` of a parameter or buffer is of another shape or stride, at the same address
 leaves              a run leaves something in the user's objects
+overlooked          the user changes between steps what is easily overlooked
 floats              what a float or a size is to a model, what a loss is, what SVI takes
 ==================  =====================================================================================
 """
