@@ -335,11 +335,20 @@ def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
     if isinstance(owner, nn.Module):
         return [owner]
     if inspect.isfunction(program):
-        found = inspect.getclosurevars(program)
-        around = [*found.nonlocals.values(), *found.globals.values()]
+        cells = [cell.cell_contents for cell in program.__closure__ or () if _has_value(cell)]
+        around = [*cells, *(program.__globals__.get(name) for name in program.__code__.co_names)]
     else:
         around = list(getattr(owner, "__dict__", {}).values())
     return [m for m in around if isinstance(m, nn.Module)]
+
+
+def _has_value(cell: Any) -> bool:
+    """Whether a variable that functions share has got a value; ``inspect.getclosurevars`` fails where one has not."""
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
 
 
 def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

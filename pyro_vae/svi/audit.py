@@ -99,6 +99,8 @@ def difference(pyro: Did, graph: Did) -> Difference | None:
     """
     if not all(map(torch.equal, pyro.generators, graph.generators)):
         return Difference("Pyro draws other random numbers than the graph", False)
+    if len(pyro.losses) != len(graph.losses):
+        return Difference(f"Pyro gives {len(pyro.losses)} losses and the graph {len(graph.losses)}", False)
     others = [pair for pair in _pairs(pyro, graph) if not _equal(pair.by_pyro, pair.by_graph)]
     if not others:
         return None
@@ -115,8 +117,8 @@ class _Pair(NamedTuple):
     scale: float = 0.0  # of numbers that are computed together with these
 
     def __str__(self) -> str:
-        if self.by_pyro.shape != self.by_graph.shape:
-            return f"{self.what} has another shape by Pyro than by the graph"
+        if self.by_pyro.shape != self.by_graph.shape or self.by_pyro.dtype != self.by_graph.dtype:
+            return f"{self.what} has another shape or dtype by Pyro than by the graph"
         if self.by_pyro.numel() == 1:
             return f"{self.what} is {self.by_pyro.item():.9g} by Pyro and {self.by_graph.item():.9g} by the graph"
         most = (self.by_pyro.double() - self.by_graph.double()).abs().max()
@@ -129,7 +131,9 @@ def _pairs(pyro: Did, graph: Did) -> Iterator[_Pair]:
         what = "the loss" if len(pyro.losses) == 1 else f"loss {i + 1}"
         by_pyro, by_graph = (torch.tensor(loss, dtype=torch.float64) for loss in pair)
         yield _Pair(what, by_pyro, by_graph)
-    scale = max((float(g.abs().max()) for g in pyro.gradients.values() if g.numel()), default=0.0)
+    scale = max(
+        (float(g.abs().max()) for g in pyro.gradients.values() if g.is_floating_point() and g.numel()), default=0.0
+    )
     for name in sorted(pyro.gradients.keys() | graph.gradients.keys()):
         both = pyro.gradients.get(name, nothing), graph.gradients.get(name, nothing)
         yield _Pair(f"the gradient of {name}", *both, scale)
@@ -138,7 +142,7 @@ def _pairs(pyro: Did, graph: Did) -> Iterator[_Pair]:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal to the bit; NaN is equal to NaN."""
+    """Whether two tensors have the same numbers; NaN is the same as NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return torch.equal(a, b) or (torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num()))
@@ -147,7 +151,9 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 def _close(pair: _Pair) -> bool:
     """Whether both are apart by no more than rounding, measured by the largest number."""
     a, b = pair.by_pyro, pair.by_graph
-    if a.shape != b.shape or not (a.is_floating_point() and a.isfinite().all() and b.isfinite().all()):
+    if a.shape != b.shape or a.dtype != b.dtype or not a.is_floating_point():
+        return False
+    if not (a.isfinite().all() and b.isfinite().all()):
         return False
     if not a.numel():
         return True

@@ -31,7 +31,11 @@ __all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless", "wri
 
 _GRADIENT: Any = Tensor.grad
 _GRADIENTS = (_GRADIENT.__get__, _GRADIENT.__set__)
-_READERS = (Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__)
+_READERS = (
+    *(Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__, Tensor.__repr__),
+    *(Tensor.__format__, Tensor.__contains__, Tensor.equal, Tensor.allclose, Tensor.is_nonzero),
+    *(torch.equal, torch.allclose, torch.is_nonzero),
+)
 _CHANGES = (
     "it does not do the same again when run again: a number, a branch or the number of its sites comes from something "
     "in Python that changes from run to run"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 __all__ = ["ABSENT", "Change", "Key", "Places", "contents"]
@@ -90,9 +90,11 @@ class Places:
         self._hooked: list[Tensor] = []
         self._functions: list[FunctionType] = []
         self._objects: list[Any] = []
+        self._with_bases: list[type] = []
         self._rest: list[_Rest] = []
         self._sized: list[tuple[Key, str, bool, Collection[str] | None, Collection[Any]]] = []
         self.iterators: list[str] = []  # nobody can look at these, nor put them back
+        self.modules: list[nn.Module] = []  # which have a mode
 
     # What to look at.
 
@@ -137,6 +139,10 @@ class Places:
     def kind(self, thing: Any) -> None:
         """Of which class an object is."""
         self._objects.append(thing)
+
+    def bases(self, cls: type) -> None:
+        """What a class inherits from."""
+        self._with_bases.append(cls)
 
     def slot(self, owner: Any, slot: Any, where: str) -> None:
         """An attribute in a slot."""
@@ -211,6 +217,7 @@ class Places:
             map(_DEFAULTS, self._functions),
             map(_DEFAULTS_BY_NAME, self._functions),
             map(type, self._objects),
+            map(_BASES, self._with_bases),
             chain.from_iterable(map(dict.values, self._full)),
             chain.from_iterable(self._full),
             chain.from_iterable(self._sequences),
@@ -250,6 +257,7 @@ class Places:
             (_DEFAULTS, self._functions, "the defaults of a function"),
             (_DEFAULTS_BY_NAME, self._functions, "the defaults of a function"),
             (type, self._objects, "the class of an object"),
+            (_BASES, self._with_bases, "the bases of a class"),
         ):
             found += [Change((id(thing), ""), what, True, next(held), read(thing)) for thing in things]
         in_cells = iter(self._held[len(self._held) - len(self._just_cells) :])
@@ -286,6 +294,7 @@ class Places:
 _CODE, _DEFAULTS = operator.attrgetter("__code__"), operator.attrgetter("__defaults__")
 _DEFAULTS_BY_NAME = operator.attrgetter("__kwdefaults__")
 _HOOKS, _LATE_HOOKS = operator.attrgetter("_backward_hooks"), operator.attrgetter("_post_accumulate_grad_hooks")
+_BASES = operator.attrgetter("__mro__")
 _IN_CELL = operator.attrgetter("cell_contents")
 
 

@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol
 
 import numpy as np
+import pyro
 import torch
 from pyro.infer import SVI
 from pyro.nn import PyroModule
 from pyro.optim import PyroOptim
-from pyro.params.param_store import ParamStoreDict
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
@@ -42,9 +42,9 @@ _MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _LARGEST_ARRAY = 30, 20_000, 1_000, 1
 _ENTERED = {"torch", "pyro", "zuko", "pyro_vae"}  # libraries whose objects are looked at, but not their code
 _LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
 _LIBRARIES |= {"torchvision", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
-_NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes, types.BuiltinFunctionType)
+_NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes)
 # These change in each step, or have nothing that a program reads.
-_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, ParamStoreDict, types.ModuleType)
+_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, type(pyro.get_param_store()))
 _NAMESPACES = (
     *(types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList, collections.ChainMap),
 )
@@ -145,15 +145,19 @@ class _Walk:
             self._code(function.__code__, function.__globals__, links)
 
     def _code(self, code: types.CodeType, variables: dict[str, Any], links: int) -> None:
-        """The globals that code names; and of a module of the user's the variables that it names."""
+        """The globals and the modules that code names."""
         names = _names(code)
         self.names |= names
         for name in sorted(names & variables.keys()):
             self._variable(variables, name, f"the global {name!r}", links)
-            module = variables[name]
-            if isinstance(module, types.ModuleType) and _top(module.__name__) not in _LIBRARIES:
-                for inner in sorted(names & vars(module).keys()):
-                    self._variable(vars(module), inner, f"{inner!r} of module {module.__name__}", links)
+        for name in sorted(names & sys.modules.keys()):  # which it may import
+            self._see(sys.modules[name], f"module {name}", links)
+
+    def module_of_code(self, module: types.ModuleType, where: str, links: int) -> None:
+        """What code names of a module of the user's."""
+        if _top(module.__name__) not in _LIBRARIES:
+            for name in sorted(self.names & vars(module).keys()):
+                self._variable(vars(module), name, f"{name!r} of module {module.__name__}", links)
 
     def _variable(self, variables: dict[str, Any], name: str, where: str, links: int) -> None:
         self.places.variable(variables, name, where)
@@ -171,10 +175,15 @@ class _Walk:
         """What reads attributes by their names."""
         self.names |= {part for name in reader.__reduce__()[1] for part in name.split(".")}
 
-    def view(self, view: types.MappingProxyType[Any, Any], where: str, links: int) -> None:
+    def view(self, view: Any, where: str, links: int) -> None:
         """The dictionary behind it."""
         for thing in gc.get_referents(view):
             self._see(thing, where, links)
+
+    def built_in(self, method: Any, where: str, links: int) -> None:
+        """What a method of a container, say, is a method of."""
+        if not isinstance(method.__self__, types.ModuleType):
+            self._see(method.__self__, where, links)
 
     def partial(self, partial: functools.partial[Any], where: str, links: int) -> None:
         for part in (partial.func, *partial.args, partial.keywords):
@@ -227,6 +236,7 @@ class _Walk:
     # Objects.
 
     def module(self, module: nn.Module, where: str, links: int) -> None:
+        self.places.modules.append(module)
         by_user = is_users(type(module))
         for name in _IN_MODULES:
             self._inner(vars(module).get(name), type(module).__name__, links, by_user)
@@ -288,6 +298,7 @@ class _Walk:
         self._classes.add((cls, made))
         if is_users(type(cls)):
             self.user_class(type(cls), where, links, made)
+        self.places.bases(cls)
         bases = [base for base in cls.__mro__ if is_users(base)]
         names = {name for base in bases for name in vars(base) if self._may_be_used(cls, name, made)}
         for base in bases:
@@ -319,7 +330,9 @@ _KINDS: list[tuple[Any, Callable[..., None]]] = [
     ((functools.partial, functools.partialmethod), _Walk.partial),
     (type(functools.cache(len)), _Walk.wrapper),
     (operator.attrgetter, _Walk.reader),
-    (types.MappingProxyType, _Walk.view),
+    ((types.MappingProxyType, *map(type, ({}.keys(), {}.values(), {}.items()))), _Walk.view),
+    ((types.BuiltinFunctionType, types.MethodWrapperType), _Walk.built_in),
+    (types.ModuleType, _Walk.module_of_code),
     ((staticmethod, classmethod, property, functools.cached_property), _Walk.descriptor),
     (type, _Walk.user_class),
     (nn.Module, _Walk.module),

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from pyro_vae.programs import modules_around
 from pyro_vae.svi.places import Change, Key, Places
 from pyro_vae.svi.reach import reach
 
@@ -52,9 +50,8 @@ class Watch:
     def add(self, things: Iterable[Any], parameters: Iterable[Tensor]) -> None:
         """Looks at some more things and parameters, from now on."""
         self._more |= {id(thing): thing for thing in things}
-        found = [self._svi.model, self._svi.guide]
-        around = chain(*map(modules_around, found), filter(lambda t: isinstance(t, nn.Module), self._more.values()))
-        self.modules = list({id(part): part for module in around for part in module.modules()}.values())
+        places = reach(self.roots())
+        self.modules = places.modules
         mine = (p for module in self.modules for p in module.parameters(recurse=False))
         self._parameters = list({id(p): p for p in (*self._parameters, *parameters, *mine)}.values())
         self._trained = list(map(_REQUIRES_GRAD, self._parameters))
