@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import operator
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyro
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor, fx
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, is_fake
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from pyro_vae.deferred import without_validation
 from pyro_vae.svi.generators import Generators
@@ -27,7 +28,7 @@ from pyro_vae.svi.numbers import Numbers, math_that_asks
 from pyro_vae.svi.refusals import CannotCaptureError, at_line, at_user_line
 from pyro_vae.svi.stand_ins import pyro_without_values, sizes_in_words, stand_in
 
-__all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless", "written"]
+__all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless"]
 
 _GRADIENT: Any = Tensor.grad
 _GRADIENTS = (_GRADIENT.__get__, _GRADIENT.__set__)
@@ -98,6 +99,7 @@ class Graph(NamedTuple):
     Args:
         module: the graph, a function of ``tensors`` and then of the program's own arguments.
         tensors: what the program read or wrote around it, parameters among them: the tensors themselves.
+        written: the places, among those, of tensors that it writes to.
         sizes: the first dimensions of the arguments, as expressions or numbers; None where there is none.
         shapes: what is known of those expressions.
         numbers: what the program decided by its float arguments.
@@ -106,6 +108,7 @@ class Graph(NamedTuple):
 
     module: fx.GraphModule
     tensors: list[Tensor]
+    written: list[int]
     sizes: list[Any]
     shapes: ShapeEnv
     numbers: Numbers
@@ -166,8 +169,8 @@ def capture(
                     "it draws from Python's or NumPy's random numbers, of which a graph would repeat one"
                 )
             _compare_with_another(graph, functools.partial(_trace, program, arguments, fixed, gradients, first))
-    except CannotCaptureError:
-        raise
+    except CannotCaptureError as error:
+        raise CannotCaptureError(_first_part(error)) from error.__cause__
     except Exception as error:
         raise CannotCaptureError(_reason(error)) from error
     finally:
@@ -234,7 +237,12 @@ def _trace(
     if not (examples or others):
         traced.graph.erase_node(traced.graph.find_nodes(op="placeholder")[-1])
         traced.recompile()
-    return Graph(traced, tensors, sizes, shapes, numbers, floats)
+    by_schema = _written_by_schema(traced.graph.nodes)
+    versions = [fake.fake_tensor_converter.from_real_tensor(fake, t)._version for t in tensors]
+    written = [i for i, version in enumerate(versions) if version or i in by_schema]
+    if any(example._version for example in (*examples, *others)):
+        raise CannotCaptureError("it writes to a tensor among its arguments; let it make a new one")
+    return Graph(traced, tensors, written, sizes, shapes, numbers, floats)
 
 
 def _compare_with_another(graph: Graph, trace: Callable[..., Graph]) -> None:
@@ -307,20 +315,14 @@ def keep_unless(graph: Graph, result: int) -> None:
     if condition is None:
         return
     new = graph.module.graph
-    for held in _written_nodes(nodes):
+    around = [node for node in nodes if node.op == "placeholder"]
+    for held in [around[i] for i in graph.written]:
         with new.inserting_before(next(node for node in nodes if node.op != "placeholder")):
             before = new.call_function(torch.ops.aten.clone.default, (held,))
         with new.inserting_before(nodes[-1]):
             kept = new.call_function(torch.ops.aten.where.self, (condition, held, before))
             new.call_function(torch.ops.aten.copy_.default, (held, kept))
     graph.module.recompile()
-
-
-def written(graph: Graph) -> list[int]:
-    """The places, among the tensors around a graph, of those that it writes to."""
-    nodes = list(graph.module.graph.nodes)
-    around = [node for node in nodes if node.op == "placeholder"][: len(graph.tensors)]
-    return [around.index(node) for node in _written_nodes(nodes) if node in around]
 
 
 def first_results(graph: Graph, results: int) -> Graph:
@@ -336,23 +338,26 @@ def first_results(graph: Graph, results: int) -> Graph:
     return Graph(fx.GraphModule(graph.module, new), *graph[1:])
 
 
-def _written_nodes(nodes: Sequence[fx.Node]) -> list[fx.Node]:
-    """The arguments of a graph that an operation writes to, or to a view of which."""
-    viewed: dict[fx.Node, fx.Node] = {}
-    written: dict[fx.Node, None] = {}
+def _written_by_schema(nodes: Iterable[fx.Node]) -> set[int]:
+    """The places of the arguments that operations say they write to; some of these count no versions here."""
+    places: dict[Any, set[int]] = {}  # of each node, the arguments of which it may be a view
+    written: set[int] = set()
     for node in nodes:
         if node.op == "placeholder":
-            viewed[node] = node
-        for declared, given in zip(_declared(node), node.args, strict=False):
-            if isinstance(given, fx.Node) and given in viewed and declared.alias_info is not None:
-                viewed[node] = viewed[given]
-                if declared.alias_info.is_write:
-                    written[viewed[given]] = None
-    return list(written)
-
-
-def _declared(node: fx.Node) -> Sequence[Any]:
-    return node.target._schema.arguments if isinstance(node.target, torch._ops.OpOverload) else ()
+            places[node] = {len(places)}
+        if node.target is operator.getitem:
+            places[node] = places.get(node.args[0], set())
+        if not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        for argument, given in zip(node.target._schema.arguments, node.args, strict=False):
+            if argument.alias_info is None:
+                continue
+            there = set().union(
+                *(places.get(other, set()) for other in (given if isinstance(given, list) else [given]))
+            )
+            places[node] = places.get(node, set()) | there
+            written |= there if argument.alias_info.is_write else set()
+    return written
 
 
 def _same(graph: Graph, other: Graph) -> bool:
@@ -411,7 +416,19 @@ class _Watch(TorchFunctionMode):
             raise CannotCaptureError(at_user_line("it uses a Generator of its own"))
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CannotCaptureError(at_user_line(f"Tensor.{func.__name__} reads values"))
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if any(isinstance(t, Tensor) and not is_fake(t) for t in tree_leaves((args, kwargs))):
+            _forget_value(result)
+        return result
+
+
+def _forget_value(result: Any) -> None:
+    """Has torch not compute by itself what comes of constants and of tensors that the program finds around it."""
+    mode = get_proxy_mode()
+    for tensor in tree_leaves(result):
+        known = get_proxy_slot(tensor, mode.tracer, None) if mode and isinstance(tensor, FakeTensor) else None
+        if known is not None:
+            known.constant = None
 
 
 @contextlib.contextmanager
@@ -426,6 +443,11 @@ def _reason(error: Exception) -> str:
     """The line of the user's program at which a capture failed, and what failed."""
     frames = traceback.extract_tb(error.__traceback__)
     return at_line(frames, _what(error))
+
+
+def _first_part(error: Exception) -> str:
+    """The words of an error without the table of shapes that Pyro adds."""
+    return str(error).partition("Trace Shapes:")[0].rstrip()
 
 
 def _what(error: BaseException) -> str:

@@ -13,9 +13,9 @@ from torch import Tensor
 from pyro_vae.deferred import noting
 from pyro_vae.svi.around import guards_of
 from pyro_vae.svi.audit import Audits, Did, Difference, difference
-from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless, written
+from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless
 from pyro_vae.svi.generators import Generators
-from pyro_vae.svi.leftovers import Store, Written, put_back
+from pyro_vae.svi.leftovers import Copies, Store, Written, put_back
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.refusals import CannotCaptureError
@@ -71,7 +71,6 @@ class Captured:
             place.refuse_if_read(graph)
         self.graph = graph
         keep_unless(graph, self._losses)
-        self._changed = written(graph)
         self._guards = guards_of(graph.tensors)
         self.audits = Audits(self.number, self.svi.audit)
 
@@ -113,6 +112,7 @@ class Captured:
         with noting() as conditions, put_back(self.svi) as changes:
             loss = self._loss_of(self.svi.model, self.svi.guide, *args, **kwargs)
             noted = None if self.svi.also is None else self.svi.also()
+        self._found.refuse_if_changed(args, kwargs, tensors)
         self._written = [Written(change) for change in changes]
         ok = torch.stack([c.reshape(()) for c in conditions]).all() if conditions else None
         self._is_tuple = isinstance(loss, tuple)
@@ -126,9 +126,9 @@ class Captured:
         """What the graph returns, after a look at the data; the loss comes first, then gradients."""
         try:
             results = graph(tensors)
-        except (RuntimeError, IndexError):
+        except (RuntimeError, IndexError) as error:
             self.svi.explain(*args, **kwargs)  # which raises Pyro's own error, with the name of the site
-            raise
+            raise CannotCaptureError(f"its graph fails where Pyro does not: {error}") from error
         ok, self.svi.noted, *others = results[self._losses :]
         if ok is not None and not ok:
             self.svi.explain(*args, **kwargs)
@@ -149,7 +149,7 @@ class Captured:
         """
         tensors = self.svi.taken_apart(args, kwargs).tensors
         before, store = Generators(), Store()
-        kept = [(t, t.clone()) for t in self._around(self.graph.tensors)]
+        kept = Copies(self._around(self.graph.tensors))
         graph = self._of_graph(tensors)
         before.restore()
         try:
@@ -165,10 +165,8 @@ class Captured:
             self.svi.noted = self.svi.also()
         return PyroRan(loss, parameters, why, undo)
 
-    def _undo(self, kept: list[tuple[Tensor, Tensor]], generators: Generators, store: Store) -> None:
-        with torch.no_grad():
-            for tensor, before in kept:
-                tensor.copy_(before)
+    def _undo(self, kept: Copies, generators: Generators, store: Store) -> None:
+        kept.restore()
         for p in self.parameters.values():
             p.grad = None
         generators.restore()
@@ -197,8 +195,9 @@ class Captured:
     def _of_graph(self, tensors: Sequence[Tensor]) -> Did | None:
         """What the graph does, operation by operation and on copies; None where it fails."""
         held = list(self.graph.tensors)
-        for i in self._changed:
-            held[i] = held[i].clone()
+        copies = Copies([held[i] for i in self.graph.written])
+        for i in self.graph.written:
+            held[i] = copies.of(held[i])
         try:
             with torch.no_grad():
                 results = self.graph.module.forward(*held, *tensors, *self._numbers())
@@ -214,7 +213,7 @@ class Captured:
     def _around(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Of the tensors around the graph, those that it changes and that no update does."""
         updated = self._updated()
-        return [tensors[i] for i in self._changed if id(self.graph.tensors[i]) not in updated]
+        return [tensors[i] for i in self.graph.written if id(self.graph.tensors[i]) not in updated]
 
     def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:
         raise NotImplementedError
@@ -290,6 +289,8 @@ class CapturedStep(Captured):
             results = self._evaluated(tensors if self.updates is None else tensors[:-1])
             pairs = zip(trained, gradients.values, strict=True)
             found_gradients = [torch.zeros_like(p) if g is None else g for p, g in pairs]
+            if any(g.layout is not torch.strided for g in found_gradients):
+                raise CannotCaptureError("the gradient of a parameter is sparse")
             if self.updates is not None:
                 with torch.no_grad():
                     self.updates.apply(found_gradients, tensors[-1])

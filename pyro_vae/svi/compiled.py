@@ -135,19 +135,23 @@ class CompiledSVI(SVI):
         self.number = 0
         self.noted: Tensor | None = None
         self.steps_taken: dict[int, int] = {}
+        self._said: set[str] = set()
+        self._forgotten = 0
+        self.lasting = {*vars(self), "lasting"}
+        self._start()
+        lacking = private.lacking()
+        if lacking is not None:
+            self._refuse_all(lacking)
+
+    def _start(self) -> None:
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
         self._parameters: dict[Hashable, dict[str, Tensor]] = {}
         self._doubtful: set[Hashable] = set()
         self._unrepeatable: dict[Hashable, str] = {}
         self._ran: Captured | None = None
-        self._said: set[str] = set()
         self._had_gradient: dict[int, Tensor] = {}
         self._in_store: dict[Hashable, set[str]] = {}
-        self._forgotten = 0
         self._watch = Watch(self)
-        lacking = private.lacking()
-        if lacking is not None:
-            self._refuse_all(lacking)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a gradient step.
@@ -233,12 +237,13 @@ class CompiledSVI(SVI):
                 return self._by_pyro(what, args, kwargs)
             captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
             captured = captured or self._capture(what, key, found)
+            audited = captured.audits.due(captured.number + 1)
+            loss = None if audited else captured(found.tensors, args, kwargs)
         except CannotCaptureError as error:
             self._refuse(error)
             return self._by_pyro(what, args, kwargs)
-        if captured.audits.due(captured.number + 1):
+        if audited:
             return self._audited(what, captured, found, args, kwargs)
-        loss = captured(found.tensors, args, kwargs)
         self._count(what)
         self._ran = captured
         return loss
@@ -246,6 +251,15 @@ class CompiledSVI(SVI):
     def _count(self, what: str) -> None:
         if what == "step":
             self.number += 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the graphs, which a copy makes anew."""
+        return {name: value for name, value in vars(self).items() if name in self.lasting}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes up what a copy has, and starts without graphs."""
+        self.__dict__.update(state)
+        self._start()
 
     def _key(self, what: str, found: Structure) -> Hashable:
         """What two runs must have in common to share a graph."""
@@ -390,6 +404,8 @@ class CompiledSVI(SVI):
         else:
             captured = CapturedLoss(self, found, parameters)
         self.captures += 1
+        if not captured.takes(found.tensors):
+            raise CannotCaptureError("its graph is right for no sizes of its arguments")
         self._captured[key].append(captured)
         self._forgotten = 0
         return captured

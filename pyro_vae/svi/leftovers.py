@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyro
+import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
@@ -19,7 +20,7 @@ from pyro_vae.svi.refusals import CannotCaptureError
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
 
-__all__ = ["Store", "Written", "put_back"]
+__all__ = ["Copies", "Store", "Written", "put_back"]
 
 
 class Written:
@@ -48,6 +49,29 @@ class Written:
         leaves = [next(tensors) if isinstance(leaf, FakeTensor) else leaf for leaf in self._leaves]
         if self._put is not None:
             self._put(pytree.tree_unflatten(leaves, self._spec))
+
+
+class Copies:
+    """Copies of tensors, which share memory as the tensors do.
+
+    Args:
+        tensors: of any layout in memory.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors}
+        self._copies = {where: storage.clone() for where, storage in self._storages.items()}
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The copy of one."""
+        copy = self._copies[tensor.untyped_storage().data_ptr()]
+        empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return empty.set_(copy, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+    def restore(self) -> None:
+        """Gives the tensors the numbers that they had."""
+        for where, storage in self._storages.items():
+            storage.copy_(self._copies[where])
 
 
 class Store:

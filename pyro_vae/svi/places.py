@@ -385,7 +385,10 @@ def _into_cell(cell: CellType) -> Callable[[Any], None]:
 def _short(thing: Any) -> str:
     if thing is ABSENT:
         return "nothing"
-    if thing is not None and not isinstance(thing, (*_BY_VALUE, list, dict)):
+    if type(thing) not in (type(None), bool, int, float, complex, str, bytes, list, dict):
         return f"a {type(thing).__name__}"
-    words = repr(thing)
+    try:
+        words = repr(thing)
+    except Exception:  # of an element, which may be of any class
+        return f"a {type(thing).__name__}"
     return words if len(words) <= 60 else f"{words[:57]}..."

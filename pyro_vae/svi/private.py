@@ -25,6 +25,9 @@ _SHAPES, _STORE = "torch.fx.experimental.symbolic_shapes.", "pyro.params.param_s
 PIECES: dict[str, str] = {
     # The capture of a program.
     _PROXY + "make_fx": "writes down the operations of a program",
+    _PROXY + "get_proxy_mode": "has what is known of the tensors in a capture",
+    _PROXY + "get_proxy_slot": "has what is known of one of them, such as a value that is not to be read",
+    "torch.Tensor._version": "says which tensors a program writes to",
     _FAKE + "FakeTensor": "tells tensors without values from others",
     _FAKE + "FakeTensorMode": "runs operations on tensors without values",
     _FAKE + "FakeTensorMode.dispatch": "is where the values of all other tensors are taken away",

@@ -15,11 +15,13 @@ import collections
 import collections.abc
 import functools
 import gc
+import io
 import operator
 import pickle
 import random
 import sys
 import types
+import weakref
 from abc import ABC
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol
@@ -37,14 +39,14 @@ from pyro_vae.svi.places import Places, contents
 
 __all__ = ["reach"]
 
-# Links from a program, things, elements of a container: what lies beyond is left to the audit.
-_MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _LARGEST_ARRAY = 30, 20_000, 1_000, 1 << 16
-_ENTERED = {"torch", "pyro", "zuko", "pyro_vae"}  # libraries whose objects are looked at, but not their code
+# Links from a program, things, elements of a container, and of all arrays: what lies beyond is left to the audit.
+_MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _MOST_NUMBERS = 30, 20_000, 1_000, 1 << 16
+_ENTERED = {"torch", "pyro", "zuko", "pyro_vae", "sklearn"}  # libraries whose objects are looked at, but not their code
 _LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
-_LIBRARIES |= {"torchvision", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
+_LIBRARIES |= {"torchvision", "numpy", "scipy", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
 _NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes)
 # These change in each step, or have nothing that a program reads.
-_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, type(pyro.get_param_store()))
+_NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, type(pyro.get_param_store()), io.IOBase)
 _NAMESPACES = (
     *(types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList, collections.ChainMap),
 )
@@ -98,6 +100,7 @@ class _Walk:
         self.places = Places()
         self._seen: dict[int, Any] = {}  # holds them, so that no other gets the same id
         self._classes: set[tuple[type, bool]] = set()
+        self._elements = 0  # of arrays
         self._ahead: collections.deque[tuple[Any, str, int]] = collections.deque()
 
     def from_all(self, roots: list[Any], parameters: list[Tensor]) -> Places:
@@ -167,9 +170,18 @@ class _Walk:
         self._see(method.__func__, where, links)
         self._see(method.__self__, where, links)
 
-    def wrapper(self, wrapper: Any, where: str, links: int) -> None:
-        """What ``functools`` puts around a function."""
-        self._see(wrapper.__wrapped__, where, links)
+    def cached(self, cached: Any, where: str, links: int) -> None:
+        """A function with a cache, in which a run may leave something."""
+
+        def sizes() -> tuple[int, int]:
+            return cached.cache_info().misses, cached.cache_info().currsize
+
+        self.places.state(id(cached), sizes, lambda _: cached.cache_clear(), f"the cache of {where}")
+        self._see(cached.__wrapped__, where, links)
+
+    def reference(self, reference: Any, where: str, links: int) -> None:
+        """What a weak reference leads to."""
+        self._see(reference(), where, links)
 
     def reader(self, reader: operator.attrgetter[Any], where: str, links: int) -> None:
         """What reads attributes by their names."""
@@ -208,7 +220,8 @@ class _Walk:
             self._see(element, where, links)
 
     def array(self, values: np.ndarray[Any, Any], where: str, links: int) -> None:
-        if values.dtype != object and values.size <= _LARGEST_ARRAY:
+        self._elements += values.size
+        if values.dtype != object and self._elements <= _MOST_NUMBERS:
             self.places.array(values, where)
 
     def generator(self, generator: Any, where: str, links: int) -> None:
@@ -268,8 +281,9 @@ class _Walk:
 
     def _named_ones(self, cls: type) -> set[str] | None:
         """The names of attributes that code may read of the user's objects of a class; None for any."""
-        any_name = self.names & _READ_BY_ANY_NAME or _libraries(cls) - _SILENT_BASES
-        return None if any_name else self.names
+        # Where a module reads its parts by names that it puts together, these are looked at anyway.
+        any_name = self.names & (_READ_BY_ANY_NAME - ({"getattr"} if issubclass(cls, nn.Module) else set()))
+        return None if any_name or _libraries(cls) - _SILENT_BASES else self.names
 
     def _named(self, thing: Any, cls: type, attributes: dict[str, Any]) -> list[str]:
         """The attributes of the user's object, or of its class, that code may read."""
@@ -328,7 +342,8 @@ _KINDS: list[tuple[Any, Callable[..., None]]] = [
     (types.FunctionType, _Walk.function),
     (types.MethodType, _Walk.method),
     ((functools.partial, functools.partialmethod), _Walk.partial),
-    (type(functools.cache(len)), _Walk.wrapper),
+    (type(functools.cache(len)), _Walk.cached),
+    (weakref.ref, _Walk.reference),
     (operator.attrgetter, _Walk.reader),
     ((types.MappingProxyType, *map(type, ({}.keys(), {}.values(), {}.items()))), _Walk.view),
     ((types.BuiltinFunctionType, types.MethodWrapperType), _Walk.built_in),

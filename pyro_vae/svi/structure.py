@@ -51,6 +51,21 @@ class Structure(NamedTuple):
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
         return args, kwargs
 
+    def refuse_if_changed(self, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> None:
+        """Raises where a run has changed the lists and dictionaries among its arguments.
+
+        Args:
+            args: by position, after the run.
+            kwargs: by name, after the run.
+            tensors: those that :meth:`together` was given.
+        """
+        if self.spec is None:
+            return
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        before, _ = pytree.tree_flatten(self.together(tensors))
+        if spec != self.spec or any(a is not b for a, b in zip(leaves, before, strict=True)):
+            raise CannotCaptureError("it changes a list or a dictionary among its arguments")
+
 
 def structure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
     """Takes the arguments of a step apart.
@@ -76,7 +91,7 @@ def structure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
             kinds.append(float)
         elif isinstance(leaf, np.ndarray):
             raise CannotCaptureError("an argument is a NumPy array, whose values a graph would not see change")
-        elif isinstance(leaf, _CONSTANT) or callable(leaf):
+        elif (isinstance(leaf, _CONSTANT) or callable(leaf)) and isinstance(leaf, Hashable):
             kinds.append((type(leaf), leaf))
         else:
             raise CannotCaptureError(

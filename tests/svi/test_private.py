@@ -37,6 +37,7 @@ NEEDED = {
     "torch.optim.optimizer._global_optimizer_pre_hooks": "each step of an optimiser reads it",
     "torch.optim.optimizer._global_optimizer_post_hooks": "each step of an optimiser reads it",
     "torch.Tensor._backward_hooks": "torch._C.TensorBase has it, from which nothing can be deleted",
+    "torch.Tensor._version": "torch._C.TensorBase has it, from which nothing can be deleted",
     "torch.Tensor._post_accumulate_grad_hooks": "torch._C.TensorBase has it, from which nothing can be deleted",
 }
 

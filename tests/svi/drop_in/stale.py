@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import types
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,20 +97,6 @@ def variable_of_the_context():
     beta = contextvars.ContextVar("beta")
     beta.set(1.0)
     return reading(beta.get, lambda: beta.set(10.0))
-
-
-@stale("stale", "either")
-def object_behind_a_weak_reference():
-    class Options:
-        beta = 1.0
-
-    options = Options()
-    reference = weakref.ref(options)
-
-    def change():
-        options.beta = 10.0
-
-    return reading(lambda: reference().beta, change)
 
 
 @stale("stale", "either")

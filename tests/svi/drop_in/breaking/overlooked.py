@@ -8,6 +8,7 @@ import functools
 import operator
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -331,6 +332,21 @@ def variable_of_a_module_that_a_program_imports():
 def of_a_tensor(read: Callable[[torch.Tensor], Any]) -> Program:
     level = torch.tensor(1.0)
     return reading(lambda: read(level), lambda: level.fill_(2.0))
+
+
+@breaks("overlooked", "either")
+def tensor_times_a_constant():
+    return of_a_tensor(lambda level: 1.0 if (level * torch.tensor(2.0)).item() < 3 else 2.0)
+
+
+@breaks("overlooked", "either")
+def object_behind_a_weak_reference():
+    class Options:
+        beta = 1.0
+
+    options = Options()
+    reference = weakref.ref(options)
+    return reading(lambda: reference().beta, lambda: setattr(options, "beta", 2.0))
 
 
 @breaks("overlooked", "either")
