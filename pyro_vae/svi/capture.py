@@ -240,7 +240,7 @@ def _trace(
     by_schema = _written_by_schema(traced.graph.nodes)
     versions = [fake.fake_tensor_converter.from_real_tensor(fake, t)._version for t in tensors]
     written = [i for i, version in enumerate(versions) if version or i in by_schema]
-    if any(example._version for example in (*examples, *others)):
+    if any(i >= len(tensors) for i in by_schema):
         raise CannotCaptureError("it writes to a tensor among its arguments; let it make a new one")
     return Graph(traced, tensors, written, sizes, shapes, numbers, floats)
 

@@ -23,10 +23,9 @@ from pyro_vae.svi import private
 from pyro_vae.svi.generators import seeds_set
 from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
 from pyro_vae.svi.places import Change, Key
-from pyro_vae.svi.reach import reach
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.structure import Structure, alike, structure
-from pyro_vae.svi.watch import Watch
+from pyro_vae.svi.watch import Watch, looked_through
 
 if TYPE_CHECKING:
     # It imports private pieces of torch, so it is imported where it is used, once the constructor has looked for them.
@@ -281,7 +280,7 @@ class CompiledSVI(SVI):
 
     def _first(self, what: str, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A step of Pyro's own, which shows the parameters, the modules, and what it does to generators."""
-        before = reach(self.roots(found))
+        before = looked_through(self.roots(found))
         ran: dict[int, nn.Module] = {}
 
         def note(module: nn.Module, _: Any) -> None:
@@ -294,7 +293,11 @@ class CompiledSVI(SVI):
         finally:
             hook.remove()
         leaves = {name: site["value"].unconstrained() for name, site in seen.trace.nodes.items()}
-        self._watch.add([*ran.values(), *_callables(found)], leaves.values())
+        try:
+            self._watch.add([*ran.values(), *_callables(found)], leaves.values())
+        except CannotCaptureError as error:  # the step is taken
+            self._refuse(error)
+            return loss
         key = self._key(what, found)
         self._parameters[key] = leaves
         self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from pyro_vae.svi.capture import Graph
 from pyro_vae.svi.places import Change
-from pyro_vae.svi.reach import reach
 from pyro_vae.svi.refusals import CannotCaptureError
+from pyro_vae.svi.watch import looked_through
 
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
@@ -105,7 +105,7 @@ def put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
     Raises:
         CannotCaptureError: where it changes anything else of the user's.
     """
-    places = reach(svi.roots())
+    places = looked_through(svi.roots())
     followed: list[Change] = []
     try:
         yield followed

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from pyro_vae.svi.places import Change, Key, Places
 from pyro_vae.svi.reach import reach
+from pyro_vae.svi.refusals import CannotCaptureError
 
 if TYPE_CHECKING:
     from pyro_vae.svi.compiled import CompiledSVI
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "looked_through"]
 
 
 class Watch:
@@ -50,12 +51,12 @@ class Watch:
     def add(self, things: Iterable[Any], parameters: Iterable[Tensor]) -> None:
         """Looks at some more things and parameters, from now on."""
         self._more |= {id(thing): thing for thing in things}
-        places = reach(self.roots())
+        places = looked_through(self.roots())
         self.modules = places.modules
         mine = (p for module in self.modules for p in module.parameters(recurse=False))
         self._parameters = list({id(p): p for p in (*self._parameters, *parameters, *mine)}.values())
         self._trained = list(map(_REQUIRES_GRAD, self._parameters))
-        self._places = reach(self.roots(), self._parameters)
+        self._places = looked_through(self.roots(), self._parameters)
         self._places.without(self._untidy)
         self._places.note()
 
@@ -65,9 +66,12 @@ class Watch:
             return "the model, the guide, the loss or the optimiser"
         if list(map(_REQUIRES_GRAD, self._parameters)) != self._trained:
             return "what is trained"
-        if self._places is None or self._places.same():
+        if self._places is None:
             return None
-        return str(self._places.changes()[0])
+        try:
+            return None if self._places.same() else str(self._places.changes()[0])
+        except Exception as error:  # the user's objects may do anything when they are looked at
+            raise CannotCaptureError(f"{_NOT_SEEN}: {error!r}") from error
 
     def note(self) -> None:
         """Takes what is there after a run by Pyro as what should be there."""
@@ -86,4 +90,21 @@ class Watch:
             self._places.note()
 
 
+def looked_through(roots: Iterable[Any], parameters: Iterable[Tensor] = ()) -> Places:
+    """The places that programs can reach.
+
+    Args:
+        roots: functions, methods, modules and other objects.
+        parameters: whose hooks are looked at too.
+
+    Raises:
+        CannotCaptureError: where an object does not let itself be looked at.
+    """
+    try:
+        return reach(roots, parameters)
+    except Exception as error:  # as above
+        raise CannotCaptureError(f"{_NOT_SEEN}: {error!r}") from error
+
+
+_NOT_SEEN = "an object that it can reach raises an error when it is looked at"
 _REQUIRES_GRAD = operator.attrgetter("requires_grad")
