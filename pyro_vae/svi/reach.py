@@ -62,6 +62,7 @@ _HOOKS_OF_ALL_MODULES = (
 # Bases that read no attribute of the user's own by its name; others, such as Trace_ELBO, do.
 _SILENT_BASES = {object, nn.Module, PyroModule, ABC, Generic, Protocol, tuple, *_CONTAINERS}
 _READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "__getattribute__"}
+_LOOKS_NAMES_UP = _READ_BY_ANY_NAME | {"attrgetter", "import_module", "__import__", "__globals__", "sys"}
 _CALLED_BY_LIBRARIES = {"forward", "__call__"}
 _WHEN_MADE = {"__init__", "__new__", "__post_init__"}
 _BY_PYTHON = {f"__{name}__" for name in dir(operator) if name.islower() and not name.startswith("_")} | {
@@ -101,6 +102,7 @@ class _Walk:
         self._seen: dict[int, Any] = {}  # holds them, so that no other gets the same id
         self._classes: set[tuple[type, bool]] = set()
         self._elements = 0  # of arrays
+        self._by_string: list[tuple[dict[str, Any], str, int]] = []  # globals, the name of one, links
         self._ahead: collections.deque[tuple[Any, str, int]] = collections.deque()
 
     def from_all(self, roots: list[Any], parameters: list[Tensor]) -> Places:
@@ -115,7 +117,15 @@ class _Walk:
         while self._ahead:
             thing, where, links = self._ahead.popleft()
             self._enter(thing, where, links + 1)
+            if not self._ahead and self.names & _LOOKS_NAMES_UP:
+                self._see_named_by_strings()
         return self.places
+
+    def _see_named_by_strings(self) -> None:
+        """The globals whose names stand as strings in code: sites have names too, so only where names are looked up."""
+        for variables, name, links in self._by_string:
+            self._variable(variables, name, f"the global {name!r}", links)
+        self._by_string = []
 
     def _see(self, thing: Any, where: str, links: int) -> None:
         """Puts a thing on the list of those to enter."""
@@ -151,8 +161,10 @@ class _Walk:
         """The globals and the modules that code names."""
         names = _names(code)
         self.names |= names
-        for name in sorted(names & variables.keys()):
+        read = _names(code, strings=False)
+        for name in sorted(read & variables.keys()):
             self._variable(variables, name, f"the global {name!r}", links)
+        self._by_string += [(variables, name, links) for name in sorted((names - read) & variables.keys())]
         for name in sorted(names & sys.modules.keys()):  # which it may import
             self._see(sys.modules[name], f"module {name}", links)
 
@@ -381,13 +393,13 @@ def _name(program: Any) -> str:
     return program.__qualname__ if isinstance(program, named) else type(program).__name__
 
 
-def _names(code: types.CodeType) -> set[str]:
+def _names(code: types.CodeType, strings: bool = True) -> set[str]:
     """The names in code, also those that it has as strings."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-        elif isinstance(constant, str) and constant.isidentifier():
+            names |= _names(constant, strings)
+        elif strings and isinstance(constant, str) and constant.isidentifier():
             names.add(constant)
     return names
 

@@ -1,0 +1,56 @@
+"""A global that has the name of a site, as loops in scripts make it."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
+
+from pyro_vae import CompiledSVI
+
+y: torch.Tensor | None = None
+width = 1.0
+
+
+def model(values):
+    weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", values.shape[0]):
+        pyro.sample("y", dist.Normal(weight, 1.0), obs=values)
+
+
+def looked_up(name):
+    return globals()[name]
+
+
+def model_that_looks_up(values):
+    weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", values.shape[0]):
+        pyro.sample("obs", dist.Normal(weight, looked_up("width")), obs=values)
+
+
+def compiled(program):
+    adam = pyro.optim.Adam({"lr": 0.01})
+    return CompiledSVI(program, AutoNormal(program), adam, Trace_ELBO(), mode="exact", audit=False)
+
+
+def test_a_loop_variable_with_the_name_of_a_site_costs_no_graph():
+    global y
+    svi = compiled(model)
+    for y in torch.randn(64).split(16):
+        svi.step(y)
+    assert svi.captures == 1
+
+
+def test_a_global_that_another_function_looks_up_by_its_name_is_watched():
+    global width
+    svi = compiled(model_that_looks_up)
+    values = torch.randn(16)
+    for _ in range(3):
+        svi.step(values)
+    width = 3.0
+    for _ in range(3):
+        svi.step(values)
+    width = 1.0
+    assert svi.captures == 2
