@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
@@ -28,6 +29,12 @@ def model_that_looks_up(values):
     weight = pyro.sample("weight", dist.Normal(0.0, 1.0))
     with pyro.plate("data", values.shape[0]):
         pyro.sample("obs", dist.Normal(weight, looked_up("width")), obs=values)
+
+
+@pytest.fixture(autouse=True)
+def _store():
+    yield
+    pyro.clear_param_store()
 
 
 def compiled(program):
