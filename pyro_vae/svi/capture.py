@@ -349,12 +349,13 @@ def _written_by_schema(nodes: Iterable[fx.Node]) -> set[int]:
             places[node] = places.get(node.args[0], set())
         if not isinstance(node.target, torch._ops.OpOverload):
             continue
-        for argument, given in zip(node.target._schema.arguments, node.args, strict=False):
+        by_position = dict(enumerate(node.args))
+        for i, argument in enumerate(node.target._schema.arguments):
             if argument.alias_info is None:
                 continue
-            there = set().union(
-                *(places.get(other, set()) for other in (given if isinstance(given, list) else [given]))
-            )
+            given: Any = by_position.get(i, node.kwargs.get(argument.name))  # ``out`` goes by its name
+            others = given if isinstance(given, (list, tuple)) else [given]
+            there = set().union(*(places.get(other, set()) for other in others))
             places[node] = places.get(node, set()) | there
             written |= there if argument.alias_info.is_write else set()
     return written
