@@ -20,7 +20,7 @@ from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.running import Compiled, batch_sizes, run
-from pyro_vae.svi.structure import Structure
+from pyro_vae.svi.structure import Structure, structure
 from pyro_vae.svi.updates import Updates, updates_of
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Captured:
             args: by position.
             kwargs: by name.
         """
-        tensors = self.svi.taken_apart(args, kwargs).tensors
+        tensors = structure(args, kwargs).tensors
         before, store = Generators(), Store()
         undo = functools.partial(self._undo, Copies(self._around(self.graph.tensors)), before, store)
         try:
@@ -331,6 +331,7 @@ class CapturedStep(Captured):
         for p, gradient in zip(self.trained, gradients, strict=True):
             p.grad = _laid_out_as(p, gradient)
         self.svi.optim(set(self.leaves))
+        self.svi.number += 1
         for p in self.trained:
             p.grad = None
         return loss
@@ -348,7 +349,8 @@ class CapturedStep(Captured):
                 loss, _ = self._called(self._run, [*tensors, numbers], args, kwargs)
                 losses.append(loss)
         finally:
-            updates.count(len(losses))
+            updates.count(len(losses))  # those before an error too
+            self.svi.number += len(losses)
         return losses
 
     def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:

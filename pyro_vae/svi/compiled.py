@@ -48,13 +48,13 @@ class CompiledSVI(SVI):
 
     - The contents of the arguments, their first dimension (the batch), floats among them, buffers, the learning rate
       and the other options of the optimiser may change from step to step. With floats the programs may compute and
-      compare; what reads them otherwise (``int``, ``math.exp``, a format) is refused, and a comparison that goes
-      another way makes another graph.
+      compare: a comparison that goes another way makes another graph. What reads them otherwise (``int``,
+      ``math.exp``, a format) is left to Pyro.
     - What else the programs can reach in Python is looked at in each step: the attributes of modules and objects, what
       functions share, globals, containers, NumPy arrays, hooks. Where it changes between two steps, another graph is
       captured; where a run changes it itself, steps are left to Pyro.
-    - A step within handlers, such as ``poutine.scale``, with gradients from before, or with arguments to which a
-      gradient goes, is Pyro's own.
+    - A single step is Pyro's own within handlers, such as ``poutine.scale``, where a parameter has a gradient already,
+      and where an argument requires one.
     - For what no rule can know, such as a file or an environment variable that a program reads, there is the audit:
       now and then Pyro and the graph both run, from the same state and random numbers. See
       :class:`pyro_vae.svi.audit.Audits` for when.
@@ -74,14 +74,17 @@ class CompiledSVI(SVI):
             optimiser by itself, so that losses and parameters are those of ``pyro.infer.SVI`` to the last bit.
         fallback: what cannot be captured is run by Pyro itself after one warning (``"eager"``), or raises
             (``"error"``).
-        audit: whether to compare the graph with Pyro now and then. Losses and weights do not depend on it.
-        also: called after the loss in each run, for what handlers around the programs have noted; its tensor becomes
-            the attribute ``noted``.
+        audit: whether to compare graphs, also those of ``evaluate_loss``, with Pyro now and then. Losses and weights
+            do not depend on it.
+        also: called after the loss in each run, to hand out what handlers around the programs have noted; the tensor
+            that it returns becomes the attribute ``noted``.
+        **kwargs: as of SVI.
 
     Attributes:
         captures: how many graphs were captured.
         refused: why steps are run by Pyro itself, or None.
-        number: of the last step, as the optimiser counts them.
+        number: the number of the last step, as the optimiser counts them.
+        noted: what ``also`` returned in the last run, or None.
 
     Raises:
         CannotCaptureError: where a piece is missing and ``fallback="error"``.
@@ -132,7 +135,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._said: set[str] = set()
         self._forgotten = 0
-        self.lasting = {*vars(self), "lasting"}
+        self._lasting = {*vars(self), "_lasting"}  # what copies take along: all but the graphs
         self._start()
         lacking = private.lacking()
         if lacking is not None:
@@ -163,7 +166,7 @@ class CompiledSVI(SVI):
         return as_pyro(self._run("step", args, kwargs))
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss without a step; its graph is not compiled.
+        """Evaluates the loss without a step; its graph is not compiled.
 
         Args:
             args: the arguments of model and guide.
@@ -171,17 +174,21 @@ class CompiledSVI(SVI):
 
         Returns:
             As :meth:`step`.
+
+        Raises:
+            CannotCaptureError: as in :meth:`step`.
         """
         return as_pyro(self._run("loss", args, kwargs))
 
     def steps(self, batches: Iterable[Any]) -> Tensor:
-        """Takes a step a batch, with less work between them where they are given as a list or a tensor.
+        """Takes a step per batch, with less work between the steps where the batches are a list or a tensor.
 
         Args:
             batches: tensors, or tuples of arguments; or a tensor ``(steps, batch, ...)``.
 
         Returns:
-            The losses, ``(steps,)``, in nats, which nothing has waited for; ``(steps, losses)`` where a step has more.
+            The losses in nats, float64, ``(steps,)``, or ``(steps, losses)`` where a step has more; on a GPU without
+            waiting for them.
 
         Raises:
             CannotCaptureError: as in :meth:`step`.
@@ -200,11 +207,10 @@ class CompiledSVI(SVI):
                 same.append(ahead.popleft())
             if self._ran is not None and same:
                 losses += self._ran.several(same)
-                self.number += len(same)
         return stacked(losses)
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
-        """Runs model and guide by Pyro, for the error that a graph has only the sign of; no step is taken."""
+        """Has Pyro evaluate the loss, for its error: a graph knows only that there is one."""
         SVI.evaluate_loss(self, *args, **kwargs)
 
     def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -218,7 +224,7 @@ class CompiledSVI(SVI):
                 self._forget(change)
             if something_around():
                 return self._by_pyro(what, args, kwargs)
-            found = self.taken_apart(args, kwargs)
+            found = structure(args, kwargs)
             key = self._key(what, found)
             shown = self._shown.get(key)
             if shown is None and len(self._shown) >= _MOST_STRUCTURES:
@@ -237,20 +243,15 @@ class CompiledSVI(SVI):
             return self._by_pyro(what, args, kwargs)
         if audited:
             return self._audited(what, captured, found, args, kwargs)
-        self._count(what)
         self._ran = captured
         return loss
 
-    def _count(self, what: str) -> None:
-        if what == "step":
-            self.number += 1
-
     def __getstate__(self) -> dict[str, Any]:
-        """All but the graphs, which a copy makes anew."""
-        return {name: value for name, value in vars(self).items() if name in self.lasting}
+        """The state without the graphs, which a copy captures anew."""
+        return {name: value for name, value in vars(self).items() if name in self._lasting}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes up what a copy has, and starts without graphs."""
+        """Restores a copy, without graphs."""
         self.__dict__.update(state)
         self._start()
 
@@ -260,12 +261,14 @@ class CompiledSVI(SVI):
         return (what, found.key, around, *[m.training for m in self._watch.modules])
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A run by Pyro alone."""
         if what == "step":
             for p in self._had_gradient.values():
                 if p.grad is None:  # Pyro leaves zeros after a step
                     p.grad = torch.zeros_like(p)
         loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
-        self._count(what)
+        if what == "step":
+            self.number += 1
         self.steps_taken.clear()  # the optimiser has counted
         self._watch.note()
         if self.also is not None:
@@ -293,7 +296,7 @@ class CompiledSVI(SVI):
     def _audited(
         self, what: str, captured: Captured, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """A step by Pyro and by the graph: the graph's where they do the same, or else Pyro's, as all after it."""
+        """A run by Pyro and by the graph: the graph's stands where they agree, else Pyro's, which then takes over."""
         start = time.perf_counter()
         ran = captured.by_pyro(args, kwargs)
         number, agreed = captured.number + 1, captured.audits.agreed
@@ -302,12 +305,11 @@ class CompiledSVI(SVI):
                 self._say_once(f"The graph rounds otherwise than Pyro does: {ran.differs.words}")
             self._watch.note()
             captured.audits.passed(number, time.perf_counter() - start)
-            loss = captured(found.tensors, args, kwargs)
-            self._count(what)
-            return loss
+            return captured(found.tensors, args, kwargs)
+        kind = "step" if what == "step" else "evaluation"
         why = (
-            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs.words}. From "
-            f"{what} {agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has "
+            f"an audit found that the graph does not do what Pyro does: at {kind} {number}, {ran.differs.words}. From "
+            f"{kind} {agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has "
             "changed, and that is not looked at; hand it over as an argument, or keep it in a buffer"
         )
         if self.fallback == "error":
@@ -318,29 +320,29 @@ class CompiledSVI(SVI):
         if what == "step":
             self.optim(ran.parameters)
             zero_grads(ran.parameters)
-            self._count(what)
+            self.number = number
         return ran.loss
 
     # What graphs rest on.
-
-    def taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
-        """The arguments of a step."""
-        return structure(args, kwargs)
 
     def roots(self, found: Structure | None = None) -> list[Any]:
         """Where the walk through what the programs reach starts."""
         return [*self._watch.roots(), *(found.callables() if found is not None else [])]
 
     def look_no_more_at(self, keys: Iterable[Key]) -> None:
-        """Leaves out places that each run changes: there, a change between two steps says nothing."""
+        """Leaves out places that each run changes: there, a change between two steps says nothing.
+
+        Args:
+            keys: of the places.
+        """
         self._watch.without(keys)
 
     def changes_of_run(self) -> list[Change]:
-        """What a run has just changed in Python, of what is the user's."""
+        """What a run has just changed in Python of what is the user's own."""
         return self._watch.changes_by_user()
 
     def _forget(self, change: str) -> None:
-        """Starts anew."""
+        """Gives up all graphs after a change between two steps."""
         self._forgotten += 1
         if self._forgotten > _MOST_CHANGES:
             raise CannotCaptureError(_TOO_MANY.format(change=f" ({change})"))
@@ -370,7 +372,7 @@ class CompiledSVI(SVI):
         return captured
 
     def _refuse_all(self, lacking: str) -> None:
-        """Has Pyro take every step here; said once a process, since another object would change nothing."""
+        """Leaves every step to Pyro; says so once per process, since it holds for each CompiledSVI."""
         if self.fallback == "error":
             raise CannotCaptureError(lacking)
         self.refused = lacking
