@@ -102,8 +102,8 @@ class Graph(NamedTuple):
         written: the places, among those, of tensors that it writes to.
         sizes: the first dimensions of the arguments, as expressions or numbers; None where there is none.
         shapes: what is known of those expressions.
-        numbers: what the program decided by its float arguments.
-        floats: the places of those among the arguments.
+        numbers: what the program computed from its float arguments in Python, and decided by them.
+        floats: the places of the floats among the arguments.
     """
 
     module: fx.GraphModule
@@ -246,7 +246,7 @@ def _trace(
 
 
 def _compare_with_another(graph: Graph, trace: Callable[..., Graph]) -> None:
-    """Raises where a second capture, in which float arguments hide their values, is another graph."""
+    """Raises where a second capture gives another graph; in that one, float arguments hide their values."""
     if not graph.floats and not graph.numbers.of_runs:
         if not _same(trace(), graph):
             raise CannotCaptureError(_CHANGES)
@@ -339,7 +339,7 @@ def first_results(graph: Graph, results: int) -> Graph:
 
 
 def _written_by_schema(nodes: Iterable[fx.Node]) -> set[int]:
-    """The places of the arguments that operations say they write to; some of these count no versions here."""
+    """The places of the arguments to which operations write by their schemas; some of these count no versions here."""
     places: dict[Any, set[int]] = {}  # of each node, the arguments of which it may be a view
     written: set[int] = set()
     for node in nodes:
@@ -434,7 +434,7 @@ def _forget_value(result: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What a run warns of, the step before has warned of already."""
+    """Silences warnings: what a run warns of, the step by Pyro before it has warned of already."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
