@@ -13,8 +13,9 @@ from torch import Tensor
 from pyro_vae.deferred import noting
 from pyro_vae.svi.around import guards_of
 from pyro_vae.svi.audit import Audits, Did, Difference, difference
-from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless
+from pyro_vae.svi.capture import Gradients, capture
 from pyro_vae.svi.generators import Generators
+from pyro_vae.svi.graph import Graph, first_results, keep_unless
 from pyro_vae.svi.leftovers import Copies, Store, Written, put_back
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
-from pyro_vae.svi.capture import Graph
+from pyro_vae.svi.graph import Graph
 from pyro_vae.svi.places import Change
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.watch import looked_through

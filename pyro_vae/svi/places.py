@@ -179,10 +179,10 @@ class Places:
             keys: of the places.
         """
         for names in (self._attributes, self._of_classes):
-            kept = [row for row in zip(*names, strict=True) if row[0][0] not in keys]
-            columns: Any = zip(*kept, strict=True) if kept else ([], [], [])
-            for column, values in zip(names, columns, strict=True):
-                column[:] = values
+            columns: tuple[list[Any], ...] = names
+            kept = [row for row in zip(*columns, strict=True) if row[0][0] not in keys]
+            for i, column in enumerate(columns):
+                column[:] = [row[i] for row in kept]
         owners = {owner for owner, _ in keys}
         for _, where, by_user, thing in self._containers:
             if id(thing) in owners and isinstance(thing, dict) and (id(thing), "") not in keys:
