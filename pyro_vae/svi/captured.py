@@ -134,19 +134,27 @@ class Captured:
         Returns:
             The loss, or the losses in a tuple; and the gradients.
         """
+        before = torch.get_rng_state()
         try:
             results = graph(tensors)
         except (RuntimeError, IndexError) as error:
-            self.svi.explain(*args, **kwargs)  # which raises Pyro's own error, with the name of the site
+            self._explain(before, args, kwargs)
             raise CannotCaptureError(f"its graph fails where Pyro does not: {error}") from error
         ok, self.svi.noted, *others = results[self._losses :]
         if ok is not None and not ok:
-            self.svi.explain(*args, **kwargs)
+            self._explain(before, args, kwargs)
+            raise CannotCaptureError("its graph refuses values that Pyro takes")
         rest = iter(others)
         for place in self._written:
             place.put(rest)
         loss = tuple(results[: self._losses]) if self._is_tuple else results[0]
         return loss, list(rest)
+
+    def _explain(self, before: Tensor, args: Any, kwargs: Any) -> None:
+        """Has Pyro raise its own error, with the name of the site, on the random numbers that the graph has drawn."""
+        torch.set_rng_state(before)
+        self.svi.explain(*args, **kwargs)
+        torch.set_rng_state(before)  # it raised none, so Pyro takes the step
 
     # The audit.
 
