@@ -135,7 +135,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._said: set[str] = set()
         self._forgotten = 0
-        self._lasting = {*vars(self), "_lasting"}  # what copies take along: all but the graphs
+        self.lasting = {*vars(self), "lasting"}  # what copies take along: all but the graphs
         self._start()
         lacking = private.lacking()
         if lacking is not None:
@@ -248,7 +248,7 @@ class CompiledSVI(SVI):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the graphs, which a copy captures anew."""
-        return {name: value for name, value in vars(self).items() if name in self._lasting}
+        return {name: value for name, value in vars(self).items() if name in self.lasting}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores a copy, without graphs."""
