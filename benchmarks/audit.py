@@ -1,11 +1,12 @@
-"""What audits cost, and whether they ever cry wolf.
+"""What audits cost, and whether they ever give a false alarm.
 
     python benchmarks/audit.py                      # the cost, for two networks
     python benchmarks/audit.py --steps 100000       # audits every step of the programs of tests/svi
 
-The cost is that of one audit over that of one step by the graph, which says at which gap audits take less than 0.5 % of
-the time. In the second form every step of each conformance program is audited, in mode "exact" and, with ``--fast``, in
-mode "fast" without the compiler; any difference that an audit reports is a false alarm, since nothing changes there.
+The cost of an audit is set against that of a step by the graph; the ratio gives the gap from which on audits take less
+than 0.5 % of the time. In the second form every step of each conformance program is audited, in mode "exact" or, with
+``--fast``, in mode "fast" without the compiler; any difference that an audit reports is a false alarm, since nothing
+changes in these programs.
 """
 
 from __future__ import annotations

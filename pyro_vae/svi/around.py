@@ -1,4 +1,4 @@
-"""What is around a step or a graph, looked at in each step."""
+"""What surrounds a step or a graph, looked at in each step: handlers, modes, and the tensors that the graph reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ __all__ = ["guards_of", "something_around"]
 
 
 def guards_of(tensors: Sequence[Tensor]) -> Any:
-    """Looks at shapes, strides, dtypes and devices, and whether gradients are wanted, at the speed of C++."""
+    """A guard on shapes, strides, dtypes, devices and ``requires_grad``, checked at the speed of C++.
+
+    Args:
+        tensors: those around a graph.
+
+    Returns:
+        torch's guard, whose ``check(*tensors)`` is true while all are as now; None where there are no tensors.
+    """
     if not tensors:
         return None
     sizes: Any = [list(t.shape) for t in tensors]
@@ -26,7 +33,7 @@ def guards_of(tensors: Sequence[Tensor]) -> Any:
 
 
 def something_around() -> bool:
-    """Whether a step runs within handlers of Pyro's or modes of PyTorch's, which see what it does."""
+    """Whether a step runs within handlers of Pyro or modes of PyTorch that see its operations one by one."""
     modes = _get_current_function_mode_stack()
     return bool(
         runtime._PYRO_STACK

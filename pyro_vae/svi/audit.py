@@ -15,8 +15,8 @@ __all__ = ["Audits", "Did", "Difference", "difference"]
 
 _LEAST_GAP = 1000  # steps from one audit to the next, once the time that they take counts
 _SHARE = 0.005  # of the time
-# What another kernel for the same operation may do, relative to the largest element. Losses are computed in the dtype
-# of the parameters, whatever they are returned in.
+# By how much another kernel for the same operation may differ, relative to the largest element. A loss is float64, but
+# was computed in the dtype of the parameters; so float64 allows no less than float32.
 _ROUNDING = defaultdict(lambda: 1e-2, {torch.float64: 1e-5, torch.float32: 1e-5})
 
 
@@ -25,7 +25,7 @@ class Audits:
 
     After a capture these are the 1st, 2nd, 4th and 8th step and so on, with doubling gaps, up to the first gap of at
     least 1,000 steps of whose time an audit takes less than 0.5 %. That gap then stays. Losses and weights do not
-    depend on it, since the step is the graph's where both agree.
+    depend on the gap, since the step is the graph's where both agree.
 
     Args:
         number: of the last step before the graph's first, as the optimiser counts them.
@@ -48,7 +48,7 @@ class Audits:
         return max(self._due - 1 - number, 0)
 
     def passed(self, number: int, seconds: float) -> None:
-        """Takes note that both did the same.
+        """Notes that both did the same, and sets the next audit.
 
         Args:
             number: of the step.
@@ -66,10 +66,10 @@ class Did(NamedTuple):
     """What a run did.
 
     Args:
-        losses: it returned.
+        losses: those that it returned.
         gradients: of the parameters, by their names.
-        tensors: that it may have written to, by words for them.
-        generators: the states of PyTorch's.
+        tensors: those that it may have written to, by words for them.
+        generators: the states of PyTorch's generators after it.
     """
 
     losses: Sequence[float]
@@ -82,8 +82,8 @@ class Difference(NamedTuple):
     """In what Pyro and a graph differ.
 
     Args:
-        words: what is another.
-        rounding: whether all that is another is so by no more than rounding.
+        words: what differs, and by how much.
+        rounding: whether all that differs does so by no more than rounding.
     """
 
     words: str
@@ -91,21 +91,24 @@ class Difference(NamedTuple):
 
 
 def difference(pyro: Did, graph: Did) -> Difference | None:
-    """In what a run by Pyro and one of a graph differ; None where they do not, to the bit.
+    """In what a run by Pyro and one of a graph differ.
 
     Args:
         pyro: what Pyro did.
         graph: what the graph did.
+
+    Returns:
+        The first difference that is more than rounding, else the first of all; None where both agree to the bit.
     """
     if not all(map(torch.equal, pyro.generators, graph.generators)):
         return Difference("Pyro draws other random numbers than the graph", False)
     if len(pyro.losses) != len(graph.losses):
         return Difference(f"Pyro gives {len(pyro.losses)} losses and the graph {len(graph.losses)}", False)
-    others = [pair for pair in _pairs(pyro, graph) if not _equal(pair.by_pyro, pair.by_graph)]
-    if not others:
+    differ = [pair for pair in _pairs(pyro, graph) if not _equal(pair.by_pyro, pair.by_graph)]
+    if not differ:
         return None
-    far = [pair for pair in others if not _close(pair)]
-    return Difference(str((far or others)[0]), not far)
+    far = [pair for pair in differ if not _close(pair)]
+    return Difference(str((far or differ)[0]), not far)
 
 
 class _Pair(NamedTuple):

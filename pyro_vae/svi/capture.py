@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
-import operator
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pyro
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, is_fake
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
@@ -23,12 +21,13 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from pyro_vae.deferred import without_validation
 from pyro_vae.svi.generators import Generators
+from pyro_vae.svi.graph import Graph, lift, same, written_by_schema
 from pyro_vae.svi.meeting import has_numbers, meet
 from pyro_vae.svi.numbers import Numbers, math_that_asks
 from pyro_vae.svi.refusals import CannotCaptureError, at_line, at_user_line
 from pyro_vae.svi.stand_ins import pyro_without_values, sizes_in_words, stand_in
 
-__all__ = ["Gradients", "Graph", "capture", "first_results", "keep_unless"]
+__all__ = ["Gradients", "capture"]
 
 _GRADIENT: Any = Tensor.grad
 _GRADIENTS = (_GRADIENT.__get__, _GRADIENT.__set__)
@@ -91,49 +90,6 @@ def _reached_by_gradients(loss: Tensor) -> Iterator[Tensor]:
         if hasattr(node, "variable"):
             yield node.variable
         ahead += [following for following, _ in node.next_functions]
-
-
-class Graph(NamedTuple):
-    """A captured program.
-
-    Args:
-        module: the graph, a function of ``tensors`` and then of the program's own arguments.
-        tensors: what the program read or wrote around it, parameters among them: the tensors themselves.
-        written: the places, among those, of tensors that it writes to.
-        sizes: the first dimensions of the arguments, as expressions or numbers; None where there is none.
-        shapes: what is known of those expressions.
-        numbers: what the program decided by its float arguments.
-        floats: the places of those among the arguments.
-    """
-
-    module: fx.GraphModule
-    tensors: list[Tensor]
-    written: list[int]
-    sizes: list[Any]
-    shapes: ShapeEnv
-    numbers: Numbers
-    floats: list[int]
-
-    def takes(self, arguments: Sequence[Tensor]) -> bool:
-        """Whether the graph is right for arguments of these first dimensions."""
-        symbols: dict[Any, int] = {}
-        for size, argument in zip(self.sizes, arguments, strict=True):
-            if isinstance(size, int) and size != len(argument):
-                return False
-            if size is not None and symbols.setdefault(size, len(argument)) != len(argument):
-                return False
-        fixed = {symbol: known for symbol, known in self.shapes.replacements.items() if symbol in symbols}
-        if any(known.subs(symbols) != symbols[symbol] for symbol, known in fixed.items()):
-            return False
-        return all(guard.expr.subs(symbols) == True for guard in self.shapes.guards)  # noqa: E712  sympy's own true
-
-    def decides_alike(self, arguments: Sequence[Tensor]) -> bool:
-        """Whether the program would take the same branches with these float arguments."""
-        if not self.numbers.decided:
-            return True
-        pairs = zip(self.sizes, arguments, strict=True)
-        sizes = {size: a.shape[0] for size, a in pairs if size is not None and not isinstance(size, int)}
-        return self.numbers.hold([arguments[i].item() for i in self.floats], sizes)
 
 
 def capture(
@@ -233,11 +189,11 @@ def _trace(
         traced = trace(watched)(*examples, *others)
     else:  # without an argument that has no values, the program would run on those there are
         traced = trace(watched_without_arguments)(_example(fake, torch.zeros(()), "none", DimDynamic.STATIC))
-    tensors = _lift(traced)
+    tensors = lift(traced)
     if not (examples or others):
         traced.graph.erase_node(traced.graph.find_nodes(op="placeholder")[-1])
         traced.recompile()
-    by_schema = _written_by_schema(traced.graph.nodes)
+    by_schema = written_by_schema(traced.graph.nodes)
     versions = [fake.fake_tensor_converter.from_real_tensor(fake, t)._version for t in tensors]
     written = [i for i, version in enumerate(versions) if version or i in by_schema]
     if any(i >= len(tensors) for i in by_schema):
@@ -246,18 +202,18 @@ def _trace(
 
 
 def _compare_with_another(graph: Graph, trace: Callable[..., Graph]) -> None:
-    """Raises where a second capture, in which float arguments hide their values, is another graph."""
+    """Raises where a second capture gives another graph; in that one, float arguments hide their values."""
     if not graph.floats and not graph.numbers.of_runs:
-        if not _same(trace(), graph):
+        if not same(trace(), graph):
             raise CannotCaptureError(_CHANGES)
         return
     try:
-        if _same(trace(hidden=True), graph):
+        if same(trace(hidden=True), graph):
             return
         reason = _UNFOLLOWED
     except Exception as error:  # whatever the program does with another number
         reason = _reason(error) if isinstance(error, CannotCaptureError) else f"{_UNFOLLOWED} ({_reason(error)})"
-    raise CannotCaptureError(reason if _same(trace(), graph) else _CHANGES)
+    raise CannotCaptureError(reason if same(trace(), graph) else _CHANGES)
 
 
 def _as_tensor(argument: Tensor | float) -> Tensor:
@@ -278,96 +234,6 @@ def _first_size(example: Tensor) -> Any:
         return None
     size = example.shape[0]
     return size.node.expr if isinstance(size, torch.SymInt) else size
-
-
-def _lift(traced: fx.GraphModule) -> list[Tensor]:
-    """Makes arguments of the tensors that the graph holds, in front of its own, and returns them."""
-    graph = traced.graph
-    first = next(iter(graph.nodes))
-    tensors: list[Tensor] = []
-    placeholders: dict[int, fx.Node] = {}
-    for node in list(graph.nodes):
-        if node.op != "get_attr":
-            continue
-        tensor = getattr(traced, str(node.target))
-        if not isinstance(tensor, Tensor):
-            raise CannotCaptureError(f"it uses a {type(tensor).__name__} of its own")
-        if id(tensor) not in placeholders:
-            with graph.inserting_before(first):
-                placeholders[id(tensor)] = graph.placeholder(f"held{len(tensors)}")
-            tensors.append(tensor)
-        node.replace_all_uses_with(placeholders[id(tensor)])
-        graph.erase_node(node)
-    graph.eliminate_dead_code()
-    traced.recompile()
-    return tensors
-
-
-def keep_unless(graph: Graph, result: int) -> None:
-    """Has a graph leave the tensors around it as they are in a run of which one result is false.
-
-    Args:
-        graph: the graph; it is changed.
-        result: the place of a bool ``()`` among what it returns; where there is None, nothing changes.
-    """
-    nodes = list(graph.module.graph.nodes)
-    condition = nodes[-1].args[0][result]
-    if condition is None:
-        return
-    new = graph.module.graph
-    around = [node for node in nodes if node.op == "placeholder"]
-    for held in [around[i] for i in graph.written]:
-        with new.inserting_before(next(node for node in nodes if node.op != "placeholder")):
-            before = new.call_function(torch.ops.aten.clone.default, (held,))
-        with new.inserting_before(nodes[-1]):
-            kept = new.call_function(torch.ops.aten.where.self, (condition, held, before))
-            new.call_function(torch.ops.aten.copy_.default, (held, kept))
-    graph.module.recompile()
-
-
-def first_results(graph: Graph, results: int) -> Graph:
-    """A graph that does the same, and returns the first results alone.
-
-    Args:
-        graph: the graph; it stays as it is.
-        results: how many.
-    """
-    new = copy.deepcopy(graph.module.graph)
-    (output,) = new.find_nodes(op="output")
-    output.args = (output.args[0][:results],)
-    return Graph(fx.GraphModule(graph.module, new), *graph[1:])
-
-
-def _written_by_schema(nodes: Iterable[fx.Node]) -> set[int]:
-    """The places of the arguments that operations say they write to; some of these count no versions here."""
-    places: dict[Any, set[int]] = {}  # of each node, the arguments of which it may be a view
-    written: set[int] = set()
-    for node in nodes:
-        if node.op == "placeholder":
-            places[node] = {len(places)}
-        if node.target is operator.getitem:
-            places[node] = places.get(node.args[0], set())
-        if not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        for argument, given in zip(node.target._schema.arguments, node.args, strict=False):
-            if argument.alias_info is None:
-                continue
-            there = set().union(
-                *(places.get(other, set()) for other in (given if isinstance(given, list) else [given]))
-            )
-            places[node] = places.get(node, set()) | there
-            written |= there if argument.alias_info.is_write else set()
-    return written
-
-
-def _same(graph: Graph, other: Graph) -> bool:
-    """Whether two captures have the same operations and numbers, on the same tensors."""
-    if graph.module.code != other.module.code or len(graph.tensors) != len(other.tensors):
-        return False
-    if graph.numbers.notes != other.numbers.notes:
-        return False
-    pairs = zip(graph.tensors, other.tensors, strict=True)
-    return all(a is b or (a.shape == b.shape and torch.equal(a, b)) for a, b in pairs)
 
 
 class _NoValues(FakeTensorMode):
@@ -433,7 +299,7 @@ def _forget_value(result: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What a run warns of, the step before has warned of already."""
+    """Silences warnings: what a run warns of, the step by Pyro before it has warned of already."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

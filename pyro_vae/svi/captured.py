@@ -13,14 +13,15 @@ from torch import Tensor
 from pyro_vae.deferred import noting
 from pyro_vae.svi.around import guards_of
 from pyro_vae.svi.audit import Audits, Did, Difference, difference
-from pyro_vae.svi.capture import Gradients, Graph, capture, first_results, keep_unless
+from pyro_vae.svi.capture import Gradients, capture
 from pyro_vae.svi.generators import Generators
+from pyro_vae.svi.graph import Graph, first_results, keep_unless
 from pyro_vae.svi.leftovers import Copies, Store, Written, put_back
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.running import Compiled, batch_sizes, run
-from pyro_vae.svi.structure import Structure
+from pyro_vae.svi.structure import Structure, structure
 from pyro_vae.svi.updates import Updates, updates_of
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class PyroRan(NamedTuple):
 
     Args:
         loss: as Pyro returns it.
-        parameters: those that it registered.
-        differs: in what the graph did something else, or None.
-        undo: puts back what the run changed.
+        parameters: those that the programs registered.
+        differs: in what the graph differs from it, or None.
+        undo: puts back the tensors and the generators that the run changed.
     """
 
     loss: Any
@@ -46,7 +47,7 @@ class PyroRan(NamedTuple):
 
 
 class Captured:
-    """What both share: a graph, what it leaves behind, and how it is compared with Pyro.
+    """What a captured loss and a captured step share: a graph, what it leaves in Python, and the audit.
 
     Args:
         svi: whose programs.
@@ -65,8 +66,8 @@ class Captured:
         self._written: list[Written] = []
         self._known: dict[tuple[int, ...], bool] = {}
 
-    def _captured(self, graph: Graph) -> None:
-        """Takes up the graph, once it is there."""
+    def _take_up(self, graph: Graph) -> None:
+        """Gets the captured graph ready to run."""
         for place in self._written:
             place.refuse_if_read(graph)
         self.graph = graph
@@ -76,7 +77,7 @@ class Captured:
 
     @property
     def number(self) -> int:
-        """Of the last run, as audits count them."""
+        """The number of the last run, as audits count them."""
         raise NotImplementedError
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
@@ -107,7 +108,7 @@ class Captured:
     # Runs.
 
     def _evaluated(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
-        """What a graph shall return: the losses, whether the data were as they must be, what is noted, and written."""
+        """What a graph returns: the losses, whether the data are valid, what is noted, and the tensors to put back."""
         args, kwargs = self._found.together(tensors)
         with noting() as conditions, put_back(self.svi) as changes:
             loss = self._loss_of(self.svi.model, self.svi.guide, *args, **kwargs)
@@ -120,23 +121,40 @@ class Captured:
         self._losses = len(losses)
         return [*losses, ok, noted, *(tensor for place in self._written for tensor in place.tensors)]
 
+    @property
+    def _before_gradients(self) -> int:
+        """How many results of the graph come before the gradients; see ``_evaluated``."""
+        return self._losses + 2 + sum(len(place.tensors) for place in self._written)
+
     def _called(
         self, graph: Callable[[Sequence[Tensor]], Any], tensors: Sequence[Tensor], args: Any, kwargs: Any
     ) -> Any:
-        """What the graph returns, after a look at the data; the loss comes first, then gradients."""
+        """Runs the graph, and raises Pyro's own error where the data are not valid.
+
+        Returns:
+            The loss, or the losses in a tuple; and the gradients.
+        """
+        before = torch.get_rng_state()
         try:
             results = graph(tensors)
         except (RuntimeError, IndexError) as error:
-            self.svi.explain(*args, **kwargs)  # which raises Pyro's own error, with the name of the site
+            self._explain(before, args, kwargs)
             raise CannotCaptureError(f"its graph fails where Pyro does not: {error}") from error
         ok, self.svi.noted, *others = results[self._losses :]
         if ok is not None and not ok:
-            self.svi.explain(*args, **kwargs)
+            self._explain(before, args, kwargs)
+            raise CannotCaptureError("its graph refuses values that Pyro takes")
         rest = iter(others)
         for place in self._written:
             place.put(rest)
         loss = tuple(results[: self._losses]) if self._is_tuple else results[0]
         return loss, list(rest)
+
+    def _explain(self, before: Tensor, args: Any, kwargs: Any) -> None:
+        """Has Pyro raise its own error, with the name of the site, on the random numbers that the graph has drawn."""
+        torch.set_rng_state(before)
+        self.svi.explain(*args, **kwargs)
+        torch.set_rng_state(before)  # it raised none, so Pyro takes the step
 
     # The audit.
 
@@ -147,23 +165,22 @@ class Captured:
             args: by position.
             kwargs: by name.
         """
-        tensors = self.svi.taken_apart(args, kwargs).tensors
+        tensors = structure(args, kwargs).tensors
         before, store = Generators(), Store()
-        kept = Copies(self._around(self.graph.tensors))
-        graph = self._of_graph(tensors)
-        before.restore()
+        undo = functools.partial(self._undo, Copies(self._around(self.graph.tensors)), before, store)
         try:
+            graph = self._of_graph(tensors)
+            before.restore()
             loss, parameters = self._stock(args, kwargs)
         except BaseException:
-            self._undo(kept, before, store)
+            undo()
             raise
-        why = self._difference(loss, parameters, graph, before, store)
-        undo = functools.partial(self._undo, kept, before, store)
-        if why is None or why.rounding:
+        differs = self._difference(loss, parameters, graph, before, store)
+        if differs is None or differs.rounding:
             undo()
         if self.svi.also is not None:
             self.svi.noted = self.svi.also()
-        return PyroRan(loss, parameters, why, undo)
+        return PyroRan(loss, parameters, differs, undo)
 
     def _undo(self, kept: Copies, generators: Generators, store: Store) -> None:
         kept.restore()
@@ -204,7 +221,7 @@ class Captured:
         except (RuntimeError, IndexError):
             return None
         losses = [float(loss) for loss in results[: self._losses]]
-        gradients = results[self._losses + 2 + sum(len(place.tensors) for place in self._written) :]
+        gradients = results[self._before_gradients :]
         names = {id(p): name for name, p in self.parameters.items()}
         by_name = {names[id(p)]: g for p, g in zip(self._trained(), gradients, strict=True)}
         around = {f"tensor {i} of those around it": t for i, t in enumerate(self._around(held))}
@@ -245,7 +262,7 @@ class CapturedLoss(Captured):
                 return self._evaluated(tensors)
 
         self._runs = 0
-        self._captured(capture(program, found.examples()))
+        self._take_up(capture(program, found.examples()))
 
     @property
     def number(self) -> int:
@@ -270,7 +287,7 @@ class CapturedStep(Captured):
         svi: whose programs.
         found: the arguments.
         parameters: by their names.
-        trained: those that a loss has had a gradient in; of other losses theirs is zero, as Pyro leaves it.
+        trained: those that have had a gradient in any step; where this loss gives them none, it is zero, as with Pyro.
     """
 
     def __init__(
@@ -296,12 +313,11 @@ class CapturedStep(Captured):
                     self.updates.apply(found_gradients, tensors[-1])
             return [*results, *found_gradients]
 
-        self._captured(capture(program, found.examples(), self._numbers(), gradients))
-        results = self._losses + 2 + sum(len(place.tensors) for place in self._written)
+        self._take_up(capture(program, found.examples(), self._numbers(), gradients))
         if self.updates is None:
             self._run: Any = functools.partial(run, self.graph)
         else:
-            self._run = Compiled(first_results(self.graph, results))
+            self._run = Compiled(first_results(self.graph, self._before_gradients))
         for p in trained:
             p.grad = None  # what the first step left there would take memory
 
@@ -324,12 +340,13 @@ class CapturedStep(Captured):
         for p, gradient in zip(self.trained, gradients, strict=True):
             p.grad = _laid_out_as(p, gradient)
         self.svi.optim(set(self.leaves))
+        self.svi.number += 1
         for p in self.trained:
             p.grad = None
         return loss
 
     def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Any]:
-        """Takes steps; see :meth:`Captured.several`."""
+        """Takes several steps; see :meth:`Captured.several`."""
         if self.updates is None:
             return super().several(calls)
         return self._several(self.updates, [(args, args, {}) for args in calls])
@@ -341,7 +358,8 @@ class CapturedStep(Captured):
                 loss, _ = self._called(self._run, [*tensors, numbers], args, kwargs)
                 losses.append(loss)
         finally:
-            updates.count(len(losses))
+            updates.count(len(losses))  # those before an error too
+            self.svi.number += len(losses)
         return losses
 
     def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:
@@ -377,7 +395,7 @@ def _laid_out_as(p: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _refuse_strangers(optim: Any, leaves: Sequence[Tensor]) -> None:
-    """Where an optimiser steps tensors with a gradient that Pyro does not know, a graph would not see that gradient."""
+    """Raises where an optimiser steps a tensor that Pyro does not know: the graph would not compute its gradient."""
     if not isinstance(optim, SharedOptim):
         return
     known = {id(p) for p in leaves}

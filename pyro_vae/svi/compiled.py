@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import operator
 import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyro
 import torch
-from pyro import poutine
 from pyro.infer import SVI
-from pyro.infer.util import torch_item, zero_grads
+from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor
 
 from pyro_vae.svi import private
-from pyro_vae.svi.generators import seeds_set
+from pyro_vae.svi.losses import as_pyro, stacked
 from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
 from pyro_vae.svi.places import Change, Key
 from pyro_vae.svi.refusals import CannotCaptureError
+from pyro_vae.svi.shown import Shown, watched
 from pyro_vae.svi.structure import Structure, alike, structure
-from pyro_vae.svi.watch import Watch, looked_through
+from pyro_vae.svi.watch import Watch
 
 if TYPE_CHECKING:
     # It imports private pieces of torch, so it is imported where it is used, once the constructor has looked for them.
@@ -52,13 +48,13 @@ class CompiledSVI(SVI):
 
     - The contents of the arguments, their first dimension (the batch), floats among them, buffers, the learning rate
       and the other options of the optimiser may change from step to step. With floats the programs may compute and
-      compare; what reads them otherwise (``int``, ``math.exp``, a format) is refused, and a comparison that goes
-      another way makes another graph.
+      compare: a comparison that goes another way makes another graph. What reads them otherwise (``int``,
+      ``math.exp``, a format) is left to Pyro.
     - What else the programs can reach in Python is looked at in each step: the attributes of modules and objects, what
       functions share, globals, containers, NumPy arrays, hooks. Where it changes between two steps, another graph is
       captured; where a run changes it itself, steps are left to Pyro.
-    - A step within handlers, such as ``poutine.scale``, with gradients from before, or with arguments to which a
-      gradient goes, is Pyro's own.
+    - A single step is Pyro's own within handlers, such as ``poutine.scale``, where a parameter has a gradient already,
+      and where an argument requires one.
     - For what no rule can know, such as a file or an environment variable that a program reads, there is the audit:
       now and then Pyro and the graph both run, from the same state and random numbers. See
       :class:`pyro_vae.svi.audit.Audits` for when.
@@ -78,14 +74,17 @@ class CompiledSVI(SVI):
             optimiser by itself, so that losses and parameters are those of ``pyro.infer.SVI`` to the last bit.
         fallback: what cannot be captured is run by Pyro itself after one warning (``"eager"``), or raises
             (``"error"``).
-        audit: whether to compare the graph with Pyro now and then. Losses and weights do not depend on it.
-        also: called after the loss in each run, for what handlers around the programs have noted; its tensor becomes
-            the attribute ``noted``.
+        audit: whether to compare graphs, also those of ``evaluate_loss``, with Pyro now and then. Losses and weights
+            do not depend on it.
+        also: called after the loss in each run, to hand out what handlers around the programs have noted; the tensor
+            that it returns becomes the attribute ``noted``.
+        **kwargs: as of SVI.
 
     Attributes:
         captures: how many graphs were captured.
         refused: why steps are run by Pyro itself, or None.
-        number: of the last step, as the optimiser counts them.
+        number: the number of the last step, as the optimiser counts them.
+        noted: what ``also`` returned in the last run, or None.
 
     Raises:
         CannotCaptureError: where a piece is missing and ``fallback="error"``.
@@ -136,7 +135,7 @@ class CompiledSVI(SVI):
         self.steps_taken: dict[int, int] = {}
         self._said: set[str] = set()
         self._forgotten = 0
-        self.lasting = {*vars(self), "lasting"}
+        self.lasting = {*vars(self), "lasting"}  # what copies take along: all but the graphs
         self._start()
         lacking = private.lacking()
         if lacking is not None:
@@ -144,12 +143,9 @@ class CompiledSVI(SVI):
 
     def _start(self) -> None:
         self._captured: dict[Hashable, list[Captured]] = defaultdict(list)
-        self._parameters: dict[Hashable, dict[str, Tensor]] = {}
-        self._doubtful: set[Hashable] = set()
-        self._unrepeatable: dict[Hashable, str] = {}
+        self._shown: dict[Hashable, Shown] = {}
         self._ran: Captured | None = None
         self._had_gradient: dict[int, Tensor] = {}
-        self._in_store: dict[Hashable, set[str]] = {}
         self._watch = Watch(self)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
@@ -167,10 +163,10 @@ class CompiledSVI(SVI):
             CannotCaptureError: where the programs cannot be captured and ``fallback="error"``; the parameters are left
                 as they were.
         """
-        return _as_pyro(self._run("step", args, kwargs))
+        return as_pyro(self._run("step", args, kwargs))
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss without a step; its graph is not compiled.
+        """Evaluates the loss without a step; its graph is not compiled.
 
         Args:
             args: the arguments of model and guide.
@@ -178,23 +174,27 @@ class CompiledSVI(SVI):
 
         Returns:
             As :meth:`step`.
+
+        Raises:
+            CannotCaptureError: as in :meth:`step`.
         """
-        return _as_pyro(self._run("loss", args, kwargs))
+        return as_pyro(self._run("loss", args, kwargs))
 
     def steps(self, batches: Iterable[Any]) -> Tensor:
-        """Takes a step a batch, with less work between them where they are given as a list or a tensor.
+        """Takes a step per batch, with less work between the steps where the batches are a list or a tensor.
 
         Args:
             batches: tensors, or tuples of arguments; or a tensor ``(steps, batch, ...)``.
 
         Returns:
-            The losses, ``(steps,)``, in nats, which nothing has waited for; ``(steps, losses)`` where a step has more.
+            The losses in nats, float64, ``(steps,)``, or ``(steps, losses)`` where a step has more; on a GPU without
+            waiting for them.
 
         Raises:
             CannotCaptureError: as in :meth:`step`.
         """
         if not isinstance(batches, (list, tuple, Tensor)):  # what supplies them may change things in between
-            return _stacked([self._run("step", _arguments(batch), {}) for batch in batches])
+            return stacked([self._run("step", _arguments(batch), {}) for batch in batches])
         ahead = deque(map(_arguments, batches))
         losses: list[Any] = []
         while ahead:
@@ -207,11 +207,10 @@ class CompiledSVI(SVI):
                 same.append(ahead.popleft())
             if self._ran is not None and same:
                 losses += self._ran.several(same)
-                self.number += len(same)
-        return _stacked(losses)
+        return stacked(losses)
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
-        """Runs model and guide by Pyro, for the error that a graph has only the sign of; no step is taken."""
+        """Has Pyro evaluate the loss, for its error: a graph knows only that there is one."""
         SVI.evaluate_loss(self, *args, **kwargs)
 
     def _run(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -225,13 +224,14 @@ class CompiledSVI(SVI):
                 self._forget(change)
             if something_around():
                 return self._by_pyro(what, args, kwargs)
-            found = self.taken_apart(args, kwargs)
+            found = structure(args, kwargs)
             key = self._key(what, found)
-            if key not in self._parameters and len(self._parameters) >= _MOST_STRUCTURES:
+            shown = self._shown.get(key)
+            if shown is None and len(self._shown) >= _MOST_STRUCTURES:
                 raise CannotCaptureError(_TOO_MANY.format(change=""))
-            if key not in self._parameters or key in self._doubtful or self._replaced(key):
+            if shown is None or shown.doubtful or shown.replaced():
                 return self._first(what, found, args, kwargs)
-            if what == "step" and (why := self._gradient_elsewhere(key, found)):
+            if what == "step" and (why := shown.gradient_elsewhere(found.tensors)):
                 self._say_once(f"{why}, which no graph holds. Such steps are run by Pyro itself, which is slower")
                 return self._by_pyro(what, args, kwargs)
             captured = next((c for c in self._captured[key] if c.takes(found.tensors)), None)
@@ -243,20 +243,15 @@ class CompiledSVI(SVI):
             return self._by_pyro(what, args, kwargs)
         if audited:
             return self._audited(what, captured, found, args, kwargs)
-        self._count(what)
         self._ran = captured
         return loss
 
-    def _count(self, what: str) -> None:
-        if what == "step":
-            self.number += 1
-
     def __getstate__(self) -> dict[str, Any]:
-        """All but the graphs, which a copy makes anew."""
+        """The state without the graphs, which a copy captures anew."""
         return {name: value for name, value in vars(self).items() if name in self.lasting}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes up what a copy has, and starts without graphs."""
+        """Restores a copy, without graphs."""
         self.__dict__.update(state)
         self._start()
 
@@ -266,12 +261,14 @@ class CompiledSVI(SVI):
         return (what, found.key, around, *[m.training for m in self._watch.modules])
 
     def _by_pyro(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A run by Pyro alone."""
         if what == "step":
             for p in self._had_gradient.values():
                 if p.grad is None:  # Pyro leaves zeros after a step
                     p.grad = torch.zeros_like(p)
         loss = super().step(*args, **kwargs) if what == "step" else super().evaluate_loss(*args, **kwargs)
-        self._count(what)
+        if what == "step":
+            self.number += 1
         self.steps_taken.clear()  # the optimiser has counted
         self._watch.note()
         if self.also is not None:
@@ -279,47 +276,27 @@ class CompiledSVI(SVI):
         return loss
 
     def _first(self, what: str, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A step of Pyro's own, which shows the parameters, the modules, and what it does to generators."""
-        before = looked_through(self.roots(found))
-        ran: dict[int, nn.Module] = {}
-
-        def note(module: nn.Module, _: Any) -> None:
-            ran[id(module)] = module
-
-        hook = register_module_forward_pre_hook(note)
+        """A run by Pyro, which shows what a graph has to know."""
+        loss, shown = watched(lambda: self._by_pyro(what, args, kwargs), self.roots(found))
+        parameters = shown.parameters.values()
         try:
-            with seeds_set() as seeds, poutine.trace(param_only=True) as seen:
-                loss = self._by_pyro(what, args, kwargs)
-        finally:
-            hook.remove()
-        leaves = {name: site["value"].unconstrained() for name, site in seen.trace.nodes.items()}
-        try:
-            self._watch.add([*ran.values(), *_callables(found)], leaves.values())
+            self._watch.add([*shown.modules, *found.callables()], parameters)
         except CannotCaptureError as error:  # the step is taken
             self._refuse(error)
             return loss
-        key = self._key(what, found)
-        self._parameters[key] = leaves
-        self._had_gradient |= {id(p): p for p in leaves.values() if p.grad is not None}
-        self._in_store[key] = {name for name, p in leaves.items() if pyro.get_param_store()._params.get(name) is p}
+        key = self._key(what, found)  # which may be another, now that more modules are known
+        again = key in self._shown and self._shown[key].doubtful
+        shown.doubtful = shown.seed is not None and not again  # some guides set a seed in their first run only
+        self._shown[key] = shown
         self._captured.pop(key, None)
-        doubtful = key in self._doubtful
-        self._doubtful.discard(key)
-        if seeds.line is not None and not doubtful:  # it may do so the first time only, as some guides do
-            self._doubtful.add(key)
-        elif seeds.line is not None:
-            self._unrepeatable[key] = f"it sets a seed or the state of a generator, {seeds.line}"
-        elif before.iterators:
-            self._unrepeatable[key] = (
-                f"it does not do the same again when run again: it may take from the iterator {before.iterators[0]}"
-            )
-        self.number = max(self.number, steps_of(self.optim, leaves.values()))
+        self._had_gradient |= {id(p): p for p in parameters if p.grad is not None}
+        self.number = max(self.number, steps_of(self.optim, parameters))
         return loss
 
     def _audited(
         self, what: str, captured: Captured, found: Structure, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """A step by Pyro and by the graph: the graph's where they do the same, or else Pyro's, as all after it."""
+        """A run by Pyro and by the graph: the graph's stands where they agree, else Pyro's, which then takes over."""
         start = time.perf_counter()
         ran = captured.by_pyro(args, kwargs)
         number, agreed = captured.number + 1, captured.audits.agreed
@@ -328,12 +305,11 @@ class CompiledSVI(SVI):
                 self._say_once(f"The graph rounds otherwise than Pyro does: {ran.differs.words}")
             self._watch.note()
             captured.audits.passed(number, time.perf_counter() - start)
-            loss = captured(found.tensors, args, kwargs)
-            self._count(what)
-            return loss
+            return captured(found.tensors, args, kwargs)
+        kind = "step" if what == "step" else "evaluation"
         why = (
-            f"an audit found that the graph does not do what Pyro does: at {what} {number}, {ran.differs.words}. From "
-            f"{what} {agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has "
+            f"an audit found that the graph does not do what Pyro does: at {kind} {number}, {ran.differs.words}. From "
+            f"{kind} {agreed + 1} on, losses and weights may be wrong. Model, guide or loss read something that has "
             "changed, and that is not looked at; hand it over as an argument, or keep it in a buffer"
         )
         if self.fallback == "error":
@@ -344,62 +320,44 @@ class CompiledSVI(SVI):
         if what == "step":
             self.optim(ran.parameters)
             zero_grads(ran.parameters)
-            self._count(what)
+            self.number = number
         return ran.loss
 
     # What graphs rest on.
 
-    def taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
-        """The arguments of a step."""
-        return structure(args, kwargs)
-
     def roots(self, found: Structure | None = None) -> list[Any]:
         """Where the walk through what the programs reach starts."""
-        return [*self._watch.roots(), *(_callables(found) if found is not None else [])]
+        return [*self._watch.roots(), *(found.callables() if found is not None else [])]
 
     def look_no_more_at(self, keys: Iterable[Key]) -> None:
-        """Leaves out places that each run changes: there, a change between two steps says nothing."""
+        """Leaves out places that each run changes: there, a change between two steps says nothing.
+
+        Args:
+            keys: of the places.
+        """
         self._watch.without(keys)
 
     def changes_of_run(self) -> list[Change]:
-        """What a run has just changed in Python, of what is the user's."""
+        """What a run has just changed in Python of what is the user's own."""
         return self._watch.changes_by_user()
 
     def _forget(self, change: str) -> None:
-        """Starts anew."""
+        """Gives up all graphs after a change between two steps."""
         self._forgotten += 1
         if self._forgotten > _MOST_CHANGES:
             raise CannotCaptureError(_TOO_MANY.format(change=f" ({change})"))
-        for known in (self._captured, self._parameters, self._doubtful, self._unrepeatable):
-            known.clear()
+        self._captured.clear()
+        self._shown.clear()
         self._watch.start()
 
-    def _replaced(self, key: Hashable) -> bool:
-        """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
-        store, known = pyro.get_param_store()._params, self._in_store[key]
-        return any(name in known and store.get(name) is not p for name, p in self._parameters[key].items())
-
-    def _gradient_elsewhere(self, key: Hashable, found: Structure) -> str | None:
-        """Why a step has a gradient that a graph has not, or None."""
-        if any(map(_REQUIRES_GRAD, found.tensors)):
-            return "An argument requires a gradient"
-        leaves = self._parameters[key].values()
-        if not any(map(operator.is_not, map(_GRADIENT, leaves), repeat(None))):
-            return None
-        if any(p.grad is not None and p.grad.any() for p in leaves):
-            return "A parameter has a gradient from before the step"
-        for p in leaves:
-            p.grad = None  # zeros that Pyro has left
-        return None
-
     def _capture(self, what: str, key: Hashable, found: Structure) -> Captured:
-        if key in self._unrepeatable:
-            raise CannotCaptureError(self._unrepeatable[key])
+        parameters = self._shown[key].parameters
+        if (why := self._shown[key].unrepeatable()) is not None:
+            raise CannotCaptureError(why)
         if self.captures >= _MOST_CAPTURES:
             raise CannotCaptureError(_TOO_MANY.format(change=""))
         from pyro_vae.svi.captured import CapturedLoss, CapturedStep
 
-        parameters = self._parameters[key]
         trained = [p for p in {id(p): p for p in parameters.values()}.values() if id(p) in self._had_gradient]
         captured: Captured
         if what == "step":
@@ -414,7 +372,7 @@ class CompiledSVI(SVI):
         return captured
 
     def _refuse_all(self, lacking: str) -> None:
-        """Has Pyro take every step here; said once a process, since another object would change nothing."""
+        """Leaves every step to Pyro; says so once per process, since it holds for each CompiledSVI."""
         if self.fallback == "error":
             raise CannotCaptureError(lacking)
         self.refused = lacking
@@ -435,29 +393,9 @@ class CompiledSVI(SVI):
             warnings.warn(what, stacklevel=4)
 
 
-_REQUIRES_GRAD, _GRADIENT = operator.attrgetter("requires_grad"), operator.attrgetter("grad")
-
-
-def _callables(found: Structure) -> list[Any]:
-    return [leaf for leaf in found.leaves if callable(leaf) and not isinstance(leaf, Tensor)]
-
-
 def _autocast(device: str) -> torch.dtype | None:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _arguments(batch: Any) -> tuple[Any, ...]:
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-
-
-def _as_pyro(loss: Any) -> Any:
-    return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
-
-
-def _stacked(losses: list[Any]) -> Tensor:
-    if not losses:
-        return torch.empty(0)
-    rows = [
-        torch.stack([torch.as_tensor(part) for part in loss]) if isinstance(loss, tuple) else loss for loss in losses
-    ]
-    return torch.stack([torch.as_tensor(row, dtype=torch.float64) for row in rows])

@@ -1,4 +1,4 @@
-"""What a run does to generators of random numbers, other than to draw PyTorch's."""
+"""Generators of random numbers: the seeds that a run sets, and the states before it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Seeds:
     """Where a run set a seed or a state.
 
     Args:
-        line: the first function of the run's that did, or None.
+        line: the first function that did, with the user's line; None where there was none.
     """
 
     def __init__(self) -> None:
         self.line: str | None = None
 
     def note(self, _: FrameType, event: str, function: Any) -> None:
-        """Is called by Python with each call that is made, and looks for those of generators."""
+        """Looks whether a call sets a generator; Python calls this for each call, as a profiler."""
         if event != "c_call" or self.line is not None or getattr(function, "__name__", "") not in _SET:
             return
         if isinstance(function.__self__, (torch.Generator, random.Random)):
@@ -40,7 +40,11 @@ class Seeds:
 
 @contextlib.contextmanager
 def seeds_set() -> Iterator[Seeds]:
-    """Looks for seeds that a block sets, by whatever name it calls them; not where a profiler looks already."""
+    """Notes the first seed that a block sets; nothing where another profiler runs, whose place it would take.
+
+    Yields:
+        What was noted.
+    """
     seeds = Seeds()
     if sys.getprofile() is not None:
         yield seeds
@@ -53,7 +57,7 @@ def seeds_set() -> Iterator[Seeds]:
 
 
 class Generators:
-    """The generators of PyTorch, Python and NumPy as they are now, to compare with and to put back."""
+    """The states of PyTorch's, Python's and NumPy's generators now, to compare with and to put back."""
 
     def __init__(self) -> None:
         # Asking a GPU's generator would start CUDA, so leave it alone where nobody has used it.
@@ -70,7 +74,7 @@ class Generators:
         return all(map(torch.equal, self.of_torch, self._now()))
 
     def same_python(self) -> bool:
-        """Whether Python's and NumPy's are where they were."""
+        """Whether Python's and NumPy's have drawn nothing since."""
         kind, keys, *rest = self._numpy
         kind_now, keys_now, *rest_now = np.random.get_state()  # noqa: NPY002  as above
         numpy = kind == kind_now and rest == rest_now and bool(np.array_equal(keys, keys_now))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
-from pyro_vae.svi.capture import Graph
+from pyro_vae.svi.graph import Graph
 from pyro_vae.svi.places import Change
 from pyro_vae.svi.refusals import CannotCaptureError
 from pyro_vae.svi.watch import looked_through
@@ -27,7 +27,7 @@ class Written:
     """A place into which each run puts a tensor, or a container of tensors.
 
     Args:
-        change: what the capture put there.
+        change: what the capture's run put there.
     """
 
     def __init__(self, change: Change) -> None:
@@ -37,7 +37,14 @@ class Written:
         self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, FakeTensor)]
 
     def refuse_if_read(self, graph: Graph) -> None:
-        """Raises where a run reads what the run before has put there."""
+        """Raises where a run reads what the run before has put there: the graph holds that one tensor.
+
+        Args:
+            graph: the graph.
+
+        Raises:
+            CannotCaptureError: where it reads it.
+        """
         if any(had is t for had in self._had for t in graph.tensors):
             raise CannotCaptureError(
                 f"it reads the tensor {self._where} and puts another in its place; make it a buffer and change that "
@@ -45,14 +52,18 @@ class Written:
             )
 
     def put(self, tensors: Iterator[Tensor]) -> None:
-        """Puts what a run gave there."""
+        """Puts there what a run of the graph gave.
+
+        Args:
+            tensors: what the graph returned; takes as many as belong here.
+        """
         leaves = [next(tensors) if isinstance(leaf, FakeTensor) else leaf for leaf in self._leaves]
         if self._put is not None:
             self._put(pytree.tree_unflatten(leaves, self._spec))
 
 
 class Copies:
-    """Copies of tensors, which share memory as the tensors do.
+    """Copies of tensors; two that share memory have copies that share memory.
 
     Args:
         tensors: of any layout in memory.
@@ -63,7 +74,11 @@ class Copies:
         self._copies = {where: storage.clone() for where, storage in self._storages.items()}
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The copy of one."""
+        """The copy of one.
+
+        Args:
+            tensor: one of those, or another in the same memory.
+        """
         copy = self._copies[tensor.untyped_storage().data_ptr()]
         empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return empty.set_(copy, tensor.storage_offset(), tensor.shape, tensor.stride())
@@ -75,7 +90,7 @@ class Copies:
 
 
 class Store:
-    """Pyro's parameter store as it is, to be put back: some losses put other tensors there."""
+    """What Pyro's parameter store holds now, to be put back: some losses put other tensors there."""
 
     def __init__(self) -> None:
         store = pyro.get_param_store()
@@ -83,7 +98,14 @@ class Store:
         self._had = [dict(place) for place in self._places]
 
     def now(self, tensor: Tensor) -> Tensor:
-        """What is in the place that a tensor (or another of the same memory) had; itself, where it had none."""
+        """What the store now holds under the name that a tensor had in it.
+
+        Args:
+            tensor: maybe one from the store, or another in the same memory.
+
+        Returns:
+            The tensor itself where it had no name, or still has it.
+        """
         names = {p.data_ptr(): name for name, p in self._had[0].items()}
         name = names.get(tensor.data_ptr())
         return tensor if name is None or self._places[0].get(name) is self._had[0][name] else self._places[0][name]
@@ -97,10 +119,13 @@ class Store:
 
 @contextlib.contextmanager
 def put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
-    """Puts back whatever a block changes in Python.
+    """Puts back whatever a block changes in Python, as a capture has to.
+
+    Args:
+        svi: whose programs run in the block.
 
     Yields:
-        A list to which the end of the block adds the places into which it has put tensors.
+        A list. After the block it has the changes that a graph has to make in each run: places that got tensors.
 
     Raises:
         CannotCaptureError: where it changes anything else of the user's.
@@ -113,6 +138,7 @@ def put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
     finally:
         places.restore()
     for change in changes:
+        # What a library keeps under a private name is for that library alone.
         if change.of_tensors and _is_fake(change.now) and (change.by_user or not change.key[1].startswith("_")):
             followed.append(change)
         elif change.by_user:

@@ -1,4 +1,4 @@
-"""Where float arguments meet tensors while a graph is captured."""
+"""Functions of torch that take float arguments while a graph is captured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def has_numbers(arguments: Any) -> bool:
 
 
 def meet(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: _Call) -> Any:
-    """The result of a function of torch, to the bits that it gives for the floats.
+    """The result of a function of torch with tensors in the floats' places, equal to the bit.
 
     Args:
         func: the function, as a ``TorchFunctionMode`` has it.

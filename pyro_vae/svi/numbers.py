@@ -24,7 +24,7 @@ _SIZES = (SymInt, SymFloat)  # of dimensions that may change
 
 
 class _Place(NamedTuple):
-    """A number that is known when a note is evaluated: a float argument or the result of an earlier note."""
+    """Where a number is when notes are evaluated: first the float arguments, then the results of the notes."""
 
     place: int
 
@@ -55,14 +55,14 @@ class Numbers:
     """The float arguments of one capture, what the program computes from them in Python, and what it decides by them.
 
     Args:
-        hidden: whether C code that reads the double in a :class:`FloatArgument` finds another one than its value.
+        hidden: whether C code that reads the double in a :class:`FloatArgument` finds a wrong one.
     """
 
     def __init__(self, hidden: bool = False) -> None:
         self.hidden = hidden
         self.of_runs = False
         self.notes: list[_Note] = []
-        self.decided = 0  # as many notes are needed to see whether all decisions are the same for other floats
+        self.decided = 0  # how many notes there are up to the last decision
         self._arguments = 0
         self._known: dict[Any, _Place] = {}
         self._of_sizes: dict[tuple[int, ...], list[_Note]] = {}
@@ -161,8 +161,8 @@ class FloatArgument(float):
 
     It is a float to ``isinstance``. Sums, differences, products, quotients, ``-`` and ``abs`` are followed by the graph
     in float64, to the same bits as in Python. Comparisons answer by the value, and are noted. What else reads the
-    value is refused. C code reads the double without asking; of two captures one shows another double, so that what
-    came of it differs.
+    value is refused. C code reads the double without asking: so a second capture shows it a wrong double, and what
+    came of the double in Python makes that capture differ.
 
     Args:
         value: the true value; of NumPy's type where the argument is.

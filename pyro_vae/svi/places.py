@@ -1,4 +1,4 @@
-"""Places in Python that hold something: whether they hold something else now, and the way back."""
+"""Places in Python that hold something: whether they hold something else now, and how to put it back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Change(NamedTuple):
 
     @property
     def of_tensors(self) -> bool:
-        """Whether it is but another tensor, or the same containers around other tensors."""
+        """Whether only tensors were replaced: one by another, or those in containers that are the same."""
         if self.put is None:
             return False
         if isinstance(self.now, Tensor):
@@ -173,12 +173,16 @@ class Places:
         self._rest.append(_Rest((key, ""), where, get, put, operator.eq))
 
     def without(self, keys: Collection[Key]) -> None:
-        """Looks no more at some places."""
+        """Looks no more at some places, nor at the rest of a list or set that has one.
+
+        Args:
+            keys: of the places.
+        """
         for names in (self._attributes, self._of_classes):
-            kept = [row for row in zip(*names, strict=True) if row[0][0] not in keys]
-            columns: Any = zip(*kept, strict=True) if kept else ([], [], [])
-            for column, values in zip(names, columns, strict=True):
-                column[:] = values
+            columns: tuple[list[Any], ...] = names
+            kept = [row for row in zip(*columns, strict=True) if row[0][0] not in keys]
+            for i, column in enumerate(columns):
+                column[:] = [row[i] for row in kept]
         owners = {owner for owner, _ in keys}
         for _, where, by_user, thing in self._containers:
             if id(thing) in owners and isinstance(thing, dict) and (id(thing), "") not in keys:
@@ -190,10 +194,10 @@ class Places:
         self._rest = [row for row in self._rest if row.key not in keys]
         self._sized = [row for row in self._sized if row[0] not in keys]
 
-    # Whether it is another.
+    # Whether they have changed.
 
     def note(self) -> None:
-        """Takes what all places hold now as what they should hold."""
+        """Takes what all places hold now as what they should hold; has to come before any comparison."""
         things = [thing for *_, thing in self._containers]
         self._copies = [dict(thing) if isinstance(thing, dict) else list(thing) for thing in things]
         self._empty = [thing for thing in things if not thing]
@@ -230,7 +234,7 @@ class Places:
             return True
         if self.changes():
             return False
-        self.note()  # numbers that are equal, but other objects
+        self.note()  # equal numbers in other objects; the next comparison by identity knows these
         return True
 
     def _identical(self) -> bool:
@@ -243,9 +247,9 @@ class Places:
         return all(contents(cell) is ABSENT for cell in self._without_value)
 
     def changes(self) -> list[Change]:
-        """All that is another; containers are compared element by element."""
+        """All places that hold something else; of a container, the elements."""
         found: list[Change] = []
-        held = iter(self._held)
+        held = iter(self._held)  # in the order of _now
         for names in (self._attributes, self._of_classes):
             for (key, where, by_user, cls), dictionary, name in zip(*names, strict=True):
                 put = _into_dictionary(dictionary, name) if cls is None else _into_class(cls, name)

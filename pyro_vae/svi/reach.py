@@ -39,7 +39,8 @@ from pyro_vae.svi.places import Places, contents
 
 __all__ = ["reach"]
 
-# Links from a program, things, elements of a container, and of all arrays: what lies beyond is left to the audit.
+# The most links from a program, things, elements of a container, and numbers in all arrays together. The audit has to
+# find what lies beyond.
 _MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _MOST_NUMBERS = 30, 20_000, 1_000, 1 << 16
 _ENTERED = {"torch", "pyro", "zuko", "pyro_vae", "sklearn"}  # libraries whose objects are looked at, but not their code
 _LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
@@ -73,11 +74,14 @@ _BY_PYTHON = {f"__{name}__" for name in dir(operator) if name.islower() and not 
 
 
 def reach(roots: Iterable[Any], parameters: Iterable[Tensor] = ()) -> Places:
-    """The places that some programs can reach, and what they hold now.
+    """Finds the places that programs can reach, and notes what they hold now.
 
     Args:
-        roots: functions, methods, modules and other objects.
-        parameters: whose hooks are looked at too.
+        roots: where the walk starts: functions, methods, modules and other objects.
+        parameters: tensors whose hooks are looked at too.
+
+    Returns:
+        The places.
     """
     roots, parameters = list(roots), list(parameters)
     names = set(_CALLED_BY_LIBRARIES)
@@ -93,7 +97,7 @@ class _Walk:
     """One walk.
 
     Args:
-        names: those that stand in code that can be run; the walk adds what it finds.
+        names: the names in code that can run; the walk adds those that it finds.
     """
 
     def __init__(self, names: set[str]) -> None:
@@ -140,8 +144,8 @@ class _Walk:
             return
         kind, enter = next((kind, enter) for kind, enter in _KINDS if isinstance(thing, kind))
         enter(self, thing, where, links)
-        if kind in (_CONTAINERS, tuple) and type(thing) is not kind:  # a class of the user's may have attributes too
-            self.object(thing, where, links)
+        if kind in (_CONTAINERS, tuple):
+            self.object(thing, where, links)  # that of a user's class may have attributes too
 
     # Code.
 
@@ -315,8 +319,8 @@ class _Walk:
 
         Args:
             cls: the class.
-            where: it was found.
-            links: from a program.
+            where: in words, where it was found.
+            links: how many links it is away from a program.
             made: whether code may make objects of it.
         """
         if (cls, made) in self._classes:

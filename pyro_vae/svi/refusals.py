@@ -1,4 +1,4 @@
-"""What cannot be captured: the error, and the line of the user's program that it is about."""
+"""The error for what cannot be captured, and the line of the user's program that it names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch,
 
 
 class CannotCaptureError(RuntimeError):
-    """A model or guide cannot be captured as one graph; says why, and where."""
+    """A model, guide or loss cannot be captured as one graph; the message says why, and where."""
 
 
 def at_user_line(what: str) -> str:
@@ -28,7 +28,7 @@ def at_user_line(what: str) -> str:
 
 
 def at_line(frames: Any, what: str) -> str:
-    """Adds the innermost line that is neither of a library nor of this package.
+    """Adds the innermost line that is neither in a library nor in this package.
 
     Args:
         frames: of a traceback or of the stack.

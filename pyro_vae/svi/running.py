@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import Distribution
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from pyro_vae.svi.capture import Graph
+from pyro_vae.svi.graph import Graph
 
 __all__ = ["Compiled", "batch_sizes", "run"]
 

@@ -42,6 +42,10 @@ class Structure(NamedTuple):
         changing = [leaf for leaf in self.leaves if isinstance(leaf, (Tensor, float))]
         return [a if isinstance(a, float) else t for a, t in zip(changing, self.tensors, strict=True)]
 
+    def callables(self) -> list[Any]:
+        """The functions, modules and other callables among them."""
+        return [leaf for leaf in self.leaves if callable(leaf) and not isinstance(leaf, Tensor)]
+
     def together(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with others in the places of tensors and floats."""
         if self.spec is None:

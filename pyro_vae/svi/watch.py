@@ -1,4 +1,4 @@
-"""What the graphs of a CompiledSVI rest on, looked at in each step."""
+"""Whether what the graphs of a CompiledSVI rest on has changed; looked at in each step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Watch:
 
     def roots(self) -> list[Any]:
         """Where the walk starts: the programs, and what was seen to run beside them."""
-        *programs, _ = self._programs_now()
+        *programs, _ = self._programs_now()  # without the optimiser, which changes in each step
         return [*programs, *self._more.values()]
 
     def add(self, things: Iterable[Any], parameters: Iterable[Tensor]) -> None:
@@ -61,7 +61,11 @@ class Watch:
         self._places.note()
 
     def change(self) -> str | None:
-        """What is another since the last step, in words, or None."""
+        """What has changed since the last step, in words, or None.
+
+        Raises:
+            CannotCaptureError: where an object raises an error when it is looked at.
+        """
         if not all(map(operator.is_, self._programs_now(), self._programs)):
             return "the model, the guide, the loss or the optimiser"
         if list(map(_REQUIRES_GRAD, self._parameters)) != self._trained:
@@ -74,12 +78,12 @@ class Watch:
             raise CannotCaptureError(f"{_NOT_SEEN}: {error!r}") from error
 
     def note(self) -> None:
-        """Takes what is there after a run by Pyro as what should be there."""
+        """Compares with what is there now, after a run by Pyro, from now on."""
         if self._places is not None:
             self._places.note()
 
     def changes_by_user(self) -> list[Change]:
-        """What is another, of what is the user's."""
+        """What has changed of what is the user's own."""
         return [] if self._places is None else [c for c in self._places.changes() if c.by_user]
 
     def without(self, keys: Iterable[Key]) -> None:
@@ -102,7 +106,7 @@ def looked_through(roots: Iterable[Any], parameters: Iterable[Tensor] = ()) -> P
     """
     try:
         return reach(roots, parameters)
-    except Exception as error:  # as above
+    except Exception as error:  # the user's objects may do anything when they are looked at
         raise CannotCaptureError(f"{_NOT_SEEN}: {error!r}") from error
 
 

@@ -28,7 +28,7 @@ def test_a_capture_draws_no_random_numbers():
     svi.step(make_x())
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     weights_before = weights(vae)
-    svi._capture("step", next(iter(svi._parameters)), structure((make_x(),), {}))
+    svi._capture("step", next(iter(svi._shown)), structure((make_x(),), {}))
     assert svi.captures == 1
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     assert torch.equal(before[0], after[0])
@@ -45,7 +45,7 @@ def test_a_capture_leaves_buffers_and_validation_alone():
     for enabled in (True, False):
         with pyro.validation_enabled(enabled):
             was = torch.distributions.Distribution._validate_args
-            svi._capture("step", next(iter(svi._parameters)), structure((make_x(),), {}))
+            svi._capture("step", next(iter(svi._shown)), structure((make_x(),), {}))
             assert torch.distributions.Distribution._validate_args == was
             same(before, weights(vae))
             svi.step(make_x())

@@ -1,0 +1,39 @@
+"""Losses in the types in which they are returned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.infer.util import torch_item
+from torch import Tensor
+
+__all__ = ["as_pyro", "stacked"]
+
+
+def as_pyro(loss: Any) -> Any:
+    """A loss as ``pyro.infer.SVI`` returns it: a float, or a tuple of them.
+
+    Args:
+        loss: of one step.
+    """
+    return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+
+def stacked(losses: list[Any]) -> Tensor:
+    """The losses of some steps: float64, ``(steps,)``, or ``(steps, losses)`` where a step has more.
+
+    Args:
+        losses: of each step; a float, a tensor, or a tuple of them.
+    """
+    if not losses:
+        return torch.empty(0, dtype=torch.float64)
+    rows = list(map(_row, losses))
+    device = next((row.device for row in rows if not row.is_cpu), None)  # Pyro's are floats, those of a graph are not
+    return torch.stack([row.to(device) for row in rows])
+
+
+def _row(loss: Any) -> Tensor:
+    if isinstance(loss, tuple):
+        return torch.stack(list(map(_row, loss)))
+    return torch.as_tensor(loss, dtype=torch.float64)  # a float would become float32
