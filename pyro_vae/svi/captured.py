@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -97,13 +97,13 @@ class Captured:
         """
         raise NotImplementedError
 
-    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Any]:
-        """Runs the graph on arguments like those of the run before, and returns the losses.
+    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> Iterator[Any]:
+        """Runs the graph on arguments like those of the run before, and gives the losses one by one.
 
         Args:
             calls: the arguments of each.
         """
-        return [self(args, args, {}) for args in calls]
+        return (self(args, args, {}) for args in calls)
 
     # Runs.
 
@@ -335,7 +335,8 @@ class CapturedStep(Captured):
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""
         if self.updates is not None:
-            return self._several(self.updates, [(tensors, args, kwargs)])[0]
+            (loss,) = self._several(self.updates, [(tensors, args, kwargs)])
+            return loss
         loss, gradients = self._called(self._run, tensors, args, kwargs)
         for p, gradient in zip(self.trained, gradients, strict=True):
             p.grad = _laid_out_as(p, gradient)
@@ -345,22 +346,22 @@ class CapturedStep(Captured):
             p.grad = None
         return loss
 
-    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> list[Any]:
+    def several(self, calls: Sequence[tuple[Tensor, ...]]) -> Iterator[Any]:
         """Takes several steps; see :meth:`Captured.several`."""
         if self.updates is None:
             return super().several(calls)
         return self._several(self.updates, [(args, args, {}) for args in calls])
 
-    def _several(self, updates: Updates, calls: Sequence[tuple[Sequence[Tensor], Any, Any]]) -> list[Any]:
-        losses: list[Any] = []
+    def _several(self, updates: Updates, calls: Sequence[tuple[Sequence[Tensor], Any, Any]]) -> Iterator[Any]:
+        taken = 0
         try:
             for (tensors, args, kwargs), numbers in zip(calls, updates.numbers(len(calls)), strict=True):
                 loss, _ = self._called(self._run, [*tensors, numbers], args, kwargs)
-                losses.append(loss)
+                taken += 1
+                yield loss
         finally:
-            updates.count(len(losses))  # those before an error too
-            self.svi.number += len(losses)
-        return losses
+            updates.count(taken)  # those before an error too
+            self.svi.number += taken
 
     def _stock(self, args: Any, kwargs: Any) -> tuple[Any, set[Tensor]]:
         with poutine.trace(param_only=True) as seen:

@@ -134,7 +134,7 @@ class CompiledSVI(SVI):
         self.noted: Tensor | None = None
         self.steps_taken: dict[int, int] = {}
         self._said: set[str] = set()
-        self._forgotten = 0
+        self._forgotten, self._last_change = 0, ""
         self.lasting = {*vars(self), "lasting"}  # what copies take along: all but the graphs
         self._start()
         lacking = private.lacking()
@@ -206,7 +206,12 @@ class CompiledSVI(SVI):
                     break
                 same.append(ahead.popleft())
             if self._ran is not None and same:
-                losses += self._ran.several(same)
+                before = len(losses)
+                try:
+                    losses.extend(self._ran.several(same))
+                except CannotCaptureError as error:
+                    self._refuse(error)
+                    ahead.extendleft(reversed(same[len(losses) - before :]))
         return stacked(losses)
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
@@ -228,7 +233,7 @@ class CompiledSVI(SVI):
             key = self._key(what, found)
             shown = self._shown.get(key)
             if shown is None and len(self._shown) >= _MOST_STRUCTURES:
-                raise CannotCaptureError(_TOO_MANY.format(change=""))
+                raise CannotCaptureError(_TOO_MANY.format(change=self._last_change))
             if shown is None or shown.doubtful or shown.replaced():
                 return self._first(what, found, args, kwargs)
             if what == "step" and (why := shown.gradient_elsewhere(found.tensors)):
@@ -344,8 +349,9 @@ class CompiledSVI(SVI):
     def _forget(self, change: str) -> None:
         """Gives up all graphs after a change between two steps."""
         self._forgotten += 1
+        self._last_change = f" (the last time {change})"
         if self._forgotten > _MOST_CHANGES:
-            raise CannotCaptureError(_TOO_MANY.format(change=f" ({change})"))
+            raise CannotCaptureError(_TOO_MANY.format(change=self._last_change))
         self._captured.clear()
         self._shown.clear()
         self._watch.start()
@@ -355,7 +361,7 @@ class CompiledSVI(SVI):
         if (why := self._shown[key].unrepeatable()) is not None:
             raise CannotCaptureError(why)
         if self.captures >= _MOST_CAPTURES:
-            raise CannotCaptureError(_TOO_MANY.format(change=""))
+            raise CannotCaptureError(_TOO_MANY.format(change=self._last_change))
         from pyro_vae.svi.captured import CapturedLoss, CapturedStep
 
         trained = [p for p in {id(p): p for p in parameters.values()}.values() if id(p) in self._had_gradient]

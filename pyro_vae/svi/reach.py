@@ -63,7 +63,7 @@ _HOOKS_OF_ALL_MODULES = (
 # Bases that read no attribute of the user's own by its name; others, such as Trace_ELBO, do.
 _SILENT_BASES = {object, nn.Module, PyroModule, ABC, Generic, Protocol, tuple, *_CONTAINERS}
 _READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "__getattribute__"}
-_LOOKS_NAMES_UP = _READ_BY_ANY_NAME | {"attrgetter", "import_module", "__import__", "__globals__", "sys"}
+_LOOKS_NAMES_UP = _READ_BY_ANY_NAME | {"hasattr", "attrgetter", "import_module", "__import__", "__globals__", "sys"}
 _CALLED_BY_LIBRARIES = {"forward", "__call__"}
 _WHEN_MADE = {"__init__", "__new__", "__post_init__"}
 _BY_PYTHON = {f"__{name}__" for name in dir(operator) if name.islower() and not name.startswith("_")} | {
@@ -106,7 +106,6 @@ class _Walk:
         self._seen: dict[int, Any] = {}  # holds them, so that no other gets the same id
         self._classes: set[tuple[type, bool]] = set()
         self._elements = 0  # of arrays
-        self._by_string: list[tuple[dict[str, Any], str, int]] = []  # globals, the name of one, links
         self._ahead: collections.deque[tuple[Any, str, int]] = collections.deque()
 
     def from_all(self, roots: list[Any], parameters: list[Tensor]) -> Places:
@@ -121,15 +120,7 @@ class _Walk:
         while self._ahead:
             thing, where, links = self._ahead.popleft()
             self._enter(thing, where, links + 1)
-            if not self._ahead and self.names & _LOOKS_NAMES_UP:
-                self._see_named_by_strings()
         return self.places
-
-    def _see_named_by_strings(self) -> None:
-        """The globals whose names stand as strings in code: sites have names too, so only where names are looked up."""
-        for variables, name, links in self._by_string:
-            self._variable(variables, name, f"the global {name!r}", links)
-        self._by_string = []
 
     def _see(self, thing: Any, where: str, links: int) -> None:
         """Puts a thing on the list of those to enter."""
@@ -163,12 +154,11 @@ class _Walk:
 
     def _code(self, code: types.CodeType, variables: dict[str, Any], links: int) -> None:
         """The globals and the modules that code names."""
-        names = _names(code)
+        # Sites have names too, so strings count only where code looks names up.
+        names = _names(code, strings=bool(self.names & _LOOKS_NAMES_UP))
         self.names |= names
-        read = _names(code, strings=False)
-        for name in sorted(read & variables.keys()):
+        for name in sorted(names & variables.keys()):
             self._variable(variables, name, f"the global {name!r}", links)
-        self._by_string += [(variables, name, links) for name in sorted((names - read) & variables.keys())]
         for name in sorted(names & sys.modules.keys()):  # which it may import
             self._see(sys.modules[name], f"module {name}", links)
 
@@ -397,7 +387,7 @@ def _name(program: Any) -> str:
     return program.__qualname__ if isinstance(program, named) else type(program).__name__
 
 
-def _names(code: types.CodeType, strings: bool = True) -> set[str]:
+def _names(code: types.CodeType, strings: bool) -> set[str]:
     """The names in code, also those that it has as strings."""
     names = set(code.co_names)
     for constant in code.co_consts:

@@ -61,3 +61,28 @@ def test_a_global_that_another_function_looks_up_by_its_name_is_watched():
         svi.step(values)
     width = 1.0
     assert svi.captures == 2
+
+
+def test_an_attribute_with_the_name_of_a_site():
+    """A trainer keeps its batch under the name that the site has."""
+
+    class Trainer:
+        def __init__(self):
+            self.x = None
+
+        def model(self, x):
+            with pyro.plate("data", x.shape[0]):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+        def guide(self, x):
+            loc = pyro.param("loc", torch.tensor(0.0))
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("z", dist.Normal(loc, 1.0))
+
+    trainer = Trainer()
+    svi = CompiledSVI(trainer.model, trainer.guide, pyro.optim.SGD({"lr": 1e-3}), Trace_ELBO(), mode="exact")
+    for i in range(4):
+        trainer.x = torch.full((3,), float(i))
+        svi.step(trainer.x)
+    assert svi.captures == 1
