@@ -63,6 +63,7 @@ def cases(table: dict[str, Case]):
     return [pytest.param(c, id=c.name, marks=[pytest.mark.slow] if c.slow else []) for c in table.values()]
 
 
+@pytest.mark.slow  # it tests the programs, not what runs them
 @pytest.mark.parametrize("case", cases(CASES | REFUSED))
 def test_stock_pyro_runs_the_program_and_is_deterministic(case):
     with warnings.catch_warnings():

@@ -18,6 +18,7 @@ def every(slow: bool = False) -> list:
     return [pytest.param(case, id=f"{case.kind}-{name}", marks=marks[name]) for name, case in CASES.items()]
 
 
+@pytest.mark.slow  # it tests the programs, not what runs them
 @pytest.mark.parametrize("case", every())
 def test_stock_runs_the_program_twice_alike(case: Case):
     once, again = run(case), run(case)
