@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from itertools import repeat
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,8 +158,9 @@ class Updates:
         self._fit = True
         self._objects = getattr(optim, "optim_objs", None)
         optimizers = {id(m.optimizer): m.optimizer for m in self.members}.values()
-        self._hooks = [hooks for optimizer in optimizers for hooks in _hooks_of(optimizer)]
-        self._methods = [(vars(optimizer), vars(optimizer).get("step")) for optimizer in optimizers]
+        self._hooks = list({id(hooks): hooks for o in optimizers for hooks in _hooks_of(o)}.values())
+        self._attributes = [vars(optimizer) for optimizer in optimizers]
+        self._methods = [attributes.get("step") for attributes in self._attributes]
 
     def _keys(self) -> list[Any]:
         """What two members must have in common to share a row of numbers."""
@@ -190,7 +192,7 @@ class Updates:
 
     def _own_steps(self) -> bool:
         """Whether an optimiser has got another ``step`` since."""
-        return any(attributes.get("step") is not had for attributes, had in self._methods)
+        return not all(map(is_, map(dict.get, self._attributes, repeat("step")), self._methods))
 
     def follow(self, tensors: list[Tensor]) -> bool:
         """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
