@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -222,12 +224,10 @@ class CompiledSVI(SVI):
         self._ran = None
         if self.refused is not None:
             return self._by_pyro(what, args, kwargs)
-        from pyro_vae.svi.around import something_around
-
         try:
             if (change := self._watch.change()) is not None:
                 self._forget(change)
-            if something_around():
+            if _around().something_around():
                 return self._by_pyro(what, args, kwargs)
             found = structure(args, kwargs)
             key = self._key(what, found)
@@ -397,6 +397,14 @@ class CompiledSVI(SVI):
         if what.partition(":")[0] not in self._said:
             self._said.add(what.partition(":")[0])
             warnings.warn(what, stacklevel=4)
+
+
+@functools.cache
+def _around() -> ModuleType:
+    """The module, which needs private pieces of torch; an import statement in each step would take its time."""
+    from pyro_vae.svi import around
+
+    return around
 
 
 def _autocast(device: str) -> torch.dtype | None:

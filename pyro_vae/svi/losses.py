@@ -17,7 +17,9 @@ def as_pyro(loss: Any) -> Any:
     Args:
         loss: of one step.
     """
-    return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+    if isinstance(loss, Tensor):
+        return loss.item()
+    return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else loss
 
 
 def stacked(losses: list[Any]) -> Tensor:
