@@ -36,7 +36,7 @@ def _fresh_randomness():
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Graphs of CompiledSVI run as they are, without the seconds of a compilation."""
-    monkeypatch.setattr(torch._inductor, "compile", lambda module, examples, options: module)
+    monkeypatch.setattr(torch._inductor, "compile", lambda module, examples, options: module.forward)
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
 
 
