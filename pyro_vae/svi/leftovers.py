@@ -31,7 +31,7 @@ class Written:
     """
 
     def __init__(self, change: Change) -> None:
-        self.key, self._where, self._put = change.key, change.where, change.put
+        self._where, self._put = change.where, change.put
         self._had = [t for t in pytree.tree_leaves(change.then) if isinstance(t, Tensor)]
         self._leaves, self._spec = pytree.tree_flatten(change.now)
         self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, FakeTensor)]
