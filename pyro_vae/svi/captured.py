@@ -330,7 +330,7 @@ class CapturedStep(Captured):
         """Whether the graph is right for arguments of these batch sizes and the optimiser's options."""
         if self.updates is None:
             return super().takes(tensors)
-        return self.updates.fit() and self.updates.follow(self.graph.tensors) and super().takes(tensors)
+        return self.updates.fit(self.graph.tensors) and super().takes(tensors)
 
     def __call__(self, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
         """Takes the step and returns the loss before it; the arguments once more for the words of an error."""

@@ -152,7 +152,9 @@ class Updates:
         self._rows = list(dict.fromkeys(self._leaders))
         self._width = max(len(m.rule.numbers(m.group, 1)) for m in self.members)
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
-        self._state = [_tensors(m) for m in self.members]
+        tensors = [_tensors(m) for m in self.members]
+        self._names = [(i, name) for i, held in enumerate(tensors) for name in held]
+        self._held = [t for held in tensors for t in held.values()]
         self._structure = self._structural()
         self._options: list[tuple[Any, ...]] = []
         self._fit = True
@@ -165,7 +167,7 @@ class Updates:
     def _keys(self) -> list[Any]:
         """What two members must have in common to share a row of numbers."""
         options = {id(m.group): read(m.group) for m, read in self._readers}
-        return [(m.rule, options[id(m.group)], self._steps_taken(m)) for m in self.members]
+        return [(m.rule, options[id(m.group)], self._steps_taken(m, m.state)) for m in self.members]
 
     def _together(self) -> bool:
         """Whether members that share a row still can."""
@@ -179,42 +181,39 @@ class Updates:
             for g in (m.group for m, _ in self._readers)
         ]
 
-    def fit(self) -> bool:
-        """Whether the graph is right for the options and steps that the optimisers have now."""
+    def fit(self, tensors: list[Tensor]) -> bool:
+        """Whether a graph is right for the options, steps and state that the optimisers have now.
+
+        Args:
+            tensors: those that the graph reads and writes; where the optimisers have got another state, as by loading
+                one, it takes the place of what they had.
+        """
         if getattr(self.optim, "optim_objs", None) is not self._objects or any(self._hooks) or self._own_steps():
             return False
+        states = [m.state for m in self.members]
+        if not all(map(is_, [states[i].get(name) for i, name in self._names], self._held)):
+            self._follow(states, tensors)
         options = [read(m.group) for m, read in self._readers]
         if options != self._options:
             self._options = options
             self._fit = self._structural() == self._structure and self._together()
-        taken = [self._steps_taken(m) for m in self.members]
+        taken = list(map(self._steps_taken, self.members, states))
         return self._fit and taken == [taken[leader] for leader in self._leaders]
 
     def _own_steps(self) -> bool:
         """Whether an optimiser has got another ``step`` since."""
         return not all(map(is_, map(dict.get, self._attributes, repeat("step")), self._methods))
 
-    def follow(self, tensors: list[Tensor]) -> bool:
-        """Puts the state that the optimisers have now in the place of what they had, where another was loaded.
-
-        Args:
-            tensors: those that a graph reads and writes.
-
-        Returns:
-            Whether the graph can go on; not where parameters that shared their numbers have parted ways.
-        """
-        changed = False
-        for member, had in zip(self.members, self._state, strict=True):
-            state = member.state
-            for name, old in had.items():
-                if name not in state:  # it was cleared, to start anew
-                    state[name] = torch.zeros_like(old)
-                if state[name] is not old:
-                    tensors[:] = [state[name] if t is old else t for t in tensors]
-                    had[name] = state[name]
-                    self.steps.pop(id(member.parameter), None)
-                    changed = True
-        return not changed or self._together()
+    def _follow(self, states: list[dict[str, Any]], tensors: list[Tensor]) -> None:
+        """Puts the state that the optimisers have now in the place of what they had."""
+        for place, ((i, name), old) in enumerate(zip(self._names, self._held, strict=True)):
+            if name not in states[i]:  # it was cleared, to start anew
+                states[i][name] = torch.zeros_like(old)
+            new = states[i][name]
+            if new is not old:
+                tensors[:] = [new if t is old else t for t in tensors]
+                self._held[place] = new
+                self.steps.pop(id(self.members[i].parameter), None)
 
     def numbers(self, steps: int = 1) -> Tensor:
         """What the next steps need: float64 ``(steps, rows, columns)``, a row for each kind of parameter.
@@ -223,7 +222,7 @@ class Updates:
             steps: how many.
         """
         leaders = [self.members[i] for i in self._rows]
-        known = [(m.rule, m.group, self._steps_taken(m) + 1) for m in leaders]
+        known = [(m.rule, m.group, self._steps_taken(m, m.state) + 1) for m in leaders]
         table = np.zeros((steps, len(known), self._width))  # faster than torch.tensor
         for i in range(steps):
             for row, (rule, group, step) in enumerate(known):
@@ -265,10 +264,12 @@ class Updates:
         for member in self._count_in_python:
             member.state["step"] = member.state.get("step", 0) + steps
 
-    def _steps_taken(self, member: _Member) -> int:
-        step = member.state.get("step", 0)
-        if not (isinstance(step, Tensor) and step.is_cuda):
-            return int(step)
+    def _steps_taken(self, member: _Member, state: dict[str, Any]) -> int:
+        step = state.get("step", 0)
+        if isinstance(step, int):
+            return step
+        if not step.is_cuda:
+            return int(step.item())  # faster than int(step)
         key = id(member.parameter)
         if key not in self.steps:
             self.steps[key] = int(step)

@@ -82,7 +82,7 @@ class Pair:
         self.our_step(grads)
 
     def our_step(self, grads):
-        if not (self.updates.fit() and self.updates.follow([])):
+        if not self.updates.fit([]):
             self.renew()
         if self.updates is None:  # it steps by itself
             return stock_step(self.ours, self.other, grads)
@@ -214,29 +214,29 @@ def test_other_options_may_change_between_steps(rule, option, values):
 )
 def test_an_option_that_needs_another_graph_says_so(rule, option, value):
     updates = (pair := Pair(*RULES[rule])).updates
-    assert updates.fit()
+    assert updates.fit([])
     before = [group[option] for group in pair.ours.param_groups]
     for group in pair.ours.param_groups:
         group[option] = value
-    assert not updates.fit()
-    assert not updates.fit()
+    assert not updates.fit([])
+    assert not updates.fit([])
     for group, had in zip(pair.ours.param_groups, before, strict=True):
         group[option] = had
-    assert updates.fit()
+    assert updates.fit([])
 
 
 @pytest.mark.parametrize("rule", ["adam", "adamw", "clipped"])
 def test_parameters_that_have_parted_ways_need_another_graph(rule):
     """One has taken a step more than those it shared its numbers with."""
     pair = Pair(*RULES[rule])
-    assert pair.updates.fit()
+    assert pair.updates.fit([])
     for params, optimizer in ((pair.params, pair.stock), (pair.other, pair.ours)):
         for p in params:
             p.grad = None
         params[0].grad = torch.ones_like(params[0])
         optimizer.step()
         params[0].grad = None
-    assert not pair.updates.fit()
+    assert not pair.updates.fit([])
     for grads in gradients(4):
         pair.step(grads)
         pair.assert_equal()
@@ -273,12 +273,12 @@ def test_a_state_of_stock_is_taken_up_and_ours_by_stock(rule):
 
 @every
 def test_a_graph_holds_the_loaded_tensors(rule):
-    """``follow`` puts the tensors that were loaded in the place of the old, in the list that a graph reads."""
+    """``fit`` puts the tensors that were loaded in the place of the old, in the list that a graph reads."""
     pair = Pair(*RULES[rule])
     names = [n for n, t in pair.ours.state[pair.other[0]].items() if isinstance(t, torch.Tensor)]
     held = [*pair.other, *(pair.ours.state[p][n] for p in pair.other for n in names)]
     pair.ours.load_state_dict(copy.deepcopy(pair.ours.state_dict()))
-    pair.updates.follow(held)
+    assert pair.updates.fit(held)
     wanted = [*pair.other, *(pair.ours.state[p][n] for p in pair.other for n in names)]
     assert len(held) == len(wanted)
     assert all(a is b for a, b in zip(held, wanted, strict=True))
