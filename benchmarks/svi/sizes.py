@@ -14,6 +14,7 @@ LR = 1e-3
 # Each name in the table, and the function that makes it.
 CONTENDERS = {
     "ours": "svi.in_pyro:ours",
+    "ours, never audited": "svi.in_pyro:ours_unaudited",
     "ours, all in one call": "svi.in_pyro:ours_at_once",
     "ours, mode exact": "svi.in_pyro:ours_exact",
     "ours, on Pyro's example": "svi.in_pyro:ours_on_example",

@@ -152,6 +152,7 @@ class Updates:
         self._rows = list(dict.fromkeys(self._leaders))
         self._width = max(len(m.rule.numbers(m.group, 1)) for m in self.members)
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
+        self._decayed = [m for m, _ in self._readers if "lrd" in m.group]  # by ClippedAdam
         tensors = [_tensors(m) for m in self.members]
         self._names = [(i, name) for i, held in enumerate(tensors) for name in held]
         self._held = [t for held in tensors for t in held.values()]
@@ -255,12 +256,11 @@ class Updates:
         Args:
             steps: how many.
         """
-        for member in self.members:
+        for member in self.members if self.steps else ():  # there are none on a CPU
             if id(member.parameter) in self.steps:  # if not, it is read when it is wanted
                 self.steps[id(member.parameter)] += steps
-        for member, _ in self._readers:
-            if "lrd" in member.group:  # ClippedAdam's decay
-                member.group["lr"] *= member.group["lrd"] ** steps
+        for member in self._decayed:
+            member.group["lr"] *= member.group["lrd"] ** steps
         for member in self._count_in_python:
             member.state["step"] = member.state.get("step", 0) + steps
 
