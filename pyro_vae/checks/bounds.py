@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae import evaluation
-from pyro_vae.checks.case import Case, Check, loss_of
+from pyro_vae.checks.case import Case, Check
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
+from pyro_vae.checks.trials import plate_scale
 from pyro_vae.elbo import elbo, elbo_terms
 from pyro_vae.evaluation.real_codes import RealCodes
 from pyro_vae.programs import Programs
@@ -27,6 +28,8 @@ __all__ = ["CHECKS", "enumerated_elbo"]
 _ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
 _PARTICLES = 3  # of Rényi's bounds
 _SIMULATED = 32  # examples, for annealing
+_WITNESSES = 7  # of evidence: three bounds on average, three at their largest, and the overlap of the posteriors
+_NO_DENSITY = "p or q is no density, or not of its draws"
 _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many such bounds are drawn
 
 
@@ -41,11 +44,6 @@ def enumerated_elbo(programs: Programs) -> Tensor:
 
 
 # To rounding, under the same noise.
-
-
-def _scale(p: Programs) -> float:
-    """How often each example counts in Pyro's losses."""
-    return float(torch.as_tensor(p.trace_model().nodes[p.observed]["scale"]).double().mean())
 
 
 def _traced(p: Programs) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,7 +79,7 @@ def _loss(case: Case, objective: ELBO) -> Tensor:
 def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
     name = type(objective).__name__
     words = f"elbo(recon, kl) and {name} are two different numbers under the same noise"
-    return equal(by_hand.double() * _scale(case.exact), -_loss(case, objective), case.rounding, words)
+    return equal(by_hand.double() * plate_scale(case.exact), -_loss(case, objective), case.rounding, words)
 
 
 def _trace_elbo(case: Case) -> Finding:
@@ -107,12 +105,12 @@ def _renyi_elbo(case: Case) -> Finding:
         with case.seeded(20):
             runs = [_traced(case.exact) for _ in range(_PARTICLES)]
         # A plate's scale multiplies the log-weights before their exponentials, so that it is a power of the weights.
-        weight = _scale(case.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
+        weight = plate_scale(case.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
         found = []
         for alpha in (0.0, 0.5):
             power = 1 - alpha
             bound = ((power * weight).logsumexp(0) - math.log(_PARTICLES)).sum() / power
-            found.append(_same(case, bound / _scale(case.exact), RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
+            found.append(_same(case, bound / plate_scale(case.exact), RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
         return worst(found)
 
 
@@ -142,82 +140,18 @@ def _kl(case: Case) -> Finding:
     return mean_is_zero(sampled - closed, case.level, words, slack=10 * case.rounding * closed.abs().item())
 
 
-def _objective(case: Case) -> Finding:
-    if case.objective is None:
-        return Finding("skipped", "no objective was given; pass the loss that you train with as objective=")
-    p, k = case.given, case.importance_samples
-    losses, recons, kls, bounds = [], [], [], []
-    with torch.no_grad():
-        for i in range(2 * case.repeats):
-            with case.seeded(22, i):
-                losses.append(loss_of(case).double())
-        for i in range(2 * case.repeats):
-            with case.seeded(23, i):
-                terms = p.draw_terms(k)
-            bounds.append((terms.weight.logsumexp(0) - math.log(k)).sum().double())
-            recons.append(terms.likelihood.mean(0).sum().double())
-            kls.append((terms.posterior - terms.prior).mean(0).sum().double())
-    loss, bound = torch.stack(losses), torch.stack(bounds) * _scale(p)
-    # Draws of the two are independent, so their pairs are differences of independent numbers.
-    slack = 1e-5 * bound.abs().mean().item()
-    found = mean_is_zero(loss + bound, case.level, slack=slack)
-    if found.verdict == "passed":
-        return found
-    words = f"the objective is {loss.mean():.6g} on average, the negative bound of this batch {-bound.mean():.6g}"
-    recon, kl = torch.stack(recons).mean().item(), torch.stack(kls).mean().item()
-    error = found.standard_error or 0.0
-    return replace(found, detail=words + _guess(p, loss.mean().item(), bound.mean().item(), recon, kl, error, k))
-
-
-def _guess(p: Programs, loss: float, bound: float, recon: float, kl: float, error: float, k: int) -> str:
-    """Which usual mistakes would give this loss, the fewest and nearest first; empty where none does."""
-    elements, latents, batch = p.x[0].numel(), p.draw(1)[0, 0].numel(), p.batch
-    near = max(4 * error, 1e-3 * abs(loss))
-    if abs(loss + bound + batch * math.log(k)) < near:
-        return f". It fits a bound of which - log {k} is missing for each example"
-    # By weight, so that of two mistakes with one weight the more common is named.
-    recon_weights = {
-        1 / batch / elements: f"log p(x|z) / {batch * elements} (a mean over batch and elements)",
-        1 / batch: f"log p(x|z) / {batch} (a mean over the batch)",
-        1 / elements: f"log p(x|z) / {elements} (a mean over the elements of x)",
-        1 / math.log(2): "log p(x|z) / ln 2 (in bits)",
-        1.0: "log p(x|z)",
-    }
-    kl_weights = {
-        0.0: "0 KL (it is left out)",
-        0.5: "KL / 2",
-        2.0: "2 KL (a factor 1/2 is missing)",
-        1 / batch / latents: f"KL / {batch * latents} (a mean over batch and latents)",
-        1 / batch: f"KL / {batch} (a mean over the batch)",
-        1 / latents: f"KL / {latents} (a mean over the latents)",
-        1 / math.log(2): "KL / ln 2 (in bits)",
-        1.0: "KL",
-    }
-    fits = sorted(
-        (_mistakes(u, v), off, f"{b} - {a}" if sign > 0 else f"{a} - {b}: the sign is turned round")
-        for (u, a), (v, b), sign in itertools.product(recon_weights.items(), kl_weights.items(), (1, -1))
-        if (off := abs(sign * (v * kl - u * recon) - loss)) < near
-    )
-    return f". It fits {' or '.join(words for n, _, words in fits[:2] if n == fits[0][0])}" if fits else ""
-
-
-def _mistakes(recon_weight: float, kl_weight: float) -> int:
-    """How many mistakes such weights take: the same factor on both is one."""
-    return 1 if recon_weight == kl_weight or 1 in (recon_weight, kl_weight) else 2
-
-
 # The order of the bounds, and the truth.
 
 
 def _rungs(case: Case, examples: int = 16) -> dict[int, Tensor]:
-    """Draws of the importance-weighted bound, a mean over examples, for each number of importance samples."""
+    """Draws of the importance-weighted bound, ``(draws, examples)``, for each number of importance samples."""
 
     def make() -> dict[int, Tensor]:
         p, found = case.exact.rows(0, examples), {}
         for key, (k, repeats) in enumerate(_RUNGS):
             with torch.no_grad(), case.seeded(24, key):
                 weight = torch.cat([p.draw_terms(k * part).weight for part in _parts(repeats, 500 // k)])
-            found[k] = (weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)).mean(1)
+            found[k] = weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)
         return found
 
     return case.once(f"rungs of {examples}", make)
@@ -237,7 +171,8 @@ def _order(case: Case) -> Finding:
             f"the bound of {k} importance samples is above that of {more}: draws of z for one example are not "
             "independent, or their weights are not p(x, z) / q(z|x)"
         )
-        found.append(not_above(low, high, case.level / 2, words, slack=1e-9 * abs(high.mean().item())))
+        slack = 1e-9 * abs(high.mean().item())
+        found.append(not_above(low.mean(1), high.mean(1), case.level / 2, words, slack=slack))
     line = worst(found)
     said = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.5g}" for k, v in rungs.items())
     return replace(line, detail=line.detail or said)
@@ -273,19 +208,45 @@ def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
     drawn = _rungs(case, p.batch)
     for k, bounds in drawn.items():
         name = "ELBO" if k == 1 else f"IWAE({k})"
-        words = f"{said}, and {name} is {bounds.mean():.6g}, above it: p or q is no density, or not of its draws"
+        words = f"{said}, and {name} is {bounds.mean():.6g}, above it: {_NO_DENSITY}"
         slack = 1e-4 + 1e-6 * abs(truth)  # of quadrature
-        found.append(not_above(bounds, torch.tensor(truth), case.level / 4, words, slack=slack))
+        found.append(not_above(bounds.mean(1), torch.tensor(truth), case.level / _WITNESSES, words, slack=slack))
+        excess = bounds - exact.log_prob.to(bounds) - slack
+        found.append(_by_markov(excess, 1, case.level / _WITNESSES, f"{said} on average, and a {name}"))
     if isinstance(exact, evaluation.Quadrature):
         with torch.no_grad(), case.seeded(25):
             from_q = torch.sigmoid(p.draw_terms(1000).weight - exact.log_prob)
             from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, case.seed)).weight)
         words = f"{said}, and q(z|x) does not overlap with p(z|x) as densities do: q is not the density of its draws"
         # The mean weight is p(x), but its draws may have no variance; these are between 0 and 1 (bridge sampling).
-        found.append(mean_is_zero(from_q - from_p, case.level / 4, words, slack=2e-3))
+        found.append(mean_is_zero(from_q - from_p, case.level / _WITNESSES, words, slack=2e-3))
     line = worst(found)
     bounds_of = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.6g}" for k, v in drawn.items())
     return replace(line, detail=line.detail or f"{said}; {bounds_of}")
+
+
+def _by_markov(excess: Tensor, estimates: int, level: float, words: str) -> Finding:
+    """How far estimates lie above log p(x): their exponentials have the mean p(x), so P(excess >= t) <= exp(-t).
+
+    This is certain for each of them, whatever its distribution, where a mean of a few says nothing of heavy tails.
+
+    Args:
+        excess: in nats, of any shape.
+        estimates: how many random ends it has; for two, one of them has to be off by half of it.
+        level: the rate of false alarms.
+        words: before what is found.
+    """
+    most = excess.max().item() if not torch.isnan(excess).any() else math.inf
+    count = estimates * excess.numel()
+    p = min(1.0, count * math.exp(-max(most, 0.0) / estimates))
+    words = (
+        f"{words} of one example is {most:.4g} nats above, which chance allows once in {1 / max(p, 1e-300):.3g} checks"
+    )
+    failed = not p >= level
+    allowed = estimates * math.log(count / level)
+    return Finding(
+        "failed" if failed else "passed", f"{words}: {_NO_DENSITY}" if failed else "", most, None, allowed, p
+    )
 
 
 def _between(case: Case, p: Programs) -> Finding:
@@ -303,9 +264,11 @@ def _between(case: Case, p: Programs) -> Finding:
         f"{bound.mean():.5g}"
     )
     zero = torch.zeros((), dtype=low.dtype)
-    crossed = not_above(low - high, zero, case.level / 2, f"{said}: the two ends have crossed")
-    above = not_above(bound - high, zero, case.level / 2, f"{said}, above it: q is not the density of its draws")
-    line = worst([crossed, above])
+    crossed = not_above(low - high, zero, case.level / 4, f"{said}: the two ends have crossed")
+    above = not_above(bound - high, zero, case.level / 4, f"{said}, above it: q is not the density of its draws")
+    far = [_by_markov(low - high, 2, case.level / 4, f"{said}; the lower end")]
+    far += [_by_markov(bound - high, 2, case.level / 4, f"{said}; an IWAE(100)")]
+    line = worst([crossed, above, *far])
     return replace(line, detail=line.detail or said)
 
 
@@ -346,13 +309,6 @@ CHECKS = [
         "log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
         "KL(q || p) is the mean of log q - log p over q.",
         _kl,
-    ),
-    Check(
-        "objective",
-        _ELBO,
-        "the objective with the negative bound, on average",
-        "What is trained must be the bound: a sum over elements and examples, in nats.",
-        _objective,
     ),
     Check("order", _BOUNDS, "ELBO with IWAE(10) with IWAE(100)", _TIGHTER, _order),
     Check(

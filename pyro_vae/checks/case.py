@@ -14,6 +14,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
 
+from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.report import Finding
 from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
@@ -84,6 +85,11 @@ class Case:
         return [p for _, p in named_leaves(self.exact)]
 
     @cached_property
+    def directions(self) -> Directions:
+        """Along what gradients of ``exact`` are compared."""
+        return Directions.of(named_leaves(self.exact), self.seed)
+
+    @cached_property
     def is_discrete(self) -> bool:
         """Whether z takes one of a list of values."""
         return bool(self.exact.posterior().has_enumerate_support)
@@ -146,9 +152,9 @@ def loss_of(case: Case) -> Tensor:
     """The objective's loss of the batch, a number in nats."""
     p = case.given
     if isinstance(case.objective, ELBO):
-        # TraceGraph_ELBO and others give no loss that can be differentiated.
-        loss = getattr(case.objective, "differentiable_loss", case.objective.loss)
-        return torch.as_tensor(loss(p.model, p.guide, p.x, *p.context, **p.named))
+        # TraceGraph_ELBO and others give no loss that can be differentiated, and that of TraceEnum_ELBO must be.
+        loss = getattr(case.objective, "differentiable_loss", None) if torch.is_grad_enabled() else None
+        return torch.as_tensor((loss or case.objective.loss)(p.model, p.guide, p.x, *p.context, **p.named))
     loss = case.objective(p.x, *p.context)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(

@@ -9,13 +9,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from pyro.infer import ELBO
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_vae.checks import estimators
 from pyro_vae.checks.bounds import enumerated_elbo
-from pyro_vae.checks.case import Case, Check, loss_of, named_leaves
+from pyro_vae.checks.case import Case, Check, named_leaves
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.programs import Programs
@@ -26,27 +25,12 @@ _SECTION = "Gradients"
 _DRAWS = 8  # of the estimators that need several
 
 
-def _directions(case: Case, parameters: list[Tensor]) -> list[Tensor]:
-    """One random direction of length 1 for each tensor of parameters."""
-    with case.seeded(40):
-        raw = [torch.randn_like(p) for p in parameters]
-    return [v / v.norm() for v in raw]
-
-
-def _slopes(value: Tensor, parameters: list[Tensor], directions: list[Tensor]) -> Tensor:
-    """The gradient along each direction, ``(tensors,)``."""
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-    found = [(g * v).sum() if g is not None else v.new_zeros(()) for g, v in zip(gradients, directions, strict=True)]
-    return torch.stack(found)
-
-
 def _repeat(case: Case, key: int, estimate: Callable[[Programs], Tensor]) -> Tensor:
-    """Slopes of an estimator of the bound of a few examples, under so many seeds, ``(repeats, tensors)``."""
-    directions = _directions(case, case.parameters)
+    """Slopes of an estimator of the bound of a few examples, under so many seeds, ``(repeats, columns)``."""
     found = []
     for i in range(case.repeats):
         with case.seeded(41, key, i):
-            found.append(_slopes(estimate(case.few).sum(), case.parameters, directions))
+            found.append(case.directions.slopes_of(estimate(case.few).sum()))
     return torch.stack(found)
 
 
@@ -104,7 +88,7 @@ def _finite_differences(case: Case) -> Finding:
 
 def _differences(case: Case, what: str, bound: Callable[[Programs], Tensor]) -> Finding:
     """The same noise before and after a small step along each direction."""
-    parameters, directions = case.parameters, _directions(case, case.parameters)
+    parameters, directions = case.parameters, case.directions.whole
     # One step does not suit all units and networks with kinks: a gradient that is right agrees at one of these.
     steps, tolerance = ((1e-6, 1e-4, 1e-8, 1e-10), 1e-4) if case.rounding < 1e-6 else ((1e-2, 1e-3, 1e-1), 0.05)
 
@@ -112,7 +96,9 @@ def _differences(case: Case, what: str, bound: Callable[[Programs], Tensor]) -> 
         with case.seeded(42):
             return bound(case.few).sum()
 
-    by_autograd = _slopes(value(), parameters, directions)
+    gradients = torch.autograd.grad(value(), parameters, allow_unused=True)
+    found = [v.new_zeros(()) if g is None else (g * v).sum() for g, v in zip(gradients, directions, strict=True)]
+    by_autograd = torch.stack(found)
     with torch.no_grad():
         slopes = [_slope(value, p, v, steps[0]) for p, v in zip(parameters, directions, strict=True)]
         scale = torch.maximum(by_autograd.abs().max(), torch.stack(slopes).abs().max()).clamp_min(1e-12)
@@ -196,7 +182,7 @@ def _score(case: Case) -> Finding:
         return _compare(case, ours, _pathwise(case), "the score-function gradient")
     if not case.is_discrete:
         return Finding("skipped", "nothing to compare it with")
-    truth = _slopes(enumerated_elbo(case.few).sum(), case.parameters, _directions(case, case.parameters))
+    truth = case.directions.slopes_of(enumerated_elbo(case.few).sum())
     return mean_is_zero(ours - truth, case.level, "the score-function gradient differs from the exact one on average")
 
 
@@ -216,40 +202,6 @@ def _doubly(case: Case) -> Finding:
     reference = _cached(case, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
     ours = _cached(case, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, case.parameters, _DRAWS))
     return _compare(case, ours, reference, "the doubly reparametrised gradient", "importance-weighted")
-
-
-def _objective(case: Case) -> Finding:
-    """The user's gradient beside the pathwise one, of the programs as they are."""
-    if case.objective is None:
-        return Finding("skipped", "no objective was given")
-    if not case.pathwise:
-        return Finding("skipped", "no gradient goes through draws of this q")
-    if isinstance(case.objective, ELBO) and not hasattr(case.objective, "differentiable_loss"):
-        return Finding("skipped", f"{type(case.objective).__name__} gives no loss that can be differentiated")
-    named = named_leaves(case.given)
-    parameters = [p for _, p in named]
-    if not parameters:
-        return Finding("skipped", "there are no parameters")
-    directions = _directions(case, parameters)
-    k = case.importance_samples
-    ours, reference = [], []
-    for i in range(case.repeats):
-        with case.seeded(43, i):
-            ours.append(_slopes(loss_of(case), parameters, directions))
-        with case.seeded(44, i):
-            bound = estimators.pathwise if k == 1 else (lambda p: estimators.importance_weighted(p, k))
-            reference.append(_slopes(-bound(case.given).sum(), parameters, directions))
-    first, second = torch.stack(ours).double(), torch.stack(reference).double()
-    scale = second.abs().mean(0).clamp_min(1e-12)
-    found = mean_is_zero(first - second, case.level, slack=1e-5 * scale)
-    if found.verdict == "passed":
-        return found
-    most = int(((first - second).mean(0).abs() / (first - second).std(0).clamp_min(1e-12)).argmax())
-    words = (
-        f"along {named[most][0]} the objective's gradient is {first[:, most].mean():.4g} on average, that of the "
-        f"bound {second[:, most].mean():.4g}. Look for sample() where rsample() is meant, detach(), and weights"
-    )
-    return replace(found, detail=words)
 
 
 _SAME = "Estimators of one gradient differ in their noise, not on average."
@@ -289,12 +241,5 @@ CHECKS = [
         "the doubly reparametrised gradient with that of the importance-weighted bound",
         _SAME,
         _doubly,
-    ),
-    Check(
-        "objective-gradient",
-        _SECTION,
-        "the gradient of the objective with the pathwise one, on average",
-        "An objective can have the right value and train something else.",
-        _objective,
     ),
 ]

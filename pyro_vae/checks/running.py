@@ -11,6 +11,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
+from pyro_vae.checks import objective as objective_lines
 from pyro_vae.checks.case import Case, Check, told, without_modes
 from pyro_vae.checks.report import Finding, Line, Report
 from pyro_vae.distributions import part_name
@@ -27,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     *densities.CHECKS,
     *bounds.CHECKS,
     *gradients.CHECKS,
+    *objective_lines.CHECKS,
     *calibration.CHECKS,
 )
 # Without these nothing else can be looked at.
@@ -97,7 +99,8 @@ def check(
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     lines: list[Line] = []
     with kept_store(), seeded(seed), without_modes(given.all_modules):
-        case = Case(given, given, objective, importance_samples, data_size, exact, level, repeats, seed)
+        samples = objective_lines.samples_of(objective, importance_samples)
+        case = Case(given, given, objective, samples, data_size, exact, level, repeats, seed)
         broken = ""
         for line in CHECKS:
             if only is not None and line.name not in only and line.name not in _FIRST:

@@ -1,0 +1,77 @@
+"""Along what gradients are compared: a random direction per tensor of parameters, and one per row of it.
+
+A row holds the weights of one output of a layer, so that a mistake in a single output is not lost among the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_vae.seeds import derive, seeded
+
+__all__ = ["Directions"]
+
+_ROWS = 1024  # of one tensor; of more, so many chosen at random
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Random directions of length 1, drawn once.
+
+    Args:
+        parameters: tensors.
+        names: of the tensors.
+        whole: a direction per tensor, of its shape.
+        rows: the rows that are looked at one by one, per tensor; None where the tensor has only one.
+    """
+
+    parameters: list[Tensor]
+    names: list[str]
+    whole: list[Tensor]
+    rows: list[Tensor | None]
+
+    @classmethod
+    def of(cls, named: Sequence[tuple[str, Tensor]], seed: int) -> Directions:
+        """Directions for these tensors.
+
+        Args:
+            named: names and tensors.
+            seed: of the directions.
+        """
+        parameters = [p for _, p in named]
+        with seeded(derive(seed, 40)):
+            raw = [torch.randn_like(p) for p in parameters]
+            rows = [torch.randperm(len(p))[:_ROWS].to(p.device) if p.dim() and len(p) > 1 else None for p in parameters]
+        return cls(parameters, [name for name, _ in named], [v / v.norm() for v in raw], rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """The name of the tensor of each slope."""
+        per_tensor = [1 if rows is None else 1 + len(rows) for rows in self.rows]
+        return [name for name, n in zip(self.names, per_tensor, strict=True) for _ in range(n)]
+
+    def slopes(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """The gradient along each direction, ``(columns,)``.
+
+        Args:
+            gradients: one per tensor; None where there is none.
+        """
+        found = []
+        for g, v, rows in zip(gradients, self.whole, self.rows, strict=True):
+            along = torch.zeros_like(v) if g is None else g * v
+            found.append(along.sum().reshape(1))
+            if rows is not None:
+                # Rescaled, so that a row's direction has the length 1 too.
+                lengths = v.flatten(1).norm(dim=1) if v.dim() > 1 else v.abs()
+                found.append((along.flatten(1).sum(1) if v.dim() > 1 else along)[rows] / lengths[rows])
+        return torch.cat([t.double() for t in found]) if found else torch.zeros(0, dtype=torch.float64)
+
+    def slopes_of(self, value: Tensor) -> Tensor:
+        """The slopes of a value, which is differentiated; zeros where it depends on no parameter."""
+        if not value.requires_grad or not self.parameters:
+            return self.slopes([None] * len(self.parameters))
+        return self.slopes(torch.autograd.grad(value, self.parameters, allow_unused=True, retain_graph=True))

@@ -1,0 +1,277 @@
+"""Whether the loss that a user trains with is the negative bound: its value, its gradient, its noise, its modes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.infer import ELBO, RenyiELBO
+from torch import Tensor
+
+from pyro_vae.checks.case import Case, Check, loss_of, small
+from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
+from pyro_vae.checks.ranks import correlation_of_examples
+from pyro_vae.checks.report import Finding
+from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.checks.trials import Part, Trials, in_training_mode, trials
+from pyro_vae.objectives import BetaELBO, Objective
+
+__all__ = ["CHECKS", "samples_of"]
+
+_SECTION = "Objective"
+_NONE = Finding("skipped", "no objective was given; pass the loss that you train with as objective=")
+_NOISES = 100  # draws of the objective's noise
+_EXAMPLES = 32  # whose noise is compared
+
+
+def samples_of(objective: Any, given: int) -> int:
+    """How many importance samples the bound of an objective has; what the user says comes first.
+
+    Args:
+        objective: as it was given.
+        given: ``importance_samples=``, 1 where it is not said.
+    """
+    if given > 1:
+        return given
+    if isinstance(objective, RenyiELBO) and objective.alpha == 0:
+        return int(objective.num_particles)
+    known = getattr(objective, "importance_samples", None)
+    return int(known) if isinstance(objective, Objective) and known else given
+
+
+def _on_purpose(case: Case) -> str:
+    """What an objective of ours or Pyro's is, where it is meant to be something else than the bound; else empty."""
+    objective = case.objective
+    name = type(objective).__name__
+    if isinstance(objective, BetaELBO) and objective.importance_samples is None:
+        return f"{name} weighs the KL on purpose"
+    if isinstance(objective, Objective) and objective.importance_samples is None:
+        return f"{name} is another objective than the ELBO on purpose"
+    if isinstance(objective, RenyiELBO) and objective.alpha != 0:
+        return f"{name} of alpha {objective.alpha:g} is another bound on purpose"
+    return ""
+
+
+def _unfit(case: Case) -> Finding | None:
+    if case.objective is None:
+        return _NONE
+    purpose = _on_purpose(case)
+    return Finding("noted", f"{purpose}; it is not compared with the ELBO") if purpose else None
+
+
+# The value.
+
+
+def _value(case: Case) -> Finding:
+    if isinstance(case.objective, BetaELBO) and isinstance(case.objective.beta, (int, float)):
+        return _of_beta(case, float(case.objective.beta))
+    return _unfit(case) or _value_of(trials(case), case, cause(case))
+
+
+def _of_beta(case: Case, beta: float) -> Finding:
+    """Beside recon - beta KL."""
+    found = trials(case)
+    if "bound" in found.parts or beta == 1:
+        return _value_of(found, case, cause(case))
+    weighted = (found.parts["recon"] - found.parts["kl"] * beta) * found.scale
+    rest = found.loss.values + weighted.values
+    finding = mean_is_zero(rest, case.level, slack=1e-5 * weighted.values.abs().mean())
+    if finding.verdict == "failed":
+        return replace(finding, detail=f"the objective is not log p(x|z) - {beta:g} KL, which its class says")
+    return replace(finding, verdict="noted", detail=f"it is log p(x|z) - {beta:g} KL on purpose, and not the ELBO")
+
+
+def cause(case: Case, training: bool = False) -> Cause | None:
+    """What explains the loss, where its value is not the bound's, looked for once."""
+    found = trials(case, training)
+    if _compared(found, case.level).verdict == "passed":
+        return None
+    return case.once(f"cause {training}", lambda: cause_of_loss(found))
+
+
+def _compared(found: Trials, level: float) -> Finding:
+    """The loss with the negative bound, as the plate scales it or as a sum over the batch."""
+    values = found.loss.values + found.bound.values
+    finding = mean_is_zero(values, level, slack=1e-5 * found.bound.values.abs().mean())
+    if finding.verdict == "passed" or found.scale == 1 or isinstance(found.case.objective, ELBO):
+        return finding
+    unscaled = found.bound.values / found.scale
+    other = mean_is_zero(found.loss.values + unscaled, level, slack=1e-5 * unscaled.abs().mean())
+    said = f"a sum over the batch, without the plate's scale of {found.scale:g}"
+    return replace(other, detail=said) if other.verdict == "passed" else finding
+
+
+def _value_of(found: Trials, case: Case, why: Cause | None) -> Finding:
+    finding = _compared(found, case.level)
+    if finding.verdict == "passed":
+        return finding
+    words = (
+        f"the objective is {found.loss.values.mean():.6g} on average, the negative bound of this batch "
+        f"{-found.bound.values.mean():.6g}"
+    )
+    if why is not None:
+        return replace(finding, detail=f"{words}: {why.words}")
+    if found.loss.values.std() <= 1e-6 * found.loss.values.abs().mean() and found.bound.values.std() > 0:
+        words += ". It is the same in each call: is there no noise in its draw of z, or a seed that is set inside?"
+    return replace(finding, detail=words)
+
+
+# The gradient.
+
+
+def _gradient(case: Case) -> Finding:
+    """Beside that of the bound, of the programs as they are; what explains the value is not told a second time."""
+    if unfit := _unfit(case):
+        return unfit
+    if not (case.pathwise or (case.is_discrete and case.importance_samples == 1)):
+        return Finding("skipped", "no gradient goes through draws of this q")
+    found = trials(case)
+    if not found.directions.parameters:
+        return Finding("skipped", "there are no parameters")
+    why = cause(case)
+    return _gradient_of(found, case, why)
+
+
+def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
+    factor = 1.0 if why is None or why.factor is None else why.factor
+    if _is_unscaled(found, case):
+        factor = 1 / found.scale
+    bound = found.bound * factor
+    slack = 1e-4 * bound.slopes.abs().mean(0) + 1e-6 * bound.slopes.abs().max()
+    finding = mean_is_zero(found.loss.slopes + bound.slopes, case.level, slack=slack)
+    if finding.verdict == "passed":
+        if factor != 1.0:
+            return replace(finding, detail=f"{factor:.4g} times that of the bound")
+        ratio = (found.loss.slopes.var(0).sum() / bound.slopes.var(0).sum().clamp_min(1e-30)).item()
+        return replace(finding, detail=f"variance {ratio:.3g} times that of the pathwise gradient" if ratio else "")
+    if why is not None and why.factor is None:
+        return replace(finding, detail=f"as the line objective says: {why.words}")
+    return replace(finding, detail=_off(found, bound))
+
+
+def _is_unscaled(found: Trials, case: Case) -> bool:
+    return found.scale != 1 and "without the plate's scale" in _compared(found, case.level).detail
+
+
+def _off(found: Trials, bound: Part) -> str:
+    """Along which tensor the gradient is off most, and why."""
+    off = found.loss.slopes + bound.slopes
+    error = off.std(0) / math.sqrt(len(off)) + 1e-4 * bound.slopes.abs().max() + 1e-30
+    most = int((off.mean(0).abs() / error).argmax())
+    names = np.array(found.directions.columns)
+    words = (
+        f"along {names[most]} the objective's gradient is {found.loss.slopes[:, most].mean():.4g} on average, that of "
+        f"the negative bound {-bound.slopes[:, most].mean():.4g}"
+    )
+    why = cause_of_gradient(found, np.flatnonzero(names == names[most]))
+    return f"{words}: {why}" if why else f"{words}. Look for sample() where rsample() is meant, detach(), and weights"
+
+
+# Modes.
+
+
+def _training(case: Case) -> Finding:
+    """The same seeds in training mode; where p and q are others there, beside the bound of these."""
+    if unfit := _unfit(case):
+        return replace(unfit, verdict="skipped")
+    modules = case.given.all_modules
+    if not modules:
+        return Finding("skipped", "there is no module that has a training mode")
+    evaluated = trials(case)
+    with in_training_mode(modules):
+        found = trials(case, training=True)
+        if _same(found.loss, evaluated.loss):
+            return Finding("passed", "the same in both modes, under the same seeds", 0.0)
+        why = cause(case, training=True)
+        usual = cause(case)
+    if why is not None and usual is not None and why.words == usual.words:
+        return Finding("passed", "what the line objective says holds in training mode too")
+    value, slopes = _value_of(found, case, why), _gradient_of(found, case, why)
+    for finding in (value, slopes):
+        if finding.verdict == "failed":
+            return replace(finding, detail=f"in training mode {finding.detail}. Look for what is done if self.training")
+    return replace(value, detail="in training mode p or q is another, and the objective is the bound of that")
+
+
+def _same(first: Part, second: Part) -> bool:
+    return torch.allclose(first.values, second.values, 1e-5) and torch.allclose(
+        first.slopes, second.slopes, 1e-4, 1e-5 * float(second.slopes.abs().amax()) if second.slopes.numel() else 0.0
+    )
+
+
+# Noise.
+
+
+def _noise(case: Case) -> Finding:
+    """Correlations between the gradients by x of different examples: each has its own noise, and no other's."""
+    if unfit := _unfit(case):
+        return unfit
+    if not case.given.x.is_floating_point() or case.given.batch < 2:
+        return Finding("skipped", "x takes no gradient, or there is one example")
+    if case.is_point:
+        return Finding("skipped", "q is a point and has no noise")
+    try:
+        slopes = _slopes_by_example(case)
+    except RuntimeError as error:  # such as x changed in place, or handed to NumPy
+        return Finding("skipped", f"the objective cannot be differentiated by x: {error}")
+    found = correlation_of_examples(slopes, case.level, case.seed)
+    if found.verdict == "failed":
+        words = (
+            f"what different examples add to the objective has a correlation of {found.difference:.2g}: do they share "
+            "one noise? Draw it in the shape of the scale, as torch.randn_like(scale) does"
+        )
+        return replace(found, detail=words)
+    return found
+
+
+def _slopes_by_example(case: Case) -> Tensor:
+    """The gradient of the loss by each example of x along a few directions, ``(draws, examples, directions)``."""
+    p = case.given
+    with case.seeded(27):
+        directions = torch.randn(3, *p.x.shape[1:], dtype=p.x.dtype, device=p.x.device).flatten(1)
+    keep = small(p.x.new_empty(p.batch), _EXAMPLES, case.seed)
+    found = []
+    for i in range(min(_NOISES, case.repeats)):
+        x = p.x.detach().clone().requires_grad_()
+        with case.seeded(28, i):
+            loss = loss_of(replace(case, given=p.of(x), made={}))
+        (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
+        if gradient is None:
+            raise RuntimeError("its gradient does not reach x")
+        found.append(gradient.flatten(1)[keep] @ directions.T)
+    return torch.stack(found)
+
+
+CHECKS = [
+    Check(
+        "objective",
+        _SECTION,
+        "the objective with the negative bound, on average",
+        "What is trained must be the bound: a sum over elements and examples, in nats.",
+        _value,
+    ),
+    Check(
+        "objective-gradient",
+        _SECTION,
+        "the gradient of the objective with that of the bound, on average",
+        "An objective can have the right value and train something else.",
+        _gradient,
+    ),
+    Check(
+        "objective-training",
+        _SECTION,
+        "the objective in training mode with that in evaluation mode, same seeds; else with the bound",
+        "Training uses the one; every comparison here uses the other.",
+        _training,
+    ),
+    Check(
+        "objective-noise",
+        _SECTION,
+        "what different examples add to the objective, over many draws",
+        "Each example has its own noise; noise that is shared leaves the mean as it is and makes the loss far noisier.",
+        _noise,
+    ),
+]

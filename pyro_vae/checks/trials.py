@@ -1,0 +1,252 @@
+"""Runs of the user's objective beside what the bound is made of, each pair under one seed.
+
+Where both draw their noise alike, as ``mean + scale * randn_like(mean)`` and a normal do, it is the same noise, and the
+difference of the two has hardly any of its own. Where they do not, pairs are independent of one another all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from pyro_vae.checks.case import Case, loss_of, named_leaves
+from pyro_vae.checks.directions import Directions
+from pyro_vae.distributions import without_independent
+from pyro_vae.programs import Programs
+
+__all__ = ["Part", "Trials", "in_training_mode", "plate_scale", "trials"]
+
+_KEY = 22
+
+
+@dataclass(frozen=True)
+class Part:
+    """A number of the batch under several seeds, and its gradient.
+
+    Args:
+        values: ``(n,)``, in nats.
+        slopes: its gradient along each direction, ``(n, columns)``.
+    """
+
+    values: Tensor
+    slopes: Tensor
+
+    def __mul__(self, weight: float) -> Part:
+        return Part(weight * self.values, weight * self.slopes)
+
+    def __add__(self, other: Part) -> Part:
+        return Part(self.values + other.values, self.slopes + other.slopes)
+
+    def __sub__(self, other: Part) -> Part:
+        return Part(self.values - other.values, self.slopes - other.slopes)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the objective and the bound came to.
+
+    Args:
+        case: what is checked.
+        loss: the objective.
+        parts: ``"recon"`` and ``"kl"``, or ``"bound"`` and ``"elbo"`` where it has several importance samples.
+        scale: how often each example counts in the plate of the model.
+        directions: of the gradients.
+    """
+
+    case: Case
+    loss: Part
+    parts: dict[str, Part]
+    scale: float
+    directions: Directions
+
+    @property
+    def bound(self) -> Part:
+        """The bound of the batch, as the plate scales it."""
+        unscaled = self.parts["bound"] if "bound" in self.parts else self.parts["recon"] - self.parts["kl"]
+        return unscaled * self.scale
+
+    def more(self) -> dict[str, Part]:
+        """What people put in the place of recon and kl, and both with some of their gradients cut."""
+        return self.parts | _parts(self.case, self.directions, len(self.loss.values), _more)
+
+
+def trials(case: Case, training: bool = False) -> Trials:
+    """The runs of a case, made once.
+
+    Args:
+        case: with an objective.
+        training: in training mode.
+    """
+    return case.once("trials in training" if training else "trials", lambda: _trials(case))
+
+
+def _trials(case: Case) -> Trials:
+    directions = Directions.of(named_leaves(case.given), case.seed)
+    values, slopes = [], []
+    for i in range(case.repeats):
+        with case.seeded(_KEY, i):
+            value, gradients = _loss_and_gradients(case, directions.parameters)
+        values.append(value)
+        slopes.append(directions.slopes(gradients))
+    parts = _parts(case, directions, case.repeats, _usual)
+    return Trials(case, Part(torch.stack(values), torch.stack(slopes)), parts, plate_scale(case.given), directions)
+
+
+def plate_scale(p: Programs) -> float:
+    """How often each example counts in Pyro's losses."""
+    scale = p.trace_model().nodes[p.observed]["scale"]
+    return float(scale.double().mean()) if isinstance(scale, Tensor) else float(scale)
+
+
+@contextlib.contextmanager
+def in_training_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Runs the block with these modules in training mode; afterwards modes and buffers are as before."""
+    all_modules = [m for module in modules for m in module.modules()]
+    modes = {m: m.training for m in all_modules}
+    buffers = {b: b.clone() for module in modules for b in module.buffers()}
+    for m in all_modules:
+        m.training = True
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers.items():  # such as the running means of batch norm
+                buffer.copy_(before)
+
+
+# The objective.
+
+
+def _loss_and_gradients(case: Case, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    if isinstance(case.objective, ELBO) and not hasattr(case.objective, "differentiable_loss"):
+        return _through_grad(case, parameters)
+    loss = loss_of(case)
+    if not loss.requires_grad or not parameters:
+        return loss.detach().double(), [None] * len(parameters)
+    return loss.detach().double(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+def _through_grad(case: Case, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Of an objective such as TraceGraph_ELBO, which gives its gradient to ``p.grad`` alone."""
+    p = case.given
+    before = [q.grad for q in parameters]
+    for q in parameters:
+        q.grad = None
+    try:
+        loss = case.objective.loss_and_grads(p.model, p.guide, p.x, *p.context, **p.named)
+        return torch.as_tensor(loss, dtype=torch.float64), [q.grad for q in parameters]
+    finally:
+        for q, grad in zip(parameters, before, strict=True):
+            q.grad = grad
+
+
+# What the bound is made of.
+
+
+def _parts(case: Case, directions: Directions, n: int, make: Any) -> dict[str, Part]:
+    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+    exact = case.is_discrete and case.importance_samples == 1
+    for i in range(1 if exact else n):
+        for name, value in make(case, i).items():
+            values, slopes = found.setdefault(name, ([], []))
+            values.append(value.detach().double())
+            slopes.append(directions.slopes_of(value))
+    return {name: Part(*(torch.stack(t).expand(n, *t[0].shape) for t in both)) for name, both in found.items()}
+
+
+def _usual(case: Case, i: int) -> dict[str, Tensor]:
+    p, k = case.given, case.importance_samples
+    if k == 1 and case.is_discrete:
+        recon, kl, _ = _summed(p)
+        return {"recon": recon, "kl": kl}
+    q, z = _drawn(case, i, k)
+    log_x, log_p = p.log_joint(z)
+    if k > 1:
+        weight = log_x + log_p - p.log_posterior(z, q)
+        return {"bound": (weight.logsumexp(0) - math.log(k)).sum(), "elbo": weight.mean(0).sum()}
+    closed = case.has_closed_kl and not case.is_point
+    kl = kl_divergence(q, p.prior()) if closed else p.log_posterior(z, q) - log_p
+    return {"recon": log_x.sum(), "kl": kl.sum()}
+
+
+def _drawn(case: Case, i: int, draws: int = 1) -> tuple[Any, Tensor]:
+    """Q and draws of it, under the random numbers that the objective starts with."""
+    with case.seeded(_KEY, i):
+        q = case.given.posterior()
+    with case.seeded(_KEY, i):
+        return q, q((draws,))
+
+
+def _summed(p: Programs) -> tuple[Tensor, Tensor, Tensor]:
+    """Recon, kl, and the kl turned round, of a discrete z, summed over its values and the batch."""
+    q = p.posterior()
+    terms = p.terms(q.enumerate_support(), q)
+    share, of_prior = terms.posterior.exp(), terms.prior.exp()
+    # 0 log 0 is 0: a value that q excludes counts nothing, whatever its weight.
+    recon = torch.where(share > 0, share * terms.likelihood, 0.0)
+    kl = torch.where(share > 0, share * (terms.posterior - terms.prior), 0.0)
+    turned = torch.where(of_prior > 0, of_prior * (terms.prior - terms.posterior), 0.0)
+    return recon.sum(), kl.sum(), turned.sum()
+
+
+def _more(case: Case, i: int) -> dict[str, Tensor]:
+    p = case.given
+    if case.importance_samples > 1:
+        return {}
+    if case.is_discrete:
+        return {"kl turned round": _summed(p)[2]}
+    q, z = _drawn(case, i)
+    found = {"recon, draws cut": p.log_likelihood(z.detach()).sum()}
+    with contextlib.suppress(NotImplementedError):
+        found["recon at the mean"] = p.log_likelihood(q.mean.unsqueeze(0)).sum()
+    return found | _of_likelihood(p, z[0]) | _of_normal(p, q, z)
+
+
+def _of_likelihood(p: Programs, z: Tensor) -> dict[str, Tensor]:
+    likelihood = p.likelihood(z)
+    x, found = p.x.reshape(len(p.x), *likelihood.event_shape), {}
+    with contextlib.suppress(NotImplementedError):
+        found["squared error"] = -(x - likelihood.mean).square().sum()
+    inner = without_independent(likelihood)
+    if isinstance(inner, Bernoulli):
+        twice = torch.sigmoid(inner.logits)
+        found["sigmoid twice"] = Bernoulli(logits=twice, validate_args=False).log_prob(x.reshape(twice.shape)).sum()
+    if isinstance(inner, Normal):
+        error = (x.reshape(inner.loc.shape) - inner.loc) / inner.scale
+        found["no log scale"] = -0.5 * error.square().sum()
+    return found
+
+
+def _of_normal(p: Programs, q: Any, z: Tensor) -> dict[str, Tensor]:
+    """For a normal q: wrong formulas of its KL, and draws through which only a part of the gradient goes."""
+    inner, prior = without_independent(q), p.prior()
+    if not isinstance(inner, Normal):
+        return {}
+
+    def normal(loc: Tensor, scale: Tensor) -> Any:
+        return torch.distributions.Independent(Normal(loc, scale, validate_args=False), loc.dim() - 1)
+
+    loc, scale = inner.loc, inner.scale
+    noise = ((z - loc) / scale).detach()
+    found = {
+        "recon, scale cut": p.log_likelihood(loc + scale.detach() * noise).sum(),
+        "recon, mean cut": p.log_likelihood(loc.detach() + scale * noise).sum(),
+    }
+    with contextlib.suppress(NotImplementedError):
+        found["kl of log-variance as log-scale"] = kl_divergence(normal(loc, scale.square()), prior).sum()
+        found["kl of log-scale as log-variance"] = kl_divergence(normal(loc, scale.sqrt()), prior).sum()
+        found["kl, scale cut"] = kl_divergence(normal(loc, scale.detach()), prior).sum()
+        found["kl, mean cut"] = kl_divergence(normal(loc.detach(), scale), prior).sum()
+    with contextlib.suppress(NotImplementedError):
+        found["kl turned round"] = kl_divergence(prior, q).sum()
+    return found
