@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from pyro.infer import ELBO, RenyiELBO
+from scipy import stats
 from torch import Tensor
 
 from pyro_vae.checks.case import Case, Check, loss_of, small
 from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
 from pyro_vae.checks.ranks import correlation_of_examples
-from pyro_vae.checks.report import Finding
+from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.trials import Part, Trials, in_training_mode, trials
 from pyro_vae.objectives import BetaELBO, Objective
@@ -166,8 +167,13 @@ def _off(found: Trials, bound: Part) -> str:
         f"along {names[most]} the objective's gradient is {found.loss.slopes[:, most].mean():.4g} on average, that of "
         f"the negative bound {-bound.slopes[:, most].mean():.4g}"
     )
-    why = cause_of_gradient(found, np.flatnonzero(names == names[most]))
-    return f"{words}: {why}" if why else f"{words}. Look for sample() where rsample() is meant, detach(), and weights"
+    if why := cause_of_gradient(found, np.flatnonzero(names == names[most])):
+        return f"{words}: {why}"
+    cut = (found.loss.slopes == 0).all(0) & (bound.slopes.abs().mean(0) > 1e-6 * bound.slopes.abs().max())
+    if cut.any():
+        where = list(dict.fromkeys(names[cut.cpu().numpy()]))
+        return f"{words}. No gradient reaches parts of {', '.join(where[:3])}: detach()?"
+    return f"{words}. Look for sample() where rsample() is meant, detach(), and weights"
 
 
 # Modes.
@@ -189,11 +195,26 @@ def _training(case: Case) -> Finding:
         usual = cause(case)
     if why is not None and usual is not None and why.words == usual.words:
         return Finding("passed", "what the line objective says holds in training mode too")
-    value, slopes = _value_of(found, case, why), _gradient_of(found, case, why)
-    for finding in (value, slopes):
-        if finding.verdict == "failed":
-            return replace(finding, detail=f"in training mode {finding.detail}. Look for what is done if self.training")
-    return replace(value, detail="in training mode p or q is another, and the objective is the bound of that")
+    a_third = replace(case, level=case.level / 3)
+    findings = [_value_of(found, a_third, why), _gradient_of(found, a_third, why), _spread(found, evaluated, a_third)]
+    line = worst(findings)
+    if line.verdict == "failed":
+        return replace(line, detail=f"in training mode {line.detail}. Look for what is done if self.training")
+    return replace(line, detail="in training mode p or q is another, and the objective is the bound of that")
+
+
+def _spread(found: Trials, evaluated: Trials, case: Case) -> Finding:
+    """The distributions of the losses, which are one where p and q are."""
+    if not all(_same(part, evaluated.parts[name]) for name, part in found.parts.items()):
+        return Finding("passed")
+    pair = [t.loss.values.cpu().numpy() for t in (found, evaluated)]
+    p = float(stats.ks_2samp(*pair).pvalue)
+    spreads = [v.std(ddof=1) for v in pair]
+    words = (
+        f"the objective has a spread of {spreads[0]:.3g} nats over its noise, and of {spreads[1]:.3g} in evaluation "
+        "mode, though p and q are the same: is there another noise?"
+    )
+    return Finding("failed" if p < case.level else "passed", words if p < case.level else "", p_value=p)
 
 
 def _same(first: Part, second: Part) -> bool:
@@ -234,7 +255,7 @@ def _slopes_by_example(case: Case) -> Tensor:
         directions = torch.randn(3, *p.x.shape[1:], dtype=p.x.dtype, device=p.x.device).flatten(1)
     keep = small(p.x.new_empty(p.batch), _EXAMPLES, case.seed)
     found = []
-    for i in range(min(_NOISES, case.repeats)):
+    for i in range(_NOISES):
         x = p.x.detach().clone().requires_grad_()
         with case.seeded(28, i):
             loss = loss_of(replace(case, given=p.of(x), made={}))
