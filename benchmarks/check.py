@@ -1,7 +1,9 @@
 """What a check costs: seconds for each of its lines, for a small VAE, a convolutional one and one of MNIST's size.
 
-    python benchmarks/check.py                  # all of them, two threads
-    python benchmarks/check.py --only small     # those with this in their name
+python benchmarks/check.py                  # all of them, two threads
+python benchmarks/check.py --only small     # those with this in their name
+
+Lines are timed from when one begins to when the next does; what the first to need a thing makes is in its time.
 """
 
 from __future__ import annotations
