@@ -26,7 +26,8 @@ __all__ = ["CHECKS", "enumerated_elbo"]
 
 _ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
 _PARTICLES = 3  # of Rényi's bounds
-_SIMULATED = 32  # examples, for annealing
+_SIMULATED, _TEMPERATURES = 32, 100  # examples, for annealing, and its steps for each
+_ANNEALED = 54  # densities that a step of annealing costs: 3 walks, 6 gradients each
 _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many such bounds are drawn
 
 
@@ -209,7 +210,7 @@ def _mistakes(recon_weight: float, kl_weight: float) -> int:
 # The order of the bounds, and the truth.
 
 
-def _rungs(case: Case, examples: int = 16) -> dict[int, Tensor]:
+def _rungs(case: Case, examples: int) -> dict[int, Tensor]:
     """Draws of the importance-weighted bound, a mean over examples, for each number of importance samples."""
 
     def make() -> dict[int, Tensor]:
@@ -230,7 +231,7 @@ def _parts(total: int, most: int) -> list[int]:
 def _order(case: Case) -> Finding:
     if case.is_point:
         return Finding("skipped", "q is a point; it has no density")
-    rungs = _rungs(case)
+    rungs = _rungs(case, case.affordable("examples under the bounds", 16, sum(k * n for k, n in _RUNGS)))
     found = []
     for (k, low), (more, high) in itertools.pairwise(rungs.items()):
         words = (
@@ -254,8 +255,10 @@ def _evidence(case: Case) -> Finding:
         dims = RealCodes(p, "log p(x)").dim
     except ValueError as error:
         return Finding("skipped", str(error))
-    if dims <= 2:
-        p = p.rows(0, 4)  # each takes tens of thousands of decodings in two dimensions
+    # Each takes tens of thousands of decodings in two dimensions.
+    integrated = case.affordable("examples with log p(x)", 4, 20_000, least=0) if dims == 2 else 4
+    if dims <= 2 and integrated:
+        p = p.rows(0, integrated)
         exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.seed)
         if not exact.converged.all():
             return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
@@ -290,10 +293,10 @@ def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
 
 def _between(case: Case, p: Programs) -> Finding:
     """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
-    take = torch.arange(_SIMULATED) % p.batch
-    p = p.at(take)
+    examples, temperatures = _annealing(case)
+    p = p.at(torch.arange(examples) % p.batch)
     # One chain for each of many examples: it is over the examples that the two ends are compared.
-    found = evaluation.sandwich(p, chains=1, temperatures=100, leapfrog_steps=5, seed=case.seed)
+    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=case.seed)
     with torch.no_grad(), case.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))
@@ -307,6 +310,13 @@ def _between(case: Case, p: Programs) -> Finding:
     above = not_above(bound - high, zero, case.level / 2, f"{said}, above it: q is not the density of its draws")
     line = worst([crossed, above])
     return replace(line, detail=line.detail or said)
+
+
+def _annealing(case: Case) -> tuple[int, int]:
+    """How many examples, and steps for each; where both cost too much, fewer of both."""
+    steps = case.affordable("steps of annealing", _SIMULATED * _TEMPERATURES, _ANNEALED, least=8 * 25)
+    examples = round((steps * _SIMULATED / _TEMPERATURES) ** 0.5)
+    return examples, steps // examples
 
 
 _TIGHTER = "The mean of more weights loses less to the logarithm (Burda et al. 2015)."
