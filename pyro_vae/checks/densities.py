@@ -75,9 +75,10 @@ def _noise(case: Case) -> Finding:
     p = case.exact.rows(0, 32)
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
+    draws = case.affordable("draws of noise", 400, p.batch, least=100)
     with torch.no_grad(), case.seeded(12):
         # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
-        z = torch.stack([p.draw(1)[0] for _ in range(400)]).double().reshape(400, p.batch, -1)
+        z = torch.stack([p.draw(1)[0] for _ in range(draws)]).double().reshape(draws, p.batch, -1)
         scores = _rank_scores(z)
     scores[:, z.amax(0) == z.amin(0)] = torch.nan  # what never changes has no correlation
     first, second = torch.triu_indices(p.batch, p.batch, 1, device=z.device)
