@@ -23,8 +23,8 @@ from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Case", "Check", "base_constraint", "loss_of", "named_leaves", "small", "told", "without_modes"]
 
-# Floating-point operations in the matrix products of one line: some ten seconds of a core.
-_BUDGET = 2.5e11
+# Floating-point operations in the matrix products of one line: some twenty seconds of a core.
+_BUDGET = 5e11
 _FEW, _REPEATS = 8, 100  # examples and draws of what is repeated often
 _PER_REPEAT = 40  # densities of an example that a repeat of a gradient costs, of eight draws with their gradient
 
