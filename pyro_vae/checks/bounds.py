@@ -87,7 +87,7 @@ def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
 
 def _trace_elbo(case: Case) -> Finding:
     if case.is_discrete:
-        return Finding("skipped", "z is discrete and summed over: see enum-elbo")
+        return Finding("skipped", "z is discrete and summed over: see enum-elbo", applies=False)
     with torch.no_grad():
         recon, kl = _terms(case, "sampled")
         return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), Trace_ELBO())
@@ -95,9 +95,9 @@ def _trace_elbo(case: Case) -> Finding:
 
 def _mean_field_elbo(case: Case) -> Finding:
     if not case.has_closed_kl:
-        return Finding("skipped", "this pair of q and p has no KL in closed form")
+        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
     if not case.pathwise:
-        return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised")
+        return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised", applies=False)
     with torch.no_grad():
         recon, kl = _terms(case, "analytic")
         return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
@@ -119,7 +119,7 @@ def _renyi_elbo(case: Case) -> Finding:
 
 def _enum_elbo(case: Case) -> Finding:
     if not case.is_discrete:
-        return Finding("skipped", "z is not discrete")
+        return Finding("skipped", "z is not discrete", applies=False)
     with torch.no_grad():
         return _same(case, enumerated_elbo(case.exact).sum(), TraceEnum_ELBO(max_plate_nesting=1))
 
@@ -129,7 +129,7 @@ def _enum_elbo(case: Case) -> Finding:
 
 def _kl(case: Case) -> Finding:
     if not case.has_closed_kl or case.is_point:
-        return Finding("skipped", "this pair of q and p has no KL in closed form")
+        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
     p = case.exact
     with torch.no_grad(), case.seeded(21):
         posterior, prior = p.posterior(), p.prior()
@@ -145,7 +145,9 @@ def _kl(case: Case) -> Finding:
 
 def _objective(case: Case) -> Finding:
     if case.objective is None:
-        return Finding("skipped", "no objective was given; pass the loss that you train with as objective=")
+        return Finding(
+            "skipped", "no objective was given; pass the loss that you train with as objective=", applies=False
+        )
     p, k = case.given, case.importance_samples
     losses, recons, kls, bounds = [], [], [], []
     with torch.no_grad():
@@ -230,7 +232,7 @@ def _parts(total: int, most: int) -> list[int]:
 
 def _order(case: Case) -> Finding:
     if case.is_point:
-        return Finding("skipped", "q is a point; it has no density")
+        return Finding("skipped", "q is a point; it has no density", applies=False)
     rungs = _rungs(case, case.affordable("examples under the bounds", 16, sum(k * n for k, n in _RUNGS)))
     found = []
     for (k, low), (more, high) in itertools.pairwise(rungs.items()):
@@ -247,7 +249,7 @@ def _order(case: Case) -> Finding:
 def _evidence(case: Case) -> Finding:
     """The bounds against log p(x) itself, which is known for few or discrete latents, else between two bounds."""
     if case.is_point:
-        return Finding("skipped", "q is a point; it has no density")
+        return Finding("skipped", "q is a point; it has no density", applies=False)
     p = case.exact.rows(0, 16)
     if case.is_discrete:
         return _against(case, p, evaluation.enumeration(p), "by the sum over all values of z")
@@ -328,6 +330,7 @@ CHECKS = [
         "elbo(recon, kl) with Trace_ELBO, same noise",
         "Both are log p(x|z) + log p(z) - log q(z|x) at one z; they differ by rounding alone.",
         _trace_elbo,
+        "whether the ELBO is that of Trace_ELBO",
     ),
     Check(
         "mean-field-elbo",
@@ -335,6 +338,7 @@ CHECKS = [
         "elbo(recon, kl) with KL in closed form with TraceMeanField_ELBO, same noise",
         "Both take the same KL(q || p) and log p(x|z) at the same z.",
         _mean_field_elbo,
+        "whether the ELBO is that of TraceMeanField_ELBO",
     ),
     Check(
         "renyi-elbo",
@@ -342,6 +346,7 @@ CHECKS = [
         "log mean weights by hand with RenyiELBO, same noise, at alpha 0 and 1/2",
         "The same weights p(x, z) / q(z|x) go into both.",
         _renyi_elbo,
+        "whether the bounds are those of RenyiELBO",
     ),
     Check(
         "enum-elbo",
@@ -349,6 +354,7 @@ CHECKS = [
         "the sum over all values of z with TraceEnum_ELBO",
         "Both are the same finite sum.",
         _enum_elbo,
+        "whether the ELBO is that of TraceEnum_ELBO",
     ),
     Check(
         "kl",
@@ -356,6 +362,7 @@ CHECKS = [
         "log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
         "KL(q || p) is the mean of log q - log p over q.",
         _kl,
+        "whether KL(q || p) in closed form is right",
     ),
     Check(
         "objective",
@@ -363,13 +370,22 @@ CHECKS = [
         "the objective with the negative bound, on average",
         "What is trained must be the bound: a sum over elements and examples, in nats.",
         _objective,
+        "whether the objective is the bound",
     ),
-    Check("order", _BOUNDS, "ELBO with IWAE(10) with IWAE(100)", _TIGHTER, _order),
+    Check(
+        "order",
+        _BOUNDS,
+        "ELBO with IWAE(10) with IWAE(100)",
+        _TIGHTER,
+        _order,
+        "whether more importance samples make a higher bound",
+    ),
     Check(
         "evidence",
         _BOUNDS,
         "ELBO and IWAE with log p(x), from the model alone",
         "A bound is never above log p(x), and draws of q and of p(z|x) tell the same ratio of the two.",
         _evidence,
+        "whether the bounds lie below log p(x)",
     ),
 ]
