@@ -35,6 +35,7 @@ CASES: dict[str, tuple[Callable[[], tuple[VAE, torch.Tensor]], bool]] = {
     "small, 8 x 3, 32 examples": (_small, False),
     "small, 8 x 3, 32 examples, with an objective": (_small, True),
     "conv, 3 x 64 x 64, 8 examples": (_convolutional, False),
+    "conv, 3 x 64 x 64, 8 examples, with an objective": (_convolutional, True),
     "784-400-50, 64 examples": (_mnist, False),
     "784-400-50, 64 examples, with an objective": (_mnist, True),
 }

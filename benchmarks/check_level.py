@@ -15,7 +15,7 @@ A line that compares estimates fails by chance in at most one of 10,000 checks (
   are nearly normal, which is the one approximation here.
 - Lines that compare to rounding take no draws of chance: the same noise is on both sides.
 
-So of n comparisons at most n / 10,000 are expected to fail: half a false alarm in 300 checks of about 17 such lines.
+So of n comparisons at most n / 10,000 are expected to fail: 0.4 false alarms in 336 checks of about 12 such lines each.
 P-values are those of whole lines, after Bonferroni. As it counts what hangs together as if it did not, fewer are small
 than by chance: below any p at most p of them.
 """

@@ -312,10 +312,15 @@ def _difference(found: Finding) -> str:
 def worst(findings: Sequence[Finding]) -> Finding:
     """The one that counts of several: the first that failed, else the one nearest to failing.
 
-    Its p-value is that of the least of so many (Bonferroni), for comparisons that share the level of one line.
+    Its p-value is that of the least of so many (Bonferroni), for comparisons that share the level of one line. Where
+    some passed and others could not be looked at, its detail says so.
     """
     order = {"failed": 0, "noted": 1, "passed": 2, "skipped": 3}
-    chosen = min(findings, key=lambda f: (order[f.verdict], _nearness(f)))
+    chosen = min(findings, key=lambda f: (order[f.verdict], not f.applies, _nearness(f)))
+    gaps = [f.detail for f in findings if f.verdict == "skipped" and f.applies]
+    if chosen.verdict == "passed" and gaps:
+        said = f"{len(gaps)} of {len(findings)} parts could not be looked at: {gaps[0]}"
+        chosen = replace(chosen, detail=f"{chosen.detail}; {said}" if chosen.detail else said)
     if chosen.p_value is None:
         return chosen
     return replace(chosen, p_value=min(1.0, chosen.p_value * sum(f.p_value is not None for f in findings)))

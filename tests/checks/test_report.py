@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from pyro_vae.checks import Finding, Line, Report
+from pyro_vae.checks.report import worst
 
 
 def line(name, verdict="passed", section="One", about="", **values):
@@ -220,3 +221,17 @@ def test_as_json(report):
     assert not by_name["enum-elbo"]["applies"]
     assert found["gaps"] == ["evidence"]
     assert by_name["gradient"]["difference"] is None  # JSON has no infinity
+
+
+def test_of_parts_that_were_skipped_a_gap_counts_most():
+    point, gap = Finding("skipped", "a point", applies=False), Finding("skipped", "a torus")
+    assert worst([point, gap]) is gap
+    assert worst([point, Finding("passed")]) == Finding("passed")
+
+
+def test_a_part_that_passed_does_not_hide_one_that_could_not_be_looked_at():
+    found = worst(
+        [Finding("passed", "good", p_value=0.5), Finding("skipped", "a torus"), Finding("skipped", "a torus")]
+    )
+    assert found.verdict == "passed"
+    assert found.detail == "good; 2 of 3 parts could not be looked at: a torus"
