@@ -328,6 +328,14 @@ def test_operations_are_counted_from_matrix_products():
     assert counted == 2 * (6 * 8 + 8 * 4 + 2 * 8 + 8 * 6)
 
 
+def test_programs_whose_operations_cannot_be_counted_are_left_to_the_lines(monkeypatch):
+    vae, x = build(6, 2, hidden=()), binary()
+    monkeypatch.setattr(Programs, "draw_terms", lambda *_: 1 / 0)
+    report = check(vae, x, only=["order", "trace-elbo"])
+    assert [(line.name, line.verdict) for line in report] == [("trace-elbo", "passed"), ("order", "failed")]
+    assert "ZeroDivisionError" in report["order"].finding.detail
+
+
 def test_an_objective_of_pyros():
     vae, x = build(6, 2, hidden=(8,)), binary()
     report = check(vae, x, objective=TraceMeanField_ELBO(), only=["objective", "objective-gradient"], repeats=30)
