@@ -140,7 +140,7 @@ class Case:
         """Floating-point operations in the matrix products of the three log-densities of one example at one z."""
         p = self.exact.rows(0, _FEW)
         try:
-            with torch.no_grad(), self.seeded(1), _Operations() as counted:
+            with torch.no_grad(), self.seeded(1), _FlopCount() as counted:
                 p.draw_terms(1)
         except Exception:  # the user's programs may raise anything, and the lines that run them say what
             return 0.0
@@ -165,7 +165,7 @@ class Case:
         return number
 
 
-class _Operations(TorchDispatchMode):
+class _FlopCount(TorchDispatchMode):
     """Counts floating-point operations as torch.utils.flop_counter does, without its hooks in modules."""
 
     def __init__(self) -> None:
