@@ -180,6 +180,7 @@ CHECKS = [
         "the log-densities at the same z and x, twice",
         "In evaluation mode p and q are fixed; what still changes is noise that training did not mean.",
         _deterministic,
+        "whether p and q stay the same from call to call",
     ),
     Check(
         "modes",
@@ -187,6 +188,7 @@ CHECKS = [
         "what the log-densities are made of, in training mode and in evaluation mode",
         "Training minimises the one and everything else uses the other.",
         _modes,
+        "whether training mode changes p or q",
     ),
     Check(
         "examples",
@@ -194,6 +196,7 @@ CHECKS = [
         "the log-densities of an example within its batch and without the others",
         "The bound is a sum over independent examples; neighbours must not change it.",
         _examples,
+        "whether examples leave each other alone",
     ),
     Check(
         "peeking",
@@ -201,6 +204,7 @@ CHECKS = [
         "p(z) and p(x|z) in a model that observes x, and one that observes other x, at the same z",
         "A model says how x comes about without having seen it; else its likelihood means nothing.",
         _peeking,
+        "whether the model sees the x that it explains",
     ),
     Check(
         "reach",
@@ -208,5 +212,6 @@ CHECKS = [
         "the mean of p(x|z), trained for that alone, with the extremes of x",
         "A decoder that cannot say what is in the data has the wrong output layer.",
         _reach,
+        "whether p(x|z) can reach the data",
     ),
 ]

@@ -27,9 +27,10 @@ __all__ = ["CHECKS", "enumerated_elbo"]
 
 _ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
 _PARTICLES = 3  # of Rényi's bounds
-_SIMULATED = 32  # examples, for annealing
 _WITNESSES = 7  # of evidence: three bounds on average, three at their largest, and the overlap of the posteriors
 _NO_DENSITY = "p or q is no density, or not of its draws"
+_SIMULATED, _TEMPERATURES = 32, 100  # examples, for annealing, and its steps for each
+_ANNEALED = 54  # densities that a step of annealing costs: 3 walks, 6 gradients each
 _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many such bounds are drawn
 
 
@@ -84,7 +85,7 @@ def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
 
 def _trace_elbo(case: Case) -> Finding:
     if case.is_discrete:
-        return Finding("skipped", "z is discrete and summed over: see enum-elbo")
+        return Finding("skipped", "z is discrete and summed over: see enum-elbo", applies=False)
     with torch.no_grad():
         recon, kl = _terms(case, "sampled")
         return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), Trace_ELBO())
@@ -92,9 +93,9 @@ def _trace_elbo(case: Case) -> Finding:
 
 def _mean_field_elbo(case: Case) -> Finding:
     if not case.has_closed_kl:
-        return Finding("skipped", "this pair of q and p has no KL in closed form")
+        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
     if not case.pathwise:
-        return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised")
+        return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised", applies=False)
     with torch.no_grad():
         recon, kl = _terms(case, "analytic")
         return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
@@ -116,7 +117,7 @@ def _renyi_elbo(case: Case) -> Finding:
 
 def _enum_elbo(case: Case) -> Finding:
     if not case.is_discrete:
-        return Finding("skipped", "z is not discrete")
+        return Finding("skipped", "z is not discrete", applies=False)
     with torch.no_grad():
         return _same(case, enumerated_elbo(case.exact).sum(), TraceEnum_ELBO(max_plate_nesting=1))
 
@@ -126,7 +127,7 @@ def _enum_elbo(case: Case) -> Finding:
 
 def _kl(case: Case) -> Finding:
     if not case.has_closed_kl or case.is_point:
-        return Finding("skipped", "this pair of q and p has no KL in closed form")
+        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
     p = case.exact
     with torch.no_grad(), case.seeded(21):
         posterior, prior = p.posterior(), p.prior()
@@ -143,7 +144,7 @@ def _kl(case: Case) -> Finding:
 # The order of the bounds, and the truth.
 
 
-def _rungs(case: Case, examples: int = 16) -> dict[int, Tensor]:
+def _rungs(case: Case, examples: int) -> dict[int, Tensor]:
     """Draws of the importance-weighted bound, ``(draws, examples)``, for each number of importance samples."""
 
     def make() -> dict[int, Tensor]:
@@ -163,8 +164,8 @@ def _parts(total: int, most: int) -> list[int]:
 
 def _order(case: Case) -> Finding:
     if case.is_point:
-        return Finding("skipped", "q is a point; it has no density")
-    rungs = _rungs(case)
+        return Finding("skipped", "q is a point; it has no density", applies=False)
+    rungs = _rungs(case, case.affordable("examples under the bounds", 16, sum(k * n for k, n in _RUNGS)))
     found = []
     for (k, low), (more, high) in itertools.pairwise(rungs.items()):
         words = (
@@ -181,7 +182,7 @@ def _order(case: Case) -> Finding:
 def _evidence(case: Case) -> Finding:
     """The bounds against log p(x) itself, which is known for few or discrete latents, else between two bounds."""
     if case.is_point:
-        return Finding("skipped", "q is a point; it has no density")
+        return Finding("skipped", "q is a point; it has no density", applies=False)
     p = case.exact.rows(0, 16)
     if case.is_discrete:
         return _against(case, p, evaluation.enumeration(p), "by the sum over all values of z")
@@ -189,8 +190,10 @@ def _evidence(case: Case) -> Finding:
         dims = RealCodes(p, "log p(x)").dim
     except ValueError as error:
         return Finding("skipped", str(error))
-    if dims <= 2:
-        p = p.rows(0, 4)  # each takes tens of thousands of decodings in two dimensions
+    # Each takes tens of thousands of decodings in two dimensions.
+    integrated = case.affordable("examples with log p(x)", 4, 20_000, least=0) if dims == 2 else 4
+    if dims <= 2 and integrated:
+        p = p.rows(0, integrated)
         exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.seed)
         if not exact.converged.all():
             return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
@@ -251,10 +254,10 @@ def _by_markov(excess: Tensor, estimates: int, level: float, words: str) -> Find
 
 def _between(case: Case, p: Programs) -> Finding:
     """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
-    take = torch.arange(_SIMULATED) % p.batch
-    p = p.at(take)
+    examples, temperatures = _annealing(case)
+    p = p.at(torch.arange(examples) % p.batch)
     # One chain for each of many examples: it is over the examples that the two ends are compared.
-    found = evaluation.sandwich(p, chains=1, temperatures=100, leapfrog_steps=5, seed=case.seed)
+    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=case.seed)
     with torch.no_grad(), case.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))
@@ -272,6 +275,13 @@ def _between(case: Case, p: Programs) -> Finding:
     return replace(line, detail=line.detail or said)
 
 
+def _annealing(case: Case) -> tuple[int, int]:
+    """How many examples, and steps for each; where both cost too much, fewer of both."""
+    steps = case.affordable("steps of annealing", _SIMULATED * _TEMPERATURES, _ANNEALED, least=8 * 25)
+    examples = round((steps * _SIMULATED / _TEMPERATURES) ** 0.5)
+    return examples, steps // examples
+
+
 _TIGHTER = "The mean of more weights loses less to the logarithm (Burda et al. 2015)."
 
 CHECKS = [
@@ -281,6 +291,7 @@ CHECKS = [
         "elbo(recon, kl) with Trace_ELBO, same noise",
         "Both are log p(x|z) + log p(z) - log q(z|x) at one z; they differ by rounding alone.",
         _trace_elbo,
+        "whether the ELBO is that of Trace_ELBO",
     ),
     Check(
         "mean-field-elbo",
@@ -288,6 +299,7 @@ CHECKS = [
         "elbo(recon, kl) with KL in closed form with TraceMeanField_ELBO, same noise",
         "Both take the same KL(q || p) and log p(x|z) at the same z.",
         _mean_field_elbo,
+        "whether the ELBO is that of TraceMeanField_ELBO",
     ),
     Check(
         "renyi-elbo",
@@ -295,6 +307,7 @@ CHECKS = [
         "log mean weights by hand with RenyiELBO, same noise, at alpha 0 and 1/2",
         "The same weights p(x, z) / q(z|x) go into both.",
         _renyi_elbo,
+        "whether the bounds are those of RenyiELBO",
     ),
     Check(
         "enum-elbo",
@@ -302,6 +315,7 @@ CHECKS = [
         "the sum over all values of z with TraceEnum_ELBO",
         "Both are the same finite sum.",
         _enum_elbo,
+        "whether the ELBO is that of TraceEnum_ELBO",
     ),
     Check(
         "kl",
@@ -309,13 +323,22 @@ CHECKS = [
         "log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
         "KL(q || p) is the mean of log q - log p over q.",
         _kl,
+        "whether KL(q || p) in closed form is right",
     ),
-    Check("order", _BOUNDS, "ELBO with IWAE(10) with IWAE(100)", _TIGHTER, _order),
+    Check(
+        "order",
+        _BOUNDS,
+        "ELBO with IWAE(10) with IWAE(100)",
+        _TIGHTER,
+        _order,
+        "whether more importance samples make a higher bound",
+    ),
     Check(
         "evidence",
         _BOUNDS,
         "ELBO and IWAE with log p(x), from the model alone",
         "A bound is never above log p(x), and draws of q and of p(z|x) tell the same ratio of the two.",
         _evidence,
+        "whether the bounds lie below log p(x)",
     ),
 ]

@@ -45,7 +45,7 @@ def ranks(programs: Programs, simulations: int, draws: int) -> Tensor:
 
 def _calibration(case: Case) -> Finding:
     if case.is_point:
-        return Finding("skipped", "q is a point; it has no draws to rank among")
+        return Finding("skipped", "q is a point; it has no draws to rank among", applies=False)
     if case.given.named:
         return Finding("skipped", "data with missing values cannot be simulated")
     with case.seeded(50):
@@ -76,7 +76,7 @@ def _calibration(case: Case) -> Finding:
 
 def _exact(case: Case) -> Finding:
     if not case.exact_posterior:
-        return Finding("skipped", "q is not said to be the true posterior (exact=True)")
+        return Finding("skipped", "q is not said to be the true posterior (exact=True)", applies=False)
     with torch.no_grad(), case.seeded(51):
         weight = case.exact.terms(case.exact.draw(20)).weight
     spread = weight.std(0).max().item()
@@ -93,6 +93,7 @@ CHECKS = [
         "log p(x, z) - log q(z|x) at several z",
         "For the true posterior it is log p(x), whatever z is.",
         _exact,
+        "whether q(z|x) is the true posterior",
     ),
     Check(
         "calibration",
@@ -100,5 +101,6 @@ CHECKS = [
         "ranks of the true z among draws of q(z|x), for data simulated from the model",
         "Among draws of the true posterior each rank is equally likely (Talts et al. 2018).",
         _calibration,
+        "whether true codes rank among draws of q(z|x) as they should",
     ),
 ]

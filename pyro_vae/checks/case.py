@@ -13,6 +13,8 @@ from pyro.distributions import Delta
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.report import Finding
@@ -22,16 +24,31 @@ from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Case", "Check", "base_constraint", "loss_of", "named_leaves", "small", "told", "without_modes"]
 
+# Floating-point operations in the matrix products of one line: some twenty seconds of a core.
+_BUDGET = 5e11
+_FEW, _REPEATS = 8, 100  # examples and draws of what is repeated often
+_PER_REPEAT = 40  # densities of an example that a repeat of a gradient costs, of eight draws with their gradient
+
 
 @dataclass(frozen=True)
 class Check:
-    """A line before it is looked at: its name and words, and the function that looks."""
+    """A line before it is looked at: its name and words, and the function that looks.
+
+    Args:
+        name: what ``only=`` calls it.
+        section: the heading that it stands under.
+        compared: what is compared.
+        why: why it must hold.
+        look: what looks.
+        about: what it says something about, as in "whether p(z) integrates to 1", for what is left unsaid without it.
+    """
 
     name: str
     section: str
     compared: str
     why: str
     look: Callable[[Case], Finding]
+    about: str = ""
 
 
 @dataclass
@@ -46,8 +63,9 @@ class Case:
         data_size: how many examples a step's loss stands for, or None.
         exact_posterior: whether q is meant to be the true posterior.
         level: the rate of false alarms of a line.
-        repeats: how many draws of each gradient there are.
+        repeats: how many draws of each gradient there are, as the user says or as can be afforded.
         seed: of all draws.
+        repeats_asked: whether the user says how many draws there are.
     """
 
     given: Programs
@@ -59,9 +77,11 @@ class Case:
     level: float
     repeats: int
     seed: int
+    repeats_asked: bool = False
     ranks: Tensor | None = None  # and how many values one can take: what calibration leaves for the report
     rank_count: int = 0
     made: dict[str, Any] = field(default_factory=dict)
+    cut: dict[str, str] = field(default_factory=dict)  # what is done with less than usual, since it costs much
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What several lines need, made by the first of them."""
@@ -116,7 +136,56 @@ class Case:
     @cached_property
     def few(self) -> Programs:
         """At most eight examples, for what is repeated often."""
-        return self.exact.rows(0, 8)
+        examples = self.affordable("examples under gradients", _FEW, _PER_REPEAT * _REPEATS, least=2)
+        return self.exact.rows(0, examples)
+
+    def affordable_repeats(self) -> int:
+        """How many draws of each gradient there are where the user does not say."""
+        return self.affordable("draws of each gradient", _REPEATS, _PER_REPEAT * self.few.batch, least=20)
+
+    @cached_property
+    def operations(self) -> float:
+        """Floating-point operations in the matrix products of the three log-densities of one example at one z."""
+        p = self.exact.rows(0, _FEW)
+        try:
+            with torch.no_grad(), self.seeded(1), _FlopCount() as counted:
+                p.draw_terms(1)
+        except Exception:  # the user's programs may raise anything, and the lines that run them say what
+            return 0.0
+        return counted.total / p.batch
+
+    def affordable(self, what: str, most: int, densities: int, least: int = 1) -> int:
+        """How many of something a line can take, so that no line takes minutes.
+
+        It rests on the shapes of the programs alone. So the number is the same on every machine, and the level holds,
+        as it was decided before anything was drawn.
+
+        Args:
+            what: it is, in words, for the report.
+            most: how many are usual.
+            densities: of one example at one z that each takes.
+            least: how many there must be, whatever they cost.
+        """
+        can = int(_BUDGET / max(1.0, densities * self.operations))
+        number = max(least, min(most, can))
+        if number < most:
+            self.cut[what] = f"{number:,} {what} and not {most:,}"
+        return number
+
+
+class _FlopCount(TorchDispatchMode):
+    """Counts floating-point operations as torch.utils.flop_counter does, without its hooks in modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def named_leaves(programs: Programs) -> list[tuple[str, Tensor]]:

@@ -142,5 +142,6 @@ CHECKS = [
         "what p and q are made of, before and after each clamp in model, guide and objective",
         "Where a clamp is active the bound is that of another p or q, and no gradient leads back.",
         _clamps,
+        "whether a clamp changes p or q",
     ),
 ]

@@ -75,9 +75,10 @@ def _noise(case: Case) -> Finding:
     p = case.exact.rows(0, 32)
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
+    draws = case.affordable("draws of noise", 400, p.batch, least=100)
     with torch.no_grad(), case.seeded(12):
         # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
-        z = torch.stack([p.draw(1)[0] for _ in range(400)]).double().reshape(400, p.batch, -1)
+        z = torch.stack([p.draw(1)[0] for _ in range(draws)]).double().reshape(draws, p.batch, -1)
         scores = _rank_scores(z)
     scores[:, z.amax(0) == z.amin(0)] = torch.nan  # what never changes has no correlation
     first, second = torch.triu_indices(p.batch, p.batch, 1, device=z.device)
@@ -86,7 +87,7 @@ def _noise(case: Case) -> Finding:
     products = scores[:, first[pair], latent] * scores[:, second[pair], latent]
     products = products[:, torch.isfinite(products).all(0)]
     if not products.numel():
-        return Finding("skipped", "q has no noise")
+        return Finding("skipped", "q has no noise", applies=False)
     found = mean_is_zero(products, case.level)
     if found.verdict == "failed" and abs(found.difference or 0) > 0.05:
         words = (
@@ -113,12 +114,13 @@ _MASS = "A density that does not integrate to one shifts the bound by a constant
 _FOLLOW = "The bound is a mean over draws; if they come from another distribution than the density, it bounds nothing."
 
 
-def _three(name: str, compared: str, why: str, look: Callable[[Any, Case], Finding]) -> list[Check]:
+def _three(name: str, compared: str, why: str, look: Callable[[Any, Case], Finding], about: str) -> list[Check]:
     """A line for each of the three distributions."""
     of = {"prior": ("p(z)", _prior), "posterior": ("q(z|x)", _posterior), "likelihood": ("p(x|z)", _likelihood)}
 
     def check(place: str, symbol: str, distribution: Callable[[Case], Any]) -> Check:
-        return Check(f"{place}-{name}", _SECTION, compared.format(symbol), why, lambda c: look(distribution(c), c))
+        said, words = compared.format(symbol), about.format(symbol)
+        return Check(f"{place}-{name}", _SECTION, said, why, lambda c: look(distribution(c), c), words)
 
     return [check(place, *what) for place, what in of.items()]
 
@@ -130,7 +132,14 @@ CHECKS = [
         "the draws of z of different examples",
         "Each example has its own z; noise that is shared makes the loss far noisier and its error wrong.",
         _noise,
+        "whether each example has noise of its own",
     ),
-    *_three("mass", "the integral, or sum, of {} with 1", _MASS, _mass),
-    *_three("draws", "draws of {} with its density (Stein's identity, frequencies)", _FOLLOW, _draws),
+    *_three("mass", "the integral, or sum, of {} with 1", _MASS, _mass, "whether {} integrates to 1"),
+    *_three(
+        "draws",
+        "draws of {} with its density (Stein's identity, frequencies)",
+        _FOLLOW,
+        _draws,
+        "whether draws of {} follow its density",
+    ),
 ]

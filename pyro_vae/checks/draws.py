@@ -33,7 +33,7 @@ _UNLIKE = (
 def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
     """Draws of a distribution without dimensions that only count, beside its density."""
     if isinstance(d, dist.Delta):
-        return Finding("skipped", "a point has no density")
+        return Finding("skipped", "a point has no density", applies=False)
     support = base_constraint(support_of(d))
     if (values := values_of(d)) is not None:
         return _frequencies(d, draw, values, case)

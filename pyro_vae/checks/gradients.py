@@ -44,11 +44,11 @@ def _pathwise(case: Case) -> Tensor:
 
 def _unfit(case: Case) -> Finding | None:
     if not case.parameters:
-        return Finding("skipped", "there are no parameters")
+        return Finding("skipped", "there are no parameters", applies=False)
     if case.is_point:
-        return Finding("skipped", "q is a point; it has no density to draw from")
+        return Finding("skipped", "q is a point; it has no density to draw from", applies=False)
     if not case.pathwise:
-        return Finding("skipped", "no gradient goes through draws of this q")
+        return Finding("skipped", "no gradient goes through draws of this q", applies=False)
     return None
 
 
@@ -66,7 +66,7 @@ def _compare(case: Case, ours: Tensor, reference: Tensor, words: str, of: str = 
 def _finite_differences(case: Case) -> Finding:
     """Of each bound that is a number with a gradient of its own."""
     if not case.parameters:
-        return Finding("skipped", "there are no parameters")
+        return Finding("skipped", "there are no parameters", applies=False)
     if case.is_discrete:
         return _differences(case, "the ELBO", enumerated_elbo)
     if not case.pathwise:
@@ -162,7 +162,7 @@ def _analytic(case: Case) -> Finding:
     if unfit := _unfit(case):
         return unfit
     if not case.has_closed_kl:
-        return Finding("skipped", "this pair of q and p has no KL in closed form")
+        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
     ours = _cached(case, "analytic", 0, estimators.analytic_kl)  # the same noise as the pathwise one
     return _compare(case, ours, _pathwise(case), "the gradient with KL(q || p) in closed form")
 
@@ -176,7 +176,7 @@ def _sticking(case: Case) -> Finding:
 
 def _score(case: Case) -> Finding:
     if not case.parameters or case.is_point:
-        return Finding("skipped", "there are no parameters" if not case.parameters else "q is a point")
+        return Finding("skipped", "there are no parameters" if not case.parameters else "q is a point", applies=False)
     ours = _cached(case, "score", 1, lambda p: estimators.score_function(p, _DRAWS))
     if case.pathwise:
         return _compare(case, ours, _pathwise(case), "the score-function gradient")
@@ -213,6 +213,7 @@ CHECKS = [
         "gradients of ELBO and IWAE by autograd with finite differences, under the same noise",
         "Training follows the gradient; it must be that of the bound and not of a part of it.",
         _finite_differences,
+        "whether autograd sees the whole gradient",
     ),
     Check(
         "gradient-analytic-kl",
@@ -220,6 +221,7 @@ CHECKS = [
         "the gradient with KL in closed form with that of Trace_ELBO, on average",
         _SAME,
         _analytic,
+        "whether the gradient with KL in closed form is right",
     ),
     Check(
         "gradient-score",
@@ -227,6 +229,7 @@ CHECKS = [
         "the score-function gradient with the pathwise one, on average",
         "One needs no path through the draws, the other no density of them: they share no mistake.",
         _score,
+        "whether the score-function gradient is right",
     ),
     Check(
         "gradient-landing",
@@ -234,6 +237,7 @@ CHECKS = [
         "the gradient of sticking the landing with that of Trace_ELBO, on average",
         "The score of log q has mean zero where draws and density belong together.",
         _sticking,
+        "whether the gradient of sticking the landing is right",
     ),
     Check(
         "gradient-doubly",
@@ -241,5 +245,6 @@ CHECKS = [
         "the doubly reparametrised gradient with that of the importance-weighted bound",
         _SAME,
         _doubly,
+        "whether the doubly reparametrised gradient is right",
     ),
 ]

@@ -31,7 +31,7 @@ _TORUS = (VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
 def mass_of(d: Any, case: Case) -> Finding:
     """The mass of a distribution without dimensions that only count."""
     if isinstance(d, dist.Delta):
-        return Finding("skipped", "a point has no density")
+        return Finding("skipped", "a point has no density", applies=False)
     if (values := values_of(d)) is not None:
         mass = d.log_prob(values).logsumexp(0).exp()
         return _is_one(mass, torch.zeros_like(mass), torch.zeros_like(mass), 1e-6)

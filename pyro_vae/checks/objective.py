@@ -23,7 +23,7 @@ from pyro_vae.objectives import BetaELBO, Objective
 __all__ = ["CHECKS", "samples_of"]
 
 _SECTION = "Objective"
-_NONE = Finding("skipped", "no objective was given; pass the loss that you train with as objective=")
+_NONE = Finding("skipped", "no objective was given; pass the loss that you train with as objective=", applies=False)
 _NOISES = 100  # draws of the objective's noise
 _EXAMPLES = 32  # whose noise is compared
 
@@ -131,7 +131,7 @@ def _gradient(case: Case) -> Finding:
         return Finding("skipped", "no gradient goes through draws of this q")
     found = trials(case)
     if not found.directions.parameters:
-        return Finding("skipped", "there are no parameters")
+        return Finding("skipped", "there are no parameters", applies=False)
     why = cause(case)
     return _gradient_of(found, case, why)
 
@@ -185,7 +185,7 @@ def _training(case: Case) -> Finding:
         return replace(unfit, verdict="skipped")
     modules = case.given.all_modules
     if not modules:
-        return Finding("skipped", "there is no module that has a training mode")
+        return Finding("skipped", "there is no module that has a training mode", applies=False)
     evaluated = trials(case)
     with in_training_mode(modules):
         found = trials(case, training=True)
@@ -233,7 +233,7 @@ def _noise(case: Case) -> Finding:
     if not case.given.x.is_floating_point() or case.given.batch < 2:
         return Finding("skipped", "x takes no gradient, or there is one example")
     if case.is_point:
-        return Finding("skipped", "q is a point and has no noise")
+        return Finding("skipped", "q is a point and has no noise", applies=False)
     try:
         slopes = _slopes_by_example(case)
     except RuntimeError as error:  # such as x changed in place, or handed to NumPy
@@ -255,7 +255,7 @@ def _slopes_by_example(case: Case) -> Tensor:
         directions = torch.randn(3, *p.x.shape[1:], dtype=p.x.dtype, device=p.x.device).flatten(1)
     keep = small(p.x.new_empty(p.batch), _EXAMPLES, case.seed)
     found = []
-    for i in range(_NOISES):
+    for i in range(case.affordable("draws of the objective's noise", _NOISES, 6 * p.batch, least=50)):
         x = p.x.detach().clone().requires_grad_()
         with case.seeded(28, i):
             loss = loss_of(replace(case, given=p.of(x), made={}))
@@ -273,6 +273,7 @@ CHECKS = [
         "the objective with the negative bound, on average",
         "What is trained must be the bound: a sum over elements and examples, in nats.",
         _value,
+        "whether the objective is the bound",
     ),
     Check(
         "objective-gradient",
@@ -280,6 +281,7 @@ CHECKS = [
         "the gradient of the objective with that of the bound, on average",
         "An objective can have the right value and train something else.",
         _gradient,
+        "whether the objective has the gradient of the bound",
     ),
     Check(
         "objective-training",
@@ -287,6 +289,7 @@ CHECKS = [
         "the objective in training mode with that in evaluation mode, same seeds; else with the bound",
         "Training uses the one; every comparison here uses the other.",
         _training,
+        "whether the objective is the bound in training mode",
     ),
     Check(
         "objective-noise",
@@ -294,5 +297,6 @@ CHECKS = [
         "what different examples add to the objective, over many draws",
         "Each example has its own noise; noise that is shared leaves the mean as it is and makes the loss far noisier.",
         _noise,
+        "whether the objective draws a noise of its own for each example",
     ),
 ]

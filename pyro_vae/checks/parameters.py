@@ -134,6 +134,7 @@ CHECKS = [
         "parameters that Pyro is told of, that the loss depends on, that the modules hold",
         "SVI trains what it is told of; the three must be the same.",
         _parameters,
+        "whether all parameters are trained",
     ),
     Check(
         "plate",
@@ -141,5 +142,6 @@ CHECKS = [
         "the scales of the sites, and the loss of halves of the batch with that of the whole",
         "Minibatches must estimate the bound of all data without bias, and every term with the same weight.",
         _plate,
+        "whether each example counts as it should",
     ),
 ]

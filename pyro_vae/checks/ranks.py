@@ -35,7 +35,7 @@ def correlation_of_examples(draws: Tensor, level: float, seed: int) -> Finding:
     products = scores[:, first[pair], number] * scores[:, second[pair], number]
     products = products[:, torch.isfinite(products).all(0)]
     if not products.numel():
-        return Finding("skipped", "there is no noise")
+        return Finding("skipped", "there is no noise", applies=False)
     found = mean_is_zero(products, level)
     if found.verdict == "failed" and abs(found.difference or 0) > _SMALL:
         return found

@@ -5,19 +5,25 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
-__all__ = ["Finding", "Line", "Report", "Verdict", "worst"]
+__all__ = ["UNSUPPORTED", "Finding", "Line", "Report", "Verdict", "worst"]
 
 Verdict = Literal["passed", "failed", "noted", "skipped"]
 _STYLES = {"passed": "green", "failed": "bold red", "noted": "yellow", "skipped": "dim"}
+UNSUPPORTED = "not supported: "  # how the detail starts of a line that says that programs are of another kind
+_NAMED = 3  # of what nothing was said about, in one sentence
+_WIDTH = 110  # characters, at most
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,14 @@ class Finding:
     """What one comparison came to.
 
     Args:
-        verdict: ``"noted"`` is worth knowing and no error; ``"skipped"`` could not be compared, ``detail`` says why.
+        verdict: ``"noted"`` is worth knowing and no error; ``"skipped"`` was not compared, ``detail`` says why.
         detail: in words: what was found and, where it failed, what to look at.
         difference: between the two sides, as far as it is a number.
         standard_error: of the difference, where it is estimated from draws.
         tolerance: the largest difference that passes; for an estimated one, at the level of the check.
         p_value: how often a difference so large would come from chance alone, where it is estimated.
+        applies: False where there is nothing to compare (q is a point, no objective was given); a line that was skipped
+            and applies could not be looked at, so that something was left unchecked.
     """
 
     verdict: Verdict
@@ -39,6 +47,7 @@ class Finding:
     standard_error: float | None = None
     tolerance: float | None = None
     p_value: float | None = None
+    applies: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Line:
         compared: what is compared.
         why: why it must hold.
         finding: what it came to.
+        about: what it says something about, as in "whether p(z) integrates to 1"; empty is ``compared``.
     """
 
     name: str
@@ -58,6 +68,7 @@ class Line:
     compared: str
     why: str
     finding: Finding
+    about: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -77,6 +88,7 @@ class Report:
         ranks: of the latents in draws of the posterior, ``(simulations, latent_dim)``, for
             :func:`pyro_vae.plots.rank_histograms`; None where they could not be drawn.
         rank_count: how many values a rank can take.
+        cut: what was done with less than usual because the networks are large, in words.
 
     Example:
         >>> report = Report((Line("kl", "ELBO", "a", "b", Finding("passed")),), "a VAE", 0, 1e-4)
@@ -90,16 +102,30 @@ class Report:
     level: float
     ranks: Tensor | None = field(default=None, compare=False)
     rank_count: int = 0
+    cut: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether no line failed."""
-        return not self.failures
+        """Whether no line failed, and the programs are of the kind that a check reads.
+
+        Of programs that are not supported nothing was shown, so this is False while :attr:`failures` is empty.
+        """
+        return not self.failures and not self.unsupported
 
     @property
     def failures(self) -> list[Line]:
         """The lines that failed; the first is the one to mend first."""
         return [line for line in self.lines if line.verdict == "failed"]
+
+    @property
+    def gaps(self) -> list[Line]:
+        """The lines that could not be looked at: nothing was said about what they are about."""
+        return [line for line in self.lines if line.verdict == "skipped" and line.finding.applies]
+
+    @property
+    def unsupported(self) -> str:
+        """Why nothing was checked, where model and guide are of a kind that a check cannot read; else empty."""
+        return next((line.finding.detail for line in self.gaps if line.finding.detail.startswith(UNSUPPORTED)), "")
 
     def __getitem__(self, name: str) -> Line:
         for line in self.lines:
@@ -114,13 +140,20 @@ class Report:
         return len(self.lines)
 
     def summary(self) -> str:
-        """One sentence: how many lines came to what, and which failed."""
-        counts = {v: sum(line.verdict == v for line in self.lines) for v in _STYLES}
-        said = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+        """One or two sentences: how many lines came to what, what nothing was said about, and what to mend first."""
+        if self.unsupported:
+            return f"nothing was checked: {self.unsupported}"
+        gaps = self.gaps
+        counts = {v: sum(line.verdict == v for line in self.lines) for v in ("passed", "failed", "noted")}
+        counts["not applicable"] = len(self.lines) - sum(counts.values()) - len(gaps)
+        counts["skipped"] = len(gaps)
+        said = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        if gaps:
+            said += f": nothing was said about {_listed([line.about or line.compared for line in gaps])}"
         return said + (f". Mend {self.failures[0].name} first" if self.failures else "")
 
     def table(self, why: bool = True) -> Table:
-        """The report as a table of rich.
+        """The whole report as a table of rich: every line, in the order in which they were looked at.
 
         Args:
             why: whether to say under each line why it must hold.
@@ -142,15 +175,48 @@ class Report:
                 said.append(f"[dim]{line.why}[/dim]")
             if found.detail and (line.verdict != "passed" or why):
                 said.append(f"[{style}]{escape(found.detail)}[/{style}]")
+            verdict = line.verdict if found.applies else "n/a"
             table.add_row(
-                f"[{style}]{line.verdict}[/{style}]", "\n".join(said), _difference(found), _number(found.tolerance)
+                f"[{style}]{verdict}[/{style}]", "\n".join(said), _difference(found), _number(found.tolerance)
             )
         return table
 
+    def brief(self, why: bool = True) -> RenderableType:
+        """What ``print`` shows: failures first, then what was not checked, then what is noted; the rest is folded.
+
+        Args:
+            why: whether to say of what failed why it must hold.
+        """
+        parts: list[RenderableType] = [Text(self.subject, "italic")]
+        if self.unsupported:
+            return Group(*parts, Text(), Text(_sentence(self.summary())))
+        noted = [line for line in self.lines if line.verdict == "noted"]
+        if self.failures:
+            first = f": mend {self.failures[0].name} first, others may follow from it" if len(self.failures) > 1 else ""
+            parts += _part(f"Failed{first}", [_told(line, why) for line in self.failures])
+        parts += _part("Not checked", [_of_gap(detail, lines) for detail, lines in _by_detail(self.gaps)])
+        parts += _part("Noted", [_told(line, why=False) for line in noted])
+        parts += _folded("Passed", [line.name for line in self.lines if line.verdict == "passed"])
+        parts += _folded("Does not apply", [line.name for line in self.lines if not line.finding.applies])
+        if self.cut:
+            said = f"{', '.join(self.cut)}: large mistakes are found as ever, small ones less often."
+            parts += [Text(), Text.assemble(("Less than usual, for large networks", "bold"), f"  {said}")]
+        return Group(*parts, Text(), Text(_sentence(self.summary())))
+
+    def __rich__(self) -> RenderableType:
+        return self.brief()
+
     def __str__(self) -> str:
         text = io.StringIO()
-        Console(width=110, file=text, color_system=None).print(self.table())
-        return text.getvalue() + self.summary()
+        width = min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns)
+        Console(width=width, file=text, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        console = Console(width=_WIDTH, file=io.StringIO(), record=True, force_jupyter=False)
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format='<pre style="font-family:monospace">{code}</pre>')
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers and text; what is not a finite number is None."""
@@ -160,15 +226,72 @@ class Report:
         return {
             "subject": self.subject,
             "passed": self.passed,
+            "unsupported": self.unsupported,
+            "gaps": [line.name for line in self.gaps],
             "summary": self.summary(),
             "seed": self.seed,
             "level": self.level,
+            "cut": list(self.cut),
             "lines": lines,
         }
 
     def to_json(self) -> str:
         """The report as JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+
+def _listed(what: list[str]) -> str:
+    """As words in a sentence, without those that are there twice, the first of them where they are many."""
+    what = list(dict.fromkeys(what))
+    if len(what) > _NAMED:
+        return f"{', '.join(what[:_NAMED])}, and {len(what) - _NAMED} more"
+    return ", ".join(what[:-1]) + (" and " if len(what) > 1 else "") + what[-1]
+
+
+def _sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+# What print shows.
+
+
+def _part(heading: str, entries: list[RenderableType]) -> list[RenderableType]:
+    """A part of the report, or nothing where it has no entries."""
+    return [Text(), Text(heading, "bold"), *entries] if entries else []
+
+
+def _told(line: Line, why: bool) -> RenderableType:
+    """A line with what it found, how far it is off, and why it must hold."""
+    found = line.finding
+    said = [Text.assemble((line.name, _STYLES[line.verdict]), f"  {line.compared}")]
+    said += [Text(_sentence(found.detail))] if found.detail else []
+    if found.difference is not None and line.verdict == "failed":
+        allowed = "" if found.tolerance is None else f", allowed {_number(found.tolerance)}"
+        said.append(Text(f"Difference {_difference(found)}{allowed}.", "dim"))
+    said += [Text(f"Why it must hold: {line.why}", "dim")] if why else []
+    return Group(Padding(said[0], (0, 0, 0, 2)), *(Padding(text, (0, 0, 0, 4)) for text in said[1:]))
+
+
+def _by_detail(lines: list[Line]) -> list[tuple[str, list[Line]]]:
+    """Lines that have the same words together."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.finding.detail, []).append(line)
+    return list(found.items())
+
+
+def _of_gap(detail: str, lines: list[Line]) -> RenderableType:
+    """What could not be looked at for one reason."""
+    names = ", ".join(line.name for line in lines)
+    about = _listed([line.about or line.compared for line in lines])
+    text = Text.assemble((names, "yellow"), f"  {about}: {detail}")
+    return Padding(text, (0, 0, 0, 2))
+
+
+def _folded(heading: str, names: list[str]) -> list[RenderableType]:
+    """How many lines, and their names, in one paragraph."""
+    return [Text(), Text.assemble((f"{heading} ({len(names)})", "bold"), f"  {', '.join(names)}")] if names else []
 
 
 def _plain(value: Any) -> Any:
@@ -189,10 +312,15 @@ def _difference(found: Finding) -> str:
 def worst(findings: Sequence[Finding]) -> Finding:
     """The one that counts of several: the first that failed, else the one nearest to failing.
 
-    Its p-value is that of the least of so many (Bonferroni), for comparisons that share the level of one line.
+    Its p-value is that of the least of so many (Bonferroni), for comparisons that share the level of one line. Where
+    some passed and others could not be looked at, its detail says so.
     """
     order = {"failed": 0, "noted": 1, "passed": 2, "skipped": 3}
-    chosen = min(findings, key=lambda f: (order[f.verdict], _nearness(f)))
+    chosen = min(findings, key=lambda f: (order[f.verdict], not f.applies, _nearness(f)))
+    gaps = [f.detail for f in findings if f.verdict == "skipped" and f.applies]
+    if chosen.verdict == "passed" and gaps:
+        said = f"{len(gaps)} of {len(findings)} parts could not be looked at: {gaps[0]}"
+        chosen = replace(chosen, detail=f"{chosen.detail}; {said}" if chosen.detail else said)
     if chosen.p_value is None:
         return chosen
     return replace(chosen, p_value=min(1.0, chosen.p_value * sum(f.p_value is not None for f in findings)))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyro
-from pyro.infer import ELBO
+import torch
+from pyro.infer import ELBO, SVI
+from pyro.infer.elbo import ELBOModule
+from pyro.optim import PyroOptim
 from torch import Tensor
 
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
 from pyro_vae.checks.case import Case, Check, told, without_modes
-from pyro_vae.checks.report import Finding, Line, Report
+from pyro_vae.checks.report import UNSUPPORTED, Finding, Line, Report
+from pyro_vae.checks.showing import shown
 from pyro_vae.distributions import part_name
 from pyro_vae.programs import Programs, kept_store
 from pyro_vae.seeds import derive, seeded
@@ -48,10 +54,10 @@ def check(
     latent: str = "z",
     observed: str = "x",
     level: float = 1e-4,
-    repeats: int = 100,
+    repeats: int | None = None,
     float64: bool = True,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: bool | Callable[[str], None] | None = True,
 ) -> Report:
     """Checks a model and a guide on a batch: that they fit together, and that every number and gradient is the bound's.
 
@@ -65,8 +71,8 @@ def check(
         x: some data, ``(batch, *event_shape)``; 32 to 100 examples do.
         context: tensors ``(batch, ...)`` that model and guide take after x.
         mask: where x is observed, for a VAE with ``missing=True``.
-        objective: the loss that you train with, to be checked too: a Pyro ELBO, or a function of ``(x, *context)``
-            whose value is the negative bound of the batch, a sum over its examples in nats.
+        objective: the loss that you train with, to be checked too: a Pyro ELBO (``svi.loss`` is one), or a function of
+            ``(x, *context)`` whose value is the negative bound of the batch, a sum over its examples in nats.
         importance_samples: how many the objective's bound has; 1 is the ELBO, k the bound of Burda et al. (2015).
         data_size: the number of examples that a step's loss stands for, where the model's plate has that size.
         exact: whether q is meant to be the true posterior, and not an approximation.
@@ -74,13 +80,16 @@ def check(
         latent: the name of the latent site.
         observed: the name of the observed site.
         level: how often, at most, a line that compares estimates may fail by chance.
-        repeats: how many draws of each gradient there are; more find smaller mistakes.
+        repeats: how many draws of each gradient there are; more find smaller mistakes. By default 100, or fewer where
+            the networks are so large that a line would take minutes; the report says so.
         float64: compare on a copy in float64, which finds smaller mistakes; False compares as it is.
         seed: of all draws.
-        progress: called with the name of each line before it is looked at.
+        progress: whether to show a bar, which only a terminal gets, on stderr; or a function that is called with the
+            name of each line before it is looked at.
 
     Returns:
-        A :class:`Report`; ``print`` it, ask whether it ``passed``, or write its ``to_json()``.
+        A :class:`Report`; ``print`` it, ask whether it ``passed``, or write its ``to_json()``. Of what is not supported
+        (several latent sites, say) nothing is checked: no line fails then, and ``passed`` is False.
 
     Raises:
         TypeError: where ``vae`` has no model and guide, x is no tensor, or ``objective`` is no ELBO or function.
@@ -95,27 +104,36 @@ def check(
     """
     _check_options(objective, importance_samples, data_size, level, repeats, seed, only)
     given = Programs(vae, x, *context, latent=latent, observed=observed, mask=mask)
+    objective = _unwrapped(objective, given)
     if not len(x):
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
+    wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
     lines: list[Line] = []
-    with kept_store(), seeded(seed), without_modes(given.all_modules):
+    with kept_store(), seeded(seed), without_modes(given.all_modules), shown(progress, len(wanted)) as begins:
         samples = objective_lines.samples_of(objective, importance_samples)
-        case = Case(given, given, objective, samples, data_size, exact, level, repeats, seed)
-        broken = ""
-        for line in CHECKS:
-            if only is not None and line.name not in only and line.name not in _FIRST:
-                continue
-            if progress:
-                progress(line.name)
-            finding = Finding("skipped", f"cannot be looked at: {broken} failed") if broken else _look(line, case)
-            if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
-                broken = line.name
-            if line.name == _FIRST[-1] and float64 and not broken:
-                case.exact = _in_float64(given)
-            lines.append(Line(line.name, line.section, line.compared, line.why, finding))
-    if only is not None:
-        lines = [line for line in lines if line.name in only or line.verdict == "failed"]
-    return Report(tuple(lines), _subject(vae, x), seed, level, case.ranks, case.rank_count)
+        case = Case(given, given, objective, samples, data_size, exact, level, repeats or 0, seed, repeats is not None)
+        stopped = ""
+        for line in wanted:
+            begins(line.name)
+            finding = Finding("skipped", f"cannot be looked at: {stopped}") if stopped else _look(line, case)
+            stopped = stopped or _stops(line, finding)
+            if line.name == _FIRST[-1] and not stopped:
+                case.exact = _in_float64(given) if float64 else given
+                case.repeats = repeats or case.affordable_repeats()
+            lines.append(Line(line.name, line.section, line.compared, line.why, finding, line.about))
+    cut = tuple(case.cut.values())
+    report = Report(tuple(lines), _subject(vae, x), seed, level, case.ranks, case.rank_count, cut)
+    if only is None or report.unsupported:
+        return report
+    return replace(report, lines=tuple(line for line in lines if line.name in only or line.verdict == "failed"))
+
+
+def _stops(line: Check, finding: Finding) -> str:
+    """Why no later line can be looked at; empty where they can."""
+    if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
+        return f"{line.name} failed"
+    unsupported = finding.verdict == "skipped" and finding.detail.startswith(UNSUPPORTED)
+    return "model and guide are not supported" if line.name in _FIRST and unsupported else ""
 
 
 def _look(line: Check, case: Case) -> Finding:
@@ -155,20 +173,17 @@ def _check_options(
     importance_samples: int,
     data_size: int | None,
     level: float,
-    repeats: int,
+    repeats: int | None,
     seed: int,
     only: Sequence[str] | None,
 ) -> None:
-    if objective is not None and not isinstance(objective, ELBO) and not callable(objective):
-        raise TypeError(
-            "objective must be an ELBO of Pyro's or a function of x that returns a loss; got "
-            f"{type(objective).__name__}"
-        )
+    if problem := _no_objective(objective):
+        raise TypeError(f"objective must be an ELBO of Pyro's or a function of x that returns a loss; got {problem}")
     if importance_samples < 1:
         raise ValueError(f"importance_samples must be at least 1; got {importance_samples}")
     if data_size is not None and data_size < 1:
         raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
-    if repeats < 20:
+    if repeats is not None and repeats < 20:
         raise ValueError(f"repeats must be at least 20, to have a standard error; got {repeats}")
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1; got {level}")
@@ -177,3 +192,40 @@ def _check_options(
     unknown = [name for name in only or () if name not in names]
     if unknown:
         raise ValueError(f"only names the line {unknown[0]!r}; there are {', '.join(names)}")
+
+
+# What people hand over as objective.
+
+
+def _no_objective(objective: Any) -> str:
+    """What was given where a loss is meant, and what to give; empty for a loss."""
+    if objective is None or isinstance(objective, ELBO):
+        return ""
+    of = getattr(objective, "__self__", None)
+    if isinstance(objective, SVI) or (isinstance(of, SVI) and objective in (of.step, of.evaluate_loss)):
+        svi = of if isinstance(of, SVI) else objective
+        return f"an SVI, which takes steps. Pass the loss that it was made of: {_loss_of_svi(svi)}"
+    if isinstance(objective, (torch.optim.Optimizer, PyroOptim)):
+        return f"an optimiser, {type(objective).__name__}. Pass the loss that it makes smaller, such as Trace_ELBO()"
+    if inspect.isclass(objective):
+        return f"the class {objective.__name__}. Pass one of it: {objective.__name__}()"
+    if isinstance(objective, str):
+        return f"the text {objective!r}. Pass the loss itself, such as Trace_ELBO()"
+    return "" if callable(objective) else type(objective).__name__
+
+
+def _loss_of_svi(svi: SVI) -> str:
+    of = getattr(svi.loss, "__self__", None)
+    if isinstance(of, ELBO):
+        return f"{type(of).__name__}() or svi.loss"
+    return "lambda x: svi.loss(model, guide, x)"
+
+
+def _unwrapped(objective: Any, given: Programs) -> Any:
+    """The ELBO of which ``svi.loss`` is a method, or that was called with these very programs."""
+    of = getattr(objective, "__self__", None)
+    if isinstance(of, ELBO) and objective in (of.loss, getattr(of, "differentiable_loss", None)):
+        return of
+    if isinstance(objective, ELBOModule) and (objective.model, objective.guide) == (given.model, given.guide):
+        return objective.elbo
+    return objective

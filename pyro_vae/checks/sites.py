@@ -192,6 +192,7 @@ CHECKS = [
         "the sites of model and guide, with Pyro's validation on",
         "The guide must sample what the model samples, and the model must observe x.",
         _sites,
+        "whether model and guide have the sites that an ELBO needs",
     ),
     Check(
         "shapes",
@@ -199,6 +200,7 @@ CHECKS = [
         "the shapes of log p(x|z), log p(z) and log q(z|x)",
         "Each is one number an example; what is not declared is summed or broadcast by accident.",
         _shapes,
+        "whether each log-density is one number per example",
     ),
     Check(
         "supports",
@@ -206,6 +208,7 @@ CHECKS = [
         "draws of q(z|x) with the support of p(z) and back, x with that of p(x|z)",
         "A value without a density makes the bound minus infinity, or meaningless where nobody looks.",
         _supports,
+        "whether x and the draws of p(z) and q(z|x) lie where there is a density",
     ),
     Check(
         "data",
@@ -213,5 +216,6 @@ CHECKS = [
         "the values of x with the kind of p(x|z)",
         "A density over the reals has no largest value on data that lie on a grid.",
         _data,
+        "whether p(x|z) is of the same kind as the data",
     ),
 ]

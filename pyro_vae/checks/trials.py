@@ -90,14 +90,21 @@ def trials(case: Case, training: bool = False) -> Trials:
 
 def _trials(case: Case) -> Trials:
     directions = Directions.of(named_leaves(case.given), case.seed)
-    values, slopes = [], []
-    for i in range(case.repeats):
+    values, slopes, n = [], [], _number(case)
+    for i in range(n):
         with case.seeded(_KEY, i):
             value, gradients = _loss_and_gradients(case, directions.parameters)
         values.append(value)
         slopes.append(directions.slopes(gradients))
-    parts = _parts(case, directions, case.repeats, _usual)
+    parts = _parts(case, directions, n, _usual)
     return Trials(case, Part(torch.stack(values), torch.stack(slopes)), parts, plate_scale(case.given), directions)
+
+
+def _number(case: Case) -> int:
+    """How many runs: the batch is whole here, where other lines repeat a few examples."""
+    if case.repeats_asked:
+        return case.repeats
+    return case.affordable("runs of the objective", case.repeats, 12 * case.given.batch, least=20)
 
 
 def plate_scale(p: Programs) -> float:

@@ -304,9 +304,12 @@ def status(doing: str) -> Iterator[Callable[[str], None]]:
         yield lambda what: shown.update(f"{doing} {what}")
 
 
-def print_report(report: Report, why: bool) -> None:
-    """Prints a cross-check as a table, and its summary."""
+def print_report(report: Report, why: bool, whole: bool) -> None:
+    """Prints a cross-check: what needs a look, or the whole as a table and its summary."""
     console = Console()
+    if not whole:
+        console.print(report.brief(why))
+        return
     console.print(report.table(why))
     console.print(report.summary(), highlight=False)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import io
+import sys
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceMeanField_ELBO
+from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
-from pyro_vae import VAE, build, check, likelihoods, nets, posteriors, priors
-from pyro_vae.checks import CHECKS
+from pyro_vae import VAE, CompiledSVI, build, check, likelihoods, nets, posteriors, priors
+from pyro_vae.checks import CHECKS, Finding, case, running
+from pyro_vae.checks.running import _unwrapped
 from pyro_vae.closed_forms import BetaBernoulli, DirichletMultinomial, GammaPoisson, LinearGaussian, NormalNormal
+from pyro_vae.programs import Programs
 from tests.combinations.parts import make_context, make_vae, make_x
 
 FAST = ["sites", "shapes", "supports", "deterministic", "examples", "parameters", "plate", "trace-elbo", "renyi-elbo"]
@@ -182,6 +187,153 @@ def test_what_rests_on_a_failed_line_is_skipped():
     assert [line.name for line in report.failures] == ["sites"]
     assert "needs x in {0, 1}; got values in [0, 0.5]" in report["sites"].finding.detail
     assert report["kl"].finding.detail == "cannot be looked at: sites failed"
+
+
+def not_supported(monkeypatch, name="sites"):
+    """Has a line say that it is not supported, as sites does of several latent sites."""
+    detail = "not supported: model and guide share two latent sites"
+    lines = [
+        line if line.name != name else dataclasses.replace(line, look=lambda _: Finding("skipped", detail))
+        for line in CHECKS
+    ]
+    monkeypatch.setattr(running, "CHECKS", tuple(lines))
+    return detail
+
+
+@pytest.mark.parametrize("only", [None, ["kl"]])
+def test_programs_that_are_not_supported_fail_no_line(monkeypatch, only):
+    detail = not_supported(monkeypatch)
+    report = check(build(6, 2, hidden=()), binary(), only=only)
+    assert {line.verdict for line in report} == {"skipped"}
+    assert not report.failures
+    assert not report.passed
+    assert report.summary() == f"nothing was checked: {detail}"
+    assert report["kl"].finding.detail == "cannot be looked at: model and guide are not supported"
+
+
+def test_a_later_line_that_is_not_supported_stops_nothing(monkeypatch):
+    not_supported(monkeypatch, "kl")
+    report = check(build(6, 2, hidden=()), binary(), only=["kl", "trace-elbo", "renyi-elbo"])
+    assert report["renyi-elbo"].verdict == "passed"
+
+
+def svi(loss, kind=SVI):
+    vae = build(6, 2, hidden=())
+    return kind(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss)
+
+
+SVI_TEXT = "got an SVI, which takes steps. Pass the loss that it was made of: "
+
+
+@pytest.mark.parametrize(
+    ("objective", "text"),
+    [
+        (svi(Trace_ELBO()), SVI_TEXT + r"Trace_ELBO\(\) or svi.loss"),
+        (svi(TraceMeanField_ELBO(), CompiledSVI), SVI_TEXT + r"TraceMeanField_ELBO\(\) or svi.loss"),
+        (svi(Trace_ELBO()).step, SVI_TEXT + r"Trace_ELBO\(\) or svi.loss"),
+        (svi(lambda model, guide, x: x.sum()), SVI_TEXT + r"lambda x: svi.loss\(model, guide, x\)"),
+        (torch.optim.Adam([torch.zeros(1)]), r"got an optimiser, Adam. Pass the loss that it makes smaller"),
+        (pyro.optim.Adam({}), r"got an optimiser, PyroOptim. Pass the loss"),
+        (Trace_ELBO, r"got the class Trace_ELBO. Pass one of it: Trace_ELBO\(\)"),
+        ("elbo", r"got the text 'elbo'. Pass the loss itself, such as Trace_ELBO\(\)"),
+    ],
+)
+def test_what_is_no_objective(objective, text):
+    with pytest.raises(TypeError, match=text):
+        check(build(6, 2, hidden=()), binary(), objective=objective)
+
+
+def test_the_loss_of_an_svi_and_an_elbo_of_these_programs_are_the_elbo():
+    vae, elbo = build(6, 2, hidden=()), Trace_ELBO()
+    given = Programs(vae, binary())
+    assert _unwrapped(svi(elbo).loss, given) is elbo
+    assert _unwrapped(elbo.differentiable_loss, given) is elbo
+    assert _unwrapped(elbo(vae.model, vae.guide), given) is elbo
+    other = elbo(build(6, 2, hidden=()).model, vae.guide)
+    assert _unwrapped(other, given) is other
+    assert _unwrapped(None, given) is None
+    renyi = RenyiELBO()
+    assert _unwrapped(renyi, given) is renyi
+
+
+def test_an_elbo_module_and_the_loss_of_an_svi_pass():
+    vae = build(6, 2, hidden=())
+    for objective in (Trace_ELBO()(vae.model, vae.guide), svi(Trace_ELBO()).loss):
+        report = check(vae, binary(), objective=objective, only=["objective", "objective-gradient"], repeats=20)
+        assert [line.verdict for line in report] == ["passed", "passed"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "term", "shows"),
+    [
+        (Terminal, True, "xterm", True),
+        (Terminal, False, "xterm", False),
+        (Terminal, None, "xterm", False),
+        (Terminal, True, "dumb", False),
+        (io.StringIO, True, "xterm", False),
+    ],
+)
+def test_a_bar_on_a_terminal_alone(monkeypatch, stream, progress, term, shows):
+    """Also where the environment of a CI job asks for colours, as which rich takes its log for a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(sys, "stderr", stream())
+    check(build(6, 2, hidden=()), binary(), only=["shapes"], progress=progress)
+    assert ("checking" in sys.stderr.getvalue()) == shows
+    assert ("shapes" in sys.stderr.getvalue()) == shows
+
+
+def cheap(monkeypatch, budget):
+    monkeypatch.setattr(case, "_BUDGET", budget)
+
+
+def test_large_networks_get_fewer_draws_and_the_report_says_so(monkeypatch):
+    vae, x, only = build(6, 3, hidden=(8,)), binary(32), ["order", "noise", "evidence", "gradient-score"]
+    whole = check(vae, x, only=only)
+    assert whole.cut == ()
+    cheap(monkeypatch, 1e4)
+    report = check(vae, x, only=only)
+    assert report.passed, report.failures
+    assert report.cut == (
+        "2 examples under gradients and not 8",
+        "20 draws of each gradient and not 100",
+        "100 draws of noise and not 400",
+        "1 examples under the bounds and not 16",
+        "200 steps of annealing and not 3,200",
+    )
+    assert report == check(vae, x, only=only)  # how much is done does not hang on how fast the machine is
+    again = check(vae, x, only=["gradient-score"], repeats=60)
+    assert again.cut == ("2 examples under gradients and not 8",)  # what the user says is obeyed
+
+
+def test_log_p_of_two_dimensions_is_annealed_where_integrating_costs_too_much(monkeypatch):
+    vae, x = build(6, 2, hidden=(8,)), binary()
+    assert "by quadrature" in check(vae, x, only=["evidence"])["evidence"].finding.detail
+    cheap(monkeypatch, 1e4)
+    report = check(vae, x, only=["evidence"])
+    assert report["evidence"].verdict == "passed"
+    assert "for simulated data log p(x) lies between" in report["evidence"].finding.detail
+
+
+def test_operations_are_counted_from_matrix_products():
+    vae, x = build(6, 2, hidden=(8,)), binary()
+    programs = Programs(vae, x)
+    counted = case.Case(programs, programs, None, 1, None, False, 1e-4, 20, 0).operations
+    # Twice the weights of the guide's two layers and the model's two, at one example.
+    assert counted == 2 * (6 * 8 + 8 * 4 + 2 * 8 + 8 * 6)
+
+
+def test_programs_whose_operations_cannot_be_counted_are_left_to_the_lines(monkeypatch):
+    vae, x = build(6, 2, hidden=()), binary()
+    monkeypatch.setattr(Programs, "draw_terms", lambda *_: 1 / 0)
+    report = check(vae, x, only=["order", "trace-elbo"])
+    assert [(line.name, line.verdict) for line in report] == [("trace-elbo", "passed"), ("order", "failed")]
+    assert "ZeroDivisionError" in report["order"].finding.detail
 
 
 def test_an_objective_of_pyros():

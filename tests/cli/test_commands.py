@@ -19,6 +19,8 @@ from matplotlib.image import imread
 
 import pyro_vae
 from pyro_vae import average_elbo, data, evaluation, load, plots
+from pyro_vae.checks import CHECKS, Finding, running
+from pyro_vae.checks.case import Check
 from pyro_vae.cli import main, pictures
 from pyro_vae.cli import runs as runs_of_cli
 from pyro_vae.svi import timing
@@ -313,6 +315,27 @@ def test_check_of_some_lines_in_the_run_folder(here, capsys):
     assert not (here / "runs/digits-1/checks.json").exists()  # where a whole report goes
     assert main(["check", "runs/digits-1", "--only", "kl", "--n", "8", "--out", "kl.json"]) == 0
     assert [x["name"] for x in json.loads((here / "kl.json").read_text())["lines"]] == ["kl"]
+
+
+def test_check_prints_every_line_where_it_is_asked_to(here, capsys):
+    options = ["check", "runs/digits-1", "--only", "trace-elbo,kl", "--n", "8"]
+    assert main(options) == 0
+    assert "they differ by rounding alone" not in capsys.readouterr().out
+    assert main([*options, "--all", "true"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "they differ by rounding alone" in out
+    assert "2 passed" in out
+
+
+def test_check_of_what_is_not_supported_is_neither_right_nor_wrong(here, capsys, monkeypatch):
+    detail = "not supported: model and guide share two latent sites"
+    lines = (Check("sites", "", "sites", "They must be there.", lambda _: Finding("skipped", detail)), *CHECKS[1:])
+    monkeypatch.setattr(running, "CHECKS", lines)
+    assert main(["check", "runs/digits-1", "--n", "8", "--out", "not.json"]) == 2
+    captured = capsys.readouterr()
+    assert f"error: nothing was checked: {detail}" in captured.err
+    assert "failed" not in captured.out
+    assert not json.loads((here / "not.json").read_text())["passed"]
 
 
 def test_check_fails_where_a_line_fails(here, capsys):
