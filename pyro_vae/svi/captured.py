@@ -20,7 +20,7 @@ from pyro_vae.svi.leftovers import Copies, Store, Written, put_back
 from pyro_vae.svi.numbers import FloatArgument
 from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.svi.refusals import CannotCaptureError
-from pyro_vae.svi.running import Compiled, batch_sizes, run
+from pyro_vae.svi.running import Compiled, batch_sizes, give_back_freed_memory, run
 from pyro_vae.svi.structure import Structure, structure
 from pyro_vae.svi.updates import Updates, updates_of
 
@@ -169,7 +169,9 @@ class Captured:
         before, store = Generators(), Store()
         undo = functools.partial(self._undo, Copies(self._around(self.graph.tensors)), before, store)
         try:
+            give_back_freed_memory()
             graph = self._of_graph(tensors)
+            give_back_freed_memory()
             before.restore()
             loss, parameters = self._stock(args, kwargs)
         except BaseException:

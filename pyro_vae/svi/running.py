@@ -24,7 +24,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pyro_vae.svi.graph import Graph
 
-__all__ = ["Compiled", "batch_sizes", "run"]
+__all__ = ["Compiled", "batch_sizes", "give_back_freed_memory", "run"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream as
@@ -127,6 +127,12 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 512 << 20)
+
+
+def give_back_freed_memory() -> None:
+    """Gives what steps have freed back to the system, before something else takes as much in other pieces."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 @contextlib.contextmanager
