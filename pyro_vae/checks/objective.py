@@ -141,7 +141,7 @@ def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
     if _is_unscaled(found, case):
         factor = 1 / found.scale
     bound = found.bound * factor
-    slack = 1e-4 * bound.slopes.abs().mean(0) + 1e-6 * bound.slopes.abs().max()
+    slack = 1e-4 * bound.slopes.abs().mean(0) + 3e-6 * bound.slopes.abs().max()
     finding = mean_is_zero(found.loss.slopes + bound.slopes, case.level, slack=slack)
     if finding.verdict == "passed":
         if factor != 1.0:

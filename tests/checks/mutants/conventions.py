@@ -211,9 +211,7 @@ def beta_of_four(wrong: bool) -> Setup:
     return Setup(vae, reals(), {"objective": objective})
 
 
-@mutant(
-    "objective", "per-example losses and their mean, beside a KL averaged over its latents too", "KL / 2"
-)
+@mutant("objective", "per-example losses and their mean, beside a KL averaged over its latents too", "KL / 2")
 def mean_beside_mean(wrong: bool) -> Setup:
     vae = Plain()
 
