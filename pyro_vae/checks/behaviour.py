@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Multinomial
 
 from pyro_vae.checks.case import Case, Check, named_leaves
+from pyro_vae.checks.forcing import find_cycle, influence, sees
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.programs import Programs
@@ -16,6 +17,7 @@ from pyro_vae.programs import Programs
 __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
+_SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
 
 
 def _deterministic(case: Case) -> Finding:
@@ -94,15 +96,38 @@ def _peeking(case: Case) -> Finding:
         return Finding("skipped", "there is one example" if p.batch < 2 else "NaN in x says what is to be left out")
     with torch.no_grad():
         z = p.draw(1)[0]
-        given, other = p.trace_model(z).nodes, p.of(p.x.roll(1, 0)).trace_model(z).nodes
-        for what, name in (("p(z)", p.latent), ("p(x|z)", p.observed)):
-            value = given[name]["value"]
-            before, after = (nodes[name]["fn"].log_prob(value) for nodes in (given, other))
-            found = equal(before, after, max(case.rounding, 1e-8))
-            if found.verdict == "failed":
-                words = f"{what} changes with the x that is observed: the model has seen the data that it is to explain"
-                return replace(found, detail=words)
+    found = sees(p, z, p.latent, max(case.rounding, 1e-8))
+    if found.verdict == "failed":
+        return replace(found, detail=f"p(z) {_SEEN}")
+    if case.is_teacher_forced:
+        return _order_of(case, z)
     return found
+
+
+def _order_of(case: Case, z: Tensor) -> Finding:
+    """A decoder may see x where p(x|z) is the product of its conditionals: each element given z and earlier ones."""
+    p = case.exact
+    factors, seen = influence(p, z, max(case.rounding, 1e-8), case.seed)
+    if len(factors) == 1:
+        return Finding("failed", f"p(x|z) {_SEEN}", 1.0)
+    own = factors[seen.diagonal()].tolist()
+    if own:
+        return Finding(
+            "failed",
+            f"p(x|z) {_SEEN}: the factor of element {own[0]} of x ({len(own)} of {len(factors)} that were looked at) "
+            "depends on that very element. A decoder may be given the elements before the one that it explains, and "
+            "nothing else of x: shift its input by one, or mask its own place too",
+            float(len(own)),
+        )
+    if cycle := factors[find_cycle(seen)].tolist():
+        return Finding(
+            "failed",
+            f"p(x|z) {_SEEN}: the factors of elements {', '.join(map(str, cycle[:3]))} of x each depend on the others, "
+            "so that there is no order in which they could be drawn. A decoder may be given the elements before the "
+            "one that it explains (a causal mask), and nothing else of x",
+            float(len(cycle)),
+        )
+    return Finding("passed", "p(x|z) sees x, and each element only earlier ones: the product of its conditionals", 0.0)
 
 
 def _reach(case: Case) -> Finding:

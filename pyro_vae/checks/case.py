@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
 
+from pyro_vae.checks.forcing import sees
 from pyro_vae.checks.report import Finding
 from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
@@ -108,6 +110,16 @@ class Case:
         return True
 
     @cached_property
+    def is_teacher_forced(self) -> bool:
+        """Whether p(x|z) depends on the x that the model is given, so that the model alone cannot draw x."""
+        p = self.exact
+        if p.batch < 2 or torch.isnan(p.x).any():  # NaN says what is to be left out
+            return False
+        with torch.no_grad(), self.seeded(6):
+            z = p.draw(1)[0]
+        return sees(p, z, p.observed, max(self.rounding, 1e-8)).verdict == "failed"
+
+    @cached_property
     def few(self) -> Programs:
         """At most eight examples, for what is repeated often."""
         return self.exact.rows(0, 8)
@@ -169,12 +181,29 @@ def base_constraint(support: Any) -> Any:
     return support
 
 
-def told(error: Exception) -> str:
-    """What a user can act on, without the table of shapes that Pyro appends."""
+def told(error: Exception, rows: int | None = None) -> str:
+    """What a user can act on, without the table of shapes that Pyro appends.
+
+    Args:
+        error: of the user's programs.
+        rows: how many examples they were given.
+    """
     message = " ".join(str(error).split("Trace Shapes:")[0].split())
-    shapes = any(word in message for word in ("shape", "size of tensor", "dimension"))
-    hint = " Declare every dimension after the batch with .to_event" if shapes and "to_event" not in message else ""
-    return f"{type(error).__name__}: {message}{hint}"
+    return f"{type(error).__name__}: {message}{_remedy(message, rows)}"
+
+
+def _remedy(message: str, rows: int | None) -> str:
+    """What to do where a distribution does not fit its plate; empty for another mistake."""
+    found = re.search(r"Shape mismatch inside plate\('(.*)'\) at site \S+ dim \S+, (\d+) vs (\d+)", message)
+    if found is None:
+        return ""
+    plate, size, there = found[1], int(found[2]), int(found[3])
+    if rows in (None, size) or there != rows:
+        return " Declare every dimension after the batch with .to_event"
+    return (
+        f" The plate is of {size} examples whatever x is: make it as large as x, or write "
+        f'pyro.plate("{plate}", {size}, subsample=x) where x is a part of so many'
+    )
 
 
 def small(tensor: Tensor, most: int, seed: int) -> Tensor:

@@ -104,9 +104,11 @@ def check(
                 continue
             if progress:
                 progress(line.name)
-            finding = Finding("skipped", f"cannot be looked at: {broken} failed") if broken else _look(line, case)
+            finding = Finding("skipped", broken) if broken else _look(line, case)
             if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
-                broken = line.name
+                broken = f"cannot be looked at: {line.name} failed"
+            if line.name in _FIRST and finding.verdict == "skipped":
+                broken = finding.detail
             if line.name == _FIRST[-1] and float64 and not broken:
                 case.exact = _in_float64(given)
             lines.append(Line(line.name, line.section, line.compared, line.why, finding))
