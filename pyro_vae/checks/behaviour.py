@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -17,6 +18,7 @@ from pyro_vae.programs import Programs
 __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
+_STARTS = 4  # of the search for what a decoder can say
 _SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
 
 
@@ -131,18 +133,16 @@ def _order_of(case: Case, z: Tensor) -> Finding:
 
 
 def _reach(case: Case) -> Finding:
-    """Trains a copy until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
-    p = case.exact.copied()
-    if p is None:
+    """Trains copies until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
+    if case.exact.copied() is None:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
-    x = torch.nan_to_num(p.x.reshape(p.batch, -1))
+    x = torch.nan_to_num(case.exact.x.reshape(case.exact.batch, -1))
     reached = 0.0
     span = (x.max() - x.min()).item()
     if span == 0:
         return Finding("skipped", "all values of x are the same")
     for index in (int(x.argmax()), int(x.argmin())):
-        row, element = divmod(index, x.shape[1])
-        miss = _miss(p.rows(row, row + 1), element, x[row, element], 0.05 * span)
+        miss = _nearest(case, index, 0.05 * span)
         if miss is None:
             return Finding("skipped", "p(x|z) has no mean, or no parameters that move it")
         reached = max(reached, miss)
@@ -157,11 +157,35 @@ def _reach(case: Case) -> Finding:
     )
 
 
-def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | None:
-    """How near the mean of one element comes to its target, in training for that alone."""
-    with torch.no_grad():
-        z = p.draw(1)[0]
-    parameters = [q for m in p.modules for q in m.parameters() if q.requires_grad]
+def _nearest(case: Case, index: int, enough: float) -> float | None:
+    """How near the mean of one element comes to its value, from several starts.
+
+    An encoder without training may send large counts to a z so far out that the decoder has no gradient there, and a
+    ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
+    """
+    row, element = divmod(index, case.exact.x[0].numel())
+    nearest = None
+    for start in range(_STARTS):
+        p = case.exact.rows(row, row + 1).copied()
+        assert p is not None  # as it was not for all rows
+        with torch.no_grad(), case.seeded(5, index, start):
+            z = p.draw(1)[0] if start == 1 else p.prior().sample()
+            for tensor in _trained(p) if start > 1 else ():
+                tensor.add_(torch.randn_like(tensor) * (0.1 + 0.5 * tensor.square().mean().sqrt()))
+        miss = _miss(p, z, element, p.x.flatten()[element], enough)
+        if miss is None or miss <= enough:
+            return miss
+        nearest = miss if nearest is None else min(miss, nearest)
+    return nearest
+
+
+def _trained(p: Programs) -> list[Tensor]:
+    return [q for m in p.modules for q in m.parameters() if q.requires_grad]
+
+
+def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -> float | None:
+    """How near the mean of one element comes to its target, in training for that alone; None where nothing moves it."""
+    parameters = _trained(p)
     try:
         mean = _mean(p, z, element)
     except NotImplementedError:
@@ -172,22 +196,25 @@ def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | N
     # data in any unit; where they pass the target, it can be reached.
     optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
     side = torch.sign(mean - target)
-    miss = (mean - target).abs()
+    nearest = math.inf
     for _ in range(400):
-        if miss <= enough:
+        miss = (mean - target).abs()
+        if not torch.isfinite(miss):
+            break
+        nearest = min(nearest, miss.item())
+        if nearest <= enough:
             break
         optimizer.zero_grad()
         miss.backward()
+        if not any(q.grad is not None and q.grad.any() for q in parameters):
+            break  # and so it stays
         optimizer.step()
         for group in optimizer.param_groups:
             group["lr"] *= 1.03
         mean = _mean(p, z, element)
         if torch.sign(mean - target) == -side:
             return 0.0
-        if not torch.isfinite(mean):
-            break
-        miss = (mean - target).abs()
-    return float(miss)
+    return nearest
 
 
 def _mean(p: Programs, z: Tensor, element: int) -> Tensor:
