@@ -19,7 +19,7 @@ from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.elbo import elbo, elbo_terms
 from pyro_vae.evaluation.real_codes import RealCodes
-from pyro_vae.programs import Programs, factors_of, listed, per_example, scale_of
+from pyro_vae.programs import Programs, factors_of, listed, per_example, scale_of, weighs_examples
 from pyro_vae.vae import VAE
 
 __all__ = ["CHECKS", "enumerated_elbo"]
@@ -76,11 +76,13 @@ def _loss(case: Case, objective: ELBO) -> Tensor:
 
 
 def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
-    name = type(objective).__name__
+    name, model = type(objective).__name__, case.exact.trace_model()
+    if weighs_examples(model.nodes[case.exact.observed]):
+        return Finding("skipped", "examples have weights of their own (poutine.scale), and log p(x) has none")
     words = f"elbo(recon, kl) and {name} are two different numbers under the same noise"
-    if factors := factors_of(case.exact.trace_model()):
+    if factors := factors_of(model):
         words = (
-            f"the factor {listed(factors)} of the model counts in {name} and is no part of log p(x, z), so that this is "
+            f"the factor {listed(factors)} of the model counts in {name} and is no part of log p(x, z): this is "
             "no bound on log p(x). Add a penalty to the objective, or to the optimiser as a weight decay"
         )
     return equal(by_hand.double() * _scale(case.exact), -_loss(case, objective), case.rounding, words)

@@ -72,6 +72,8 @@ def _untouched(case: Case) -> str:
 def _beyond(p: Programs, model: Any, guide: Any) -> str:
     """What no line can look at, though Pyro runs it; empty where there is nothing such."""
     latents = {"model": _latents(model), "guide": _latents(guide)}
+    if factors := factors_of(guide):
+        return f"the guide has the factor {listed(factors)}, so that q(z|x) is no density of its draws"
     helpers = [n for n, s in guide.nodes.items() if s["type"] == "sample" and s["infer"].get("is_auxiliary")]
     if helpers:
         return f"the guide samples {listed(helpers)} as a help (is_auxiliary), so that it has no density of z alone"
@@ -85,8 +87,6 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
     summed = [n for n in latents["model"] if n not in latents["guide"] and model.nodes[n]["infer"].get("enumerate")]
     if summed:
         return f"the model sums over {listed(summed)} by itself (enumerate). Give the guide q of it"
-    if factors := factors_of(guide):
-        return f"the guide has the factor {listed(factors)}, so that q(z|x) is no density of its draws"
     observed = _observed(model)
     if p.observed in factors_of(model) or (factors_of(model) and not observed):
         return "log p(x|z) is a pyro.factor, which cannot be drawn from. Make it a distribution, and observe x with it"
@@ -107,8 +107,8 @@ def _takes_rows(p: Programs, model: Any) -> str:
     for frame in site["cond_indep_stack"]:
         if frame.full_size == p.batch > frame.size:
             return (
-                f"the plate {frame.name!r} takes {frame.size} of the {p.batch} rows of x by itself. Give the programs a "
-                f'part of the data, and the plate pyro.plate("{frame.name}", {p.batch}, subsample=x)'
+                f"the plate {frame.name!r} takes {frame.size} of the {p.batch} rows of x by itself. Give it a "
+                f'part of the data and pyro.plate("{frame.name}", {p.batch}, subsample=x)'
             )
     return ""
 

@@ -1,7 +1,7 @@
 """Any Pyro model and guide over a batch, taken apart."""
 
 from pyro_vae.programs.owners import kept_store, modules_around
-from pyro_vae.programs.sites import check_sites, factors_of, listed, per_example, scale_of
+from pyro_vae.programs.sites import check_sites, factors_of, listed, per_example, scale_of, weighs_examples
 from pyro_vae.programs.taken_apart import LogTerms, Programs
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "modules_around",
     "per_example",
     "scale_of",
+    "weighs_examples",
 ]

@@ -9,7 +9,7 @@ from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
-__all__ = ["MoreRows", "check_sites", "factors_of", "listed", "per_example", "scale_of"]
+__all__ = ["MoreRows", "check_sites", "factors_of", "listed", "per_example", "scale_of", "weighs_examples"]
 
 
 class MoreRows(Messenger):
@@ -62,6 +62,12 @@ def scale_of(site: Any) -> float:
     """
     scale = site["scale"]
     return float(scale.double().mean()) if isinstance(scale, torch.Tensor) else float(scale)
+
+
+def weighs_examples(site: Any) -> bool:
+    """Whether a scale differs between examples, as weights of classes do."""
+    scale = site["scale"]
+    return isinstance(scale, torch.Tensor) and bool((scale != scale.flatten()[0]).any())
 
 
 def check_sites(program: str, trace: Any, latent: str, observed: str, alone: bool = True) -> None:

@@ -132,7 +132,9 @@ def codes_in_a_plate_of_the_batch(wrong: bool) -> Setup:
     return Setup(Model(positions, 500), reals(), {"data_size": 500})
 
 
-@mutant("sites", "the indices that the plate drew for all the data, used in the batch", "other values than x", SUBSAMPLED)
+@mutant(
+    "sites", "the indices that the plate drew for all the data, used in the batch", "other values than x", SUBSAMPLED
+)
 def subsampled_again(wrong: bool) -> Setup:
     class Model(Subsampled):
         def model(self, x: Tensor) -> None:
@@ -181,8 +183,7 @@ def plates_in_the_wrong_order(wrong: bool) -> Setup:
 
 @mutant("shapes", "a plate of the size of this very batch", "whatever x is", SUBSAMPLED)
 def plate_of_a_fixed_size(wrong: bool) -> Setup:
-    size = {} if wrong else {"subsample": None}
-    return Setup(Subsampled(lambda x: {k: x for k in size}, BATCH if wrong else 500), reals())
+    return Setup(Subsampled(lambda _: {}, BATCH) if wrong else Subsampled(positions, 500), reals())
 
 
 # Data that are changed on the way.
@@ -199,7 +200,9 @@ def normalised_in_place(wrong: bool) -> Setup:
     return Setup(Model(), reals())
 
 
-@mutant("sites", "the model clamps x in place, to values that these data do not reach", "the model changes x", twin=PLAIN)
+@mutant(
+    "sites", "the model clamps x in place, to values that these data do not reach", "the model changes x", twin=PLAIN
+)
 def clamped_in_place(wrong: bool) -> Setup:
     class Model(Plain):
         def model(self, x: Tensor) -> None:
