@@ -142,7 +142,7 @@ def _reach(case: Case) -> Finding:
     if span == 0:
         return Finding("skipped", "all values of x are the same")
     for index in (int(x.argmax()), int(x.argmin())):
-        miss = _nearest(case, index, 0.05 * span)
+        miss = _nearest(case, index, x.flatten()[index], 0.05 * span)
         if miss is None:
             return Finding("skipped", "p(x|z) has no mean, or no parameters that move it")
         reached = max(reached, miss)
@@ -157,8 +157,8 @@ def _reach(case: Case) -> Finding:
     )
 
 
-def _nearest(case: Case, index: int, enough: float) -> float | None:
-    """How near the mean of one element comes to its value, from several starts.
+def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | None:
+    """How near the mean of one element comes to its target, from several starts.
 
     An encoder without training may send large counts to a z so far out that the decoder has no gradient there, and a
     ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
@@ -172,7 +172,7 @@ def _nearest(case: Case, index: int, enough: float) -> float | None:
             z = p.draw(1)[0] if start == 1 else p.prior().sample()
             for tensor in _trained(p) if start > 1 else ():
                 tensor.add_(torch.randn_like(tensor) * (0.1 + 0.5 * tensor.square().mean().sqrt()))
-        miss = _miss(p, z, element, p.x.flatten()[element], enough)
+        miss = _miss(p, z, element, target, enough)
         if miss is None or miss <= enough:
             return miss
         nearest = miss if nearest is None else min(miss, nearest)
