@@ -136,7 +136,7 @@ def _reach(case: Case) -> Finding:
     """Trains copies until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
     if case.exact.copied() is None:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
-    x = torch.nan_to_num(case.exact.x.reshape(case.exact.batch, -1))
+    x = torch.nan_to_num(case.exact.x.reshape(case.exact.batch, -1).double())  # bools too
     reached = 0.0
     span = (x.max() - x.min()).item()
     if span == 0:
@@ -164,7 +164,7 @@ def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | N
     ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
     """
     row, element = divmod(index, case.exact.x[0].numel())
-    nearest = None
+    nearest: float | None = None
     for start in range(_STARTS):
         p = case.exact.rows(row, row + 1).copied()
         assert p is not None  # as it was not for all rows
@@ -173,9 +173,9 @@ def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | N
             for tensor in _trained(p) if start > 1 else ():
                 tensor.add_(torch.randn_like(tensor) * (0.1 + 0.5 * tensor.square().mean().sqrt()))
         miss = _miss(p, z, element, target, enough)
-        if miss is None or miss <= enough:
+        if (miss is None and nearest is None) or (miss is not None and miss <= enough):
             return miss
-        nearest = miss if nearest is None else min(miss, nearest)
+        nearest = min(m for m in (miss, nearest) if m is not None)
     return nearest
 
 
@@ -190,7 +190,7 @@ def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -
         mean = _mean(p, z, element)
     except NotImplementedError:
         return None
-    if not parameters or not mean.requires_grad:
+    if not parameters or not mean.requires_grad or not torch.isfinite(mean):  # a Cauchy's mean is NaN
         return None
     # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts. Steps that grow, for
     # data in any unit; where they pass the target, it can be reached.

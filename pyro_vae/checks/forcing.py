@@ -56,7 +56,7 @@ def influence(p: Programs, z: Tensor, tolerance: float, seed: int) -> tuple[Tens
     p, z = p.rows(0, _EXAMPLES), z[:_EXAMPLES]
     with torch.no_grad():
         site = p.trace_model(z).nodes[p.observed]
-        before = _factors(site, site["value"])
+        before = _factors(site, site["value"], p.x[0].numel())
         count = before.shape[1]
         chosen = _choice(count, seed).to(z.device)
         width, flat = p.x[0].numel() // count, p.x.reshape(p.batch, -1)
@@ -70,7 +70,7 @@ def influence(p: Programs, z: Tensor, tolerance: float, seed: int) -> tuple[Tens
             x = changed.reshape(len(part) * p.batch, *p.x.shape[1:])
             after = many.of(x).trace_model(z.repeat(len(part), *(1 for _ in z.shape[1:]))).nodes[p.observed]
             value = site["value"].repeat(len(part), *(1 for _ in site["value"].shape[1:]))
-            differs = (_factors(after, value).unflatten(0, (len(part), -1)) - before).abs()
+            differs = (_factors(after, value, p.x[0].numel()).unflatten(0, (len(part), -1)) - before).abs()
             found.append((differs > tolerance * before.abs().clamp_min(1.0)).any(1)[:, chosen])
     return chosen, torch.cat(found)
 
@@ -107,12 +107,13 @@ def _another(column: Tensor) -> Tensor:
     return max(shifts, key=lambda other: int((other != column).any(1).sum()))
 
 
-def _factors(site: Any, value: Tensor) -> Tensor:
-    """The log-density of each factor, ``(batch, factors)``."""
+def _factors(site: Any, value: Tensor, elements: int) -> Tensor:
+    """The log-density of each factor, ``(batch, factors)``; one where the elements cannot be shared out."""
     distribution = site["fn"]
     while isinstance(distribution, Independent) or (
         isinstance(distribution, MaskedDistribution) and isinstance(distribution.base_dist, Independent)
     ):
         distribution = distribution.base_dist
     log_prob = distribution.log_prob(value)
-    return log_prob.reshape(len(log_prob), -1)
+    log_prob = log_prob.reshape(len(log_prob), -1)
+    return log_prob if elements % log_prob.shape[1] == 0 else log_prob.sum(1, keepdim=True)

@@ -81,8 +81,8 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
         return ""  # which is a mistake
     if len(latents["model"]) > 1 and sorted(latents["model"]) == sorted(latents["guide"]):
         return (
-            f"model and guide have the latent sites {listed(latents['model'])}, and a check reads programs with one "
-            "for each example. Put them into one site, whose distribution is over all of them"
+            f"model and guide have the latent sites {_few(latents['model'])}, and a check reads programs with one for "
+            "each example. Put them into one site, whose distribution is over all of them"
         )
     summed = [n for n in latents["model"] if n not in latents["guide"] and model.nodes[n]["infer"].get("enumerate")]
     if summed:
@@ -96,7 +96,7 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
             f"the model observes {listed(others)} beside {p.observed!r}. Observe both in one site, whose distribution "
             "is over all of it"
         )
-    return _takes_rows(p, model)
+    return _takes_rows(p, model) or _stands_right(p, [guide.nodes.get(p.latent), model.nodes.get(p.observed)])
 
 
 def _takes_rows(p: Programs, model: Any) -> str:
@@ -111,6 +111,26 @@ def _takes_rows(p: Programs, model: Any) -> str:
                 f'part of the data and pyro.plate("{frame.name}", {p.batch}, subsample=x)'
             )
     return ""
+
+
+def _stands_right(p: Programs, sites: list[Any]) -> str:
+    """Whether a site has its examples in a plate that is not the leftmost."""
+    for site in sites:
+        shape = tuple(getattr(site["fn"], "batch_shape", ())) if site else ()
+        plates = {len(shape) + f.dim: f.name for f in site["cond_indep_stack"] if f.dim is not None} if site else {}
+        if len(shape) < 2 or shape[0] == p.batch or set(plates) != set(range(len(shape))):
+            continue
+        if p.batch in shape:
+            name, left = plates[shape.index(p.batch)], plates[0]
+            return (
+                f"the site {site['name']!r} has its examples in the plate {name!r}, to the right of the plate {left!r}. "
+                "Give the plate of the examples the leftmost dim="
+            )
+    return ""
+
+
+def _few(names: list[str]) -> str:
+    return listed(names) if len(names) <= 4 else f"{listed(names[:3])} and {len(names) - 3} more"
 
 
 def _latents(trace: Any) -> list[str]:
@@ -169,7 +189,7 @@ def _other_data(p: Programs, observed: Tensor) -> str:
     seen = ~torch.isnan(p.x)
     if isinstance(p.named.get("mask"), Tensor):
         seen = seen & p.named["mask"]
-    off = (observed.reshape(p.x.shape).to(p.x.dtype) - p.x).abs()[seen]
+    off = (observed.reshape(p.x.shape).double() - p.x.double()).abs()[seen]  # of bools there is no difference
     if not off.any():
         return ""
     return (

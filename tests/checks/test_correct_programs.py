@@ -235,6 +235,21 @@ def data_with_a_gradient():
 
 
 @right
+def bits_as_bools():
+    class Model(Binary):
+        def model(self, x):
+            pyro.module("vae", self)
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(self.decoder[0].weight.new_zeros(len(x), LATENTS), 1.0).to_event(1))
+                pyro.sample("x", self.likelihood(z), obs=x.to(z.dtype))
+
+        def guide(self, x):
+            super().guide(x.to(self.decoder[0].weight.dtype))
+
+    return Setup(Model(), bits() > 0)
+
+
+@right
 def labels_as_context():
     class Model(Binary):
         def __init__(self):
@@ -317,6 +332,15 @@ def correlated_noise():
 
 
 @right
+def tails_without_a_mean():
+    class Model(Plain):
+        def likelihood(self, z):
+            return dist.Cauchy(self.decoder(z), self.scale).to_event(1)
+
+    return Setup(Model(), reals())
+
+
+@right
 def a_mixture_for_each_element():
     class Model(Plain):
         def __init__(self):
@@ -361,6 +385,22 @@ def a_class_as_code_that_need_not_be_summed_over():
             return dist.OneHotCategorical(logits=self.encoder(x))
 
     return Setup(Model(), bits())
+
+
+@right
+def a_class_as_code_in_a_subsample():
+    class Model(Subsampled):
+        def __init__(self):
+            super().__init__(lambda x: {"subsample": x}, 500)
+            self.encoder, self.decoder = net(ELEMENTS, 8, 4), net(4, 8, ELEMENTS)
+
+        def prior(self, x):
+            return dist.OneHotCategorical(logits=x.new_zeros(len(x), 4))
+
+        def posterior(self, x):
+            return dist.OneHotCategorical(logits=self.encoder(x))
+
+    return Setup(Model(), reals(), {"data_size": 500})
 
 
 @right

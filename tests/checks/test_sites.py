@@ -120,6 +120,32 @@ class TakesRows(Plain):
             pyro.sample("z", self.posterior(x[index]))
 
 
+class ExamplesOnTheRight(Plain):
+    """Pixels count rows, examples columns."""
+
+    def model(self, x):
+        pyro.module("vae", self)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", self.prior(x))
+            with pyro.plate("pixels", x.shape[1], dim=-2):
+                pyro.sample("x", dist.Normal(self.decoder(z).T, self.scale), obs=x.T)
+
+
+class OneByOne(Plain):
+    """A site for each example."""
+
+    def model(self, x):
+        pyro.module("vae", self)
+        for i in pyro.plate("data", len(x)):
+            z = pyro.sample(f"z_{i}", dist.Normal(torch.zeros(LATENTS), 1.0).to_event(1))
+            pyro.sample(f"x_{i}", self.likelihood(z), obs=x[i])
+
+    def guide(self, x):
+        pyro.module("vae", self)
+        for i in pyro.plate("data", len(x)):
+            pyro.sample(f"z_{i}", self.posterior(x[i]))
+
+
 def with_auto(make):
     vae = Plain()
     return vae.model, make(vae.model)
@@ -135,6 +161,8 @@ BEYOND = {
     "an auxiliary site": (Auxiliary, "the guide samples 'noise' as a help"),
     "a site summed over in the model": (SumsOverAClass, "the model sums over 'k' by itself"),
     "a plate that takes rows": (TakesRows, "the plate 'data' takes 4 of the 16 rows of x by itself"),
+    "examples to the right of pixels": (ExamplesOnTheRight, "the site 'x' has its examples in the plate 'data'"),
+    "a site for each example": (OneByOne, "model and guide have the latent sites 'z_0', 'z_1', 'z_2' and 13 more"),
     "AutoNormal": (lambda: with_auto(AutoNormal), "the guide is an AutoNormal"),
     "AutoDelta": (lambda: with_auto(AutoDelta), "the guide is an AutoDelta"),
     "AutoDiagonalNormal": (lambda: with_auto(AutoDiagonalNormal), "the guide is an AutoDiagonalNormal"),
