@@ -173,6 +173,19 @@ def test_the_store_is_kept(store):
     assert set(pyro.get_param_store().keys()) == {"old"}
 
 
+def test_the_store_is_kept_where_tensors_have_two_names(store):
+    net = nn.Linear(2, 2)
+    pyro.module("mine", net)
+    with kept_store():
+        pyro.module("yours", net)
+        pyro.module("theirs", nn.ModuleList([net]))
+        pyro.module("theirs too", nn.Linear(2, 2))
+    kept = pyro.get_param_store()
+    assert set(kept.keys()) == {"mine$$$weight", "mine$$$bias"}
+    assert kept["mine$$$weight"] is net.weight
+    assert kept.param_name(net.weight) == "mine$$$weight"
+
+
 def test_flows_remember_their_draws():
     """The density of a draw that has just been made is taken from its making: one pass, not one a dimension."""
     vae = VAE(

@@ -158,24 +158,27 @@ def _reach(case: Case) -> Finding:
 
 
 def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | None:
-    """How near the mean of one element comes to its target, from several starts.
+    """How near the mean of one element comes to its target, from several starts; None where nothing moves it.
 
     An encoder without training may send large counts to a z so far out that the decoder has no gradient there, and a
     ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
     """
     row, element = divmod(index, case.exact.x[0].numel())
-    nearest: float | None = None
-    for start in range(_STARTS):
+    nearest, moved = math.inf, 0
+    for start in range(4 * _STARTS):  # those without a gradient take no time, and say nothing
         p = case.exact.rows(row, row + 1).copied()
         assert p is not None  # as it was not for all rows
         with torch.no_grad(), case.seeded(5, index, start):
             z = p.draw(1)[0] if start == 1 else p.prior().sample()
             for tensor in _trained(p) if start > 1 else ():
                 tensor.add_(torch.randn_like(tensor) * (0.1 + 0.5 * tensor.square().mean().sqrt()))
-        miss = _miss(p, z, element, target, enough)
-        if (miss is None and nearest is None) or (miss is not None and miss <= enough):
-            return miss
-        nearest = min(m for m in (miss, nearest) if m is not None)
+        found = _miss(p, z, element, target, enough)
+        if found is None and start == 0:
+            return None
+        miss, steps = found or (math.inf, 0)
+        nearest, moved = min(miss, nearest), moved + (steps > 0)
+        if nearest <= enough or moved == _STARTS:
+            break
     return nearest
 
 
@@ -183,8 +186,11 @@ def _trained(p: Programs) -> list[Tensor]:
     return [q for m in p.modules for q in m.parameters() if q.requires_grad]
 
 
-def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -> float | None:
-    """How near the mean of one element comes to its target, in training for that alone; None where nothing moves it."""
+def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -> tuple[float, int] | None:
+    """How near the mean of one element comes to its target in training for that alone, and in how many steps.
+
+    None where there is no mean, or nothing that moves it.
+    """
     parameters = _trained(p)
     try:
         mean = _mean(p, z, element)
@@ -196,8 +202,8 @@ def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -
     # data in any unit; where they pass the target, it can be reached.
     optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
     side = torch.sign(mean - target)
-    nearest = math.inf
-    for _ in range(400):
+    nearest, step = math.inf, 0
+    for step in range(400):
         miss = (mean - target).abs()
         if not torch.isfinite(miss):
             break
@@ -213,8 +219,8 @@ def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -
             group["lr"] *= 1.03
         mean = _mean(p, z, element)
         if torch.sign(mean - target) == -side:
-            return 0.0
-    return nearest
+            return 0.0, step
+    return nearest, step
 
 
 def _mean(p: Programs, z: Tensor, element: int) -> Tensor:

@@ -25,6 +25,8 @@ __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
 _DRAWS = 50
+_DECLARE = "Declare every dimension after the batch with .to_event, and sample inside the plate of examples"
+_INSIDE = "Sample inside the plate of examples, and declare no more than the dimensions after the batch with .to_event"
 
 
 def _sites(case: Case) -> Finding:
@@ -96,7 +98,20 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
             f"the model observes {listed(others)} beside {p.observed!r}. Observe both in one site, whose distribution "
             "is over all of it"
         )
+    if local := _parameters_of_examples(model):
+        return f"the model has the parameters {listed(local)} for each example of a plate (event_dim=)"
     return _takes_rows(p, model) or _stands_right(p, [guide.nodes.get(p.latent), model.nodes.get(p.observed)])
+
+
+def _parameters_of_examples(model: Any) -> list[str]:
+    """Those that Pyro gives to the examples of a plate, which it does only for as many rows as the plate is large."""
+    return [
+        name
+        for name, site in model.nodes.items()
+        if site["type"] == "param"
+        and site["kwargs"].get("event_dim") is not None
+        and any(frame.full_size not in (None, -1, frame.size) for frame in site["cond_indep_stack"])
+    ]
 
 
 def _takes_rows(p: Programs, model: Any) -> str:
@@ -123,8 +138,8 @@ def _stands_right(p: Programs, sites: list[Any]) -> str:
         if p.batch in shape:
             name, left = plates[shape.index(p.batch)], plates[0]
             return (
-                f"the site {site['name']!r} has its examples in the plate {name!r}, to the right of the plate {left!r}. "
-                "Give the plate of the examples the leftmost dim="
+                f"the site {site['name']!r} has its examples in the plate {name!r}, to the right of {left!r}. Give the "
+                "plate of the examples the leftmost dim="
             )
     return ""
 
@@ -214,7 +229,7 @@ def _shapes(case: Case) -> Finding:
                     "failed",
                     f"log {what} has shape {shape} for {programs.batch} examples, where ({programs.batch},) is meant: "
                     f"batch shape {tuple(site['fn'].batch_shape)}, event shape {tuple(site['fn'].event_shape)}. "
-                    "Declare every dimension after the batch with .to_event, and sample inside the plate of examples",
+                    + (_DECLARE if len(shape) > 1 else _INSIDE),
                 )
     return Finding("passed")
 

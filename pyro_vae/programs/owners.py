@@ -56,9 +56,12 @@ def model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
 def kept_store() -> Iterator[None]:
     """Runs the block and then removes from Pyro's parameter store what it has put there."""
     store = pyro.get_param_store()
-    before = set(store.keys())
+    before = dict(store.named_parameters())
     try:
         yield
     finally:
-        for name in set(store.keys()) - before:
+        for name, value in [item for item in store.named_parameters() if item[0] not in before]:
+            # A tensor that two calls of pyro.module name goes by the last name alone, and is removed by no other.
+            store.set_state({"params": {name: value}, "constraints": {}})
             del store[name]
+        store.set_state({"params": before, "constraints": {}})
