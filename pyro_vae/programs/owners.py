@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyro
+from pyro.nn import PyroModule
 from torch import nn
 
-__all__ = ["kept_store", "model_and_guide", "modules_around"]
+__all__ = ["kept_store", "model_and_guide", "modules_around", "rename"]
+
+_COPIES = itertools.count()
 
 
 def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
@@ -37,6 +41,17 @@ def _has_value(cell: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def rename(owner: nn.Module) -> None:
+    """Gives the parameters of the PyroModules in a copy names of their own in Pyro's store.
+
+    Under the names of the original, each run would put the original's parameters into the copy.
+    """
+    tag = f"copy {next(_COPIES)}"
+    for module in owner.modules():
+        if isinstance(module, PyroModule):
+            module._pyro_name = f"{tag}.{module._pyro_name}" if module._pyro_name else tag
 
 
 def model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_vae.data import as_tensor, check_array
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.programs.owners import model_and_guide, modules_around
+from pyro_vae.programs.owners import model_and_guide, modules_around, rename
 from pyro_vae.programs.sites import MoreRows, check_sites, per_example
 from pyro_vae.vae import VAE, reference, repeat
 
@@ -170,6 +170,7 @@ class Programs:
             owner = copy.deepcopy(owners[0])
         except RuntimeError:  # it keeps a tensor that was computed, say
             return None
+        rename(owner)
         vae = owner if isinstance(self.vae, nn.Module) else tuple(getattr(owner, p.__name__) for p in self.vae)
         return self._on(lambda t: t, vae)
 

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.nn import PyroModule, PyroParam, pyro_method
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -290,7 +291,30 @@ def a_parameter_of_pyros_beside_modules():
             scale = pyro.param("scale", torch.tensor(0.5), constraint=dist.constraints.positive)
             return dist.Normal(self.decoder(z), scale).to_event(1)
 
-    return Setup(Model(), reals(), {"float64": False})
+    return Setup(Model(), reals())
+
+
+@right
+def a_module_of_pyros():
+    class Model(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = PyroModule[nn.Linear](ELEMENTS, 4), PyroModule[nn.Linear](LATENTS, ELEMENTS)
+            self.scale = PyroParam(torch.tensor(0.5), constraint=dist.constraints.positive)
+
+        @pyro_method
+        def model(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), LATENTS), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(self.decoder(z), self.scale).to_event(1), obs=x)
+
+        @pyro_method
+        def guide(self, x):
+            with pyro.plate("data", len(x)):
+                mean, log_scale = self.encoder(x).chunk(2, -1)
+                pyro.sample("z", dist.Normal(mean, log_scale.exp()).to_event(1))
+
+    return Setup(Model(), reals())
 
 
 @right
@@ -527,3 +551,11 @@ def test_what_is_repeated_has_the_same_terms_beyond_the_size_of_the_plate():
 
         subsampled = Programs(Subsampled(choose, 20), x)
         torch.testing.assert_close(subsampled.terms(z), expected)
+
+
+def test_the_parameters_of_a_module_of_pyros_stay_as_they_are():
+    setup = RIGHT["a_module_of_pyros"]()
+    before = {name: value.clone() for name, value in setup.vae.named_parameters()}
+    assert run(setup, only=["reach", "gradient"]).passed
+    assert all(torch.equal(value, before[name]) for name, value in setup.vae.named_parameters())
+    assert all(value.dtype == torch.float32 for value in setup.vae.parameters())
