@@ -107,6 +107,8 @@ def _mean_field_elbo(case: Case) -> Finding:
 
 
 def _renyi_elbo(case: Case) -> Finding:
+    if len(_plates(case.exact)) != 1:
+        return Finding("skipped", "RenyiELBO takes a weight for each example only where z and x share that one plate")
     with torch.no_grad():
         with case.seeded(20):
             runs = [_traced(case.exact) for _ in range(_PARTICLES)]
@@ -118,6 +120,13 @@ def _renyi_elbo(case: Case) -> Finding:
             bound = ((power * weight).logsumexp(0) - math.log(_PARTICLES)).sum() / power
             found.append(_same(case, bound / _scale(case.exact), RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
         return worst(found)
+
+
+def _plates(p: Programs) -> set[str]:
+    """The names of the plates that z and x share."""
+    nodes = p.trace_model().nodes
+    stacks = (nodes[name]["cond_indep_stack"] for name in (p.latent, p.observed))
+    return set.intersection(*({frame.name for frame in stack} for stack in stacks))
 
 
 def _enum_elbo(case: Case) -> Finding:

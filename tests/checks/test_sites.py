@@ -288,8 +288,8 @@ def test_the_hint_is_not_given_for_a_plate_of_another_size():
     second = check(vae, reals()).failures[0]
     assert (first.name, second.name) == ("sites", "shapes")
     for size, line in ((12, first), (BATCH, second)):
-        assert f"The plate is of {size} examples whatever x is" in line.finding.detail
-        assert f'pyro.plate("data", {size}, subsample=x)' in line.finding.detail
+        assert f"The plate 'data' is of {size} whatever x is" in line.finding.detail
+        assert "subsample=x" in line.finding.detail
         assert "Declare" not in line.finding.detail
 
 
