@@ -203,8 +203,8 @@ def _remedy(message: str, rows: int | None) -> str:
     if rows in (None, size) or there != rows:
         return " Declare every dimension after the batch with .to_event"
     return (
-        f" The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or give "
-        "it subsample=x where x is a part of the data; if it is one of elements, do not declare them with .to_event too"
+        f" The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or "
+        "give it subsample=x, where x is a part of the data; if it is one of elements, leave out .to_event for them"
     )
 
 
