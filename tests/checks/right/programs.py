@@ -151,12 +151,13 @@ def a_module_of_pyros():
             super().__init__()
             self.encoder, self.decoder = PyroModule[nn.Linear](ELEMENTS, 4), PyroModule[nn.Linear](LATENTS, ELEMENTS)
             self.scale = PyroParam(torch.tensor(0.5), constraint=dist.constraints.positive)
+            self.gain = PyroParam(torch.ones(ELEMENTS))
 
         @pyro_method
         def model(self, x):
             with pyro.plate("data", len(x)):
                 z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), LATENTS), 1.0).to_event(1))
-                pyro.sample("x", dist.Normal(self.decoder(z), self.scale).to_event(1), obs=x)
+                pyro.sample("x", dist.Normal(self.gain * self.decoder(z), self.scale).to_event(1), obs=x)
 
         @pyro_method
         def guide(self, x):
