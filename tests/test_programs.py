@@ -173,6 +173,19 @@ def test_the_store_is_kept(store):
     assert set(pyro.get_param_store().keys()) == {"old"}
 
 
+def test_the_store_is_kept_where_tensors_have_two_names(store):
+    net = nn.Linear(2, 2)
+    pyro.module("mine", net)
+    with kept_store():
+        pyro.module("yours", net)
+        pyro.module("theirs", nn.ModuleList([net]))
+        pyro.module("theirs too", nn.Linear(2, 2))
+    kept = pyro.get_param_store()
+    assert set(kept.keys()) == {"mine$$$weight", "mine$$$bias"}
+    assert kept["mine$$$weight"] is net.weight
+    assert kept.param_name(net.weight) == "mine$$$weight"
+
+
 def test_flows_remember_their_draws():
     """The density of a draw that has just been made is taken from its making: one pass, not one a dimension."""
     vae = VAE(
@@ -202,3 +215,54 @@ def test_nested_tensors_are_refused_in_one_line():
     x = torch.nested.nested_tensor([torch.zeros(4), torch.zeros(4)])
     with pytest.raises(TypeError, match="x must be a dense array of real numbers; got a nested tensor"):
         Programs(build(4, 2, hidden=()), x)
+
+
+def test_plates_of_elements_become_dimensions_of_the_event():
+    weight = torch.linspace(-1, 1, 4, dtype=torch.float64)
+
+    def model(x, declared):
+        with pyro.plate("data", len(x), dim=-1 if declared else -2):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), *(() if declared else (1,))), 1.0))
+            if declared:
+                pyro.sample("x", dist.Normal(z[:, None] * weight, 0.5).to_event(1), obs=x)
+                return
+            with pyro.plate("elements", 4, dim=-1), poutine.mask(mask=weight > -2):
+                pyro.sample("x", dist.Normal(z * weight, 0.5), obs=x)
+
+    def guide(x, declared):
+        with pyro.plate("data", len(x), dim=-1 if declared else -2):
+            pyro.sample("z", dist.Normal(x.sum(-1, keepdim=not declared), 0.7))
+
+    x = torch.randn(5, 4, dtype=torch.float64)
+    flat = Programs((lambda x: model(x, True), lambda x: guide(x, True)), x)
+    plates = Programs((lambda x: model(x, False), lambda x: guide(x, False)), x)
+    z = flat.draw(3)
+    torch.testing.assert_close(plates.terms(z.unsqueeze(-1)), flat.terms(z))
+    assert plates.posterior().batch_shape == (5,)
+    assert plates.likelihood(z[0].unsqueeze(-1)).event_shape == (4,)
+
+
+def test_a_dimension_without_a_plate_is_no_event():
+    def model(x):
+        z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+        pyro.sample("x", dist.Normal(z[:, None].expand(-1, 4), 1.0), obs=x)
+
+    programs = Programs((model, lambda x: pyro.sample("z", dist.Normal(x.sum(-1), 1.0))), torch.ones(3, 4))
+    with pytest.raises(ValueError, match=r"the model's site 'x' must have .* got batch shape \(6, 4\)"):
+        programs.terms(programs.draw(2))
+
+
+def test_what_is_simulated_gets_the_dtype_of_x_where_that_changes_nothing():
+    p = Programs(make_vae(), make_x())
+    assert p.of(torch.ones(7, 2, 3, dtype=torch.int64)).x.dtype == torch.float64
+    integers = Programs((lambda x: None, lambda x: None), torch.ones(3, 2, dtype=torch.int64))
+    assert integers.of(torch.full((3, 2), 4.0)).x.dtype == torch.int64
+    assert integers.of(torch.full((3, 2), 4.5)).x.dtype == torch.float32
+
+
+def test_data_have_no_gradient():
+    x, context = make_x().requires_grad_(), make_context(4)[0].requires_grad_()
+    p = Programs(make_vae(context=4), x, context)
+    assert not p.x.requires_grad
+    assert not p.context[0].requires_grad
+    assert x.requires_grad

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Multinomial
 
 from pyro_vae.checks.case import Case, Check, named_leaves
+from pyro_vae.checks.forcing import find_cycle, influence, sees
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.programs import Programs
@@ -16,6 +18,8 @@ from pyro_vae.programs import Programs
 __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
+_STARTS = 4  # of the search for what a decoder can say
+_SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
 
 
 def _deterministic(case: Case) -> Finding:
@@ -94,30 +98,51 @@ def _peeking(case: Case) -> Finding:
         return Finding("skipped", "there is one example" if p.batch < 2 else "NaN in x says what is to be left out")
     with torch.no_grad():
         z = p.draw(1)[0]
-        given, other = p.trace_model(z).nodes, p.of(p.x.roll(1, 0)).trace_model(z).nodes
-        for what, name in (("p(z)", p.latent), ("p(x|z)", p.observed)):
-            value = given[name]["value"]
-            before, after = (nodes[name]["fn"].log_prob(value) for nodes in (given, other))
-            found = equal(before, after, max(case.rounding, 1e-8))
-            if found.verdict == "failed":
-                words = f"{what} changes with the x that is observed: the model has seen the data that it is to explain"
-                return replace(found, detail=words)
+    found = sees(p, z, p.latent, max(case.rounding, 1e-8))
+    if found.verdict == "failed":
+        return replace(found, detail=f"p(z) {_SEEN}")
+    if case.is_teacher_forced:
+        return _order_of(case, z)
     return found
 
 
+def _order_of(case: Case, z: Tensor) -> Finding:
+    """A decoder may see x where p(x|z) is the product of its conditionals: each element given z and earlier ones."""
+    p = case.exact
+    factors, seen = influence(p, z, max(case.rounding, 1e-8), case.seed)
+    if len(factors) == 1:
+        return Finding("failed", f"p(x|z) {_SEEN}", 1.0)
+    own = factors[seen.diagonal()].tolist()
+    if own:
+        return Finding(
+            "failed",
+            f"p(x|z) {_SEEN}: the factor of element {own[0]} of x ({len(own)} of {len(factors)} that were looked at) "
+            "depends on that very element. A decoder may be given the elements before the one that it explains, and "
+            "nothing else of x: shift its input by one, or mask its own place too",
+            float(len(own)),
+        )
+    if cycle := factors[find_cycle(seen)].tolist():
+        return Finding(
+            "failed",
+            f"p(x|z) {_SEEN}: the factors of elements {', '.join(map(str, cycle[:3]))} of x each depend on the others, "
+            "so that there is no order in which they could be drawn. A decoder may be given the elements before the "
+            "one that it explains (a causal mask), and nothing else of x",
+            float(len(cycle)),
+        )
+    return Finding("passed", "p(x|z) sees x, and each element only earlier ones: the product of its conditionals", 0.0)
+
+
 def _reach(case: Case) -> Finding:
-    """Trains a copy until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
-    p = case.exact.copied()
-    if p is None:
+    """Trains copies until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
+    if case.exact.copied() is None:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
-    x = torch.nan_to_num(p.x.reshape(p.batch, -1))
+    x = torch.nan_to_num(case.exact.x.reshape(case.exact.batch, -1).double())  # bools too
     reached = 0.0
     span = (x.max() - x.min()).item()
     if span == 0:
         return Finding("skipped", "all values of x are the same")
     for index in (int(x.argmax()), int(x.argmin())):
-        row, element = divmod(index, x.shape[1])
-        miss = _miss(p.rows(row, row + 1), element, x[row, element], 0.05 * span)
+        miss = _nearest(case, index, x.flatten()[index], 0.05 * span)
         if miss is None:
             return Finding("skipped", "p(x|z) has no mean, or no parameters that move it")
         reached = max(reached, miss)
@@ -132,37 +157,70 @@ def _reach(case: Case) -> Finding:
     )
 
 
-def _miss(p: Programs, element: int, target: Tensor, enough: float) -> float | None:
-    """How near the mean of one element comes to its target, in training for that alone."""
-    with torch.no_grad():
-        z = p.draw(1)[0]
-    parameters = [q for m in p.modules for q in m.parameters() if q.requires_grad]
+def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | None:
+    """How near the mean of one element comes to its target, from several starts; None where nothing moves it.
+
+    An encoder without training may send large counts to a z so far out that the decoder has no gradient there, and a
+    ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
+    """
+    row, element = divmod(index, case.exact.x[0].numel())
+    nearest, moved = math.inf, 0
+    for start in range(4 * _STARTS):  # those without a gradient take no time, and say nothing
+        p = case.exact.rows(row, row + 1).copied()
+        assert p is not None  # as it was not for all rows
+        with torch.no_grad(), case.seeded(5, index, start):
+            z = p.draw(1)[0] if start == 1 else p.prior().sample()
+            for tensor in _trained(p) if start > 1 else ():
+                tensor.add_(torch.randn_like(tensor) * (0.1 + 0.5 * tensor.square().mean().sqrt()))
+        found = _miss(p, z, element, target, enough)
+        if found is None and start == 0:
+            return None
+        miss, steps = found or (math.inf, 0)
+        nearest, moved = min(miss, nearest), moved + (steps > 0)
+        if nearest <= enough or moved == _STARTS:
+            break
+    return nearest
+
+
+def _trained(p: Programs) -> list[Tensor]:
+    return [q for m in p.modules for q in m.parameters() if q.requires_grad]
+
+
+def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -> tuple[float, int] | None:
+    """How near the mean of one element comes to its target in training for that alone, and in how many steps.
+
+    None where there is no mean, or nothing that moves it.
+    """
+    parameters = _trained(p)
     try:
         mean = _mean(p, z, element)
     except NotImplementedError:
         return None
-    if not parameters or not mean.requires_grad:
+    if not parameters or not mean.requires_grad or not torch.isfinite(mean):  # a Cauchy's mean is NaN
         return None
     # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts. Steps that grow, for
     # data in any unit; where they pass the target, it can be reached.
     optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
     side = torch.sign(mean - target)
-    miss = (mean - target).abs()
-    for _ in range(400):
-        if miss <= enough:
+    nearest, step = math.inf, 0
+    for step in range(400):
+        miss = (mean - target).abs()
+        if not torch.isfinite(miss):
+            break
+        nearest = min(nearest, miss.item())
+        if nearest <= enough:
             break
         optimizer.zero_grad()
         miss.backward()
+        if not any(q.grad is not None and q.grad.any() for q in parameters):
+            break  # and so it stays
         optimizer.step()
         for group in optimizer.param_groups:
             group["lr"] *= 1.03
         mean = _mean(p, z, element)
         if torch.sign(mean - target) == -side:
-            return 0.0
-        if not torch.isfinite(mean):
-            break
-        miss = (mean - target).abs()
-    return float(miss)
+            return 0.0, step
+    return nearest, step
 
 
 def _mean(p: Programs, z: Tensor, element: int) -> Tensor:

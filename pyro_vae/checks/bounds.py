@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, config_enumerate
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -20,7 +20,7 @@ from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
 from pyro_vae.elbo import elbo, elbo_terms
 from pyro_vae.evaluation.real_codes import RealCodes
-from pyro_vae.programs import Programs
+from pyro_vae.programs import Programs, factors_of, listed, per_example, weighs_examples
 from pyro_vae.vae import VAE
 
 __all__ = ["CHECKS", "enumerated_elbo"]
@@ -52,11 +52,8 @@ def _traced(p: Programs) -> tuple[Tensor, Tensor, Tensor]:
     guide = p.trace_guide()
     model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
     sites = (model.nodes[p.observed], model.nodes[p.latent], guide.nodes[p.latent])
-    found = []
-    for site in sites:
-        log_prob = site["fn"].log_prob(site["value"])
-        found.append(log_prob if site["mask"] is None else torch.where(site["mask"], log_prob, 0.0))
-    return found[0], found[1], found[2]
+    log_x, log_p, log_q = (per_example(site, "model", p.batch).log_prob(site["value"]) for site in sites)
+    return log_x, log_p, log_q
 
 
 def _terms(case: Case, kl: Any) -> tuple[Tensor, Tensor]:
@@ -78,8 +75,15 @@ def _loss(case: Case, objective: ELBO) -> Tensor:
 
 
 def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
-    name = type(objective).__name__
+    name, model = type(objective).__name__, case.exact.trace_model()
+    if weighs_examples(model.nodes[case.exact.observed]):
+        return Finding("skipped", "examples have weights of their own (poutine.scale), and log p(x) has none")
     words = f"elbo(recon, kl) and {name} are two different numbers under the same noise"
+    if factors := factors_of(model):
+        words = (
+            f"the factor {listed(factors)} of the model counts in {name} and is no part of log p(x, z): this is "
+            "no bound on log p(x). Add a penalty to the objective, or to the optimiser as a weight decay"
+        )
     return equal(by_hand.double() * plate_scale(case.exact), -_loss(case, objective), case.rounding, words)
 
 
@@ -102,6 +106,8 @@ def _mean_field_elbo(case: Case) -> Finding:
 
 
 def _renyi_elbo(case: Case) -> Finding:
+    if len(_plates(case.exact)) != 1:
+        return Finding("skipped", "RenyiELBO takes a weight for each example only where z and x share that one plate")
     with torch.no_grad():
         with case.seeded(20):
             runs = [_traced(case.exact) for _ in range(_PARTICLES)]
@@ -115,11 +121,30 @@ def _renyi_elbo(case: Case) -> Finding:
         return worst(found)
 
 
+def _plates(p: Programs) -> set[str]:
+    """The names of the plates that z and x share."""
+    nodes = p.trace_model().nodes
+    stacks = (nodes[name]["cond_indep_stack"] for name in (p.latent, p.observed))
+    return set.intersection(*({frame.name for frame in stack} for stack in stacks))
+
+
 def _enum_elbo(case: Case) -> Finding:
     if not case.is_discrete:
         return Finding("skipped", "z is not discrete", applies=False)
+    p = case.exact
+    guide = p.trace_guide()
+    said = "enumerate" in guide.nodes[p.latent]["infer"]
+    sites = (guide.nodes[p.latent], *(p.trace_model().nodes[name] for name in (p.latent, p.observed)))
+    plates = max(len(site["fn"].batch_shape) for site in sites)
+    summed = p if said else p.with_guide(config_enumerate(p.guide, "parallel"))
     with torch.no_grad():
-        return _same(case, enumerated_elbo(case.exact).sum(), TraceEnum_ELBO(max_plate_nesting=1))
+        by_hand = enumerated_elbo(p).sum()
+        try:
+            return _same(replace(case, exact=summed), by_hand, TraceEnum_ELBO(max_plate_nesting=plates))
+        except (RuntimeError, ValueError):  # a guide that only draws may have a model that only takes draws
+            if said:
+                raise
+    return Finding("skipped", "the model takes no dimension of values before the batch, and the guide asks for none")
 
 
 # On average.
@@ -200,6 +225,8 @@ def _evidence(case: Case) -> Finding:
         return _against(case, p, exact, f"by quadrature to {max(exact.error.max().item(), 1e-12):.0e}")
     if p.named:
         return Finding("skipped", "data with missing values cannot be simulated")
+    if case.is_teacher_forced:
+        return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that it is given")
     return _between(case, case.given)
 
 

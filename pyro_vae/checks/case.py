@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from pyro_vae.checks.directions import Directions
+from pyro_vae.checks.forcing import sees
 from pyro_vae.checks.report import Finding
 from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
@@ -96,8 +98,10 @@ class Case:
     @cached_property
     def rounding(self) -> float:
         """The largest relative difference between two ways to compute one number."""
-        with torch.no_grad(), self.seeded(0):
-            return 1e-9 if self.exact.terms(self.exact.draw(1)).weight.dtype == torch.float64 else 1e-5
+        with torch.enable_grad(), self.seeded(0):
+            weight = self.exact.terms(self.exact.draw(1)).weight
+            tensors = [weight, *self.parameters]  # one of pyro.param's is in no module, and stays in float32
+        return 1e-9 if all(t.dtype == torch.float64 for t in tensors) else 1e-5
 
     @cached_property
     def parameters(self) -> list[Tensor]:
@@ -132,6 +136,16 @@ class Case:
         except NotImplementedError:
             return False
         return True
+
+    @cached_property
+    def is_teacher_forced(self) -> bool:
+        """Whether p(x|z) depends on the x that the model is given, so that the model alone cannot draw x."""
+        p = self.exact
+        if p.batch < 2 or torch.isnan(p.x).any():  # NaN says what is to be left out
+            return False
+        with torch.no_grad(), self.seeded(6):
+            z = p.draw(1)[0]
+        return sees(p, z, p.observed, max(self.rounding, 1e-8)).verdict == "failed"
 
     @cached_property
     def few(self) -> Programs:
@@ -244,12 +258,29 @@ def base_constraint(support: Any) -> Any:
     return support
 
 
-def told(error: Exception) -> str:
-    """What a user can act on, without the table of shapes that Pyro appends."""
+def told(error: Exception, rows: int | None = None) -> str:
+    """What a user can act on, without the table of shapes that Pyro appends.
+
+    Args:
+        error: of the user's programs.
+        rows: how many examples they were given.
+    """
     message = " ".join(str(error).split("Trace Shapes:")[0].split())
-    shapes = any(word in message for word in ("shape", "size of tensor", "dimension"))
-    hint = " Declare every dimension after the batch with .to_event" if shapes and "to_event" not in message else ""
-    return f"{type(error).__name__}: {message}{hint}"
+    return f"{type(error).__name__}: {message}{_remedy(message, rows)}"
+
+
+def _remedy(message: str, rows: int | None) -> str:
+    """What to do where a distribution does not fit its plate; empty for another mistake."""
+    found = re.search(r"Shape mismatch inside plate\('(.*)'\) at site \S+ dim \S+, (\d+) vs (\d+)", message)
+    if found is None:
+        return ""
+    plate, size, there = found[1], int(found[2]), int(found[3])
+    if rows in (None, size) or there != rows:
+        return " Declare every dimension after the batch with .to_event"
+    return (
+        f" The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or "
+        "give it subsample=x, where x is a part of the data; if it is one of elements, leave out .to_event for them"
+    )
 
 
 def small(tensor: Tensor, most: int, seed: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_vae.checks.case import Case, Check, loss_of, small
 from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
+from pyro_vae.checks.in_place import changed_in_place
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
@@ -56,11 +57,24 @@ def _on_purpose(case: Case) -> str:
     return ""
 
 
+def _changes(case: Case) -> str:
+    """Whether the objective changes the data that it is given, which an ELBO does where its programs do."""
+    return "" if isinstance(case.objective, ELBO) else changed_in_place(case.objective, "the objective", case.given)
+
+
 def _unfit(case: Case) -> Finding | None:
     if case.objective is None:
         return _NONE
+    if changed := case.once("in place", lambda: _changes(case)):
+        return Finding("failed", changed)
     purpose = _on_purpose(case)
     return Finding("noted", f"{purpose}; it is not compared with the ELBO") if purpose else None
+
+
+def _not_again(case: Case) -> Finding | None:
+    """For the later lines: what the first has failed or noted is not said twice."""
+    unfit = _unfit(case)
+    return None if unfit is None else replace(unfit, verdict="skipped", applies=False)
 
 
 # The value.
@@ -125,7 +139,7 @@ def _value_of(found: Trials, case: Case, why: Cause | None) -> Finding:
 
 def _gradient(case: Case) -> Finding:
     """Beside that of the bound, of the programs as they are; what explains the value is not told a second time."""
-    if unfit := _unfit(case):
+    if unfit := _not_again(case):
         return unfit
     if not (case.pathwise or (case.is_discrete and case.importance_samples == 1)):
         return Finding("skipped", "no gradient goes through draws of this q")
@@ -181,8 +195,8 @@ def _off(found: Trials, bound: Part) -> str:
 
 def _training(case: Case) -> Finding:
     """The same seeds in training mode; where p and q are others there, beside the bound of these."""
-    if unfit := _unfit(case):
-        return replace(unfit, verdict="skipped")
+    if unfit := _not_again(case):
+        return unfit
     modules = case.given.all_modules
     if not modules:
         return Finding("skipped", "there is no module that has a training mode", applies=False)
@@ -228,7 +242,7 @@ def _same(first: Part, second: Part) -> bool:
 
 def _noise(case: Case) -> Finding:
     """Correlations between the gradients by x of different examples: each has its own noise, and no other's."""
-    if unfit := _unfit(case):
+    if unfit := _not_again(case):
         return unfit
     if not case.given.x.is_floating_point() or case.given.batch < 2:
         return Finding("skipped", "x takes no gradient, or there is one example")

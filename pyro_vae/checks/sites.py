@@ -9,51 +9,168 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
+from pyro.infer.autoguide import AutoGuide
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from pyro_vae.checks.case import Case, Check, base_constraint, told
+from pyro_vae.checks.in_place import changed_in_place
 from pyro_vae.checks.report import Finding
 from pyro_vae.distributions import innermost
 from pyro_vae.evaluation.real_codes import support_of
-from pyro_vae.programs import Programs
+from pyro_vae.programs import Programs, factors_of, listed, per_example
 
 __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
 _DRAWS = 50
+_DECLARE = "Declare every dimension after the batch with .to_event, and sample inside the plate of examples"
+_INSIDE = "Sample inside the plate of examples, and declare no more than the dimensions after the batch with .to_event"
 
 
 def _sites(case: Case) -> Finding:
     """Runs both under Pyro's own validation."""
     p = case.given
+    if isinstance(p.guide, AutoGuide):
+        return _not_supported(
+            f"the guide is an {type(p.guide).__name__}, whose parameters belong to these very examples and which may "
+            "have sites of its own. A guide that makes q(z|x) of x can be checked"
+        )
     with warnings.catch_warnings(record=True) as caught, pyro.validation_enabled(True):
         warnings.simplefilter("always")
         try:
+            if changed := _untouched(case):
+                return Finding("failed", changed)
             guide = p.trace_guide()
             model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
+            if beyond := _beyond(p, model, guide):
+                return _not_supported(beyond)
             check_model_guide_match(model, guide)
             problem = _wrong_sites(p, model, guide)
             if not problem:
                 Trace_ELBO().loss(p.model, p.guide, p.x, *p.context, **p.named)
         except Exception as error:  # whatever the user's programs raise is the finding
-            return Finding("failed", told(error))
+            return Finding("failed", told(error, p.batch))
     said = [str(w.message) for w in caught if "/pyro/" in w.filename.replace("\\", "/")]
     said = [s for s in said if "guide" in s or "model" in s or "NaN" in s or "inf" in s]
     return Finding("failed", problem or said[0]) if problem or said else Finding("passed")
 
 
+def _not_supported(words: str) -> Finding:
+    return Finding("skipped", f"not supported: {words}")
+
+
+def _untouched(case: Case) -> str:
+    """Whether guide and model leave the data as they are, each looked at by itself; empty where they do."""
+    p = case.given
+    if changed := changed_in_place(p.guide, "the guide", p):
+        return changed
+    z = p.trace_guide().nodes.get(p.latent)
+    model = p.model if z is None else poutine.condition(p.model, data={p.latent: z["value"]})
+    return changed_in_place(model, "the model", p)
+
+
+def _beyond(p: Programs, model: Any, guide: Any) -> str:
+    """What no line can look at, though Pyro runs it; empty where there is nothing such."""
+    latents = {"model": _latents(model), "guide": _latents(guide)}
+    if factors := factors_of(guide):
+        return f"the guide has the factor {listed(factors)}, so that q(z|x) is no density of its draws"
+    helpers = [n for n, s in guide.nodes.items() if s["type"] == "sample" and s["infer"].get("is_auxiliary")]
+    if helpers:
+        return f"the guide samples {listed(helpers)} as a help (is_auxiliary), so that it has no density of z alone"
+    if p.observed in latents["model"]:
+        return ""  # which is a mistake
+    if len(latents["model"]) > 1 and sorted(latents["model"]) == sorted(latents["guide"]):
+        return (
+            f"model and guide have the latent sites {_few(latents['model'])}, and a check reads programs with one for "
+            "each example. Put them into one site, whose distribution is over all of them"
+        )
+    summed = [n for n in latents["model"] if n not in latents["guide"] and model.nodes[n]["infer"].get("enumerate")]
+    if summed:
+        return f"the model sums over {listed(summed)} by itself (enumerate). Give the guide q of it"
+    observed = _observed(model)
+    if p.observed in factors_of(model) or (factors_of(model) and not observed):
+        return "log p(x|z) is a pyro.factor, which cannot be drawn from. Make it a distribution, and observe x with it"
+    others = [n for n in observed if n != p.observed]
+    if others and p.observed in observed:
+        return (
+            f"the model observes {listed(others)} beside {p.observed!r}. Observe both in one site, whose distribution "
+            "is over all of it"
+        )
+    if local := _parameters_of_examples(model):
+        return f"the model has the parameters {listed(local)} for each example of a plate (event_dim=)"
+    return _takes_rows(p, model) or _stands_right(p, [guide.nodes.get(p.latent), model.nodes.get(p.observed)])
+
+
+def _parameters_of_examples(model: Any) -> list[str]:
+    """Those that Pyro gives to the examples of a plate, which it does only for as many rows as the plate is large."""
+    return [
+        name
+        for name, site in model.nodes.items()
+        if site["type"] == "param"
+        and site["kwargs"].get("event_dim") is not None
+        and any(frame.full_size not in (None, -1, frame.size) for frame in site["cond_indep_stack"])
+    ]
+
+
+def _takes_rows(p: Programs, model: Any) -> str:
+    """Whether a plate takes a part of the rows of x by itself."""
+    site = model.nodes.get(p.observed)
+    if site is None or not site["is_observed"] or site["value"].numel() == p.x.numel():
+        return ""
+    for frame in site["cond_indep_stack"]:
+        if frame.full_size == p.batch > frame.size:
+            return (
+                f"the plate {frame.name!r} takes {frame.size} of the {p.batch} rows of x by itself. Give it a "
+                f'part of the data and pyro.plate("{frame.name}", {p.batch}, subsample=x)'
+            )
+    return ""
+
+
+def _stands_right(p: Programs, sites: list[Any]) -> str:
+    """Whether a site has its examples in a plate that is not the leftmost."""
+    for site in sites:
+        shape = tuple(getattr(site["fn"], "batch_shape", ())) if site else ()
+        plates = {len(shape) + f.dim: f.name for f in site["cond_indep_stack"] if f.dim is not None} if site else {}
+        if len(shape) < 2 or shape[0] == p.batch or set(plates) != set(range(len(shape))):
+            continue
+        if p.batch in shape:
+            name, left = plates[shape.index(p.batch)], plates[0]
+            return (
+                f"the site {site['name']!r} has its examples in the plate {name!r}, to the right of {left!r}. Give the "
+                "plate of the examples the leftmost dim="
+            )
+    return ""
+
+
+def _few(names: list[str]) -> str:
+    return listed(names) if len(names) <= 4 else f"{listed(names[:3])} and {len(names) - 3} more"
+
+
+def _latents(trace: Any) -> list[str]:
+    return [
+        n
+        for n, s in trace.nodes.items()
+        if s["type"] == "sample"
+        and not s["is_observed"]
+        and not site_is_subsample(s)
+        and not s["infer"].get("_deterministic")
+    ]
+
+
+def _observed(trace: Any) -> list[str]:
+    """What is observed, without factors and without what is computed."""
+    factors = factors_of(trace)
+    return [
+        n
+        for n, s in trace.nodes.items()
+        if s["type"] == "sample" and s["is_observed"] and n not in factors and not s["infer"].get("_deterministic")
+    ]
+
+
 def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
-    latent = {"model": model, "guide": guide}
-    names = {
-        place: [
-            n
-            for n, s in trace.nodes.items()
-            if s["type"] == "sample" and not s["is_observed"] and not site_is_subsample(s)
-        ]
-        for place, trace in latent.items()
-    }
+    names = {"model": _latents(model), "guide": _latents(guide)}
     for place, found in names.items():
         if p.latent not in found:
             return (
@@ -64,14 +181,15 @@ def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
             return (
                 f"the {place} samples {p.observed!r} and does not observe it: obs=x is missing, and nothing ties z to x"
             )
-        if len(found) > 1:
-            return f"the {place} samples {', '.join(map(repr, found))}; a check reads programs with one latent site"
+    for place, other in (("model", "guide"), ("guide", "model")):
+        alone = [n for n in names[place] if n not in names[other]]
+        if alone:
+            return f"the {place} samples {listed(alone)}, and the {other} does not"
     site = model.nodes.get(p.observed)
     if site is None or site["type"] != "sample" or not site["is_observed"]:
-        observed = [n for n, s in model.nodes.items() if s["type"] == "sample" and s["is_observed"]]
         return (
-            f"the model has no observed site {p.observed!r} (obs=x), but {observed or 'none'}. Without it nothing ties "
-            "z to the data"
+            f"the model has no observed site {p.observed!r} (obs=x), but {_observed(model) or 'none'}. Without it "
+            "nothing ties z to the data"
         )
     return _other_data(p, site["value"])
 
@@ -86,7 +204,7 @@ def _other_data(p: Programs, observed: Tensor) -> str:
     seen = ~torch.isnan(p.x)
     if isinstance(p.named.get("mask"), Tensor):
         seen = seen & p.named["mask"]
-    off = (observed.reshape(p.x.shape).to(p.x.dtype) - p.x).abs()[seen]
+    off = (observed.reshape(p.x.shape).double() - p.x.double()).abs()[seen]  # of bools there is no difference
     if not off.any():
         return ""
     return (
@@ -99,18 +217,30 @@ def _shapes(case: Case) -> Finding:
     """One log-density an example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
     p = case.given
     for programs in (p, p.rows(0, max(1, p.batch - 1))):
-        z = programs.trace_guide().nodes[p.latent]
-        model = programs.trace_model(z["value"]).nodes
+        try:
+            z = programs.trace_guide().nodes[p.latent]
+            model = programs.trace_model(z["value"]).nodes
+        except Exception as error:  # whatever the user's programs raise is the finding
+            return Finding("failed", told(error, programs.batch))
         for what, site in (("q(z|x)", z), ("p(z)", model[p.latent]), ("p(x|z)", model[p.observed])):
-            shape = tuple(site["fn"].log_prob(site["value"]).shape)
+            shape = _shape(site, programs.batch)
             if shape != (programs.batch,):
                 return Finding(
                     "failed",
                     f"log {what} has shape {shape} for {programs.batch} examples, where ({programs.batch},) is meant: "
                     f"batch shape {tuple(site['fn'].batch_shape)}, event shape {tuple(site['fn'].event_shape)}. "
-                    "Declare every dimension after the batch with .to_event, and sample inside the plate of examples",
+                    + (_DECLARE if len(shape) > 1 else _INSIDE),
                 )
     return Finding("passed")
+
+
+def _shape(site: Any, rows: int) -> tuple[int, ...]:
+    """That of the log-density; with plates to the right of the examples' summed, where there are such."""
+    try:
+        distribution = per_example(site, "model", rows)
+    except ValueError:
+        distribution = site["fn"]
+    return tuple(distribution.log_prob(site["value"]).shape)
 
 
 def _supports(case: Case) -> Finding:

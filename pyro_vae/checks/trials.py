@@ -20,7 +20,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from pyro_vae.checks.case import Case, loss_of, named_leaves
 from pyro_vae.checks.directions import Directions
 from pyro_vae.distributions import without_independent
-from pyro_vae.programs import Programs
+from pyro_vae.programs import Programs, scale_of
 
 __all__ = ["Part", "Trials", "in_training_mode", "plate_scale", "trials"]
 
@@ -109,8 +109,7 @@ def _number(case: Case) -> int:
 
 def plate_scale(p: Programs) -> float:
     """How often each example counts in Pyro's losses."""
-    scale = p.trace_model().nodes[p.observed]["scale"]
-    return float(scale.double().mean()) if isinstance(scale, Tensor) else float(scale)
+    return scale_of(p.trace_model().nodes[p.observed])
 
 
 @contextlib.contextmanager

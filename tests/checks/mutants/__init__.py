@@ -1,6 +1,17 @@
 """Bugs that people make in VAEs, each beside the same program with the one thing right."""
 
-from tests.checks.mutants import conventions, densities, objectives, programs
+from tests.checks.mutants import behaviour, conventions, densities, objectives, plates, programs, seeing
 from tests.checks.mutants.common import MUTANTS, Mutant, Setup
 
-__all__ = ["MUTANTS", "Mutant", "Setup", "conventions", "densities", "objectives", "programs"]
+__all__ = [
+    "MUTANTS",
+    "Mutant",
+    "Setup",
+    "behaviour",
+    "conventions",
+    "densities",
+    "objectives",
+    "plates",
+    "programs",
+    "seeing",
+]

@@ -328,6 +328,18 @@ def noise_of_one_row(wrong: bool) -> Setup:
     return Setup(vae, reals(), {"objective": objective})
 
 
+@mutant("objective", "x is scaled in place, at each step once more", "changes x in place")
+def objective_scales_x(wrong: bool) -> Setup:
+    vae = Plain()
+
+    def objective(x: Tensor) -> Tensor:
+        y = x.div_(1.0) if wrong else x / 1.0
+        mean, log_variance = vae.encode(y)
+        return standard_kl(mean, log_variance).sum() - vae.likelihood(draw(mean, log_variance)).log_prob(y).sum()
+
+    return Setup(vae, reals(), {"objective": objective})
+
+
 # Discrete codes, whose value and gradient are exact.
 
 

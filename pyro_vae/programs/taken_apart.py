@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_vae.data import as_tensor, check_array
 from pyro_vae.distributions import check_inverse, part_name
+from pyro_vae.programs.owners import model_and_guide, modules_around, rename
+from pyro_vae.programs.sites import MoreRows, check_sites, per_example
 from pyro_vae.vae import VAE, reference, repeat
 
-__all__ = ["LogTerms", "Programs", "check_sites", "kept_store", "modules_around"]
+__all__ = ["LogTerms", "Programs"]
 
 
 class LogTerms(NamedTuple):
@@ -73,7 +71,7 @@ class Programs:
     """
 
     def __init__(self, vae: Any, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any) -> None:
-        self.model, self.guide = _model_and_guide(vae)
+        self.model, self.guide = model_and_guide(vae)
         if isinstance(x, Tensor) and x.is_nested:  # which has no shape to look at
             check_array("x", x)
         if not isinstance(x, (Tensor, np.ndarray)) or not len(x.shape):
@@ -81,7 +79,7 @@ class Programs:
             what = f"one of shape {tuple(x.shape)}" if array else f"a {type(x).__name__}"
             raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}")
         self.vae = vae
-        self.x, *rest = self._tensors(x, *context)
+        self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)
         self.latent = latent
         self.observed = observed
@@ -158,6 +156,10 @@ class Programs:
         changed._alone = True
         return changed
 
+    def with_guide(self, guide: Callable[..., Any]) -> Programs:
+        """The same programs with another guide, such as this one with a handler around it."""
+        return self._on(lambda t: t, (self.model, guide))
+
     def copied(self) -> Programs | None:
         """The same programs on a copy of their module; None where there is no copy, such as of functions."""
         owners = self.modules
@@ -168,6 +170,7 @@ class Programs:
             owner = copy.deepcopy(owners[0])
         except RuntimeError:  # it keeps a tensor that was computed, say
             return None
+        rename(owner)
         vae = owner if isinstance(self.vae, nn.Module) else tuple(getattr(owner, p.__name__) for p in self.vae)
         return self._on(lambda t: t, vae)
 
@@ -183,26 +186,30 @@ class Programs:
 
     def trace_guide(self) -> Any:
         """A run of the guide."""
-        return poutine.trace(self.guide).get_trace(self.x, *self.context, **self.named)
+        return self._trace(self.guide)
 
     def trace_model(self, z: Tensor | None = None) -> Any:
         """A run of the model on x, with z given, ``(batch, *event)``, or drawn."""
         model = self.model if z is None else poutine.condition(self.model, data={self.latent: z})
-        return poutine.trace(model).get_trace(self.x, *self.context, **self.named)
+        return self._trace(model)
+
+    def _trace(self, program: Callable[..., Any]) -> Any:
+        with MoreRows():
+            return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
 
     def posterior(self) -> Any:
         """q(z | x), with batch shape ``(batch,)``."""
         trace = self.trace_guide()
         check_sites("guide", trace, self.latent, self.observed)
-        return _per_example(trace.nodes[self.latent], "guide", self.batch)
+        return per_example(trace.nodes[self.latent], "guide", self.batch)
 
     def prior(self) -> Any:
         """p(z), with batch shape ``(batch,)``."""
-        return _per_example(self._model_nodes()[self.latent], "model", self.batch)
+        return per_example(self._model_nodes()[self.latent], "model", self.batch)
 
     def likelihood(self, z: Tensor) -> Any:
         """p(x | z) for z ``(batch, *event)``, with batch shape ``(batch,)``."""
-        return _per_example(self._model_nodes(z)[self.observed], "model", self.batch)
+        return per_example(self._model_nodes(z)[self.observed], "model", self.batch)
 
     def _model_nodes(self, z: Tensor | None = None) -> Any:
         trace = self.trace_model(z)
@@ -216,15 +223,20 @@ class Programs:
     def simulate(self) -> tuple[Tensor, Tensor]:
         """Z from the prior and x from the likelihood, one a row of x, ``(batch, ...)`` each, without gradient."""
         with torch.no_grad():
-            trace = poutine.trace(poutine.uncondition(self.model)).get_trace(self.x, *self.context, **self.named)
+            trace = self._trace(poutine.uncondition(self.model))
         check_sites("model", trace, self.latent, self.observed, self._alone)
         for name in (self.latent, self.observed):
-            _per_example(trace.nodes[name], "model", self.batch)
+            per_example(trace.nodes[name], "model", self.batch)
         return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
 
     def of(self, x: Tensor) -> Programs:
-        """The same programs on other data, of the same shape."""
+        """The same programs on other data, of the same shape.
+
+        They get the dtype of x where that changes no value: a model of counts may draw integers where x are floats.
+        """
         named: Any = self.named
+        if x.dtype != self.x.dtype and torch.equal(x.to(self.x.dtype).to(x.dtype), x):
+            x = x.to(self.x.dtype)
         changed = Programs(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
         changed._alone = self._alone
         return changed
@@ -242,7 +254,7 @@ class Programs:
         nodes = repeated._model_nodes(z.flatten(0, 1))
         found = []
         for name in (self.observed, self.latent):
-            distribution = _per_example(nodes[name], "model", repeated.batch)
+            distribution = per_example(nodes[name], "model", repeated.batch)
             log_prob = self.log_density(distribution, nodes[name]["value"], name, "model")
             found.append(log_prob.unflatten(0, (draws, -1)))
         return found[0], found[1]
@@ -282,106 +294,3 @@ class Programs:
         named = "" if part is None else f"{role} {part_name(part)}, "
         check_inverse(distribution, f"{named}site {site!r} of the {program}", value)
         return distribution.log_prob(value)
-
-
-def check_sites(program: str, trace: Any, latent: str, observed: str, alone: bool = True) -> None:
-    """Raises a ValueError where a program has other sites than a latent one and, in a model, an observed one.
-
-    Sites of ``pyro.deterministic`` and the subsamples of plates are none.
-
-    Args:
-        program: ``"model"`` or ``"guide"``.
-        trace: of a run.
-        latent: the name of the latent site, which may be conditioned on.
-        observed: the name of the observed site, which a guide may have too: a model is a guide that draws from its
-            prior.
-        alone: whether there may be no other observed site.
-    """
-    latents: list[str] = []
-    others: list[str] = []
-    for name, site in trace.nodes.items():
-        if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
-            continue
-        given = site["is_observed"] or site["infer"].get("was_observed")
-        (others if given and name != latent else latents).append(name)
-    if program == "model" and observed in latents:
-        raise ValueError(f"the model must observe its site {observed!r}, with obs=x; got one that it draws")
-    if latents != [latent]:
-        remedies = {0: "", 1: ". Name it with latent="}
-        remedy = remedies.get(len(latents), ". Put them into one site, whose distribution is over all of them")
-        raise ValueError(f"the {program} must have one latent site, {latent!r}; got {_listed(latents)}{remedy}")
-    if program == "guide":
-        strangers = [name for name in others if name != observed]
-        if strangers:
-            raise ValueError(f"the guide must have no observed site, nor a pyro.factor; got {_listed(strangers)}")
-        return
-    if others != [observed] if alone else observed not in others:
-        remedies = {0: "", 1: ". Name it with observed="}
-        remedy = remedies.get(len(others), ", which all (pyro.factor too) count in log p(x, z). Put them into one")
-        raise ValueError(f"the model must have one observed site, {observed!r}; got {_listed(others)}{remedy}")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"
-
-
-def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
-    """The module that a program is, or is a method of, or those that its object holds or a function finds around it.
-
-    Args:
-        program: a model or a guide.
-    """
-    owner = getattr(program, "__self__", program)
-    if isinstance(owner, nn.Module):
-        return [owner]
-    if inspect.isfunction(program):
-        cells = [cell.cell_contents for cell in program.__closure__ or () if _has_value(cell)]
-        around = [*cells, *(program.__globals__.get(name) for name in program.__code__.co_names)]
-    else:
-        around = list(getattr(owner, "__dict__", {}).values())
-    return [m for m in around if isinstance(m, nn.Module)]
-
-
-def _has_value(cell: Any) -> bool:
-    """Whether a variable that functions share has got a value; ``inspect.getclosurevars`` fails where one has not."""
-    try:
-        _ = cell.cell_contents
-    except ValueError:
-        return False
-    return True
-
-
-def _model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    if isinstance(vae, tuple) and len(vae) == 2 and all(map(callable, vae)):
-        return vae
-    model, guide = getattr(vae, "model", None), getattr(vae, "guide", None)
-    if callable(model) and callable(guide):
-        return model, guide
-    raise TypeError(
-        f"vae must have a model and a guide, as pyro_vae.VAE has, or be the pair (model, guide) of functions of x; got "
-        f"{type(vae).__name__}"
-    )
-
-
-def _per_example(site: Any, program: str, rows: int) -> Any:
-    """The distribution of a site, one per example, with the masks around it and without the scales."""
-    distribution, mask = site["fn"], site["mask"]
-    if distribution.batch_shape != (rows,):
-        raise ValueError(
-            f"the {program}'s site {site['name']!r} must have one distribution per example, of batch shape ({rows},); "
-            f"got batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. "
-            "Sample it in a plate of all examples of x, and declare every dimension after the batch with .to_event"
-        )
-    return distribution if mask is None or mask is True else distribution.mask(mask)
-
-
-@contextlib.contextmanager
-def kept_store() -> Iterator[None]:
-    """Runs the block and then removes from Pyro's parameter store what it has put there."""
-    store = pyro.get_param_store()
-    before = set(store.keys())
-    try:
-        yield
-    finally:
-        for name in set(store.keys()) - before:
-            del store[name]
