@@ -16,6 +16,7 @@ from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.groups import Grouped
 
 __all__ = ["CHECKS"]
 
@@ -39,12 +40,14 @@ def _likelihood(case: Case) -> Any:
 
 
 def _elements(distribution: Any) -> Iterator[Any]:
-    """The distribution without the dimensions that only count, column by column where columns differ."""
+    """The distribution without the dimensions and groups that only count, column by column where columns differ."""
     while True:
         if isinstance(distribution, TorchToPyro):
             distribution = distribution.base
         elif isinstance(distribution, (torch.distributions.Independent, dist.MaskedDistribution)):
             distribution = distribution.base_dist
+        elif isinstance(distribution, Grouped):
+            distribution = distribution.base
         else:
             break
     if isinstance(distribution, Columns):

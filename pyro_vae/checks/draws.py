@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from scipy.stats import binom
 from torch import Tensor
 
 from pyro_vae.checks.case import Case, base_constraint, small
-from pyro_vae.checks.mass import ELEMENTS, counts_of, is_circle, is_lossy, to_reals, values_of
-from pyro_vae.checks.report import Finding
+from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, to_reals, values_of
+from pyro_vae.checks.unlike import likeliest
+from pyro_vae.checks.vectors import listed, neighbours
 from pyro_vae.evaluation.real_codes import support_of
 
-__all__ = ["draws_of"]
+__all__ = ["ELEMENTS", "draws_of"]
+
+ELEMENTS = 50  # of a likelihood's many, chosen at random
 
 Draw = Callable[[tuple[int, ...]], Tensor]  # what a distribution's sample or rsample is
 
@@ -38,16 +43,14 @@ def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
     if (values := values_of(d)) is not None:
         return _frequencies(d, draw, values, case)
     if support.is_discrete:
-        return _counts(d, draw, case)
+        return _vectors(d, draw, case) if d.event_shape else _counts(d, draw, case)
     if support is sphere:
         return _on_sphere(d, draw, case)
     if is_circle(d):
-        return (
-            Finding("skipped", "no identity on a torus is known here") if d.event_shape else _on_circle(d, draw, case)
-        )
+        return _on_circle(d, draw, case)
     transform = to_reals(d)
     if transform is None:
-        return Finding("skipped", "no map of the support to the reals is known")
+        return Finding("skipped", "the draws are not looked at: no map of the support to the reals is known")
     return _stein(d, draw, transform, case)
 
 
@@ -55,14 +58,84 @@ def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
 
 
 def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case) -> Finding:
-    """How often each value is drawn."""
-    p = d.log_prob(values).exp()  # (values, *batch)
+    """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
+    # A density without its constant has the same draws.
+    p = log_probs(d, values).softmax(0)  # (values, *batch)
     keep = small(p, 1000, case.seed)
     value, element = keep // p[0].numel(), keep % p[0].numel()
     flat = (p[0].numel(), -1)
-    drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)[:, element]
-    count = (drawn == values.reshape(len(values), *flat)[value, element]).all(-1).sum(0)
-    return _binomial(count, p.flatten()[keep], _DRAWS, case)
+    drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)
+    values = values.reshape(len(values), *flat)
+    count = (drawn[:, element] == values[value, element]).all(-1).sum(0)
+    if not d.event_shape:
+        return _binomial(count, p.flatten()[keep], _DRAWS, case)
+    alone, chance = _marginals(p.reshape(len(p), -1), values, drawn, case)
+    fewer = len(drawn) - 200
+    first = _binomial(count, p.flatten()[keep], _DRAWS, replace(case, level=case.level / 2))
+    return worst([first, _binomial(alone, chance, fewer, replace(case, level=case.level / 2))])
+
+
+def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """How often one or two elements are as in some earlier draws, and how often they must be.
+
+    Args:
+        p: probabilities, ``(values, batch)``.
+        values: what they are of, ``(values, batch, numbers)``.
+        drawn: draws, ``(draws, batch, numbers)``; the first 200 say what is looked at.
+        case: what is checked.
+    """
+    numbers = drawn.shape[-1]
+    with case.seeded(14):
+        like, one, two = (torch.randint(most, (300,)) for most in (200, numbers, numbers))
+    two = torch.where(torch.arange(300) < min(100, 8 * numbers), one, two)  # and some alone
+    seen = drawn[like].movedim(0, -2)  # (batch, features, numbers)
+    first, second = (seen.gather(-1, i.view(1, -1, 1).expand(len(seen), -1, 1))[..., 0] for i in (one, two))
+
+    def holds(x: Tensor) -> Tensor:
+        near = 1e-5 * (1 + first.abs())
+        return ((x[..., one] - first).abs() < near) & ((x[..., two] - second).abs() < near)
+
+    at_once = max(1, 3_000_000 // (300 * len(seen)))
+    parts = zip(p.split(at_once), values.split(at_once), strict=True)
+    chance = sum((p.unsqueeze(-1) * holds(v)).sum(0) for p, v in parts)
+    return holds(drawn[200:]).sum(0).flatten(), torch.as_tensor(chance).flatten()
+
+
+def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
+    """How often values are drawn where all can be listed; else by steps from one vector to one beside it.
+
+    For any two vectors x and y that a step leads to each other as often: E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, as
+    the sum over both ways is zero (Barker 1965). Like Stein's identity, it does not depend on the constant.
+    """
+    values = listed(d)
+    if values is not None:
+        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case)
+    drawn = draw((_DRAWS,)).flatten(1 + len(d.batch_shape))
+    before, x = drawn[:200], drawn[200:]
+    support, numbers = support_of(d), x.shape[-1]
+
+    def log_p(flat: Tensor) -> Tensor:
+        value = flat.unflatten(-1, d.event_shape)
+        return log_probs(d, value).masked_fill(~support.check(value), -math.inf)
+
+    middle, width = before.mean(0), before.std(0) + 1e-9
+    at_x, columns = log_p(x), []
+    keep = small(x.new_empty(numbers), 12, case.seed)
+    of_x = torch.tanh((x - middle) / width)
+    for at in keep.tolist():
+        y = neighbours(d, x, at, before)
+        if y is None:
+            return Finding("skipped", "the draws are not looked at: they are vectors of no known discrete values")
+        accepted = torch.sigmoid(log_p(y) - at_x)
+        of_y, others = torch.tanh((y - middle) / width), keep[keep != at]
+        columns.append((of_x - of_y)[..., [at]] * accepted.unsqueeze(-1))
+        pairs = of_x[..., [at]] * of_x[..., others] - of_y[..., [at]] * of_y[..., others]
+        columns.append(pairs * accepted.unsqueeze(-1))
+    both = torch.cat(columns, dim=-1).flatten(1)
+    both = both[:, (both != 0).sum(0) > 100]  # what hardly ever moves has no mean to speak of
+    if not both.numel():
+        return Finding("skipped", "the draws are not looked at: hardly any differ")
+    return mean_is_zero(both, case.level, _UNLIKE)
 
 
 def _counts(d: Any, draw: Draw, case: Case) -> Finding:
@@ -97,14 +170,15 @@ def _binomial(count: Tensor, p: Tensor, n: int, case: Case) -> Finding:
 # Stein's identity: E[f' + f d log p] = 0 for every f that the density takes to nothing at its ends.
 
 
-def _slope(d: Any, at: Tensor, transform: Any = None) -> Tensor:
-    """The gradient of the log-density of u = at, of the shape of at."""
-    at = at.detach().clone().requires_grad_()
+def _slope(d: Any, at: Tensor, transform: Any = None, again: bool = False) -> Tensor:
+    """The gradient of the log-density of u = at, of the shape of at; again: to be differentiated again."""
+    if not again:
+        at = at.detach().clone().requires_grad_()
     value = at if transform is None else transform(at)
     log_p = d.log_prob(value).sum()
     if transform is not None:
         log_p = log_p + transform.log_abs_det_jacobian(at, value).sum()
-    return torch.autograd.grad(log_p, at)[0] if log_p.requires_grad else torch.zeros_like(at)
+    return torch.autograd.grad(log_p, at, create_graph=again)[0] if log_p.requires_grad else torch.zeros_like(at)
 
 
 def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
@@ -134,19 +208,30 @@ def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
         pairs = at.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(1 - at**2)
         both = torch.cat([slope.flatten(1), pairs.flatten(1)], dim=1)
     if not both.numel():
-        return Finding("skipped", "rounding takes draws to the edge of the support")
-    return mean_is_zero(both, case.level, _UNLIKE)
+        return Finding("skipped", "the draws are not looked at: rounding takes them to the edge of the support")
+    found = mean_is_zero(both, case.level, _UNLIKE)
+    if found.verdict == "failed":
+        return replace(found, detail=_cause(d, transform, u) or _UNLIKE)
+    return found
+
+
+def _cause(d: Any, transform: Any, u: Tensor) -> str:
+    """The likeliest cause, of a density that is normal in the reals."""
+    if d.event_shape:
+        return likeliest(lambda at: _slope(d, at, transform, again=True), u)
+    return likeliest(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
 
 
 def _on_circle(d: Any, draw: Draw, case: Case) -> Finding:
-    """With f = sin and f = cos, which have no ends."""
-    if d.event_shape:
-        return Finding("skipped", "no identity on a torus is known here")
+    """With f = sin and f = cos of each angle, which have no ends, for each direction of the torus that they make."""
     x = draw((_DRAWS,)).detach()
-    keep = small(x[0], ELEMENTS, case.seed)
-    x, slope = (t.reshape(_DRAWS, -1)[:, keep] for t in (x, _slope(d, x)))
-    both = torch.cat([x.sin() * slope + x.cos(), x.cos() * slope - x.sin()], dim=1)
-    return mean_is_zero(both, case.level, _UNLIKE)
+    x, slope = (t if d.event_shape else t.unsqueeze(-1) for t in (x, _slope(d, x)))
+    x, slope = (t.reshape(_DRAWS, -1, t.shape[-1]) for t in (x, slope))
+    keep = small(x[0, :, 0], ELEMENTS, case.seed)
+    sin, cos, slope = (t[:, keep] for t in (x.sin(), x.cos(), slope))
+    from_sin = sin.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(cos)
+    from_cos = cos.unsqueeze(-1) * slope.unsqueeze(-2) - torch.diag_embed(sin)
+    return mean_is_zero(torch.cat([from_sin.flatten(1), from_cos.flatten(1)], dim=1), case.level, _UNLIKE)
 
 
 def _on_sphere(d: Any, draw: Draw, case: Case) -> Finding:

@@ -3,52 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.constraints import sphere
 from torch import Tensor
-from torch.distributions import VonMises, biject_to, constraints
 
 from pyro_vae.checks.case import Case, base_constraint, small
+from pyro_vae.checks.draws import ELEMENTS, draws_of
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero
-from pyro_vae.distributions.grid import Grid
+from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_density, log_probs, to_reals, values_of
+from pyro_vae.checks.vectors import beside, listed
 from pyro_vae.evaluation.real_codes import support_of
 
-__all__ = ["ELEMENTS", "counts_of", "is_circle", "is_lossy", "log_density", "mass_of", "to_reals", "values_of"]
+__all__ = ["mass_of"]
 
-ELEMENTS = 50  # of a likelihood's many, chosen at random
 _DRAWS = 2000
 _LOOK = "look for a missing constant, Jacobian or normalisation"
-_MOST = 20_000  # values of a count that are summed over
+_LEAK = (
+    "does a factor see its own element (an autoregressive mask that leaks)? Otherwise look for a missing constant or "
+    "normalisation"
+)
 _OVERLAP = 0.02  # of a density and the one beside it, at most 1; with less the two sides of the bridge are nothing
 _ENOUGH = 0.2  # with less, a better one is looked for
-_MIXTURE = getattr(constraints, "MixtureSameFamilyConstraint", ())
-_TORUS = (VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
 
 
 def mass_of(d: Any, case: Case) -> Finding:
     """The mass of a distribution without dimensions that only count."""
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density")
-    if (values := values_of(d)) is not None:
-        mass = d.log_prob(values).logsumexp(0).exp()
-        return _is_one(mass, torch.zeros_like(mass), torch.zeros_like(mass), 1e-6)
     support = base_constraint(support_of(d))
+    if (values := values_of(d)) is not None:
+        return _summed(d, values)
     if support.is_discrete:
-        if isinstance(found := counts_of(d), str):
-            return Finding("skipped", found)
-        keep = small(found[1][0], ELEMENTS, case.seed)
-        counts, log_p = (t.reshape(len(t), -1)[:, keep] for t in found)
-        # Log-probabilities are differences of terms of the size of x log x.
-        rounding = torch.finfo(log_p.dtype).eps * torch.special.xlogy(counts, counts.abs()).abs().amax(0)
-        return _is_one(log_p.logsumexp(0).exp(), rounding, torch.zeros_like(rounding), 1e-3)
-    if is_circle(d):
-        return _circle(d, case)
+        return _of_vectors(d, case) if d.event_shape else _of_counts(d, case)
+    if is_circle(d) or support is sphere:
+        around = _around(d, case)
+        if around.verdict != "skipped":
+            return around
     transform = to_reals(d)
     if transform is None:
-        return Finding("skipped", f"no way to integrate over {type(support).__name__.strip('_').lower()} is known")
+        name = type(support).__name__.strip("_").lower()
+        return Finding("skipped", f"the density is not looked at: no way to integrate over {name} is known")
     if not d.event_shape:
         return _line(d, transform, case)
     if transform.inv(d.sample()).shape[-1] <= 2:
@@ -58,7 +58,57 @@ def mass_of(d: Any, case: Case) -> Finding:
     return _bridge(d, transform, case)
 
 
-def _is_one(mass: Tensor, gap: Tensor, unseen: Tensor, tolerance: float) -> Finding:
+# Sums.
+
+
+def _summed(d: Any, values: Tensor) -> Finding:
+    """The sum over all values."""
+    log_p = log_probs(d, values)
+    mass = log_p.logsumexp(0).exp()
+    tolerance = 1e-6 if log_p.dtype == torch.float64 else 1e-4
+    look = _LEAK if d.event_shape and _several(d, values) else _LOOK
+    return _is_one(mass, torch.zeros_like(mass), torch.zeros_like(mass), tolerance, look)
+
+
+def _several(d: Any, values: Tensor) -> bool:
+    """Whether vectors have several elements that can be what they like, unlike those of one that is one-hot."""
+    return len(values) > d.event_shape.numel()
+
+
+def _of_counts(d: Any, case: Case) -> Finding:
+    if isinstance(found := counts_of(d), str):
+        return Finding("skipped", f"the density is not summed: {found}")
+    keep = small(found[1][0], ELEMENTS, case.seed)
+    counts, log_p = (t.reshape(len(t), -1)[:, keep] for t in found)
+    # Log-probabilities are differences of terms of the size of x log x.
+    rounding = torch.finfo(log_p.dtype).eps * torch.special.xlogy(counts, counts.abs()).abs().amax(0)
+    return _is_one(log_p.logsumexp(0).exp(), rounding, torch.zeros_like(rounding), 1e-3)
+
+
+def _of_vectors(d: Any, case: Case) -> Finding:
+    """Summed where there are at most 100,000; else bridged to a product of the elements' own distributions."""
+    values = listed(d)
+    if values is not None:
+        return _summed(d, values.expand(-1, *d.batch_shape, *d.event_shape))
+    drawn = d.sample((2 * _DRAWS,)).flatten(1 + len(d.batch_shape))
+    r = beside(d, drawn[:_DRAWS])
+    many = "the density is not summed: the values of a vector of counts, or of other discrete elements, are too many"
+    if r is None:
+        return Finding("skipped", f"{many}, and no density beside it is known")
+    support = support_of(d)
+
+    def log_p(flat: Tensor) -> Tensor:
+        value = flat.unflatten(-1, d.event_shape)
+        inside = support.check(value)
+        return log_probs(d, value).masked_fill(~inside, -math.inf)
+
+    overlap, difference = _between(log_p, drawn[_DRAWS:], r)
+    if overlap >= _OVERLAP:
+        return _if_drawn_right(mean_is_zero(difference, case.level, f"the mass is not 1: {_LEAK}"), d, case)
+    return Finding("skipped", f"{many}, and their elements depend on each other too much for an estimate")
+
+
+def _is_one(mass: Tensor, gap: Tensor, unseen: Tensor, tolerance: float, look: str = _LOOK) -> Finding:
     """A verdict on the elements whose integral is known well enough.
 
     Args:
@@ -66,115 +116,42 @@ def _is_one(mass: Tensor, gap: Tensor, unseen: Tensor, tolerance: float) -> Find
         gap: how far a coarser rule is from it.
         unseen: mass near where the integral ends; what lies beyond is unlikely to be more.
         tolerance: of the mass.
+        look: what to say where it is another.
     """
     mass, gap, unseen = mass.flatten(), gap.flatten(), unseen.flatten()
     sure = (gap + unseen < tolerance / 2) | ~torch.isfinite(mass)
     sure |= mass - 10 * gap > 1 + tolerance  # whatever lies beyond only adds to it
     if not sure.any():
-        return Finding("skipped", "cannot be integrated to enough digits: it is too narrow, or reaches too far")
+        return Finding("skipped", "the density cannot be integrated to enough digits: it is too narrow, or reaches too far")
     mass = mass[sure]
     worst = mass[(mass - 1).abs().nan_to_num(math.inf).argmax()].item()
     failed = not abs(worst - 1) <= tolerance
-    detail = f"the mass is {worst:.6g} and not 1: {_LOOK}" if failed else ""
+    detail = f"the mass is {worst:.6g} and not 1: {look}" if failed else ""
     return Finding("failed" if failed else "passed", detail, worst - 1, None, tolerance)
-
-
-# Supports.
-
-
-def values_of(d: Any) -> Tensor | None:
-    """All values, ``(values, *batch, *event)``, where they can be listed."""
-    if d.has_enumerate_support:
-        try:
-            return d.enumerate_support(expand=True)
-        except NotImplementedError:  # a binomial whose elements have different total counts
-            return None
-    support = base_constraint(support_of(d))
-    if not isinstance(support, Grid) or d.event_shape:
-        return None
-    values = support.from_index(torch.arange(support.levels, dtype=d.sample().dtype))
-    return values.view(-1, *(1 for _ in d.batch_shape)).expand(-1, *d.batch_shape)
-
-
-def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
-    """The whole numbers about what is drawn and their log-probabilities, each ``(values, *batch)``, or why not.
-
-    The window is widened until next to nothing lies near its ends.
-    """
-    support = support_of(d)
-    if d.event_shape:
-        return "the values of a vector of counts are too many to sum over"
-    if isinstance(support, _MIXTURE):  # of which support_of leaves those that it cannot describe
-        return "the components of the mixture have supports of their own"
-    support = base_constraint(support)
-    drawn = d.sample((200,))
-    first, last = drawn.min(0).values, drawn.max(0).values
-    lowest = torch.as_tensor(getattr(support, "lower_bound", -math.inf)).to(drawn)
-    pad = 2 * (last - first) + 50
-    while True:
-        start = torch.maximum(first - pad, lowest)
-        length = int((last + pad - start).max().item()) + 1
-        if length > _MOST:
-            return f"the counts lie too far apart to sum over: more than {_MOST} of them"
-        steps = torch.arange(length, dtype=drawn.dtype, device=drawn.device)
-        counts = start + steps.view(-1, *(1 for _ in d.batch_shape))
-        # By parts, as some distributions make much of each value.
-        log_p = torch.cat([d.log_prob(part).where(support.check(part), -math.inf) for part in counts.split(500)])
-        p, margin = log_p.exp(), (last + pad - start) / 10
-        near_start = (counts < start + margin) & (start > lowest)
-        near_end = counts > last + pad - margin
-        if not bool(((p * (near_start | near_end)).sum(0) > 1e-7).any()):
-            return counts, log_p
-        pad = 2 * pad
-
-
-def is_circle(d: Any) -> bool:
-    """Whether torch says that the values are real where they are angles."""
-    while isinstance(d, (torch.distributions.MixtureSameFamily, torch.distributions.Independent)):
-        d = d.component_distribution if isinstance(d, torch.distributions.MixtureSameFamily) else d.base_dist
-    return isinstance(d, _TORUS)
-
-
-def to_reals(d: Any) -> Any:
-    """The bijection from reals or real vectors to the support, or None."""
-    try:
-        return biject_to(support_of(d))
-    except NotImplementedError:
-        return None
-
-
-def is_lossy(transform: Any, value: Tensor, u: Tensor) -> Tensor:
-    """Whether rounding of a value, as at the edge of its support, moves its u, of the shape of u."""
-    finfo = torch.finfo(value.dtype)
-    step, least = 4 * finfo.eps, 1e3 * finfo.tiny
-    moved = transform.inv(value * (1 + step) + least) - transform.inv(value * (1 - step) - least)
-    return ~(moved.abs() <= 1e-4 * (1 + u.abs()))  # so that NaN is
-
-
-def log_density(d: Any, transform: Any, u: Tensor) -> Tensor:
-    """Log-density of the unconstrained u; minus infinity where rounding takes its image out of the support."""
-    value = transform(u)
-    jacobian = transform.log_abs_det_jacobian(u, value)
-    log_p = d.log_prob(value)
-    if jacobian.dim() > log_p.dim():
-        jacobian = jacobian.sum(-1)
-    return torch.nan_to_num(log_p + jacobian, nan=-math.inf, posinf=-math.inf)
 
 
 # Integrals.
 
 
-def _circle(d: Any, case: Case) -> Finding:
-    """The mass of angles, by the trapezium rule, which is best on a circle."""
-    if d.event_shape:
-        return Finding("skipped", "no way to integrate over a torus is known")
+def _around(d: Any, case: Case) -> Finding:
+    """The mass over one or two angles, or the circle in the plane, by the trapezium rule, which is best on a circle."""
     like = d.sample()
-    angles = torch.arange(8192, dtype=like.dtype, device=like.device) * (2 * math.pi / 8192) - math.pi
-    at = angles.view(-1, *(1 for _ in d.batch_shape)).expand(-1, *d.batch_shape)
-    keep = small(like, ELEMENTS, case.seed)
-    p = torch.cat([d.log_prob(part).exp().reshape(len(part), -1)[:, keep] for part in at.split(500)])
-    mass = p.mean(0) * 2 * math.pi
-    return _is_one(mass, (p[::2].mean(0) * 2 * math.pi - mass).abs(), torch.zeros_like(mass), 1e-3)
+    on_plane = not is_circle(d)
+    angles = 1 if on_plane else d.event_shape.numel()
+    if angles > 2 or (on_plane and tuple(d.event_shape) != (2,)):
+        return Finding("skipped", "the density is over too many angles to integrate over")
+    points = 8192 if angles == 1 else 256
+    turn = torch.arange(points, dtype=like.dtype, device=like.device) * (2 * math.pi / points) - math.pi
+    at = torch.cartesian_prod(*[turn] * angles).view(-1, angles)
+    even = torch.cartesian_prod(*[torch.arange(points, device=like.device) % 2 == 0] * angles).view(-1, angles).all(-1)
+    if on_plane:
+        at = torch.cat([at.cos(), at.sin()], dim=-1)
+    at = at.view(-1, *(1 for _ in d.batch_shape), *d.event_shape).expand(-1, *d.batch_shape, *d.event_shape)
+    keep = small(like.new_empty(d.batch_shape), ELEMENTS, case.seed)
+    p = torch.cat([log_probs(d, part).exp().reshape(len(part), -1)[:, keep] for part in at.split(500)])
+    area = (2 * math.pi) ** angles
+    mass = p.mean(0) * area
+    return _is_one(mass, (p[even].mean(0) * area - mass).abs(), torch.zeros_like(mass), 1e-3)
 
 
 def _line(d: Any, transform: Any, case: Case) -> Finding:
@@ -244,23 +221,44 @@ def _bridge(d: Any, transform: Any, case: Case) -> Finding:
     drawn = d.sample((2 * _DRAWS,))
     u = transform.inv(drawn)
     if is_lossy(transform, drawn, u).any():
-        return Finding("skipped", "cannot be integrated: rounding takes draws to the edge of the support")
-    fit, at = u[:_DRAWS].movedim(0, -2), u[_DRAWS:]
-    log_p = log_density(d, transform, at)
-    best = -math.inf
-    for beside in (_normal, _local_normals):
-        r = beside(fit)
-        other = r.sample((_DRAWS,))
-        from_r = torch.sigmoid(log_density(d, transform, other) - r.log_prob(other))
-        from_d = torch.sigmoid(r.log_prob(at) - log_p)
-        overlap = (from_r.mean(0) + from_d.mean(0)).min().item()
+        return Finding("skipped", "the density cannot be integrated: rounding takes draws to the edge of the support")
+    points = u[:_DRAWS].movedim(0, -2)
+    best, difference = -math.inf, u
+    for fit in (_normal, _local_normals):
+        overlap, found = _between(lambda v: log_density(d, transform, v), u[_DRAWS:], fit(points))
         if overlap > best:
-            best, difference = overlap, from_r - from_d
+            best, difference = overlap, found
         if best > _ENOUGH:
             break
     if best < _OVERLAP:
-        return Finding("skipped", f"{u.shape[-1]} dimensions are too many to integrate this density over")
-    return mean_is_zero(difference, case.level, f"the mass is not 1: {_LOOK}")
+        return Finding("skipped", f"the density has {u.shape[-1]} dimensions, too many to integrate it over")
+    return _if_drawn_right(mean_is_zero(difference, case.level, f"the mass is not 1: {_LOOK}"), d, case)
+
+
+def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Any) -> tuple[float, Tensor]:
+    """The overlap of a density d with one r, at most 1, and draws of the difference of the bridge's two sides.
+
+    Args:
+        log_p: the log-density of d.
+        at: draws of d, ``(draws, *batch, n)``.
+        r: a density of mass one.
+    """
+    other = r.sample((len(at),))
+    from_r = torch.sigmoid(log_p(other) - r.log_prob(other))
+    from_d = torch.sigmoid(r.log_prob(at) - log_p(at))
+    return (from_r.mean(0) + from_d.mean(0)).min().item(), from_r - from_d
+
+
+def _if_drawn_right(found: Finding, d: Any, case: Case) -> Finding:
+    """What a bridge found, unless draws do not follow the density up to a constant: then they measure nothing."""
+    if found.verdict != "failed":
+        return found
+    with torch.enable_grad():
+        drawn = draws_of(d, d.sample, replace(case, level=max(case.level, 1e-3)))
+    if drawn.verdict != "failed":
+        return found
+    words = "the mass is not known: it is estimated from draws, and these do not follow the density"
+    return Finding("skipped", words)
 
 
 def _normal(points: Tensor) -> Any:
