@@ -72,7 +72,7 @@ def _summed(d: Any, values: Tensor) -> Finding:
 
 def _several(d: Any, values: Tensor) -> bool:
     """Whether vectors have several elements that can be what they like, unlike those of one that is one-hot."""
-    return len(values) > d.event_shape.numel()
+    return len(values) > math.prod(d.event_shape)
 
 
 def _of_counts(d: Any, case: Case) -> Finding:
@@ -98,7 +98,7 @@ def _of_vectors(d: Any, case: Case) -> Finding:
     support = support_of(d)
 
     def log_p(flat: Tensor) -> Tensor:
-        value = flat.unflatten(-1, d.event_shape)
+        value = flat.unflatten(-1, tuple(d.event_shape))
         inside = support.check(value)
         return log_probs(d, value).masked_fill(~inside, -math.inf)
 
@@ -137,7 +137,7 @@ def _around(d: Any, case: Case) -> Finding:
     """The mass over one or two angles, or the circle in the plane, by the trapezium rule, which is best on a circle."""
     like = d.sample()
     on_plane = not is_circle(d)
-    angles = 1 if on_plane else d.event_shape.numel()
+    angles = 1 if on_plane else math.prod(d.event_shape)
     if angles > 2 or (on_plane and tuple(d.event_shape) != (2,)):
         return Finding("skipped", "the density is over too many angles to integrate over")
     points = 8192 if angles == 1 else 256
@@ -171,12 +171,13 @@ def _line(d: Any, transform: Any, case: Case) -> Finding:
     share = (1 + torch.tanh(math.pi / 2 * torch.sinh(t))) / 2
     weight = math.pi / 32 * torch.cosh(t) / torch.cosh(math.pi / 2 * torch.sinh(t)) ** 2
     keep = small(u[0], ELEMENTS, case.seed)
-    by_panel, coarse, lossy = [], [], []
+    by_panel, coarse, lossy, broken = [], [], [], []
     for low, high in zip(edges[:-1].split(20), edges[1:].split(20), strict=True):
         points = low + (high - low) * share.view(-1, *(1 for _ in edges.shape))  # (rule, panels, *batch)
         p = (log_density(d, transform, points).exp() * (high - low)).reshape(*points.shape[:2], -1)[..., keep]
         p = p * weight.view(-1, 1, 1)
         by_panel.append(p.sum(0))
+        broken.append((p == 0).any(0) & (p.amax(0) > 1e-6))
         coarse.append(2 * p[1::2].sum(0))
         lossy.append(
             (p * is_lossy(transform, transform(points), points).reshape(*points.shape[:2], -1)[..., keep]).sum((0, 1))
@@ -184,7 +185,9 @@ def _line(d: Any, transform: Any, case: Case) -> Finding:
     panels = torch.cat(by_panel)
     outermost = panels[:2].sum(0) + panels[-2:].sum(0)
     unseen = outermost + torch.stack(lossy).sum(0) + edge.flatten()[keep]
-    gap = 10 * (torch.cat(coarse) - panels).abs().sum(0) ** 2  # twice the points are twice the digits
+    error = (torch.cat(coarse) - panels).abs()
+    # Twice the points are twice the digits, except where the density ends within a panel.
+    gap = 10 * error.sum(0) ** 2 + (error * torch.cat(broken)).sum(0)
     return _is_one(panels.sum(0), gap, unseen, 1e-3)
 
 
@@ -266,8 +269,8 @@ def _normal(points: Tensor) -> Any:
     middle = points.mean(-2)
     centred = points - middle.unsqueeze(-2)
     covariance = centred.mT @ centred / points.shape[-2]
-    ridge = 1e-9 * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    return torch.distributions.MultivariateNormal(middle, covariance + ridge * torch.eye(points.shape[-1]).to(points))
+    ridge = 100 * torch.finfo(points.dtype).eps * covariance.diagonal(dim1=-2, dim2=-1)
+    return torch.distributions.MultivariateNormal(middle, covariance + torch.diag_embed(ridge))
 
 
 def _local_normals(points: Tensor) -> Any:

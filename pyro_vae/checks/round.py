@@ -37,8 +37,8 @@ class Stereographic(Transform):
         last = torch.zeros_like(pole)
         last[..., -1] = 1
         # A reflection takes the last axis to the pole, or to the pole's antipode where that is the longer way.
-        self.sign = torch.where(pole[..., -1:] > 0, -1.0, 1.0).to(pole)
-        self.mirror = normalize(last - self.sign * pole, dim=-1)
+        self.side = torch.where(pole[..., -1:] > 0, -1.0, 1.0).to(pole)
+        self.mirror = normalize(last - self.side * pole, dim=-1)
 
     @classmethod
     def away_from(cls, drawn: Tensor) -> Stereographic:
@@ -53,7 +53,7 @@ class Stereographic(Transform):
         return cls(poles.gather(0, best)[0])
 
     def _turn(self, x: Tensor) -> Tensor:
-        return self.sign * (x - 2 * (x * self.mirror).sum(-1, keepdim=True) * self.mirror)
+        return self.side * (x - 2 * (x * self.mirror).sum(-1, keepdim=True) * self.mirror)
 
     def _call(self, x: Tensor) -> Tensor:
         square = (x * x).sum(-1, keepdim=True)

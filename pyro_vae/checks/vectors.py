@@ -10,7 +10,6 @@ import torch
 from pyro.distributions import NegativeBinomial
 from torch import Tensor
 from torch.distributions import Categorical, constraints
-from torch.nn.functional import one_hot
 
 from pyro_vae.checks.case import base_constraint
 from pyro_vae.distributions.grid import Grid
@@ -69,7 +68,7 @@ def parts_of(d: Any) -> Parts | None:
     Elements of different limits count as of the widest; their support says which values there are.
     """
     base = base_constraint(support_of(d))
-    numbers, like = d.event_shape.numel(), d.sample()
+    numbers, like = math.prod(d.event_shape), d.sample()
     if isinstance(base, _boolean):
         return Parts(like.new_tensor([[0], [1]]), numbers)
     if isinstance(base, Grid) and base.levels <= _MOST_LEVELS:
@@ -89,12 +88,12 @@ def parts_of(d: Any) -> Parts | None:
 
 def listed(d: Any) -> Tensor | None:
     """All vectors, ``(values, *1, *event)`` with a 1 for each dimension of the batch, or None where they are too many."""
-    drawn = d.sample((20,))
+    drawn = d.sample((20,)).flatten(1 + len(d.batch_shape))
     if has_fixed_total(d, drawn):
         values = _compositions(drawn)
     else:
         parts = parts_of(d)
-        if parts is None or parts.size > _MOST or parts.size * d.event_shape.numel() > _MOST_NUMBERS:
+        if parts is None or parts.size > _MOST or parts.size * math.prod(d.event_shape) > _MOST_NUMBERS:
             return None
         digits = len(parts.values) ** torch.arange(parts.count - 1, -1, -1)
         values = parts.at(torch.arange(parts.size).unsqueeze(-1) // digits % len(parts.values))
@@ -106,7 +105,7 @@ def has_fixed_total(d: Any, drawn: Tensor) -> bool:
     if isinstance(base_constraint(support_of(d)), _multinomial):
         return True
     totals = drawn.sum(-1)
-    return _counts_up(d) and drawn.shape[-1] > 1 and bool((totals == totals[0]).all() and (totals > 0).all())
+    return _counts_up(d) and len(d.event_shape) == 1 < drawn.shape[-1] and bool((totals == totals[0]).all() and (totals > 0).all())
 
 
 def _compositions(drawn: Tensor) -> Tensor | None:
@@ -207,32 +206,40 @@ def neighbours(d: Any, drawn: Tensor, at: int, before: Tensor) -> Tensor | None:
         moved[..., other] -= step
         return moved
     parts = parts_of(d)
-    if parts is not None and len(parts.values) <= 10:  # to any other value
-        width = parts.values.shape[-1]
-        part, classes = at // width, len(parts.values)
-        index = parts.index_of(drawn)[..., part]
-        index = (index + torch.randint(1, max(classes, 2), index.shape)) % classes
-        moved[..., part * width : (part + 1) * width] = parts.values[index]
-        return moved
-    if parts is not None and parts.values.shape[-1] > 1:  # another of many classes: one that was drawn before
-        width = parts.values.shape[-1]
-        part = at // width
-        seen = parts.index_of(before)[..., part].flatten()
-        pair = seen[torch.randint(len(seen), (2,))]
-        index = parts.index_of(drawn)[..., part]
-        swapped = torch.where(index == pair[0], pair[1], torch.where(index == pair[1], pair[0], index))
-        moved[..., part * width : (part + 1) * width] = one_hot(swapped, width).to(drawn)
-        return moved
+    if parts is not None and (parts.values.shape[-1] > 1 or len(parts.values) <= 10):
+        return _to_another(parts, drawn, at, before)
     if parts is None and not _counts_up(d):
         return None
-    unit = 1 if parts is None else (parts.values[1, 0] - parts.values[0, 0])
-    spread = before[..., at].double().std() / float(unit)
-    step = (1 + (torch.randn(drawn.shape[:-1]).abs() * spread).floor()) * torch.randint(0, 2, drawn.shape[:-1]).mul(2).sub(1)
+    return _up_or_down(parts, drawn, at, before)
+
+
+def _to_another(parts: Parts, drawn: Tensor, at: int, before: Tensor) -> Tensor:
+    """With another value in one part, of the ten that are likeliest there; from the rest there is no step."""
+    width, values = parts.values.shape[-1], len(parts.values)
+    part = at // width
+    seen = torch.bincount(parts.index_of(before)[..., part].flatten(), minlength=values)
+    likely = seen.argsort(descending=True)[:10]
+    place = torch.full((values,), -1).scatter(0, likely, torch.arange(len(likely)))
+    index = parts.index_of(drawn)[..., part]
+    other = (place[index] + torch.randint(1, max(len(likely), 2), index.shape)) % len(likely)
+    index = torch.where(place[index] < 0, index, likely[other])
+    moved = drawn.clone()
+    moved[..., part * width : (part + 1) * width] = parts.values[index]
+    return moved
+
+
+def _up_or_down(parts: Parts | None, drawn: Tensor, at: int, before: Tensor) -> Tensor:
+    """With one number more or less, by about as much as draws differ; where it would end outside, as it is."""
+    unit = 1.0 if parts is None else float(parts.values[1, 0] - parts.values[0, 0])
+    spread = before[..., at].double().std() / unit
+    far = 1 + (torch.randn(drawn.shape[:-1]).abs() * spread).floor()
+    step = torch.where(torch.rand(far.shape) < 0.5, -far, far)
+    moved = drawn.clone()
     if parts is None:
         moved[..., at] += step.to(drawn)
         return moved
-    index = parts.index_of(drawn)[..., at] + step.long()
-    outside = (index < 0) | (index >= len(parts.values))
-    moved[..., at] = parts.values[:, 0][index.clamp(0, len(parts.values) - 1)]
-    moved[..., at] = torch.where(outside, drawn[..., at], moved[..., at])  # stays where it is
+    index = parts.index_of(drawn)[..., at]
+    to = index + step.long()
+    inside = (to >= 0) & (to < len(parts.values))
+    moved[..., at] = parts.values[:, 0][torch.where(inside, to, index)]
     return moved
