@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_vae.checks.case import Case, base_constraint, small
 from pyro_vae.checks.draws import ELEMENTS, draws_of
 from pyro_vae.checks.report import Finding
-from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.checks.statistics import mean_is_zero, not_above
 from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_density, log_probs, to_reals, values_of
 from pyro_vae.checks.vectors import beside, listed
 from pyro_vae.evaluation.real_codes import support_of
@@ -102,9 +102,9 @@ def _of_vectors(d: Any, case: Case) -> Finding:
         inside = support.check(value)
         return log_probs(d, value).masked_fill(~inside, -math.inf)
 
-    overlap, difference = _between(log_p, drawn[_DRAWS:], r)
-    if overlap >= _OVERLAP:
-        return _if_drawn_right(mean_is_zero(difference, case.level, f"the mass is not 1: {_LEAK}"), d, case)
+    bridge = _between(log_p, drawn[_DRAWS:], r)
+    if bridge.overlap >= _OVERLAP:
+        return _bridged(bridge, d, case, _LEAK)
     return Finding("skipped", f"{many}, and their elements depend on each other too much for an estimate")
 
 
@@ -174,10 +174,11 @@ def _line(d: Any, transform: Any, case: Case) -> Finding:
     by_panel, coarse, lossy, broken = [], [], [], []
     for low, high in zip(edges[:-1].split(20), edges[1:].split(20), strict=True):
         points = low + (high - low) * share.view(-1, *(1 for _ in edges.shape))  # (rule, panels, *batch)
-        p = (log_density(d, transform, points).exp() * (high - low)).reshape(*points.shape[:2], -1)[..., keep]
-        p = p * weight.view(-1, 1, 1)
+        log_p = log_density(d, transform, points)
+        none = torch.isneginf(log_p).reshape(*points.shape[:2], -1)[..., keep]
+        p = (log_p.exp() * (high - low)).reshape(*points.shape[:2], -1)[..., keep] * weight.view(-1, 1, 1)
         by_panel.append(p.sum(0))
-        broken.append((p == 0).any(0) & (p.amax(0) > 1e-6))
+        broken.append(none.any(0) & (p.amax(0) > 1e-6))
         coarse.append(2 * p[1::2].sum(0))
         lossy.append(
             (p * is_lossy(transform, transform(points), points).reshape(*points.shape[:2], -1)[..., keep]).sum((0, 1))
@@ -226,42 +227,57 @@ def _bridge(d: Any, transform: Any, case: Case) -> Finding:
     if is_lossy(transform, drawn, u).any():
         return Finding("skipped", "the density cannot be integrated: rounding takes draws to the edge of the support")
     points = u[:_DRAWS].movedim(0, -2)
-    best, difference = -math.inf, u
+    bridge = None
     for fit in (_normal, _local_normals):
-        overlap, found = _between(lambda v: log_density(d, transform, v), u[_DRAWS:], fit(points))
-        if overlap > best:
-            best, difference = overlap, found
-        if best > _ENOUGH:
+        found = _between(lambda v: log_density(d, transform, v), u[_DRAWS:], fit(points))
+        if bridge is None or found.overlap > bridge.overlap:
+            bridge = found
+        if bridge.overlap > _ENOUGH:
             break
-    if best < _OVERLAP:
+    if bridge is None or bridge.overlap < _OVERLAP:
         return Finding("skipped", f"the density has {u.shape[-1]} dimensions, too many to integrate it over")
-    return _if_drawn_right(mean_is_zero(difference, case.level, f"the mass is not 1: {_LOOK}"), d, case)
+    return _bridged(bridge, d, case, _LOOK)
 
 
-def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Any) -> tuple[float, Tensor]:
-    """The overlap of a density d with one r, at most 1, and draws of the difference of the bridge's two sides.
+class _Bridge(NamedTuple):
+    """Between a density d and one r beside it.
 
     Args:
-        log_p: the log-density of d.
-        at: draws of d, ``(draws, *batch, n)``.
-        r: a density of mass one.
+        overlap: of the two, at most 1.
+        difference: draws of the difference of the two sides.
+        ratio: d / r at draws of r, at most 20.
     """
+
+    overlap: float
+    difference: Tensor
+    ratio: Tensor
+
+
+def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Any) -> _Bridge:
+    """The bridge from the density of ``log_p``, with draws ``at``, ``(draws, *batch, n)``, to r, of mass one."""
     other = r.sample((len(at),))
-    from_r = torch.sigmoid(log_p(other) - r.log_prob(other))
-    from_d = torch.sigmoid(r.log_prob(at) - log_p(at))
-    return (from_r.mean(0) + from_d.mean(0)).min().item(), from_r - from_d
+    log_ratio = log_p(other) - r.log_prob(other)
+    from_r, from_d = torch.sigmoid(log_ratio), torch.sigmoid(r.log_prob(at) - log_p(at))
+    overlap = (from_r.mean(0) + from_d.mean(0)).min().item()
+    return _Bridge(overlap, from_r - from_d, log_ratio.clamp(max=math.log(20)).exp())
 
 
-def _if_drawn_right(found: Finding, d: Any, case: Case) -> Finding:
-    """What a bridge found, unless draws do not follow the density up to a constant: then they measure nothing."""
+def _bridged(bridge: _Bridge, d: Any, case: Case, look: str) -> Finding:
+    """What a bridge says, where draws follow the density up to a constant; else only what needs no draws of it."""
+    found = mean_is_zero(bridge.difference, case.level, f"the mass is not 1: {look}")
     if found.verdict != "failed":
         return found
     with torch.enable_grad():
         drawn = draws_of(d, d.sample, replace(case, level=max(case.level, 1e-3)))
     if drawn.verdict != "failed":
         return found
-    words = "the mass is not known: it is estimated from draws, and these do not follow the density"
-    return Finding("skipped", words)
+    # The mean of min(d / r, 20) over r is at most the mass, whatever the draws.
+    least = bridge.ratio.flatten(1)
+    largest = least[:, least.mean(0).argmax()]
+    above = not_above(largest, torch.ones(()), case.level / least.shape[1], f"the mass is above 1: {look}")
+    if above.verdict == "failed":
+        return above
+    return Finding("skipped", "the mass is not known: it is estimated from draws, and these do not follow the density")
 
 
 def _normal(points: Tensor) -> Any:

@@ -98,7 +98,8 @@ def to_reals(d: Any) -> Any:
         return HalfAngle.about(d.sample((401,)))
     try:
         transform = biject_to(support)
-        shape = transform.inverse_shape(d.event_shape)
+        # With the batch, as limits may have its shape.
+        shape = transform.inverse_shape(d.batch_shape + d.event_shape)[len(d.batch_shape) :]
     except NotImplementedError:
         return None
     if len(shape) < 2:

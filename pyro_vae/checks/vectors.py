@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import NegativeBinomial
+from pyro.distributions import DirichletMultinomial, NegativeBinomial
 from torch import Tensor
 from torch.distributions import Categorical, constraints
 
@@ -168,10 +168,20 @@ class BesideCounts:
         return self.of_part.log_prob(vectors.double()).sum(-1)
 
 
-def beside(d: Any, drawn: Tensor) -> BesideParts | BesideCounts | None:
+def _beside_total(drawn: Tensor) -> DirichletMultinomial:
+    """Counts of a total, with the mean and about the variance of the draws ``(draws, *batch, numbers)``."""
+    x = drawn.double()
+    total, share = x[0].sum(-1), (x.mean(0) + 0.01) / (x.mean(0) + 0.01).sum(-1, keepdim=True)
+    spread = x.var(0).sum(-1) / (total * (share * (1 - share)).sum(-1))
+    spread = torch.minimum(spread, 0.9 * total).clamp_min(1.001)
+    strength = ((total - spread) / (spread - 1)).clamp_min(0.01)
+    return DirichletMultinomial(share * strength.unsqueeze(-1), total, validate_args=False)
+
+
+def beside(d: Any, drawn: Tensor) -> Any:
     """A density of mass one that draws ``(draws, *batch, numbers)`` of another follow as far as a product can."""
     if has_fixed_total(d, drawn):
-        return None
+        return _beside_total(drawn) if (drawn.sum(-1) == drawn[0].sum(-1)).all() else None
     parts = parts_of(d)
     if parts is not None:
         return BesideParts(parts, drawn)
