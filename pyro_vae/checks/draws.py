@@ -132,7 +132,7 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
         columns.append((of_x[..., [k]] * of_x[..., others] - of_y[..., [k]] * of_y[..., others]) * accepted)
     both = torch.cat(columns, dim=-1).flatten(1)
     # Steps to where draws hardly ever are: many tiny numbers, that a few large ones balance which may not have come.
-    both = both[:, both.abs().sum(0) > 100]
+    both = both[:, both.abs().sum(0) > 50]
     if not both.numel():
         return Finding("skipped", "the draws are not looked at: hardly any differ")
     return mean_is_zero(both, case.level, _UNLIKE)

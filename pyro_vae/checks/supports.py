@@ -124,4 +124,4 @@ def log_density(d: Any, transform: Any, u: Tensor) -> Tensor:
     log_p = d.log_prob(value)
     if jacobian.dim() > log_p.dim():
         jacobian = jacobian.sum(-1)
-    return torch.nan_to_num(log_p + jacobian, nan=-math.inf, posinf=-math.inf)
+    return torch.nan_to_num(log_p + jacobian, nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
