@@ -35,8 +35,13 @@ def _posterior(case: Case) -> Any:
 
 
 def _likelihood(case: Case) -> Any:
-    p = case.exact.rows(0, 3)
+    p = case.exact.rows(0, 1 if _is_large(case) else 3)
     return p.likelihood(p.draw(1)[0])
+
+
+def _is_large(case: Case) -> bool:
+    """Whether x is such that a run of the programs takes long, as images are."""
+    return case.exact.x[0].numel() > 3000
 
 
 def _elements(distribution: Any) -> Iterator[Any]:
@@ -75,12 +80,13 @@ def _draws(distribution: Any, case: Case) -> Finding:
 
 def _noise(case: Case) -> Finding:
     """Rank correlations between the draws of any two of some examples, over many draws."""
-    p = case.exact.rows(0, 32)
+    p = case.exact.rows(0, 8 if _is_large(case) else 32)
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
+    draws = 100 if _is_large(case) else 400
     with torch.no_grad(), case.seeded(12):
         # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
-        z = torch.stack([p.draw(1)[0] for _ in range(400)]).double().reshape(400, p.batch, -1)
+        z = torch.stack([p.draw(1)[0] for _ in range(draws)]).double().reshape(draws, p.batch, -1)
         scores = _rank_scores(z)
     scores[:, z.amax(0) == z.amin(0)] = torch.nan  # what never changes has no correlation
     first, second = torch.triu_indices(p.batch, p.batch, 1, device=z.device)

@@ -16,7 +16,7 @@ from pyro_vae.checks.case import Case, base_constraint, small
 from pyro_vae.checks.draws import ELEMENTS, draws_of
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero, not_above
-from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_density, log_probs, to_reals, values_of
+from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_density, log_probs, some_of, to_reals, values_of
 from pyro_vae.checks.vectors import beside, listed
 from pyro_vae.evaluation.real_codes import support_of
 
@@ -160,6 +160,10 @@ def _line(d: Any, transform: Any, case: Case) -> Finding:
     Draws lie where the density is, however narrow or far apart its peaks; the rule's points crowd at its ends.
     """
     drawn = d.sample((401,))
+    keep = small(drawn[0], ELEMENTS, case.seed)
+    if drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
+        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
+        keep = torch.arange(len(keep), device=keep.device)
     edge = is_lossy(transform, drawn, transform.inv(drawn)).any(0)
     u = transform.inv(drawn[::4]).sort(0).values
     width = (u[75] - u[25]).clamp_min(1e-12)
@@ -170,7 +174,6 @@ def _line(d: Any, transform: Any, case: Case) -> Finding:
     t = torch.arange(-23, 24, dtype=u.dtype, device=u.device) / 8
     share = (1 + torch.tanh(math.pi / 2 * torch.sinh(t))) / 2
     weight = math.pi / 32 * torch.cosh(t) / torch.cosh(math.pi / 2 * torch.sinh(t)) ** 2
-    keep = small(u[0], ELEMENTS, case.seed)
     by_panel, coarse, lossy, broken = [], [], [], []
     for low, high in zip(edges[:-1].split(20), edges[1:].split(20), strict=True):
         points = low + (high - low) * share.view(-1, *(1 for _ in edges.shape))  # (rule, panels, *batch)

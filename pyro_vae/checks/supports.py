@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "is_lossy",
     "log_density",
     "log_probs",
+    "some_of",
     "to_reals",
     "values_of",
 ]
@@ -80,6 +82,37 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
         if not bool(((p * (near_start | near_end)).sum(0) > 1e-7).any()):
             return counts, log_p
         pad = 2 * pad
+
+
+def some_of(d: Any, keep: Tensor) -> Any | None:
+    """The distributions of some elements of a batch of scalars, by their numbers; None where they cannot be taken apart.
+
+    Of an image's many elements only some are looked at, and a density of all of them takes long. The copy is used for
+    its log-density alone, which is compared with the whole one's.
+    """
+    with torch.no_grad():
+        drawn = d.sample((2,))
+        part = _taken_apart(d, len(d.batch_shape), keep)
+        if part is None:
+            return None
+        try:
+            ours = part.log_prob(drawn.flatten(1)[:, keep])
+        except (RuntimeError, ValueError, IndexError):  # something in it has the whole shape
+            return None
+        whole = d.log_prob(drawn).flatten(1)[:, keep]
+    return part if ours.shape == whole.shape and torch.allclose(ours, whole, rtol=1e-6, equal_nan=True) else None
+
+
+def _taken_apart(d: Any, dims: int, keep: Tensor) -> Any | None:
+    """A copy whose tensors and distributions have some of the elements of the first dimensions."""
+    part, batch = copy.copy(d), d.batch_shape[:dims]
+    for name, value in vars(d).items():
+        if isinstance(value, torch.distributions.Distribution) and value.batch_shape[:dims] == batch:
+            vars(part)[name] = _taken_apart(value, dims, keep)
+        elif isinstance(value, Tensor) and value.shape[:dims] == batch:
+            vars(part)[name] = value.flatten(0, dims - 1)[keep] if dims else value
+    part._batch_shape = torch.Size([len(keep), *d.batch_shape[dims:]])
+    return part
 
 
 def is_circle(d: Any) -> bool:
