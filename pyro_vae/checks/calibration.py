@@ -47,7 +47,7 @@ def _calibration(case: Case) -> Finding:
     if case.is_point:
         return Finding("skipped", "q is a point; it has no draws to rank among")
     if case.given.named:
-        return Finding("skipped", "data with missing values cannot be simulated")
+        return Finding("skipped", "the ranks are not looked at: data with missing values cannot be simulated")
     with case.seeded(50):
         found = ranks(case.exact, _SIMULATIONS, _DRAWS)
     case.ranks, case.rank_count = found, _DRAWS + 1

@@ -57,10 +57,10 @@ def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
 # What can be counted.
 
 
-def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case) -> Finding:
+def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case, within: Any = None) -> Finding:
     """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
     # A density without its constant has the same draws.
-    p = log_probs(d, values).softmax(0)  # (values, *batch)
+    p = log_probs(d, values, within).softmax(0)  # (values, *batch)
     keep = small(p, 1000, case.seed)
     value, element = keep // p[0].numel(), keep % p[0].numel()
     flat = (p[0].numel(), -1)
@@ -109,14 +109,16 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     """
     values = listed(d)
     if values is not None:
-        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case)
-    drawn = draw((_DRAWS,)).flatten(1 + len(d.batch_shape))
+        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case, support_of(d))
+    draws = (
+        3 * _DRAWS if math.prod(d.batch_shape + d.event_shape) <= 200 else _DRAWS
+    )  # more where they cost little: steps say less than values
+    drawn = draw((draws,)).flatten(1 + len(d.batch_shape))
     before, x = drawn[:200], drawn[200:]
-    support, numbers = support_of(d), x.shape[-1]
+    numbers = x.shape[-1]
 
     def log_p(flat: Tensor) -> Tensor:
-        value = flat.unflatten(-1, tuple(d.event_shape))
-        return log_probs(d, value).masked_fill(~support.check(value), -math.inf)
+        return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
 
     keep = small(x.new_empty(numbers), 12 if numbers < 200 else 6, case.seed)
     middle, width = before[..., keep].mean(0), before[..., keep].std(0) + 1e-9
@@ -128,8 +130,7 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
         accepted = torch.sigmoid(log_p(y) - at_x).unsqueeze(-1)
         of_y = torch.tanh((y[..., keep] - middle) / width)
         columns.append((of_x - of_y)[..., [k]] * accepted)
-        others = [j for j in range(len(keep)) if j != k]
-        columns.append((of_x[..., [k]] * of_x[..., others] - of_y[..., [k]] * of_y[..., others]) * accepted)
+        columns.append((of_x[..., [k]] * of_x - of_y[..., [k]] * of_y) * accepted)  # its square too, for its spread
     both = torch.cat(columns, dim=-1).flatten(1)
     # Steps to where draws hardly ever are: many tiny numbers, that a few large ones balance which may not have come.
     both = both[:, both.abs().sum(0) > 50]

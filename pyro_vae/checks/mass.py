@@ -16,7 +16,16 @@ from pyro_vae.checks.case import Case, base_constraint, small
 from pyro_vae.checks.draws import ELEMENTS, draws_of
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero, not_above
-from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_density, log_probs, some_of, to_reals, values_of
+from pyro_vae.checks.supports import (
+    counts_of,
+    is_circle,
+    is_lossy,
+    log_density,
+    log_probs,
+    some_of,
+    to_reals,
+    values_of,
+)
 from pyro_vae.checks.vectors import beside, listed
 from pyro_vae.evaluation.real_codes import support_of
 
@@ -61,9 +70,9 @@ def mass_of(d: Any, case: Case) -> Finding:
 # Sums.
 
 
-def _summed(d: Any, values: Tensor) -> Finding:
+def _summed(d: Any, values: Tensor, within: Any = None) -> Finding:
     """The sum over all values."""
-    log_p = log_probs(d, values)
+    log_p = log_probs(d, values, within)
     mass = log_p.logsumexp(0).exp()
     tolerance = 1e-6 if log_p.dtype == torch.float64 else 1e-4
     look = _LEAK if d.event_shape and _several(d, values) else _LOOK
@@ -89,18 +98,15 @@ def _of_vectors(d: Any, case: Case) -> Finding:
     """Summed where there are at most 100,000; else bridged to a product of the elements' own distributions."""
     values = listed(d)
     if values is not None:
-        return _summed(d, values.expand(-1, *d.batch_shape, *d.event_shape))
+        return _summed(d, values.expand(-1, *d.batch_shape, *d.event_shape), support_of(d))
     drawn = d.sample((2 * _DRAWS,)).flatten(1 + len(d.batch_shape))
     r = beside(d, drawn[:_DRAWS])
     many = "the density is not summed: the values of a vector of counts, or of other discrete elements, are too many"
     if r is None:
         return Finding("skipped", f"{many}, and no density beside it is known")
-    support = support_of(d)
 
     def log_p(flat: Tensor) -> Tensor:
-        value = flat.unflatten(-1, tuple(d.event_shape))
-        inside = support.check(value)
-        return log_probs(d, value).masked_fill(~inside, -math.inf)
+        return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
 
     bridge = _between(log_p, drawn[_DRAWS:], r)
     if bridge.overlap >= _OVERLAP:
@@ -122,7 +128,9 @@ def _is_one(mass: Tensor, gap: Tensor, unseen: Tensor, tolerance: float, look: s
     sure = (gap + unseen < tolerance / 2) | ~torch.isfinite(mass)
     sure |= mass - 10 * gap > 1 + tolerance  # whatever lies beyond only adds to it
     if not sure.any():
-        return Finding("skipped", "the density cannot be integrated to enough digits: it is too narrow, or reaches too far")
+        return Finding(
+            "skipped", "the density cannot be integrated to enough digits: it is too narrow, or reaches too far"
+        )
     mass = mass[sure]
     worst = mass[(mass - 1).abs().nan_to_num(math.inf).argmax()].item()
     failed = not abs(worst - 1) <= tolerance

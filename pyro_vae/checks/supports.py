@@ -48,10 +48,21 @@ def values_of(d: Any) -> Tensor | None:
     return values.view(-1, *(1 for _ in d.batch_shape)).expand(-1, *d.batch_shape)
 
 
-def log_probs(d: Any, values: Tensor) -> Tensor:
-    """Log-probabilities of many values ``(values, *batch, *event)``, some at a time: ``(values, *batch)``."""
+def log_probs(d: Any, values: Tensor, within: Any = None) -> Tensor:
+    """Log-probabilities of many values ``(values, *batch, *event)``, some at a time: ``(values, *batch)``.
+
+    Args:
+        d: whose they are.
+        values: which.
+        within: a support, where values may lie outside of it; there they have none.
+    """
+
+    def of_some(part: Tensor) -> Tensor:
+        log_p = d.log_prob(part)
+        return log_p if within is None else log_p.masked_fill(~within.check(part), -math.inf)
+
     at_once = max(1, 1_000_000 // max(1, values[0].numel()))
-    return torch.cat([d.log_prob(part) for part in values.split(at_once)])
+    return torch.cat([of_some(part) for part in values.split(at_once)])
 
 
 def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
@@ -85,7 +96,7 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
 
 
 def some_of(d: Any, keep: Tensor) -> Any | None:
-    """The distributions of some elements of a batch of scalars, by their numbers; None where they cannot be taken apart.
+    """The distributions of some elements of a batch of scalars, by their numbers; None where no copy can be taken.
 
     Of an image's many elements only some are looked at, and a density of all of them takes long. The copy is used for
     its log-density alone, which is compared with the whole one's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -11,6 +12,7 @@ __all__ = ["likeliest"]
 
 _MOST = 64  # dimensions
 _NEAR = 0.2  # a covariance of 2000 draws is within 0.15 of its own, relative to it, in thousands of elements
+_ALIKE = 0.04  # two that differ by no more in how well they fit are not told apart
 
 
 def likeliest(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
@@ -30,16 +32,28 @@ def likeliest(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
     if normal is None:
         return ""
     middle, covariance = normal
-    for other, words in _mistakes(covariance, drawn):
-        if _fits(drawn, other):
-            return f"draws do not follow the density: {words}"
-    if _fits(drawn, covariance):
-        off = (u.mean(0) - middle).abs() / covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    found = [(_apart(drawn, other), words) for other, words in _mistakes(covariance)]
+    least = min(off for off, _ in found)
+    if least < _NEAR:
+        fitting = [words for off, words in found if off < least + _ALIKE]
+        if not fitting[0]:  # the density's own covariance
+            fitting = [_mean_off(u, middle, covariance)]
+        return f"draws do not follow the density: {' Or: '.join(fitting)}" if fitting[0] else ""
+    times = (drawn.diagonal(dim1=-2, dim2=-1) / covariance.diagonal(dim1=-2, dim2=-1)).median()
+    if _apart(drawn, times * covariance) < _NEAR:
         return (
-            f"draws do not follow the density: their mean is up to {off.max().item():.2g} standard deviations from its "
-            "mean, and their covariance is right"
+            f"draws do not follow the density: their covariance is {times.item():.3g} times the density's: is a "
+            "variance taken for a scale, or is there a factor too many?"
         )
     return ""
+
+
+def _mean_off(u: Tensor, middle: Tensor, covariance: Tensor) -> str:
+    """How far the mean of the draws is from the density's, in words; nothing where chance may be all of it."""
+    off = ((u.mean(0) - middle).abs() / covariance.diagonal(dim1=-2, dim2=-1).sqrt()).max().item()
+    if off < _NEAR:
+        return ""
+    return f"their mean is up to {off:.2g} standard deviations from the density's, and their covariance is right"
 
 
 def _normal(slope: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -60,42 +74,45 @@ def _normal(slope: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tens
     return middle, covariance
 
 
-def _mistakes(covariance: Tensor, drawn: Tensor) -> Iterator[tuple[Tensor, str]]:
-    """The covariance of draws by mistake, and the mistake."""
+def _mistakes(covariance: Tensor) -> Iterator[tuple[Tensor, str]]:
+    """The covariance of draws by mistake, and the mistake; first that of no mistake."""
+    yield covariance, ""
     of_draws = "the draws' covariance is"
     root = torch.linalg.cholesky(covariance)
-    yield torch.linalg.inv(covariance), (
-        f"{of_draws} the inverse of the density's: a precision taken for a covariance (variance) in one of the two?"
-    )
     yield root.mT @ root, f"{of_draws} L^T L where the density's is L L^T: is scale_tril transposed in one of the two?"
-    factor = torch.linalg.cholesky(torch.linalg.inv(covariance))
-    yield torch.linalg.inv(factor.mT @ factor), (
-        f"{of_draws} that of a transposed factor of the precision: solve with L^T, and not with L"
+    yield (
+        torch.linalg.inv(covariance),
+        (f"{of_draws} the inverse of the density's: a precision taken for a covariance (variance) in one of the two?"),
     )
-    yield covariance @ covariance, (
-        f"{of_draws} the square of the density's: a variance taken for a scale in one of the two?"
+    factor = torch.linalg.cholesky(torch.linalg.inv(covariance))
+    yield (
+        torch.linalg.inv(factor.mT @ factor),
+        (f"{of_draws} that of a transposed factor of the precision: solve with L^T, and not with L"),
+    )
+    yield (
+        covariance @ covariance,
+        (f"{of_draws} the square of the density's: a variance taken for a scale in one of the two?"),
     )
     values, vectors = torch.linalg.eigh(covariance)
-    yield vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT, (
-        f"{of_draws} the square root of the density's: a scale taken for a variance in one of the two?"
+    yield (
+        vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT,
+        (f"{of_draws} the square root of the density's: a scale taken for a variance in one of the two?"),
     )
-    if covariance.shape[-1] > 1:
-        yield torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1)), (
+    yield (
+        torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1)),
+        (
             "the draws' elements have the density's variances without its covariances: does one of the two leave out "
             "what is off the diagonal?"
-        )
-    times = (drawn.diagonal(dim1=-2, dim2=-1) / covariance.diagonal(dim1=-2, dim2=-1)).median()
-    if not 0.8 < times < 1.25:
-        yield times * covariance, (
-            f"{of_draws} {times.item():.3g} times the density's: is there a variance taken for a scale, or a factor too many?"
-        )
+        ),
+    )
 
 
-def _fits(drawn: Tensor, other: Tensor) -> bool:
-    """Whether one covariance is another up to what chance does to the draws' own."""
+def _apart(drawn: Tensor, other: Tensor) -> float:
+    """How far one covariance is from another, relative to it: at most 0.15 by chance, in 2000 draws."""
     factor, wrong = torch.linalg.cholesky_ex(other)
     if wrong.any():
-        return False
+        return math.inf
     half = torch.linalg.solve_triangular(factor, drawn, upper=False)
     white = torch.linalg.solve_triangular(factor, half.mT, upper=False)
-    return bool((white - torch.eye(drawn.shape[-1]).to(drawn)).abs().max() < _NEAR)
+    off = (white - torch.eye(drawn.shape[-1]).to(drawn)).abs().max().item()
+    return off if math.isfinite(off) else math.inf

@@ -1,4 +1,4 @@
-"""Vectors of what can be counted: all of their values where these are few, a density beside them where they are many."""
+"""Vectors of what can be counted: all of their values where these are few, a density beside them where not."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parts_of(d: Any) -> Parts | None:
 
 
 def listed(d: Any) -> Tensor | None:
-    """All vectors, ``(values, *1, *event)`` with a 1 for each dimension of the batch, or None where they are too many."""
+    """All vectors, ``(values, *ones, *event)``, a one for each dimension of the batch; None where they are too many."""
     drawn = d.sample((20,)).flatten(1 + len(d.batch_shape))
     if has_fixed_total(d, drawn):
         values = _compositions(drawn)
@@ -105,7 +105,11 @@ def has_fixed_total(d: Any, drawn: Tensor) -> bool:
     if isinstance(base_constraint(support_of(d)), _multinomial):
         return True
     totals = drawn.sum(-1)
-    return _counts_up(d) and len(d.event_shape) == 1 < drawn.shape[-1] and bool((totals == totals[0]).all() and (totals > 0).all())
+    return (
+        _counts_up(d)
+        and len(d.event_shape) == 1 < drawn.shape[-1]
+        and bool((totals == totals[0]).all() and (totals > 0).all())
+    )
 
 
 def _compositions(drawn: Tensor) -> Tensor | None:

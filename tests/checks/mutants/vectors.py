@@ -348,7 +348,9 @@ def precision_for_covariance_in_draws(wrong: bool) -> Setup:
     return full({"factor": lambda self: torch.linalg.inv(self.scale_tril).mT} if wrong else {})
 
 
-@mutant("posterior-draws", "noise times the covariance in the place of its root", "variance taken for a scale", twin=_TWIN)
+@mutant(
+    "posterior-draws", "noise times the covariance in the place of its root", "variance taken for a scale", twin=_TWIN
+)
 def covariance_as_factor_in_draws(wrong: bool) -> Setup:
     return full({"factor": lambda self: self.scale_tril @ self.scale_tril.mT} if wrong else {})
 
