@@ -33,6 +33,10 @@ _UNLIKE = (
     "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one "
     "noise for all draws"
 )
+_UNLIKE_COUNTED = (
+    "draws do not follow the density: look for a logit taken for a probability, elements in another order, a wrong "
+    "component, or one noise for all draws"
+)
 
 
 def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
@@ -57,6 +61,7 @@ def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
 # What can be counted.
 
 
+@torch.no_grad()
 def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case, within: Any = None) -> Finding:
     """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
     # A density without its constant has the same draws.
@@ -84,11 +89,12 @@ def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Te
         drawn: draws, ``(draws, batch, numbers)``; the first 200 say what is looked at.
         case: what is checked.
     """
-    numbers = drawn.shape[-1]
     batch, numbers = drawn.shape[1:]
     with case.seeded(14):
-        like, example, one, two = (torch.randint(most, (300,)) for most in (200, batch, numbers, numbers))
-    two = torch.where(torch.arange(300) < min(100, 8 * numbers), one, two)  # and some alone
+        most = (200, batch, numbers, numbers)
+        like, example, one, two = (torch.randint(m, (300,), device=drawn.device) for m in most)
+    alone = min(100, 8 * numbers)
+    two[:alone] = one[:alone]
     seen = drawn[like, example]
     first, second = (seen.gather(1, i.unsqueeze(1))[:, 0] for i in (one, two))
 
@@ -101,6 +107,7 @@ def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Te
     return holds(drawn[200:]).sum(0).flatten(), torch.as_tensor(chance).flatten()
 
 
+@torch.no_grad()
 def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     """How often values are drawn where all can be listed; else by steps from one vector to one beside it.
 
@@ -110,10 +117,9 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     values = listed(d)
     if values is not None:
         return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case, support_of(d))
-    draws = (
-        3 * _DRAWS if math.prod(d.batch_shape + d.event_shape) <= 200 else _DRAWS
-    )  # more where they cost little: steps say less than values
-    drawn = draw((draws,)).flatten(1 + len(d.batch_shape))
+    # More where they cost little: steps say less than values.
+    times = 3 if math.prod(d.batch_shape + d.event_shape) <= 200 else 1
+    drawn = draw((times * _DRAWS,)).flatten(1 + len(d.batch_shape))
     before, x = drawn[:200], drawn[200:]
     numbers = x.shape[-1]
 
@@ -136,7 +142,7 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     both = both[:, both.abs().sum(0) > 50]
     if not both.numel():
         return Finding("skipped", "the draws are not looked at: hardly any differ")
-    return mean_is_zero(both, case.level, _UNLIKE)
+    return mean_is_zero(both, case.level, _UNLIKE_COUNTED)
 
 
 def _counts(d: Any, draw: Draw, case: Case) -> Finding:
@@ -165,7 +171,7 @@ def _binomial(count: Tensor, p: Tensor, n: int, case: Case) -> Finding:
     least = min(1.0, len(tail) * float(tail[most]))
     failed = not least >= case.level
     off, error = k[most] / n - chance[most], math.sqrt(chance[most] * (1 - chance[most]) / n)
-    return Finding("failed" if failed else "passed", _UNLIKE if failed else "", float(off), error, None, least)
+    return Finding("failed" if failed else "passed", _UNLIKE_COUNTED if failed else "", float(off), error, None, least)
 
 
 # Stein's identity: E[f' + f d log p] = 0 for every f that the density takes to nothing at its ends.

@@ -233,9 +233,10 @@ def _to_another(parts: Parts, drawn: Tensor, at: int, before: Tensor) -> Tensor:
     part = at // width
     seen = torch.bincount(parts.index_of(before)[..., part].flatten(), minlength=values)
     likely = seen.argsort(descending=True)[:10]
-    place = torch.full((values,), -1).scatter(0, likely, torch.arange(len(likely)))
+    place = torch.full_like(seen, -1)
+    place[likely] = torch.arange(len(likely), device=likely.device)
     index = parts.index_of(drawn)[..., part]
-    other = (place[index] + torch.randint(1, max(len(likely), 2), index.shape)) % len(likely)
+    other = (place[index] + torch.randint(1, max(len(likely), 2), index.shape, device=index.device)) % len(likely)
     index = torch.where(place[index] < 0, index, likely[other])
     moved = drawn.clone()
     moved[..., part * width : (part + 1) * width] = parts.values[index]
@@ -246,8 +247,8 @@ def _up_or_down(parts: Parts | None, drawn: Tensor, at: int, before: Tensor) -> 
     """With one number more or less, by about as much as draws differ; where it would end outside, as it is."""
     unit = 1.0 if parts is None else float(parts.values[1, 0] - parts.values[0, 0])
     spread = before[..., at].double().std() / unit
-    far = 1 + (torch.randn(drawn.shape[:-1]).abs() * spread).floor()
-    step = torch.where(torch.rand(far.shape) < 0.5, -far, far)
+    far = 1 + (torch.randn_like(drawn[..., 0]).abs() * spread).floor()
+    step = torch.where(torch.rand_like(far) < 0.5, -far, far)
     moved = drawn.clone()
     if parts is None:
         moved[..., at] += step.to(drawn)
