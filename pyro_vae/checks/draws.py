@@ -19,7 +19,7 @@ from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, some_of, to_reals, values_of
 from pyro_vae.checks.unlike import likeliest
-from pyro_vae.checks.vectors import listed, neighbours
+from pyro_vae.checks.vectors import listed, neighbours, too_slow
 from pyro_vae.evaluation.real_codes import support_of
 
 __all__ = ["ELEMENTS", "draws_of"]
@@ -34,8 +34,8 @@ _UNLIKE = (
     "noise for all draws"
 )
 _UNLIKE_COUNTED = (
-    "draws do not follow the density: look for a logit taken for a probability, elements in another order, a wrong "
-    "component, or one noise for all draws"
+    "draws do not follow the density: look for a logit taken for a probability, elements in another order, a factor "
+    "that sees its own element, a wrong component, or one noise for all draws"
 )
 
 
@@ -119,6 +119,8 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
         return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case, support_of(d))
     # More where they cost little: steps say less than values.
     times = 3 if math.prod(d.batch_shape + d.event_shape) <= 200 else 1
+    if slow := too_slow(d, draw, times * _DRAWS):
+        return Finding("skipped", f"the draws are not looked at: {slow}")
     drawn = draw((times * _DRAWS,)).flatten(1 + len(d.batch_shape))
     before, x = drawn[:200], drawn[200:]
     numbers = x.shape[-1]

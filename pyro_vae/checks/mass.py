@@ -26,7 +26,7 @@ from pyro_vae.checks.supports import (
     to_reals,
     values_of,
 )
-from pyro_vae.checks.vectors import beside, listed
+from pyro_vae.checks.vectors import beside, listed, too_slow
 from pyro_vae.evaluation.real_codes import support_of
 
 __all__ = ["mass_of"]
@@ -99,6 +99,8 @@ def _of_vectors(d: Any, case: Case) -> Finding:
     values = listed(d)
     if values is not None:
         return _summed(d, values.expand(-1, *d.batch_shape, *d.event_shape), support_of(d))
+    if slow := too_slow(d, d.sample, 2 * _DRAWS):
+        return Finding("skipped", f"the density is over too many vectors to sum it, and {slow}")
     drawn = d.sample((2 * _DRAWS,)).flatten(1 + len(d.batch_shape))
     r = beside(d, drawn[:_DRAWS])
     many = "the density is not summed: the values of a vector of counts, or of other discrete elements, are too many"

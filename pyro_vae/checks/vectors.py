@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,11 +18,22 @@ from pyro_vae.distributions.grid import Grid
 from pyro_vae.distributions.groups import GroupedSupport
 from pyro_vae.evaluation.real_codes import support_of
 
-__all__ = ["BesideCounts", "BesideParts", "Parts", "beside", "has_fixed_total", "listed", "neighbours", "parts_of"]
+__all__ = [
+    "BesideCounts",
+    "BesideParts",
+    "Parts",
+    "beside",
+    "has_fixed_total",
+    "listed",
+    "neighbours",
+    "parts_of",
+    "too_slow",
+]
 
 _MOST = 100_000  # vectors that are summed over
 _MOST_NUMBERS = 5_000_000  # in them
 _MOST_LEVELS = 2_000  # of a part
+_LONG, _SECONDS = 100, 8.0  # vectors from this length are drawn only where that takes no longer
 
 _boolean, _interval, _one_hot, _multinomial, _at_least = (
     type(constraints.boolean),
@@ -195,6 +208,22 @@ def beside(d: Any, drawn: Tensor) -> Any:
 def _counts_up(d: Any) -> bool:
     base = base_constraint(support_of(d))
     return isinstance(base, _at_least) and base.lower_bound == 0
+
+
+def too_slow(d: Any, draw: Callable[[tuple[int, ...]], Tensor], count: int) -> str:
+    """Words where so many draws of long vectors take long, as those that a network gives element by element; else none.
+
+    From a few of them, by the clock: nothing else tells what a program costs.
+    """
+    if math.prod(d.event_shape) <= _LONG:
+        return ""
+    times = []
+    for few in (2, 22):
+        start = perf_counter()
+        draw((few,))
+        times.append(perf_counter() - start)
+    seconds = times[1] + max(0.0, times[1] - times[0]) / 20 * (count - 22)
+    return f"{count} draws of them take about {seconds:.0f} s" if seconds > _SECONDS else ""
 
 
 # Where a step in one part leads.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import pyro.distributions as dist
 import pytest
@@ -358,6 +359,18 @@ def test_a_chain_of_many_bits_is_skipped_with_a_reason():
     found = _look("mass", Chain(dist.Bernoulli(torch.full((200,), 0.5).double())))
     assert found.verdict == "skipped"
     assert "depend on each other too much" in found.detail
+
+
+@pytest.mark.parametrize("which", ["mass", "draws"])
+def test_vectors_that_take_long_to_draw_are_skipped_with_the_time(which):
+    class Slow(Opaque):
+        def sample(self, sample_shape=()):
+            time.sleep(0.005 * math.prod(sample_shape))
+            return super().sample(sample_shape)
+
+    found = _look(which, Slow(dist.Bernoulli(torch.full((120,), 0.5).double())))
+    assert found.verdict == "skipped"
+    assert "draws of them take about" in found.detail
 
 
 # Some elements of many.
