@@ -24,8 +24,8 @@ class Stereographic(Transform):
         pole: what stays without a u, unit vectors ``(*batch, n)``.
 
     Example:
-        >>> Stereographic(torch.tensor([0.0, 0.0, 1.0]))(torch.zeros(2))
-        tensor([ 0.,  0., -1.])
+        >>> Stereographic(torch.tensor([0.0, 0.0, 1.0]))(torch.tensor([3.0, 4.0])).norm()
+        tensor(1.)
     """
 
     domain = constraints.real_vector
