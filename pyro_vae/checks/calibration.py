@@ -47,9 +47,9 @@ def _calibration(case: Case) -> Finding:
     if case.is_point:
         return Finding("skipped", "q is a point; it has no draws to rank among", applies=False)
     if case.given.named:
-        return Finding("skipped", "data with missing values cannot be simulated")
+        return Finding("skipped", "the ranks are not looked at: data with missing values cannot be simulated")
     if case.is_teacher_forced:
-        return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that it is given")
+        return Finding("skipped", "the ranks are not looked at: p(x|z) depends on the x that it is given")
     with case.seeded(50):
         found = ranks(case.exact, _SIMULATIONS, _DRAWS)
     case.ranks, case.rank_count = found, _DRAWS + 1

@@ -14,12 +14,11 @@ from pyro.distributions import Delta
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import constraints, kl_divergence
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.forcing import sees
 from pyro_vae.checks.report import Finding
+from pyro_vae.checks.work import Work
 from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
@@ -162,11 +161,11 @@ class Case:
         """Floating-point operations in the matrix products of the three log-densities of one example at one z."""
         p = self.exact.rows(0, _FEW)
         try:
-            with torch.no_grad(), self.seeded(1), _FlopCount() as counted:
+            with torch.no_grad(), self.seeded(1), Work() as counted:
                 p.draw_terms(1)
         except Exception:  # the user's programs may raise anything, and the lines that run them say what
             return 0.0
-        return counted.total / p.batch
+        return counted.products / p.batch
 
     def affordable(self, what: str, most: int, densities: int, least: int = 1) -> int:
         """How many of something a line can take, so that no line takes minutes.
@@ -185,21 +184,6 @@ class Case:
         if number < most:
             self.cut[what] = f"{number:,} {what} and not {most:,}"
         return number
-
-
-class _FlopCount(TorchDispatchMode):
-    """Counts floating-point operations as torch.utils.flop_counter does, without its hooks in modules."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def named_leaves(programs: Programs) -> list[tuple[str, Tensor]]:
@@ -231,14 +215,15 @@ def _leaves(tensors: list[Tensor]) -> list[Tensor]:
     return found
 
 
-def loss_of(case: Case) -> Tensor:
-    """The objective's loss of the batch, a number in nats."""
+def loss_of(case: Case, x: Tensor | None = None) -> Tensor:
+    """The objective's loss of the batch, or of another x of its shape, a number in nats."""
     p = case.given
+    x = p.x if x is None else x
     if isinstance(case.objective, ELBO):
         # TraceGraph_ELBO and others give no loss that can be differentiated, and that of TraceEnum_ELBO must be.
         loss = getattr(case.objective, "differentiable_loss", None) if torch.is_grad_enabled() else None
-        return torch.as_tensor((loss or case.objective.loss)(p.model, p.guide, p.x, *p.context, **p.named))
-    loss = case.objective(p.x, *p.context)
+        return torch.as_tensor((loss or case.objective.loss)(p.model, p.guide, x, *p.context, **p.named))
+    loss = case.objective(x, *p.context)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(
             "objective must return one number, a tensor, the loss of the whole batch in nats; got "

@@ -9,13 +9,14 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_vae.checks.case import Case, Check, small
+from pyro_vae.checks.case import Case, Check
 from pyro_vae.checks.draws import draws_of
 from pyro_vae.checks.mass import mass_of
+from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
-from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.groups import Grouped
 
 __all__ = ["CHECKS"]
 
@@ -34,17 +35,24 @@ def _posterior(case: Case) -> Any:
 
 
 def _likelihood(case: Case) -> Any:
-    p = case.exact.rows(0, 3)
+    p = case.exact.rows(0, 1 if _is_large(case) else 3)
     return p.likelihood(p.draw(1)[0])
 
 
+def _is_large(case: Case) -> bool:
+    """Whether x is such that a run of the programs takes long, as images are."""
+    return case.exact.x[0].numel() > 3000
+
+
 def _elements(distribution: Any) -> Iterator[Any]:
-    """The distribution without the dimensions that only count, column by column where columns differ."""
+    """The distribution without the dimensions and groups that only count, column by column where columns differ."""
     while True:
         if isinstance(distribution, TorchToPyro):
             distribution = distribution.base
         elif isinstance(distribution, (torch.distributions.Independent, dist.MaskedDistribution)):
             distribution = distribution.base_dist
+        elif isinstance(distribution, Grouped):
+            distribution = distribution.base
         else:
             break
     if isinstance(distribution, Columns):
@@ -72,42 +80,21 @@ def _draws(distribution: Any, case: Case) -> Finding:
 
 def _noise(case: Case) -> Finding:
     """Rank correlations between the draws of any two of some examples, over many draws."""
-    p = case.exact.rows(0, 32)
+    p = case.exact.rows(0, 8 if _is_large(case) else 32)
     if p.batch < 2:
-        return Finding("skipped", "there is only one example")
+        return Finding("skipped", "there is only one example", applies=False)
     draws = case.affordable("draws of noise", 400, p.batch, least=100)
     with torch.no_grad(), case.seeded(12):
         # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
-        z = torch.stack([p.draw(1)[0] for _ in range(draws)]).double().reshape(draws, p.batch, -1)
-        scores = _rank_scores(z)
-    scores[:, z.amax(0) == z.amin(0)] = torch.nan  # what never changes has no correlation
-    first, second = torch.triu_indices(p.batch, p.batch, 1, device=z.device)
-    keep = small(z.new_empty(len(first), z.shape[-1]), 10_000, case.seed)
-    pair, latent = keep // z.shape[-1], keep % z.shape[-1]
-    products = scores[:, first[pair], latent] * scores[:, second[pair], latent]
-    products = products[:, torch.isfinite(products).all(0)]
-    if not products.numel():
-        return Finding("skipped", "q has no noise", applies=False)
-    found = mean_is_zero(products, case.level)
-    if found.verdict == "failed" and abs(found.difference or 0) > 0.05:
-        words = (
-            f"draws of z of different examples have a correlation of {found.difference:.2g}: do they share one noise? "
-            "Draw it in the shape of the scale"
-        )
-        return replace(found, detail=words)
-    return replace(found, verdict="passed")
-
-
-def _rank_scores(draws: torch.Tensor) -> torch.Tensor:
-    """Ranks over the first dimension, of mean 0 and variance 1, equal draws in random order.
-
-    Their products are tame whatever the draws are: those of two rare categories are zero hundreds of times, and huge
-    once.
-    """
-    shuffled = torch.rand_like(draws).argsort(0)
-    order = shuffled.gather(0, draws.gather(0, shuffled).argsort(dim=0, stable=True))
-    ranks = order.argsort(0).to(draws.dtype)
-    return (ranks - ranks.mean(0)) / ranks.std(0)
+        z = torch.stack([p.draw(1)[0] for _ in range(draws)]).reshape(draws, p.batch, -1)
+        found = correlation_of_examples(z, case.level, case.seed)
+    if found.verdict != "failed":
+        return found
+    words = (
+        f"draws of z of different examples have a correlation of {found.difference:.2g}: do they share one noise? "
+        "Draw it in the shape of the scale"
+    )
+    return replace(found, detail=words)
 
 
 _MASS = "A density that does not integrate to one shifts the bound by a constant that no comparison of losses shows."

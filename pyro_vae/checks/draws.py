@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from scipy.stats import binom
 from torch import Tensor
 
 from pyro_vae.checks.case import Case, base_constraint, small
-from pyro_vae.checks.mass import ELEMENTS, counts_of, is_circle, is_lossy, to_reals, values_of
-from pyro_vae.checks.report import Finding
+from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, some_of, to_reals, values_of
+from pyro_vae.checks.unlike import likeliest
+from pyro_vae.checks.vectors import listed, neighbours, too_slow
 from pyro_vae.evaluation.real_codes import support_of
 
-__all__ = ["draws_of"]
+__all__ = ["ELEMENTS", "draws_of"]
+
+ELEMENTS = 50  # of a likelihood's many, chosen at random
 
 Draw = Callable[[tuple[int, ...]], Tensor]  # what a distribution's sample or rsample is
 
@@ -27,6 +32,10 @@ _DRAWS = 2000
 _UNLIKE = (
     "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one "
     "noise for all draws"
+)
+_UNLIKE_COUNTED = (
+    "draws do not follow the density: look for a logit taken for a probability, elements in another order, a factor "
+    "that sees its own element, a wrong component, or one noise for all draws"
 )
 
 
@@ -38,31 +47,104 @@ def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
     if (values := values_of(d)) is not None:
         return _frequencies(d, draw, values, case)
     if support.is_discrete:
-        return _counts(d, draw, case)
+        return _vectors(d, draw, case) if d.event_shape else _counts(d, draw, case)
     if support is sphere:
         return _on_sphere(d, draw, case)
     if is_circle(d):
-        return (
-            Finding("skipped", "no identity on a torus is known here") if d.event_shape else _on_circle(d, draw, case)
-        )
+        return _on_circle(d, draw, case)
     transform = to_reals(d)
     if transform is None:
-        return Finding("skipped", "no map of the support to the reals is known")
+        return Finding("skipped", "the draws are not looked at: no map of the support to the reals is known")
     return _stein(d, draw, transform, case)
 
 
 # What can be counted.
 
 
-def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case) -> Finding:
-    """How often each value is drawn."""
-    p = d.log_prob(values).exp()  # (values, *batch)
+@torch.no_grad()
+def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case, within: Any = None) -> Finding:
+    """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
+    # A density without its constant has the same draws.
+    p = log_probs(d, values, within).softmax(0)  # (values, *batch)
     keep = small(p, 1000, case.seed)
     value, element = keep // p[0].numel(), keep % p[0].numel()
     flat = (p[0].numel(), -1)
-    drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)[:, element]
-    count = (drawn == values.reshape(len(values), *flat)[value, element]).all(-1).sum(0)
-    return _binomial(count, p.flatten()[keep], _DRAWS, case)
+    drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)
+    values = values.reshape(len(values), *flat)
+    count = (drawn[:, element] == values[value, element]).all(-1).sum(0)
+    if not d.event_shape:
+        return _binomial(count, p.flatten()[keep], _DRAWS, case)
+    alone, chance = _marginals(p.reshape(len(p), -1), values, drawn, case)
+    fewer = len(drawn) - 200
+    first = _binomial(count, p.flatten()[keep], _DRAWS, replace(case, level=case.level / 2))
+    return worst([first, _binomial(alone, chance, fewer, replace(case, level=case.level / 2))])
+
+
+def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """How often one or two elements are as in some earlier draws, and how often they must be.
+
+    Args:
+        p: probabilities, ``(values, batch)``.
+        values: what they are of, ``(values, batch, numbers)``.
+        drawn: draws, ``(draws, batch, numbers)``; the first 200 say what is looked at.
+        case: what is checked.
+    """
+    batch, numbers = drawn.shape[1:]
+    with case.seeded(14):
+        most = (200, batch, numbers, numbers)
+        like, example, one, two = (torch.randint(m, (300,), device=drawn.device) for m in most)
+    alone = min(100, 8 * numbers)
+    two[:alone] = one[:alone]
+    seen = drawn[like, example]
+    first, second = (seen.gather(1, i.unsqueeze(1))[:, 0] for i in (one, two))
+
+    def holds(x: Tensor) -> Tensor:
+        near = 1e-5 * (1 + first.abs())
+        return ((x[..., one] - first).abs() < near) & ((x[..., two] - second).abs() < near)
+
+    # The values are the same for each example.
+    chance = sum(q.mT @ holds(v[:, 0]).to(q) for q, v in zip(p.split(10_000), values.split(10_000), strict=True))
+    return holds(drawn[200:]).sum(0).flatten(), torch.as_tensor(chance).flatten()
+
+
+@torch.no_grad()
+def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
+    """How often values are drawn where all can be listed; else by steps from one vector to one beside it.
+
+    For any two vectors x and y that a step leads to each other as often: E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, as
+    the sum over both ways is zero (Barker 1965). Like Stein's identity, it does not depend on the constant.
+    """
+    values = listed(d)
+    if values is not None:
+        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case, support_of(d))
+    # More where they cost little: steps say less than values.
+    times = 3 if math.prod(d.batch_shape + d.event_shape) <= 200 else 1
+    if slow := too_slow(d, draw, times * _DRAWS):
+        return Finding("skipped", f"the draws are not looked at: {slow}")
+    drawn = draw((times * _DRAWS,)).flatten(1 + len(d.batch_shape))
+    before, x = drawn[:200], drawn[200:]
+    numbers = x.shape[-1]
+
+    def log_p(flat: Tensor) -> Tensor:
+        return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
+
+    keep = small(x.new_empty(numbers), 12 if numbers < 200 else 6, case.seed)
+    middle, width = before[..., keep].mean(0), before[..., keep].std(0) + 1e-9
+    of_x, at_x, columns = torch.tanh((x[..., keep] - middle) / width), log_p(x), []
+    for k, at in enumerate(keep.tolist()):
+        y = neighbours(d, x, at, before)
+        if y is None:
+            return Finding("skipped", "the draws are not looked at: they are vectors of no known discrete values")
+        accepted = torch.sigmoid(log_p(y) - at_x).unsqueeze(-1)
+        of_y = torch.tanh((y[..., keep] - middle) / width)
+        columns.append((of_x - of_y)[..., [k]] * accepted)
+        columns.append((of_x[..., [k]] * of_x - of_y[..., [k]] * of_y) * accepted)  # its square too, for its spread
+    both = torch.cat(columns, dim=-1).flatten(1)
+    # Steps to where draws hardly ever are: many tiny numbers, that a few large ones balance which may not have come.
+    both = both[:, both.abs().sum(0) > 50]
+    if not both.numel():
+        return Finding("skipped", "the draws are not looked at: hardly any differ")
+    return mean_is_zero(both, case.level, _UNLIKE_COUNTED)
 
 
 def _counts(d: Any, draw: Draw, case: Case) -> Finding:
@@ -71,7 +153,7 @@ def _counts(d: Any, draw: Draw, case: Case) -> Finding:
     They are compared one by one and not as a mean, as rare large counts make means that are far from normal.
     """
     if isinstance(found := counts_of(d), str):
-        return Finding("skipped", found)
+        return Finding("skipped", f"the draws are not looked at: {found}")
     counts, log_p = found
     drawn = draw((_DRAWS,))
     keep = small(drawn[0], ELEMENTS, case.seed)
@@ -91,20 +173,21 @@ def _binomial(count: Tensor, p: Tensor, n: int, case: Case) -> Finding:
     least = min(1.0, len(tail) * float(tail[most]))
     failed = not least >= case.level
     off, error = k[most] / n - chance[most], math.sqrt(chance[most] * (1 - chance[most]) / n)
-    return Finding("failed" if failed else "passed", _UNLIKE if failed else "", float(off), error, None, least)
+    return Finding("failed" if failed else "passed", _UNLIKE_COUNTED if failed else "", float(off), error, None, least)
 
 
 # Stein's identity: E[f' + f d log p] = 0 for every f that the density takes to nothing at its ends.
 
 
-def _slope(d: Any, at: Tensor, transform: Any = None) -> Tensor:
-    """The gradient of the log-density of u = at, of the shape of at."""
-    at = at.detach().clone().requires_grad_()
+def _slope(d: Any, at: Tensor, transform: Any = None, again: bool = False) -> Tensor:
+    """The gradient of the log-density of u = at, of the shape of at; again: to be differentiated again."""
+    if not again:
+        at = at.detach().clone().requires_grad_()
     value = at if transform is None else transform(at)
     log_p = d.log_prob(value).sum()
     if transform is not None:
         log_p = log_p + transform.log_abs_det_jacobian(at, value).sum()
-    return torch.autograd.grad(log_p, at)[0] if log_p.requires_grad else torch.zeros_like(at)
+    return torch.autograd.grad(log_p, at, create_graph=again)[0] if log_p.requires_grad else torch.zeros_like(at)
 
 
 def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
@@ -113,8 +196,13 @@ def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
     In the reals u, with s = ∂ log p(u); u itself for tanh(u) would have no variance where tails are heavy.
     """
     drawn = draw((_DRAWS,)).detach()
+    keep = small(drawn[0], ELEMENTS, case.seed)
+    if not d.event_shape and drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
+        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
     u = transform.inv(drawn)
     lossy = is_lossy(transform, drawn, u)
+    if _ends_early(d, transform, u):
+        return Finding("skipped", "the draws are not looked at: the density is zero in a part of its stated support")
     before, u = u[:200].sort(0).values, u[200:]
     middle, width = before[100], (before[150] - before[50]).clamp_min(1e-12)
     slope, at = _slope(d, u, transform) * width, torch.tanh((u - middle) / width)
@@ -134,19 +222,41 @@ def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
         pairs = at.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(1 - at**2)
         both = torch.cat([slope.flatten(1), pairs.flatten(1)], dim=1)
     if not both.numel():
-        return Finding("skipped", "rounding takes draws to the edge of the support")
-    return mean_is_zero(both, case.level, _UNLIKE)
+        return Finding("skipped", "the draws are not looked at: rounding takes them to the edge of the support")
+    found = mean_is_zero(both, case.level, _UNLIKE)
+    if found.verdict == "failed":
+        return replace(found, detail=_cause(d, transform, u) or _UNLIKE)
+    return found
+
+
+def _ends_early(d: Any, transform: Any, u: Tensor) -> bool:
+    """Whether the density is zero a little beyond the draws, where Stein's identity asks for one that fades."""
+    low, high = u.amin(0), u.amax(0)
+    beyond = torch.stack([low - (high - low) / 2, high + (high - low) / 2])
+    with torch.no_grad():
+        log_p = d.log_prob(transform(beyond))
+    lossy = is_lossy(transform, transform(beyond), beyond)
+    lossy = lossy.any(-1) if lossy.dim() > log_p.dim() else lossy
+    return bool((torch.isneginf(log_p) & ~lossy).any())
+
+
+def _cause(d: Any, transform: Any, u: Tensor) -> str:
+    """The likeliest cause, of a density that is normal in the reals."""
+    if d.event_shape:
+        return likeliest(lambda at: _slope(d, at, transform, again=True), u)
+    return likeliest(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
 
 
 def _on_circle(d: Any, draw: Draw, case: Case) -> Finding:
-    """With f = sin and f = cos, which have no ends."""
-    if d.event_shape:
-        return Finding("skipped", "no identity on a torus is known here")
+    """With f = sin and f = cos of each angle, which have no ends, for each direction of the torus that they make."""
     x = draw((_DRAWS,)).detach()
-    keep = small(x[0], ELEMENTS, case.seed)
-    x, slope = (t.reshape(_DRAWS, -1)[:, keep] for t in (x, _slope(d, x)))
-    both = torch.cat([x.sin() * slope + x.cos(), x.cos() * slope - x.sin()], dim=1)
-    return mean_is_zero(both, case.level, _UNLIKE)
+    x, slope = (t if d.event_shape else t.unsqueeze(-1) for t in (x, _slope(d, x)))
+    x, slope = (t.reshape(_DRAWS, -1, t.shape[-1]) for t in (x, slope))
+    keep = small(x[0, :, 0], ELEMENTS, case.seed)
+    sin, cos, slope = (t[:, keep] for t in (x.sin(), x.cos(), slope))
+    from_sin = sin.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(cos)
+    from_cos = cos.unsqueeze(-1) * slope.unsqueeze(-2) - torch.diag_embed(sin)
+    return mean_is_zero(torch.cat([from_sin.flatten(1), from_cos.flatten(1)], dim=1), case.level, _UNLIKE)
 
 
 def _on_sphere(d: Any, draw: Draw, case: Case) -> Finding:

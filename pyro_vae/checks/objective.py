@@ -272,7 +272,7 @@ def _slopes_by_example(case: Case) -> Tensor:
     for i in range(case.affordable("draws of the objective's noise", _NOISES, 6 * p.batch, least=50)):
         x = p.x.detach().clone().requires_grad_()
         with case.seeded(28, i):
-            loss = loss_of(replace(case, given=p.of(x), made={}))
+            loss = loss_of(case, x)
         (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
         if gradient is None:
             raise RuntimeError("its gradient does not reach x")

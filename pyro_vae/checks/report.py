@@ -317,7 +317,7 @@ def worst(findings: Sequence[Finding]) -> Finding:
     """
     order = {"failed": 0, "noted": 1, "passed": 2, "skipped": 3}
     chosen = min(findings, key=lambda f: (order[f.verdict], not f.applies, _nearness(f)))
-    gaps = [f.detail for f in findings if f.verdict == "skipped" and f.applies]
+    gaps = [f.detail for f in findings if f.verdict == "skipped" and f.applies and f.detail]
     if chosen.verdict == "passed" and gaps:
         said = f"{len(gaps)} of {len(findings)} parts could not be looked at: {gaps[0]}"
         chosen = replace(chosen, detail=f"{chosen.detail}; {said}" if chosen.detail else said)

@@ -115,7 +115,7 @@ def check(
         stopped = ""
         for line in wanted:
             begins(line.name)
-            finding = Finding("skipped", f"cannot be looked at: {stopped}") if stopped else _look(line, case)
+            finding = Finding("skipped", stopped) if stopped else _look(line, case)
             stopped = stopped or _stops(line, finding)
             if line.name == _FIRST[-1] and not stopped:
                 case.exact = _in_float64(given) if float64 else given
@@ -131,9 +131,9 @@ def check(
 def _stops(line: Check, finding: Finding) -> str:
     """Why no later line can be looked at; empty where they can."""
     if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
-        return f"{line.name} failed"
+        return f"cannot be looked at: {line.name} failed"
     unsupported = finding.verdict == "skipped" and finding.detail.startswith(UNSUPPORTED)
-    return "model and guide are not supported" if line.name in _FIRST and unsupported else ""
+    return finding.detail if line.name in _FIRST and unsupported else ""
 
 
 def _look(line: Check, case: Case) -> Finding:

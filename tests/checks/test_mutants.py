@@ -48,7 +48,7 @@ def test_a_bug_is_found_and_named(mutant):
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.twin], ids=lambda m: m.name)
 def test_its_twin_without_the_bug_passes(mutant):
     setup = mutant.make(False)
-    report = check(setup.vae, setup.x, repeats=REPEATS, **setup.options)
+    report = check(setup.vae, setup.x, **({"repeats": REPEATS} | setup.options))
     assert report.passed, {line.name: line.finding.detail for line in report.failures}
     assert report[mutant.line].verdict == "passed"  # and not skipped
 

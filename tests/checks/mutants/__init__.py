@@ -1,6 +1,6 @@
 """Bugs that people make in VAEs, each beside the same program with the one thing right."""
 
-from tests.checks.mutants import behaviour, conventions, densities, objectives, plates, programs, seeing
+from tests.checks.mutants import behaviour, conventions, densities, objectives, plates, programs, seeing, vectors
 from tests.checks.mutants.common import MUTANTS, Mutant, Setup
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "plates",
     "programs",
     "seeing",
+    "vectors",
 ]

@@ -1,0 +1,118 @@
+"""Why draws do not follow a normal density: which mistake turns its covariance into theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["likeliest"]
+
+_MOST = 64  # dimensions
+_NEAR = 0.2  # a covariance of 2000 draws is within 0.15 of its own, relative to it, in thousands of elements
+_ALIKE = 0.04  # two that differ by no more in how well they fit are not told apart
+
+
+def likeliest(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
+    """What makes such draws of such a density, in words; nothing where it is not normal, or nothing fits.
+
+    Args:
+        slope: the gradient of the log-density at points ``(points, *batch, n)``, differentiable.
+        u: draws, ``(draws, *batch, n)``, each element of the batch with a density of its own.
+    """
+    if u.shape[-1] > _MOST or len(u) < 100:
+        return ""
+    centred = u - u.mean(0)
+    drawn = torch.einsum("d...i,d...j->...ij", centred, centred) / len(u)
+    if not bool((drawn.diagonal(dim1=-2, dim2=-1) > 1e-20 * u[0] ** 2).any()):
+        return "all draws are the same: is there one noise for all of them? Draw it in the shape of what is asked for"
+    normal = _normal(slope, u[:4])
+    if normal is None:
+        return ""
+    middle, covariance = normal
+    found = [(_apart(drawn, other), words) for other, words in _mistakes(covariance)]
+    least = min(off for off, _ in found)
+    if least < _NEAR:
+        fitting = [words for off, words in found if off < least + _ALIKE]
+        if not fitting[0]:  # the density's own covariance
+            fitting = [_mean_off(u, middle, covariance)]
+        return f"draws do not follow the density: {' Or: '.join(fitting)}" if fitting[0] else ""
+    times = (drawn.diagonal(dim1=-2, dim2=-1) / covariance.diagonal(dim1=-2, dim2=-1)).median()
+    if _apart(drawn, times * covariance) < _NEAR:
+        return (
+            f"draws do not follow the density: their covariance is {times.item():.3g} times the density's: is a "
+            "variance taken for a scale, or is there a factor too many?"
+        )
+    return ""
+
+
+def _mean_off(u: Tensor, middle: Tensor, covariance: Tensor) -> str:
+    """How far the mean of the draws is from the density's, in words; nothing where chance may be all of it."""
+    off = ((u.mean(0) - middle).abs() / covariance.diagonal(dim1=-2, dim2=-1).sqrt()).max().item()
+    if off < _NEAR:
+        return ""
+    return f"their mean is up to {off:.2g} standard deviations from the density's, and their covariance is right"
+
+
+def _normal(slope: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and covariance of a density whose curvature is the same everywhere; None for others."""
+    at = at.detach().clone().requires_grad_()
+    first = slope(at)
+    if not first.requires_grad:
+        return None
+    rows = [torch.autograd.grad(first[..., j].sum(), at, retain_graph=True)[0] for j in range(at.shape[-1])]
+    precision = -torch.stack(rows, dim=-2)
+    if not bool((precision - precision[:1]).abs().max() <= 1e-4 * precision.abs().max()):
+        return None
+    factor, wrong = torch.linalg.cholesky_ex((precision[0] + precision[0].mT) / 2)
+    if wrong.any():
+        return None
+    covariance = torch.cholesky_inverse(factor)
+    middle = at[0].detach() + (covariance @ first[0].detach().unsqueeze(-1)).squeeze(-1)
+    return middle, covariance
+
+
+def _mistakes(covariance: Tensor) -> Iterator[tuple[Tensor, str]]:
+    """The covariance of draws by mistake, and the mistake; first that of no mistake."""
+    yield covariance, ""
+    of_draws = "the draws' covariance is"
+    root = torch.linalg.cholesky(covariance)
+    yield root.mT @ root, f"{of_draws} L^T L where the density's is L L^T: is scale_tril transposed in one of the two?"
+    yield (
+        torch.linalg.inv(covariance),
+        (f"{of_draws} the inverse of the density's: a precision taken for a covariance (variance) in one of the two?"),
+    )
+    factor = torch.linalg.cholesky(torch.linalg.inv(covariance))
+    yield (
+        torch.linalg.inv(factor.mT @ factor),
+        (f"{of_draws} that of a transposed factor of the precision: solve with L^T, and not with L"),
+    )
+    yield (
+        covariance @ covariance,
+        (f"{of_draws} the square of the density's: a variance taken for a scale in one of the two?"),
+    )
+    values, vectors = torch.linalg.eigh(covariance)
+    yield (
+        vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT,
+        (f"{of_draws} the square root of the density's: a scale taken for a variance in one of the two?"),
+    )
+    yield (
+        torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1)),
+        (
+            "the draws' elements have the density's variances without its covariances: does one of the two leave out "
+            "what is off the diagonal?"
+        ),
+    )
+
+
+def _apart(drawn: Tensor, other: Tensor) -> float:
+    """How far one covariance is from another, relative to it: at most 0.15 by chance, in 2000 draws."""
+    factor, wrong = torch.linalg.cholesky_ex(other)
+    if wrong.any():
+        return math.inf
+    half = torch.linalg.solve_triangular(factor, drawn, upper=False)
+    white = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    off = (white - torch.eye(drawn.shape[-1]).to(drawn)).abs().max().item()
+    return off if math.isfinite(off) else math.inf
