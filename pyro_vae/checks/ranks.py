@@ -11,7 +11,7 @@ from pyro_vae.checks.case import small
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero
 
-__all__ = ["correlation_of_examples"]
+__all__ = ["correlation_of_examples", "rank_scores"]
 
 _PAIRS = 10_000
 _SMALL = 0.05  # a correlation that does not matter
@@ -26,7 +26,7 @@ def correlation_of_examples(draws: Tensor, level: float, seed: int) -> Finding:
         seed: of what is looked at, where there is too much.
     """
     batch = draws.shape[1]
-    scores = _rank_scores(draws.detach().double())
+    scores = rank_scores(draws.detach().double())
     spread = draws.amax(0) - draws.amin(0)
     scores[:, ~(spread > 1e-5 * draws.abs().amax(0))] = torch.nan  # what never changes has no correlation
     first, second = torch.triu_indices(batch, batch, 1, device=draws.device)
@@ -42,7 +42,7 @@ def correlation_of_examples(draws: Tensor, level: float, seed: int) -> Finding:
     return replace(found, verdict="passed")
 
 
-def _rank_scores(draws: Tensor) -> Tensor:
+def rank_scores(draws: Tensor) -> Tensor:
     """Ranks over the first dimension, of mean 0 and variance 1, equal draws in random order.
 
     Their products are tame whatever the draws are: those of two rare categories are zero hundreds of times, and huge

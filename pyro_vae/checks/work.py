@@ -1,4 +1,4 @@
-"""How much a program computes, counted from shapes: the same on every machine, and known before anything is compared."""
+"""How much a program computes, counted from shapes: the same on every machine, known before anything is compared."""
 
 from __future__ import annotations
 

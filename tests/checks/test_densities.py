@@ -13,9 +13,10 @@ from torch import nn
 
 from pyro_vae.checks import check
 from pyro_vae.checks.case import Case
-from pyro_vae.checks.densities import _elements, _rank_scores
+from pyro_vae.checks.densities import _elements
 from pyro_vae.checks.draws import draws_of
 from pyro_vae.checks.mass import mass_of
+from pyro_vae.checks.ranks import rank_scores
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import seeded
 from tests.conftest import make_vae, make_x
@@ -275,10 +276,10 @@ def test_independent_rare_categories_raise_no_alarm():
     assert sum(report["noise"].finding.p_value < 0.01 for report in reports) <= 3
 
 
-def test_rank_scores_are_spearmans():
+def testrank_scores_are_spearmans():
     draws = torch.randn(50, 2, dtype=torch.float64)
     draws[:, 1] += draws[:, 0] ** 3
-    ours = (_rank_scores(draws).prod(1).sum() / 49).item()
+    ours = (rank_scores(draws).prod(1).sum() / 49).item()
     assert ours == pytest.approx(stats.spearmanr(*draws.T).statistic, abs=1e-12)
 
 
