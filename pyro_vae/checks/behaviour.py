@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Multinomial
 
@@ -13,6 +15,7 @@ from pyro_vae.checks.case import Case, Check, named_leaves
 from pyro_vae.checks.forcing import find_cycle, influence, sees
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
+from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
 
 __all__ = ["CHECKS"]
@@ -75,13 +78,18 @@ def _modes(case: Case) -> Finding:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to change")
     with torch.no_grad():
         z = p.draw(1)
-    leaves, terms = [], []
+    leaves, terms, points = [], [], []
     for training in (False, True):
         p.modules[0].train(training)
         with case.seeded(3):
             leaves.append({name for name, _ in named_leaves(p)})
         with case.seeded(4), torch.no_grad():
+            points.append([_is_point(d) for d in (p.posterior(), p.prior(), p.likelihood(z[0]))])
             terms.append(p.terms(z))
+    for what, evaluated, trained in zip(("q(z|x)", "p(z)", "p(x|z)"), *points, strict=True):
+        if trained and not evaluated:
+            words = f"{what} is a point in training mode and has noise in evaluation mode"
+            return Finding("failed", f"{words}: is a condition on self.training turned round?")
     lost = sorted(leaves[0] - leaves[1])
     if lost:
         words = f"in training mode the bound does not depend on {lost[0]}, and in evaluation mode it does"
@@ -89,6 +97,16 @@ def _modes(case: Case) -> Finding:
     if all(torch.equal(a, b) for a, b in zip(*terms, strict=True)):
         return Finding("passed", difference=0.0)
     return Finding("noted", "in training mode p or q is another: dropout, batch norm, or what is done if self.training")
+
+
+def _is_point(distribution: Any) -> bool:
+    """Whether a distribution has no spread at all."""
+    if isinstance(innermost(distribution), Delta):
+        return True
+    try:
+        return bool((distribution.variance < 1e-12).all())
+    except (NotImplementedError, AttributeError):  # it knows no variance
+        return False
 
 
 def _peeking(case: Case) -> Finding:

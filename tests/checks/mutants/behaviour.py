@@ -83,6 +83,18 @@ def reshape_mixes_examples(wrong: bool) -> Setup:
     return Setup(Model(), reals())
 
 
+@mutant(
+    "modes", "the condition is turned round: in training mode z is the mean", "is a point in training mode", twin=PLAIN
+)
+def a_point_in_training(wrong: bool) -> Setup:
+    class Model(Plain):
+        def posterior(self, x: Tensor) -> Any:
+            q = super().posterior(x)
+            return dist.Delta(q.mean, event_dim=1) if wrong and self.training else q
+
+    return Setup(Model(), reals())
+
+
 @mutant("modes", "the mean is cut off in training mode alone", "in training mode", twin=PLAIN)
 def mean_detached_in_training(wrong: bool) -> Setup:
     class Model(Plain):
