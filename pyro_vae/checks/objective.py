@@ -59,7 +59,9 @@ def _on_purpose(case: Case) -> str:
 
 def _changes(case: Case) -> str:
     """Whether the objective changes the data that it is given, which an ELBO does where its programs do."""
-    return "" if isinstance(case.objective, ELBO) else changed_in_place(case.objective, "the objective", case.given)
+    if isinstance(case.objective, ELBO):
+        return ""
+    return changed_in_place(case.objective, "the objective", case.given.x, *case.given.context)
 
 
 def _unfit(case: Case) -> Finding | None:

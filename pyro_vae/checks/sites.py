@@ -64,11 +64,11 @@ def _not_supported(words: str) -> Finding:
 def _untouched(case: Case) -> str:
     """Whether guide and model leave the data as they are, each looked at by itself; empty where they do."""
     p = case.given
-    if changed := changed_in_place(p.guide, "the guide", p):
+    if changed := changed_in_place(p.guide, "the guide", p.x, *p.context, **p.named):
         return changed
     z = p.trace_guide().nodes.get(p.latent)
     model = p.model if z is None else poutine.condition(p.model, data={p.latent: z["value"]})
-    return changed_in_place(model, "the model", p)
+    return changed_in_place(model, "the model", p.x, *p.context, **p.named)
 
 
 def _beyond(p: Programs, model: Any, guide: Any) -> str:
