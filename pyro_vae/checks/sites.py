@@ -214,7 +214,7 @@ def _other_data(p: Programs, observed: Tensor) -> str:
 
 
 def _shapes(case: Case) -> Finding:
-    """One log-density an example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
+    """One log-density per example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
     p = case.given
     for programs in (p, p.rows(0, max(1, p.batch - 1))):
         try:
@@ -328,7 +328,7 @@ CHECKS = [
         "shapes",
         _SECTION,
         "the shapes of log p(x|z), log p(z) and log q(z|x)",
-        "Each is one number an example; what is not declared is summed or broadcast by accident.",
+        "Each is one number per example; what is not declared is summed or broadcast by accident.",
         _shapes,
         "whether each log-density is one number per example",
     ),
