@@ -17,7 +17,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from pyro_vae.checks.case import Case, loss_of, named_leaves
+from pyro_vae.checks.case import Case, in_mode, loss_of, named_leaves
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.enumeration import enumerated
 from pyro_vae.distributions import without_independent
@@ -116,16 +116,11 @@ def plate_scale(p: Programs) -> float:
 @contextlib.contextmanager
 def in_training_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Runs the block with these modules in training mode; afterwards modes and buffers are as before."""
-    all_modules = [m for module in modules for m in module.modules()]
-    modes = {m: m.training for m in all_modules}
     buffers = {b: b.clone() for module in modules for b in module.buffers()}
-    for m in all_modules:
-        m.training = True
     try:
-        yield
+        with in_mode(modules, True):
+            yield
     finally:
-        for m, mode in modes.items():
-            m.training = mode
         with torch.no_grad():
             for buffer, before in buffers.items():  # such as the running means of batch norm
                 buffer.copy_(before)

@@ -84,6 +84,15 @@ def test_missing_values_by_mask_and_by_nan():
     assert report.passed, [(x.name, x.finding.detail) for x in report.failures]
 
 
+def test_a_line_is_the_same_whatever_is_looked_at_before_it():
+    """Each has random numbers of its own, also where the model draws the z at which it is looked at."""
+    vae, x = build(6, 2, hidden=(8,), likelihood="normal"), binary()
+    names = ["data", "examples", "likelihood-mass", "likelihood-draws", "kl"]
+    together = check(vae, x, only=names, repeats=20)
+    for name in names:
+        assert check(vae, x, only=[name], repeats=20)[name] == together[name]
+
+
 def test_an_objective_is_given_x_alone_where_there_is_a_mask():
     """It takes ``(x, *context)``, and knows of the mask by itself."""
     vae = build(6, 2, hidden=(8,), missing=True)
