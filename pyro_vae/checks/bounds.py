@@ -15,6 +15,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae import evaluation
 from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.enumeration import enumerated_elbo
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
@@ -23,7 +24,7 @@ from pyro_vae.evaluation.real_codes import RealCodes
 from pyro_vae.programs import Programs, factors_of, listed, per_example, weighs_examples
 from pyro_vae.vae import VAE
 
-__all__ = ["CHECKS", "enumerated_elbo"]
+__all__ = ["CHECKS"]
 
 _ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
 _PARTICLES = 3  # of Rényi's bounds
@@ -32,16 +33,6 @@ _NO_DENSITY = "p or q is no density, or not of its draws"
 _SIMULATED, _TEMPERATURES = 32, 100  # examples, for annealing, and its steps for each
 _ANNEALED = 54  # densities that a step of annealing costs: 3 walks, 6 gradients each
 _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many such bounds are drawn
-
-
-def enumerated_elbo(programs: Programs) -> Tensor:
-    """The ELBO of a discrete z, summed over its values, ``(batch,)``."""
-    q = programs.posterior()
-    z = q.enumerate_support()
-    terms = programs.terms(z)
-    # 0 log 0 is 0: a value that q excludes counts nothing, whatever its weight.
-    share = terms.posterior.exp()
-    return torch.where(share > 0, share * terms.weight, 0.0).sum(0)
 
 
 # To rounding, under the same noise.

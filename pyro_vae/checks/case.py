@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from pyro_vae.distributions import innermost
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Case", "Check", "base_constraint", "loss_of", "named_leaves", "small", "told", "without_modes"]
+__all__ = ["Case", "Check", "base_constraint", "in_mode", "loss_of", "named_leaves", "small", "told"]
 
 # Floating-point operations in the matrix products of one line: some twenty seconds of a core.
 _BUDGET = 5e11
@@ -111,6 +111,11 @@ class Case:
     def directions(self) -> Directions:
         """Along what gradients of ``exact`` are compared."""
         return Directions.of(named_leaves(self.exact), self.seed)
+
+    @cached_property
+    def latents(self) -> int:
+        """How many numbers the z of an example has."""
+        return self.exact.posterior().event_shape.numel()
 
     @cached_property
     def is_discrete(self) -> bool:
@@ -232,8 +237,7 @@ def loss_of(case: Case, x: Tensor | None = None) -> Tensor:
     return loss.reshape(())
 
 
-# torch 2.6 has no constraint of its own for mixtures.
-_AROUND = (constraints.independent, getattr(constraints, "MixtureSameFamilyConstraint", constraints.independent))
+_AROUND = (constraints.independent, constraints.MixtureSameFamilyConstraint)
 
 
 def base_constraint(support: Any) -> Any:
@@ -275,13 +279,13 @@ def small(tensor: Tensor, most: int, seed: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def without_modes(modules: list[nn.Module]) -> Iterator[None]:
-    """Runs the block with the modules in evaluation mode, then restores each mode."""
+def in_mode(modules: Sequence[nn.Module], training: bool) -> Iterator[None]:
+    """Runs the block with the modules in training or evaluation mode; afterwards each mode is as before."""
     modes = {m: m.training for module in modules for m in module.modules()}
     for m in modes:
-        m.training = False
+        m.training = training
     try:
         yield
     finally:
-        for m, training in modes.items():
-            m.training = training
+        for m, before in modes.items():
+            m.training = before

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.checks.case import Case
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.trials import Part, Trials
-from pyro_vae.programs import Programs
 
 __all__ = ["Cause", "cause_of_gradient", "cause_of_loss"]
 
@@ -83,7 +83,7 @@ def _of_several_samples(found: Trials) -> Cause | None:
 
 
 def _uniform(found: Trials) -> Cause | None:
-    for weight in _weights(found.case.given):
+    for weight in _weights(found.case):
         if weight.value not in (0.0, 1.0) and _vanishes(
             found.loss + found.bound * weight.value, found.bound * weight.value
         ):
@@ -95,13 +95,13 @@ def _uniform(found: Trials) -> Cause | None:
 
 
 def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
-    p = found.case.given
+    known = _weights(found.case)
     for recon_name, recon_words in _RECON.items():
         for kl_name, kl_words in _KL.items():
             if recon_name not in parts or kl_name not in parts:
                 continue
             others = (recon_name != "recon") + (kl_name != "kl")
-            for u, v in _pairs(p, found.loss, parts[recon_name], parts[kl_name], plain=not others):
+            for u, v in _pairs(known, found.loss, parts[recon_name], parts[kl_name], plain=not others):
                 mistakes = others + _mistakes(u, v)
                 if mistakes > _MOST:
                     continue
@@ -110,14 +110,14 @@ def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
                     continue
                 mistakes += 1.25 if constant else 0.0
                 if 0 < mistakes <= _MOST:
-                    words = _words(p, u, v, recon_words, kl_words, constant, found.scale)
+                    words = _words(found.case, u, v, recon_words, kl_words, constant, found.scale)
                     uniform = u.value == v.value and u.value > 0 and not others
                     yield Cause(words, mistakes, u.value if uniform else None)
 
 
-def _weights(p: Programs) -> list[_Weight]:
-    """Of recon, KL or both."""
-    batch, elements, latents = p.batch, p.x[0].numel(), p.draw(1)[0, 0].numel()
+def _weights(case: Case) -> list[_Weight]:
+    """Those that people give recon, the KL or both by mistake."""
+    batch, elements, latents = case.given.batch, case.given.x[0].numel(), case.latents
     known = [
         _Weight(1.0, "{}", 0.0),
         _Weight(0.0, "0 {} (it is left out)"),
@@ -134,9 +134,8 @@ def _weights(p: Programs) -> list[_Weight]:
     return list(reversed(once.values()))
 
 
-def _pairs(p: Programs, loss: Part, recon: Part, kl: Part, plain: bool) -> Iterator[tuple[_Weight, _Weight]]:
-    """Weights to try: those that people take by mistake, and those that the gradient asks for."""
-    known = _weights(p)
+def _pairs(known: list[_Weight], loss: Part, recon: Part, kl: Part, plain: bool) -> Iterator[tuple[_Weight, _Weight]]:
+    """Weights to try: those that are known, and those that the gradient asks for."""
     for u in known:
         for v in known:
             yield u, v
@@ -211,7 +210,7 @@ def _divided(weight: _Weight) -> str:
     return "it is " + whole.replace("(", "(right, as ").replace("right, as in bits", "right, but in bits")
 
 
-def _words(p: Programs, u: _Weight, v: _Weight, recon: str, kl: str, constant: float, scale: float) -> str:
+def _words(case: Case, u: _Weight, v: _Weight, recon: str, kl: str, constant: float, scale: float) -> str:
     if u.value == v.value == 1.0 and (recon, kl) == (_RECON["recon"], _KL["kl"]):
         said = "it is the negative bound"
     elif u.value == v.value and u.value > 0 and (recon, kl) == (_RECON["recon"], _KL["kl"]):
@@ -227,11 +226,12 @@ def _words(p: Programs, u: _Weight, v: _Weight, recon: str, kl: str, constant: f
         said += f": beside log p(x|z) the KL counts {v.value / u.value:.3g} times"
     if recon == _RECON["squared error"] and u.value > 0:
         said += f", as if p(x|z) were a normal of scale {math.sqrt(1 / (2 * u.value)):.3g}"
-    return said + (_of_constant(p, constant / scale) if constant else "")
+    return said + (_of_constant(case, constant / scale) if constant else "")
 
 
-def _of_constant(p: Programs, constant: float) -> str:
-    per_element, per_latent = constant / p.x.numel(), constant / p.batch / p.draw(1)[0, 0].numel()
+def _of_constant(case: Case, constant: float) -> str:
+    p = case.given
+    per_element, per_latent = constant / p.x.numel(), constant / p.batch / case.latents
     said = f", but for a constant of {constant:.4g} nats, {abs(per_element):.4g} per element of x"
     if math.isclose(abs(per_element), 0.5 * math.log(2 * math.pi), rel_tol=1e-3):
         return f"{said}: the 1/2 log 2 pi of the normal"

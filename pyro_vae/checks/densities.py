@@ -40,7 +40,7 @@ def _likelihood(case: Case) -> Any:
 
 
 def _is_large(case: Case) -> bool:
-    """Whether x is such that a run of the programs takes long, as images are."""
+    """Whether thousands of draws of x take much memory and time, as of images; ``affordable`` counts products alone."""
     return case.exact.x[0].numel() > 3000
 
 

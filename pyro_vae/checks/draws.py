@@ -141,9 +141,11 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
         columns.append((of_x[..., [k]] * of_x - of_y[..., [k]] * of_y) * accepted)  # its square too, for its spread
     both = torch.cat(columns, dim=-1).flatten(1)
     # Steps to where draws hardly ever are: many tiny numbers, that a few large ones balance which may not have come.
-    both = both[:, both.abs().sum(0) > 50]
-    if not both.numel():
+    # These columns become zeros and still take their share of the level, as the same draws chose them.
+    usable = both.abs().sum(0) > 50
+    if not usable.any():
         return Finding("skipped", "the draws are not looked at: hardly any differ")
+    both = torch.where(usable, both, 0.0)
     return mean_is_zero(both, case.level, _UNLIKE_COUNTED)
 
 
@@ -157,7 +159,8 @@ def _counts(d: Any, draw: Draw, case: Case) -> Finding:
     counts, log_p = found
     drawn = draw((_DRAWS,))
     keep = small(drawn[0], ELEMENTS, case.seed)
-    counts, p, drawn = (t.reshape(len(t), -1)[:, keep] for t in (counts, log_p.exp(), drawn))
+    # A density without its constant has the same draws.
+    counts, p, drawn = (t.reshape(len(t), -1)[:, keep] for t in (counts, log_p.softmax(0), drawn))
     before, drawn = drawn[:200].sort(0).values, drawn[200:]
     at = before[[4, 20, 50, 100, 150, 180, 196]].unsqueeze(1)  # (places, 1, elements)
     same, below = ((p * (counts == at)).sum(1), (p * (counts <= at)).sum(1))

@@ -9,6 +9,7 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Independent
 
+from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import seeded
@@ -20,7 +21,7 @@ _EXAMPLES = 8  # in which they are
 _ROWS = 800  # that run at a time
 
 
-def sees(p: Programs, z: Tensor, name: str, tolerance: float) -> Any:
+def sees(p: Programs, z: Tensor, name: str, tolerance: float) -> Finding:
     """Whether the density of a site of the model, at the same z and value, changes with the x that the model is given.
 
     Args:
@@ -75,17 +76,17 @@ def influence(p: Programs, z: Tensor, tolerance: float, seed: int) -> tuple[Tens
     return chosen, torch.cat(found)
 
 
-def find_cycle(influence: Tensor) -> list[int]:
+def find_cycle(seen: Tensor) -> list[int]:
     """Elements that see each other, in whatever steps; empty where there is an order in which each sees earlier ones.
 
     Args:
-        influence: whether factor j depends on element k, ``[k, j]``.
+        seen: whether factor j depends on element k, ``[k, j]``.
     """
-    left = list(range(len(influence)))
+    left = list(range(len(seen)))
     while left:
-        among = influence[left][:, left].clone()
+        among = seen[left][:, left].clone()
         among.fill_diagonal_(False)
-        free = ~among.any(0)  # depend on none of those that are left
+        free = ~among.any(0)  # these depend on none of those that are left
         if not free.any():
             return [left[i] for i in among.any(1).nonzero().flatten().tolist()]
         left = [k for k, is_free in zip(left, free.tolist(), strict=True) if not is_free]

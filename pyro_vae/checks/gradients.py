@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_vae.checks import estimators
-from pyro_vae.checks.bounds import enumerated_elbo
 from pyro_vae.checks.case import Case, Check, named_leaves
+from pyro_vae.checks.enumeration import enumerated_elbo
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.programs import Programs

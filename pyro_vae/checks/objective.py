@@ -59,7 +59,9 @@ def _on_purpose(case: Case) -> str:
 
 def _changes(case: Case) -> str:
     """Whether the objective changes the data that it is given, which an ELBO does where its programs do."""
-    return "" if isinstance(case.objective, ELBO) else changed_in_place(case.objective, "the objective", case.given)
+    if isinstance(case.objective, ELBO):
+        return ""
+    return changed_in_place(case.objective, "the objective", case.given.x, *case.given.context)
 
 
 def _unfit(case: Case) -> Finding | None:
@@ -109,14 +111,24 @@ def cause(case: Case, training: bool = False) -> Cause | None:
 
 def _compared(found: Trials, level: float) -> Finding:
     """The loss with the negative bound, as the plate scales it or as a sum over the batch."""
-    values = found.loss.values + found.bound.values
-    finding = mean_is_zero(values, level, slack=1e-5 * found.bound.values.abs().mean())
-    if finding.verdict == "passed" or found.scale == 1 or isinstance(found.case.objective, ELBO):
+    finding = _beside(found, found.bound.values, level)
+    if not _is_unscaled(found, level):
         return finding
-    unscaled = found.bound.values / found.scale
-    other = mean_is_zero(found.loss.values + unscaled, level, slack=1e-5 * unscaled.abs().mean())
     said = f"a sum over the batch, without the plate's scale of {found.scale:g}"
-    return replace(other, detail=said) if other.verdict == "passed" else finding
+    return replace(_beside(found, found.bound.values / found.scale, level), detail=said)
+
+
+def _beside(found: Trials, bound: Tensor, level: float) -> Finding:
+    return mean_is_zero(found.loss.values + bound, level, slack=1e-5 * bound.abs().mean())
+
+
+def _is_unscaled(found: Trials, level: float) -> bool:
+    """Whether a loss by hand fits as a sum over the batch alone, where the model's plate has a scale."""
+    if found.scale == 1 or isinstance(found.case.objective, ELBO):
+        return False
+    bounds = (found.bound.values, found.bound.values / found.scale)
+    scaled, unscaled = (_beside(found, bound, level).verdict == "passed" for bound in bounds)
+    return unscaled and not scaled
 
 
 def _value_of(found: Trials, case: Case, why: Cause | None) -> Finding:
@@ -152,7 +164,7 @@ def _gradient(case: Case) -> Finding:
 
 def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
     factor = 1.0 if why is None or why.factor is None else why.factor
-    if _is_unscaled(found, case):
+    if _is_unscaled(found, case.level):
         factor = 1 / found.scale
     bound = found.bound * factor
     slack = 1e-4 * bound.slopes.abs().mean(0) + 3e-6 * bound.slopes.abs().max()
@@ -165,10 +177,6 @@ def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
     if why is not None and why.factor is None:
         return replace(finding, detail=f"as the line objective says: {why.words}")
     return replace(finding, detail=_off(found, bound))
-
-
-def _is_unscaled(found: Trials, case: Case) -> bool:
-    return found.scale != 1 and "without the plate's scale" in _compared(found, case.level).detail
 
 
 def _off(found: Trials, bound: Part) -> str:

@@ -1,4 +1,4 @@
-"""What a check found: one line a comparison, and the report that they make."""
+"""What a check found: one line per comparison, and the report that they make."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Report:
     """All lines of a check, in the order in which they were looked at: what others rest upon comes first.
 
     Args:
-        lines: one a comparison.
+        lines: one per comparison.
         subject: what was checked, in words.
         seed: of all draws.
         level: how often, at most, a line that compares estimates fails by chance.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
-from pyro_vae.checks.case import Case, Check, told, without_modes
+from pyro_vae.checks.case import Case, Check, in_mode, told
 from pyro_vae.checks.report import UNSUPPORTED, Finding, Line, Report
 from pyro_vae.checks.showing import shown
 from pyro_vae.distributions import part_name
@@ -109,7 +109,7 @@ def check(
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
     lines: list[Line] = []
-    with kept_store(), seeded(seed), without_modes(given.all_modules), shown(progress, len(wanted)) as begins:
+    with kept_store(), seeded(seed), in_mode(given.all_modules, False), shown(progress, len(wanted)) as begins:
         samples = objective_lines.samples_of(objective, importance_samples)
         case = Case(given, given, objective, samples, data_size, exact, level, repeats or 0, seed, repeats is not None)
         stopped = ""
@@ -143,7 +143,9 @@ def _look(line: Check, case: Case) -> Finding:
             # Pyro warns of what the lines themselves report, such as a NaN in a loss.
             warnings.simplefilter("ignore", UserWarning)
             # Pyro's validation has its own line; later ones go to the edge of supports on purpose.
-            with pyro.validation_enabled(line.name in _FIRST):
+            validated = pyro.validation_enabled(line.name in _FIRST)
+            # Each line has random numbers of its own, whatever was looked at before it.
+            with validated, case.seeded(60, CHECKS.index(line)):
                 return line.look(case)
     except Exception as error:  # whatever the user's programs raise is the finding
         return Finding("failed", told(error))

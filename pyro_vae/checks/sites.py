@@ -64,11 +64,11 @@ def _not_supported(words: str) -> Finding:
 def _untouched(case: Case) -> str:
     """Whether guide and model leave the data as they are, each looked at by itself; empty where they do."""
     p = case.given
-    if changed := changed_in_place(p.guide, "the guide", p):
+    if changed := changed_in_place(p.guide, "the guide", p.x, *p.context, **p.named):
         return changed
     z = p.trace_guide().nodes.get(p.latent)
     model = p.model if z is None else poutine.condition(p.model, data={p.latent: z["value"]})
-    return changed_in_place(model, "the model", p)
+    return changed_in_place(model, "the model", p.x, *p.context, **p.named)
 
 
 def _beyond(p: Programs, model: Any, guide: Any) -> str:
@@ -214,7 +214,7 @@ def _other_data(p: Programs, observed: Tensor) -> str:
 
 
 def _shapes(case: Case) -> Finding:
-    """One log-density an example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
+    """One log-density per example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
     p = case.given
     for programs in (p, p.rows(0, max(1, p.batch - 1))):
         try:
@@ -328,7 +328,7 @@ CHECKS = [
         "shapes",
         _SECTION,
         "the shapes of log p(x|z), log p(z) and log q(z|x)",
-        "Each is one number an example; what is not declared is summed or broadcast by accident.",
+        "Each is one number per example; what is not declared is summed or broadcast by accident.",
         _shapes,
         "whether each log-density is one number per example",
     ),

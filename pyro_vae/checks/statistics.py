@@ -15,7 +15,7 @@ __all__ = ["equal", "mean_is_zero", "not_above"]
 
 
 def mean_is_zero(samples: Tensor, level: float, detail: str = "", slack: Tensor | float = 0.0) -> Finding:
-    """Whether the mean of each column is zero: a t-test a column, Bonferroni over the columns.
+    """Whether the mean of each column is zero: a t-test per column, Bonferroni over the columns.
 
     The t of skewed draws is skewed the other way, and far out that makes many false alarms. Hall's transformation
     (1992, "On the removal of skewness by transformation") undoes it; of the two scores the one nearer to zero counts.
@@ -24,7 +24,7 @@ def mean_is_zero(samples: Tensor, level: float, detail: str = "", slack: Tensor 
         samples: independent draws, ``(n,)`` or ``(n, ...)``.
         level: the rate of false alarms of all columns together.
         detail: what to say where one is not zero.
-        slack: a difference that rounding explains, a number or one a column.
+        slack: a difference that rounding explains, a number, or one per column.
     """
     x = samples.detach().double().reshape(len(samples), -1).cpu().numpy()
     n, columns = x.shape

@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 _MOST = 20_000  # values of a count that are summed over
-_MIXTURE = getattr(constraints, "MixtureSameFamilyConstraint", ())
 _TORUS = (VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
 
 
@@ -71,7 +70,7 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
     The window is widened until next to nothing lies near its ends.
     """
     support = support_of(d)
-    if isinstance(support, _MIXTURE):  # of which support_of leaves those that it cannot describe
+    if isinstance(support, constraints.MixtureSameFamilyConstraint):  # one that support_of cannot describe
         return "the components of the mixture have supports of their own"
     support = base_constraint(support)
     drawn = d.sample((200,))
@@ -122,6 +121,7 @@ def _taken_apart(d: Any, dims: int, keep: Tensor) -> Any | None:
             vars(part)[name] = _taken_apart(value, dims, keep)
         elif isinstance(value, Tensor) and value.shape[:dims] == batch:
             vars(part)[name] = value.flatten(0, dims - 1)[keep] if dims else value
+    # Private, but torch sets it nowhere else than in the constructors, which differ.
     part._batch_shape = torch.Size([len(keep), *d.batch_shape[dims:]])
     return part
 

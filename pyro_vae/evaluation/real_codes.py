@@ -102,9 +102,7 @@ def support_of(distribution: Any) -> Any:
         support = distribution.support
     except NotImplementedError:
         return constraints.independent(constraints.real, len(distribution.event_shape))
-    # Not every version of torch has the class; by name, since some have it and do not export it.
-    mixture = getattr(constraints, "MixtureSameFamilyConstraint", ())
-    if mixture and isinstance(support, mixture) and not _has_limits(support.base_constraint):
+    if isinstance(support, constraints.MixtureSameFamilyConstraint) and not _has_limits(support.base_constraint):
         return support.base_constraint
     return support
 

@@ -221,7 +221,7 @@ class Programs:
         return self.posterior()((draws,))
 
     def simulate(self) -> tuple[Tensor, Tensor]:
-        """Z from the prior and x from the likelihood, one a row of x, ``(batch, ...)`` each, without gradient."""
+        """Z from the prior and x from the likelihood, one per row of x, ``(batch, ...)`` each, without gradient."""
         with torch.no_grad():
             trace = self._trace(poutine.uncondition(self.model))
         check_sites("model", trace, self.latent, self.observed, self._alone)

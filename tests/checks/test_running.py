@@ -84,6 +84,29 @@ def test_missing_values_by_mask_and_by_nan():
     assert report.passed, [(x.name, x.finding.detail) for x in report.failures]
 
 
+def test_a_line_is_the_same_whatever_is_looked_at_before_it():
+    """Each has random numbers of its own, also where the model draws the z at which it is looked at."""
+    vae, x = build(6, 2, hidden=(8,), likelihood="normal"), binary()
+    names = ["data", "examples", "likelihood-mass", "likelihood-draws", "kl"]
+    together = check(vae, x, only=names, repeats=20)
+    for name in names:
+        assert check(vae, x, only=[name], repeats=20)[name] == together[name]
+
+
+def test_an_objective_is_given_x_alone_where_there_is_a_mask():
+    """It takes ``(x, *context)``, and knows of the mask by itself."""
+    vae = build(6, 2, hidden=(8,), missing=True)
+    x = binary()
+    mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) > 0.3
+
+    def loss(x):
+        return Trace_ELBO().differentiable_loss(vae.model, vae.guide, x, mask=mask)
+
+    lines = ["objective", "objective-gradient", "objective-training", "objective-noise"]
+    report = check(vae, x, mask=mask, objective=loss, only=lines, repeats=20)
+    assert [line.verdict for line in report] == ["passed"] * 4, [line.finding.detail for line in report]
+
+
 @pytest.mark.parametrize(
     "model",
     [

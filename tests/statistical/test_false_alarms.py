@@ -30,6 +30,8 @@ ESTIMATES = {
     "gradient-landing",
     "gradient-doubly",
     "objective-gradient",
+    "objective-training",
+    "objective-noise",
     "calibration",
 }
 
@@ -59,12 +61,15 @@ MODELS = {
 
 
 def negative_bound(vae):
-    """An objective as a user writes it, with draws of its own."""
+    """An objective as a user writes it, with draws of its own; by REINFORCE where no gradient goes through them."""
 
     def loss(x):
         q, p = vae.encode(x), vae.prior_of()
         z = q.rsample() if q.has_rsample else q.sample()
-        return -(vae.decode(z).log_prob(x) + p.log_prob(z) - q.log_prob(z)).sum()
+        log_q = q.log_prob(z)
+        weight = vae.decode(z).log_prob(x) + p.log_prob(z) - log_q
+        score = 0.0 if q.has_rsample else weight.detach() * (log_q - log_q.detach())
+        return -(weight + score).sum()
 
     return loss
 

@@ -1,0 +1,46 @@
+"""The terms of the bound for a discrete z, summed over its values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_vae.programs import Programs
+
+__all__ = ["Enumerated", "enumerated", "enumerated_elbo"]
+
+
+class Enumerated(NamedTuple):
+    """Means over all values of z, in nats, each ``(batch,)``.
+
+    Args:
+        recon: of log p(x | z), over q(z | x).
+        kl: KL(q || p).
+        turned: KL(p || q).
+    """
+
+    recon: Tensor
+    kl: Tensor
+    turned: Tensor
+
+
+def enumerated(programs: Programs) -> Enumerated:
+    """Recon, the KL, and the KL turned round, of programs whose z is discrete."""
+    q = programs.posterior()
+    terms = programs.terms(q.enumerate_support(), q)
+    by_q, by_p = terms.posterior.exp(), terms.prior.exp()
+    recon = _mean(by_q, terms.likelihood)
+    return Enumerated(recon, _mean(by_q, terms.posterior - terms.prior), _mean(by_p, terms.prior - terms.posterior))
+
+
+def enumerated_elbo(programs: Programs) -> Tensor:
+    """The ELBO of programs whose z is discrete, ``(batch,)``."""
+    terms = enumerated(programs)
+    return terms.recon - terms.kl
+
+
+def _mean(share: Tensor, value: Tensor) -> Tensor:
+    # 0 log 0 is 0. The zero goes in before the product, as the gradient of 0 times infinity is NaN.
+    return (share * torch.where(share > 0, value, 0.0)).sum(0)
