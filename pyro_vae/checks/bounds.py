@@ -210,7 +210,7 @@ def _evidence(case: Case) -> Finding:
     integrated = case.affordable("examples with log p(x)", 4, 20_000, least=0) if dims == 2 else 4
     if dims <= 2 and integrated:
         p = p.rows(0, integrated)
-        exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.seed)
+        exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.draw_seed)
         if not exact.converged.all():
             return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
         return _against(case, p, exact, f"by quadrature to {max(exact.error.max().item(), 1e-12):.0e}")
@@ -237,7 +237,7 @@ def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
     if isinstance(exact, evaluation.Quadrature):
         with torch.no_grad(), case.seeded(25):
             from_q = torch.sigmoid(p.draw_terms(1000).weight - exact.log_prob)
-            from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, case.seed)).weight)
+            from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, case.draw_seed)).weight)
         words = f"{said}, and q(z|x) does not overlap with p(z|x) as densities do: q is not the density of its draws"
         # The mean weight is p(x), but its draws may have no variance; these are between 0 and 1 (bridge sampling).
         found.append(mean_is_zero(from_q - from_p, case.level / _WITNESSES, words, slack=2e-3))
@@ -275,7 +275,7 @@ def _between(case: Case, p: Programs) -> Finding:
     examples, temperatures = _annealing(case)
     p = p.at(torch.arange(examples) % p.batch)
     # One chain for each of many examples: it is over the examples that the two ends are compared.
-    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=case.seed)
+    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=case.draw_seed)
     with torch.no_grad(), case.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))

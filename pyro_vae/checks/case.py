@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,7 @@ class Case:
         repeats: how many draws of each gradient there are, as the user says or as can be afforded.
         seed: of all draws.
         repeats_asked: whether the user says how many draws there are.
+        attempt: 0, and 1 where a line that has failed is looked at once more.
     """
 
     given: Programs
@@ -79,6 +80,7 @@ class Case:
     repeats: int
     seed: int
     repeats_asked: bool = False
+    attempt: int = 0
     ranks: Tensor | None = None  # and how many values one can take: what calibration leaves for the report
     rank_count: int = 0
     made: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +94,16 @@ class Case:
 
     def seeded(self, *keys: int) -> Any:
         """A block with its own random numbers."""
-        return seeded(derive(self.seed, *keys))
+        return seeded(derive(self.draw_seed, *keys))
+
+    @property
+    def draw_seed(self) -> int:
+        """Of all draws; ``seed`` itself is that of what is chosen to be looked at."""
+        return derive(self.seed, 61, self.attempt) if self.attempt else self.seed
+
+    def afresh(self) -> Case:
+        """The same case with other draws, independent of those before."""
+        return replace(self, attempt=self.attempt + 1, made={})
 
     @cached_property
     def rounding(self) -> float:

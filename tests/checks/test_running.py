@@ -421,3 +421,28 @@ def test_every_line_has_its_own_name_and_words():
     for c in CHECKS:
         assert c.why.endswith(".") or c.why.endswith("?"), c.name
         assert not c.compared.endswith("."), c.name
+
+
+def test_a_line_fails_only_where_other_draws_fail_too(monkeypatch):
+    """What fails by chance at the level 1e-4 fails by chance at 1e-8; what is certain is looked at once."""
+    seen = []
+
+    def by_chance(case):
+        seen.append(torch.rand(()).item())
+        return Finding("failed" if case.attempt == 0 else "passed", p_value=1e-6 if case.attempt == 0 else 0.3)
+
+    def twice(case):
+        return Finding("failed", "off", p_value=(1e-9, 1e-7)[case.attempt])
+
+    def certain(case):
+        assert case.attempt == 0
+        return Finding("failed", "off by 1")
+
+    looks = {"kl": by_chance, "order": twice, "trace-elbo": certain}
+    lines = [line if line.name not in looks else dataclasses.replace(line, look=looks[line.name]) for line in CHECKS]
+    monkeypatch.setattr(running, "CHECKS", tuple(lines))
+    report = check(build(6, 2, hidden=()), binary(), only=list(looks))
+    assert [line.name for line in report.failures] == ["trace-elbo", "order"]
+    assert report["kl"].finding.p_value == 0.3
+    assert report["order"].finding.p_value == 1e-7
+    assert seen[0] != seen[1]
