@@ -18,6 +18,7 @@ from pyro_vae.programs import Programs
 __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
+_LITTLE = 0.1  # of the spread in evaluation mode
 _STARTS = 4  # of the search for what a decoder can say
 _SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
 
@@ -75,20 +76,25 @@ def _modes(case: Case) -> Finding:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to change")
     with torch.no_grad():
         z = p.draw(1)
-    leaves, terms = [], []
+    leaves, terms, spreads = [], [], []
     for training in (False, True):
         p.modules[0].train(training)
         with case.seeded(3):
             leaves.append({name for name, _ in named_leaves(p)})
         with case.seeded(4), torch.no_grad():
             terms.append(p.terms(z))
+            spreads.append(p.draw(20).double().std(0).mean())
     lost = sorted(leaves[0] - leaves[1])
     if lost:
         words = f"in training mode the bound does not depend on {lost[0]}, and in evaluation mode it does"
         return Finding("failed", f"{words}: look for what is done only if self.training", float(len(lost)))
     if all(torch.equal(a, b) for a, b in zip(*terms, strict=True)):
         return Finding("passed", difference=0.0)
-    return Finding("noted", "in training mode p or q is another: dropout, batch norm, or what is done if self.training")
+    times = (spreads[1] / spreads[0]).item()
+    said = "in training mode p or q is another: dropout, batch norm, or what is done if self.training"
+    if times < _LITTLE:
+        said += f". Draws of q(z|x) have {times:.2g} times the spread there: is their noise left out?"
+    return Finding("noted", said)
 
 
 def _peeking(case: Case) -> Finding:

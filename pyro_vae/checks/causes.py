@@ -28,6 +28,7 @@ _KL = {
     "kl of log-variance as log-scale": "KL with the log-variance taken for a log-scale",
     "kl of log-scale as log-variance": "KL with the log-scale taken for a log-variance",
     "kl turned round": "KL(p || q), turned round",
+    "kl to the standard normal": "KL to N(0, 1), which is not the model's p(z),",
 }
 _LEVEL = 1e-3  # a cause that is right is ruled out this often
 _MOST = 2.5  # mistakes at once
@@ -101,7 +102,7 @@ def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
             if recon_name not in parts or kl_name not in parts:
                 continue
             others = (recon_name != "recon") + (kl_name != "kl")
-            for u, v in _pairs(p, found.loss, parts[recon_name], parts[kl_name], plain=not others):
+            for u, v in _pairs(found, parts[recon_name], parts[kl_name], plain=not others):
                 mistakes = others + _mistakes(u, v)
                 if mistakes > _MOST:
                     continue
@@ -115,8 +116,8 @@ def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
                     yield Cause(words, mistakes, u.value if uniform else None)
 
 
-def _weights(p: Programs) -> list[_Weight]:
-    """Of recon, KL or both."""
+def _weights(p: Programs, scale: float = 1.0) -> list[_Weight]:
+    """Of recon, KL or both, which count as often as the plate's scale says."""
     batch, elements, latents = p.batch, p.x[0].numel(), p.draw(1)[0, 0].numel()
     known = [
         _Weight(1.0, "{}", 0.0),
@@ -130,13 +131,15 @@ def _weights(p: Programs) -> list[_Weight]:
         _Weight(1 / batch / latents, f"{{}} / {batch * latents} (a mean over batch and latents)"),
         _Weight(1 / math.log(2), "{} / ln 2 (in bits)"),
     ]
+    if scale != 1:
+        known.append(_Weight(1 / scale, f"{{}} / {scale:.4g} (without the plate's scale)"))
     once = {w.value: w for w in reversed(known)}  # of two with one value the first
     return list(reversed(once.values()))
 
 
-def _pairs(p: Programs, loss: Part, recon: Part, kl: Part, plain: bool) -> Iterator[tuple[_Weight, _Weight]]:
+def _pairs(found: Trials, recon: Part, kl: Part, plain: bool) -> Iterator[tuple[_Weight, _Weight]]:
     """Weights to try: those that people take by mistake, and those that the gradient asks for."""
-    known = _weights(p)
+    loss, known = found.loss, _weights(found.case.given, found.scale)
     for u in known:
         for v in known:
             yield u, v
@@ -278,13 +281,15 @@ def cause_of_gradient(found: Trials, columns: np.ndarray) -> str:
 
 def _in_which_term(loss: Tensor, recon: Tensor, kl: Tensor) -> str:
     """By least squares over the directions of one tensor: how often recon and KL count in its gradient."""
+    if not loss.any():
+        return ""  # no gradient at all, which counts no term 0 times
     basis = torch.stack([-recon.mean(0), kl.mean(0)], 1)
     noise = (loss.var(0) + recon.var(0) + kl.var(0)).sqrt() + 1e-6 * basis.abs().max() + 1e-30
     weights = torch.linalg.lstsq(basis / noise[:, None], (loss.mean(0) / noise)[:, None]).solution.flatten()
     rest = loss - weights[0] * -recon - weights[1] * kl
     if len(noise) < 3 or not _slopes_vanish(rest, basis.T):
         return ""
-    u, v = weights.tolist()
+    u, v = (round(w, 3) + 0.0 for w in weights.tolist())  # no -0
     said = f"there log p(x|z) counts {u:.3g} times and the KL {v:.3g} times"
     if abs(v - 1) < 0.02:
         return f"{said}: look for the mistake in log p(x|z)"

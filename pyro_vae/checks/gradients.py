@@ -52,6 +52,16 @@ def _unfit(case: Case) -> Finding | None:
     return None
 
 
+def _moving(case: Case) -> Finding | None:
+    """Where q has no density in a part of its support, as of a box that moves, the score of log q has no mean zero."""
+    with torch.no_grad(), case.seeded(46):
+        z = case.few.prior().sample((100,))
+        empty = torch.isneginf(case.few.log_posterior(z)).any()
+    if empty:
+        return Finding("skipped", "q(z|x) has no density at some draws of p(z): where that ends, log q has no score")
+    return None
+
+
 def _compare(case: Case, ours: Tensor, reference: Tensor, words: str, of: str = "pathwise") -> Finding:
     """Means of the same slopes, from independent or paired draws, and the ratio of their variances."""
     scale = reference.abs().mean(0).clamp_min(1e-12)
@@ -168,7 +178,7 @@ def _analytic(case: Case) -> Finding:
 
 
 def _sticking(case: Case) -> Finding:
-    if unfit := _unfit(case):
+    if unfit := _unfit(case) or _moving(case):
         return unfit
     ours = _cached(case, "stl", 0, lambda p: estimators.sticking_the_landing(p, case.parameters))
     return _compare(case, ours, _pathwise(case), "the gradient without the score of log q")
@@ -177,6 +187,8 @@ def _sticking(case: Case) -> Finding:
 def _score(case: Case) -> Finding:
     if not case.parameters or case.is_point:
         return Finding("skipped", "there are no parameters" if not case.parameters else "q is a point", applies=False)
+    if not case.is_discrete and (moving := _moving(case)):
+        return moving
     ours = _cached(case, "score", 1, lambda p: estimators.score_function(p, _DRAWS))
     if case.pathwise:
         return _compare(case, ours, _pathwise(case), "the score-function gradient")
@@ -195,7 +207,7 @@ def _one_weight_counts(case: Case) -> bool:
 
 
 def _doubly(case: Case) -> Finding:
-    if unfit := _unfit(case):
+    if unfit := _unfit(case) or _moving(case):
         return unfit
     if _one_weight_counts(case):
         return Finding("skipped", "one of the weights of an example is nearly all: what depends on the others is rare")
