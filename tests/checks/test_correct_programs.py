@@ -114,3 +114,17 @@ def test_a_guide_without_noise_in_training_is_noted():
     finding = run(Setup(Model(), reals()), only=["modes"])["modes"].finding
     assert finding.verdict == "noted"
     assert "0.001 times the spread there: is their noise left out" in finding.detail
+
+
+def test_differences_of_large_values_in_float32_are_no_failure():
+    class Model(Plain):
+        def encode(self, x):
+            return super().encode(torch.log1p(x) - 14)
+
+        def likelihood(self, z):
+            return dist.GammaPoisson(5.0, 5 / torch.exp(14 + self.decoder(z))).to_event(1)
+
+    counts = torch.poisson(torch.exp(14 + reals().double())).float()
+    for seed in range(2):
+        report = run(Setup(Model(), counts), only=["gradient"], float64=False, seed=seed)
+        assert report["gradient"].verdict != "failed", report["gradient"].finding.detail

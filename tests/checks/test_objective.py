@@ -408,3 +408,15 @@ def test_examples_that_depend_on_each_other_are_told_from_those_that_share_noise
     found = objective_lines(vae, reals(), objective)["objective-noise"]
     assert found.verdict == "failed"
     assert "depends on the other examples of its batch" in found.finding.detail
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_more_draws_in_evaluation_mode_are_no_failure(seed):
+    vae = Plain()
+
+    def objective(x):
+        return Trace_ELBO(num_particles=1 if vae.training else 30).differentiable_loss(vae.model, vae.guide, x)
+
+    line = objective_lines(vae, reals(), objective, repeats=100, seed=seed)["objective-training"]
+    assert line.verdict == "noted"
+    assert "another number of draws" in line.finding.detail
