@@ -21,6 +21,7 @@ from pyro_vae.programs import Programs
 __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
+_LITTLE = 0.1  # of the spread in evaluation mode
 _STARTS = 4  # of the search for what a decoder can say
 _SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
 
@@ -78,7 +79,7 @@ def _modes(case: Case) -> Finding:
         return Finding("skipped", "the programs are plain functions, of which there is no copy to change")
     with torch.no_grad():
         z = p.draw(1)
-    leaves, terms, points = [], [], []
+    leaves, terms, points, spreads = [], [], [], []
     for training in (False, True):
         p.modules[0].train(training)
         with case.seeded(3):
@@ -86,6 +87,7 @@ def _modes(case: Case) -> Finding:
         with case.seeded(4), torch.no_grad():
             points.append([_is_point(d) for d in (p.posterior(), p.prior(), p.likelihood(z[0]))])
             terms.append(p.terms(z))
+            spreads.append(p.draw(20).double().std(0).mean())
     for what, evaluated, trained in zip(("q(z|x)", "p(z)", "p(x|z)"), *points, strict=True):
         if trained and not evaluated:
             words = f"{what} is a point in training mode and has noise in evaluation mode"
@@ -96,7 +98,11 @@ def _modes(case: Case) -> Finding:
         return Finding("failed", f"{words}: look for what is done only if self.training", float(len(lost)))
     if all(torch.equal(a, b) for a, b in zip(*terms, strict=True)):
         return Finding("passed", difference=0.0)
-    return Finding("noted", "in training mode p or q is another: dropout, batch norm, or what is done if self.training")
+    times = (spreads[1] / spreads[0]).item()
+    said = "in training mode p or q is another: dropout, batch norm, or what is done if self.training"
+    if times < _LITTLE:
+        said += f". Draws of q(z|x) have {times:.2g} times the spread there: is their noise left out?"
+    return Finding("noted", said)
 
 
 def _is_point(distribution: Any) -> bool:

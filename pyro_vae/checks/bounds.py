@@ -123,6 +123,8 @@ def _enum_elbo(case: Case) -> Finding:
     if not case.is_discrete:
         return Finding("skipped", "z is not discrete", applies=False)
     p = case.exact
+    if case.is_straight_through:
+        return Finding("skipped", "TraceEnum_ELBO takes no straight-through distribution for one that it can sum over")
     guide = p.trace_guide()
     said = "enumerate" in guide.nodes[p.latent]["infer"]
     sites = (guide.nodes[p.latent], *(p.trace_model().nodes[name] for name in (p.latent, p.observed)))

@@ -135,8 +135,13 @@ class Case:
 
     @cached_property
     def pathwise(self) -> bool:
-        """Whether gradients go through the draws of z."""
-        return bool(self.exact.posterior().has_rsample)
+        """Whether gradients go through the draws of z, and not only seem to, as straight through draws that jump."""
+        return bool(self.exact.posterior().has_rsample) and not self.is_discrete
+
+    @cached_property
+    def is_straight_through(self) -> bool:
+        """Whether z jumps and yet takes a gradient, which is biased on purpose."""
+        return self.is_discrete and bool(self.exact.posterior().has_rsample)
 
     @cached_property
     def is_point(self) -> bool:

@@ -28,6 +28,7 @@ _KL = {
     "kl of log-variance as log-scale": "KL with the log-variance taken for a log-scale",
     "kl of log-scale as log-variance": "KL with the log-scale taken for a log-variance",
     "kl turned round": "KL(p || q), turned round",
+    "kl to the standard normal": "KL to N(0, 1), which is not the model's p(z),",
 }
 _LEVEL = 1e-3  # a cause that is right is ruled out this often
 _MOST = 2.5  # mistakes at once
@@ -95,7 +96,7 @@ def _uniform(found: Trials) -> Cause | None:
 
 
 def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
-    known = _weights(found.case)
+    known = _weights(found.case, found.scale)
     for recon_name, recon_words in _RECON.items():
         for kl_name, kl_words in _KL.items():
             if recon_name not in parts or kl_name not in parts:
@@ -115,8 +116,8 @@ def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
                     yield Cause(words, mistakes, u.value if uniform else None)
 
 
-def _weights(case: Case) -> list[_Weight]:
-    """Those that people give recon, the KL or both by mistake."""
+def _weights(case: Case, scale: float = 1.0) -> list[_Weight]:
+    """Those that people give recon, the KL or both by mistake, which count as often as the plate's scale says."""
     batch, elements, latents = case.given.batch, case.given.x[0].numel(), case.latents
     known = [
         _Weight(1.0, "{}", 0.0),
@@ -130,6 +131,8 @@ def _weights(case: Case) -> list[_Weight]:
         _Weight(1 / batch / latents, f"{{}} / {batch * latents} (a mean over batch and latents)"),
         _Weight(1 / math.log(2), "{} / ln 2 (in bits)"),
     ]
+    if scale != 1:
+        known.append(_Weight(1 / scale, f"{{}} / {scale:.4g} (without the plate's scale)"))
     once = {w.value: w for w in reversed(known)}  # of two with one value the first
     return list(reversed(once.values()))
 
@@ -278,13 +281,15 @@ def cause_of_gradient(found: Trials, columns: np.ndarray) -> str:
 
 def _in_which_term(loss: Tensor, recon: Tensor, kl: Tensor) -> str:
     """By least squares over the directions of one tensor: how often recon and KL count in its gradient."""
+    if not loss.any():
+        return ""  # no gradient at all, which counts no term 0 times
     basis = torch.stack([-recon.mean(0), kl.mean(0)], 1)
     noise = (loss.var(0) + recon.var(0) + kl.var(0)).sqrt() + 1e-6 * basis.abs().max() + 1e-30
     weights = torch.linalg.lstsq(basis / noise[:, None], (loss.mean(0) / noise)[:, None]).solution.flatten()
     rest = loss - weights[0] * -recon - weights[1] * kl
     if len(noise) < 3 or not _slopes_vanish(rest, basis.T):
         return ""
-    u, v = weights.tolist()
+    u, v = (round(w, 3) + 0.0 for w in weights.tolist())  # no -0
     said = f"there log p(x|z) counts {u:.3g} times and the KL {v:.3g} times"
     if abs(v - 1) < 0.02:
         return f"{said}: look for the mistake in log p(x|z)"

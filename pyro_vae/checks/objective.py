@@ -26,6 +26,7 @@ __all__ = ["CHECKS", "samples_of"]
 _SECTION = "Objective"
 _NONE = Finding("skipped", "no objective was given; pass the loss that you train with as objective=", applies=False)
 _NOISES = 100  # draws of the objective's noise
+_CLEAR = 5  # standard errors of a gradient without which it would be missed
 _EXAMPLES = 32  # whose noise is compared
 
 
@@ -158,8 +159,11 @@ def _gradient(case: Case) -> Finding:
     found = trials(case)
     if not found.directions.parameters:
         return Finding("skipped", "there are no parameters", applies=False)
-    why = cause(case)
-    return _gradient_of(found, case, why)
+    finding = _gradient_of(found, case, cause(case))
+    if finding.verdict == "failed" and case.is_straight_through and _value(case).verdict == "passed":
+        words = "q(z|x) is a straight-through distribution, whose gradient is not that of the bound, on purpose"
+        return Finding("noted", words)
+    return finding
 
 
 def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
@@ -172,11 +176,24 @@ def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
     if finding.verdict == "passed":
         if factor != 1.0:
             return replace(finding, detail=f"{factor:.4g} times that of the bound")
-        ratio = (found.loss.slopes.var(0).sum() / bound.slopes.var(0).sum().clamp_min(1e-30)).item()
-        return replace(finding, detail=f"variance {ratio:.3g} times that of the pathwise gradient" if ratio else "")
+        return replace(finding, detail=_of_variance(found, bound))
     if why is not None and why.factor is None:
         return replace(finding, detail=f"as the line objective says: {why.words}")
     return replace(finding, detail=_off(found, bound))
+
+
+def _of_variance(found: Trials, bound: Part) -> str:
+    """How noisy the gradient is, beside that of the bound where this has noise, and whether that hides mistakes."""
+    ours, theirs = (part.slopes.var(0).sum().item() for part in (found.loss, bound))
+    said = f"variance {ours / theirs:.3g} times that of the pathwise gradient" if min(ours, theirs) > 1e-20 else ""
+    noise = (found.loss.slopes + bound.slopes).std(0) / math.sqrt(len(bound.slopes))
+    clear = (bound.slopes.mean(0).abs() > _CLEAR * noise).cpu().numpy()
+    names = np.array(found.directions.columns)
+    noisy = [name for name in dict.fromkeys(names) if not clear[names == name].any()]
+    if not noisy:
+        return said
+    hidden = f"so noisy along {', '.join(noisy[:3])} that it could be cut off there unseen: more repeats= see more"
+    return f"{said}; {hidden}" if said else hidden
 
 
 def _off(found: Trials, bound: Part) -> str:
@@ -217,26 +234,31 @@ def _training(case: Case) -> Finding:
         usual = cause(case)
     if why is not None and usual is not None and why.words == usual.words:
         return Finding("passed", "what the line objective says holds in training mode too")
-    a_third = replace(case, level=case.level / 3)
-    findings = [_value_of(found, a_third, why), _gradient_of(found, a_third, why), _spread(found, evaluated, a_third)]
+    part = replace(case, level=case.level / 4)
+    findings = [_value_of(found, part, why), _gradient_of(found, part, why)]
+    another = not all(_same(one, evaluated.parts[name]) for name, one in found.parts.items())
+    if not another:
+        with in_training_mode(modules):
+            findings += [_spread(found, evaluated, part), _noise_of(part)]
     line = worst(findings)
     if line.verdict == "failed":
         return replace(line, detail=f"in training mode {line.detail}. Look for what is done if self.training")
-    return replace(line, detail="in training mode p or q is another, and the objective is the bound of that")
+    if line.verdict == "noted":
+        return replace(line, detail=f"in training mode {line.detail}")
+    what = "p or q is another, and the objective is the bound of that" if another else "the objective has other noise"
+    return replace(line, detail=f"in training mode {what}")
 
 
 def _spread(found: Trials, evaluated: Trials, case: Case) -> Finding:
-    """The distributions of the losses, which are one where p and q are."""
-    if not all(_same(part, evaluated.parts[name]) for name, part in found.parts.items()):
-        return Finding("passed")
+    """The distributions of the losses, which are one as p and q are."""
     pair = [t.loss.values.cpu().numpy() for t in (found, evaluated)]
     p = float(stats.ks_2samp(*pair).pvalue)
     spreads = [v.std(ddof=1) for v in pair]
     words = (
         f"the objective has a spread of {spreads[0]:.3g} nats over its noise, and of {spreads[1]:.3g} in evaluation "
-        "mode, though p and q are the same: is there another noise?"
+        "mode, though p and q are the same: is there another noise, or another number of draws?"
     )
-    return Finding("failed" if p < case.level else "passed", words if p < case.level else "", p_value=p)
+    return Finding("noted" if p < case.level else "passed", words if p < case.level else "", p_value=p)
 
 
 def _same(first: Part, second: Part) -> bool:
@@ -250,8 +272,11 @@ def _same(first: Part, second: Part) -> bool:
 
 def _noise(case: Case) -> Finding:
     """Correlations between the gradients by x of different examples: each has its own noise, and no other's."""
-    if unfit := _not_again(case):
-        return unfit
+    return _not_again(case) or _noise_of(case)
+
+
+def _noise_of(case: Case) -> Finding:
+    """In the mode in which the modules are."""
     if not case.given.x.is_floating_point() or case.given.batch < 2:
         return Finding("skipped", "x takes no gradient, or there is one example")
     if case.is_point:
@@ -261,6 +286,12 @@ def _noise(case: Case) -> Finding:
     except RuntimeError as error:  # such as x changed in place, or handed to NumPy
         return Finding("skipped", f"the objective cannot be differentiated by x: {error}")
     found = correlation_of_examples(slopes, case.level, case.seed)
+    if found.verdict == "failed" and _couples(case):
+        words = (
+            "what an example adds to the objective depends on the other examples of its batch. Look for a mean or norm "
+            "over dimension 0"
+        )
+        return replace(found, detail=words)
     if found.verdict == "failed":
         words = (
             f"what different examples add to the objective has a correlation of {found.difference:.2g}: do they share "
@@ -268,6 +299,14 @@ def _noise(case: Case) -> Finding:
         )
         return replace(found, detail=words)
     return found
+
+
+def _couples(case: Case) -> bool:
+    """Whether the gradient by some examples changes where the others are replaced, under the same noise."""
+    x, half = case.given.x, case.given.batch // 2
+    other = torch.cat([x[:half], x.roll(1, 0)[half:]])
+    before, after = (_slope_by_x(case, given, 0)[:half] for given in (x, other))
+    return not torch.allclose(before, after, 1e-4, 1e-5 * float(before.abs().max()))
 
 
 def _slopes_by_example(case: Case) -> Tensor:
@@ -278,14 +317,18 @@ def _slopes_by_example(case: Case) -> Tensor:
     keep = small(p.x.new_empty(p.batch), _EXAMPLES, case.seed)
     found = []
     for i in range(case.affordable("draws of the objective's noise", _NOISES, 6 * p.batch, least=50)):
-        x = p.x.detach().clone().requires_grad_()
-        with case.seeded(28, i):
-            loss = loss_of(case, x)
-        (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
-        if gradient is None:
-            raise RuntimeError("its gradient does not reach x")
-        found.append(gradient.flatten(1)[keep] @ directions.T)
+        found.append(_slope_by_x(case, p.x, i).flatten(1)[keep] @ directions.T)
     return torch.stack(found)
+
+
+def _slope_by_x(case: Case, x: Tensor, key: int) -> Tensor:
+    x = x.detach().clone().requires_grad_()
+    with case.seeded(28, key):
+        loss = loss_of(case, x)
+    (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
+    if gradient is None:
+        raise RuntimeError("its gradient does not reach x")
+    return gradient
 
 
 CHECKS = [

@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_vae.checks.case import Case, Check, base_constraint, told
 from pyro_vae.checks.in_place import changed_in_place
 from pyro_vae.checks.report import Finding
-from pyro_vae.distributions import innermost
+from pyro_vae.distributions import check_inverse, innermost
 from pyro_vae.evaluation.real_codes import support_of
 from pyro_vae.programs import Programs, factors_of, listed, per_example
 
@@ -81,6 +81,8 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
         return f"the guide samples {listed(helpers)} as a help (is_auxiliary), so that it has no density of z alone"
     if p.observed in latents["model"]:
         return ""  # which is a mistake
+    if own := _known_at_own_draws(p, guide.nodes.get(p.latent)):
+        return own
     if len(latents["model"]) > 1 and sorted(latents["model"]) == sorted(latents["guide"]):
         return (
             f"model and guide have the latent sites {_few(latents['model'])}, and a check reads programs with one for "
@@ -101,6 +103,23 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
     if local := _parameters_of_examples(model):
         return f"the model has the parameters {listed(local)} for each example of a plate (event_dim=)"
     return _takes_rows(p, model) or _stands_right(p, [guide.nodes.get(p.latent), model.nodes.get(p.observed)])
+
+
+def _known_at_own_draws(p: Programs, site: Any) -> str:
+    """Whether q(z|x) has its density at the very tensors that it drew, and no other one at equal values."""
+    if site is None or not isinstance(site["value"], Tensor):
+        return ""
+    try:
+        check_inverse(site["fn"], "q(z|x)", site["value"].clone())
+    except ValueError as error:
+        return str(error)
+    if not hasattr(site["value"], "_unquantize"):
+        return ""
+    return (
+        "q(z|x) is a relaxed straight-through distribution of Pyro's, whose density is known at its own draws alone: "
+        "it is that of the relaxed values that were rounded. Check the relaxed distribution, or one over the discrete "
+        "values"
+    )
 
 
 def _parameters_of_examples(model: Any) -> list[str]:

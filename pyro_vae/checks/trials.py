@@ -244,4 +244,11 @@ def _of_normal(p: Programs, q: Any, z: Tensor) -> dict[str, Tensor]:
         found["kl, mean cut"] = kl_divergence(normal(loc.detach(), scale), prior).sum()
     with contextlib.suppress(NotImplementedError):
         found["kl turned round"] = kl_divergence(prior, q).sum()
+    if not _is_standard(prior):
+        found["kl to the standard normal"] = kl_divergence(q, normal(0.0 * loc, torch.ones_like(scale))).sum()
     return found
+
+
+def _is_standard(prior: Any) -> bool:
+    inner = without_independent(prior)
+    return isinstance(inner, Normal) and not inner.loc.any() and bool((inner.scale == 1).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -93,3 +94,37 @@ def test_the_parameters_of_a_module_of_pyros_stay_as_they_are():
     assert report["trace-elbo"].finding.tolerance == 1e-9  # all of the copy is in float64
     assert all(torch.equal(value, before[name]) for name, value in setup.vae.named_parameters())
     assert all(value.dtype == torch.float32 for value in setup.vae.parameters())
+
+
+def test_the_score_of_a_density_whose_ends_move_is_not_compared():
+    """Its mean is not zero, though the ELBO and its pathwise gradient are right."""
+    names = ["gradient", "gradient-score", "gradient-landing", "gradient-doubly"]
+    report = run(RIGHT["a_posterior_in_a_box"](), only=names)
+    assert report["gradient"].verdict == "passed"
+    assert all("no density at some draws of p(z)" in report[name].finding.detail for name in names[1:])
+
+
+def test_a_guide_without_noise_in_training_is_noted():
+    class Model(Plain):
+        def posterior(self, x):
+            mean, log_variance = self.encode(x)
+            scale = torch.exp(log_variance / 2) * (0.001 if self.training else 1.0)
+            return dist.Normal(mean, scale).to_event(1)
+
+    finding = run(Setup(Model(), reals()), only=["modes"])["modes"].finding
+    assert finding.verdict == "noted"
+    assert "0.001 times the spread there: is their noise left out" in finding.detail
+
+
+def test_differences_of_large_values_in_float32_are_no_failure():
+    class Model(Plain):
+        def encode(self, x):
+            return super().encode(torch.log1p(x) - 14)
+
+        def likelihood(self, z):
+            return dist.GammaPoisson(5.0, 5 / torch.exp(14 + self.decoder(z))).to_event(1)
+
+    counts = torch.poisson(torch.exp(14 + reals().double())).float()
+    for seed in range(2):
+        report = run(Setup(Model(), counts), only=["gradient"], float64=False, seed=seed)
+        assert report["gradient"].verdict != "failed", report["gradient"].finding.detail

@@ -19,7 +19,7 @@ from pyro_vae.checks import check
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.objectives import IWAE, BetaELBO, FreeBits, StickingTheLanding
-from tests.checks.mutants.common import Plain, reals
+from tests.checks.mutants.common import Plain, net, reals
 
 LINES = ["objective", "objective-gradient", "objective-training", "objective-noise"]
 
@@ -362,3 +362,61 @@ def test_a_few_weights_far_above_log_p_are_found():
     report = check(RareWeights(), reals(), only=["evidence"])
     assert "of one example is" in report["evidence"].finding.detail
     assert "nats above" in report["evidence"].finding.detail
+
+
+# What the lines say of noise and of examples.
+
+
+class Code(Plain):
+    """One of four codes, drawn straight through or not."""
+
+    def __init__(self, family):
+        super().__init__()
+        self.family, self.encoder, self.decoder = family, net(6, 8, 4), net(4, 8, 6, seed=1)
+
+    def prior(self, x):
+        return self.family(logits=x.new_zeros(len(x), 4))
+
+    def posterior(self, x):
+        return self.family(logits=3 * self.encoder(x))
+
+
+def test_straight_through_draws_are_biased_on_purpose():
+    vae = Code(dist.OneHotCategoricalStraightThrough)
+    report = check(vae, reals(), objective=Trace_ELBO(num_particles=10))
+    assert report.passed, [(line.name, line.finding.detail) for line in report.failures]
+    assert report["objective-gradient"].verdict == "noted"
+    assert "on purpose" in report["objective-gradient"].finding.detail
+    assert report["enum-elbo"].verdict == "skipped"
+
+
+def test_a_gradient_that_is_mostly_noise_says_so():
+    """The score function without a baseline; beside the exact gradient of a code, which has no variance to compare."""
+    report = objective_lines(Code(dist.OneHotCategorical), reals(), Trace_ELBO(), only=["objective-gradient"])
+    assert report.passed
+    assert "so noisy along encoder" in report["objective-gradient"].finding.detail
+    assert "variance" not in report["objective-gradient"].finding.detail
+
+
+def test_examples_that_depend_on_each_other_are_told_from_those_that_share_noise():
+    vae = Plain()
+
+    def objective(x):
+        x = (x - x.mean(0)) / x.std(0)
+        return Trace_ELBO().differentiable_loss(vae.model, vae.guide, x)
+
+    found = objective_lines(vae, reals(), objective)["objective-noise"]
+    assert found.verdict == "failed"
+    assert "depends on the other examples of its batch" in found.finding.detail
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_more_draws_in_evaluation_mode_are_no_failure(seed):
+    vae = Plain()
+
+    def objective(x):
+        return Trace_ELBO(num_particles=1 if vae.training else 30).differentiable_loss(vae.model, vae.guide, x)
+
+    line = objective_lines(vae, reals(), objective, repeats=100, seed=seed)["objective-training"]
+    assert line.verdict == "noted"
+    assert "another number of draws" in line.finding.detail

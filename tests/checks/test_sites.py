@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyro
 import pyro.distributions as dist
+import pyro.distributions.transforms as transforms
 import pytest
 import torch
 from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
@@ -145,6 +146,27 @@ class OneByOne(Plain):
             pyro.sample(f"z_{i}", self.posterior(x[i]))
 
 
+class Flow(Plain):
+    """With a flow that has no inverse."""
+
+    def __init__(self):
+        super().__init__()
+        self.planar = transforms.Planar(LATENTS)
+
+    def posterior(self, x):
+        return dist.TransformedDistribution(super().posterior(x).base_dist, [self.planar])
+
+
+class Rounded(Plain):
+    """With bits that were rounded, and have the density of what was rounded."""
+
+    def posterior(self, x):
+        return dist.RelaxedBernoulliStraightThrough(x.new_tensor(0.5), logits=self.encode(x)[0]).to_event(1)
+
+    def prior(self, x):
+        return dist.Bernoulli(logits=x.new_zeros(len(x), LATENTS)).to_event(1)
+
+
 def with_auto(make):
     vae = Plain()
     return vae.model, make(vae.model)
@@ -160,6 +182,8 @@ BEYOND = {
     "an auxiliary site": (Auxiliary, "the guide samples 'noise' as a help"),
     "a site summed over in the model": (SumsOverAClass, "the model sums over 'k' by itself"),
     "a plate that takes rows": (TakesRows, "the plate 'data' takes 4 of the 16 rows of x by itself"),
+    "a flow without an inverse": (Flow, "q(z|x): its transform Planar has no inverse"),
+    "rounded draws": (Rounded, "q(z|x) is a relaxed straight-through distribution of Pyro's"),
     "examples to the right of pixels": (ExamplesOnTheRight, "the site 'x' has its examples in the plate 'data'"),
     "a site for each example": (OneByOne, "model and guide have the latent sites 'z_0', 'z_1', 'z_2' and 13 more"),
     "AutoNormal": (lambda: with_auto(AutoNormal), "the guide is an AutoNormal"),

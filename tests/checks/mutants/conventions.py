@@ -13,6 +13,7 @@ from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
 from tests.checks.mutants.common import BATCH, ELEMENTS, LATENTS, Binary, Plain, Setup, bits, mutant, net, reals
+from tests.checks.mutants.plates import Subsampled, positions
 
 __all__: list[str] = []
 
@@ -196,7 +197,46 @@ def kl_without_one(wrong: bool) -> Setup:
     return Setup(vae, reals(), {"objective": objective})
 
 
+class Elsewhere(Plain):
+    """With a prior whose mean and scale are learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior_mean = nn.Parameter(torch.tensor([1.0, -1.0]))
+        self.prior_log_scale = nn.Parameter(torch.tensor([0.3, -0.4]))
+
+    def prior(self, x: Tensor) -> Any:
+        return dist.Normal(self.prior_mean, self.prior_log_scale.exp()).expand([len(x), LATENTS]).to_event(1)
+
+
+@mutant(
+    "objective", "the KL to N(0, 1), beside a prior that is learned", "KL to N(0, 1), which is not the model's p(z)"
+)
+def kl_to_another_prior(wrong: bool) -> Setup:
+    vae = Elsewhere()
+
+    def objective(x: Tensor) -> Tensor:
+        mean, log_variance = vae.encode(x)
+        kl = standard_kl(mean, log_variance) if wrong else kl_divergence(vae.posterior(x), vae.prior(x))
+        return kl.sum() - vae.likelihood(draw(mean, log_variance)).log_prob(x).sum()
+
+    return Setup(vae, reals(), {"objective": objective})
+
+
 # Weights.
+
+
+@mutant("objective", "log p(x|z) scaled to all data, and the KL of the batch", "KL / 31.25 (without the plate's scale)")
+def kl_of_the_batch_alone(wrong: bool) -> Setup:
+    vae = Subsampled(positions, 500)
+
+    def objective(x: Tensor) -> Tensor:
+        mean, log_variance = vae.encode(x)
+        scale = 500 / len(x)
+        recon = scale * vae.likelihood(draw(mean, log_variance)).log_prob(x).sum()
+        return (1 if wrong else scale) * standard_kl(mean, log_variance).sum() - recon
+
+    return Setup(vae, reals(), {"objective": objective, "data_size": 500})
 
 
 @mutant("objective", "a KL weight of 4, as of a beta-VAE", "the KL counts 4 times")
@@ -265,6 +305,19 @@ def kl_scale_detached(wrong: bool) -> Setup:
     return Setup(vae, reals(), {"objective": objective})
 
 
+@mutant("objective-gradient", "the encoder runs under no_grad", "No gradient reaches parts of encoder")
+def encoder_without_gradient(wrong: bool) -> Setup:
+    vae = Plain()
+
+    def objective(x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(not wrong):
+            mean, log_variance = vae.encode(x)
+        recon = vae.likelihood(draw(mean, log_variance)).log_prob(x).sum()
+        return standard_kl(mean, log_variance).sum() - recon
+
+    return Setup(vae, reals(), {"objective": objective})
+
+
 @mutant("objective-gradient", "one output of the decoder is cut off", "decoder.2")
 def one_output_detached(wrong: bool) -> Setup:
     vae = Plain()
@@ -291,6 +344,19 @@ def noise_in_evaluation_only(wrong: bool) -> Setup:
         return standard_kl(mean, log_variance).sum() - vae.likelihood(z).log_prob(x).sum()
 
     return Setup(vae, reals(), {"objective": objective, "repeats": 100})
+
+
+@mutant("objective-training", "in training one noise for the whole batch", "share one noise", twin="noise_of_one_row")
+def noise_of_one_row_in_training(wrong: bool) -> Setup:
+    vae = Plain()
+
+    def objective(x: Tensor) -> Tensor:
+        mean, log_variance = vae.encode(x)
+        noise = torch.randn(1, LATENTS) if wrong and vae.training else torch.randn_like(mean)
+        z = mean + (0.5 * log_variance).exp() * noise
+        return standard_kl(mean, log_variance).sum() - vae.likelihood(z).log_prob(x).sum()
+
+    return Setup(vae, reals(), {"objective": objective})
 
 
 class Dropping(Plain):

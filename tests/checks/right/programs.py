@@ -215,6 +215,36 @@ def tails_without_a_mean():
     return Setup(Model(), reals())
 
 
+class Box(dist.TorchDistribution):
+    """Uniform within two scales of its middle: its ends move with its parameters."""
+
+    arg_constraints, support, has_rsample = {}, dist.constraints.real, True
+
+    def __init__(self, loc, scale):
+        self.loc, self.scale = loc, scale
+        super().__init__(loc.shape, validate_args=False)
+
+    def expand(self, shape, _instance=None):
+        return Box(self.loc.expand(shape), self.scale.expand(shape))
+
+    def rsample(self, sample_shape=()):
+        return self.loc + self.scale * (4 * torch.rand(self._extended_shape(sample_shape)).to(self.loc) - 2)
+
+    def log_prob(self, value):
+        inside = (value - self.loc).abs() <= 2 * self.scale * (1 + 1e-6)
+        return torch.where(inside, -torch.log(4 * self.scale), -torch.inf)
+
+
+@right
+def a_posterior_in_a_box():
+    class Model(Plain):
+        def posterior(self, x):
+            mean, log_variance = self.encode(x)
+            return Box(mean, torch.exp(log_variance / 2)).to_event(1)
+
+    return Setup(Model(), reals())
+
+
 @right
 def a_mixture_for_each_element():
     class Model(Plain):
