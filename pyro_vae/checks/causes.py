@@ -19,7 +19,7 @@ __all__ = ["Cause", "cause_of_gradient", "cause_of_loss"]
 _RECON = {
     "recon": "log p(x|z)",
     "recon at the mean": "log p(x|z) at the mean of q(z|x) and not at a draw of it",
-    "squared error": "the squared error, with its sign turned",
+    "squared error": "the squared error",
     "sigmoid twice": "log p(x|z) with a sigmoid too many",
     "no log scale": "log p(x|z) without the - log scale of the normal",
 }
@@ -219,9 +219,10 @@ def _words(p: Programs, u: _Weight, v: _Weight, recon: str, kl: str, constant: f
     elif u.value == v.value and u.value < 0:
         said = f"it fits {u.form.format(recon)} - {v.form.format(kl)}: the sign is turned round"
     else:
-        minus, between = "-" if v.value < 0 else "", "-" if u.value > 0 else "+"
+        squared = recon == _RECON["squared error"]  # which is a loss already
+        minus, between = "-" if v.value < 0 else "", "-" if (u.value > 0) != squared else "+"
         said = f"it fits {minus}{v.form.format(kl)} {between} {u.form.format(recon)}"
-        turned = [name for name, w in (("log p(x|z)", u), ("the KL", v)) if w.value < 0]
+        turned = [name for name, w in ((recon if squared else "log p(x|z)", u), ("the KL", v)) if w.value < 0]
         said += f": the sign of {turned[0]} is turned round" if turned else ""
     if not v.mistakes.is_integer() and u.value:
         said += f": beside log p(x|z) the KL counts {v.value / u.value:.3g} times"

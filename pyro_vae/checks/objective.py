@@ -129,6 +129,9 @@ def _value_of(found: Trials, case: Case, why: Cause | None) -> Finding:
     )
     if why is not None:
         return replace(finding, detail=f"{words}: {why.words}")
+    if bad := int((~torch.isfinite(found.loss.values)).sum()):
+        words = f"the objective is NaN or infinite in {bad} of {len(found.loss.values)} draws"
+        return replace(finding, detail=f"{words}. Look for log(0), a division by 0, and exp() of large numbers")
     if found.loss.values.std() <= 1e-6 * found.loss.values.abs().mean() and found.bound.values.std() > 0:
         words += ". It is the same in each call: is there no noise in its draw of z, or a seed that is set inside?"
     return replace(finding, detail=words)
