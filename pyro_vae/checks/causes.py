@@ -166,11 +166,12 @@ def _least_squares(of: Part, by: Part) -> float | None:
 
 
 def _mistakes(u: _Weight, v: _Weight) -> float:
-    """The same on both is one mistake; a sign is one more."""
+    """The same on both is one mistake, and a mean over the batch in both a half; a sign is one more."""
     turned = (u.value < 0) + (v.value < 0)
     if u.value == v.value:
         return u.mistakes + (turned > 0)
-    return u.mistakes + v.mistakes + turned
+    shared = all("over batch and" in w.form or "over the batch" in w.form for w in (u, v))
+    return u.mistakes + v.mistakes + turned - (0.5 if shared else 0.0)
 
 
 def _constant(rest: Part, fit: Part) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
@@ -196,7 +197,9 @@ def _check_options(
     names = [line.name for line in CHECKS]
     unknown = [name for name in only or () if name not in names]
     if unknown:
-        raise ValueError(f"only names the line {unknown[0]!r}; there are {', '.join(names)}")
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        meant = f". Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"only names the line {unknown[0]!r}; there are {', '.join(names)}{meant}")
 
 
 # What people hand over as objective.

@@ -335,7 +335,7 @@ CHECKS = [
         "shapes",
         _SECTION,
         "the shapes of log p(x|z), log p(z) and log q(z|x)",
-        "Each is one number an example; what is not declared is summed or broadcast by accident.",
+        "Each is one number per example; what is not declared is summed or broadcast by accident.",
         _shapes,
         "whether each log-density is one number per example",
     ),
