@@ -227,8 +227,8 @@ def _words(p: Programs, u: _Weight, v: _Weight, recon: str, kl: str, constant: f
         said += f": the sign of {turned[0]} is turned round" if turned else ""
     if not v.mistakes.is_integer() and u.value:
         said += f": beside log p(x|z) the KL counts {v.value / u.value:.3g} times"
-    if recon == _RECON["squared error"] and u.value > 0:
-        said += f", as if p(x|z) were a normal of scale {math.sqrt(1 / (2 * u.value)):.3g}"
+    if recon == _RECON["squared error"] and u.value > 0 and v.value > 0:
+        said += f", as if p(x|z) were a normal of scale {math.sqrt(v.value / (2 * u.value)):.3g}"
     return said + (_of_constant(p, constant / scale) if constant else "")
 
 
