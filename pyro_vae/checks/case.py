@@ -285,9 +285,9 @@ def _remedy(message: str, rows: int | None) -> str:
         return ""
     plate, size, there = found[1], int(found[2]), int(found[3])
     if rows in (None, size) or there != rows:
-        return " Declare every dimension after the batch with .to_event"
+        return ". Declare every dimension after the batch with .to_event"
     return (
-        f" The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or "
+        f". The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or "
         "give it subsample=x, where x is a part of the data; if it is one of elements, leave out .to_event for them"
     )
 
