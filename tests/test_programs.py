@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.config import build
@@ -205,7 +208,33 @@ def test_what_has_no_model_and_guide(wrong):
         Programs(wrong, torch.ones(2, 2))
 
 
-@pytest.mark.parametrize(("x", "what"), [([[1.0]], "a list"), (torch.tensor(1.0), r"one of shape \(\)")])
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        (nn.Linear(2, 2), "got a Linear, a module without them. Write its prior and likelihood as a Pyro model"),
+        ("runs/one", "got the text 'runs/one'. Open a run folder with pyro_vae.load"),
+        (make_vae, "got one function alone, make_vae"),
+    ],
+)
+def test_what_to_do_instead_of_a_model_and_a_guide(wrong, remedy):
+    with pytest.raises(TypeError, match=remedy):
+        Programs(wrong, torch.ones(2, 2))
+
+
+def test_a_class_is_no_vae():
+    with pytest.raises(TypeError, match="vae must be an object with a model and a guide; got the class VAE itself"):
+        Programs(VAE, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("x", "what"),
+    [
+        ([[1.0]], r"a list\. Pass torch\.tensor\(x\)"),
+        (TensorDataset(torch.ones(2, 4)), r"a TensorDataset\. Pass one batch of it"),
+        (SimpleNamespace(to_numpy=None), r"a SimpleNamespace\. Pass torch.as_tensor\(x\.to_numpy\(\)\)"),
+        (torch.tensor(1.0), r"one of shape \(\)"),
+    ],
+)
 def test_what_is_no_batch(x, what):
     with pytest.raises(TypeError, match=rf"x must be a tensor of shape \(batch, \*event_shape\); got {what}"):
         Programs(make_vae(), x)

@@ -24,6 +24,7 @@ _SECTION = "Model and guide"
 _LITTLE = 0.1  # of the spread in evaluation mode
 _STARTS = 4  # of the search for what a decoder can say
 _SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
+_NO_COPY = "model and guide cannot be copied, as plain functions cannot. Make both methods of one nn.Module"
 
 
 def _deterministic(case: Case) -> Finding:
@@ -76,7 +77,7 @@ def _modes(case: Case) -> Finding:
     """A copy in training mode, which a loss may see though nothing else here does."""
     p = case.given.copied()
     if p is None:
-        return Finding("skipped", "the programs are plain functions, of which there is no copy to change")
+        return Finding("skipped", _NO_COPY)
     with torch.no_grad():
         z = p.draw(1)
     leaves, terms, points, spreads = [], [], [], []
@@ -159,7 +160,7 @@ def _order_of(case: Case, z: Tensor) -> Finding:
 def _reach(case: Case) -> Finding:
     """Trains copies until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
     if case.exact.copied() is None:
-        return Finding("skipped", "the programs are plain functions, of which there is no copy to train")
+        return Finding("skipped", _NO_COPY)
     x = torch.nan_to_num(case.exact.x.reshape(case.exact.batch, -1).double())  # bools too
     reached = 0.0
     span = (x.max() - x.min()).item()

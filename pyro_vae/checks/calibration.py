@@ -71,7 +71,7 @@ def _calibration(case: Case) -> Finding:
         return Finding("failed", words, p_value=least)
     return Finding(
         "noted",
-        f"{words}. An approximation may be that; it costs the difference of log p(x) and the ELBO",
+        f"{words}. That is no error where q(z|x) is an approximation: it is the gap between the ELBO and log p(x)",
         p_value=least,
     )
 

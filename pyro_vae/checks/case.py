@@ -247,10 +247,21 @@ def loss_of(case: Case, x: Tensor | None = None) -> Tensor:
     loss = case.objective(x, *p.context)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(
-            "objective must return one number, a tensor, the loss of the whole batch in nats; got "
-            + (f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}")
+            f"objective must return one number, a tensor, the loss of the whole batch in nats; got {_no_loss(loss)}"
         )
     return loss.reshape(())
+
+
+def _no_loss(loss: Any) -> str:
+    """What came in the place of a loss, and what to return."""
+    if isinstance(loss, Tensor):
+        return f"a tensor of shape {tuple(loss.shape)}. Sum it over the examples"
+    if isinstance(loss, (int, float)):
+        words = "which has no gradient. Leave out .item(); of Pyro's ELBOs call differentiable_loss"
+        return f"a {type(loss).__name__}, {words}"
+    if loss is None:
+        return "None. Does the function lack its return?"
+    return f"a {type(loss).__name__}. Return the loss alone"
 
 
 _AROUND = (constraints.independent, constraints.MixtureSameFamilyConstraint)
@@ -271,19 +282,32 @@ def told(error: Exception, rows: int | None = None) -> str:
         rows: how many examples they were given.
     """
     message = " ".join(str(error).split("Trace Shapes:")[0].split())
+    message = message.split(", but found invalid values: tensor(")[0]  # and then all values, right and wrong
     return f"{type(error).__name__}: {message}{_remedy(message, rows)}"
+
+
+_TO_PARAMETER = {
+    "scale": "A scale must be positive: give softplus() or exp() of what the network returns",
+    "rate": "A rate must be positive: give softplus() or exp() of what the network returns",
+    "probs": "Probabilities lie in [0, 1]: give what the network returns as logits=, or its sigmoid()",
+}
 
 
 def _remedy(message: str, rows: int | None) -> str:
     """What to do where a distribution does not fit its plate; empty for another mistake."""
+    if found := re.search(r"Expected parameter (\w+) .* to satisfy the constraint", message):
+        remedy = _TO_PARAMETER.get(found[1], f"Look at what the network returns for {found[1]}: is it NaN?")
+        return f", and it does not. {remedy}"
+    if "Expected value argument" in message:
+        return ", and it is not. Change the data (binarise grey values, say), or take a distribution over such values"
     found = re.search(r"Shape mismatch inside plate\('(.*)'\) at site \S+ dim \S+, (\d+) vs (\d+)", message)
     if found is None:
         return ""
     plate, size, there = found[1], int(found[2]), int(found[3])
     if rows in (None, size) or there != rows:
-        return " Declare every dimension after the batch with .to_event"
+        return ". Declare every dimension after the batch with .to_event"
     return (
-        f" The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or "
+        f". The plate {plate!r} is of {size} whatever x is. If it is that of the examples, make it as large as x or "
         "give it subsample=x, where x is a part of the data; if it is one of elements, leave out .to_event for them"
     )
 

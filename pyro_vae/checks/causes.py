@@ -19,7 +19,7 @@ __all__ = ["Cause", "cause_of_gradient", "cause_of_loss"]
 _RECON = {
     "recon": "log p(x|z)",
     "recon at the mean": "log p(x|z) at the mean of q(z|x) and not at a draw of it",
-    "squared error": "the squared error, with its sign turned",
+    "squared error": "the squared error",
     "sigmoid twice": "log p(x|z) with a sigmoid too many",
     "no log scale": "log p(x|z) without the - log scale of the normal",
 }
@@ -168,11 +168,12 @@ def _least_squares(of: Part, by: Part) -> float | None:
 
 
 def _mistakes(u: _Weight, v: _Weight) -> float:
-    """The same on both is one mistake; a sign is one more."""
+    """The same on both is one mistake, and a mean over the batch in both a half; a sign is one more."""
     turned = (u.value < 0) + (v.value < 0)
     if u.value == v.value:
         return u.mistakes + (turned > 0)
-    return u.mistakes + v.mistakes + turned
+    shared = all("over batch and" in w.form or "over the batch" in w.form for w in (u, v))
+    return u.mistakes + v.mistakes + turned - (0.5 if shared else 0.0)
 
 
 def _constant(rest: Part, fit: Part) -> float | None:
@@ -221,14 +222,15 @@ def _words(case: Case, u: _Weight, v: _Weight, recon: str, kl: str, constant: fl
     elif u.value == v.value and u.value < 0:
         said = f"it fits {u.form.format(recon)} - {v.form.format(kl)}: the sign is turned round"
     else:
-        minus, between = "-" if v.value < 0 else "", "-" if u.value > 0 else "+"
+        squared = recon == _RECON["squared error"]  # which is a loss already
+        minus, between = "-" if v.value < 0 else "", "-" if (u.value > 0) != squared else "+"
         said = f"it fits {minus}{v.form.format(kl)} {between} {u.form.format(recon)}"
-        turned = [name for name, w in (("log p(x|z)", u), ("the KL", v)) if w.value < 0]
+        turned = [name for name, w in ((recon if squared else "log p(x|z)", u), ("the KL", v)) if w.value < 0]
         said += f": the sign of {turned[0]} is turned round" if turned else ""
     if not v.mistakes.is_integer() and u.value:
         said += f": beside log p(x|z) the KL counts {v.value / u.value:.3g} times"
-    if recon == _RECON["squared error"] and u.value > 0:
-        said += f", as if p(x|z) were a normal of scale {math.sqrt(1 / (2 * u.value)):.3g}"
+    if recon == _RECON["squared error"] and u.value > 0 and v.value > 0:
+        said += f", as if p(x|z) were a normal of scale {math.sqrt(v.value / (2 * u.value)):.3g}"
     return said + (_of_constant(case, constant / scale) if constant else "")
 
 

@@ -215,7 +215,7 @@ def _doubly(case: Case) -> Finding:
     if unfit := _unfit(case) or _moving(case):
         return unfit
     if _one_weight_counts(case):
-        return Finding("skipped", "one of the weights of an example is nearly all: what depends on the others is rare")
+        return Finding("skipped", "one importance weight of an example outweighs all others: too few draws count")
     reference = _cached(case, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
     ours = _cached(case, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, case.parameters, _DRAWS))
     return _compare(case, ours, reference, "the doubly reparametrised gradient", "importance-weighted")

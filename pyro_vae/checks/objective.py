@@ -141,10 +141,22 @@ def _value_of(found: Trials, case: Case, why: Cause | None) -> Finding:
         f"{-found.bound.values.mean():.6g}"
     )
     if why is not None:
-        return replace(finding, detail=f"{words}: {why.words}")
+        return replace(finding, detail=f"{words}: {why.words}{_advice(why)}")
+    if bad := int((~torch.isfinite(found.loss.values)).sum()):
+        words = f"the objective is NaN or infinite in {bad} of {len(found.loss.values)} draws"
+        return replace(finding, detail=f"{words}. Look for log(0), a division by 0, and exp() of large numbers")
     if found.loss.values.std() <= 1e-6 * found.loss.values.abs().mean() and found.bound.values.std() > 0:
         words += ". It is the same in each call: is there no noise in its draw of z, or a seed that is set inside?"
     return replace(finding, detail=words)
+
+
+def _advice(why: Cause) -> str:
+    """What to do about a factor, or a mean where a sum is meant; empty for other causes."""
+    if why.factor is not None:
+        return f". It trains the same, up to the learning rate; multiply it by {1 / why.factor:.6g} to have the bound"
+    if "(a mean over" in why.words:
+        return ". Sum over elements and latents; where you divide by the batch, divide both terms"
+    return ""
 
 
 # The gradient.

@@ -56,14 +56,16 @@ def _parameters(case: Case) -> Finding:
     if not declared:
         if computed:
             return Finding(
-                "noted", "no parameter is declared to Pyro: SVI would train nothing, an optimiser of torch's would"
+                "noted",
+                "Pyro is told of no parameter: SVI would train nothing. Call pyro.module in model and guide, or train "
+                "with an optimiser of torch's",
             )
         return Finding("passed", "there are no parameters")
     untold = [name for i, name in computed.items() if i not in declared]
     if untold:
         return Finding(
             "failed",
-            f"the loss depends on {_some(untold)}, which Pyro is not told of, so SVI will not train it. Declare it "
+            f"the loss depends on {_some(untold)}, which Pyro is not told of, so SVI will not train them. Declare them "
             "with pyro.module in model and guide",
             float(len(untold)),
         )

@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-__all__ = ["UNSUPPORTED", "Finding", "Line", "Report", "Verdict", "worst"]
+__all__ = ["STOPPED", "UNSUPPORTED", "Finding", "Line", "Report", "Verdict", "worst"]
 
 Verdict = Literal["passed", "failed", "noted", "skipped"]
 _STYLES = {"passed": "green", "failed": "bold red", "noted": "yellow", "skipped": "dim"}
 UNSUPPORTED = "not supported: "  # how the detail starts of a line that says that programs are of another kind
+STOPPED = "cannot be looked at: "  # how the detail starts of a line that rests upon one that failed
 _NAMED = 3  # of what nothing was said about, in one sentence
 _WIDTH = 110  # characters, at most
 
@@ -146,10 +147,14 @@ class Report:
         gaps = self.gaps
         counts = {v: sum(line.verdict == v for line in self.lines) for v in ("passed", "failed", "noted")}
         counts["not applicable"] = len(self.lines) - sum(counts.values()) - len(gaps)
-        counts["skipped"] = len(gaps)
+        stopped = [line for line in gaps if _is_stopped(line)]
+        others = [line for line in gaps if not _is_stopped(line)]
+        counts["skipped"] = len(others)
         said = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        if gaps:
-            said += f": nothing was said about {_listed([line.about or line.compared for line in gaps])}"
+        if others:
+            said += f": nothing was said about {_listed([line.about or line.compared for line in others])}"
+        if stopped:
+            said += f"{';' if others else ','} {len(stopped)} not looked at, because {_reason(stopped[0])}"
         return said + (f". Mend {self.failures[0].name} first" if self.failures else "")
 
     def table(self, why: bool = True) -> Table:
@@ -194,9 +199,12 @@ class Report:
         if self.failures:
             first = f": mend {self.failures[0].name} first, others may follow from it" if len(self.failures) > 1 else ""
             parts += _part(f"Failed{first}", [_told(line, why) for line in self.failures])
-        parts += _part("Not checked", [_of_gap(detail, lines) for detail, lines in _by_detail(self.gaps)])
+        gaps = _by_detail([line for line in self.gaps if not _is_stopped(line)])
+        parts += _part("Not checked", [_of_gap(detail, lines) for detail, lines in gaps])
         parts += _part("Noted", [_told(line, why=False) for line in noted])
         parts += _folded("Passed", [line.name for line in self.lines if line.verdict == "passed"])
+        if stopped := [line for line in self.gaps if _is_stopped(line)]:
+            parts += _folded(f"Not looked at, because {_reason(stopped[0])}", [line.name for line in stopped])
         parts += _folded("Does not apply", [line.name for line in self.lines if not line.finding.applies])
         if self.cut:
             said = f"{', '.join(self.cut)}: large mistakes are found as ever, small ones less often."
@@ -266,11 +274,21 @@ def _told(line: Line, why: bool) -> RenderableType:
     found = line.finding
     said = [Text.assemble((line.name, _STYLES[line.verdict]), f"  {line.compared}")]
     said += [Text(_sentence(found.detail))] if found.detail else []
-    if found.difference is not None and line.verdict == "failed":
-        allowed = "" if found.tolerance is None else f", allowed {_number(found.tolerance)}"
-        said.append(Text(f"Difference {_difference(found)}{allowed}.", "dim"))
+    told = found.difference is not None and found.tolerance is not None and not math.isnan(found.difference)
+    if line.verdict == "failed" and told:
+        said.append(Text(f"Difference {_difference(found)}, allowed {_number(found.tolerance)}.", "dim"))
     said += [Text(f"Why it must hold: {line.why}", "dim")] if why else []
     return Group(Padding(said[0], (0, 0, 0, 2)), *(Padding(text, (0, 0, 0, 4)) for text in said[1:]))
+
+
+def _is_stopped(line: Line) -> bool:
+    """Whether a line was not looked at because one that it rests upon failed."""
+    return line.finding.detail.startswith(STOPPED)
+
+
+def _reason(line: Line) -> str:
+    """Which failure stopped it."""
+    return line.finding.detail.removeprefix(STOPPED)
 
 
 def _by_detail(lines: list[Line]) -> list[tuple[str, list[Line]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
 from pyro_vae.checks.case import Case, Check, in_mode, told
-from pyro_vae.checks.report import UNSUPPORTED, Finding, Line, Report
+from pyro_vae.checks.report import STOPPED, UNSUPPORTED, Finding, Line, Report
 from pyro_vae.checks.showing import shown
 from pyro_vae.distributions import part_name
 from pyro_vae.programs import Programs, kept_store
@@ -93,7 +94,8 @@ def check(
         (several latent sites, say) nothing is checked: no line fails then, and ``passed`` is False.
 
     Raises:
-        TypeError: where ``vae`` has no model and guide, x is no tensor, or ``objective`` is no ELBO or function.
+        TypeError: where ``vae`` has no model and guide, x is no tensor, ``objective`` is no ELBO or function of x, or
+            ``only`` is a text.
         ValueError: where ``only`` names a line that there is not, or a number is out of range.
 
     Example:
@@ -106,6 +108,7 @@ def check(
     _check_options(objective, importance_samples, data_size, level, repeats, seed, only)
     given = Programs(vae, x, *context, latent=latent, observed=observed, mask=mask)
     objective = _unwrapped(objective, given)
+    _check_arguments(objective, 1 + len(context))
     if not len(x):
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
@@ -132,7 +135,7 @@ def check(
 def _stops(line: Check, finding: Finding) -> str:
     """Why no later line can be looked at; empty where they can."""
     if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
-        return f"cannot be looked at: {line.name} failed"
+        return f"{STOPPED}{line.name} failed"
     unsupported = finding.verdict == "skipped" and finding.detail.startswith(UNSUPPORTED)
     return finding.detail if line.name in _FIRST and unsupported else ""
 
@@ -181,7 +184,8 @@ def _subject(vae: Any, x: Tensor) -> str:
     parts = [part_name(getattr(vae, place)) for place in ("prior", "likelihood", "posterior") if hasattr(vae, place)]
     kind = "a pair of functions" if isinstance(vae, tuple) else type(vae).__name__
     made_of = f" of {', '.join(parts)}" if len(parts) == 3 else ""
-    return f"{kind}{made_of}, on {len(x)} examples of shape {tuple(x.shape[1:])}"
+    examples = "1 example" if len(x) == 1 else f"{len(x)} examples"
+    return f"{kind}{made_of}, on {examples} of shape {tuple(x.shape[1:])}"
 
 
 def _check_options(
@@ -204,10 +208,14 @@ def _check_options(
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1; got {level}")
     derive(seed)  # refuses what is no seed
+    if isinstance(only, str):
+        raise TypeError(f"only must be a list of names, such as [{only!r}]; got the text {only!r}")
     names = [line.name for line in CHECKS]
     unknown = [name for name in only or () if name not in names]
     if unknown:
-        raise ValueError(f"only names the line {unknown[0]!r}; there are {', '.join(names)}")
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        meant = f". Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"only names the line {unknown[0]!r}; there are {', '.join(names)}{meant}")
 
 
 # What people hand over as objective.
@@ -228,6 +236,25 @@ def _no_objective(objective: Any) -> str:
     if isinstance(objective, str):
         return f"the text {objective!r}. Pass the loss itself, such as Trace_ELBO()"
     return "" if callable(objective) else type(objective).__name__
+
+
+def _check_arguments(objective: Any, count: int) -> None:
+    """A TypeError where a function does not take x and context, as a loss of (recon_x, x, mu, logvar) does not."""
+    if objective is None or isinstance(objective, ELBO):
+        return
+    called = objective.forward if isinstance(objective, torch.nn.Module) else objective
+    try:
+        takes = inspect.signature(called)
+    except ValueError:  # a function in C may have no signature; the line objective says what calling it comes to
+        return
+    try:
+        takes.bind(*range(count))
+    except TypeError:
+        what = "x" if count == 1 else f"x and {count - 1} of context"
+        raise TypeError(
+            f"objective must take what model and guide take, {what}, and return a loss; it takes {takes}. Pass a "
+            "function that runs encoder, draw and decoder too"
+        ) from None
 
 
 def _loss_of_svi(svi: SVI) -> str:

@@ -206,11 +206,18 @@ def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
             return f"the {place} samples {listed(alone)}, and the {other} does not"
     site = model.nodes.get(p.observed)
     if site is None or site["type"] != "sample" or not site["is_observed"]:
-        return (
-            f"the model has no observed site {p.observed!r} (obs=x), but {_observed(model) or 'none'}. Without it "
-            "nothing ties z to the data"
-        )
+        return _unobserved(p, _observed(model), _observed(guide))
     return _other_data(p, site["value"])
+
+
+def _unobserved(p: Programs, in_model: list[str], in_guide: list[str]) -> str:
+    """That x is not observed, and the likeliest reason."""
+    said = f"the model has no observed site {p.observed!r}"
+    if p.observed in in_guide:
+        return f"{said}, and the guide has: the pair is (model, guide), in this order"
+    if in_model:
+        return f"{said}, but {', '.join(in_model)}. Tell the check the name of x's site with observed="
+    return f"{said} (obs=x). Without it nothing ties z to the data"
 
 
 def _other_data(p: Programs, observed: Tensor) -> str:

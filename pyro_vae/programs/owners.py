@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -58,13 +59,29 @@ def model_and_guide(vae: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two of what has them, or of a pair; a TypeError where it is neither."""
     if isinstance(vae, tuple) and len(vae) == 2 and all(map(callable, vae)):
         return vae
+    if inspect.isclass(vae):
+        raise TypeError(f"vae must be an object with a model and a guide; got the class {vae.__name__} itself")
     model, guide = getattr(vae, "model", None), getattr(vae, "guide", None)
     if callable(model) and callable(guide):
         return model, guide
     raise TypeError(
         f"vae must have a model and a guide, as pyro_vae.VAE has, or be the pair (model, guide) of functions of x; got "
-        f"{type(vae).__name__}"
+        f"{_other(vae)}"
     )
+
+
+def _other(vae: Any) -> str:
+    """What was given in the place of a model and a guide, and what to do with it."""
+    if isinstance(vae, nn.Module):
+        return (
+            f"a {type(vae).__name__}, a module without them. Write its prior and likelihood as a Pyro model and its "
+            "encoder as a guide"
+        )
+    if isinstance(vae, (str, Path)):
+        return f"the text {str(vae)!r}. Open a run folder with pyro_vae.load"
+    if callable(vae):
+        return f"one function alone, {getattr(vae, '__name__', type(vae).__name__)}"
+    return f"a {type(vae).__name__}"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data import as_tensor, check_array
 from pyro_vae.distributions import check_inverse, part_name
@@ -37,6 +38,15 @@ class LogTerms(NamedTuple):
     def weight(self) -> Tensor:
         """Log of p(x, z) / q(z | x), of which the mean over q is the ELBO, ``(draws, batch)``."""
         return self.likelihood + self.prior - self.posterior
+
+
+def _as_tensor_of(x: Any) -> str:
+    """How to make a batch of what is none; empty where that is not known."""
+    if isinstance(x, (DataLoader, Dataset)):
+        return ". Pass one batch of it"
+    if hasattr(x, "to_numpy"):  # a table of pandas or polars
+        return ". Pass torch.as_tensor(x.to_numpy())"
+    return ". Pass torch.tensor(x)" if isinstance(x, (list, tuple)) else ""
 
 
 class Programs:
@@ -77,7 +87,7 @@ class Programs:
         if not isinstance(x, (Tensor, np.ndarray)) or not len(x.shape):
             array = isinstance(x, (Tensor, np.ndarray))
             what = f"one of shape {tuple(x.shape)}" if array else f"a {type(x).__name__}"
-            raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}")
+            raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}{_as_tensor_of(x)}")
         self.vae = vae
         self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)

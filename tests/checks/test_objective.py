@@ -117,6 +117,23 @@ def test_the_cause_of_a_famous_loss_is_named_and_only_there(name):
         assert len(report.failures) == 1
 
 
+def test_the_mean_squared_error_beside_a_kl_per_example():
+    """As in many a tutorial; beside a KL divided by the batch, the mean over D elements is a normal of scale √(D/2)."""
+    vae, x = Plain(), reals()
+
+    def objective(x):
+        q, p = vae.posterior(x), vae.prior(x)
+        error = (vae.decoder(q.rsample()) - x).square().mean()
+        return error + torch.distributions.kl_divergence(q, p).sum() / len(x)
+
+    found = objective_lines(vae, x, objective, repeats=100, only=["objective"])["objective"].finding
+    batch, elements = x.shape
+    assert (
+        f"it fits KL / {batch} (a mean over the batch) + the squared error / {x.numel()} (a mean over batch and elements), "
+        f"as if p(x|z) were a normal of scale {math.sqrt(elements / 2):.3g}. Sum over elements and latents"
+    ) in found.detail
+
+
 @settings(max_examples=15, deadline=None)
 @given(weight=st.floats(0.05, 20), of_kl=st.booleans())
 def test_any_one_weight_is_found(weight, of_kl):

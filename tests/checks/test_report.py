@@ -144,6 +144,25 @@ def test_gaps_of_one_reason_are_one_entry():
     assert "kl, order the kl and the order: sites failed" in one_line(str(Report(lines, "", 0, 1e-4)))
 
 
+def test_what_one_failure_stops_is_named_once():
+    stopped = [line(name, "skipped", detail="cannot be looked at: sites failed", about=name) for name in "abcd"]
+    report = Report((line("sites", "failed"), *stopped, line("kl", "skipped", about="the KL")), "", 0, 1e-4)
+    assert report.summary() == (
+        "1 failed, 1 skipped: nothing was said about the KL; 4 not looked at, because sites failed. Mend sites first"
+    )
+    text = one_line(str(report))
+    assert "Not looked at, because sites failed (4) a, b, c, d" in text
+    assert text.count("a, b, c") == 1
+    assert len(report.gaps) == 5
+
+
+def test_a_difference_is_told_where_something_is_allowed():
+    bare = Report((line("a", "failed", difference=16.0),), "", 0, 1e-4)
+    beside = Report((line("a", "failed", difference=16.0, tolerance=1.0),), "", 0, 1e-4)
+    assert "Difference" not in str(bare)
+    assert "Difference 16, allowed 1." in str(beside)
+
+
 def test_without_reasons_what_failed_is_still_explained(report):
     text = on_paper(report.brief(why=False))
     assert "why gradient holds" not in text

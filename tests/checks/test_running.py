@@ -389,7 +389,8 @@ def test_dropout_and_batch_norm_are_switched_off():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"only": ["kll"]}, ValueError, "only names the line 'kll'; there are sites, shapes, "),
+        ({"only": ["kll"]}, ValueError, "only names the line 'kll'; there are sites, shapes, .*. Did you mean kl?"),
+        ({"only": "kl"}, TypeError, r"only must be a list of names, such as \['kl'\]; got the text 'kl'"),
         (
             {"objective": 3},
             TypeError,
@@ -408,12 +409,43 @@ def test_bad_input(options, error, message):
         check(build(6, 2, hidden=()), x, **options)
 
 
-def test_an_objective_that_returns_no_number():
-    report = check(build(6, 2, hidden=()), binary(), objective=lambda x: x, only=["objective"])
-    message = (
-        "objective must return one number, a tensor, the loss of the whole batch in nats; got a tensor of shape (12, 6)"
-    )
+@pytest.mark.parametrize(
+    ("loss", "got"),
+    [
+        (lambda x: x, "a tensor of shape (12, 6). Sum it over the examples"),
+        (lambda x: x.sum().item(), "a float, which has no gradient. Leave out .item()"),
+        (lambda x: {"loss": x.sum()}, "a dict. Return the loss alone"),
+        (lambda x: None, "None. Does the function lack its return?"),
+    ],
+)
+def test_an_objective_that_returns_no_number(loss, got):
+    report = check(build(6, 2, hidden=()), binary(), objective=loss, only=["objective"])
+    message = f"objective must return one number, a tensor, the loss of the whole batch in nats; got {got}"
     assert message in report["objective"].finding.detail
+
+
+@pytest.mark.parametrize("loss", [lambda recon_x, x, mu, logvar: x.sum(), lambda: 0.0, nn.BCELoss()])
+def test_an_objective_that_takes_something_else_than_model_and_guide(loss):
+    with pytest.raises(
+        TypeError, match="objective must take what model and guide take, x, and return a loss; it takes"
+    ):
+        check(build(6, 2, hidden=()), binary(), objective=loss)
+
+
+def test_an_objective_may_have_further_arguments_with_defaults():
+    vae = build(6, 2, hidden=())
+    report = check(vae, binary(), objective=lambda x, beta=1.0: x.sum() * beta, only=["objective"])
+    assert "the objective is" in report["objective"].finding.detail
+
+
+def test_an_objective_that_is_not_finite():
+    report = check(build(6, 2, hidden=()), binary(), objective=lambda x: x.sum() * torch.nan, only=["objective"])
+    assert "the objective is NaN or infinite in 100 of 100 draws. Look for log(0)" in report["objective"].finding.detail
+    assert "nan" not in str(report)
+
+
+def test_one_example_is_one():
+    assert "on 1 example of shape (6,)" in check(build(6, 2, hidden=()), binary()[:1], only=["shapes"]).subject
 
 
 def test_every_line_has_its_own_name_and_words():

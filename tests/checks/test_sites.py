@@ -324,3 +324,56 @@ def test_a_missing_site_of_the_guide_is_a_failure():
     report = check(Model(), bits())
     assert [line.name for line in report.failures] == ["sites"]
     assert "the model samples 'top', and the guide does not" in report["sites"].finding.detail
+
+
+# What is said about natural mistakes.
+
+
+def pair(likelihood=lambda z: dist.Bernoulli(logits=z.sum(1, keepdim=True)), scale=1.0, observed="x"):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample(observed, likelihood(z).expand((len(x), 3)).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, :2], torch.tensor(scale)).to_event(1))
+
+    return model, guide
+
+
+GREY = torch.tensor([[0.25, 0.5, 1.0], [0.0, 1.0, 0.0]])
+NATURAL = {
+    "grey values": (pair(), GREY, "torch.Size([2, 3])), and it is not. Change the data (binarise"),
+    "a scale below 0": (pair(scale=-1.0), GREY.round(), "and it does not. A scale must be positive: give softplus()"),
+    "probabilities above 1": (
+        pair(lambda z: dist.Bernoulli(probs=1.5 + 0 * z[:, :1])),
+        GREY.round(),
+        "and it does not. Probabilities lie in [0, 1]: give what the network returns as logits=",
+    ),
+    "a location that is NaN": (
+        pair(lambda z: dist.Normal(torch.nan * z[:, :1], 1.0)),
+        GREY,
+        "and it does not. Look at what the network returns for loc: is it NaN?",
+    ),
+    "the pair turned round": (
+        pair()[::-1],
+        GREY.round(),
+        "and the guide has: the pair is (model, guide), in this order",
+    ),
+    "another name of x's site": (
+        pair(observed="obs"),
+        GREY.round(),
+        "no observed site 'x', but obs. Tell the check the name of x's site with observed=",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NATURAL)
+def test_natural_mistakes_are_said_without_a_table_of_values_and_with_what_to_do(name):
+    programs, x, said = NATURAL[name]
+    found = check(programs, x, only=["sites"])["sites"].finding
+    assert found.verdict == "failed"
+    assert said in found.detail
+    assert "tensor(" not in found.detail
+    assert len(found.detail) < 500

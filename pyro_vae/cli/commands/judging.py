@@ -112,7 +112,7 @@ def check_run(
         run: run folder.
         n: how many images to check on.
         split: train, valid or test.
-        only: lines to look at, such as trace-elbo,evidence; by default all.
+        only: names of lines to look at, such as trace-elbo,evidence; by default all. --all true shows the names.
         why: say of each line that is shown in full why it must hold.
         all: print every line, as a table.
         seed: of all draws.
