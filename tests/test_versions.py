@@ -1,4 +1,4 @@
-"""The lowest versions that are tested are the lowest that pyproject.toml allows."""
+"""Versions: the lowest that are tested are the lowest that pyproject.toml allows; the library's own has one place."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+import pyro_vae
 
 SOURCE = Path(__file__).parents[1]
 
@@ -26,3 +28,7 @@ def test_the_readme_says_which_python():
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lowest = project["requires-python"].removeprefix(">=")
     assert f"With Python {lowest} or newer" in (SOURCE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_changelog_has_the_version():
+    assert f"\n## [{pyro_vae.__version__}] - " in (SOURCE / "CHANGELOG.md").read_text(encoding="utf-8")

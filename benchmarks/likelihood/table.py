@@ -128,6 +128,8 @@ def main() -> None:
         "the standard error over images. Minutes are those of the training.\n",
         *(f"| {' | '.join(cells)} |" for cells in table),
     ]
+    if any("log_prob" not in row.result for row in rows):
+        lines.append('\nA row that says "not run" has not been run on this code.')
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,8 +27,6 @@ from tests.combinations.parts import (
     shared_vae,
 )
 
-README = Path(__file__).parents[2] / "README.md"
-
 
 @pytest.mark.parametrize(
     ("room", "table"), [(priors, PRIORS), (posteriors, POSTERIORS), (likelihoods, LIKELIHOODS)], ids=["p", "q", "x"]
@@ -51,23 +48,6 @@ def test_every_part_has_a_combination_and_a_density():
 def count() -> tuple[int, int]:
     """Combinations of prior and posterior, each with its options; classes of likelihoods."""
     return len(COMBINATIONS), len({case.cls for case in LIKELIHOODS.values()})
-
-
-def test_the_readme_states_what_is_tested():
-    combinations, kinds = count()
-    print(
-        f"{combinations} combinations of prior and posterior ({len(INCOMPATIBLE)} more pairs are refused), "
-        f"{len(DENSITIES)} densities, {kinds} likelihoods ({len(LIKELIHOODS)} with their options)"
-    )
-    sentence = (
-        f"`pytest tests/combinations` tests {combinations} combinations of prior and posterior and {kinds} likelihoods"
-    )
-    text = " ".join(README.read_text(encoding="utf-8").split())
-    found = re.search(
-        r"`pytest tests/combinations` tests (\d+) combinations of prior and posterior and (\d+) likelihoods", text
-    )
-    stated = tuple(map(int, found.groups())) if found else None
-    assert stated == (combinations, kinds), f"README.md must say: {sentence}; it says {stated}"
 
 
 @pytest.mark.parametrize("pair", COMBINATIONS, ids=name_of)

@@ -1,60 +1,94 @@
-"""What the README shows is true: its Python runs, its commands exist."""
+"""What the README and the pages of docs/ show is true: their Python runs, what they quote is said, their links lead on."""
 
 from __future__ import annotations
 
 import re
+from contextlib import chdir
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyro
 import pytest
 import torch
 
-from pyro_vae import build, check
+from pyro_vae import build, check, likelihoods, nets, posteriors, priors
 from pyro_vae.cli import main
-from tests.checks.mutants import MUTANTS
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+SOURCE = Path(__file__).parents[2]
+README = (SOURCE / "README.md").read_text(encoding="utf-8")
+PAGES = {"README.md": README} | {
+    page.relative_to(SOURCE).as_posix(): page.read_text(encoding="utf-8")
+    for page in sorted((SOURCE / "docs").rglob("*.md"))
+}
 
 
-def test_the_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 4
+def blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def quoted(page, start):
+    """The lines of a page from ``start`` to the end of its paragraph, as one."""
+    return " ".join((start + PAGES[page].split(start)[1].split("\n\n")[0]).split())
+
+
+@cache
+def run(page):
+    """What the Python blocks of a page leave behind, run one after the other in a folder of their own."""
     names: dict = {}
-    try:
-        for block in blocks:
-            exec(compile(block, "README.md", "exec"), names)
-    finally:
-        pyro.clear_param_store()
+    with TemporaryDirectory() as folder, chdir(folder):
+        try:
+            for block in blocks(PAGES[page]):
+                exec(compile(block, page, "exec"), names)
+        finally:
+            pyro.clear_param_store()
+    return names
 
 
-def test_the_two_commands_stand_there_word_for_word():
-    assert "\n    pip install -e . && pyro-vae train\n" in README
-    assert "\n    pip install -e '.[test]' && pytest\n" in README
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text)])
+def test_the_python_blocks_of_a_page_run_one_after_the_other(page):
+    assert run(page)
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([\w/.]+)\)", README))
-def test_what_it_links_to_is_there(path):
-    assert (Path(__file__).parents[2] / path).is_file()
+@pytest.mark.parametrize(
+    "page", ["index", "swapping", "data", "objectives", "compiled-svi", "cross-check", "evaluation"]
+)
+def test_a_guide_has_python(page):
+    assert blocks(PAGES[f"docs/{page}.md"])
+
+
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_two_commands_stand_there_word_for_word(page):
+    assert "\n    pip install -e . && pyro-vae train\n" in PAGES[page]
+    assert "\n    pip install -e '.[test]' && pytest\n" in PAGES[page]
+
+
+@pytest.mark.parametrize(
+    ("page", "link"), [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([\w./#-]+)\)", text)]
+)
+def test_a_link_leads_to_a_file_and_to_a_heading_in_it(page, link):
+    path, _, anchor = link.partition("#")
+    target = (SOURCE / page).parent / path
+    assert target.is_file()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8") if anchor else "", re.MULTILINE)
+    assert not anchor or anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
 
 
 def test_the_error_it_quotes_is_the_error(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--binarize", "none", "--hidden", "[4]"]) == 2
-    said = " ".join(capsys.readouterr().err.split("needs x in")[1].split())
-    quoted = " ".join(README.split("needs x in")[1].split("\n\n")[0].split())
-    assert said == quoted
+    assert quoted("docs/swapping.md", "needs x in") in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_refusal_it_quotes_is_the_refusal(capsys):
     assert main(["train", "--prior", "sphere", "--hidden", "[4]"]) == 2
-    said = " ".join(capsys.readouterr().err.split("prior UniformOnSphere")[1].split())
-    quoted = " ".join(README.split("ValueError: prior UniformOnSphere")[1].split("\n\n")[0].split())
-    assert said == quoted
-
-
-def test_the_bugs_it_counts_are_those_of_the_tests():
-    assert f"The tests hold {len(MUTANTS)} classic bugs" in README
+    assert quoted("docs/swapping.md", "prior UniformOnSphere") in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_options_of_check_that_it_names():
@@ -64,19 +98,14 @@ def test_the_options_of_check_that_it_names():
 
 def test_the_finding_it_quotes_is_the_finding():
     """But for the numbers, which depend on the weights that the VAE starts with."""
-    block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "my_loss" in b)
-    torch.manual_seed(0)
-    names = {"vae": build((1, 8, 8), latent_dim=2, hidden=(32,)).double()}
-    names["x"] = torch.rand(32, 1, 8, 8, dtype=torch.float64).round()
-    exec(compile(block, "README.md", "exec"), names)
-    quoted = README.split("    the objective is ")[1].split("\n\n")[0]
+    said = run("docs/cross-check.md")["report"].failures[0].finding.detail
     pattern = r"-?\d+\.\d+"
-    said = names["report"].failures[0].finding.detail.removeprefix("the objective is ")
-    assert re.sub(pattern, "0", said) == re.sub(pattern, "0", " ".join(quoted.split()))
+    assert re.sub(pattern, "0", quoted("docs/cross-check.md", "the objective is ")) == re.sub(pattern, "0", said)
 
 
-def test_what_is_there_is_there(capsys):
-    assert main(["list"]) == 0
-    listed = capsys.readouterr().out
-    for name in re.findall(r"`([A-Z]\w+)`", README.split("## What is there")[1].split("| networks")[0]):
-        assert name in listed
+def test_what_is_there_is_there():
+    table = PAGES["docs/index.md"].split("## What there is")[1].split("\n| [data]")[0]
+    there = {name for room in (priors, likelihoods, posteriors, nets) for name in room.__all__}
+    named = set(re.findall(r"`([A-Z]\w+)`", table))
+    assert len(named) > 20
+    assert named <= there
