@@ -5,14 +5,16 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_vae.distributions import StudentT as StudentTDistribution
 from pyro_vae.distributions import at_least, inverse_positive, positive
+from pyro_vae.parts import Prior
 
 __all__ = ["Laplace", "Normal", "StandardNormal", "StudentT"]
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Prior):
     """N(0, I) over the latent space, whatever the context.
 
     The prior of Kingma and Welling (2013, arXiv 1312.6114).
@@ -28,7 +30,7 @@ class StandardNormal(nn.Module):
         torch.Size([20])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
     loc: Tensor
     scale: Tensor
 
@@ -44,8 +46,8 @@ class StandardNormal(nn.Module):
         return dist.Normal(self.loc, self.scale).to_event(1)
 
 
-class _LearnedLocationAndScale(nn.Module):
-    space = "real vectors"
+class _LearnedLocationAndScale(Prior):
+    support = constraints.real_vector
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyro_vae.distributions import TorchToPyro, innermost, part_name
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.elbo import elbo_terms
+from pyro_vae.parts import as_likelihood
 from pyro_vae.suggest import suggest
 from pyro_vae.vae import VAE, evaluating
 
@@ -91,7 +92,7 @@ def _far(part: Any, likelihoods: list[Any], x: Tensor) -> list[str]:
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
     if isinstance(first, Columns):
-        parts = list(getattr(part, "parts", ())) or [part] * len(first.columns)
+        parts = as_likelihood(part).of_columns() or [part] * len(first.columns)
         columns = zip(*(p.columns for p in likelihoods), strict=True)
         pieces = zip(first.names, parts, columns, x.split(1, dim=-1), strict=True)
         return [words for name, p, of, values in pieces for words in _far_values(p, list(of), values, [repr(name)])]
@@ -124,7 +125,7 @@ def _range(values: Tensor) -> str:
 
 def _location_and_scale(part: Any, likelihood: Any) -> tuple[Tensor, Tensor] | None:
     """Of p(x | z) over all real numbers, or over counts; None for one over a range, or with a scale of its own."""
-    if getattr(part, "scale", None) == "optimal":  # it is that of the data, whatever they are
+    if as_likelihood(part).depends_on_batch:  # it is that of the data, whatever they are
         return None
     try:
         support = likelihood.support

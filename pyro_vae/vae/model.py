@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import pyro
 import torch
+from pyro.distributions import constraints
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
-from pyro_vae.compatible import check_spaces
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.deferred import capturing
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
+from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_codes, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size, reference
 from pyro_vae.vae.missing import imputed, no_mask, where_observed, with_mask
@@ -85,8 +86,8 @@ class VAE(nn.Module):
         super().__init__()
         for place, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
             check_part(place, part)
-        check_spaces(prior, posterior)
-        if missing and not getattr(likelihood, "elementwise", True):
+        check_same_codes(as_prior(prior), as_posterior(posterior), (part_name(prior), part_name(posterior)))
+        if missing and not as_likelihood(likelihood).elementwise:
             raise ValueError(
                 f"likelihood {part_name(likelihood)} is not a product over the elements of x, so missing values cannot "
                 "be left out of it. Use a likelihood of independent elements, such as Poisson for counts"
@@ -96,7 +97,7 @@ class VAE(nn.Module):
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
-        self.log_codes = any(getattr(part, "log_codes", False) for part in (prior, posterior))
+        self.log_codes = as_prior(prior).log_codes or as_posterior(posterior).log_codes
         self.missing = missing
         self.fill = fill
         self._fits: tuple[Any, ...] = ()  # a likelihood and the event shape that it was last seen to have
@@ -341,7 +342,8 @@ class VAE(nn.Module):
         """
         with evaluating(self), seeded(seed):
             posterior = self.encode(x, *context, mask=mask)
-            if getattr(self.posterior, "space", None) in ("vectors of length 1", "one-hot vectors"):
+            support = as_posterior(self.posterior).support
+            if any(same_support(support, known) for known in (constraints.sphere, constraints.one_hot)):
                 return posterior.mode
             try:
                 return posterior.mean
