@@ -159,84 +159,84 @@ _ATTRIBUTES = (
 )
 
 
-def _take_over(part: _OtherPrior | _OtherLikelihood | _OtherPosterior, thing: Callable[..., Any]) -> None:
-    """Lets a part call another thing, and say what that says of itself under the same names."""
-    part.thing = thing
+def _take_over(seen: _OtherPrior | _OtherLikelihood | _OtherPosterior, part: Callable[..., Any]) -> None:
+    """Lets what is seen as a part call the part, and say what that says of itself under the same names."""
+    seen.part = part
     for name in _ATTRIBUTES:
-        if (value := getattr(thing, name, None)) is not None:
-            vars(part)[name] = value  # not by setattr, which refuses a parameter in the place of an attribute
+        if (value := getattr(part, name, None)) is not None:
+            vars(seen)[name] = value  # not by setattr, which refuses a parameter in the place of an attribute
 
 
 class _OtherPrior(Prior):
-    thing: Callable[..., Any]
+    part: Callable[..., Any]
     started: Tensor | bool = False
     components = 1
 
-    def __init__(self, thing: Callable[..., Any]) -> None:
+    def __init__(self, part: Callable[..., Any]) -> None:
         super().__init__()
-        _take_over(self, thing)
+        _take_over(self, part)
 
     def forward(self, *context: Tensor) -> Distribution:
-        return self.thing(*context)
+        return self.part(*context)
 
     def wanted_examples(self) -> int:
         return 0 if self.started or "start_from" not in vars(self) else self.components
 
 
 class _OtherLikelihood(Likelihood):
-    thing: Callable[..., Any]
+    part: Callable[..., Any]
 
-    def __init__(self, thing: Callable[..., Any]) -> None:
+    def __init__(self, part: Callable[..., Any]) -> None:
         super().__init__()
-        _take_over(self, thing)
+        _take_over(self, part)
 
     def forward(self, z: Tensor, *context: Tensor) -> Distribution:
-        return self.thing(z, *context)
+        return self.part(z, *context)
 
 
 class _OtherPosterior(Posterior):
-    thing: Callable[..., Any]
+    part: Callable[..., Any]
 
-    def __init__(self, thing: Callable[..., Any]) -> None:
+    def __init__(self, part: Callable[..., Any]) -> None:
         super().__init__()
-        _take_over(self, thing)
+        _take_over(self, part)
 
     def forward(self, x: Tensor, *context: Tensor) -> Distribution:
-        return self.thing(x, *context)
+        return self.part(x, *context)
 
 
-def as_prior(thing: Callable[..., Any]) -> Prior:
+def as_prior(part: Callable[..., Any]) -> Prior:
     """A prior as it is; a function or another module seen as one.
 
     What a module without our base class says of itself under the same names (``support``, ``classes``, ...) counts.
 
     Args:
-        thing: called with the context, returns a distribution over z.
+        part: called with the context, returns a distribution over z.
 
     Example:
         >>> import torch, pyro.distributions as dist
         >>> as_prior(lambda: dist.Laplace(torch.zeros(8), 1.0).to_event(1)).support is None
         True
     """
-    return thing if isinstance(thing, Prior) else _OtherPrior(thing)
+    return part if isinstance(part, Prior) else _OtherPrior(part)
 
 
-def as_likelihood(thing: Callable[..., Any]) -> Likelihood:
+def as_likelihood(part: Callable[..., Any]) -> Likelihood:
     """A likelihood as it is; a function or another module seen as one, as :func:`as_prior` does.
 
     Args:
-        thing: called with codes and context, returns a distribution over x.
+        part: called with codes and context, returns a distribution over x.
     """
-    return thing if isinstance(thing, Likelihood) else _OtherLikelihood(thing)
+    return part if isinstance(part, Likelihood) else _OtherLikelihood(part)
 
 
-def as_posterior(thing: Callable[..., Any]) -> Posterior:
+def as_posterior(part: Callable[..., Any]) -> Posterior:
     """A posterior as it is; a function or another module seen as one, as :func:`as_prior` does.
 
     Args:
-        thing: called with data and context, returns a distribution over z.
+        part: called with data and context, returns a distribution over z.
     """
-    return thing if isinstance(thing, Posterior) else _OtherPosterior(thing)
+    return part if isinstance(part, Posterior) else _OtherPosterior(part)
 
 
 def net_shape_of(owner: Any, shape: Any, **options: Any) -> Any:
@@ -259,9 +259,9 @@ def data_of(likelihood: Any) -> Data:
     return getattr(likelihood, "data", Likelihood.data)
 
 
-def child(thing: Any, name: str) -> Any:
+def child(part: Any, name: str) -> Any:
     """The submodule or function that a part keeps under a name, such as ``net``; None where it has none."""
-    return getattr(thing, name, None)
+    return getattr(part, name, None)
 
 
 # What goes together.

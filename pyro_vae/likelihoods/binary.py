@@ -36,11 +36,6 @@ class Bernoulli(Likelihood):
         super().__init__()
         self.net = net
 
-    @classmethod
-    def net_shape(cls, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
-        return tuple(event_shape)
-
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Bernoulli with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
         logits = self.net(z, *context)

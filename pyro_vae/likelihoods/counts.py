@@ -39,11 +39,6 @@ class Poisson(Likelihood):
         super().__init__()
         self.net = net
 
-    @classmethod
-    def net_shape(cls, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
-        return tuple(event_shape)
-
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Poisson of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
         rate = positive(self.net(z, *context))
