@@ -11,7 +11,7 @@ from pyro_vae.distributions import StudentT as StudentTDistribution
 from pyro_vae.distributions import at_least, inverse_positive, positive
 from pyro_vae.parts import Prior
 
-__all__ = ["Laplace", "Normal", "StandardNormal", "StudentT"]
+__all__ = ["Gumbel", "Laplace", "Normal", "StandardNormal", "StudentT"]
 
 
 class StandardNormal(Prior):
@@ -95,6 +95,28 @@ class Laplace(_LearnedLocationAndScale):
     def forward(self, *context: Tensor) -> dist.Distribution:
         """Laplace(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return dist.Laplace(self.loc, positive(self.raw_scale)).to_event(1)
+
+
+class Gumbel(_LearnedLocationAndScale):
+    """Independent Gumbel dimensions with learned locations and scales: skewed, with the long tail to the right.
+
+    (Gumbel 1958, "Statistics of extremes".) The left tail falls as exp(-exp(-z)): a code far to the left of a narrow
+    scale has a log-density of −∞.
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+
+    Raises:
+        ValueError: where ``latent_dim`` is below 1.
+
+    Example:
+        >>> Gumbel(20)().event_shape
+        torch.Size([20])
+    """
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """Gumbel(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return dist.Gumbel(self.loc, positive(self.raw_scale)).to_event(1)
 
 
 class StudentT(_LearnedLocationAndScale):

@@ -79,6 +79,14 @@ PRIORS = {
         closed_forms=(*NORMALS, "Laplace"),
         corners={"loc": (0.0, 0.3, -1e3), "raw_scale": SCALES},
     ),
+    "Gumbel": Part(
+        P.Gumbel,
+        REAL,
+        density=densities.scipys(stats.gumbel_r),
+        closed_forms=NORMALS,
+        corners={"loc": (0.0, 0.3, -1e3), "raw_scale": (0.5413, 1000.0)},
+        at=((0.0, 0.3, -2.0), (1e-5, 5.0, 300.0)),  # exp(-z) overflows far to the left
+    ),
     "StudentT": Part(
         P.StudentT,
         REAL,
