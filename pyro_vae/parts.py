@@ -29,6 +29,7 @@ __all__ = [
     "check_same_codes",
     "child",
     "data_of",
+    "known",
     "net_shape_of",
     "same_support",
     "words_for",
@@ -126,7 +127,7 @@ class Likelihood(_Part):
         """p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
         raise NotImplementedError
 
-    def of_columns(self) -> list[nn.Module]:
+    def of_columns(self) -> list[Callable[..., Any]]:
         """The likelihood of each column of a table, where each has its own; else an empty list."""
         return []
 
@@ -239,7 +240,7 @@ def as_posterior(part: Callable[..., Any]) -> Posterior:
     return part if isinstance(part, Posterior) else _OtherPosterior(part)
 
 
-def net_shape_of(owner: Any, shape: Any, **options: Any) -> Any:
+def net_shape_of(owner: type, shape: Any, **options: Any) -> Any:
     """The shape that the net of a class must give: what the class says, else one number for each element.
 
     Args:
@@ -250,7 +251,7 @@ def net_shape_of(owner: Any, shape: Any, **options: Any) -> Any:
     return owner.net_shape(shape, **options) if hasattr(owner, "net_shape") else shape
 
 
-def data_of(likelihood: Any) -> Data:
+def data_of(likelihood: Callable[..., Any]) -> Data:
     """Which numbers a likelihood is over; also of a class or a function of the user's own, which may not say.
 
     Args:
@@ -259,7 +260,7 @@ def data_of(likelihood: Any) -> Data:
     return getattr(likelihood, "data", Likelihood.data)
 
 
-def child(part: Any, name: str) -> Any:
+def child(part: Callable[..., Any] | nn.Module, name: str) -> Any:
     """The submodule or function that a part keeps under a name, such as ``net``; None where it has none."""
     return getattr(part, name, None)
 
@@ -316,8 +317,8 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
     if prior.support is None or posterior.support is None:
         return
     if not same_support(prior.support, posterior.support):
-        priors = [p.__name__ for p in _ours(Prior) if p.goes_with(posterior)]
-        posteriors = [q.__name__ for q in _ours(Posterior) if same_support(q.support, prior.support)]
+        priors = [p.__name__ for p in known(Prior).values() if p.goes_with(posterior)]
+        posteriors = [q.__name__ for q in known(Posterior).values() if same_support(q.support, prior.support)]
         raise ValueError(
             f"prior {names[0]} is over {words_for(prior.support)} and posterior {names[1]} over "
             f"{words_for(posterior.support)}, so there is no KL between them. With this posterior go the priors "
@@ -335,10 +336,20 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
         )
 
 
-def _ours(base: Any) -> list[Any]:
-    """The classes of this library that extend ``base``, by name, as far as they are imported."""
+def known(base: type[_Part]) -> dict[str, Any]:
+    """The priors, likelihoods or posteriors of this library by name, as far as they are imported.
+
+    Args:
+        base: :class:`Prior`, :class:`Likelihood` or :class:`Posterior`.
+
+    Example:
+        >>> from pyro_vae import priors
+        >>> "StandardNormal" in known(Prior)
+        True
+    """
     found: list[Any] = base.__subclasses__()
     for cls in found:
         found += cls.__subclasses__()
-    mine = {cls for cls in found if cls.__module__.startswith(f"{__package__}.") and not cls.__name__.startswith("_")}
-    return sorted(mine, key=lambda cls: cls.__name__)
+    ours = {cls.__name__: cls for cls in found if cls.__module__.startswith(f"{__package__}.")}
+    # Without those that others extend, or that stand for a function.
+    return {n: ours[n] for n in sorted(ours) if not n.startswith("_") and ours[n].forward is not base.forward}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_vae.deferred import holds
 from pyro_vae.distributions import TorchToPyro, part_name
@@ -39,7 +40,7 @@ def check_finite(x: Tensor) -> None:
     )
 
 
-def check_event_shape(likelihood: Any, event_shape: torch.Size, x: Tensor) -> None:
+def check_event_shape(likelihood: Callable[..., Any], event_shape: torch.Size, x: Tensor) -> None:
     """Raises a ValueError where x ``(batch, *event_shape)`` has another event shape than the likelihood.
 
     Args:
@@ -60,7 +61,7 @@ def check_event_shape(likelihood: Any, event_shape: torch.Size, x: Tensor) -> No
     )
 
 
-def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
+def check_support(likelihood: Callable[..., Any], distribution: Distribution, x: Tensor) -> None:
     """Raises a ValueError where x has another shape than p(x | z), or values to which it gives no density.
 
     Args:
@@ -83,7 +84,7 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
         _check_values(what, [*part, likelihood], column, x[:, i : i + 1])
 
 
-def _check_values(name: str, likelihoods: list[Any], distribution: Any, x: Tensor) -> None:
+def _check_values(name: str, likelihoods: list[Callable[..., Any]], distribution: Any, x: Tensor) -> None:
     """Raises a ValueError where values of x lie outside the distribution's support, with the first remedy there is."""
     try:
         support = distribution.support

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.names import NotAllowedError, find_part
-from pyro_vae.parts import Likelihood, net_shape_of
+from pyro_vae.parts import Likelihood, known, net_shape_of
 
 __all__ = ["Mixed"]
 
@@ -70,7 +70,7 @@ class Mixed(Likelihood):
             )
         return (sum(math.prod(_part_shape(name, spec)) for name, spec in specs.items()),)
 
-    def of_columns(self) -> list[nn.Module]:
+    def of_columns(self) -> list[Callable[..., Any]]:
         """The likelihood of each column."""
         return list(self.parts)
 
@@ -113,8 +113,8 @@ def _find(name: str, likelihood: Any) -> Any:
     """The class that a column's spec means."""
     found = likelihood
     if isinstance(likelihood, str):
-        # Not at the top: the room of likelihoods is made of this module too.
-        room = importlib.import_module("pyro_vae.likelihoods")
+        there = known(Likelihood)
+        room = SimpleNamespace(__all__=list(there), **there)
         try:
             found = find_part("likelihood", room, likelihood)
         except NotAllowedError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -76,7 +77,9 @@ class VampPrior(Prior):
 
     started: Tensor
 
-    def __init__(self, posterior: Any, event_shape: Shape, components: int = 500, context: int = 0) -> None:
+    def __init__(
+        self, posterior: Callable[..., Any], event_shape: Shape, components: int = 500, context: int = 0
+    ) -> None:
         super().__init__()
         _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
         self.posterior = posterior
@@ -155,7 +158,7 @@ class Exemplar(Prior):
 
     def __init__(
         self,
-        posterior: Any,
+        posterior: Callable[..., Any],
         event_shape: Shape,
         components: int = 500,
         context: int = 0,
@@ -217,12 +220,14 @@ class Exemplar(Prior):
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
-def _refuse_points(name: str, posterior: Any, reason: str) -> None:
+def _refuse_points(name: str, posterior: Callable[..., Any], reason: str) -> None:
     if as_posterior(posterior).points:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")
 
 
-def _copy_examples(prior: Any, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor) -> None:
+def _copy_examples(
+    prior: VampPrior | Exemplar, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor
+) -> None:
     if tuple(x.shape[1:]) != prior.event_shape or not len(x):
         raise ValueError(
             f"prior {part_name(prior)} needs examples of shape (n, {', '.join(map(str, prior.event_shape))}) to start "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
     )
 
 
-def _far(part: Any, likelihoods: list[Any], x: Tensor) -> list[str]:
+def _far(part: Callable[..., Any], likelihoods: list[Any], x: Tensor) -> list[str]:
     """The columns that are far from what p(x | z) gives, in words; or all of x as one, where it is no table."""
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
@@ -100,7 +101,7 @@ def _far(part: Any, likelihoods: list[Any], x: Tensor) -> list[str]:
     return _far_values(part, likelihoods, x, [f"column {j}" for j in range(x.shape[1])] if table else ["its values"])
 
 
-def _far_values(part: Any, likelihoods: list[Any], x: Tensor, names: list[str]) -> list[str]:
+def _far_values(part: Callable[..., Any], likelihoods: list[Any], x: Tensor, names: list[str]) -> list[str]:
     columns = x.reshape(len(x), len(names), -1)
     distances, scales = [], []
     for likelihood in likelihoods:
@@ -123,7 +124,7 @@ def _range(values: Tensor) -> str:
     return f" from {some.min().item():.4g} to {some.max().item():.4g}"
 
 
-def _location_and_scale(part: Any, likelihood: Any) -> tuple[Tensor, Tensor] | None:
+def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tensor, Tensor] | None:
     """Of p(x | z) over all real numbers, or over counts; None for one over a range, or with a scale of its own."""
     if as_likelihood(part).depends_on_batch:  # it is that of the data, whatever they are
         return None

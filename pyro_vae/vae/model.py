@@ -12,6 +12,7 @@ import torch
 from pyro.distributions import constraints
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.deferred import capturing
@@ -228,7 +229,7 @@ class VAE(nn.Module):
         check_finite(filled)
         return filled
 
-    def observed(self, likelihood: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Any, Tensor]:
+    def observed(self, likelihood: Distribution, x: Tensor, mask: Tensor | None = None) -> tuple[Any, Tensor]:
         """p(x | z) of the observed elements of x alone, and x with some value of its support in the other places.
 
         Args:
@@ -437,7 +438,7 @@ class VAE(nn.Module):
 
     # Inside.
 
-    def check_codes(self, prior: Any, z: Tensor) -> None:
+    def check_codes(self, prior: Distribution, z: Tensor) -> None:
         """Raises a ValueError where the prior has no density at z, from the posterior: of another dimension, say."""
         if z.shape[-1:] != prior.event_shape[-1:]:
             raise ValueError(
@@ -463,7 +464,7 @@ class VAE(nn.Module):
     def _is_known_to_fit(self, x: Tensor) -> bool:
         return bool(self._fits) and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]
 
-    def _check_event_shape(self, x: Tensor, posterior: Any, *context: Tensor) -> None:
+    def _check_event_shape(self, x: Tensor, posterior: Distribution, *context: Tensor) -> None:
         if self._is_known_to_fit(x):
             return
         with evaluating(self), seeded(0):
