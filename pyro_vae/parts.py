@@ -317,23 +317,22 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
     if prior.support is None or posterior.support is None:
         return
     if not same_support(prior.support, posterior.support):
-        priors = [p.__name__ for p in known(Prior).values() if p.goes_with(posterior)]
-        posteriors = [q.__name__ for q in known(Posterior).values() if same_support(q.support, prior.support)]
+        of_prior, of_posterior = words_for(prior.support), words_for(posterior.support)
+        priors = [name for name, p in known(Prior).items() if p.goes_with(posterior)]
+        posteriors = [name for name, q in known(Posterior).items() if same_support(q.support, prior.support)]
         raise ValueError(
-            f"prior {names[0]} is over {words_for(prior.support)} and posterior {names[1]} over "
-            f"{words_for(posterior.support)}, so there is no KL between them. With this posterior go the priors "
-            f"{', '.join(priors)}; with this prior go the posteriors {', '.join(posteriors)}"
+            f"prior {names[0]} is over {of_prior} and posterior {names[1]} over {of_posterior}, so there is no KL "
+            f"between them. With this posterior go the priors {', '.join(priors) or f'over {of_posterior}'}; with this "
+            f"prior go the posteriors {', '.join(posteriors) or f'over {of_prior}'}"
         )
     size = prior.classes
     if size is None:
         return
-    of_posterior = posterior.classes or prior.latent_dim or size
-    if of_posterior != size:
+    found = posterior.classes or prior.latent_dim or size
+    if found != size:
         fixed = "classes" not in inspect.signature(type(prior)).parameters
         remedy = f"Give the posterior classes={size}" if fixed else "Give both the same classes"
-        raise ValueError(
-            f"prior {names[0]} has groups of {size} classes and posterior {names[1]} of {of_posterior}. {remedy}"
-        )
+        raise ValueError(f"prior {names[0]} has groups of {size} classes and posterior {names[1]} of {found}. {remedy}")
 
 
 def known(base: type[_Part]) -> dict[str, Any]:

@@ -211,6 +211,8 @@ def test_a_users_own_support_is_compared_and_worded():
             return dist.LogNormal(*self.net(x).chunk(2, -1)).to_event(1)
 
     VAE(Positive(), decoder(), PositiveCodes(nets.MLP(3, (4,), 4)))
+    with pytest.raises(ValueError, match="go the priors UniformOnSphere, VampPrior; .* go the posteriors over Greater"):
+        VAE(Positive(), decoder(), directions())
     with pytest.raises(ValueError, match=r"prior Positive is over GreaterThan\(lower_bound=0.0\) and posterior Diag"):
         VAE(Positive(), decoder(), normal())
 

@@ -312,20 +312,19 @@ def _check_options(
 
 def start_from_data(vae: VAE, train: Batches) -> None:
     """Gives priors that start from examples of the data as many as they want."""
-    wanted = max(prior.wanted_examples() for prior in map(as_prior, vae.modules()))
-    if not wanted:
+    starters = [prior for prior in map(as_prior, vae.modules()) if prior.wanted_examples()]
+    if not starters:
         return
     rows: list[tuple[torch.Tensor, ...]] = []
     for batch in train:
         rows.append(batch)
-        if sum(len(b[0]) for b in rows) >= wanted:
+        if sum(len(b[0]) for b in rows) >= max(prior.wanted_examples() for prior in starters):
             break
     if not rows:
         return  # as the check of the first batches will say
     x, *context = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    for prior in map(as_prior, vae.modules()):
-        if prior.wanted_examples():
-            prior.start_from(vae.encoder_input(x), *context)
+    for prior in starters:
+        prior.start_from(vae.encoder_input(x), *context)
 
 
 def _check_first_batches(
