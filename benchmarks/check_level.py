@@ -3,10 +3,12 @@
     python benchmarks/check_level.py                 # 24 seeds of each of 14 kinds of VAE, two processes
     python benchmarks/check_level.py --checks 14     # the first seed of each
 
-A line that compares estimates fails by chance in at most one of 10,000 checks (``level=``). That holds by construction:
+One look at a line that compares estimates fails by chance in at most one of 10,000 checks (``level=``), and the line
+fails only where a second look, with other draws, fails too. That holds by construction:
 
-- How many draws there are is fixed by the options and by the shapes of the networks, before anything is drawn; nothing
-  is drawn again because a result looked bad, and each line has random numbers of its own.
+- How many draws there are is fixed by the options and by the shapes of the networks, before anything is drawn; each
+  line has random numbers of its own. What has failed is drawn once more, independently, and has to fail again: this
+  can only make failures rarer.
 - A line that looks at many numbers (the columns of a gradient, the elements of x) gives each its share of the level
   (Bonferroni), so that it fails in at most its level however they hang together.
 - Counts are compared with binomial distributions, which are exact whatever the count is.
@@ -17,9 +19,10 @@ A line that compares estimates fails by chance in at most one of 10,000 checks (
   symmetric ones with heavy tails far less often.
 - Lines that compare to rounding take no draws of chance: the same noise is on both sides.
 
-So of n comparisons at most n / 10,000 are expected to fail: 0.4 false alarms in 336 checks of about 12 such lines each.
-P-values are those of whole lines, after Bonferroni. As it counts what hangs together as if it did not, fewer are small
-than by chance: below any p at most p of them.
+So of n comparisons at most n / 10,000 are expected to be looked at twice, 0.4 in 336 checks of about 12 such lines
+each, and n / 10,000² to fail. P-values are those of whole lines, after Bonferroni, and of the second look where there
+are two. As Bonferroni counts what hangs together as if it did not, fewer are small than by chance: below any p at most
+p of them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyro_vae.checks import check
     from pyro_vae.config import build
     from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
+    from pyro_vae.parts import Likelihood, Posterior, Prior
     from pyro_vae.suggest import Suggestion, suggest
     from pyro_vae.svi import CompiledSVI
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("closed_forms", "data", "evaluation", "likelihoods", "nets"), ""),
     **dict.fromkeys(("objectives", "plots", "posteriors", "priors"), ""),
+    **dict.fromkeys(("Likelihood", "Posterior", "Prior"), "parts"),
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
@@ -40,6 +42,9 @@ __all__ = [
     "ElboEstimate",
     "ElboTerms",
     "History",
+    "Likelihood",
+    "Posterior",
+    "Prior",
     "Suggestion",
     "TrainingDivergedError",
     "TrainingInterrupted",

@@ -1,49 +1,18 @@
-"""What goes together: priors with posteriors, and both with an objective."""
+"""What goes together: a VAE and an objective."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from pyro.infer import ELBO, RenyiELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTMC_ELBO
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_vae import posteriors, priors
 from pyro_vae.distributions import part_name
 from pyro_vae.objectives.objective import Objective
+from pyro_vae.parts import as_likelihood, as_posterior
 
-__all__ = ["check_objective", "check_spaces", "usual_objective"]
-
-
-def check_spaces(prior: Any, posterior: Any) -> None:
-    """Raises a ValueError where a prior and a posterior are over different kinds of z, and names what goes together.
-
-    Parts that do not say what they are over (``space``), such as functions, pass.
-    """
-    ours, theirs = getattr(prior, "space", None), getattr(posterior, "space", None)
-    if ours is None or theirs is None:
-        return
-    if ours != theirs:
-        unfit = {"VampPrior": getattr(posterior, "points", False), "Exemplar": not getattr(posterior, "has_mean", True)}
-        names = [n for n in [*_over(priors, theirs), "VampPrior"] if not unfit.get(n)]
-        raise ValueError(
-            f"prior {part_name(prior)} is over {ours} and posterior {part_name(posterior)} over {theirs}, so there is "
-            f"no KL between them. With this posterior go the priors {', '.join(names)}; with this prior go the "
-            f"posteriors {', '.join(_over(posteriors, ours))}"
-        )
-    size = getattr(prior, "classes", None)
-    if size is None:
-        return
-    latent_dim = getattr(getattr(prior, "prior", prior), "latent_dim", size)
-    sizes = getattr(posterior, "classes", None) or latent_dim
-    if sizes != size:
-        fixed = "classes" not in inspect.signature(type(prior)).parameters
-        remedy = f"Give the posterior classes={size}" if fixed else "Give both the same classes"
-        raise ValueError(
-            f"prior {part_name(prior)} has groups of {size} classes and posterior {part_name(posterior)} of {sizes}. "
-            f"{remedy}"
-        )
+__all__ = ["check_objective", "usual_objective"]
 
 
 def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> None:
@@ -65,7 +34,7 @@ def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> N
             )
         vae.encode(x, *context).enumerate_support(expand=False)  # refuses too many values to sum over
     pooled = _has_discrete_codes(vae) or isinstance(objective, RenyiELBO) or getattr(objective, "weighs_draws", False)
-    if pooled and getattr(vae.likelihood, "scale", None) == "optimal":
+    if pooled and as_likelihood(vae.likelihood).depends_on_batch:
         raise ValueError(
             f'likelihood {part_name(vae.likelihood)} with scale="optimal" takes its scale from all draws of z alike, '
             f'and {name} does not weigh them alike. Use scale="learned"'
@@ -90,8 +59,4 @@ def usual_objective(vae: Any) -> str:
 
 
 def _has_discrete_codes(vae: Any) -> bool:
-    return getattr(vae.posterior, "space", None) == "one-hot vectors"
-
-
-def _over(room: Any, space: str) -> list[str]:
-    return [name for name in room.__all__ if getattr(getattr(room, name), "space", None) == space]
+    return as_posterior(vae.posterior).is_discrete

@@ -20,6 +20,7 @@ from pyro_vae.distributions import at_least, import_zuko
 from pyro_vae.names import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
 from pyro_vae.nets import Shape, as_shape
 from pyro_vae.objectives import schedules
+from pyro_vae.parts import net_shape_of
 from pyro_vae.vae import VAE
 
 __all__ = ["ROOMS", "SHORT_NAMES", "Spec", "build", "find", "make_objective"]
@@ -261,11 +262,9 @@ def _make_net(room: str, owner: type, arguments: dict[str, Any], usual: dict[str
 
 def _net_shape(owner: type, for_shape: Any, arguments: dict[str, Any]) -> Any:
     """What the owner's net must give; a class of the user's that does not say gets one parameter an element."""
-    if not hasattr(owner, "net_shape"):
-        return for_shape
     others = {name: value for name, value in arguments.items() if name != "net"}
     try:
-        return owner.net_shape(for_shape, **others)
+        return net_shape_of(owner, for_shape, **others)
     except _WRONG_ARGUMENTS as error:
         raise ValueError(f"{owner.__name__} cannot be made from {_brief(others)}: {error}") from error
 

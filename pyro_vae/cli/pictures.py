@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_vae import VAE, plots
 from pyro_vae.checkpoints import HISTORY
 from pyro_vae.checks import Report
 from pyro_vae.data import DataSet, Images, batches
 from pyro_vae.files import folder_in, replacing
+from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.training import History
 
 __all__ = ["draw_ranks", "draw_run", "first", "one_of_each", "save_figure"]
@@ -30,7 +32,8 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
     if plots.is_image(dataset.event_shape):
         labels = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
         figures |= _images(vae, x, context, labels)
-        if z.shape[-1] == 2 and not context and getattr(vae.posterior, "space", "real vectors") == "real vectors":
+        support = as_posterior(vae.posterior).support or constraints.real_vector
+        if z.shape[-1] == 2 and not context and same_support(support, constraints.real_vector):
             figures["manifold"] = _manifold(vae)
     folder = folder_in(run, "figures")
     for name, figure in figures.items():

@@ -29,6 +29,7 @@ from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
 from pyro_vae.names import NotAllowedError, allowed
 from pyro_vae.objectives import Objective
+from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
@@ -82,7 +83,7 @@ def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
     binarize, dequantize = config["binarize"], config["dequantize"]
     name = class_name(config["likelihood"])
     # What suits the likelihood; one of the user's own that does not say is taken for a density over the reals.
-    suits = "levels" if name == "auto" else getattr(find("likelihood", name), "data", "continuous")
+    suits = "levels" if name == "auto" else data_of(find("likelihood", name))
     if binarize == "auto":
         binarize = "dynamic" if suits == "binary" else "none"
     if dequantize == "auto":
@@ -200,7 +201,7 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     warm-up is.
     """
     n = min(len(images), _IMAGES_FOR_CODES)
-    if getattr(vae.posterior, "points", False) or n < 2:
+    if as_posterior(vae.posterior).points or n < 2:
         return {}
     x, *context = first(images, n, vae, seed)
     config = read_config(Path(run))
@@ -229,7 +230,7 @@ def print_bits(vae: VAE, images: Images, log_prob: float) -> float | None:
 
     Nothing for a density of values that were not dequantised, which says nothing of the probability of a level.
     """
-    discrete = getattr(vae.likelihood, "data", "continuous") != "continuous"
+    discrete = data_of(vae.likelihood) != "continuous"
     if not (discrete or images.dequantize):
         return None
     bits = bits_per_dim(log_prob, images.pixels[0].numel(), 1 if discrete else images.levels + 1)

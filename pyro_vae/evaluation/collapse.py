@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_vae.compatible import check_objective
 from pyro_vae.evaluation.latents import LatentUse, latent_use
 from pyro_vae.evaluation.rows import check_density, log_joint, running
+from pyro_vae.likelihoods import Laplace, Normal, StudentT
 from pyro_vae.objectives import BetaELBO, FreeBits, InfoVAE, Objective
 from pyro_vae.vae import VAE
 
@@ -147,10 +148,9 @@ def _remedies(
             return
         found.append(Remedy(what, why, f"--objective {options}"))
 
-    likelihood = getattr(vae, "likelihood", None)  # of a pair (model, guide), none is known
-    scale = getattr(likelihood, "scale", None)
-    if isinstance(scale, (int, float)) and type(likelihood).__name__ in ("Normal", "Laplace", "StudentT"):
-        widest = _widest(x)
+    likelihood = vae.likelihood if isinstance(vae, VAE) else None  # of a pair (model, guide), none is known
+    if isinstance(likelihood, (Normal, Laplace, StudentT)) and isinstance(likelihood.scale, (int, float)):
+        scale, widest = likelihood.scale, _widest(x)
         name = type(likelihood).__name__
         if name == "Normal" and scale >= widest:
             cause.append(

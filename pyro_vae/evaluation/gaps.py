@@ -15,6 +15,7 @@ from pyro_vae.distributions import innermost, part_name
 from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
 from pyro_vae.evaluation.rows import at_least_one, blocks, running
 from pyro_vae.evaluation.weights import warn_of_heavy_tails
+from pyro_vae.parts import child
 from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import VAE
@@ -160,7 +161,7 @@ def _net(programs: Programs) -> nn.Module:
             "inference_gaps needs a pyro_vae.VAE, of whose posterior it replaces the net; got "
             f"{type(vae).__name__}. Put the programs' distributions together as VAE(prior, likelihood, posterior)"
         )
-    name, net = part_name(vae.posterior), getattr(vae.posterior, "net", None)
+    name, net = part_name(vae.posterior), child(vae.posterior, "net")
     if not isinstance(vae.posterior, nn.Module) or not isinstance(net, nn.Module):
         raise ValueError(
             f"inference_gaps needs a posterior that is a module with a net, whose outputs it replaces by free "

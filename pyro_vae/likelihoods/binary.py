@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pyro.distributions as dist
 from torch import Tensor, nn
+
+from pyro_vae.parts import Data, Likelihood
 
 __all__ = ["Bernoulli"]
 
 
-class Bernoulli(nn.Module):
+class Bernoulli(Likelihood):
     """Independent binary elements; for x in {0, 1}.
 
     Grey values are no Bernoulli's: what such a script calls a likelihood does not integrate to one
@@ -27,7 +27,7 @@ class Bernoulli(nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "binary"
+    data: Data = "binary"
     remedy = (
         'Binarise the data (binarize="dynamic" or "threshold" in pyro_vae.data) or use likelihoods.ContinuousBernoulli'
     )
@@ -35,11 +35,6 @@ class Bernoulli(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
-        return tuple(event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Bernoulli with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_vae.deferred import holds
 from pyro_vae.distributions import TorchToPyro, part_name
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.parts import as_likelihood
 
 __all__ = ["check_event_shape", "check_finite", "check_support"]
 
@@ -38,7 +40,7 @@ def check_finite(x: Tensor) -> None:
     )
 
 
-def check_event_shape(likelihood: Any, event_shape: torch.Size, x: Tensor) -> None:
+def check_event_shape(likelihood: Callable[..., Any], event_shape: torch.Size, x: Tensor) -> None:
     """Raises a ValueError where x ``(batch, *event_shape)`` has another event shape than the likelihood.
 
     Args:
@@ -59,7 +61,7 @@ def check_event_shape(likelihood: Any, event_shape: torch.Size, x: Tensor) -> No
     )
 
 
-def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
+def check_support(likelihood: Callable[..., Any], distribution: Distribution, x: Tensor) -> None:
     """Raises a ValueError where x has another shape than p(x | z), or values to which it gives no density.
 
     Args:
@@ -70,21 +72,20 @@ def check_support(likelihood: Any, distribution: Any, x: Tensor) -> None:
     name = f"likelihood {part_name(likelihood)}"
     check_event_shape(likelihood, distribution.event_shape, x)
     check_finite(x)
-    remedy = getattr(likelihood, "remedy", "Transform the data or use a likelihood over such values")
     columns = distribution.base if isinstance(distribution, TorchToPyro) else distribution
     if not isinstance(columns, Columns):
-        _check_values(name, distribution, x, remedy)
+        _check_values(name, [likelihood], distribution, x)
         return
     # Mixed keeps a likelihood a column; another module that returns Columns need not.
-    parts = list(getattr(likelihood, "parts", ()))
+    parts = as_likelihood(likelihood).of_columns()
     for i, column in enumerate(columns.columns):
-        part = parts[i] if len(parts) == len(columns.columns) else None
+        part = [parts[i]] if len(parts) == len(columns.columns) else []
         what = f"{name}: column {columns.names[i]!r}"
-        _check_values(what, column, x[:, i : i + 1], getattr(part, "remedy", remedy))
+        _check_values(what, [*part, likelihood], column, x[:, i : i + 1])
 
 
-def _check_values(name: str, distribution: Any, x: Tensor, remedy: str) -> None:
-    """Raises a ValueError where values of x lie outside the distribution's support."""
+def _check_values(name: str, likelihoods: list[Callable[..., Any]], distribution: Any, x: Tensor) -> None:
+    """Raises a ValueError where values of x lie outside the distribution's support, with the first remedy there is."""
     try:
         support = distribution.support
     except NotImplementedError:
@@ -95,6 +96,8 @@ def _check_values(name: str, distribution: Any, x: Tensor, remedy: str) -> None:
         support = support.base_constraint
     low, high = x.min().item(), x.max().item()
     example = "" if support.event_dim else _between(support, x)
+    remedies = (as_likelihood(likelihood).remedy for likelihood in likelihoods)
+    remedy = next(filter(None, remedies), "Transform the data or use a likelihood over such values")
     raise ValueError(
         f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]{example}. {remedy}"
     )

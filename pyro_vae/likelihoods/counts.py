@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from pyro_vae.distributions import counts, positive
 from pyro_vae.distributions.parameters import at_least
 from pyro_vae.likelihoods.parameters import check_number, per_element, raw_parameter
+from pyro_vae.parts import Data, Likelihood
 
 __all__ = ["Multinomial", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
 
 _REMEDY = "Give the counts themselves, not scaled, normalised or logarithmic, or use likelihoods.Normal"
 
 
-class Poisson(nn.Module):
+class Poisson(Likelihood):
     """Independent Poisson elements; for counts.
 
     Args:
@@ -31,17 +32,12 @@ class Poisson(nn.Module):
         torch.Size([30])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "counts"
+    data: Data = "counts"
     remedy = _REMEDY
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
-        return tuple(event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Poisson of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
@@ -49,7 +45,7 @@ class Poisson(nn.Module):
         return counts.Poisson(rate).to_event(rate.dim() - z.dim() + 1)
 
 
-class NegativeBinomial(nn.Module):
+class NegativeBinomial(Likelihood):
     """Independent negative binomial elements, by mean and dispersion; for counts that vary more than a Poisson's.
 
     The variance is mean + dispersion × mean². What is learned, or comes from the net, is the inverse dispersion
@@ -75,7 +71,7 @@ class NegativeBinomial(nn.Module):
         torch.Size([30])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "counts"
+    data: Data = "counts"
     remedy = _REMEDY
     _names: tuple[str, ...] = ("raw means",)
 
@@ -92,9 +88,12 @@ class NegativeBinomial(nn.Module):
         check_number("dispersion", dispersion, initial_dispersion, ("learned", "per_element"))
         self.raw_inverse_dispersion = raw_parameter(1 / initial_dispersion) if dispersion == "learned" else None
 
-    @staticmethod
+    @classmethod
     def net_shape(
-        event_shape: tuple[int, ...], dispersion: float | Literal["learned", "per_element"] = "learned", **_: object
+        cls,
+        event_shape: tuple[int, ...],
+        dispersion: float | Literal["learned", "per_element"] = "learned",
+        **_: object,
     ) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: one or two parameters an element."""
         return (2, *event_shape) if dispersion == "per_element" else tuple(event_shape)
@@ -142,9 +141,12 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     _names = ("raw means", "logits of the gate")
 
-    @staticmethod
+    @classmethod
     def net_shape(
-        event_shape: tuple[int, ...], dispersion: float | Literal["learned", "per_element"] = "learned", **_: object
+        cls,
+        event_shape: tuple[int, ...],
+        dispersion: float | Literal["learned", "per_element"] = "learned",
+        **_: object,
     ) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: two or three parameters an element."""
         return (3 if dispersion == "per_element" else 2, *event_shape)
@@ -156,7 +158,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return p.to_event(mean.dim() - z.dim() + 1)
 
 
-class Multinomial(nn.Module):
+class Multinomial(Likelihood):
     """A multinomial over the last dimension; for documents as counts of words, x ``(batch, words)``.
 
     The density is that of the words given the document's own length, whatever ``total_count`` (as in neural topic
@@ -177,7 +179,7 @@ class Multinomial(nn.Module):
         tensor([80.])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "counts"
+    data: Data = "counts"
     remedy = "Give the counts of the words themselves, not frequencies or tf-idf"
     elementwise = False
 
@@ -186,8 +188,8 @@ class Multinomial(nn.Module):
         self.net = net
         self.total_count = at_least(1, "total_count", total_count)
 
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...], **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, event_shape: tuple[int, ...], **_: object) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``, which must be ``(words,)``."""
         _one_dimension(tuple(event_shape))
         return tuple(event_shape)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyro_vae.distributions import grid, positive
 from pyro_vae.distributions.parameters import at_least
 from pyro_vae.likelihoods.parameters import LocationScale, check_positive
+from pyro_vae.parts import Data, Likelihood
 
 __all__ = ["Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture"]
 
@@ -19,7 +20,7 @@ _REMEDY = (
 )
 
 
-class Categorical(nn.Module):
+class Categorical(Likelihood):
     """Independent elements with a probability for each level; for grey values or class codes.
 
     Args:
@@ -38,7 +39,7 @@ class Categorical(nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "levels"
+    data: Data = "levels"
     remedy = _REMEDY
 
     def __init__(self, net: nn.Module, levels: int = 256, upper: float = 1.0) -> None:
@@ -48,8 +49,8 @@ class Categorical(nn.Module):
         self.upper = upper
         check_positive("upper", upper)
 
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...], levels: int = 256, **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, event_shape: tuple[int, ...], levels: int = 256, **_: object) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: ``levels`` parameters an element."""
         return (levels, *event_shape)
 
@@ -86,7 +87,7 @@ class DiscretizedLogistic(LocationScale):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "levels"
+    data: Data = "levels"
     remedy = _REMEDY
 
     def __init__(
@@ -109,7 +110,7 @@ class DiscretizedLogistic(LocationScale):
         return p.to_event(loc.dim() - z.dim() + 1)
 
 
-class DiscretizedLogisticMixture(nn.Module):
+class DiscretizedLogisticMixture(Likelihood):
     """Independent elements, each a mixture of discretized logistics; for grey values.
 
     The likelihood of PixelCNN++ (Salimans et al. 2017, arXiv 1701.05517) without its coupling of the colour
@@ -135,7 +136,7 @@ class DiscretizedLogisticMixture(nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "levels"
+    data: Data = "levels"
     remedy = _REMEDY
 
     def __init__(self, net: nn.Module, levels: int = 256, components: int = 5, upper: float = 1.0) -> None:
@@ -146,8 +147,8 @@ class DiscretizedLogisticMixture(nn.Module):
         self.upper = upper
         check_positive("upper", upper)
 
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...], components: int = 5, **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, event_shape: tuple[int, ...], components: int = 5, **_: object) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: three parameters an element and component."""
         return (3 * components, *event_shape)
 

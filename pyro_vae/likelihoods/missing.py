@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints, transform_to
+from torch.distributions import Distribution, constraints, transform_to
 
 from pyro_vae.distributions import part_name
 from pyro_vae.distributions.columns import mask_elements
@@ -38,7 +39,7 @@ def fill_missing(distribution: Any, x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, _feasible(support, x))
 
 
-def _feasible(support: Any, x: Tensor) -> Tensor:
+def _feasible(support: constraints.Constraint, x: Tensor) -> Tensor:
     """A point of the support, in the shape of x."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
@@ -51,7 +52,7 @@ def _feasible(support: Any, x: Tensor) -> Tensor:
     return transform_to(support)(torch.zeros_like(x))
 
 
-def observed(likelihood: Any, distribution: Any, mask: Tensor) -> Any:
+def observed(likelihood: Callable[..., Any] | str, distribution: Distribution, mask: Tensor) -> Any:
     """The distribution whose log-density counts only the observed elements of x.
 
     For a likelihood that is a product over the elements of x, that is the marginal density of what was observed

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any
 
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.names import NotAllowedError, find_part
+from pyro_vae.parts import Likelihood, known, net_shape_of
 
 __all__ = ["Mixed"]
 
 Column = str | Mapping[str, Any] | Callable[..., Any]
 
 
-class Mixed(nn.Module):
+class Mixed(Likelihood):
     """Independent columns, each with a likelihood of its own; for tables x ``(batch, columns)``.
 
     (As in Nazábal et al. 2018, arXiv 1807.03653.) Every column has its own learned scale, dispersion and so on.
@@ -45,7 +46,6 @@ class Mixed(nn.Module):
         torch.Size([3])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = "Transform the column or give it another likelihood"
 
     def __init__(self, net: nn.Module, columns: Mapping[str, Column]) -> None:
@@ -59,8 +59,8 @@ class Mixed(nn.Module):
             self.parts.append(_make(name, spec, net=nn.Unflatten(-1, shape)))
             self.sizes.append(math.prod(shape))
 
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...], columns: Mapping[str, Column], **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, event_shape: tuple[int, ...], columns: Mapping[str, Column], **_: object) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: the parameters of all columns."""
         specs = {str(name): _spec(str(name), column) for name, column in _checked(columns).items()}
         if tuple(event_shape) != (len(specs),):
@@ -69,6 +69,10 @@ class Mixed(nn.Module):
                 f"shape (batch, {', '.join(map(str, event_shape))})"
             )
         return (sum(math.prod(_part_shape(name, spec)) for name, spec in specs.items()),)
+
+    def of_columns(self) -> list[Callable[..., Any]]:
+        """The likelihood of each column."""
+        return list(self.parts)
 
     def forward(self, z: Tensor, *context: Tensor) -> Columns:
         """Columns with batch shape ``(*batch,)`` and event shape ``(columns,)``."""
@@ -109,8 +113,8 @@ def _find(name: str, likelihood: Any) -> Any:
     """The class that a column's spec means."""
     found = likelihood
     if isinstance(likelihood, str):
-        # Not at the top: the room of likelihoods is made of this module too.
-        room = importlib.import_module("pyro_vae.likelihoods")
+        there = known(Likelihood)
+        room = SimpleNamespace(__all__=list(there), **there)
         try:
             found = find_part("likelihood", room, likelihood)
         except NotAllowedError as error:
@@ -127,10 +131,8 @@ def _find(name: str, likelihood: Any) -> Any:
 def _part_shape(name: str, spec: dict[str, Any]) -> tuple[int, ...]:
     """What the net of a column's likelihood must give."""
     found = _find(name, spec["class"])
-    if not hasattr(found, "net_shape"):
-        return (1,)
     try:
-        return tuple(found.net_shape((1,), **{key: value for key, value in spec.items() if key != "class"}))
+        return tuple(net_shape_of(found, (1,), **{key: value for key, value in spec.items() if key != "class"}))
     except TypeError as error:
         raise ValueError(f"column {name!r}: {found.__name__} cannot be made from {spec}: {error}") from error
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.distributions import inverse_positive, part_name, positive
+from pyro_vae.parts import Likelihood
 
 __all__ = ["LocationScale", "check_number", "check_positive", "per_element", "positive_number", "raw_parameter"]
 
@@ -66,7 +67,7 @@ def positive_number(value: Any, raw: Tensor | None, like: Tensor, above: float =
     return (above + positive(raw)).expand_as(like)
 
 
-class LocationScale(nn.Module):
+class LocationScale(Likelihood):
     """What likelihoods with a location from the net and a scale have in common.
 
     Args:
@@ -87,9 +88,12 @@ class LocationScale(nn.Module):
         check_number("scale", scale, initial_scale, words)
         self.raw_scale = raw_parameter(initial_scale) if scale == "learned" else None
 
-    @staticmethod
+    @classmethod
     def net_shape(
-        event_shape: tuple[int, ...], scale: float | Literal["learned", "per_element"] | str = "learned", **_: object
+        cls,
+        event_shape: tuple[int, ...],
+        scale: float | Literal["learned", "per_element"] | str = "learned",
+        **_: object,
     ) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: one or two parameters an element."""
         return (2, *event_shape) if scale == "per_element" else tuple(event_shape)

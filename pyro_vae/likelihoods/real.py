@@ -46,7 +46,6 @@ class Normal(LocationScale):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = "Remove or impute these values, or scale the data to a finite range"
     running_variance: Tensor
 
@@ -57,7 +56,8 @@ class Normal(LocationScale):
         initial_scale: float = 0.5,
     ) -> None:
         super().__init__(net, scale, initial_scale, words=("learned", "per_element", "optimal"))
-        if scale == "optimal":
+        self.depends_on_batch = scale == "optimal"
+        if self.depends_on_batch:
             self.register_buffer("running_variance", torch.tensor(float(initial_scale) ** 2))
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
@@ -93,7 +93,6 @@ class Laplace(LocationScale):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = Normal.remedy
 
     def __init__(
@@ -132,7 +131,6 @@ class StudentT(LocationScale):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = Normal.remedy
 
     def __init__(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyro_vae.distributions import positive
 from pyro_vae.distributions import unit as densities
 from pyro_vae.likelihoods.parameters import LocationScale, per_element
+from pyro_vae.parts import Likelihood
 
 __all__ = ["Beta", "ContinuousBernoulli", "LogitNormal"]
 
@@ -19,7 +20,7 @@ _OPEN = (
 )
 
 
-class ContinuousBernoulli(nn.Module):
+class ContinuousBernoulli(Likelihood):
     """Independent continuous Bernoulli elements; for x in [0, 1], ends included.
 
     What a Bernoulli on grey values lacks is its normaliser (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
@@ -36,17 +37,11 @@ class ContinuousBernoulli(nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = "Scale the data to [0, 1], or use likelihoods.Normal"
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one parameter an element."""
-        return tuple(event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Continuous Bernoulli of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
@@ -54,7 +49,7 @@ class ContinuousBernoulli(nn.Module):
         return densities.ContinuousBernoulli(logits=logits).to_event(logits.dim() - z.dim() + 1)
 
 
-class Beta(nn.Module):
+class Beta(Likelihood):
     """Independent beta elements; for x in the open interval (0, 1).
 
     Args:
@@ -73,15 +68,14 @@ class Beta(nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = _OPEN
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    @staticmethod
-    def net_shape(event_shape: tuple[int, ...]) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape that the net must give for x of ``event_shape``: two parameters an element."""
         return (2, *event_shape)
 
@@ -115,7 +109,6 @@ class LogitNormal(LocationScale):
         torch.Size([1, 8, 8])
     """
 
-    data: Literal["binary", "continuous", "levels", "counts"] = "continuous"
     remedy = _OPEN
 
     def __init__(

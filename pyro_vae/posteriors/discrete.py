@@ -7,14 +7,17 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_vae.distributions import Grouped, RelaxedOneHot, at_least, check_temperature, positive
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
+from pyro_vae.distributions.log_simplex import log_simplex
+from pyro_vae.parts import Posterior
 
 __all__ = ["Categorical", "LogisticNormal", "RelaxedCategorical"]
 
 
-class Categorical(nn.Module):
+class Categorical(Posterior):
     """Groups of categories, summed over exactly: for Pyro's ``TraceEnum_ELBO``, which ``fit`` takes by itself.
 
     The bound then has no noise from z at all; its cost grows as classes ** groups, at most 4,096. For more groups there
@@ -35,15 +38,15 @@ class Categorical(nn.Module):
         torch.Size([20])
     """
 
-    space = "one-hot vectors"
+    support = constraints.one_hot
 
     def __init__(self, net: nn.Module, classes: int | None = None) -> None:
         super().__init__()
         self.net = net
         self.classes = None if classes is None else at_least(2, "classes", classes)
 
-    @staticmethod
-    def net_shape(latent_dim: int, classes: int | None = None) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, classes: int | None = None) -> tuple[int, ...]:
         """The shape that the net must give: a logit for each entry of the one-hot vectors."""
         return (latent_dim,)
 
@@ -52,7 +55,7 @@ class Categorical(nn.Module):
         return Grouped(dist.OneHotCategorical(logits=_groups(self, self.net(x, *context), self.classes)))
 
 
-class RelaxedCategorical(nn.Module):
+class RelaxedCategorical(Posterior):
     """Groups of categories, relaxed to points of a simplex near its corners, through which gradients flow.
 
     The Gumbel-softmax or Concrete distribution (Jang, Gu and Poole 2016, arXiv 1611.01144; Maddison, Mnih and Teh 2016,
@@ -75,8 +78,7 @@ class RelaxedCategorical(nn.Module):
         torch.Size([20])
     """
 
-    space = "points of a simplex"
-    log_codes = True
+    support = log_simplex
     temperature: Tensor
 
     def __init__(self, net: nn.Module, classes: int | None = None, temperature: float = 0.67) -> None:
@@ -86,8 +88,8 @@ class RelaxedCategorical(nn.Module):
         self.classes = None if classes is None else at_least(2, "classes", classes)
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
-    @staticmethod
-    def net_shape(latent_dim: int, classes: int | None = None, **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, classes: int | None = None, **_: object) -> tuple[int, ...]:
         """The shape that the net must give: a logit for each entry of the points."""
         return (latent_dim,)
 
@@ -97,7 +99,7 @@ class RelaxedCategorical(nn.Module):
         return Grouped(RelaxedOneHot(self.temperature, logits=logits))
 
 
-class LogisticNormal(nn.Module):
+class LogisticNormal(Posterior):
     """Proportions whose log ratios to the last one are normal: the posterior of topics.
 
     (Srivastava and Sutton 2017, arXiv 1703.01488.) Goes with the priors ``LogisticNormal`` (the KL has a closed form)
@@ -117,15 +119,14 @@ class LogisticNormal(nn.Module):
         torch.Size([10])
     """
 
-    space = "points of a simplex"
-    log_codes = True
+    support = log_simplex
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """The shape that the net must give for a latent space of ``latent_dim`` proportions."""
         return (2 * (at_least(2, "latent_dim", latent_dim) - 1),)
 

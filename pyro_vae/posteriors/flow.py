@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, at_least, import_zuko, make_flow, positive
 from pyro_vae.nets import Shape
+from pyro_vae.parts import Posterior
 
 __all__ = ["Flow", "InverseAutoregressiveFlow"]
 
 
-class Flow(nn.Module):
+class Flow(Posterior):
     """A conditional normalising flow of Zuko's, which sees x through features that a net gives.
 
     (Rezende and Mohamed 2015, arXiv 1505.05770.)
@@ -37,7 +39,7 @@ class Flow(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
     has_mean = False
 
     def __init__(
@@ -58,8 +60,8 @@ class Flow(nn.Module):
         self.hidden = hidden
         self.layers = make_flow(flow, latent_dim, features, transforms, hidden)
 
-    @staticmethod
-    def net_shape(latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
         """The shape that the net must give: the features."""
         return (features,)
 
@@ -68,7 +70,7 @@ class Flow(nn.Module):
         return TorchToPyro(self.layers(self.net(x, *context)))
 
 
-class InverseAutoregressiveFlow(nn.Module):
+class InverseAutoregressiveFlow(Posterior):
     """A normal whose draws pass through autoregressive maps, all dimensions of a draw at once.
 
     A draw and its density take one pass a map; the density at any other point takes one pass a dimension. (Kingma et
@@ -93,7 +95,7 @@ class InverseAutoregressiveFlow(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
     has_mean = False
 
     def __init__(
@@ -124,8 +126,8 @@ class InverseAutoregressiveFlow(nn.Module):
             with torch.no_grad():
                 last.weight.mul_(0.1)
 
-    @staticmethod
-    def net_shape(latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
         """The shape that the net must give: means, raw scales and features."""
         return (2 * latent_dim + features,)
 

@@ -14,6 +14,7 @@ from torch.distributions import (
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    constraints,
     kl_divergence,
     register_kl,
 )
@@ -21,21 +22,22 @@ from torch.distributions.utils import vec_to_tril_matrix
 
 from pyro_vae.distributions import TorchToPyro, at_least, positive
 from pyro_vae.distributions.parameters import more_digits
+from pyro_vae.parts import Posterior
 
 _NO_SHAPE = torch.Size()
 
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
 
 
-class _LocationAndScale(nn.Module):
-    space = "real vectors"
+class _LocationAndScale(Posterior):
+    support = constraints.real_vector
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (2 * latent_dim,)
 
@@ -87,7 +89,7 @@ class Laplace(_LocationAndScale):
         return dist.Laplace(loc, positive(raw_scale)).to_event(1)
 
 
-class FullNormal(nn.Module):
+class FullNormal(Posterior):
     """A normal with any covariance, L Lᵀ, of which the net gives the Cholesky factor L.
 
     (Kingma and Welling 2019, arXiv 1906.02691, section 2.5.1.)
@@ -106,14 +108,14 @@ class FullNormal(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (latent_dim * (latent_dim + 3) // 2,)
 
@@ -153,7 +155,7 @@ class _CholeskyNormal(MultivariateNormal):
         return wide.log_prob(z).to(self.loc.dtype)
 
 
-class LowRankNormal(nn.Module):
+class LowRankNormal(Posterior):
     """A normal with covariance F Fᵀ + diag(s²), F of a few columns: correlations at little cost.
 
     (Ong, Nott and Smith 2017, arXiv 1701.03208.)
@@ -173,15 +175,15 @@ class LowRankNormal(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(self, net: nn.Module, rank: int = 2) -> None:
         super().__init__()
         self.net = net
         self.rank = at_least(1, "rank", rank)
 
-    @staticmethod
-    def net_shape(latent_dim: int, rank: int = 2) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, rank: int = 2) -> tuple[int, ...]:
         """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return ((2 + rank) * latent_dim,)
 
@@ -206,7 +208,7 @@ class _LowRankNormal(dist.LowRankMultivariateNormal):
         return super().expand(torch.Size(batch_shape), _instance=new)
 
 
-class Householder(nn.Module):
+class Householder(Posterior):
     """A normal with independent dimensions, turned by reflections of which the net gives the directions.
 
     A chain of Householder reflections can turn the axes of the normal into any others, and keeps volumes, so the
@@ -227,15 +229,15 @@ class Householder(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(self, net: nn.Module, reflections: int = 4) -> None:
         super().__init__()
         self.net = net
         self.reflections = at_least(1, "reflections", reflections)
 
-    @staticmethod
-    def net_shape(latent_dim: int, reflections: int = 4) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, reflections: int = 4) -> tuple[int, ...]:
         """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return ((2 + reflections) * latent_dim,)
 
@@ -280,7 +282,7 @@ class _Turned(dist.TransformedDistribution):
         return vectors
 
 
-class Delta(nn.Module):
+class Delta(Posterior):
     """A point: q(z | x) has all its mass at the net's output, as in an autoencoder. For comparison.
 
     The entropy of a point is −∞; it is left out, so what is maximised is log p(x | z) + log p(z), no bound on log p(x)
@@ -296,15 +298,15 @@ class Delta(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
     points = True
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (latent_dim,)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro.distributions import constraints
 from torch import Tensor, nn
 
 from pyro_vae.distributions import PowerSpherical as PowerSphericalDistribution
 from pyro_vae.distributions import at_least
+from pyro_vae.parts import Posterior
 
 __all__ = ["PowerSpherical"]
 
 
-class PowerSpherical(nn.Module):
+class PowerSpherical(Posterior):
     """Vectors of length 1 around a direction: what the von Mises-Fisher distribution is for, without its instabilities.
 
     (De Cao and Aziz 2020, arXiv 2006.04437.) Goes with the prior ``UniformOnSphere``; the KL has a closed form.
@@ -34,14 +36,14 @@ class PowerSpherical(nn.Module):
         torch.Size([5])
     """
 
-    space = "vectors of length 1"
+    support = constraints.sphere
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    @staticmethod
-    def net_shape(latent_dim: int) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """The shape that the net must give for a sphere in ``latent_dim`` dimensions."""
         return (at_least(2, "latent_dim", latent_dim),)
 

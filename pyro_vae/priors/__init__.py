@@ -4,7 +4,7 @@ from pyro_vae.priors.conditional import Conditional
 from pyro_vae.priors.discrete import Categorical, RelaxedCategorical
 from pyro_vae.priors.flow import Flow
 from pyro_vae.priors.mixtures import Exemplar, MixtureOfNormals, VampPrior
-from pyro_vae.priors.simple import Laplace, Normal, StandardNormal, StudentT
+from pyro_vae.priors.simple import Gumbel, Laplace, Normal, StandardNormal, StudentT
 from pyro_vae.priors.simplex import Dirichlet, LogisticNormal
 from pyro_vae.priors.sphere import UniformOnSphere
 
@@ -14,6 +14,7 @@ __all__ = [
     "Dirichlet",
     "Exemplar",
     "Flow",
+    "Gumbel",
     "Laplace",
     "LogisticNormal",
     "MixtureOfNormals",

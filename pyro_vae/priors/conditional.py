@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_vae.distributions import part_name
+from pyro_vae.parts import Prior, as_prior
 from pyro_vae.priors.flow import Flow
 
 __all__ = ["Conditional"]
 
 
-class Conditional(nn.Module):
+class Conditional(Prior):
     """Another prior with parameters from a net of the context (--labels true): p(z | c).
 
     The net gives, for each example, what is added to the parameters of the prior (Sohn, Lee and Yan 2015, "Learning
@@ -41,24 +43,11 @@ class Conditional(nn.Module):
         self.prior = prior
         self.net = net
         _check_conditional(prior)
+        inner = as_prior(prior)
+        self.support, self.classes, self.latent_dim = inner.support, inner.classes, inner.latent_dim
 
-    @property
-    def space(self) -> str | None:
-        """What the prior is over."""
-        return getattr(self.prior, "space", None)
-
-    @property
-    def log_codes(self) -> bool:
-        """Whether codes are the logs of points of a simplex."""
-        return getattr(self.prior, "log_codes", False)
-
-    @property
-    def classes(self) -> int | None:
-        """Categories in a group, where the prior has such."""
-        return getattr(self.prior, "classes", None)
-
-    @staticmethod
-    def net_shape(latent_dim: int, prior: nn.Module) -> tuple[int, ...]:
+    @classmethod
+    def net_shape(cls, latent_dim: int, prior: nn.Module) -> tuple[int, ...]:
         """The shape that the net must give: one number for each of the prior's parameters."""
         _check_conditional(prior)
         return (sum(p.numel() for p in prior.parameters()),)
@@ -85,7 +74,8 @@ def _check_conditional(prior: Any) -> None:
         raise ValueError(
             "prior Conditional is not for flows, which take the context themselves: Flow(..., context=...)"
         )
-    if not isinstance(prior, nn.Module) or hasattr(prior, "posterior") or not list(prior.parameters()):
+    of_posterior = "posterior" in inspect.signature(type(prior)).parameters
+    if not isinstance(prior, nn.Module) or of_posterior or not list(prior.parameters()):
         raise ValueError(
             f"prior Conditional needs a prior with parameters of its own, such as Normal, Laplace, StudentT, "
             f"MixtureOfNormals, Categorical, Dirichlet or LogisticNormal; got {part_name(prior)}"

@@ -7,13 +7,16 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_vae.distributions import Grouped, RelaxedOneHot, categories, check_temperature
+from pyro_vae.distributions.log_simplex import log_simplex
+from pyro_vae.parts import Prior
 
 __all__ = ["Categorical", "RelaxedCategorical"]
 
 
-class Categorical(nn.Module):
+class Categorical(Prior):
     """Groups of categories with learned probabilities; z holds a one-hot vector for each group, side by side.
 
     Goes with the posterior of the same name, summed over exactly by ``TraceEnum_ELBO``. (Kingma et al. 2014, arXiv
@@ -31,7 +34,7 @@ class Categorical(nn.Module):
         torch.Size([20])
     """
 
-    space = "one-hot vectors"
+    support = constraints.one_hot
 
     def __init__(self, latent_dim: int, classes: int | None = None) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class Categorical(nn.Module):
         return Grouped(dist.OneHotCategorical(logits=self.logits))
 
 
-class RelaxedCategorical(nn.Module):
+class RelaxedCategorical(Prior):
     """Groups of points of a simplex that lie near its corners, with learned probabilities: the Concrete distribution.
 
     Goes with the posterior of the same name (Maddison, Mnih and Teh 2016, arXiv 1611.00712; Jang, Gu and Poole 2016,
@@ -65,8 +68,7 @@ class RelaxedCategorical(nn.Module):
         torch.Size([20])
     """
 
-    space = "points of a simplex"
-    log_codes = True
+    support = log_simplex
     temperature: Tensor
 
     def __init__(self, latent_dim: int, classes: int | None = None, temperature: float = 0.5) -> None:

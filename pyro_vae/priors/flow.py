@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, at_least, make_flow
 from pyro_vae.nets import Shape
+from pyro_vae.parts import Prior
 
 __all__ = ["Flow"]
 
 
-class Flow(nn.Module):
+class Flow(Prior):
     """A normalising flow of Zuko's: a normal, bent by learned invertible maps into whatever shape the codes have.
 
     (Rezende and Mohamed 2015, arXiv 1505.05770; as the prior of a VAE, Chen et al. 2016, arXiv 1611.02731.) A flow made
@@ -36,7 +38,7 @@ class Flow(nn.Module):
         torch.Size([8])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(
         self,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, MixtureSameFamily
+from torch.distributions import Categorical, MixtureSameFamily, constraints
 
 from pyro_vae.deferred import holds
 from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, at_least, inverse_positive, part_name, positive
 from pyro_vae.nets import Shape, as_shape
+from pyro_vae.parts import Posterior, Prior, as_posterior, same_support, words_for
 
 __all__ = ["Exemplar", "MixtureOfNormals", "VampPrior"]
 
 
-class MixtureOfNormals(nn.Module):
+class MixtureOfNormals(Prior):
     """A mixture of normals with learned weights, means and scales.
 
     It lets the codes fall into clusters (as in Dilokthanakul et al. 2016, arXiv 1611.02648, and Tomczak and Welling
@@ -35,7 +37,7 @@ class MixtureOfNormals(nn.Module):
         torch.Size([20])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(self, latent_dim: int, components: int = 10) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class MixtureOfNormals(nn.Module):
         return NormalMixture(self.logits, self.loc, positive(self.raw_scale))
 
 
-class VampPrior(nn.Module):
+class VampPrior(Prior):
     """The posterior averaged over learned pseudo-inputs: (1/K) Σ q(z | u_k).
 
     The prior that is best for the bound is the posterior averaged over the data; this one learns a few hundred inputs
@@ -75,10 +77,13 @@ class VampPrior(nn.Module):
 
     started: Tensor
 
-    def __init__(self, posterior: Any, event_shape: Shape, components: int = 500, context: int = 0) -> None:
+    def __init__(
+        self, posterior: Callable[..., Any], event_shape: Shape, components: int = 500, context: int = 0
+    ) -> None:
         super().__init__()
         _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
         self.posterior = posterior
+        self.support = as_posterior(posterior).support
         self.event_shape = as_shape("event_shape", event_shape)
         self.components = at_least(1, "components", components)
         self.context = at_least(0, "context", context)
@@ -86,15 +91,14 @@ class VampPrior(nn.Module):
         self.pseudo_contexts = nn.Parameter(torch.zeros(self.components, self.context)) if self.context else None
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
-    @property
-    def space(self) -> str | None:
-        """What the posterior is over."""
-        return getattr(self.posterior, "space", None)
+    @classmethod
+    def goes_with(cls, posterior: Posterior) -> bool:
+        """Whether the posterior has a density that can be averaged."""
+        return not posterior.points
 
-    @property
-    def log_codes(self) -> bool:
-        """Whether codes are the logs of points of a simplex."""
-        return getattr(self.posterior, "log_codes", False)
+    def wanted_examples(self) -> int:
+        """As many as there are components, unless it has started."""
+        return 0 if self.started else self.components
 
     def start_from(self, x: Tensor, *context: Tensor) -> None:
         """Makes the first ``components`` examples the pseudo-inputs to start from; ``fit`` does so once.
@@ -120,7 +124,7 @@ class VampPrior(nn.Module):
         return TorchToPyro(MixtureSameFamily(Categorical(logits=logits), q, validate_args=False))
 
 
-class Exemplar(nn.Module):
+class Exemplar(Prior):
     """Normals of one learned scale around the codes of training examples: (1/K) Σ N(z; E[q(z | x_k)], σ² I).
 
     A kernel density estimate in the latent space, in the space of the learned codes (Norouzi, Fleet and Norouzi 2020,
@@ -147,26 +151,27 @@ class Exemplar(nn.Module):
         torch.Size([5])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
     started: Tensor
     exemplars: Tensor
     exemplar_contexts: Tensor | None
 
     def __init__(
         self,
-        posterior: Any,
+        posterior: Callable[..., Any],
         event_shape: Shape,
         components: int = 500,
         context: int = 0,
         initial_scale: float = 0.5,
     ) -> None:
         super().__init__()
-        if getattr(posterior, "space", self.space) != self.space:
+        support = as_posterior(posterior).support
+        if support is not None and not same_support(support, self.support):
             raise ValueError(
                 f"prior Exemplar puts normals around codes that are real vectors; those of posterior "
-                f"{part_name(posterior)} are {posterior.space}. Use priors.VampPrior"
+                f"{part_name(posterior)} are {words_for(support)}. Use priors.VampPrior"
             )
-        if not getattr(posterior, "has_mean", True):
+        if not as_posterior(posterior).has_mean:
             raise ValueError(
                 f"prior Exemplar needs a posterior with a mean; {part_name(posterior)} has none in closed form. Use "
                 "priors.VampPrior"
@@ -182,6 +187,15 @@ class Exemplar(nn.Module):
         self.register_buffer("exemplars", torch.zeros(self.components, *self.event_shape))
         self.register_buffer("exemplar_contexts", torch.zeros(self.components, self.context) if self.context else None)
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @classmethod
+    def goes_with(cls, posterior: Posterior) -> bool:
+        """Whether the posterior is over real vectors and has a mean."""
+        return posterior.has_mean and super().goes_with(posterior)
+
+    def wanted_examples(self) -> int:
+        """As many as there are components, unless it has started."""
+        return 0 if self.started else self.components
 
     def start_from(self, x: Tensor, *context: Tensor) -> None:
         """Makes the first ``components`` examples the exemplars; ``fit`` does so once, with training data.
@@ -206,12 +220,14 @@ class Exemplar(nn.Module):
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
-def _refuse_points(name: str, posterior: Any, reason: str) -> None:
-    if getattr(posterior, "points", False):
+def _refuse_points(name: str, posterior: Callable[..., Any], reason: str) -> None:
+    if as_posterior(posterior).points:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")
 
 
-def _copy_examples(prior: Any, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor) -> None:
+def _copy_examples(
+    prior: VampPrior | Exemplar, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor
+) -> None:
     if tuple(x.shape[1:]) != prior.event_shape or not len(x):
         raise ValueError(
             f"prior {part_name(prior)} needs examples of shape (n, {', '.join(map(str, prior.event_shape))}) to start "

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_vae.distributions import StudentT as StudentTDistribution
 from pyro_vae.distributions import at_least, inverse_positive, positive
+from pyro_vae.parts import Prior
 
-__all__ = ["Laplace", "Normal", "StandardNormal", "StudentT"]
+__all__ = ["Gumbel", "Laplace", "Normal", "StandardNormal", "StudentT"]
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Prior):
     """N(0, I) over the latent space, whatever the context.
 
     The prior of Kingma and Welling (2013, arXiv 1312.6114).
@@ -28,7 +30,7 @@ class StandardNormal(nn.Module):
         torch.Size([20])
     """
 
-    space = "real vectors"
+    support = constraints.real_vector
     loc: Tensor
     scale: Tensor
 
@@ -44,8 +46,8 @@ class StandardNormal(nn.Module):
         return dist.Normal(self.loc, self.scale).to_event(1)
 
 
-class _LearnedLocationAndScale(nn.Module):
-    space = "real vectors"
+class _LearnedLocationAndScale(Prior):
+    support = constraints.real_vector
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -93,6 +95,28 @@ class Laplace(_LearnedLocationAndScale):
     def forward(self, *context: Tensor) -> dist.Distribution:
         """Laplace(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return dist.Laplace(self.loc, positive(self.raw_scale)).to_event(1)
+
+
+class Gumbel(_LearnedLocationAndScale):
+    """Independent Gumbel dimensions with learned locations and scales: skewed, with the long tail to the right.
+
+    (Gumbel 1958, "Statistics of extremes".) The left tail falls as exp(-exp(-z)): a code far to the left of a narrow
+    scale has a log-density of −∞.
+
+    Args:
+        latent_dim: dimensions of z, at least 1.
+
+    Raises:
+        ValueError: where ``latent_dim`` is below 1.
+
+    Example:
+        >>> Gumbel(20)().event_shape
+        torch.Size([20])
+    """
+
+    def forward(self, *context: Tensor) -> dist.Distribution:
+        """Gumbel(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return dist.Gumbel(self.loc, positive(self.raw_scale)).to_event(1)
 
 
 class StudentT(_LearnedLocationAndScale):

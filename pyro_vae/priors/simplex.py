@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from pyro_vae.distributions import LogDirichlet, at_least, inverse_positive, positive
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
+from pyro_vae.distributions.log_simplex import log_simplex
+from pyro_vae.parts import Prior
 
 __all__ = ["Dirichlet", "LogisticNormal"]
 
 
-class Dirichlet(nn.Module):
+class Dirichlet(Prior):
     """A Dirichlet with learned concentrations, for proportions (Blei, Ng and Jordan 2003, latent Dirichlet allocation).
 
     Goes with the posterior ``LogisticNormal`` (which in Srivastava and Sutton 2017, arXiv 1703.01488, takes the
@@ -32,28 +34,22 @@ class Dirichlet(nn.Module):
         torch.Size([10])
     """
 
-    space = "points of a simplex"
-    log_codes = True
+    support = log_simplex
 
     def __init__(self, latent_dim: int, initial_concentration: float = 1.0) -> None:
         super().__init__()
-        self.latent_dim = at_least(2, "latent_dim", latent_dim)
+        self.latent_dim = self.classes = at_least(2, "latent_dim", latent_dim)
         if not initial_concentration > 1e-6:
             raise ValueError(f"initial_concentration must be above 1e-6; got {initial_concentration}")
         self.initial_concentration = initial_concentration
         self.raw_concentration = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_concentration))))
-
-    @property
-    def classes(self) -> int:
-        """Proportions that sum to one."""
-        return self.latent_dim
 
     def forward(self, *context: Tensor) -> Any:
         """The Dirichlet, over logs, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return LogDirichlet(positive(self.raw_concentration))
 
 
-class LogisticNormal(nn.Module):
+class LogisticNormal(Prior):
     """Proportions whose log ratios to the last one are normal, with learned means and scales.
 
     (Aitchison and Shen 1980, "Logistic-normal distributions: some properties and uses"; as the prior of topics, Blei
@@ -71,19 +67,13 @@ class LogisticNormal(nn.Module):
         torch.Size([10])
     """
 
-    space = "points of a simplex"
-    log_codes = True
+    support = log_simplex
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.latent_dim = at_least(2, "latent_dim", latent_dim)
+        self.latent_dim = self.classes = at_least(2, "latent_dim", latent_dim)
         self.loc = nn.Parameter(torch.zeros(latent_dim - 1))
         self.raw_scale = nn.Parameter(inverse_positive(torch.ones(latent_dim - 1)))
-
-    @property
-    def classes(self) -> int:
-        """Proportions that sum to one."""
-        return self.latent_dim
 
     def forward(self, *context: Tensor) -> Any:
         """The logistic normal, over logs, with batch shape ``()`` and event shape ``(latent_dim,)``."""

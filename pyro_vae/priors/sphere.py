@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from pyro.distributions import constraints
+from torch import Tensor
 
 from pyro_vae.distributions import UniformOnSphere as UniformDistribution
 from pyro_vae.distributions import at_least
+from pyro_vae.parts import Prior
 
 __all__ = ["UniformOnSphere"]
 
 
-class UniformOnSphere(nn.Module):
+class UniformOnSphere(Prior):
     """All directions alike: the uniform distribution over vectors of length 1.
 
     Goes with the posterior ``PowerSpherical``. Codes on a sphere have no middle to which a prior could pull them
@@ -30,7 +32,7 @@ class UniformOnSphere(nn.Module):
         tensor(1.)
     """
 
-    space = "vectors of length 1"
+    support = constraints.sphere
     like: Tensor
 
     def __init__(self, latent_dim: int) -> None:
@@ -40,4 +42,4 @@ class UniformOnSphere(nn.Module):
 
     def forward(self, *context: Tensor) -> Any:
         """The uniform distribution, with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return UniformDistribution(self.latent_dim, self.like)
+        return UniformDistribution(len(self.like), self.like)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyro_vae.distributions import TorchToPyro, innermost, part_name
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.elbo import elbo_terms
+from pyro_vae.parts import as_likelihood
 from pyro_vae.suggest import suggest
 from pyro_vae.vae import VAE, evaluating
 
@@ -86,12 +88,12 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
     )
 
 
-def _far(part: Any, likelihoods: list[Any], x: Tensor) -> list[str]:
+def _far(part: Callable[..., Any], likelihoods: list[Any], x: Tensor) -> list[str]:
     """The columns that are far from what p(x | z) gives, in words; or all of x as one, where it is no table."""
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
     if isinstance(first, Columns):
-        parts = list(getattr(part, "parts", ())) or [part] * len(first.columns)
+        parts = as_likelihood(part).of_columns() or [part] * len(first.columns)
         columns = zip(*(p.columns for p in likelihoods), strict=True)
         pieces = zip(first.names, parts, columns, x.split(1, dim=-1), strict=True)
         return [words for name, p, of, values in pieces for words in _far_values(p, list(of), values, [repr(name)])]
@@ -99,7 +101,7 @@ def _far(part: Any, likelihoods: list[Any], x: Tensor) -> list[str]:
     return _far_values(part, likelihoods, x, [f"column {j}" for j in range(x.shape[1])] if table else ["its values"])
 
 
-def _far_values(part: Any, likelihoods: list[Any], x: Tensor, names: list[str]) -> list[str]:
+def _far_values(part: Callable[..., Any], likelihoods: list[Any], x: Tensor, names: list[str]) -> list[str]:
     columns = x.reshape(len(x), len(names), -1)
     distances, scales = [], []
     for likelihood in likelihoods:
@@ -122,9 +124,9 @@ def _range(values: Tensor) -> str:
     return f" from {some.min().item():.4g} to {some.max().item():.4g}"
 
 
-def _location_and_scale(part: Any, likelihood: Any) -> tuple[Tensor, Tensor] | None:
+def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tensor, Tensor] | None:
     """Of p(x | z) over all real numbers, or over counts; None for one over a range, or with a scale of its own."""
-    if getattr(part, "scale", None) == "optimal":  # it is that of the data, whatever they are
+    if as_likelihood(part).depends_on_batch:  # it is that of the data, whatever they are
         return None
     try:
         support = likelihood.support

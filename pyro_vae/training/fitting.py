@@ -23,6 +23,7 @@ from pyro_vae.description import describe, describe_objective
 from pyro_vae.distributions import at_least
 from pyro_vae.elbo import elbo_terms
 from pyro_vae.objectives import Objective
+from pyro_vae.parts import as_prior, child
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.first_look import needs_two, warn_of_scale
 from pyro_vae.training.history import Epoch, History
@@ -311,20 +312,19 @@ def _check_options(
 
 def start_from_data(vae: VAE, train: Batches) -> None:
     """Gives priors that start from examples of the data as many as they want."""
-    starters: list[Any] = [m for m in vae.modules() if hasattr(m, "start_from") and not getattr(m, "started", False)]
+    starters = [prior for prior in map(as_prior, vae.modules()) if prior.wanted_examples()]
     if not starters:
         return
-    wanted = max(getattr(m, "components", 1) for m in starters)
     rows: list[tuple[torch.Tensor, ...]] = []
     for batch in train:
         rows.append(batch)
-        if sum(len(b[0]) for b in rows) >= wanted:
+        if sum(len(b[0]) for b in rows) >= max(prior.wanted_examples() for prior in starters):
             break
     if not rows:
         return  # as the check of the first batches will say
     x, *context = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    for m in starters:
-        m.start_from(vae.encoder_input(x), *context)
+    for prior in starters:
+        prior.start_from(vae.encoder_input(x), *context)
 
 
 def _check_first_batches(
@@ -397,4 +397,4 @@ def _modules(thing: Any) -> list[torch.nn.Module]:
 
 def _is_argument_of(prior: Any, posterior: Any) -> bool:
     """Whether the prior is made from the posterior, as ``build`` will make it again."""
-    return any(getattr(m, "posterior", None) is posterior for m in _modules(prior)) and posterior is not None
+    return any(child(m, "posterior") is posterior for m in _modules(prior)) and posterior is not None

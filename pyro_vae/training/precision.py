@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.parts import child
+
 __all__ = ["check_mixed_precision", "in_mixed_precision"]
 
 
@@ -53,7 +55,7 @@ def check_mixed_precision(vae: nn.Module) -> None:
 
 
 def _nets(vae: nn.Module) -> list[nn.Module]:
-    found = (getattr(m, "net", None) for m in vae.modules())
+    found = (child(m, "net") for m in vae.modules())
     return list({id(net): net for net in found if isinstance(net, nn.Module)}.values())
 
 

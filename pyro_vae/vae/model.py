@@ -9,16 +9,18 @@ from typing import Any, Literal
 
 import pyro
 import torch
+from pyro.distributions import constraints
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from pyro_vae.compatible import check_spaces
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.deferred import capturing
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
 from pyro_vae.nets import Shape
+from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_codes, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size, reference
 from pyro_vae.vae.missing import imputed, no_mask, where_observed, with_mask
@@ -85,8 +87,8 @@ class VAE(nn.Module):
         super().__init__()
         for place, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
             check_part(place, part)
-        check_spaces(prior, posterior)
-        if missing and not getattr(likelihood, "elementwise", True):
+        check_same_codes(as_prior(prior), as_posterior(posterior), (part_name(prior), part_name(posterior)))
+        if missing and not as_likelihood(likelihood).elementwise:
             raise ValueError(
                 f"likelihood {part_name(likelihood)} is not a product over the elements of x, so missing values cannot "
                 "be left out of it. Use a likelihood of independent elements, such as Poisson for counts"
@@ -96,7 +98,7 @@ class VAE(nn.Module):
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
-        self.log_codes = any(getattr(part, "log_codes", False) for part in (prior, posterior))
+        self.log_codes = as_prior(prior).log_codes or as_posterior(posterior).log_codes
         self.missing = missing
         self.fill = fill
         self._fits: tuple[Any, ...] = ()  # a likelihood and the event shape that it was last seen to have
@@ -227,7 +229,7 @@ class VAE(nn.Module):
         check_finite(filled)
         return filled
 
-    def observed(self, likelihood: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Any, Tensor]:
+    def observed(self, likelihood: Distribution, x: Tensor, mask: Tensor | None = None) -> tuple[Any, Tensor]:
         """p(x | z) of the observed elements of x alone, and x with some value of its support in the other places.
 
         Args:
@@ -341,7 +343,8 @@ class VAE(nn.Module):
         """
         with evaluating(self), seeded(seed):
             posterior = self.encode(x, *context, mask=mask)
-            if getattr(self.posterior, "space", None) in ("vectors of length 1", "one-hot vectors"):
+            support = as_posterior(self.posterior).support
+            if any(same_support(support, known) for known in (constraints.sphere, constraints.one_hot)):
                 return posterior.mode
             try:
                 return posterior.mean
@@ -435,7 +438,7 @@ class VAE(nn.Module):
 
     # Inside.
 
-    def check_codes(self, prior: Any, z: Tensor) -> None:
+    def check_codes(self, prior: Distribution, z: Tensor) -> None:
         """Raises a ValueError where the prior has no density at z, from the posterior: of another dimension, say."""
         if z.shape[-1:] != prior.event_shape[-1:]:
             raise ValueError(
@@ -461,7 +464,7 @@ class VAE(nn.Module):
     def _is_known_to_fit(self, x: Tensor) -> bool:
         return bool(self._fits) and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]
 
-    def _check_event_shape(self, x: Tensor, posterior: Any, *context: Tensor) -> None:
+    def _check_event_shape(self, x: Tensor, posterior: Distribution, *context: Tensor) -> None:
         if self._is_known_to_fit(x):
             return
         with evaluating(self), seeded(0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyro
@@ -12,7 +12,7 @@ import torch
 from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import as_logs, as_pyro, part_name
@@ -38,7 +38,7 @@ def local_parameter(value: Tensor, **_: Any) -> Tensor:
     return value
 
 
-def declare(**parts: Any) -> None:
+def declare(**parts: Callable[..., Any]) -> None:
     """Tells the handlers around us (SVI, say) which parameters the parts have; without handlers, does nothing."""
     if not am_i_wrapped():
         return
@@ -67,7 +67,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def check_part(place: str, part: Any) -> None:
+def check_part(place: str, part: Callable[..., Any]) -> None:
     """Raises a TypeError where a prior, likelihood or posterior cannot be called, or is a class."""
     if isinstance(part, type) or not callable(part):
         what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
@@ -78,7 +78,7 @@ def check_part(place: str, part: Any) -> None:
 
 
 @exportable
-def call(place: str, part: Any, *inputs: Tensor) -> Any:
+def call(place: str, part: Callable[..., Any], *inputs: Tensor) -> Any:
     """What a prior, likelihood or posterior returns, as a distribution of Pyro's, with the store kept out of it."""
     store = pyro.get_param_store()
     # A PyroModule writes its parameters into the store and reads those of its namesakes: give it one of its own.
@@ -98,7 +98,7 @@ def call(place: str, part: Any, *inputs: Tensor) -> Any:
     return as_pyro(distribution, f"{place} {part_name(part)}")
 
 
-def over_codes(distribution: Any, place: str, part: Any, log_codes: bool) -> Any:
+def over_codes(distribution: Distribution, place: str, part: Callable[..., Any], log_codes: bool) -> Any:
     """The distribution, if it is one over vectors z; raises a ValueError where it is not.
 
     With ``log_codes`` it must be over a simplex, and is carried to the logs of its points where it is not over them.
@@ -136,7 +136,7 @@ def points_of(z: Tensor, parts: str) -> Tensor:
     return z.exp()
 
 
-def over_batch(distribution: Any, batch_shape: torch.Size, place: str, part: Any) -> Any:
+def over_batch(distribution: Distribution, batch_shape: torch.Size, place: str, part: Callable[..., Any]) -> Any:
     """One distribution an example: as it is, or the same for all."""
     if distribution.batch_shape == batch_shape:
         return distribution

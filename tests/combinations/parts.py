@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import special, stats
 
 from pyro_vae import VAE, posteriors, priors
 from pyro_vae.config import build
+from tests.combinations import densities
 from tests.likelihoods.cases import CASES, Case
 
 X, D, C, N = 4, 4, 2, 3  # elements of x, latent dimensions, context features, examples
@@ -21,12 +25,19 @@ class Part:
     """A prior or posterior with its options, and what its codes are.
 
     ``space`` is None for a prior over the codes of any posterior. ``classes`` are those of a group, None for one group.
+    ``density`` is the log-density a second time: of a prior, its parameters and z; of a posterior, its net's output and
+    z. ``closed_forms`` are the posteriors from which the KL to a prior has one. ``corners`` are what each parameter is
+    filled with for the tests in float32, at the points ``at``, or those of its space.
     """
 
     cls: type
     space: str | None
     options: dict[str, Any] = field(default_factory=dict)
     context: bool = False  # whether it cannot be without
+    density: Callable[..., Any] | None = None
+    closed_forms: tuple[str, ...] = ()
+    corners: dict[str, tuple[Any, ...]] | None = None
+    at: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -43,52 +54,127 @@ class Part:
 
 
 P, Q = priors, posteriors
+NORMALS = ("DiagonalNormal", "FullNormal", "LowRankNormal", "Householder")
+FLOOR = -30.0  # of raw scales: 1e-6 is what is left
+SCALES = (FLOOR, -7.0, 0.5413, 1000.0)
 PRIORS = {
-    "StandardNormal": Part(P.StandardNormal, REAL),
-    "Normal": Part(P.Normal, REAL),
-    "Laplace": Part(P.Laplace, REAL),
-    "StudentT": Part(P.StudentT, REAL),
-    "MixtureOfNormals": Part(P.MixtureOfNormals, REAL, {"components": 3}),
+    "StandardNormal": Part(
+        P.StandardNormal,
+        REAL,
+        density=lambda prior, p, z: stats.multivariate_normal(np.zeros(len(z))).logpdf(z),
+        closed_forms=(*NORMALS, "Laplace"),
+        corners={},
+    ),
+    "Normal": Part(
+        P.Normal,
+        REAL,
+        density=densities.scipys(stats.norm),
+        closed_forms=(*NORMALS, "Laplace"),
+        corners={"loc": (0.0, 0.3, -1e3), "raw_scale": SCALES},
+    ),
+    "Laplace": Part(
+        P.Laplace,
+        REAL,
+        density=densities.scipys(stats.laplace),
+        closed_forms=(*NORMALS, "Laplace"),
+        corners={"loc": (0.0, 0.3, -1e3), "raw_scale": SCALES},
+    ),
+    "Gumbel": Part(
+        P.Gumbel,
+        REAL,
+        density=densities.scipys(stats.gumbel_r),
+        closed_forms=NORMALS,
+        corners={"loc": (0.0, 0.3, -1e3), "raw_scale": (0.5413, 1000.0)},
+        at=((0.0, 0.3, -2.0), (1e-5, 5.0, 300.0)),  # exp(-z) overflows far to the left
+    ),
+    "StudentT": Part(
+        P.StudentT,
+        REAL,
+        density=densities.log_student,
+        corners={"loc": (0.0, 0.3), "raw_scale": SCALES, "raw_df": (FLOOR, 1.0, 1e4, 1e6, 1e9)},
+    ),
+    "MixtureOfNormals": Part(P.MixtureOfNormals, REAL, {"components": 3}, density=densities.log_mixture),
     **{
         f"Flow-{name}": Part(P.Flow, REAL, {"flow": name, "transforms": 2, "hidden": (4,)})
         for name in ("MAF", "NSF", "NICE")
     },
     "Flow-MAF-of-context": Part(P.Flow, REAL, {"flow": "MAF", "transforms": 2, "hidden": (4,)}, context=True),
     "Exemplar": Part(P.Exemplar, REAL, {"components": 3}),
-    "Conditional-Normal": Part(P.Conditional, REAL, {"prior": {"class": "Normal"}}, context=True),
+    "Conditional-Normal": Part(
+        P.Conditional, REAL, {"prior": {"class": "Normal"}}, context=True, closed_forms=(*NORMALS, "Laplace")
+    ),
     "Conditional-MixtureOfNormals": Part(
         P.Conditional, REAL, {"prior": {"class": "MixtureOfNormals", "components": 2}}, context=True
     ),
-    "Dirichlet": Part(P.Dirichlet, SIMPLEX),
-    "LogisticNormal": Part(P.LogisticNormal, SIMPLEX),
-    "RelaxedCategorical": Part(P.RelaxedCategorical, SIMPLEX),
+    "Dirichlet": Part(
+        P.Dirichlet,
+        SIMPLEX,
+        density=lambda prior, p, z: densities.log_dirichlet(z, densities.softplus(p["raw_concentration"])),
+    ),
+    "LogisticNormal": Part(
+        P.LogisticNormal,
+        SIMPLEX,
+        density=lambda prior, p, z: densities.log_ratio_normal(z, p["loc"], densities.softplus(p["raw_scale"])),
+        closed_forms=("LogisticNormal", "RelaxedCategorical"),
+        corners={"loc": (0.0, 0.3, -80.0), "raw_scale": SCALES},
+    ),
+    "RelaxedCategorical": Part(
+        P.RelaxedCategorical,
+        SIMPLEX,
+        density=lambda prior, p, z: densities.log_concrete(z, p["logits"], prior.temperature.item()),
+    ),
     "RelaxedCategorical-groups": Part(P.RelaxedCategorical, SIMPLEX, {"classes": 2}),
     "Conditional-Dirichlet": Part(P.Conditional, SIMPLEX, {"prior": {"class": "Dirichlet"}}, context=True),
-    "Conditional-LogisticNormal": Part(P.Conditional, SIMPLEX, {"prior": {"class": "LogisticNormal"}}, context=True),
-    "Categorical": Part(P.Categorical, ONE_HOT),
-    "Categorical-groups": Part(P.Categorical, ONE_HOT, {"classes": 2}),
-    "Conditional-Categorical": Part(P.Conditional, ONE_HOT, {"prior": {"class": "Categorical"}}, context=True),
-    "UniformOnSphere": Part(P.UniformOnSphere, SPHERE),
-    "VampPrior": Part(P.VampPrior, None, {"components": 3}),
+    "Conditional-LogisticNormal": Part(
+        P.Conditional,
+        SIMPLEX,
+        {"prior": {"class": "LogisticNormal"}},
+        context=True,
+        closed_forms=("LogisticNormal", "RelaxedCategorical"),
+    ),
+    "Categorical": Part(
+        P.Categorical,
+        ONE_HOT,
+        density=lambda prior, p, z: densities.log_one_hot(z, p["logits"]),
+        closed_forms=("Categorical",),
+        corners={"logits": (0.0, torch.tensor([[0.0, 100.0, -100.0]]))},
+    ),
+    "Categorical-groups": Part(P.Categorical, ONE_HOT, {"classes": 2}, closed_forms=("Categorical-groups",)),
+    "Conditional-Categorical": Part(
+        P.Conditional, ONE_HOT, {"prior": {"class": "Categorical"}}, context=True, closed_forms=("Categorical",)
+    ),
+    "UniformOnSphere": Part(
+        P.UniformOnSphere,
+        SPHERE,
+        density=lambda prior, p, z: special.gammaln(len(z) / 2) - np.log(2) - len(z) / 2 * np.log(np.pi),
+        closed_forms=("PowerSpherical",),
+    ),
+    "VampPrior": Part(P.VampPrior, None, {"components": 3}, closed_forms=("Categorical", "Categorical-groups")),
 }
 POSTERIORS = {
-    "DiagonalNormal": Part(Q.DiagonalNormal, REAL),
-    "Laplace": Part(Q.Laplace, REAL),
-    "FullNormal": Part(Q.FullNormal, REAL),
-    "LowRankNormal": Part(Q.LowRankNormal, REAL, {"rank": 2}),
-    "Householder": Part(Q.Householder, REAL, {"reflections": 2}),
+    "DiagonalNormal": Part(Q.DiagonalNormal, REAL, density=densities.log_normal),
+    "Laplace": Part(Q.Laplace, REAL, density=densities.log_laplace),
+    "FullNormal": Part(Q.FullNormal, REAL, density=densities.log_full),
+    "LowRankNormal": Part(Q.LowRankNormal, REAL, {"rank": 2}, density=densities.log_low_rank),
+    "Householder": Part(Q.Householder, REAL, {"reflections": 2}, density=densities.log_householder),
     "Delta": Part(Q.Delta, REAL),
     **{
         f"Flow-{name}": Part(Q.Flow, REAL, {"flow": name, "features": 3, "transforms": 2, "hidden": (4,)})
         for name in ("NICE", "MAF")
     },
     "InverseAutoregressiveFlow": Part(Q.InverseAutoregressiveFlow, REAL, {"features": 3, "hidden": (5,)}),
-    "LogisticNormal": Part(Q.LogisticNormal, SIMPLEX),
-    "RelaxedCategorical": Part(Q.RelaxedCategorical, SIMPLEX),
+    "LogisticNormal": Part(Q.LogisticNormal, SIMPLEX, density=densities.log_logistic_normal),
+    "RelaxedCategorical": Part(
+        Q.RelaxedCategorical,
+        SIMPLEX,
+        density=lambda q, out, z: densities.log_concrete(z, densities.grouped(q, out), q.temperature.item()),
+    ),
     "RelaxedCategorical-groups": Part(Q.RelaxedCategorical, SIMPLEX, {"classes": 2}),
-    "Categorical": Part(Q.Categorical, ONE_HOT),
+    "Categorical": Part(
+        Q.Categorical, ONE_HOT, density=lambda q, out, z: densities.log_one_hot(z, densities.grouped(q, out))
+    ),
     "Categorical-groups": Part(Q.Categorical, ONE_HOT, {"classes": 2}),
-    "PowerSpherical": Part(Q.PowerSpherical, SPHERE),
+    "PowerSpherical": Part(Q.PowerSpherical, SPHERE, density=densities.log_power_spherical),
 }
 # Means in closed form, which the prior Exemplar needs; where a mean is added to a posterior, it belongs here.
 WITH_A_MEAN = ("DiagonalNormal", "Laplace", "FullNormal", "LowRankNormal", "Householder", "Delta")

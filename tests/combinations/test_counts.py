@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pyro_vae import likelihoods, posteriors, priors
+from pyro_vae.parts import words_for
 from tests.combinations.parts import (
     COMBINATIONS,
     DENSITIES,
@@ -54,7 +55,7 @@ def count() -> tuple[int, int]:
 def test_a_part_says_what_its_codes_are(pair):
     vae = shared_vae(*pair)
     space = PRIORS[pair[0]].space or POSTERIORS[pair[1]].space
-    assert vae.prior.space == vae.posterior.space == space
+    assert words_for(vae.prior.support) == words_for(vae.posterior.support) == space
     z = vae.prior_of(*make_context(pair[0])).sample()  # codes of the one are codes of the other
     assert z.dtype == torch.float64
     q = vae.encode(torch.zeros(N, 4, dtype=torch.float64), *make_context(pair[0]))

@@ -106,8 +106,8 @@ def ks_tests() -> int:
 def test_draws_follow_the_density(density):
     """Kolmogorov-Smirnov of 5,000 draws on both marginals of each example, against the integrated density.
 
-    Level 1e-4 a test on fixed seeds; there are 164 tests in all, and with the chi-square tests below 177, so that one
-    choice of seeds in 57 would fail by chance.
+    Level 1e-4 a test on fixed seeds; with the chi-square tests below there are fewer than 200, so that fewer than one
+    choice of seeds in 50 would fail by chance.
     """
     torch.manual_seed(11)
     q = density.of(density.vae())
@@ -148,7 +148,7 @@ def test_draws_have_the_probabilities(density):
 
 def test_the_number_of_sample_tests_is_the_one_stated():
     chi_square = sum(3 if d.of(d.vae()).batch_shape else 1 for d in DENSITIES if d.part.space == ONE_HOT)
-    assert (ks_tests(), ks_tests() + chi_square) == (164, 177)
+    assert 150 < ks_tests() < ks_tests() + chi_square < 200
 
 
 def test_the_spaces_are_all_tested():

@@ -8,7 +8,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 from torch import nn
-from torch.distributions import MixtureSameFamily, Transform
+from torch.distributions import MixtureSameFamily, Transform, constraints
 from torch.distributions.transforms import ComposeTransform, IndependentTransform, TanhTransform
 
 from pyro_vae import VAE, average_elbo, build, elbo_terms, evaluation, fit, likelihoods, nets, objectives, priors
@@ -93,7 +93,7 @@ def test_inside_other_distributions():
 
 
 class PlanarPosterior(nn.Module):
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(self):
         super().__init__()

@@ -19,12 +19,13 @@ from torch import nn
 from pyro_vae import distributions, likelihoods, posteriors, priors
 from pyro_vae.closed_forms import BetaBernoulli, DirichletMultinomial, GammaPoisson
 from pyro_vae.distributions import Gamma, inverse_positive
+from tests.combinations import parts
+from tests.combinations.parts import FLOOR, SCALES
 from tests.combinations.references import log_posterior, log_prior
 from tests.float32.elements import ELEMENTS, SPECTRUM, Given, single
 from tests.float32.test_elements import TOLERANCE, error
 
-FLOOR, TINY = -30.0, 1.2e-38  # of raw scales: 1e-6 is what is left; the smallest normal number
-SCALES = (FLOOR, -7.0, 0.5413, 1000.0)
+TINY = 1.2e-38  # the smallest normal number
 
 
 def worst(got, rights):
@@ -129,6 +130,12 @@ def filled(make, **corners):
         yield module
 
 
+def swept(part):
+    """Modules and points of a prior of the tables."""
+    points = {parts.REAL: REAL, parts.SIMPLEX: SIMPLEX, parts.ONE_HOT: ONE_HOT}[part.space]
+    return filled(lambda: part.cls(D), **part.corners), points if part.at is None else torch.tensor(part.at)
+
+
 def gaussian_posterior(dim=D):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -152,13 +159,7 @@ def aggregate(cls, offset):
 SPREAD = torch.linspace(-3, 3, 12).reshape(4, D)
 CONCENTRATIONS = [inverse_positive(torch.tensor(a)).item() for a in (1e-3, 0.5, 1.0, 100.0, 1e6)]
 PRIORS = {
-    "StandardNormal": ([priors.StandardNormal(D)], REAL),
-    "Normal": (filled(lambda: priors.Normal(D), loc=(0.0, 0.3, -1e3), raw_scale=SCALES), REAL),
-    "Laplace": (filled(lambda: priors.Laplace(D), loc=(0.0, 0.3, -1e3), raw_scale=SCALES), REAL),
-    "StudentT": (
-        filled(lambda: priors.StudentT(D), loc=(0.0, 0.3), raw_scale=SCALES, raw_df=(FLOOR, 1.0, 1e4, 1e6, 1e9)),
-        REAL,
-    ),
+    **{name: swept(part) for name, part in parts.PRIORS.items() if part.corners is not None},
     "MixtureOfNormals": (
         filled(
             lambda: priors.MixtureOfNormals(D, 4),
@@ -177,11 +178,6 @@ PRIORS = {
             *filled(lambda: priors.Dirichlet(D), raw_concentration=(torch.tensor([1e-3, 5.0, 1e6]),)),
         ],
         SIMPLEX,
-    ),
-    "LogisticNormal": (filled(lambda: priors.LogisticNormal(D), loc=(0.0, 0.3, -80.0), raw_scale=SCALES), SIMPLEX),
-    "Categorical": (
-        filled(lambda: priors.Categorical(D), logits=(0.0, torch.tensor([[0.0, 100.0, -100.0]]))),
-        ONE_HOT,
     ),
 }
 SPHERES = ("UniformOnSphere",)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.distributions import constraints
 
 from pyro_vae import VAE, build, fit, objectives, priors
 
@@ -21,7 +22,7 @@ EXAMPLES, SCALE = 32, 0.3
 class Means(nn.Module):
     """q(z | x) = N(m_x, 0.3²) for an example that is its own number."""
 
-    space = "real vectors"
+    support = constraints.real_vector
 
     def __init__(self, examples=EXAMPLES):
         super().__init__()

@@ -33,6 +33,11 @@ OBJECTIVES = {
 }
 
 
+def test_every_objective_is_here():
+    left_out = set(o.OBJECTIVES) - {type(make()).__name__ for make in OBJECTIVES.values()}
+    assert not left_out, f"OBJECTIVES in this file lacks {left_out}"
+
+
 # One of each kind at every run of the tests, the others with the slow ones.
 QUICK = ("warm-up", "free bits", "geco", "iwae", "piwae", "dreg", "tc", "info")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in OBJECTIVES]

@@ -64,6 +64,7 @@ def list_parts() -> None:
     """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
     from pyro_vae import data, likelihoods, nets, objectives, posteriors, priors
     from pyro_vae.config import SHORT_NAMES
+    from pyro_vae.parts import Posterior, Prior, words_for
 
     titles = {"net": "--nets mlp, gated_mlp, conv, resnet, made of", "schedule": "Schedules of weights of an objective"}
     for option, room, names in (
@@ -81,11 +82,11 @@ def list_parts() -> None:
                 continue
             options = [str(p) for p in _signature(found)]
             short = [s for s, of in SHORT_NAMES.get(option, {}).items() if of == name]
-            over = getattr(found, "space", None)
+            over = found.support if issubclass(found, (Prior, Posterior)) else None
             print(f"  {name}({', '.join(options)})" + "".join(f"  or {s}" for s in short))
             print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
-            if isinstance(over, str):
-                print(f"      Over {over}.")
+            if over is not None:
+                print(f"      Over {words_for(over)}.")
         for name, line in _OBJECTIVES.items() if option == "objective" else ():
             print(f"  {name}, of Pyro's, as its other ELBOs\n      {line}")
     print("--data")
