@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_vae import closed_forms, data, evaluation, likelihoods, nets, objectives, plots, posteriors, priors
+    from pyro_vae import (
+        checks,
+        closed_forms,
+        data,
+        evaluation,
+        likelihoods,
+        nets,
+        objectives,
+        plots,
+        posteriors,
+        priors,
+        svi,
+        training,
+    )
+    from pyro_vae.bound import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
     from pyro_vae.checkpoints import load
     from pyro_vae.checks import check
     from pyro_vae.config import build
-    from pyro_vae.elbo import ElboEstimate, ElboTerms, average_elbo, elbo, elbo_terms
+    from pyro_vae.files import CheckpointError
     from pyro_vae.parts import Likelihood, Posterior, Prior
-    from pyro_vae.suggest import Suggestion, suggest
+    from pyro_vae.suggestions import Suggestion, suggest
     from pyro_vae.svi import CompiledSVI
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
@@ -22,13 +34,14 @@ if TYPE_CHECKING:
 # Each public name and the module it lives in. They are imported on first use, so that `pyro-vae --help` need not
 # wait for torch.
 _HOMES = {
-    **dict.fromkeys(("closed_forms", "data", "evaluation", "likelihoods", "nets"), ""),
-    **dict.fromkeys(("objectives", "plots", "posteriors", "priors"), ""),
+    **dict.fromkeys(("checks", "closed_forms", "data", "evaluation", "likelihoods", "nets"), ""),
+    **dict.fromkeys(("objectives", "plots", "posteriors", "priors", "svi", "training"), ""),
     **dict.fromkeys(("Likelihood", "Posterior", "Prior"), "parts"),
     "VAE": "vae",
-    **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "elbo"),
+    **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "bound"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
-    **dict.fromkeys(("Suggestion", "suggest"), "suggest"),
+    **dict.fromkeys(("Suggestion", "suggest"), "suggestions"),
+    "CheckpointError": "files",
     "CompiledSVI": "svi",
     "build": "config",
     "check": "checks",
@@ -38,6 +51,7 @@ _HOMES = {
 __version__ = "0.1.0"
 __all__ = [
     "VAE",
+    "CheckpointError",
     "CompiledSVI",
     "ElboEstimate",
     "ElboTerms",
@@ -51,6 +65,7 @@ __all__ = [
     "average_elbo",
     "build",
     "check",
+    "checks",
     "closed_forms",
     "data",
     "elbo",
@@ -65,6 +80,8 @@ __all__ = [
     "posteriors",
     "priors",
     "suggest",
+    "svi",
+    "training",
 ]
 
 
@@ -78,15 +95,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Importing the module ``pyro_vae.elbo`` would bind it to the name of the function; this keeps the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        hides = name in ("elbo", "suggest") and isinstance(value, ModuleType)
-        super().__setattr__(name, getattr(value, name) if hides else value)
-
-
-sys.modules[__name__].__class__ = _Package
+    return [*__all__, "__doc__", "__version__"]

@@ -18,7 +18,7 @@ from pyro_vae import nets as networks
 from pyro_vae.compatible import usual_objective
 from pyro_vae.distributions import at_least, import_zuko
 from pyro_vae.names import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
-from pyro_vae.nets import Shape, as_shape
+from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.parts import net_shape_of
 from pyro_vae.vae import VAE

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae import evaluation
+from pyro_vae.bound import elbo, elbo_terms
 from pyro_vae.checks.case import Case, Check
 from pyro_vae.checks.enumeration import enumerated_elbo
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
-from pyro_vae.elbo import elbo, elbo_terms
 from pyro_vae.evaluation.real_codes import RealCodes
 from pyro_vae.programs import Programs, factors_of, listed, per_example, weighs_examples
 from pyro_vae.vae import VAE

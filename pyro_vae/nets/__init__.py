@@ -3,7 +3,6 @@
 from pyro_vae.nets.conv import ConvDecoder, ConvEncoder
 from pyro_vae.nets.mlp import MLP, GatedMLP
 from pyro_vae.nets.resnet import ResNetDecoder, ResNetEncoder
-from pyro_vae.nets.shapes import Shape, as_shape
 
 __all__ = [
     "MLP",
@@ -12,6 +11,4 @@ __all__ = [
     "GatedMLP",
     "ResNetDecoder",
     "ResNetEncoder",
-    "Shape",
-    "as_shape",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, at_least, import_zuko, make_flow, positive
-from pyro_vae.nets import Shape
+from pyro_vae.nets.shapes import Shape
 from pyro_vae.parts import Posterior
 
 __all__ = ["Flow", "InverseAutoregressiveFlow"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, at_least, make_flow
-from pyro_vae.nets import Shape
+from pyro_vae.nets.shapes import Shape
 from pyro_vae.parts import Prior
 
 __all__ = ["Flow"]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pyro_vae.bound import elbo_terms
 from pyro_vae.distributions import TorchToPyro, innermost, part_name
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.elbo import elbo_terms
 from pyro_vae.parts import as_likelihood
-from pyro_vae.suggest import suggest
+from pyro_vae.suggestions import suggest
 from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["needs_two", "warn_of_scale"]

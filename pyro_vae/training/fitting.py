@@ -16,12 +16,12 @@ import torch
 from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 
 from pyro_vae import checkpoints
+from pyro_vae.bound import elbo_terms
 from pyro_vae.compatible import check_objective
 from pyro_vae.config import make_objective
 from pyro_vae.data import Batches, Images, batches, without_single_examples
 from pyro_vae.description import describe, describe_objective
 from pyro_vae.distributions import at_least
-from pyro_vae.elbo import elbo_terms
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_prior, child
 from pyro_vae.seeds import derive, seeded

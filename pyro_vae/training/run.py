@@ -17,9 +17,9 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor
 
 from pyro_vae import checkpoints
+from pyro_vae.bound import NotANumberError, average_elbo
 from pyro_vae.data import Batches
 from pyro_vae.deferred import without_validation
-from pyro_vae.elbo import NotANumberError, average_elbo
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI

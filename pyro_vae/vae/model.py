@@ -19,7 +19,7 @@ from pyro_vae.deferred import capturing
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
-from pyro_vae.nets import Shape
+from pyro_vae.nets.shapes import Shape
 from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_codes, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size, reference

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pyro_vae.data import as_tensor, batches
-from pyro_vae.suggest import suggest
+from pyro_vae.suggestions import suggest
 
 DTYPES = ["f2", "f4", "f8", "g", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", ">f4", ">f8", ">i8"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pyro_vae.suggest.rules import EXPECTED, Suggestion, class_of, judge, judge_reals
-from pyro_vae.suggest.values import Values
+from pyro_vae.suggestions.rules import EXPECTED, Suggestion, class_of, judge, judge_reals
+from pyro_vae.suggestions.values import Values
 
 __all__ = ["judge_table"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.config import Spec
-from pyro_vae.suggest.values import FEW, LEVELS, ROWS, TABLE, Values, percent
+from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percent
 
 __all__ = ["EXPECTED", "Suggestion", "class_of", "judge", "judge_reals"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pyro_vae.suggest.rules import Suggestion, judge
-from pyro_vae.suggest.tables import judge_table
-from pyro_vae.suggest.values import read
+from pyro_vae.suggestions.rules import Suggestion, judge
+from pyro_vae.suggestions.tables import judge_table
+from pyro_vae.suggestions.values import read
 
 __all__ = ["Suggestion", "suggest"]
 

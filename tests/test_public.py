@@ -1,0 +1,52 @@
+"""The public names: the same whatever was imported before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import pyro_vae
+
+MODULES = [name for name in pyro_vae.__all__ if isinstance(getattr(pyro_vae, name), ModuleType)]
+
+
+def in_a_process(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", pyro_vae.__all__)
+def test_each_name_is_there(name):
+    value = getattr(pyro_vae, name)
+    assert value is getattr(pyro_vae, name)
+    if name not in MODULES:
+        assert not isinstance(value, ModuleType)
+
+
+def test_dir_shows_the_public_names_alone():
+    assert set(dir(pyro_vae)) == {*pyro_vae.__all__, "__doc__", "__version__"}
+
+
+@pytest.mark.parametrize(
+    "first", ["pyro_vae.bound", "pyro_vae.suggestions", "pyro_vae.training.fitting", "pyro_vae.cli"]
+)
+def test_what_was_imported_before_changes_nothing(first):
+    program = f"""
+import {first}
+import pyro_vae
+before = dir(pyro_vae)
+kinds = [type(getattr(pyro_vae, name)).__name__ for name in pyro_vae.__all__]
+assert dir(pyro_vae) == before
+print(pyro_vae.elbo(3.0, 1.0), callable(pyro_vae.suggest), pyro_vae.checks.__name__, len(kinds))
+"""
+    assert in_a_process(program) == f"2.0 True pyro_vae.checks {len(pyro_vae.__all__)}"
+
+
+def test_rooms_show_their_parts_alone():
+    for name in ("priors", "likelihoods", "posteriors", "nets"):
+        room = getattr(pyro_vae, name)
+        assert all(isinstance(getattr(room, part), type) for part in room.__all__)
