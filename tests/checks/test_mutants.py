@@ -45,7 +45,14 @@ def test_a_bug_is_found_and_named(mutant):
     assert f"Mend {mutant.line} first" in report.summary()
 
 
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.twin], ids=lambda m: m.name)
+# Every fourth by default: the whole check of each takes a second or two, and tests/checks/right has many more programs.
+TWINS = [
+    pytest.param(m, id=m.name, marks=[pytest.mark.slow] if i % 4 else [])
+    for i, m in enumerate(m for m in MUTANTS if not m.twin)
+]
+
+
+@pytest.mark.parametrize("mutant", TWINS)
 def test_its_twin_without_the_bug_passes(mutant):
     setup = mutant.make(False)
     report = check(setup.vae, setup.x, **({"repeats": REPEATS} | setup.options))
