@@ -100,7 +100,7 @@ def fit(
             3,000 steps, which pays for the compilation.
         mixed_precision: run the networks in bfloat16 while they train, all else, validation too, in float32:
             faster on CPUs that have instructions for it (AMX); on a GPU nothing was measured. It may cost accuracy:
-            0.5 nats of log p(x) in the one long training compared (benchmarks/likelihood.md).
+            0.5 nats of log p(x) in the one long training compared (docs/performance.md).
         context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the VAE's parameters are.
