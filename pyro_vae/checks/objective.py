@@ -237,21 +237,18 @@ def _training(case: Case) -> Finding:
     modules = case.given.all_modules
     if not modules:
         return Finding("skipped", "there is no module that has a training mode", applies=False)
-    evaluated = trials(case)
+    evaluated, usual = trials(case), cause(case)
+    part = replace(case, level=case.level / 4)
     with in_training_mode(modules):
         found = trials(case, training=True)
         if _same(found.loss, evaluated.loss):
             return Finding("passed", "the same in both modes, under the same seeds", 0.0)
         why = cause(case, training=True)
-        usual = cause(case)
-    if why is not None and usual is not None and why.words == usual.words:
-        return Finding("passed", "what the line objective says holds in training mode too")
-    part = replace(case, level=case.level / 4)
-    findings = [_value_of(found, part, why), _gradient_of(found, part, why)]
-    another = not all(_same(one, evaluated.parts[name]) for name, one in found.parts.items())
-    if not another:
-        with in_training_mode(modules):
-            findings += [_spread(found, evaluated, part), _noise_of(part)]
+        if why is not None and usual is not None and why.words == usual.words:
+            return Finding("passed", "what the line objective says holds in training mode too")
+        another = not all(_same(one, evaluated.parts[name]) for name, one in found.parts.items())
+        findings = [_value_of(found, part, why), _gradient_of(found, part, why)]
+        findings += [] if another else [_spread(found, evaluated, part), _noise_of(part)]
     line = worst(findings)
     if line.verdict == "failed":
         return replace(line, detail=f"in training mode {line.detail}. Look for what is done if self.training")

@@ -7,6 +7,7 @@ difference of the two has hardly any of its own. Where they do not, pairs are in
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,8 +75,12 @@ class Trials:
         unscaled = self.parts["bound"] if "bound" in self.parts else self.parts["recon"] - self.parts["kl"]
         return unscaled * self.scale
 
+    @functools.cached_property
     def more(self) -> dict[str, Part]:
-        """What people put in the place of recon and kl, and both with some of their gradients cut."""
+        """What people put in the place of recon and kl, and both with some of their gradients cut.
+
+        It is run when it is first wanted, in the mode that the modules have then.
+        """
         return self.parts | _parts(self.case, self.directions, len(self.loss.values), _more)
 
 
