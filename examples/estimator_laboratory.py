@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pyro_vae import VAE
 from pyro_vae.checks import estimators
 from pyro_vae.closed_forms import LinearGaussian
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 WEIGHT = torch.tensor([[1.0, 0.5], [1.0, -0.5], [1.0, 0.5], [1.0, -0.5]]).double()  # orthogonal: q can be the truth
 MODEL, X = LinearGaussian(WEIGHT, torch.zeros(4).double(), 1.0), torch.tensor([[1.0, 0.2, -0.5, 1.5]]).double()
@@ -38,7 +38,7 @@ def measure(name, k, distance, repeats):
     exact = torch.cat(MODEL.elbo_gradient(X, *q[:1].detach().unbind(1)), 1)[0]
     vae = VAE(MODEL.vae().prior, MODEL.vae().likelihood, lambda x: dist.Normal(*q.unbind(1)).to_event(1)).double()
     of_q = ([q],) if name in ("sticking_the_landing", DREG) else ()
-    value = getattr(estimators, name)(Programs(vae, X.expand(repeats, -1)), *of_q, draws=k)
+    value = getattr(estimators, name)(ModelGuide(vae, X.expand(repeats, -1)), *of_q, draws=k)
     gradient, gap = torch.autograd.grad(value.sum(), q)[0].flatten(1), MODEL.log_prob(X) - value.detach()
     mean, variance = gradient.mean(0), gradient.var(0)
     signal = ((mean**2 - variance / repeats).sum().clamp_min(0) / variance.sum()).sqrt()  # without the part of chance

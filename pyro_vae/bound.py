@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.data import as_tensor, batches
-from pyro_vae.deferred import holds
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating, repeat
+from pyro_vae.value_checks import holds
 
 __all__ = ["ElboEstimate", "ElboTerms", "NotANumberError", "average_elbo", "elbo", "elbo_terms"]
 

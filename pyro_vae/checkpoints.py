@@ -19,7 +19,7 @@ from pyro_vae.allocation import at_most
 from pyro_vae.config import build
 from pyro_vae.description import describe
 from pyro_vae.files import CheckpointError, is_there, read_yaml, replacing
-from pyro_vae.names import allowing
+from pyro_vae.registry import allowing
 from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors
 from pyro_vae.vae import VAE
 

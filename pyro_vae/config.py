@@ -15,12 +15,12 @@ from torch import nn
 
 from pyro_vae import likelihoods, objectives, posteriors, priors
 from pyro_vae import nets as networks
-from pyro_vae.compatible import usual_objective
+from pyro_vae.compatibility import usual_objective
 from pyro_vae.distributions import at_least, import_zuko
-from pyro_vae.names import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.parts import net_shape_of
+from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
 from pyro_vae.vae import VAE
 
 __all__ = ["ROOMS", "SHORT_NAMES", "Spec", "build", "find", "make_objective"]
@@ -277,7 +277,7 @@ def find(room: str, name: Any) -> Any:
         name: the name or dotted path; in Python also the class or function itself.
 
     Raises:
-        NotAllowedError: for a dotted path into a module that may not be imported; see :func:`pyro_vae.names.allowing`.
+        NotAllowedError: for a dotted path into a module that may not be imported; see :func:`pyro_vae.registry.allowing`.
         ValueError: where there is none; names what there is.
     """
     if room == "objective":

@@ -13,7 +13,7 @@ from torch import nn
 
 from pyro_vae import objectives
 from pyro_vae.config import ROOMS
-from pyro_vae.names import TORCH_NN
+from pyro_vae.registry import TORCH_NN
 
 __all__ = ["describe", "describe_objective"]
 

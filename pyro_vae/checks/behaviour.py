@@ -11,12 +11,12 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Multinomial
 
-from pyro_vae.checks.case import Case, Check, named_leaves
 from pyro_vae.checks.forcing import find_cycle, influence, sees
+from pyro_vae.checks.inputs import Case, Check, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.distributions import innermost
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["CHECKS"]
 
@@ -207,11 +207,11 @@ def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | N
     return nearest
 
 
-def _trained(p: Programs) -> list[Tensor]:
+def _trained(p: ModelGuide) -> list[Tensor]:
     return [q for m in p.modules for q in m.parameters() if q.requires_grad]
 
 
-def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -> tuple[float, int] | None:
+def _miss(p: ModelGuide, z: Tensor, element: int, target: Tensor, enough: float) -> tuple[float, int] | None:
     """How near the mean of one element comes to its target in training for that alone, and in how many steps.
 
     None where there is no mean, or nothing that moves it.
@@ -248,7 +248,7 @@ def _miss(p: Programs, z: Tensor, element: int, target: Tensor, enough: float) -
     return nearest, step
 
 
-def _mean(p: Programs, z: Tensor, element: int) -> Tensor:
+def _mean(p: ModelGuide, z: Tensor, element: int) -> Tensor:
     """The mean of one element of one example."""
     likelihood = p.likelihood(z)
     # A multinomial's mean is that of documents of one length, whatever the length of x.

@@ -15,13 +15,13 @@ from torch.distributions import kl_divergence
 
 from pyro_vae import evaluation
 from pyro_vae.bound import elbo, elbo_terms
-from pyro_vae.checks.case import Case, Check
 from pyro_vae.checks.enumeration import enumerated_elbo
+from pyro_vae.checks.inputs import Case, Check
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
-from pyro_vae.evaluation.real_codes import RealCodes
-from pyro_vae.programs import Programs, factors_of, listed, per_example, weighs_examples
+from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, weighs_examples
 from pyro_vae.vae import VAE
 
 __all__ = ["CHECKS"]
@@ -38,7 +38,7 @@ _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many suc
 # To rounding, under the same noise.
 
 
-def _traced(p: Programs) -> tuple[Tensor, Tensor, Tensor]:
+def _traced(p: ModelGuide) -> tuple[Tensor, Tensor, Tensor]:
     """Log p(x|z), log p(z) and log q(z|x) of one run of both programs, each ``(batch,)``."""
     guide = p.trace_guide()
     model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
@@ -112,7 +112,7 @@ def _renyi_elbo(case: Case) -> Finding:
         return worst(found)
 
 
-def _plates(p: Programs) -> set[str]:
+def _plates(p: ModelGuide) -> set[str]:
     """The names of the plates that z and x share."""
     nodes = p.trace_model().nodes
     stacks = (nodes[name]["cond_indep_stack"] for name in (p.latent, p.observed))
@@ -223,7 +223,7 @@ def _evidence(case: Case) -> Finding:
     return _between(case, case.given)
 
 
-def _against(case: Case, p: Programs, exact: Any, how: str) -> Finding:
+def _against(case: Case, p: ModelGuide, exact: Any, how: str) -> Finding:
     """No bound exceeds log p(x); and q meets p(z|x) as one density meets another, where draws of p(z|x) can be had."""
     truth = exact.mean
     said = f"log p(x) is {truth:.6g} {how}"
@@ -272,7 +272,7 @@ def _by_markov(excess: Tensor, estimates: int, level: float, words: str) -> Find
     )
 
 
-def _between(case: Case, p: Programs) -> Finding:
+def _between(case: Case, p: ModelGuide) -> Finding:
     """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
     examples, temperatures = _annealing(case)
     p = p.at(torch.arange(examples) % p.batch)

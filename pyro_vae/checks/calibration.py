@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_vae.checks.case import Case, Check
+from pyro_vae.checks.inputs import Case, Check
 from pyro_vae.checks.report import Finding
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["CHECKS", "ranks"]
 
@@ -18,7 +18,7 @@ _SECTION = "Calibration"
 _SIMULATIONS, _DRAWS, _BINS = 320, 63, 16
 
 
-def ranks(programs: Programs, simulations: int, draws: int) -> Tensor:
+def ranks(programs: ModelGuide, simulations: int, draws: int) -> Tensor:
     """The rank of each true z among draws of q(z|x), for x simulated from the model with that z; ties by lot.
 
     Where q is the true posterior, each rank from 0 to ``draws`` is as likely as any other (Talts et al. 2018,

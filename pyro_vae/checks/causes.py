@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.checks.case import Case
+from pyro_vae.checks.inputs import Case
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.trials import Part, Trials
 

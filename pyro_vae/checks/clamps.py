@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 
-from pyro_vae.checks.case import Case, Check, loss_of
+from pyro_vae.checks.inputs import Case, Check, loss_of
 from pyro_vae.checks.report import Finding
 
 __all__ = ["CHECKS"]
@@ -93,7 +93,7 @@ def _line_of_user() -> str:
     by_probs = False
     while frame is not None:
         module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if module.startswith("pyro_vae.programs"):
+        if module.startswith("pyro_vae.model_guide"):
             return _PROBS if by_probs else ""
         if module.split(".")[0] not in ("torch", "pyro", "pyro_vae"):
             return _PROBS if by_probs else f"{frame.f_code.co_filename}:{frame.f_lineno}"

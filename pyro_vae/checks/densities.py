@@ -9,11 +9,11 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_vae.checks.case import Case, Check
-from pyro_vae.checks.draws import draws_of
+from pyro_vae.checks.inputs import Case, Check
 from pyro_vae.checks.mass import mass_of
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
+from pyro_vae.checks.sampling import draws_of
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.groups import Grouped

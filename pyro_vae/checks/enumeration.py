@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["Enumerated", "enumerated", "enumerated_elbo"]
 
@@ -26,7 +26,7 @@ class Enumerated(NamedTuple):
     turned: Tensor
 
 
-def enumerated(programs: Programs) -> Enumerated:
+def enumerated(programs: ModelGuide) -> Enumerated:
     """Recon, the KL, and the KL turned round, of programs whose z is discrete."""
     q = programs.posterior()
     terms = programs.terms(q.enumerate_support(), q)
@@ -35,7 +35,7 @@ def enumerated(programs: Programs) -> Enumerated:
     return Enumerated(recon, _mean(by_q, terms.posterior - terms.prior), _mean(by_p, terms.prior - terms.posterior))
 
 
-def enumerated_elbo(programs: Programs) -> Tensor:
+def enumerated_elbo(programs: ModelGuide) -> Tensor:
     """The ELBO of programs whose z is discrete, ``(batch,)``."""
     terms = enumerated(programs)
     return terms.recon - terms.kl

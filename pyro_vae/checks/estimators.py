@@ -1,6 +1,6 @@
 """Estimators of the gradient of a bound, each as a number whose gradient is the estimate.
 
-They take :class:`pyro_vae.programs.Programs` and how many draws of z per example, and return nats, ``(batch,)``. Those
+They take :class:`pyro_vae.model_guide.ModelGuide` and how many draws of z per example, and return nats, ``(batch,)``. Those
 without the score of log q take the parameters too: all by which a gradient is asked for, for one that is left out and
 is not of q alone counts twice. They are as before afterwards. ``examples/estimator_laboratory.py`` compares them.
 
@@ -8,7 +8,7 @@ Example:
     >>> import torch
     >>> from pyro_vae import build
     >>> vae = build(4, 2, hidden=())
-    >>> programs = Programs(vae, torch.ones(3, 4))
+    >>> programs = ModelGuide(vae, torch.ones(3, 4))
     >>> sticking_the_landing(programs, list(vae.parameters()), draws=5).sum().backward()
     >>> importance_weighted(programs, draws=5).shape
     torch.Size([3])
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = [
     "analytic_kl",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-def pathwise(programs: Programs, draws: int = 1) -> Tensor:
+def pathwise(programs: ModelGuide, draws: int = 1) -> Tensor:
     """The ELBO at draws of z through which the gradient goes, ``(batch,)``; what Trace_ELBO does.
 
     (Kingma and Welling 2013, arXiv 1312.6114.)
@@ -46,14 +46,14 @@ def pathwise(programs: Programs, draws: int = 1) -> Tensor:
     return programs.terms(posterior.rsample((draws,)), posterior).weight.mean(0)
 
 
-def analytic_kl(programs: Programs, draws: int = 1) -> Tensor:
+def analytic_kl(programs: ModelGuide, draws: int = 1) -> Tensor:
     """The same with KL(q || p) in closed form, ``(batch,)``; what TraceMeanField_ELBO does."""
     posterior = _reparametrised(programs)
     recon = programs.log_likelihood(posterior((draws,))).mean(0)
     return recon - kl_divergence(posterior, programs.prior())
 
 
-def score_function(programs: Programs, draws: int = 8) -> Tensor:
+def score_function(programs: ModelGuide, draws: int = 8) -> Tensor:
     """The gradient through log q alone, each draw beside the mean of the others, ``(batch,)``; for any z.
 
     (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016, arXiv 1602.06725.) Its value is the ELBO.
@@ -68,7 +68,7 @@ def score_function(programs: Programs, draws: int = 8) -> Tensor:
     return bound.mean(0)
 
 
-def sticking_the_landing(programs: Programs, parameters: Sequence[Tensor], draws: int = 1) -> Tensor:
+def sticking_the_landing(programs: ModelGuide, parameters: Sequence[Tensor], draws: int = 1) -> Tensor:
     """The pathwise gradient without the score of log q, whose mean is zero, ``(batch,)``.
 
     Its variance vanishes where q is the true posterior (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194). Its value is
@@ -78,13 +78,13 @@ def sticking_the_landing(programs: Programs, parameters: Sequence[Tensor], draws
     return _with_gradient_of((joint + weight).mean(0), weight.mean(0))
 
 
-def importance_weighted(programs: Programs, draws: int) -> Tensor:
+def importance_weighted(programs: ModelGuide, draws: int) -> Tensor:
     """Log of the mean weight of so many draws, ``(batch,)``: the bound of Burda et al. 2015 (arXiv 1509.00519)."""
     posterior = _reparametrised(programs)
     return programs.terms(posterior.rsample((draws,)), posterior).weight.logsumexp(0) - math.log(draws)
 
 
-def doubly_reparametrised(programs: Programs, parameters: Sequence[Tensor], draws: int) -> Tensor:
+def doubly_reparametrised(programs: ModelGuide, parameters: Sequence[Tensor], draws: int) -> Tensor:
     """The gradient of :func:`importance_weighted` without the score of log q, ``(batch,)``; its value is that bound.
 
     (Tucker et al. 2018, arXiv 1810.04152.)
@@ -95,7 +95,7 @@ def doubly_reparametrised(programs: Programs, parameters: Sequence[Tensor], draw
     return _with_gradient_of(gradient, weight.logsumexp(0) - math.log(draws))
 
 
-def _reparametrised(programs: Programs) -> Any:
+def _reparametrised(programs: ModelGuide) -> Any:
     """q(z | x), if gradients go through its draws."""
     posterior = programs.posterior()
     if not posterior.has_rsample:
@@ -106,7 +106,7 @@ def _reparametrised(programs: Programs) -> Any:
     return posterior
 
 
-def _apart(programs: Programs, parameters: Sequence[Tensor], draws: int) -> tuple[Tensor, Tensor]:
+def _apart(programs: ModelGuide, parameters: Sequence[Tensor], draws: int) -> tuple[Tensor, Tensor]:
     """Log p(x, z) through its own parameters alone, and log p(x, z) / q(z|x) through z alone, ``(draws, batch)``."""
     z = _reparametrised(programs).rsample((draws,))
     likelihood, prior = programs.log_joint(z.detach())

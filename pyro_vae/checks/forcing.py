@@ -11,7 +11,7 @@ from torch.distributions import Independent
 
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import seeded
 
 __all__ = ["find_cycle", "influence", "sees"]
@@ -21,7 +21,7 @@ _EXAMPLES = 8  # in which they are
 _ROWS = 800  # that run at a time
 
 
-def sees(p: Programs, z: Tensor, name: str, tolerance: float) -> Finding:
+def sees(p: ModelGuide, z: Tensor, name: str, tolerance: float) -> Finding:
     """Whether the density of a site of the model, at the same z and value, changes with the x that the model is given.
 
     Args:
@@ -39,7 +39,7 @@ def sees(p: Programs, z: Tensor, name: str, tolerance: float) -> Finding:
     return equal(before, after, tolerance)
 
 
-def influence(p: Programs, z: Tensor, tolerance: float, seed: int) -> tuple[Tensor, Tensor]:
+def influence(p: ModelGuide, z: Tensor, tolerance: float, seed: int) -> tuple[Tensor, Tensor]:
     """Which factors of p(x|z) change where one element of x is another example's.
 
     A factor is the density of one element where p(x|z) is a product over them, of several where it is a product over

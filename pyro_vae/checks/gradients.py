@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_vae.checks import estimators
-from pyro_vae.checks.case import Case, Check, named_leaves
 from pyro_vae.checks.enumeration import enumerated_elbo
+from pyro_vae.checks.inputs import Case, Check, named_leaves
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["CHECKS"]
 
@@ -25,7 +25,7 @@ _SECTION = "Gradients"
 _DRAWS = 8  # of the estimators that need several
 
 
-def _repeat(case: Case, key: int, estimate: Callable[[Programs], Tensor]) -> Tensor:
+def _repeat(case: Case, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
     """Slopes of an estimator of the bound of a few examples, under so many seeds, ``(repeats, columns)``."""
     found = []
     for i in range(case.repeats):
@@ -34,7 +34,7 @@ def _repeat(case: Case, key: int, estimate: Callable[[Programs], Tensor]) -> Ten
     return torch.stack(found)
 
 
-def _cached(case: Case, name: str, key: int, estimate: Callable[[Programs], Tensor]) -> Tensor:
+def _cached(case: Case, name: str, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
     return case.once(name, lambda: _repeat(case, key, estimate))
 
 
@@ -96,7 +96,7 @@ def _finite_differences(case: Case) -> Finding:
     return worst(found)
 
 
-def _differences(case: Case, what: str, bound: Callable[[Programs], Tensor]) -> Finding:
+def _differences(case: Case, what: str, bound: Callable[[ModelGuide], Tensor]) -> Finding:
     """The same noise before and after a small step along each direction."""
     parameters, directions = case.parameters, case.directions.whole
     # One step does not suit all units and networks with kinks: a gradient that is right agrees at one of these.

@@ -12,9 +12,9 @@ import torch
 from pyro.distributions.constraints import sphere
 from torch import Tensor
 
-from pyro_vae.checks.case import Case, base_constraint, small
-from pyro_vae.checks.draws import ELEMENTS, draws_of
+from pyro_vae.checks.inputs import Case, base_constraint, small
 from pyro_vae.checks.report import Finding
+from pyro_vae.checks.sampling import ELEMENTS, draws_of
 from pyro_vae.checks.statistics import mean_is_zero, not_above
 from pyro_vae.checks.supports import (
     counts_of,
@@ -27,7 +27,7 @@ from pyro_vae.checks.supports import (
     values_of,
 )
 from pyro_vae.checks.vectors import beside, listed, too_slow
-from pyro_vae.evaluation.real_codes import support_of
+from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = ["mass_of"]
 

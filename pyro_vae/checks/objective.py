@@ -12,9 +12,9 @@ from pyro.infer import ELBO, RenyiELBO
 from scipy import stats
 from torch import Tensor
 
-from pyro_vae.checks.case import Case, Check, loss_of, small
 from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
 from pyro_vae.checks.in_place import changed_in_place
+from pyro_vae.checks.inputs import Case, Check, loss_of, small
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero

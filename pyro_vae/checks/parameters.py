@@ -8,10 +8,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_vae.checks.case import Case, Check, named_leaves
+from pyro_vae.checks.inputs import Case, Check, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
-from pyro_vae.programs import Programs, scale_of
+from pyro_vae.model_guide import ModelGuide, scale_of
 
 __all__ = ["CHECKS"]
 
@@ -115,18 +115,18 @@ def _plate(case: Case) -> Finding:
     return Finding(found.verdict, detail, found.difference, tolerance=found.tolerance)
 
 
-def _nodes(p: Programs, z: Tensor) -> dict[str, Any]:
+def _nodes(p: ModelGuide, z: Tensor) -> dict[str, Any]:
     guide = poutine.trace(poutine.condition(p.guide, data={p.latent: z}))
     model = p.trace_model(z).nodes
     q = guide.get_trace(p.x, *p.context, **p.named).nodes[p.latent]
     return {"p(x|z)": model[p.observed], "p(z)": model[p.latent], "q(z|x)": q}
 
 
-def _scales(p: Programs, z: Tensor) -> dict[str, float]:
+def _scales(p: ModelGuide, z: Tensor) -> dict[str, float]:
     return {name: scale_of(site) for name, site in _nodes(p, z).items()}
 
 
-def _scaled(p: Programs, z: Tensor) -> Tensor:
+def _scaled(p: ModelGuide, z: Tensor) -> Tensor:
     sums = [(site["scale"] * site["fn"].log_prob(site["value"])).sum() for site in _nodes(p, z).values()]
     return sums[0] + sums[1] - sums[2]
 

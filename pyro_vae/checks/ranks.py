@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pyro_vae.checks.case import small
+from pyro_vae.checks.inputs import small
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero
 

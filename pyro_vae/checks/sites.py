@@ -14,12 +14,12 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match
 from torch import Tensor
 
-from pyro_vae.checks.case import Case, Check, base_constraint, told
 from pyro_vae.checks.in_place import changed_in_place
+from pyro_vae.checks.inputs import Case, Check, base_constraint, told
 from pyro_vae.checks.report import Finding
 from pyro_vae.distributions import check_inverse, innermost
-from pyro_vae.evaluation.real_codes import support_of
-from pyro_vae.programs import Programs, factors_of, listed, per_example
+from pyro_vae.evaluation.unconstrained import support_of
+from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example
 
 __all__ = ["CHECKS"]
 
@@ -71,7 +71,7 @@ def _untouched(case: Case) -> str:
     return changed_in_place(model, "the model", p.x, *p.context, **p.named)
 
 
-def _beyond(p: Programs, model: Any, guide: Any) -> str:
+def _beyond(p: ModelGuide, model: Any, guide: Any) -> str:
     """What no line can look at, though Pyro runs it; empty where there is nothing such."""
     latents = {"model": _latents(model), "guide": _latents(guide)}
     if factors := factors_of(guide):
@@ -105,7 +105,7 @@ def _beyond(p: Programs, model: Any, guide: Any) -> str:
     return _takes_rows(p, model) or _stands_right(p, [guide.nodes.get(p.latent), model.nodes.get(p.observed)])
 
 
-def _known_at_own_draws(p: Programs, site: Any) -> str:
+def _known_at_own_draws(p: ModelGuide, site: Any) -> str:
     """Whether q(z|x) has its density at the very tensors that it drew, and no other one at equal values."""
     if site is None or not isinstance(site["value"], Tensor):
         return ""
@@ -133,7 +133,7 @@ def _parameters_of_examples(model: Any) -> list[str]:
     ]
 
 
-def _takes_rows(p: Programs, model: Any) -> str:
+def _takes_rows(p: ModelGuide, model: Any) -> str:
     """Whether a plate takes a part of the rows of x by itself."""
     site = model.nodes.get(p.observed)
     if site is None or not site["is_observed"] or site["value"].numel() == p.x.numel():
@@ -147,7 +147,7 @@ def _takes_rows(p: Programs, model: Any) -> str:
     return ""
 
 
-def _stands_right(p: Programs, sites: list[Any]) -> str:
+def _stands_right(p: ModelGuide, sites: list[Any]) -> str:
     """Whether a site has its examples in a plate that is not the leftmost."""
     for site in sites:
         shape = tuple(getattr(site["fn"], "batch_shape", ())) if site else ()
@@ -188,7 +188,7 @@ def _observed(trace: Any) -> list[str]:
     ]
 
 
-def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
+def _wrong_sites(p: ModelGuide, model: Any, guide: Any) -> str:
     names = {"model": _latents(model), "guide": _latents(guide)}
     for place, found in names.items():
         if p.latent not in found:
@@ -210,7 +210,7 @@ def _wrong_sites(p: Programs, model: Any, guide: Any) -> str:
     return _other_data(p, site["value"])
 
 
-def _unobserved(p: Programs, in_model: list[str], in_guide: list[str]) -> str:
+def _unobserved(p: ModelGuide, in_model: list[str], in_guide: list[str]) -> str:
     """That x is not observed, and the likeliest reason."""
     said = f"the model has no observed site {p.observed!r}"
     if p.observed in in_guide:
@@ -220,7 +220,7 @@ def _unobserved(p: Programs, in_model: list[str], in_guide: list[str]) -> str:
     return f"{said} (obs=x). Without it nothing ties z to the data"
 
 
-def _other_data(p: Programs, observed: Tensor) -> str:
+def _other_data(p: ModelGuide, observed: Tensor) -> str:
     """Whether the model observes x itself, in whatever shape; what is missing may be filled."""
     if observed.numel() != p.x.numel():
         return (

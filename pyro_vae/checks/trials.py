@@ -18,11 +18,11 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from pyro_vae.checks.case import Case, in_mode, loss_of, named_leaves
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.enumeration import enumerated
+from pyro_vae.checks.inputs import Case, in_mode, loss_of, named_leaves
 from pyro_vae.distributions import without_independent
-from pyro_vae.programs import Programs, scale_of
+from pyro_vae.model_guide import ModelGuide, scale_of
 
 __all__ = ["Part", "Trials", "in_training_mode", "plate_scale", "trials"]
 
@@ -113,7 +113,7 @@ def _number(case: Case) -> int:
     return case.affordable("runs of the objective", case.repeats, 12 * case.given.batch, least=20)
 
 
-def plate_scale(p: Programs) -> float:
+def plate_scale(p: ModelGuide) -> float:
     """How often each example counts in Pyro's losses."""
     return scale_of(p.trace_model().nodes[p.observed])
 
@@ -212,7 +212,7 @@ def _more(case: Case, i: int) -> dict[str, Tensor]:
     return found | _of_likelihood(p, z[0]) | _of_normal(p, q, z)
 
 
-def _of_likelihood(p: Programs, z: Tensor) -> dict[str, Tensor]:
+def _of_likelihood(p: ModelGuide, z: Tensor) -> dict[str, Tensor]:
     likelihood = p.likelihood(z)
     x, found = p.x.reshape(len(p.x), *likelihood.event_shape), {}
     with contextlib.suppress(NotImplementedError):
@@ -227,7 +227,7 @@ def _of_likelihood(p: Programs, z: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _of_normal(p: Programs, q: Any, z: Tensor) -> dict[str, Tensor]:
+def _of_normal(p: ModelGuide, q: Any, z: Tensor) -> dict[str, Tensor]:
     """For a normal q: wrong formulas of its KL, and draws through which only a part of the gradient goes."""
     inner, prior = without_independent(q), p.prior()
     if not isinstance(inner, Normal):

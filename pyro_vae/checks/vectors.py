@@ -12,11 +12,11 @@ from pyro.distributions import DirichletMultinomial, NegativeBinomial
 from torch import Tensor
 from torch.distributions import Categorical, constraints
 
-from pyro_vae.checks.case import base_constraint
+from pyro_vae.checks.inputs import base_constraint
 from pyro_vae.checks.work import Work
 from pyro_vae.distributions.grid import Grid
 from pyro_vae.distributions.groups import GroupedSupport
-from pyro_vae.evaluation.real_codes import support_of
+from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = [
     "BesideCounts",

@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     values = {name: chosen[name] for name in names if name != "options"}
     if "options" in names:
         values["options"] = {name: value for name, value in chosen.items() if name not in (*values, "config")}
-    from pyro_vae.names import allowing
+    from pyro_vae.registry import allowing
 
     try:
         with allowing(allow), _modules_from_here(bool(allow)), warnings.catch_warnings():

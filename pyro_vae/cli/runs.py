@@ -27,9 +27,9 @@ from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
-from pyro_vae.names import NotAllowedError, allowed
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_posterior, data_of
+from pyro_vae.registry import NotAllowedError, allowed
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History

@@ -12,11 +12,11 @@ from pyro.ops.special import log_beta
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import Beta, Dirichlet, Gamma, Multinomial, NegativeBinomial, Poisson, at_least
 from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
+from pyro_vae.value_checks import exportable, holds
 
 __all__ = ["BetaBernoulli", "DirichletMultinomial", "GammaPoisson", "NormalNormal"]
 

@@ -11,10 +11,10 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
-from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import TorchToPyro, at_least, inverse_positive
 from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
+from pyro_vae.value_checks import exportable, holds
 
 __all__ = ["LinearGaussian"]
 

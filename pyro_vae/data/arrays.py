@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.masked import MaskedTensor
 
-from pyro_vae.deferred import holds
+from pyro_vae.value_checks import holds
 
 __all__ = ["as_tensor", "check_array", "hint"]
 

@@ -2,13 +2,13 @@
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.components import factors, innermost, without_independent
 from pyro_vae.distributions.concrete import RelaxedOneHot, check_temperature
 from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.dirichlet import Dirichlet, LogDirichlet
 from pyro_vae.distributions.gamma import Gamma
 from pyro_vae.distributions.grid import DiscretizedLogistic, GridCategorical
 from pyro_vae.distributions.groups import Grouped
-from pyro_vae.distributions.inside import factors, innermost, without_independent
 from pyro_vae.distributions.inverse import check_inverse
 from pyro_vae.distributions.log_simplex import as_logs, is_over_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal

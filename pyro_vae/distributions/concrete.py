@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributions import register_kl
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
-from pyro_vae.deferred import holds
 from pyro_vae.distributions.groups import Grouped
 from pyro_vae.distributions.log_simplex import log_simplex
 from pyro_vae.distributions.logistic_normal import LogisticNormal
+from pyro_vae.value_checks import holds
 
 __all__ = ["RelaxedOneHot", "check_temperature"]
 

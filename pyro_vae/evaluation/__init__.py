@@ -26,9 +26,9 @@ from pyro_vae.evaluation.annealed import (
     sandwich,
 )
 from pyro_vae.evaluation.bits import bits_per_dim
-from pyro_vae.evaluation.cells import PosteriorNodes
 from pyro_vae.evaluation.collapse import Collapse, Remedy, collapse
 from pyro_vae.evaluation.enumeration import Enumeration, enumeration
+from pyro_vae.evaluation.estimates import Estimate
 from pyro_vae.evaluation.gaps import InferenceGaps, inference_gaps
 from pyro_vae.evaluation.importance import ImportanceEstimate, importance_sampling
 from pyro_vae.evaluation.latents import LatentUse, latent_use
@@ -36,7 +36,7 @@ from pyro_vae.evaluation.neighbours import Memorisation, Neighbours, memorisatio
 from pyro_vae.evaluation.outliers import outlier_scores, separation
 from pyro_vae.evaluation.probe import Probe, linear_probe
 from pyro_vae.evaluation.quadrature import Quadrature, quadrature
-from pyro_vae.evaluation.rows import Estimate
+from pyro_vae.evaluation.quadrature_cells import PosteriorNodes
 
 __all__ = [
     "AnnealedEstimate",

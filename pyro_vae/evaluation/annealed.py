@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.chains import PILOT_CHAINS, Path, Start, Weights
-from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, running
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, at_least_one, blocks, running
+from pyro_vae.evaluation.hmc import PILOT_CHAINS, Path, Start, Weights
 from pyro_vae.evaluation.weights import log_mean
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import derive, seeded
 
 __all__ = [
@@ -260,7 +260,7 @@ def _check(chains: int, temperatures: int, leapfrog_steps: int, start: str, chun
         raise ValueError(f'start must be "prior" or "posterior"; got {start!r}')
 
 
-def _check_draws(z: Tensor, programs: Programs, event_shape: torch.Size) -> None:
+def _check_draws(z: Tensor, programs: ModelGuide, event_shape: torch.Size) -> None:
     if z.dim() != 2 + len(event_shape) or z.shape[1:] != (programs.batch, *event_shape) or len(z) == 0:
         wanted = ", ".join(str(n) for n in ("chains", programs.batch, *event_shape))
         raise ValueError(f"z must be draws from p(z | x) of shape ({wanted}); got shape {tuple(z.shape)}")

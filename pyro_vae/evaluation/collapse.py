@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyro_vae.compatible import check_objective
+from pyro_vae.compatibility import check_objective
+from pyro_vae.evaluation.estimates import check_density, log_joint, running
 from pyro_vae.evaluation.latents import LatentUse, latent_use
-from pyro_vae.evaluation.rows import check_density, log_joint, running
 from pyro_vae.likelihoods import Laplace, Normal, StudentT
 from pyro_vae.objectives import BetaELBO, FreeBits, InfoVAE, Objective
 from pyro_vae.vae import VAE

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.real_codes import support_of
-from pyro_vae.evaluation.rows import Estimate, at_least_one, blocks, log_joint, running
-from pyro_vae.programs import Programs
+from pyro_vae.evaluation.estimates import Estimate, at_least_one, blocks, log_joint, running
+from pyro_vae.evaluation.unconstrained import support_of
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["Enumeration", "enumeration"]
 
@@ -71,7 +71,7 @@ def enumeration(
     return Enumeration(log_prob, torch.zeros_like(log_prob), values, torch.cat(posteriors, 1))
 
 
-def _values(programs: Programs) -> Tensor:
+def _values(programs: ModelGuide) -> Tensor:
     """Every value of z, ``(values, *event)``, as the prior lists them, or the guide where the prior cannot."""
     prior = programs.prior()
     for distribution in (prior, programs.posterior()):

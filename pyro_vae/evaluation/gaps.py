@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pyro_vae.distributions import innermost, part_name
+from pyro_vae.evaluation.estimates import at_least_one, blocks, running
 from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
-from pyro_vae.evaluation.rows import at_least_one, blocks, running
 from pyro_vae.evaluation.weights import warn_of_heavy_tails
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import child
-from pyro_vae.programs import Programs
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import VAE
 
@@ -95,7 +95,7 @@ def inference_gaps(
 
     Args:
         vae: a :class:`pyro_vae.VAE` whose posterior has a ``net`` and draws with gradient, as all of
-            :mod:`pyro_vae.posteriors` but ``Delta`` and ``Categorical``, or :class:`pyro_vae.programs.Programs` of one.
+            :mod:`pyro_vae.posteriors` but ``Delta`` and ``Categorical``, or :class:`pyro_vae.model_guide.ModelGuide` of one.
         x: data ``(batch, *event_shape)``; some hundred examples are enough for the means.
         context: tensors ``(batch, ...)``.
         steps: of the search.
@@ -130,7 +130,7 @@ def inference_gaps(
         ]
         best = torch.cat(found)
 
-        def estimate(some: Programs, draws: int, stream: int) -> ImportanceEstimate:
+        def estimate(some: ModelGuide, draws: int, stream: int) -> ImportanceEstimate:
             return weighed(some, draws=draws, bounds=(1,), seed=derive(seed, stream))
 
         enough = min(importance_draws, _DRAWS_TO_PICK)
@@ -153,7 +153,7 @@ class _Rows(nn.Module):
         return self.rows
 
 
-def _net(programs: Programs) -> nn.Module:
+def _net(programs: ModelGuide) -> nn.Module:
     """The net of the posterior, or a ValueError that says why there is none to be replaced."""
     vae = programs.vae
     if not isinstance(vae, VAE):
@@ -183,7 +183,7 @@ def _net(programs: Programs) -> nn.Module:
     return net
 
 
-def _rows_of(net: nn.Module, programs: Programs) -> Tensor:
+def _rows_of(net: nn.Module, programs: ModelGuide) -> Tensor:
     """What the net gives when the guide runs, ``(batch, ...)``."""
     kept: list[Any] = []
     hook = net.register_forward_hook(lambda _net, _inputs, output: kept.append(output))
@@ -201,7 +201,7 @@ def _rows_of(net: nn.Module, programs: Programs) -> Tensor:
     return kept[0]
 
 
-def _freed(programs: Programs, net: nn.Module, rows: Tensor) -> Programs:
+def _freed(programs: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
     """The same programs, which take the ``rows`` that the net gives by name, and so example by example."""
     vae, given = programs.vae, _Rows()
     # Prior and likelihood stay what they are, also where a prior (VampPrior) holds the posterior.
@@ -217,15 +217,15 @@ def _freed(programs: Programs, net: nn.Module, rows: Tensor) -> Programs:
 
     named: Any = {**programs.named, "rows": rows}
     names: Any = {"latent": programs.latent, "observed": programs.observed}
-    return Programs((model, guide), programs.x, *programs.context, **names, **named)
+    return ModelGuide((model, guide), programs.x, *programs.context, **names, **named)
 
 
-def _with_rows(free: Programs, rows: Tensor) -> Programs:
+def _with_rows(free: ModelGuide, rows: Tensor) -> ModelGuide:
     named: Any = {**free.named, "rows": rows}
-    return Programs(free.vae, free.x, *free.context, latent=free.latent, observed=free.observed, **named)
+    return ModelGuide(free.vae, free.x, *free.context, latent=free.latent, observed=free.observed, **named)
 
 
-def _search(free: Programs, steps: int, draws: int, learning_rate: float, seed: int) -> Tensor:
+def _search(free: ModelGuide, steps: int, draws: int, learning_rate: float, seed: int) -> Tensor:
     """The rows with the largest ELBO that Adam finds."""
     rows = free.named["rows"].clone().requires_grad_()
     free = _with_rows(free, rows)

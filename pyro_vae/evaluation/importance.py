@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from pyro_vae.evaluation.joint import Joint
-from pyro_vae.evaluation.rows import EXAMPLES, Estimate, at_least_one, blocks, check_density, running
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, at_least_one, blocks, check_density, running
+from pyro_vae.evaluation.joint_density import Joint
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["ImportanceEstimate", "importance_sampling", "weighed"]
@@ -85,7 +85,7 @@ def importance_sampling(
 
     Args:
         vae: a :class:`pyro_vae.VAE`, or what else has a model and a guide, a pair of them, or
-            :class:`pyro_vae.programs.Programs`, which bring x and context with them.
+            :class:`pyro_vae.model_guide.ModelGuide`, which bring x and context with them.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
         draws: of z, an example.
@@ -155,7 +155,7 @@ def weighed(
     return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)), shape)
 
 
-def _log_weights(programs: Programs, draws: int, joint: Joint, seed: int) -> Tensor:
+def _log_weights(programs: ModelGuide, draws: int, joint: Joint, seed: int) -> Tensor:
     posterior, weights = check_density(programs.posterior(), "importance_sampling"), []
     for block, start in enumerate(range(0, draws, _DRAWS)):
         with seeded(derive(seed, block)):

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.distributions import factors
-from pyro_vae.evaluation.rows import at_least_one, check_density, running
-from pyro_vae.programs import Programs
+from pyro_vae.evaluation.estimates import at_least_one, check_density, running
+from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["LatentUse", "latent_use"]
 
@@ -117,7 +117,7 @@ def _mean_and_error(term: Tensor) -> tuple[float, float]:
     return term.mean().item(), term.std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
 
 
-def _kl(posterior: Any, prior: Any, log_q: Tensor, programs: Programs, z: Tensor) -> Tensor:
+def _kl(posterior: Any, prior: Any, log_q: Tensor, programs: ModelGuide, z: Tensor) -> Tensor:
     """KL(q || p) of each example, in closed form if it is known and else at the draws, ``(batch,)``."""
     try:
         return kl_divergence(posterior, prior).double().expand(z.shape[1])
@@ -126,7 +126,7 @@ def _kl(posterior: Any, prior: Any, log_q: Tensor, programs: Programs, z: Tensor
         return (log_q.double() - log_p.double()).mean(0)
 
 
-def _log_aggregate(programs: Programs, posterior: Any, z: Tensor) -> Tensor:
+def _log_aggregate(programs: ModelGuide, posterior: Any, z: Tensor) -> Tensor:
     """Log of the mean over the examples of q(z | x), at draws ``(draws, batch, *event)``."""
     examples = z.shape[1]
     rows = z.flatten(0, 1).split(max(1, _PAIRS // examples))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.rows import at_least_one
+from pyro_vae.evaluation.estimates import at_least_one
 
 __all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
 

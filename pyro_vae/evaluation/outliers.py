@@ -9,10 +9,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from pyro_vae.evaluation.estimates import at_least_one, blocks, check_density, log_joint, running
 from pyro_vae.evaluation.gaps import inference_gaps
-from pyro_vae.evaluation.rows import at_least_one, blocks, check_density, log_joint, running
 from pyro_vae.evaluation.weights import log_mean
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["outlier_scores", "separation"]
@@ -93,7 +93,7 @@ def outlier_scores(
     return scores
 
 
-def _scores(programs: Programs, draws: int, seed: int) -> dict[str, Tensor]:
+def _scores(programs: ModelGuide, draws: int, seed: int) -> dict[str, Tensor]:
     posterior = check_density(programs.posterior(), "outlier_scores")
     with seeded(seed):
         z = posterior((draws,))

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.cells import Cells, PosteriorNodes
-from pyro_vae.evaluation.real_codes import RealCodes
-from pyro_vae.evaluation.rows import Estimate, at_least_one, blocks, running
+from pyro_vae.evaluation.estimates import Estimate, at_least_one, blocks, running
+from pyro_vae.evaluation.quadrature_cells import Cells, PosteriorNodes
+from pyro_vae.evaluation.unconstrained import RealCodes
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Quadrature", "quadrature"]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_vae.deferred import holds
 from pyro_vae.distributions import TorchToPyro, part_name
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import as_likelihood
+from pyro_vae.value_checks import holds
 
 __all__ = ["check_event_shape", "check_finite", "check_support"]
 

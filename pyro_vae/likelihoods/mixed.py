@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.names import NotAllowedError, find_part
 from pyro_vae.parts import Likelihood, known, net_shape_of
+from pyro_vae.registry import NotAllowedError, find_part
 
 __all__ = ["Mixed"]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from pyro_vae.names import TORCH_NN_PATHS, NotAllowedError, find_part
+from pyro_vae.registry import TORCH_NN_PATHS, NotAllowedError, find_part
 
 __all__ = [
     "Activation",

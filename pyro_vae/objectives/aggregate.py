@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.deferred import holds
 from pyro_vae.distributions import at_least, is_over_logs
-from pyro_vae.objectives.draws import Draws, Latent
 from pyro_vae.objectives.objective import Objective, number, weight
 from pyro_vae.objectives.schedules import Weight
+from pyro_vae.objectives.terms import Draws, Latent
+from pyro_vae.value_checks import holds
 
 __all__ = ["BetaTCVAE", "InfoVAE"]
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from pyro_vae.distributions import at_least
-from pyro_vae.objectives.draws import Draws
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
 from pyro_vae.objectives.objective import Objective, number
+from pyro_vae.objectives.terms import Draws
 
 __all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi"]
 

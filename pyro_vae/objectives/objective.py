@@ -16,8 +16,8 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from pyro_vae.distributions import at_least
-from pyro_vae.objectives.draws import Draws, draws_of
 from pyro_vae.objectives.schedules import Weight
+from pyro_vae.objectives.terms import Draws, draws_of
 from pyro_vae.seeds import seeded
 
 __all__ = ["Objective", "number", "weight"]

@@ -13,12 +13,12 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_vae.deferred import holds
 from pyro_vae.distributions import check_inverse, innermost
-from pyro_vae.objectives.draws import Draws
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
 from pyro_vae.objectives.importance import IWAE
 from pyro_vae.objectives.objective import Objective
+from pyro_vae.objectives.terms import Draws
+from pyro_vae.value_checks import holds
 
 __all__ = ["DReG", "StickingTheLanding"]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyro_vae.objectives.draws import Draws
 from pyro_vae.objectives.objective import Objective, number, weight
 from pyro_vae.objectives.schedules import Weight
+from pyro_vae.objectives.terms import Draws
 
 __all__ = ["GECO", "BetaELBO", "CapacityELBO", "FreeBits"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, constraints
 
-from pyro_vae.deferred import holds
 from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, at_least, inverse_positive, part_name, positive
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.parts import Posterior, Prior, as_posterior, same_support, words_for
+from pyro_vae.value_checks import holds
 
 __all__ = ["Exemplar", "MixtureOfNormals", "VampPrior"]
 

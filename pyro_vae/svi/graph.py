@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from pyro_vae.svi.numbers import Numbers
 from pyro_vae.svi.refusals import CannotCaptureError
+from pyro_vae.svi.symbolic_floats import Numbers
 
 __all__ = ["Graph", "first_results", "keep_unless", "lift", "same", "written_by_schema"]
 

@@ -108,7 +108,7 @@ PIECES: dict[str, str] = {
     "pyro.poutine.indep_messenger.CondIndepStackFrame.__hash__": "reads the size of a plate, which may be open",
 }
 
-# What only exported graphs (`pyro_vae.deferred`) use: steps are captured without.
+# What only exported graphs (`pyro_vae.value_checks`) use: steps are captured without.
 EXPORTS: dict[str, str] = {
     "torch.compiler._is_exporting_flag": "tells an export from a compilation, which torch 2.10 takes for one too",
     "torch._assert_async": "checks values in an exported graph",

@@ -13,7 +13,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_vae.seeds import seeded
-from pyro_vae.svi.compiled import CompiledSVI
+from pyro_vae.svi.compiled_svi import CompiledSVI
 from pyro_vae.vae import VAE
 
 __all__ = ["Timing", "time_steps"]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from pyro_vae.svi.places import Change, Key, Places
-from pyro_vae.svi.reach import reach
+from pyro_vae.svi.reachable import reach
 from pyro_vae.svi.refusals import CannotCaptureError
 
 if TYPE_CHECKING:
-    from pyro_vae.svi.compiled import CompiledSVI
+    from pyro_vae.svi.compiled_svi import CompiledSVI
 
 __all__ = ["Watch", "looked_through"]
 

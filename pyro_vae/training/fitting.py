@@ -17,7 +17,7 @@ from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 
 from pyro_vae import checkpoints
 from pyro_vae.bound import elbo_terms
-from pyro_vae.compatible import check_objective
+from pyro_vae.compatibility import check_objective
 from pyro_vae.config import make_objective
 from pyro_vae.data import Batches, Images, batches, without_single_examples
 from pyro_vae.description import describe, describe_objective
@@ -25,7 +25,7 @@ from pyro_vae.distributions import at_least
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_prior, child
 from pyro_vae.seeds import derive, seeded
-from pyro_vae.training.first_look import needs_two, warn_of_scale
+from pyro_vae.training.first_batch import needs_two, warn_of_scale
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
 from pyro_vae.training.precision import check_mixed_precision, in_mixed_precision

@@ -19,7 +19,6 @@ from torch import Tensor
 from pyro_vae import checkpoints
 from pyro_vae.bound import NotANumberError, average_elbo
 from pyro_vae.data import Batches
-from pyro_vae.deferred import without_validation
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
@@ -29,6 +28,7 @@ from pyro_vae.training.optimizer import Schedule, learning_rate, states_after_a_
 from pyro_vae.training.progress import Reporter
 from pyro_vae.training.terms import Terms
 from pyro_vae.vae import VAE
+from pyro_vae.value_checks import without_validation
 
 __all__ = ["Run", "Snapshot", "TrainingDivergedError"]
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_vae.data.arrays import as_tensor
-from pyro_vae.deferred import capturing
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
 from pyro_vae.likelihoods.missing import fill_missing, observed
@@ -27,6 +26,7 @@ from pyro_vae.vae.missing import imputed, no_mask, where_observed, with_mask
 from pyro_vae.vae.parts import call, check_part, declare, evaluating, over_batch, over_codes, points_of
 from pyro_vae.vae.paths import path_between
 from pyro_vae.vae.weights import load_weights, save_weights
+from pyro_vae.value_checks import capturing
 
 __all__ = ["VAE"]
 

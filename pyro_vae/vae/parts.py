@@ -14,8 +14,8 @@ from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from pyro_vae.deferred import exportable, holds
 from pyro_vae.distributions import as_logs, as_pyro, part_name
+from pyro_vae.value_checks import exportable, holds
 
 __all__ = [
     "call",

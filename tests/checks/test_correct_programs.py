@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae import check
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.checks.mutants.common import Plain, Setup, reals
 from tests.checks.mutants.plates import Subsampled
 from tests.checks.right import RIGHT
@@ -74,7 +74,7 @@ def test_a_code_that_need_not_be_summed_over_is():
 def test_what_is_repeated_has_the_same_terms_beyond_the_size_of_the_plate():
     """Sixty draws of 16 rows are more than the 20 examples of the plate."""
     x = reals()
-    plain = Programs(Plain(), x)
+    plain = ModelGuide(Plain(), x)
     z = plain.draw(60)
     expected = plain.terms(z)
     for how in ({"subsample_size": len(x)}, {"subsample": x}, {"subsample": torch.arange(len(x))}):
@@ -82,7 +82,7 @@ def test_what_is_repeated_has_the_same_terms_beyond_the_size_of_the_plate():
         def choose(rows: Tensor, how=how):
             return {"subsample_size": len(rows)} if "subsample_size" in how else {"subsample": rows}
 
-        subsampled = Programs(Subsampled(choose, 20), x)
+        subsampled = ModelGuide(Subsampled(choose, 20), x)
         torch.testing.assert_close(subsampled.terms(z), expected)
 
 

@@ -12,12 +12,12 @@ from scipy import stats
 from torch import nn
 
 from pyro_vae.checks import check
-from pyro_vae.checks.case import Case
 from pyro_vae.checks.densities import _elements
-from pyro_vae.checks.draws import draws_of
+from pyro_vae.checks.inputs import Case
 from pyro_vae.checks.mass import mass_of
 from pyro_vae.checks.ranks import rank_scores
-from pyro_vae.programs import Programs
+from pyro_vae.checks.sampling import draws_of
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import seeded
 from tests.conftest import make_vae, make_x
 
@@ -82,7 +82,7 @@ def _off(distribution, constant=0.0, drawn=None):
 
 
 def _look(which, distribution, level=LEVEL, seed=0):
-    programs = Programs(make_vae(), make_x())
+    programs = ModelGuide(make_vae(), make_x())
     case = Case(programs, programs, None, 1, None, False, level, 20, seed)
     with pyro.validation_enabled(False), seeded(seed):
         if which == "mass":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pyro_vae.checks.enumeration import enumerated, enumerated_elbo
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 
 LOC = torch.tensor([0.0, 1.0, -2.0])
 
@@ -27,7 +27,7 @@ def programs(q_logits, p_probs=(0.5, 0.3, 0.2)):
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Categorical(logits=q_logits.expand(len(x), 3)))
 
-    return Programs((model, guide), torch.tensor([0.3, -1.0]))
+    return ModelGuide((model, guide), torch.tensor([0.3, -1.0]))
 
 
 def test_terms_by_hand():

@@ -20,7 +20,7 @@ from scipy.stats import norm
 from pyro_vae import VAE
 from pyro_vae.checks import estimators
 from pyro_vae.closed_forms import LinearGaussian
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.combinations import parts
 
 SIGMA, BLOCKS = 0.7, 200
@@ -60,7 +60,7 @@ def with_posterior_of(vae, q):
 
 def blocks(name, vae, x, parameters, draws, rows=25):
     """Gradients by all parameters, each the mean of so many rows: ``(BLOCKS, numbers)``."""
-    programs = Programs(vae, x.repeat(rows, *(1 for _ in x.shape[1:])))
+    programs = ModelGuide(vae, x.repeat(rows, *(1 for _ in x.shape[1:])))
     found = []
     for i in range(BLOCKS):
         pyro.set_rng_seed(i)
@@ -89,7 +89,7 @@ def test_values_and_gradients_by_hand(name, draws):
     """With NumPy and SciPy, from the draws of z that the same seed gives."""
     model, vae, x = linear()
     q = beside(model, x)
-    programs = Programs(with_posterior_of(vae, q), x)
+    programs = ModelGuide(with_posterior_of(vae, q), x)
     pyro.set_rng_seed(3)
     z = programs.draw(draws).detach().numpy()
     pyro.set_rng_seed(3)
@@ -127,7 +127,7 @@ def gradient_of_the_model(name, draws):
     q = beside(model, x)
     whole = with_posterior_of(vae, q)
     parameters = list(whole.likelihood.parameters())
-    programs = Programs(whole, x)
+    programs = ModelGuide(whole, x)
     pyro.set_rng_seed(3)
     terms = programs.draw_terms(draws)
     weighted = name in ("importance_weighted", "doubly_reparametrised")
@@ -183,7 +183,7 @@ def test_the_mean_gradient_of_two_draws_is_that_by_quadrature(name):
 
     n = 20_000
     rows = q.detach().repeat(n, 1, 1).requires_grad_()
-    value = estimate(name, Programs(with_posterior_of(vae, rows), x[:1].expand(n, -1)), [rows], 2)
+    value = estimate(name, ModelGuide(with_posterior_of(vae, rows), x[:1].expand(n, -1)), [rows], 2)
     found = torch.autograd.grad(value.sum(), rows)[0].flatten(1)
     assert z_scores(found, exact).abs().max() < 5
     assert abs(z_scores(value.detach(), bound.item())) < 5
@@ -227,7 +227,7 @@ def by_encoder(name, vae, x, draws, seeds=20):
     found = []
     for seed in range(seeds):
         pyro.set_rng_seed(seed)
-        value = estimate(name, Programs(vae, x), parameters, draws)
+        value = estimate(name, ModelGuide(vae, x), parameters, draws)
         found.append(flat(torch.autograd.grad(value.sum(), encoder)))
     return torch.stack(found)
 
@@ -239,7 +239,7 @@ def test_no_variance_where_q_is_the_true_posterior(name):
     assert by_encoder(name, vae, x, draws=3).abs().max() < 1e-10
     assert by_encoder("pathwise", vae, x, draws=3).var(0).max() > 0.1
     pyro.set_rng_seed(0)
-    value = estimate(name, Programs(vae, x), list(vae.parameters()), 3)
+    value = estimate(name, ModelGuide(vae, x), list(vae.parameters()), 3)
     torch.testing.assert_close(value, model.log_prob(x), rtol=1e-10, atol=0)
 
 
@@ -252,7 +252,7 @@ def test_one_draw_of_the_weighted_bound_is_the_elbo(name, limit):
     found = []
     for each in (name, limit):
         pyro.set_rng_seed(5)
-        value = estimate(each, Programs(vae, x), parameters, 1)
+        value = estimate(each, ModelGuide(vae, x), parameters, 1)
         found.append((value, *torch.autograd.grad(value.sum(), parameters)))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -273,7 +273,7 @@ def test_doubly_reparametrised_gradients_vary_less_by_the_encoder():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_are_those_of_the_bound_to_the_last_bit(name, same, dtype):
     vae, parameters, x = wrong()
-    programs, found = Programs(vae.to(dtype), x.to(dtype)), []
+    programs, found = ModelGuide(vae.to(dtype), x.to(dtype)), []
     for each in (name, same):
         pyro.set_rng_seed(5)
         found.append(estimate(each, programs, parameters, 7))
@@ -298,7 +298,7 @@ def test_any_model_and_guide_of_pyro(name):
         with pyro.plate("rows", len(x)):
             pyro.sample("code", dist.Normal(loc, 1.0).to_event(1))
 
-    programs = Programs((model, guide), torch.full((3, 2), 4.0).double(), latent="code", observed="y")
+    programs = ModelGuide((model, guide), torch.full((3, 2), 4.0).double(), latent="code", observed="y")
     value = estimate(name, programs, [loc], 4)
     gradient = torch.autograd.grad(value.sum(), loc)[0]
     assert value[2].abs() < 1e-12  # of this row nothing is seen, and q is the prior
@@ -315,7 +315,7 @@ def test_parameters_are_as_before(name):
     vae.likelihood.net.bias.requires_grad_(False)
     before = [p.requires_grad for p in parameters]
     assert before.count(False) == 1
-    estimate(name, Programs(vae, x), parameters, 3)
+    estimate(name, ModelGuide(vae, x), parameters, 3)
     assert [p.requires_grad for p in parameters] == before
 
 
@@ -326,7 +326,7 @@ def test_parameters_may_come_once(name):
     found = []
     for given in (parameters, vae.parameters()):
         pyro.set_rng_seed(0)
-        value = estimate(name, Programs(vae, x), given, 3).sum()
+        value = estimate(name, ModelGuide(vae, x), given, 3).sum()
         found.append(flat(torch.autograd.grad(value, parameters)))
     assert all(p.requires_grad for p in parameters)
     assert torch.equal(*found)
@@ -344,7 +344,7 @@ def test_parameters_are_as_before_where_the_guide_raises(name):
         return vae.guide(x)
 
     with pytest.raises(RuntimeError, match="the guide has failed"):
-        estimate(name, Programs((vae.model, guide), x), parameters, 3)
+        estimate(name, ModelGuide((vae.model, guide), x), parameters, 3)
     assert frozen
     assert all(p.requires_grad for p in parameters)
 
@@ -353,11 +353,11 @@ def test_parameters_are_as_before_where_the_guide_raises(name):
 def test_the_score_function_needs_two_draws(draws):
     vae, _, x = wrong()
     with pytest.raises(ValueError, match=f"draws must be at least 2, so that each has others beside it; got {draws}"):
-        estimators.score_function(Programs(vae, x), draws)
+        estimators.score_function(ModelGuide(vae, x), draws)
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if n not in ("score_function", "analytic_kl")])
 def test_a_posterior_that_cannot_be_reparametrised_is_refused(name):
     vae = parts.make_vae("Categorical", "Categorical")
     with pytest.raises(ValueError, match="no gradient goes through draws of the posterior .* Use score_function"):
-        estimate(name, Programs(vae, parts.make_x()), list(vae.parameters()), 2)
+        estimate(name, ModelGuide(vae, parts.make_x()), list(vae.parameters()), 2)

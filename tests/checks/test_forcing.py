@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pyro_vae import check
 from pyro_vae.checks.forcing import find_cycle, influence
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.checks.mutants.common import bits, reals
 from tests.checks.mutants.seeing import CausalConvolution, MaskedLinear, Recurrent, tokens
 
@@ -45,7 +45,7 @@ def test_cycles(pairs, cycle):
 
 
 def of(vae, x):
-    p = Programs(vae, x)
+    p = ModelGuide(vae, x)
     return influence(p, p.draw(1)[0], 1e-5, 0)
 
 

@@ -11,9 +11,9 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.nn.functional import normalize
 
-from pyro_vae.checks.round import HalfAngle, Stereographic
+from pyro_vae.checks.covariances import likeliest
+from pyro_vae.checks.sphere_charts import HalfAngle, Stereographic
 from pyro_vae.checks.supports import some_of, to_reals
-from pyro_vae.checks.unlike import likeliest
 from pyro_vae.checks.vectors import BesideCounts, BesideParts, beside, listed, neighbours, parts_of
 from pyro_vae.distributions import DiscretizedLogistic, Grouped, Multinomial, PowerSpherical, UniformOnSphere
 from pyro_vae.seeds import seeded

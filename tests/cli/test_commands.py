@@ -19,8 +19,8 @@ from matplotlib.image import imread
 
 import pyro_vae
 from pyro_vae import average_elbo, data, evaluation, load, plots
-from pyro_vae.checks import CHECKS, Finding, running
-from pyro_vae.checks.case import Check
+from pyro_vae.checks import CHECKS, Finding, runner
+from pyro_vae.checks.inputs import Check
 from pyro_vae.cli import main, pictures
 from pyro_vae.cli import runs as runs_of_cli
 from pyro_vae.svi import timing
@@ -330,7 +330,7 @@ def test_check_prints_every_line_where_it_is_asked_to(here, capsys):
 def test_check_of_what_is_not_supported_is_neither_right_nor_wrong(here, capsys, monkeypatch):
     detail = "not supported: model and guide share two latent sites"
     lines = (Check("sites", "", "sites", "They must be there.", lambda _: Finding("skipped", detail)), *CHECKS[1:])
-    monkeypatch.setattr(running, "CHECKS", lines)
+    monkeypatch.setattr(runner, "CHECKS", lines)
     assert main(["check", "runs/digits-1", "--n", "8", "--out", "not.json"]) == 2
     captured = capsys.readouterr()
     assert f"error: nothing was checked: {detail}" in captured.err

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from pyro_vae.cli import comparing, main
+from pyro_vae.cli import comparison, main
 from pyro_vae.cli.sweeps import combinations, parse_vary
 from pyro_vae.training import History
 
@@ -219,6 +219,6 @@ def test_options_are_compared_by_dotted_names(tmp_path):
     for name, prior in (("a", {"class": "StandardNormal"}), ("b", {"class": "VampPrior", "components": 3})):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({"data": "digits", "prior": prior, "seed": 0}))
-    rows = comparing.read_rows([str(tmp_path / "a"), str(tmp_path / "b")], "test")
-    assert comparing.varied(rows) == ["prior", "prior.components"]
+    rows = comparison.read_rows([str(tmp_path / "a"), str(tmp_path / "b")], "test")
+    assert comparison.varied(rows) == ["prior", "prior.components"]
     assert rows[1].options == {"data": "digits", "prior": "VampPrior", "prior.components": 3, "seed": 0}

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal, kl_divergence
 
 from pyro_vae import VAE, elbo_terms, likelihoods, nets, posteriors, priors
-from pyro_vae.compatible import check_objective
+from pyro_vae.compatibility import check_objective
 from pyro_vae.distributions import Grouped, LogisticNormal, PowerSpherical, RelaxedOneHot, TorchToPyro, UniformOnSphere
 from tests.combinations.grids import grid_for, values
 from tests.combinations.parts import (

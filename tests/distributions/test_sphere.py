@@ -15,7 +15,7 @@ from scipy import integrate, stats
 from torch.distributions import kl_divergence
 from torch.nn.functional import normalize
 
-import pyro_vae.svi.stand_ins  # noqa: F401  which says what shape draws from a gamma have, where torch (2.10) does not
+import pyro_vae.svi.pyro_patches  # noqa: F401  which says what shape draws from a gamma have, where torch (2.10) does not
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
 
 

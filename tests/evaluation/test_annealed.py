@@ -16,8 +16,8 @@ from pyro_vae.evaluation import (
     reverse_annealed_importance_sampling,
     sandwich,
 )
-from pyro_vae.evaluation.chains import Path
-from pyro_vae.programs import Programs
+from pyro_vae.evaluation.hmc import Path
+from pyro_vae.model_guide import ModelGuide
 from tests.combinations.parts import make_vae as parts_vae
 from tests.combinations.parts import make_x as parts_x
 from tests.conftest import make_context, make_vae, make_x
@@ -78,7 +78,7 @@ def test_one_temperature_is_importance_sampling_from_the_start():
     found = annealed_importance_sampling(linear, x, chains=5, temperatures=1, start="posterior")
     reverse = reverse_annealed_importance_sampling(linear, x, z=exact_draws(linear, x, 5), temperatures=1)
     with torch.no_grad():
-        likelihood = Programs(linear, x).log_likelihood(exact_draws(linear, x, 5))
+        likelihood = ModelGuide(linear, x).log_likelihood(exact_draws(linear, x, 5))
     torch.testing.assert_close(reverse.log_weights, likelihood, rtol=1e-12, atol=0)
     assert found.log_weights.shape == (5, 3)
     assert torch.equal(found.acceptance, torch.zeros(3, dtype=torch.float64))
@@ -89,7 +89,7 @@ def test_transitions_leave_the_posterior_as_it_is():
     linear = Linear(1, 0.3)
     x = linear.data(1)
     with torch.no_grad():
-        path = Path(Programs(linear, x), "prior", 10, 3, 10**6, "this")
+        path = Path(ModelGuide(linear, x), "prior", 10, 3, 10**6, "this")
         torch.manual_seed(0)
         u = exact_draws(linear, x, 4000)
         mean, covariance = linear.moments(x)
@@ -97,7 +97,7 @@ def test_transitions_leave_the_posterior_as_it_is():
         for _ in range(5):
             # A step so large that some are rejected.
             u, difference, probability = path.transition(u, 1.0, torch.full((1,), 0.28, dtype=torch.float64))
-        torch.testing.assert_close(difference, Programs(linear, x).log_likelihood(u), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(difference, ModelGuide(linear, x).log_likelihood(u), rtol=1e-12, atol=1e-12)
     assert 0.2 < probability.mean() < 0.97
     assert (u != start).double().mean() > 0.9
     standard = ((u - mean) / covariance.sqrt()).flatten()

@@ -15,8 +15,8 @@ from pyro_vae import VAE, elbo_terms, likelihoods, posteriors, priors
 from pyro_vae.closed_forms import LinearGaussian
 from pyro_vae.evaluation import importance_sampling
 from pyro_vae.evaluation.gaps import inference_gaps
-from pyro_vae.programs import Programs
-from pyro_vae.svi.running import Compiled
+from pyro_vae.model_guide import ModelGuide
+from pyro_vae.svi.execution import Compiled
 from tests.combinations.parts import make_vae as make_combination
 from tests.combinations.parts import make_x as make_combination_x
 from tests.conftest import make_context, make_vae, make_x
@@ -135,8 +135,8 @@ def test_other_families(prior, posterior):
     found = inference_gaps(vae, x, steps=60, importance_draws=1000, learning_rate=0.1)
     with torch.no_grad():
         codes = vae.prior_of().expand((len(x),)).sample((30_000,))
-        chances = Programs(vae, x).log_likelihood(codes).exp()  # of four pixels, so that draws of the prior will do
-        terms = Programs(vae, x).draw_terms(3000).weight
+        chances = ModelGuide(vae, x).log_likelihood(codes).exp()  # of four pixels, so that draws of the prior will do
+        terms = ModelGuide(vae, x).draw_terms(3000).weight
     error = chances.std(0) / chances.mean(0) / 30_000**0.5
     assert ((found.log_prob - chances.mean(0).log()).abs() < 5 * (error + found.standard_error)).all()
     error = terms.std(0) * (1 / 3000 + 1 / 1000) ** 0.5
@@ -157,7 +157,7 @@ def test_context_and_missing_values():
     vae, c = make_vae(context=4), make_context(4)
     found = inference_gaps(vae, make_x(), *c, steps=30, importance_draws=200)
     assert found.means["amortisation"] > 0
-    from_programs = inference_gaps(Programs(vae, make_x(), *c), steps=30, importance_draws=200)
+    from_programs = inference_gaps(ModelGuide(vae, make_x(), *c), steps=30, importance_draws=200)
     torch.testing.assert_close(fields(found), fields(from_programs))
 
     inner = make_vae()

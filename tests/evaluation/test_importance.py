@@ -11,7 +11,7 @@ from torch import nn
 
 from pyro_vae import build, elbo_terms
 from pyro_vae.evaluation import importance_sampling
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.conftest import make_context, make_vae, make_x
 from tests.evaluation.models import Linear, z_score
 
@@ -146,8 +146,8 @@ def test_what_may_be_given_in_place_of_a_vae():
     whole = importance_sampling(linear, x, draws=20, seed=1)
     for same in (
         importance_sampling((linear.model, linear.guide), x, draws=20, seed=1),
-        importance_sampling(Programs(linear, x), draws=20, seed=1),
-        importance_sampling(Programs(linear, 0 * x), x, draws=20, seed=1),
+        importance_sampling(ModelGuide(linear, x), draws=20, seed=1),
+        importance_sampling(ModelGuide(linear, 0 * x), x, draws=20, seed=1),
     ):
         assert torch.equal(same.log_prob, whole.log_prob)
 
@@ -202,12 +202,12 @@ def test_bad_input():
         importance_sampling(linear, x, draws=5, bounds=(1, 6))
     with pytest.raises(ValueError, match="seed must be an integer of at least 0; got -1"):
         importance_sampling(linear, x, seed=-1)
-    with pytest.raises(ValueError, match=r"x must be a tensor \(batch, \*event_shape\); got None. Only Programs"):
+    with pytest.raises(ValueError, match=r"x must be a tensor \(batch, \*event_shape\); got None. Only ModelGuide"):
         importance_sampling(linear)
     with pytest.raises(ValueError, match=r"x must have at least one example; got shape \(0, 3\)"):
         importance_sampling(linear, x[:0])
-    with pytest.raises(ValueError, match="vae is Programs, which have their context and names already"):
-        importance_sampling(Programs(linear, x), x, x)
+    with pytest.raises(ValueError, match="vae is ModelGuide, which have their context and names already"):
+        importance_sampling(ModelGuide(linear, x), x, x)
     with pytest.raises(TypeError, match="vae must have a model and a guide"):
         importance_sampling("vae", x)
     with pytest.raises(ValueError, match="importance_sampling needs a guide with a density; got Delta, a point. Use q"):

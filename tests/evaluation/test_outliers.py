@@ -10,7 +10,7 @@ from pyro_vae import build
 from pyro_vae.evaluation import importance_sampling
 from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.evaluation.outliers import outlier_scores, separation
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.conftest import make_context, make_vae, make_x
 
 
@@ -36,7 +36,7 @@ def test_log_prob_is_that_of_importance_sampling():
     other = importance_sampling(vae, x, *c, draws=20_000, seed=5)
     assert ((found["log_prob"] + other.log_prob).abs() < 5 * 3.5 * other.standard_error).all()
     assert (found["log_prob"] <= found["kl"] + found["recon"]).all()  # −ELBO
-    again = outlier_scores(Programs(vae, x, *c), draws=2000)
+    again = outlier_scores(ModelGuide(vae, x, *c), draws=2000)
     torch.testing.assert_close(found, again, rtol=0, atol=0)
 
 

@@ -12,9 +12,9 @@ from scipy import integrate, stats
 
 from pyro_vae import VAE, build
 from pyro_vae.evaluation import annealed_importance_sampling, importance_sampling, quadrature
-from pyro_vae.evaluation.modes import ascend
-from pyro_vae.evaluation.real_codes import RealCodes
-from pyro_vae.programs import Programs
+from pyro_vae.evaluation.mode_search import ascend
+from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.model_guide import ModelGuide
 from tests.combinations.parts import make_context as parts_context
 from tests.combinations.parts import make_vae as parts_vae
 from tests.combinations.parts import make_x as parts_x
@@ -157,7 +157,7 @@ def grid(vae, x, *c, half=9.0, points=361):
     axis = torch.linspace(-half, half, points, dtype=torch.float64)
     z = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
-        joint = Programs(vae, x, *c).log_joint(z.unsqueeze(1).expand(-1, len(x), -1))
+        joint = ModelGuide(vae, x, *c).log_joint(z.unsqueeze(1).expand(-1, len(x), -1))
     return torch.logsumexp(sum(joint), 0) + 2 * math.log(2 * half / (points - 1))
 
 
@@ -173,7 +173,7 @@ def test_a_nonlinear_decoder(likelihood, context):
 def test_a_nonlinear_decoder_against_scipy():
     torch.manual_seed(0)
     vae, x = build(4, 1, hidden=(5,), activation="Tanh").double(), torch.tensor([[1.0, 0.0, 0.0, 1.0]]).double()
-    programs = Programs(vae, x)
+    programs = ModelGuide(vae, x)
 
     def joint(z):
         with torch.no_grad():
@@ -285,7 +285,7 @@ def test_the_ascent_finds_the_mode_and_its_curvature():
     for d in (1, 2):
         linear = Linear(d, 0.05)
         x = linear.data(5)
-        codes = RealCodes(Programs(linear, x), "this")
+        codes = RealCodes(ModelGuide(linear, x), "this")
         starts = 3 * torch.randn(4, 5, d, dtype=torch.float64)
         modes, curvature, axes = ascend(codes, starts, 1000)
         mean, _ = linear.moments(x)

@@ -1,4 +1,4 @@
-"""Programs with other sites than one latent and one observed: the right number, or a refusal that names them."""
+"""ModelGuide with other sites than one latent and one observed: the right number, or a refusal that names them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 
 from pyro_vae import build, evaluation
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.evaluation.models import Linear
 
 X = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64)
@@ -190,8 +190,8 @@ def test_deterministic_sites_and_scales_are_of_no_account():
     expected = evaluation.quadrature((model, guide), X).log_prob
     torch.testing.assert_close(expected, normal(0.0, math.sqrt(2)).log_prob(X), rtol=0, atol=1e-6)
     vae = poutine.scale(guide, scale=3.0)
-    found = Programs((told, vae), X).terms(torch.zeros(1, 3, dtype=torch.float64))
-    plain = Programs((model, guide), X).terms(torch.zeros(1, 3, dtype=torch.float64))
+    found = ModelGuide((told, vae), X).terms(torch.zeros(1, 3, dtype=torch.float64))
+    plain = ModelGuide((model, guide), X).terms(torch.zeros(1, 3, dtype=torch.float64))
     torch.testing.assert_close(found, plain, rtol=0, atol=0)
 
 

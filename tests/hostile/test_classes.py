@@ -15,7 +15,7 @@ from pyro_vae.cli import main
 from pyro_vae.cli.parser import _modules_from_here, _named
 from pyro_vae.cli.sweeps import Sweep
 from pyro_vae.config import make_objective
-from pyro_vae.names import NotAllowedError, allowing
+from pyro_vae.registry import NotAllowedError, allowing
 from tests.hostile.conftest import change
 
 SHELL = {"class": "subprocess.Popen", "args": "touch executed", "shell": True}
@@ -53,7 +53,7 @@ NAMED = [
     ({"prior": {"class": "torch.hub.load", "repo_or_dir": "a/b", "model": "c"}}, "prior 'torch.hub.load'"),
     ({"prior": "zuko.flows.torch.nn.Linear"}, "prior 'zuko.flows.torch.nn.Linear'"),
     ({"prior": {"class": "zuko.flows.UnconditionalDistribution", "f": "id"}}, "'zuko.flows.Unconditional"),
-    ({"prior": "pyro_vae.names.importlib.import_module"}, "'pyro_vae.names.importlib.import_module'"),
+    ({"prior": "pyro_vae.registry.importlib.import_module"}, "'pyro_vae.registry.importlib.import_module'"),
     ({"prior": "pyro_vae.cli.main"}, "prior 'pyro_vae.cli.main'"),
     ({"prior": {"class": "pyro_vae.checkpoints.load", "run": "run"}}, "prior 'pyro_vae.checkpoints.load'"),
     ({"prior": "builtins.exec"}, "prior 'builtins.exec'"),

@@ -11,7 +11,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import Normal, kl_divergence
 
 from pyro_vae import objectives as o
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.conftest import make_vae, make_x
 
 K = 6
@@ -21,7 +21,7 @@ def terms(vae, x, particles, seed=3):
     """Log p(x | z), log p(z), log q(z | x), each (particles, batch), at the draws of that seed."""
     pyro.set_rng_seed(seed)
     posterior = vae.encode(x)
-    return Programs(vae, x).terms(posterior.rsample((particles,)), posterior)
+    return ModelGuide(vae, x).terms(posterior.rsample((particles,)), posterior)
 
 
 def loss_of(objective, vae, x, seed=3):

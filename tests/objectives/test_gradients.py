@@ -8,7 +8,7 @@ import torch
 
 from pyro_vae import objectives as o
 from pyro_vae.checks.estimators import doubly_reparametrised, sticking_the_landing
-from pyro_vae.programs import Programs
+from pyro_vae.model_guide import ModelGuide
 from tests.conftest import make_vae, make_x
 from tests.objectives.test_definitions import gradients, loss_of
 
@@ -24,7 +24,7 @@ def test_the_gradient_is_that_of_the_estimator(objective, estimator, particles, 
     monkeypatch.setattr("torch.distributions.normal._standard_normal", served)
     loss, found = loss_of(objective(particles), vae, x)
     vae.zero_grad()
-    bound = estimator(Programs(vae, x), list(vae.parameters()), draws=particles).sum()
+    bound = estimator(ModelGuide(vae, x), list(vae.parameters()), draws=particles).sum()
     (-bound).backward()
     assert float(loss) == pytest.approx(-bound.item(), rel=1e-12)
     for a, b in zip(found, gradients(vae), strict=True):

@@ -20,15 +20,15 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch.distributions import constraints
 
-import pyro_vae.deferred
-import pyro_vae.programs  # which svi needs, and which is slow to import
+import pyro_vae.model_guide  # which svi needs, and which is slow to import
+import pyro_vae.value_checks
 
 X = torch.linspace(-1, 2, 6)
 NOTHING = "nothing"
 
 
 def model(x):
-    assert pyro_vae.deferred.holds(x.isfinite().all())
+    assert pyro_vae.value_checks.holds(x.isfinite().all())
     weight = pyro.param("weight", torch.tensor(0.7))
     with pyro.plate("data", x.shape[0]):
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -92,7 +92,7 @@ def seen_without(path, how):
         seen = three_steps(svi)
         CompiledSVI(*programs())
     seen |= {"captures": svi.captures, "refused": svi.refused, "heard": [str(w.message) for w in heard]}
-    seen["imported"] = "pyro_vae.svi.captured" in sys.modules
+    seen["imported"] = "pyro_vae.svi.step_graph" in sys.modules
     try:
         CompiledSVI(*programs(), fallback="error")
         seen["error"] = None

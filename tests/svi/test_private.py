@@ -18,9 +18,9 @@ from pyro.infer import Trace_ELBO
 
 import pyro_vae
 from pyro_vae import CompiledSVI
-from pyro_vae.evaluation.joint import Joint
-from pyro_vae.programs import Programs
-from pyro_vae.svi import CannotCaptureError, compiled, private
+from pyro_vae.evaluation.joint_density import Joint
+from pyro_vae.model_guide import ModelGuide
+from pyro_vae.svi import CannotCaptureError, compiled_svi, private
 from tests.conftest import make_vae, make_x
 
 ROOT = Path(pyro_vae.__file__).parent
@@ -51,7 +51,7 @@ def how(piece):
 @pytest.fixture
 def without(monkeypatch):
     """Hides pieces from the look-up, in a process that has been told of none."""
-    monkeypatch.setattr(compiled, "_told", set())
+    monkeypatch.setattr(compiled_svi, "_told", set())
     find = private._is_there
     return lambda *pieces: monkeypatch.setattr(private, "_is_there", lambda path: path not in pieces and find(path))
 
@@ -125,8 +125,8 @@ def test_importing_pyro_vae_asks_for_no_piece():
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(process.stdout.split())
-    assert "pyro_vae.svi.compiled" in imported
-    assert not imported & {f"pyro_vae.svi.{name}" for name in ("capture", "captured", "running", "stand_ins")}
+    assert "pyro_vae.svi.compiled_svi" in imported
+    assert not imported & {f"pyro_vae.svi.{name}" for name in ("tracing", "step_graph", "execution", "pyro_patches")}
 
 
 def test_three_pieces_are_named(without):
@@ -156,7 +156,7 @@ def test_a_method_that_is_inherited_is_missing(monkeypatch):
 
 def test_log_joint_runs_uncaptured(without):
     without("torch.fx.experimental.proxy_tensor.make_fx")
-    programs = Programs(make_vae(), make_x())
+    programs = ModelGuide(make_vae(), make_x())
     z = torch.randn(30, programs.batch, 2, dtype=torch.float64)
     joint = Joint(programs, 30, 70, True)
     with torch.no_grad():

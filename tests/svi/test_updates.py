@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro.optim.clipped_adam import ClippedAdam
 
-from pyro_vae.svi.capture import capture
+from pyro_vae.svi.execution import run
 from pyro_vae.svi.graph import keep_unless
 from pyro_vae.svi.optimizer import SharedOptim
-from pyro_vae.svi.running import run
+from pyro_vae.svi.tracing import capture
 from pyro_vae.svi.updates import updates_of
 
 SHAPES = ((3, 2), (4,), ())

@@ -3,10 +3,10 @@
 Whatever needs torch is imported when a command runs, so that ``--help`` answers at once.
 """
 
-from pyro_vae.cli.commands.comparing import compare, sweep
-from pyro_vae.cli.commands.judging import check_run, evaluate
-from pyro_vae.cli.commands.showing import interpolate, plot, reconstruct, sample
-from pyro_vae.cli.commands.telling import bench, list_parts
+from pyro_vae.cli.commands.comparison import compare, sweep
+from pyro_vae.cli.commands.evaluation import check_run, evaluate
+from pyro_vae.cli.commands.images import interpolate, plot, reconstruct, sample
+from pyro_vae.cli.commands.machine import bench, list_parts
 from pyro_vae.cli.commands.training import train
 
 __all__ = [

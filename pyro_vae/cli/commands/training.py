@@ -94,7 +94,7 @@ def train(
     from pyro_vae.cli.pictures import draw_run
     from pyro_vae.config import make_objective
     from pyro_vae.distributions import part_name
-    from pyro_vae.names import allowed
+    from pyro_vae.registry import allowed
     from pyro_vae.training import fit
 
     if resume is not None and out not in (None, resume):

@@ -1,4 +1,4 @@
-"""Programs that read in each run what no rule can watch; the user changes it before one of the steps.
+"""ModelGuide that read in each run what no rule can watch; the user changes it before one of the steps.
 
 What they read is not reachable from model or guide by any name, or it is not kept in Python at all. Only running the
 program again shows that its graph is stale.

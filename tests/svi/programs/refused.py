@@ -1,4 +1,4 @@
-"""Programs that no graph holds."""
+"""ModelGuide that no graph holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs written to break the capture, by kind.
+"""ModelGuide written to break the capture, by kind.
 
 ==================  =====================================================================================
 kind                what it does

@@ -1,4 +1,4 @@
-"""Programs whose loss, optimiser or hooks change what a step does."""
+"""ModelGuide whose loss, optimiser or hooks change what a step does."""
 
 from __future__ import annotations
 

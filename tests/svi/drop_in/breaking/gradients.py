@@ -1,4 +1,4 @@
-"""Programs with gradients before a step, or with arguments that carry a graph."""
+"""ModelGuide with gradients before a step, or with arguments that carry a graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of which a run leaves something in the user's objects."""
+"""ModelGuide of which a run leaves something in the user's objects."""
 
 from __future__ import annotations
 

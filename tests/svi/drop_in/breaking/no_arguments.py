@@ -1,4 +1,4 @@
-"""Programs that take no tensors."""
+"""ModelGuide that take no tensors."""
 
 from __future__ import annotations
 

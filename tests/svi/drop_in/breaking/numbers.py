@@ -1,4 +1,4 @@
-"""Programs whose numbers, which the user changes between steps, are no ``int`` or ``float``."""
+"""ModelGuide whose numbers, which the user changes between steps, are no ``int`` or ``float``."""
 
 from __future__ import annotations
 

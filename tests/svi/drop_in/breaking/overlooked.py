@@ -1,4 +1,4 @@
-"""Programs that read what is easily overlooked, which the user changes between steps."""
+"""ModelGuide that read what is easily overlooked, which the user changes between steps."""
 
 from __future__ import annotations
 

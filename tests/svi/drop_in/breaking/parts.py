@@ -1,4 +1,4 @@
-"""Programs in which the user puts one thing into the place of another between steps."""
+"""ModelGuide in which the user puts one thing into the place of another between steps."""
 
 from __future__ import annotations
 

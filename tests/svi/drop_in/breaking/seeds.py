@@ -1,4 +1,4 @@
-"""Programs of which a run sets or restores the state of a generator."""
+"""ModelGuide of which a run sets or restores the state of a generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of which a run changes something in Python, and reads it."""
+"""ModelGuide of which a run changes something in Python, and reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs whose state, which the user changes between steps, is behind a wrapper."""
+"""ModelGuide whose state, which the user changes between steps, is behind a wrapper."""
 
 from __future__ import annotations
 

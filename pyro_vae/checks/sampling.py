@@ -1,0 +1,270 @@
+"""Whether draws follow the density: frequencies of what can be counted, Stein's identity for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from pyro.distributions.constraints import sphere
+from scipy.stats import binom
+from torch import Tensor
+
+from pyro_vae.checks.covariances import likeliest
+from pyro_vae.checks.inputs import Case, base_constraint, small
+from pyro_vae.checks.report import Finding, worst
+from pyro_vae.checks.statistics import mean_is_zero
+from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, some_of, to_reals, values_of
+from pyro_vae.checks.vectors import listed, neighbours, too_slow
+from pyro_vae.evaluation.unconstrained import support_of
+
+__all__ = ["ELEMENTS", "draws_of"]
+
+ELEMENTS = 50  # of a likelihood's many, chosen at random
+
+Draw = Callable[[tuple[int, ...]], Tensor]  # what a distribution's sample or rsample is
+
+_DRAWS = 2000
+_UNLIKE = (
+    "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one "
+    "noise for all draws"
+)
+_UNLIKE_COUNTED = (
+    "draws do not follow the density: look for a logit taken for a probability, elements in another order, a factor "
+    "that sees its own element, a wrong component, or one noise for all draws"
+)
+
+
+def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
+    """Draws of a distribution without dimensions that only count, beside its density."""
+    if isinstance(d, dist.Delta):
+        return Finding("skipped", "a point has no density", applies=False)
+    support = base_constraint(support_of(d))
+    if (values := values_of(d)) is not None:
+        return _frequencies(d, draw, values, case)
+    if support.is_discrete:
+        return _vectors(d, draw, case) if d.event_shape else _counts(d, draw, case)
+    if support is sphere:
+        return _on_sphere(d, draw, case)
+    if is_circle(d):
+        return _on_circle(d, draw, case)
+    transform = to_reals(d)
+    if transform is None:
+        return Finding("skipped", "the draws are not looked at: no map of the support to the reals is known")
+    return _stein(d, draw, transform, case)
+
+
+# What can be counted.
+
+
+@torch.no_grad()
+def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case, within: Any = None) -> Finding:
+    """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
+    # A density without its constant has the same draws.
+    p = log_probs(d, values, within).softmax(0)  # (values, *batch)
+    keep = small(p, 1000, case.seed)
+    value, element = keep // p[0].numel(), keep % p[0].numel()
+    flat = (p[0].numel(), -1)
+    drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)
+    values = values.reshape(len(values), *flat)
+    count = (drawn[:, element] == values[value, element]).all(-1).sum(0)
+    if not d.event_shape:
+        return _binomial(count, p.flatten()[keep], _DRAWS, case)
+    alone, chance = _marginals(p.reshape(len(p), -1), values, drawn, case)
+    fewer = len(drawn) - 200
+    first = _binomial(count, p.flatten()[keep], _DRAWS, replace(case, level=case.level / 2))
+    return worst([first, _binomial(alone, chance, fewer, replace(case, level=case.level / 2))])
+
+
+def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+    """How often one or two elements are as in some earlier draws, and how often they must be.
+
+    Args:
+        p: probabilities, ``(values, batch)``.
+        values: what they are of, ``(values, batch, numbers)``.
+        drawn: draws, ``(draws, batch, numbers)``; the first 200 say what is looked at.
+        case: what is checked.
+    """
+    batch, numbers = drawn.shape[1:]
+    with case.seeded(14):
+        most = (200, batch, numbers, numbers)
+        like, example, one, two = (torch.randint(m, (300,), device=drawn.device) for m in most)
+    alone = min(100, 8 * numbers)
+    two[:alone] = one[:alone]
+    seen = drawn[like, example]
+    first, second = (seen.gather(1, i.unsqueeze(1))[:, 0] for i in (one, two))
+
+    def holds(x: Tensor) -> Tensor:
+        near = 1e-5 * (1 + first.abs())
+        return ((x[..., one] - first).abs() < near) & ((x[..., two] - second).abs() < near)
+
+    # The values are the same for each example.
+    chance = sum(q.mT @ holds(v[:, 0]).to(q) for q, v in zip(p.split(10_000), values.split(10_000), strict=True))
+    return holds(drawn[200:]).sum(0).flatten(), torch.as_tensor(chance).flatten()
+
+
+@torch.no_grad()
+def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
+    """How often values are drawn where all can be listed; else by steps from one vector to one beside it.
+
+    For any two vectors x and y that a step leads to each other as often: E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, as
+    the sum over both ways is zero (Barker 1965). Like Stein's identity, it does not depend on the constant.
+    """
+    values = listed(d)
+    if values is not None:
+        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case, support_of(d))
+    # More where they cost little: steps say less than values.
+    times = 3 if math.prod(d.batch_shape + d.event_shape) <= 200 else 1
+    if slow := too_slow(d, draw, times * _DRAWS):
+        return Finding("skipped", f"the draws are not looked at: {slow}")
+    drawn = draw((times * _DRAWS,)).flatten(1 + len(d.batch_shape))
+    before, x = drawn[:200], drawn[200:]
+    numbers = x.shape[-1]
+
+    def log_p(flat: Tensor) -> Tensor:
+        return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
+
+    keep = small(x.new_empty(numbers), 12 if numbers < 200 else 6, case.seed)
+    middle, width = before[..., keep].mean(0), before[..., keep].std(0) + 1e-9
+    of_x, at_x, columns = torch.tanh((x[..., keep] - middle) / width), log_p(x), []
+    for k, at in enumerate(keep.tolist()):
+        y = neighbours(d, x, at, before)
+        if y is None:
+            return Finding("skipped", "the draws are not looked at: they are vectors of no known discrete values")
+        accepted = torch.sigmoid(log_p(y) - at_x).unsqueeze(-1)
+        of_y = torch.tanh((y[..., keep] - middle) / width)
+        columns.append((of_x - of_y)[..., [k]] * accepted)
+        columns.append((of_x[..., [k]] * of_x - of_y[..., [k]] * of_y) * accepted)  # its square too, for its spread
+    both = torch.cat(columns, dim=-1).flatten(1)
+    # Steps to where draws hardly ever are: many tiny numbers, that a few large ones balance which may not have come.
+    # These columns become zeros and still take their share of the level, as the same draws chose them.
+    usable = both.abs().sum(0) > 50
+    if not usable.any():
+        return Finding("skipped", "the draws are not looked at: hardly any differ")
+    both = torch.where(usable, both, 0.0)
+    return mean_is_zero(both, case.level, _UNLIKE_COUNTED)
+
+
+def _counts(d: Any, draw: Draw, case: Case) -> Finding:
+    """How often some values are drawn, and how often less than these: values that were drawn before, from low to high.
+
+    They are compared one by one and not as a mean, as rare large counts make means that are far from normal.
+    """
+    if isinstance(found := counts_of(d), str):
+        return Finding("skipped", f"the draws are not looked at: {found}")
+    counts, log_p = found
+    drawn = draw((_DRAWS,))
+    keep = small(drawn[0], ELEMENTS, case.seed)
+    # A density without its constant has the same draws.
+    counts, p, drawn = (t.reshape(len(t), -1)[:, keep] for t in (counts, log_p.softmax(0), drawn))
+    before, drawn = drawn[:200].sort(0).values, drawn[200:]
+    at = before[[4, 20, 50, 100, 150, 180, 196]].unsqueeze(1)  # (places, 1, elements)
+    same, below = ((p * (counts == at)).sum(1), (p * (counts <= at)).sum(1))
+    seen = torch.stack([(drawn == at).sum(1), (drawn <= at).sum(1)])
+    return _binomial(seen.flatten(), torch.stack([same, below]).flatten(), len(drawn), case)
+
+
+def _binomial(count: Tensor, p: Tensor, n: int, case: Case) -> Finding:
+    """Counts out of n beside the binomial distribution of each; Bonferroni over them."""
+    k, chance = count.cpu().numpy(), p.detach().clamp(0, 1).double().cpu().numpy()
+    tail = 2 * np.minimum(binom.cdf(k, n, chance), binom.sf(k - 1, n, chance))
+    most = int(tail.argmin())
+    least = min(1.0, len(tail) * float(tail[most]))
+    failed = not least >= case.level
+    off, error = k[most] / n - chance[most], math.sqrt(chance[most] * (1 - chance[most]) / n)
+    return Finding("failed" if failed else "passed", _UNLIKE_COUNTED if failed else "", float(off), error, None, least)
+
+
+# Stein's identity: E[f' + f d log p] = 0 for every f that the density takes to nothing at its ends.
+
+
+def _slope(d: Any, at: Tensor, transform: Any = None, again: bool = False) -> Tensor:
+    """The gradient of the log-density of u = at, of the shape of at; again: to be differentiated again."""
+    if not again:
+        at = at.detach().clone().requires_grad_()
+    value = at if transform is None else transform(at)
+    log_p = d.log_prob(value).sum()
+    if transform is not None:
+        log_p = log_p + transform.log_abs_det_jacobian(at, value).sum()
+    return torch.autograd.grad(log_p, at, create_graph=again)[0] if log_p.requires_grad else torch.zeros_like(at)
+
+
+def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
+    """With f = 1 and f = tanh of each dimension: E[s_j] = 0 and E[tanh(u_i) s_j] = −[i = j] E[1 − tanh(u_i)²].
+
+    In the reals u, with s = ∂ log p(u); u itself for tanh(u) would have no variance where tails are heavy.
+    """
+    drawn = draw((_DRAWS,)).detach()
+    keep = small(drawn[0], ELEMENTS, case.seed)
+    if not d.event_shape and drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
+        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
+    u = transform.inv(drawn)
+    lossy = is_lossy(transform, drawn, u)
+    if _ends_early(d, transform, u):
+        return Finding("skipped", "the draws are not looked at: the density is zero in a part of its stated support")
+    before, u = u[:200].sort(0).values, u[200:]
+    middle, width = before[100], (before[150] - before[50]).clamp_min(1e-12)
+    slope, at = _slope(d, u, transform) * width, torch.tanh((u - middle) / width)
+    lossy = lossy.any(0) | ~(torch.isfinite(slope) & torch.isfinite(at)).all(0)
+    at, slope, lossy = at.reshape(len(at), -1), slope.reshape(len(at), -1), lossy.flatten()
+    if not d.event_shape:
+        keep = small(lossy, ELEMENTS, case.seed)
+        keep = keep[~lossy[keep]]
+        pairs = (at * slope + 1 - at**2)[:, keep]
+        both = torch.cat([slope[:, keep], pairs], dim=1)
+    else:
+        n = u.shape[-1]
+        keep = small(u[0, ..., 0].new_empty(n), 12, case.seed)
+        at, slope, lossy = (t.unflatten(-1, (-1, n))[..., keep] for t in (at, slope, lossy))
+        usable = ~lossy.any(-1)
+        at, slope = at[:, usable], slope[:, usable]
+        pairs = at.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(1 - at**2)
+        both = torch.cat([slope.flatten(1), pairs.flatten(1)], dim=1)
+    if not both.numel():
+        return Finding("skipped", "the draws are not looked at: rounding takes them to the edge of the support")
+    found = mean_is_zero(both, case.level, _UNLIKE)
+    if found.verdict == "failed":
+        return replace(found, detail=_cause(d, transform, u) or _UNLIKE)
+    return found
+
+
+def _ends_early(d: Any, transform: Any, u: Tensor) -> bool:
+    """Whether the density is zero a little beyond the draws, where Stein's identity asks for one that fades."""
+    low, high = u.amin(0), u.amax(0)
+    beyond = torch.stack([low - (high - low) / 2, high + (high - low) / 2])
+    with torch.no_grad():
+        log_p = d.log_prob(transform(beyond))
+    lossy = is_lossy(transform, transform(beyond), beyond)
+    lossy = lossy.any(-1) if lossy.dim() > log_p.dim() else lossy
+    return bool((torch.isneginf(log_p) & ~lossy).any())
+
+
+def _cause(d: Any, transform: Any, u: Tensor) -> str:
+    """The likeliest cause, of a density that is normal in the reals."""
+    if d.event_shape:
+        return likeliest(lambda at: _slope(d, at, transform, again=True), u)
+    return likeliest(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
+
+
+def _on_circle(d: Any, draw: Draw, case: Case) -> Finding:
+    """With f = sin and f = cos of each angle, which have no ends, for each direction of the torus that they make."""
+    x = draw((_DRAWS,)).detach()
+    x, slope = (t if d.event_shape else t.unsqueeze(-1) for t in (x, _slope(d, x)))
+    x, slope = (t.reshape(_DRAWS, -1, t.shape[-1]) for t in (x, slope))
+    keep = small(x[0, :, 0], ELEMENTS, case.seed)
+    sin, cos, slope = (t[:, keep] for t in (x.sin(), x.cos(), slope))
+    from_sin = sin.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(cos)
+    from_cos = cos.unsqueeze(-1) * slope.unsqueeze(-2) - torch.diag_embed(sin)
+    return mean_is_zero(torch.cat([from_sin.flatten(1), from_cos.flatten(1)], dim=1), case.level, _UNLIKE)
+
+
+def _on_sphere(d: Any, draw: Draw, case: Case) -> Finding:
+    """On the sphere in n dimensions: E[(g − (g·x) x) − (n − 1) x] = 0, with g = ∇ log p."""
+    x = draw((_DRAWS,)).detach()
+    slope = _slope(d, x)
+    tangent = slope - (slope * x).sum(-1, keepdim=True) * x
+    return mean_is_zero(tangent - (x.shape[-1] - 1) * x, case.level, _UNLIKE)

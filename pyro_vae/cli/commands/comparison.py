@@ -1,0 +1,109 @@
+"""compare and sweep: many runs, side by side."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["compare", "sweep"]
+
+_FIGURE = "rate_distortion.png"
+
+
+def compare(
+    runs: list[str],
+    split: Literal["train", "valid", "test"] = "test",
+    sort: Literal["none", "elbo", "log_prob", "rate", "distortion"] = "none",
+    out: str | None = None,
+) -> None:
+    """Set runs side by side: the options they differ in, and what pyro-vae evaluate wrote of them.
+
+    Args:
+        runs: run folders.
+        split: whose evaluation to read: train, valid or test.
+        sort: by this, the best first; none leaves the order as given.
+        out: a .json or .csv file to write the table to, or a .png to draw rate against distortion.
+    """
+    from pyro_vae.checkpoints import CONFIG
+    from pyro_vae.cli import comparison
+
+    # runs/* may hold files, and folders that hold runs. A link for a config.yaml is refused when it is read.
+    folders = [run for run in runs if os.path.lexists(Path(run) / CONFIG) or not Path(run).exists()]
+    if not folders:
+        raise ValueError(f"runs must be run folders; got {', '.join(runs)}")
+    left_out = [run for run in runs if run not in folders and Path(run).is_dir()]
+    if left_out:
+        print(f"left out, since they are no run folders: {', '.join(left_out)}")
+    rows = comparison.read_rows(folders, split)
+    if sort != "none":
+        lower = sort in ("rate", "distortion")
+        last = float("inf")
+        rows.sort(key=lambda row: row.figures.get(sort, last) if lower else -row.figures.get(sort, -last))
+    names = comparison.varied(rows)
+    comparison.print_rows(rows, names, split)
+    if out is not None:
+        comparison.write_rows(rows, names, Path(out))
+
+
+def sweep(
+    out: str,
+    vary: list[str],
+    options: dict[str, Any],
+    together: bool = False,
+    workers: int = 1,
+    split: Literal["train", "valid", "test"] = "valid",
+    draws: int = 0,
+) -> None:
+    """Train over the values of options, each with each, and set the runs side by side.
+
+    Writes a run folder for each, one table (sweep.csv) and the figure of rate against distortion. Run again after an
+    interruption, it goes on where it was; with more values, it adds their runs.
+
+    Args:
+        out: folder of the sweep.
+        vary: options and their values, such as objective.beta=0.5,1,2 seed=0,1.
+        options: those of pyro-vae train.
+        together: the first values together, then the second ones, ..., in the place of each with each.
+        workers: how many trainings at a time, each in a process of its own; the cores are shared out among them.
+        split: evaluate on train, valid or test.
+        draws: of z an image for log p(x) by importance sampling; by default none.
+    """
+    from pyro_vae.cli import comparison, runs
+    from pyro_vae.cli.parser import check_arguments
+    from pyro_vae.cli.sweeps import Sweep, parse_vary
+    from pyro_vae.registry import allowed
+
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1; got {workers}")
+    if draws < 0:
+        raise ValueError(f"draws must be at least 1, or 0 for none; got {draws}")
+    if split == "valid" and not options["validate"]:
+        raise ValueError("with --validate false the validation images are trained on; add --split test")
+    root = options.pop("root", None)
+    runs.check_names(options)
+    evaluation = {"split": split, "draws": draws, "device": runs.device(options["device"])}
+    found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
+    for member in found.members:
+        check_arguments(found.arguments(member))
+    found.open()
+    left = sum(not found.done(member) for member in found.members)
+    print(f"{len(found.members)} trainings, {len(found.members) - left} of them done before, in {out}")
+    finished = len(found.members) - left
+    with runs.status("training") as say:
+        for member, seconds in found.run(workers, lambda names: say("   ".join(names))):
+            finished += 1
+            ended = f"failed: {member.error}" if member.error else f"{seconds:.0f} s"
+            print(f"{finished:3} of {len(found.members)}  {member.name}  {ended}", flush=True)
+    folders = [str(member.folder) for member in found.members if found.done(member)]
+    if folders:
+        rows, names = comparison.read_rows(folders, split), list(found.vary)
+        comparison.print_rows(rows, names, split)
+        comparison.write_rows(rows, names, Path(out) / "sweep.csv")
+        comparison.write_rows(rows, names, Path(out) / _FIGURE)
+    failed = [member.name for member in found.members if member.error]
+    if failed:
+        raise RuntimeError(
+            f"{len(failed)} of {len(found.members)} trainings failed: {', '.join(failed)}. What they said is in "
+            f"{out}/.logs; the same command tries them again"
+        )

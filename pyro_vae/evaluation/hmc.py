@@ -1,0 +1,167 @@
+"""Chains of Hamiltonian Monte Carlo along the densities between a start and p(x, z)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pyro_vae.evaluation.estimates import blocks, check_density
+from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.model_guide import ModelGuide
+from pyro_vae.seeds import seeded
+
+__all__ = ["PILOT_CHAINS", "Path", "Start", "Weights"]
+
+Start = Literal["prior", "posterior"]
+Weights = tuple[Tensor, Tensor]
+"""Log weights ``(chains, batch)`` and acceptance ``(batch,)``."""
+
+PILOT_CHAINS = 4
+_WANTED = 0.65  # of proposals accepted, near what is best for Hamiltonian Monte Carlo (Beskos et al. 2013)
+
+
+class Path:
+    """The densities from the start to p(x, z) of a block of examples, and the chains that walk along them.
+
+    Args:
+        programs: model and guide on the block.
+        start: the density at β = 0.
+        temperatures: steps of β.
+        leapfrog_steps: of a transition.
+        chunk_size: rows at a time.
+        method: the function that asks, for its messages.
+    """
+
+    def __init__(
+        self, programs: ModelGuide, start: Start, temperatures: int, leapfrog_steps: int, chunk_size: int, method: str
+    ) -> None:
+        self.leapfrog_steps = leapfrog_steps
+        self.chunk_size = chunk_size
+        self.codes = RealCodes(programs, method)
+        self.event_shape = self.codes.prior.event_shape
+        self.betas = _schedule(temperatures)
+        # Chunks of examples, and of each what the start needs; chunks of chains are cut as they come.
+        self.columns = min(programs.batch, chunk_size)
+        self.parts = [
+            (RealCodes(part, method), part.posterior() if start == "posterior" else None)
+            for _, part in blocks(programs, self.columns)
+        ]
+        self.source = self.codes.prior if start == "prior" else check_density(programs.posterior(), method)
+
+    def draw(self, chains: int) -> Tensor:
+        """U from the start, ``(chains, batch, dim)``."""
+        return self.codes.unconstrain(self.source((chains,)))
+
+    def gradient(self, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Log p(x, z) less the start's log-density and the density at β, ``(chains, batch)``, and its gradient."""
+        found = []
+        for (codes, posterior), columns in zip(self.parts, u.split(self.columns, 1), strict=True):
+            chunks = columns.split(self.chunk_size // self.columns)
+            each = [self._gradient(codes, posterior, chunk, beta) for chunk in chunks]
+            found.append([torch.cat([e[i] for e in each]) for i in range(3)])
+        difference, density, slope = (torch.cat([f[i] for f in found], 1) for i in range(3))
+        return difference, density, slope
+
+    def _gradient(self, codes: RealCodes, posterior: Any, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            z = codes.constrain(u)
+            likelihood, prior = codes.programs.log_joint(z)
+            volume = codes.log_volume(u, z)
+            first = (prior if posterior is None else codes.programs.log_posterior(z, posterior)) + volume
+            difference = likelihood + prior + volume - first
+            # β of 0 drops the joint, even where that is minus infinity.
+            density = first + beta * difference if beta > 0 else first
+            # A flat density, such as a uniform prior's, has no graph.
+            slope = torch.autograd.grad(density.sum(), u, allow_unused=True)[0] if density.requires_grad else None
+        return difference.detach(), density.detach(), torch.zeros_like(u) if slope is None else slope
+
+    def transition(self, u: Tensor, beta: float, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of Hamiltonian Monte Carlo at β, with step sizes ``(batch,)``.
+
+        Returns:
+            The new u, log p(x, z) less the start's log-density there, and the probability of acceptance.
+        """
+        # Trajectories of one length can close on themselves, so that lengths vary; by no more than noise of their own,
+        # which keeps the transition reversible.
+        jitter = 0.8 + 0.4 * torch.rand(u.shape[:-1], dtype=u.dtype, device=u.device)
+        step = (size * jitter).unsqueeze(-1)
+        momentum = torch.randn_like(u)
+        chance = torch.rand(u.shape[:-1], dtype=u.dtype, device=u.device)
+        difference, density, slope = self.gradient(u, beta)
+        energy = density - momentum.square().sum(-1) / 2
+        moved, lost = u, ~(density.isfinite() & slope.isfinite().all(-1))
+        new_difference, new_density = difference, density
+        for _ in range(self.leapfrog_steps):
+            half = momentum + step / 2 * slope
+            # A trajectory that has left for infinity goes back to where it began, where densities are defined; it will
+            # be rejected.
+            moved = torch.where(lost.unsqueeze(-1), u, moved + step * half)
+            new_difference, new_density, slope = self.gradient(moved, beta)
+            momentum = half + step / 2 * slope
+            error = new_density - momentum.square().sum(-1) / 2 - energy
+            lost = lost | ~(error > -1000) | ~slope.isfinite().all(-1)
+        error = new_density - momentum.square().sum(-1) / 2 - energy
+        probability = torch.where(lost, 0.0, error.clamp(max=0).exp())
+        accepted = chance < probability
+        return (
+            torch.where(accepted.unsqueeze(-1), moved, u),
+            torch.where(accepted, new_difference, difference),
+            probability,
+        )
+
+    def pilot(self, chains: int, seed: int) -> list[Tensor]:
+        """Step sizes for each transition, ``(batch,)`` each, from chains whose steps follow their acceptance."""
+        sizes: list[Tensor] = []
+        with seeded(seed):
+            u = self.draw(chains)
+            log_size = u.new_full((u.shape[1],), math.log(0.5 * u.shape[-1] ** -0.25))
+            inner = self.betas[1:-1]
+            # Fewer temperatures leave less time to follow.
+            rate = min(1.0, max(0.2, 50 / len(self.betas)))
+            for _ in range(10 if inner else 0):
+                u, _, probability = self.transition(u, inner[0], log_size.exp())
+                log_size = log_size + (probability.mean(0) - _WANTED)
+            for beta in inner:
+                u, _, probability = self.transition(u, beta, log_size.exp())
+                log_size = log_size + rate * (probability.mean(0) - _WANTED)
+                sizes.append(log_size.exp())
+        return sizes
+
+    def forward(self, chains: int, sizes: list[Tensor]) -> Weights:
+        """Log weights of chains from the start to p(x, z)."""
+        steps = [(self.betas[t + 1] - self.betas[t], self.betas[t], t - 1) for t in range(len(self.betas) - 1)]
+        return self._walk(self.draw(chains), iter(steps), sizes)
+
+    def reverse(self, z: Tensor, sizes: list[Tensor]) -> Weights:
+        """Log weights of chains from z, ``(chains, batch, *event)``, to the start; they estimate log p(x) too."""
+        last = len(self.betas) - 1
+        steps = [(self.betas[t + 1] - self.betas[t], self.betas[t + 1], t) for t in range(last - 1, -1, -1)]
+        return self._walk(self.codes.unconstrain(z), iter(steps), sizes)
+
+    def _walk(self, u: Tensor, steps: Iterator[tuple[float, float, int]], sizes: list[Tensor]) -> Weights:
+        """The sum of the differences, after a transition at the given β before each but the first."""
+        width, beta, _ = next(steps)
+        difference = self.gradient(u, beta)[0]
+        weights = width * difference
+        accepted, count = torch.zeros_like(weights), 0
+        for width, beta, at in steps:
+            u, difference, probability = self.transition(u, beta, sizes[at])
+            weights = weights + width * difference
+            accepted, count = accepted + probability, count + 1
+        return weights, (accepted / max(count, 1)).mean(0)
+
+
+def _schedule(temperatures: int) -> list[float]:
+    """β from 0 to 1 along a sigmoid from −4 to 4, which is slow at both ends (Wu et al. 2017)."""
+
+    def sigmoid(t: float) -> float:
+        return 1 / (1 + math.exp(-t))
+
+    low, high = sigmoid(-4), sigmoid(4)
+    inner = [(sigmoid(8 * t / temperatures - 4) - low) / (high - low) for t in range(1, temperatures)]
+    return [0.0, *inner, 1.0]

@@ -1,0 +1,18 @@
+"""Any Pyro model and guide over a batch, taken apart."""
+
+from pyro_vae.model_guide.owners import kept_store, modules_around
+from pyro_vae.model_guide.pair import LogTerms, ModelGuide
+from pyro_vae.model_guide.sites import check_sites, factors_of, listed, per_example, scale_of, weighs_examples
+
+__all__ = [
+    "LogTerms",
+    "ModelGuide",
+    "check_sites",
+    "factors_of",
+    "kept_store",
+    "listed",
+    "modules_around",
+    "per_example",
+    "scale_of",
+    "weighs_examples",
+]
