@@ -50,7 +50,7 @@ def row(name: str, data_name: str, epochs: int, hidden: int, seed: int) -> dict[
     torch.manual_seed(seed)
     vae = build(images.event_shape, hidden=(hidden, hidden), likelihood=spec)
     fit(vae, images.train, valid=images.valid, epochs=epochs, lr=1e-3, seed=seed)
-    found = average_elbo(vae, images.test, particles=10, seed=seed)
+    found = average_elbo(vae, images.test, num_particles=10, seed=seed)
     bits = 1 / (pixels * math.log(2))
     return {
         "name": name,

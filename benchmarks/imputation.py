@@ -63,7 +63,7 @@ def by_vae(left: np.ndarray, seed: int, steps: int = STEPS) -> np.ndarray:
     vae = build(x.shape[1], latent_dim=20, hidden=(256,), likelihood=likelihood, missing=True)
     epochs = max(1, steps // -(-len(x) // BATCH))
     fit(vae, x, epochs=epochs, batch_size=BATCH, lr=3e-3, seed=seed, progress=False)
-    return vae.impute(x, particles=1000, seed=seed).numpy()
+    return vae.impute(x, num_particles=1000, seed=seed).numpy()
 
 
 def by_regressions(left: np.ndarray, rounds: int) -> np.ndarray:

@@ -29,7 +29,7 @@ PUBLISHED: dict[str, Any] = {"latent_dim": 50, "hidden": (200, 200), "activation
 CONV: dict[str, Any] = {"latent_dim": 40, "nets": "conv", "hidden": (256,)}
 ROWS: list[tuple[str, dict[str, Any], ELBO, int]] = [
     ("784-200-200-50, batch 100", PUBLISHED, Trace_ELBO(), 100),
-    ("the same, IWAE with 5 particles", PUBLISHED, IWAE(particles=5), 100),
+    ("the same, IWAE with 5 particles", PUBLISHED, IWAE(num_particles=5), 100),
     ("784-512-512-40, batch 128", {"latent_dim": 40, "hidden": (512, 512)}, Trace_ELBO(), 128),
     ("convolutional, batch 128", CONV, Trace_ELBO(), 128),
     ("the same, flow (MAF) for a prior", CONV | {"prior": {"class": "Flow", "flow": "MAF"}}, Trace_ELBO(), 128),

@@ -28,32 +28,34 @@ ROWS = {
 }
 
 
-def log_likelihood(vae: VAE, images: data.Images, particles: int, seed: int) -> torch.Tensor:
+def log_likelihood(vae: VAE, images: data.Images, num_particles: int, seed: int) -> torch.Tensor:
     """Log p(x) of each image in nats, estimated from ``particles`` draws of z: log mean p(x, z) / q(z | x)."""
     found = []
     with evaluating(vae), seeded(seed):
-        for (x,) in data.batches(images, max(1, 20_000 // particles), seed=seed):
+        for (x,) in data.batches(images, max(1, 20_000 // num_particles), seed=seed):
             posterior, prior = vae.encode(x), vae.prior_of()
-            z = posterior.rsample((particles,))
-            likelihood = vae.decode(z.flatten(0, 1)).log_prob(repeat(x, particles)).unflatten(0, (particles, -1))
+            z = posterior.rsample((num_particles,))
+            likelihood = (
+                vae.decode(z.flatten(0, 1)).log_prob(repeat(x, num_particles)).unflatten(0, (num_particles, -1))
+            )
             weights = likelihood + prior.log_prob(z) - posterior.log_prob(z)
-            found.append(torch.logsumexp(weights, dim=0) - math.log(particles))
+            found.append(torch.logsumexp(weights, dim=0) - math.log(num_particles))
     return torch.cat(found)
 
 
-def row(name: str, epochs: int, particles: int, seed: int) -> dict[str, float | str]:
+def row(name: str, epochs: int, num_particles: int, seed: int) -> dict[str, float | str]:
     prior, posterior = ROWS[name]
     images = data.load("mnist", binarize="dynamic")
     torch.manual_seed(seed)
     vae = build(images.event_shape, prior=prior, posterior=posterior)
     fit(vae, images.train, valid=images.valid, epochs=epochs, seed=seed)
     bound = average_elbo(vae, images.test, seed=seed)
-    log_x = log_likelihood(vae, images.test, particles, seed)
+    log_x = log_likelihood(vae, images.test, num_particles, seed)
     return {
         "name": name,
         "epochs": epochs,
         "seed": seed,
-        "particles": particles,
+        "num_particles": num_particles,
         "elbo": bound.elbo,
         "kl": bound.kl,
         "log_likelihood": log_x.mean().item(),
@@ -64,12 +66,12 @@ def row(name: str, epochs: int, particles: int, seed: int) -> dict[str, float | 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--particles", type=int, default=200, help="draws of z a test image")
+    parser.add_argument("--num_particles", type=int, default=200, help="draws of z a test image")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/mnist.jsonl"))
     options = parser.parse_args()
 
-    settings = {"epochs": options.epochs, "seed": options.seed, "particles": options.particles}
+    settings = {"epochs": options.epochs, "seed": options.seed, "num_particles": options.num_particles}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     kept = {r["name"]: r for r in done if all(r[k] == v for k, v in settings.items())}

@@ -36,7 +36,7 @@ def main(epochs: int = 300, seed: int = 0) -> dict[str, float]:
     fit(vae, given, epochs=epochs, batch_size=64, seed=seed, progress=False)
 
     # A measurement's best guess is its expectation given what was observed of its wine.
-    imputed = vae.impute(given, particles=200, seed=seed)[:, :-1]
+    imputed = vae.impute(given, num_particles=200, seed=seed)[:, :-1]
     missing = given.isnan()
     squares = (imputed - table[:, :-1]).square().masked_fill(~missing[:, :-1], torch.nan)
     means = table[:, :-1].square().masked_fill(~missing[:, :-1], torch.nan)  # the mean of the given values is 0

@@ -34,7 +34,7 @@ def main(path=None, epochs=150):
     results = {}
     print("beta    recon      kl    elbo")
     for beta, vae in vaes.items():
-        results[beta] = found = average_elbo(vae, digits.test, particles=10)
+        results[beta] = found = average_elbo(vae, digits.test, num_particles=10)
         print(f"{beta:<5}  {found.recon:6.2f}  {found.kl:6.2f}  {found.elbo:6.2f}")
     if path:
         picture = Figure(figsize=(11, 5.2), dpi=150, layout="constrained")

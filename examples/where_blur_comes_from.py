@@ -47,7 +47,7 @@ def compare(spec, digit, epochs, hidden):
         images |= {"new mean": new.mean, "new draw": new.sample()}
     if density:  # (level + u) / 17, u uniform, back to level / 16
         images = {name: (17 * image - 0.5) / 16 for name, image in images.items()}
-    images, bound = {"digit": digit, **images}, average_elbo(vae, digits.test, particles=10)
+    images, bound = {"digit": digit, **images}, average_elbo(vae, digits.test, num_particles=10)
     numbers = {"kl": bound.kl, "alike": len(train) / math.exp(latent_use(vae, train).mutual_information)}
     numbers |= {f"to {n}": (images["mean"] - images[n]).square().mean().sqrt().item() for n in ("digit", "average")}
     numbers |= {n: roughness(images[n]) / roughness(digit) for n in ("mean", "draw", "new mean", "new draw")}

@@ -100,7 +100,7 @@ def elbo_terms(
     *context: Tensor,
     mask: Tensor | None = None,
     kl: Literal["analytic", "sampled"] = "analytic",
-    particles: int = 1,
+    num_particles: int = 1,
     seed: int | None = None,
 ) -> ElboTerms:
     """The terms of the bound for each example of a batch, computed from the three distributions themselves.
@@ -114,7 +114,7 @@ def elbo_terms(
         context: tensors ``(batch, ...)``.
         mask: where x is observed, as in :meth:`VAE.model`; recon is then of the observed elements alone.
         kl: ``"analytic"`` for the closed form, ``"sampled"`` for log q(z|x) − log p(z) at the same z as recon.
-        particles: draws of z an example, at least 1; the terms are means over them.
+        num_particles: draws of z an example, at least 1; the terms are means over them.
         seed: makes the draws repeatable and leaves torch's generators as they were.
 
     Returns:
@@ -132,25 +132,25 @@ def elbo_terms(
         ...     likelihood=likelihoods.Bernoulli(nets.MLP(2, (), (1, 8, 8))),
         ...     posterior=posteriors.DiagonalNormal(nets.MLP((1, 8, 8), (), 2 * 2)),
         ... )
-        >>> terms = elbo_terms(vae, torch.zeros(16, 1, 8, 8), particles=10, seed=0)
+        >>> terms = elbo_terms(vae, torch.zeros(16, 1, 8, 8), num_particles=10, seed=0)
         >>> bool((terms.elbo == terms.recon - terms.kl).all())
         True
     """
     if kl not in ("analytic", "sampled"):
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
-    if particles < 1:
-        raise ValueError(f"particles must be at least 1; got {particles}")
+    if num_particles < 1:
+        raise ValueError(f"num_particles must be at least 1; got {num_particles}")
     x, context = vae.tensors(x, *context)
     # Whether x has the event shape of p(x | z) is looked at in observed.
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
-        z = posterior((particles,))  # with gradient where it has one
+        z = posterior((num_particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
     # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
-    likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, particles) for c in context))
-    masks = None if mask is None else repeat(as_tensor("mask", mask), particles)
-    likelihood, xs = vae.observed(likelihood, repeat(x, particles), masks)
-    recon = likelihood.log_prob(xs).unflatten(0, (particles, -1)).mean(0)
+    likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, num_particles) for c in context))
+    masks = None if mask is None else repeat(as_tensor("mask", mask), num_particles)
+    likelihood, xs = vae.observed(likelihood, repeat(x, num_particles), masks)
+    recon = likelihood.log_prob(xs).unflatten(0, (num_particles, -1)).mean(0)
     if kl == "sampled":
         check_inverse(posterior, f"posterior {part_name(vae.posterior)}", z)
         divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
@@ -165,7 +165,7 @@ def _analytic_kl(vae: VAE, posterior: Any, prior: Any) -> Tensor:
     except NotImplementedError as error:
         raise ValueError(
             f'kl="analytic": no closed form is known for KL(q || p) of posterior {part_name(vae.posterior)} and prior '
-            f'{part_name(vae.prior)}. Use kl="sampled", with particles=100 or so for a smaller variance, or register '
+            f'{part_name(vae.prior)}. Use kl="sampled", with num_particles=100 or so for a smaller variance, or register '
             "the closed form with torch.distributions.register_kl"
         ) from error
 
@@ -194,7 +194,7 @@ def average_elbo(
     data: Any,
     *,
     kl: Literal["analytic", "sampled"] = "sampled",
-    particles: int = 1,
+    num_particles: int = 1,
     batch_size: int = 1000,
     context: bool = False,
     seed: int = 0,
@@ -205,7 +205,7 @@ def average_elbo(
         vae: the VAE.
         data: anything that :func:`pyro_vae.data.batches` takes; brought to the VAE's device and dtype.
         kl: see :func:`elbo_terms`.
-        particles: draws of z an example.
+        num_particles: draws of z an example.
         batch_size: examples at a time.
         context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of the draws and the binarisation.
@@ -225,7 +225,7 @@ def average_elbo(
     recons, kls = [], []
     with evaluating(vae), seeded(seed):
         for x, *c in supply:
-            terms = elbo_terms(vae, x, *c, kl=kl, particles=particles)
+            terms = elbo_terms(vae, x, *c, kl=kl, num_particles=num_particles)
             recons.append(terms.recon.double())
             kls.append(terms.kl.double())
     if not recons:

@@ -112,7 +112,7 @@ def test_analytic_terms_equal_trace_mean_field_elbo(case):
 def test_terms_of_many_particles_equal_pyros(case, loss, kl):
     vae, *batch = case
     pyros = loss(num_particles=50, vectorize_particles=True, max_plate_nesting=1)
-    terms = elbo_terms(vae, *batch, kl=kl, particles=50, seed=5)
+    terms = elbo_terms(vae, *batch, kl=kl, num_particles=50, seed=5)
     assert terms.elbo.sum().item() == pytest.approx(-same_noise(pyros, vae, *batch), rel=1e-9)
 
 
@@ -230,7 +230,7 @@ def test_analytic_kl_without_closed_form_says_what_would_do():
     ("options", "message"),
     [
         ({"kl": "exact"}, 'kl must be "analytic" or "sampled"'),
-        ({"particles": 0}, "particles must be at least 1; got 0"),
+        ({"num_particles": 0}, "num_particles must be at least 1; got 0"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -240,12 +240,12 @@ def test_bad_options_are_refused(options, message):
 
 def test_average_elbo_is_the_mean_over_examples_whatever_the_batches():
     vae, x, c = make_vae(context=C), make_x(), *make_context(C)
-    whole = average_elbo(vae, (x, c), kl="analytic", particles=1000)
-    parts = average_elbo(vae, (x, c), batch_size=3, kl="analytic", particles=1000)
+    whole = average_elbo(vae, (x, c), kl="analytic", num_particles=1000)
+    parts = average_elbo(vae, (x, c), batch_size=3, kl="analytic", num_particles=1000)
     assert whole.examples == parts.examples == 7
     assert whole.kl == pytest.approx(parts.kl, rel=1e-12)
     assert whole.elbo == pytest.approx(whole.recon - whole.kl, rel=1e-12)
-    terms = elbo_terms(vae, x, c, kl="analytic", particles=1000, seed=0)
+    terms = elbo_terms(vae, x, c, kl="analytic", num_particles=1000, seed=0)
     assert whole.elbo == pytest.approx(terms.elbo.mean().item(), rel=1e-12)
     assert whole.standard_error == pytest.approx(stats.sem(terms.elbo.detach().numpy()), rel=1e-9)
 

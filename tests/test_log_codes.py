@@ -56,9 +56,9 @@ def test_the_kl_is_right_in_every_estimate(temperature, dtype):
     vae, x = sharp(temperature, dtype), make_x().to(dtype)
     truth = true_kl(vae, x)
     assert truth > 50
-    terms = elbo_terms(vae, x, kl="sampled", particles=200, seed=1)
+    terms = elbo_terms(vae, x, kl="sampled", num_particles=200, seed=1)
     assert terms.kl.mean().item() == pytest.approx(truth, rel=0.01)
-    assert average_elbo(vae, x, particles=200).kl == pytest.approx(truth, rel=0.01)
+    assert average_elbo(vae, x, num_particles=200).kl == pytest.approx(truth, rel=0.01)
     assert evaluation.latent_use(vae, x, draws=200).kl == pytest.approx(truth, rel=0.01)
     pyro.set_rng_seed(1)
     loss = Trace_ELBO(num_particles=200, vectorize_particles=True, max_plate_nesting=1).loss(vae.model, vae.guide, x)
@@ -91,7 +91,7 @@ def test_training_at_the_lowest_temperature_stays_a_bound(objective):
     vae = build(6, 12, hidden=(16,), prior=codes, posterior=codes)
     history = fit(vae, make_x(256), epochs=4, batch_size=64, lr=1e-2, objective=objective, progress=False)
     assert all(epoch.elbo < 0 for epoch in history)
-    assert average_elbo(vae, make_x(256), particles=20).elbo < 0
+    assert average_elbo(vae, make_x(256), num_particles=20).elbo < 0
     assert all(p.grad is None or p.grad.isfinite().all() for p in vae.parameters())
 
 

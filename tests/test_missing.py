@@ -142,7 +142,7 @@ def test_imputation_equals_the_exact_conditional_mean():
     marginal = linear.marginal()
     x = marginal.sample((3,))
     mask = torch.tensor([[True, True, False, True], [False, True, True, True], [True, False, False, True]])
-    filled = vae.impute(x, mask=mask, particles=200_000, seed=0)
+    filled = vae.impute(x, mask=mask, num_particles=200_000, seed=0)
     cov = marginal.covariance_matrix
     for row, known, ours in zip(x, mask, filled, strict=True):
         gain = cov[~known][:, known] @ torch.linalg.inv(cov[known][:, known])
@@ -163,7 +163,7 @@ def test_imputation_draws_from_the_exact_conditional():
     vae = VAE(exact.prior, exact.likelihood, posteriors.DiagonalNormal(Ignorant()), missing=True)
     row = torch.tensor([0.5, -1.0, 0.3, 1.2], dtype=torch.float64)
     mask = torch.tensor([True, True, False, True]).repeat(4000, 1)
-    drawn = vae.impute(row.repeat(4000, 1), mask=mask, particles=200, mean=False, seed=0)
+    drawn = vae.impute(row.repeat(4000, 1), mask=mask, num_particles=200, mean=False, seed=0)
     cov = linear.marginal().covariance_matrix
     known = mask[0]
     gain = cov[~known][:, known] @ torch.linalg.inv(cov[known][:, known])
@@ -185,7 +185,7 @@ def test_imputation_draws_from_the_exact_conditional():
             r"mask must be .*got torch.bool of shape \(4,\)",
         ),
         (lambda v, x: v.model(torch.zeros(2, 3)), r"likelihood Normal is over x of shape \(batch, 4\); got \(2, 3\)"),
-        (lambda v, x: v.impute(x, particles=0), "particles must be at least 1; got 0"),
+        (lambda v, x: v.impute(x, num_particles=0), "num_particles must be at least 1; got 0"),
         (lambda v, x: build((4,), 2).guide(x, mask=x > 0), "this VAE was not built for missing values .* missing=True"),
         (lambda v, x: build((4,), 2).impute(x), "impute needs a VAE for missing values: build it with missing=True"),
         (

@@ -149,15 +149,15 @@ def test_a_copy_in_float64(store, form):
 
 def test_a_copy_shares_nothing():
     vae, x = make_vae(), make_x()
-    for programs in (ModelGuide(vae, x), ModelGuide((vae.model, vae.guide), x)):
-        copied = programs.copied()
+    for pair in (ModelGuide(vae, x), ModelGuide((vae.model, vae.guide), x)):
+        copied = pair.copied()
         z = vae.encode(x).sample((2,))
-        torch.testing.assert_close(copied.terms(z), programs.terms(z), rtol=0, atol=0)
-        before = programs.terms(z).weight
+        torch.testing.assert_close(copied.terms(z), pair.terms(z), rtol=0, atol=0)
+        before = pair.terms(z).weight
         with torch.no_grad():
             for q in copied.modules[0].parameters():
                 q.add_(1)
-        torch.testing.assert_close(programs.terms(z).weight, before, rtol=0, atol=0)
+        torch.testing.assert_close(pair.terms(z).weight, before, rtol=0, atol=0)
         assert not torch.allclose(copied.terms(z).weight, before)
 
 
@@ -276,9 +276,9 @@ def test_a_dimension_without_a_plate_is_no_event():
         z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
         pyro.sample("x", dist.Normal(z[:, None].expand(-1, 4), 1.0), obs=x)
 
-    programs = ModelGuide((model, lambda x: pyro.sample("z", dist.Normal(x.sum(-1), 1.0))), torch.ones(3, 4))
+    pair = ModelGuide((model, lambda x: pyro.sample("z", dist.Normal(x.sum(-1), 1.0))), torch.ones(3, 4))
     with pytest.raises(ValueError, match=r"the model's site 'x' must have .* got batch shape \(6, 4\)"):
-        programs.terms(programs.draw(2))
+        pair.terms(pair.draw(2))
 
 
 def test_what_is_simulated_gets_the_dtype_of_x_where_that_changes_nothing():

@@ -357,8 +357,8 @@ class Convolutional(nn.Module):
         return self.layers(torch.cat([z, c], -1))
 
 
-@pytest.mark.parametrize("particles", [1, 4])
-def test_decoders_that_know_of_one_batch_dimension_only(particles):
+@pytest.mark.parametrize("num_particles", [1, 4])
+def test_decoders_that_know_of_one_batch_dimension_only(num_particles):
     encoder = nets.MLP((1, 3, 3), (), 4, context=C)
     vae = (
         VAE(priors.StandardNormal(2), likelihoods.Normal(Convolutional()), posteriors.DiagonalNormal(encoder))
@@ -366,12 +366,12 @@ def test_decoders_that_know_of_one_batch_dimension_only(particles):
         .eval()
     )
     x, (c,) = torch.randn(7, 1, 3, 3, dtype=torch.float64), make_context(C)
-    terms = elbo_terms(vae, x, c, kl="sampled", particles=particles, seed=5)
+    terms = elbo_terms(vae, x, c, kl="sampled", num_particles=num_particles, seed=5)
     torch.manual_seed(5)
-    z = vae.encode(x, c).rsample((particles,))
-    each = [vae.decode(z[k], c).log_prob(x) for k in range(particles)]
+    z = vae.encode(x, c).rsample((num_particles,))
+    each = [vae.decode(z[k], c).log_prob(x) for k in range(num_particles)]
     torch.testing.assert_close(terms.recon, torch.stack(each).mean(0))
-    if particles == 1:
+    if num_particles == 1:
         pyro.set_rng_seed(5)
         assert terms.elbo.sum().item() == pytest.approx(-Trace_ELBO().loss(vae.model, vae.guide, x, c), rel=1e-9)
     assert vae.interpolate(x[:3], x[3:6], 5, c[:3]).shape == (3, 5, 1, 3, 3)

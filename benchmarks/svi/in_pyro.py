@@ -18,9 +18,9 @@ from svi.sizes import LR, Size
 
 
 def _objective(size: Size) -> Any:
-    if size.particles == 1:
+    if size.num_particles == 1:
         return Trace_ELBO()
-    return RenyiELBO(alpha=0, num_particles=size.particles, vectorize_particles=True, max_plate_nesting=1)
+    return RenyiELBO(alpha=0, num_particles=size.num_particles, vectorize_particles=True, max_plate_nesting=1)
 
 
 class Example(nn.Module):

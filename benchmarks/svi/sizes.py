@@ -45,7 +45,7 @@ class Size:
         latent: dimensions of z.
         batch: examples a step.
         steps: different batches, gone through again and again.
-        particles: draws of z an example; above 1, the objective is that of the importance-weighted autoencoder.
+        num_particles: draws of z an example; above 1, the objective is that of the importance-weighted autoencoder.
         parts: what else ``pyro_vae.build`` is told.
         contenders: who takes part.
     """
@@ -55,7 +55,7 @@ class Size:
     latent: int
     batch: int
     steps: int = 10
-    particles: int = 1
+    num_particles: int = 1
     parts: dict[str, Any] = field(default_factory=dict)
     contenders: tuple[str, ...] = tuple(CONTENDERS)
 
@@ -85,5 +85,5 @@ SIZES = {
     "784-400-50, batch 256": Size((784,), 400, 50, 256),
     "convolutions 28x28, batch 128": Size((1, 28, 28), 128, 20, 128, parts={"nets": "conv"}, contenders=_CONV),
     "IAF and flow prior, 784-400-50, batch 128": Size((784,), 400, 50, 128, parts=_FLOWS, contenders=_OURS_AND_STOCK),
-    "IWAE, 50 particles, 784-400-50, batch 20": Size((784,), 400, 50, 20, particles=50, contenders=_OURS_AND_STOCK),
+    "IWAE, 50 particles, 784-400-50, batch 20": Size((784,), 400, 50, 20, num_particles=50, contenders=_OURS_AND_STOCK),
 }

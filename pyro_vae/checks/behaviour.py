@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Multinomial
 
 from pyro_vae.checks.forcing import find_cycle, influence, sees
-from pyro_vae.checks.inputs import Case, Check, named_leaves
+from pyro_vae.checks.inputs import Check, Inputs, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.distributions import innermost
@@ -27,14 +27,14 @@ _SEEN = "changes with the x that is observed: the model has seen the data that i
 _NO_COPY = "model and guide cannot be copied, as plain functions cannot. Make both methods of one nn.Module"
 
 
-def _deterministic(case: Case) -> Finding:
+def _deterministic(inputs: Inputs) -> Finding:
     """The same numbers under two seeds, in evaluation mode."""
-    p = case.given
+    p = inputs.given
     with torch.no_grad():
         z = p.draw(2)
         terms = []
         for key in (1, 2):
-            with case.seeded(key):
+            with inputs.seeded(key):
                 terms.append(p.terms(z))
     for what, first, second in zip(("log p(x|z)", "log p(z)", "log q(z|x)"), *terms, strict=True):
         if not torch.equal(first, second):
@@ -48,9 +48,9 @@ def _deterministic(case: Case) -> Finding:
     return Finding("passed", difference=0.0, tolerance=0.0)
 
 
-def _examples(case: Case) -> Finding:
+def _examples(inputs: Inputs) -> Finding:
     """The log-densities of some examples, among their neighbours and without them."""
-    p, half = case.exact, (case.exact.batch + 1) // 2
+    p, half = inputs.exact, (inputs.exact.batch + 1) // 2
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
     few = p.rows(0, half)
@@ -58,10 +58,10 @@ def _examples(case: Case) -> Finding:
         z = p.draw(2)
         names = ["log p(x|z)", "log p(z)", "log q(z|x)"]
         together, apart = [term[:, :half] for term in p.terms(z)], list(few.terms(z[:, :half]))
-        if case.is_point:  # beside it is no density at all, be it by rounding
+        if inputs.is_point:  # beside it is no density at all, be it by rounding
             names[2], together[2], apart[2] = "z of q(z|x)", z[:, :half], few.draw(2)
     for what, all_, some in zip(names, together, apart, strict=True):
-        found = equal(all_, some, max(case.rounding, 1e-8))
+        found = equal(all_, some, max(inputs.rounding, 1e-8))
         if found.verdict == "failed":
             return Finding(
                 "failed",
@@ -73,9 +73,9 @@ def _examples(case: Case) -> Finding:
     return found
 
 
-def _modes(case: Case) -> Finding:
+def _modes(inputs: Inputs) -> Finding:
     """A copy in training mode, which a loss may see though nothing else here does."""
-    p = case.given.copied()
+    p = inputs.given.copied()
     if p is None:
         return Finding("skipped", _NO_COPY)
     with torch.no_grad():
@@ -83,9 +83,9 @@ def _modes(case: Case) -> Finding:
     leaves, terms, points, spreads = [], [], [], []
     for training in (False, True):
         p.modules[0].train(training)
-        with case.seeded(3):
+        with inputs.seeded(3):
             leaves.append({name for name, _ in named_leaves(p)})
-        with case.seeded(4), torch.no_grad():
+        with inputs.seeded(4), torch.no_grad():
             points.append([_is_point(d) for d in (p.posterior(), p.prior(), p.likelihood(z[0]))])
             terms.append(p.terms(z))
             spreads.append(p.draw(20).double().std(0).mean())
@@ -116,25 +116,25 @@ def _is_point(distribution: Any) -> bool:
         return False
 
 
-def _peeking(case: Case) -> Finding:
+def _peeking(inputs: Inputs) -> Finding:
     """The model at the same z, and other x."""
-    p = case.exact
+    p = inputs.exact
     if p.batch < 2 or torch.isnan(p.x).any():
         return Finding("skipped", "there is one example" if p.batch < 2 else "NaN in x says what is to be left out")
     with torch.no_grad():
         z = p.draw(1)[0]
-    found = sees(p, z, p.latent, max(case.rounding, 1e-8))
+    found = sees(p, z, p.latent, max(inputs.rounding, 1e-8))
     if found.verdict == "failed":
         return replace(found, detail=f"p(z) {_SEEN}")
-    if case.is_teacher_forced:
-        return _order_of(case, z)
+    if inputs.is_teacher_forced:
+        return _order_of(inputs, z)
     return found
 
 
-def _order_of(case: Case, z: Tensor) -> Finding:
+def _order_of(inputs: Inputs, z: Tensor) -> Finding:
     """A decoder may see x where p(x|z) is the product of its conditionals: each element given z and earlier ones."""
-    p = case.exact
-    factors, seen = influence(p, z, max(case.rounding, 1e-8), case.seed)
+    p = inputs.exact
+    factors, seen = influence(p, z, max(inputs.rounding, 1e-8), inputs.seed)
     if len(factors) == 1:
         return Finding("failed", f"p(x|z) {_SEEN}", 1.0)
     own = factors[seen.diagonal()].tolist()
@@ -157,17 +157,17 @@ def _order_of(case: Case, z: Tensor) -> Finding:
     return Finding("passed", "p(x|z) sees x, and each element only earlier ones: the product of its conditionals", 0.0)
 
 
-def _reach(case: Case) -> Finding:
+def _reach(inputs: Inputs) -> Finding:
     """Trains copies until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
-    if case.exact.copied() is None:
+    if inputs.exact.copied() is None:
         return Finding("skipped", _NO_COPY)
-    x = torch.nan_to_num(case.exact.x.reshape(case.exact.batch, -1).double())  # bools too
+    x = torch.nan_to_num(inputs.exact.x.reshape(inputs.exact.batch, -1).double())  # bools too
     reached = 0.0
     span = (x.max() - x.min()).item()
     if span == 0:
         return Finding("skipped", "all values of x are the same")
     for index in (int(x.argmax()), int(x.argmin())):
-        miss = _nearest(case, index, x.flatten()[index], 0.05 * span)
+        miss = _nearest(inputs, index, x.flatten()[index], 0.05 * span)
         if miss is None:
             return Finding("skipped", "p(x|z) has no mean, or no parameters that move it")
         reached = max(reached, miss)
@@ -182,18 +182,18 @@ def _reach(case: Case) -> Finding:
     )
 
 
-def _nearest(case: Case, index: int, target: Tensor, enough: float) -> float | None:
+def _nearest(inputs: Inputs, index: int, target: Tensor, enough: float) -> float | None:
     """How near the mean of one element comes to its target, from several starts; None where nothing moves it.
 
     An encoder without training may send large counts to a z so far out that the decoder has no gradient there, and a
     ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
     """
-    row, element = divmod(index, case.exact.x[0].numel())
+    row, element = divmod(index, inputs.exact.x[0].numel())
     nearest, moved = math.inf, 0
     for start in range(4 * _STARTS):  # those without a gradient take no time, and say nothing
-        p = case.exact.rows(row, row + 1).copied()
+        p = inputs.exact.rows(row, row + 1).copied()
         assert p is not None  # as it was not for all rows
-        with torch.no_grad(), case.seeded(5, index, start):
+        with torch.no_grad(), inputs.seeded(5, index, start):
             z = p.draw(1)[0] if start == 1 else p.prior().sample()
             for tensor in _trained(p) if start > 1 else ():
                 tensor.add_(torch.randn_like(tensor) * (0.1 + 0.5 * tensor.square().mean().sqrt()))

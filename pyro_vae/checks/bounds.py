@@ -16,7 +16,7 @@ from torch.distributions import kl_divergence
 from pyro_vae import evaluation
 from pyro_vae.bound import elbo, elbo_terms
 from pyro_vae.checks.enumeration import enumerated_elbo
-from pyro_vae.checks.inputs import Case, Check
+from pyro_vae.checks.inputs import Check, Inputs
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
@@ -47,10 +47,10 @@ def _traced(p: ModelGuide) -> tuple[Tensor, Tensor, Tensor]:
     return log_x, log_p, log_q
 
 
-def _terms(case: Case, kl: Any) -> tuple[Tensor, Tensor]:
+def _terms(inputs: Inputs, kl: Any) -> tuple[Tensor, Tensor]:
     """Recon and kl of the batch by hand, each ``(batch,)``, under the seed of the comparison."""
-    p = case.exact
-    with case.seeded(20):
+    p = inputs.exact
+    with inputs.seeded(20):
         if isinstance(p.vae, VAE) and p.vae.model == p.model:
             terms = elbo_terms(p.vae, p.x, *p.context, kl=kl, mask=p.named.get("mask"))
             return terms.recon, terms.kl
@@ -58,16 +58,16 @@ def _terms(case: Case, kl: Any) -> tuple[Tensor, Tensor]:
     return log_x, kl_divergence(p.posterior(), p.prior()) if kl == "analytic" else log_q - log_p
 
 
-def _loss(case: Case, objective: ELBO) -> Tensor:
-    p = case.exact
-    with case.seeded(20):
+def _loss(inputs: Inputs, objective: ELBO) -> Tensor:
+    p = inputs.exact
+    with inputs.seeded(20):
         loss = objective.loss(p.model, p.guide, p.x, *p.context, **p.named)
     return torch.as_tensor(loss, dtype=torch.float64)
 
 
-def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
-    name, model = type(objective).__name__, case.exact.trace_model()
-    if weighs_examples(model.nodes[case.exact.observed]):
+def _same(inputs: Inputs, by_hand: Tensor, objective: ELBO) -> Finding:
+    name, model = type(objective).__name__, inputs.exact.trace_model()
+    if weighs_examples(model.nodes[inputs.exact.observed]):
         return Finding("skipped", "examples have weights of their own (poutine.scale), and log p(x) has none")
     words = f"elbo(recon, kl) and {name} are two different numbers under the same noise"
     if factors := factors_of(model):
@@ -75,40 +75,42 @@ def _same(case: Case, by_hand: Tensor, objective: ELBO) -> Finding:
             f"the factor {listed(factors)} of the model counts in {name} and is no part of log p(x, z): this is "
             "no bound on log p(x). Add a penalty to the objective, or to the optimiser as a weight decay"
         )
-    return equal(by_hand.double() * plate_scale(case.exact), -_loss(case, objective), case.rounding, words)
+    return equal(by_hand.double() * plate_scale(inputs.exact), -_loss(inputs, objective), inputs.rounding, words)
 
 
-def _trace_elbo(case: Case) -> Finding:
-    if case.is_discrete:
+def _trace_elbo(inputs: Inputs) -> Finding:
+    if inputs.is_discrete:
         return Finding("skipped", "z is discrete and summed over: see enum-elbo", applies=False)
     with torch.no_grad():
-        recon, kl = _terms(case, "sampled")
-        return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), Trace_ELBO())
+        recon, kl = _terms(inputs, "sampled")
+        return _same(inputs, torch.as_tensor(elbo(recon.sum(), kl.sum())), Trace_ELBO())
 
 
-def _mean_field_elbo(case: Case) -> Finding:
-    if not case.has_closed_kl:
+def _mean_field_elbo(inputs: Inputs) -> Finding:
+    if not inputs.has_closed_kl:
         return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
-    if not case.pathwise:
+    if not inputs.pathwise:
         return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised", applies=False)
     with torch.no_grad():
-        recon, kl = _terms(case, "analytic")
-        return _same(case, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
+        recon, kl = _terms(inputs, "analytic")
+        return _same(inputs, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
 
 
-def _renyi_elbo(case: Case) -> Finding:
-    if len(_plates(case.exact)) != 1:
+def _renyi_elbo(inputs: Inputs) -> Finding:
+    if len(_plates(inputs.exact)) != 1:
         return Finding("skipped", "RenyiELBO takes a weight for each example only where z and x share that one plate")
     with torch.no_grad():
-        with case.seeded(20):
-            runs = [_traced(case.exact) for _ in range(_PARTICLES)]
+        with inputs.seeded(20):
+            runs = [_traced(inputs.exact) for _ in range(_PARTICLES)]
         # A plate's scale multiplies the log-weights before their exponentials, so that it is a power of the weights.
-        weight = plate_scale(case.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
+        weight = plate_scale(inputs.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
         found = []
         for alpha in (0.0, 0.5):
             power = 1 - alpha
             bound = ((power * weight).logsumexp(0) - math.log(_PARTICLES)).sum() / power
-            found.append(_same(case, bound / plate_scale(case.exact), RenyiELBO(alpha=alpha, num_particles=_PARTICLES)))
+            found.append(
+                _same(inputs, bound / plate_scale(inputs.exact), RenyiELBO(alpha=alpha, num_particles=_PARTICLES))
+            )
         return worst(found)
 
 
@@ -119,11 +121,11 @@ def _plates(p: ModelGuide) -> set[str]:
     return set.intersection(*({frame.name for frame in stack} for stack in stacks))
 
 
-def _enum_elbo(case: Case) -> Finding:
-    if not case.is_discrete:
+def _enum_elbo(inputs: Inputs) -> Finding:
+    if not inputs.is_discrete:
         return Finding("skipped", "z is not discrete", applies=False)
-    p = case.exact
-    if case.is_straight_through:
+    p = inputs.exact
+    if inputs.is_straight_through:
         return Finding("skipped", "TraceEnum_ELBO takes no straight-through distribution for one that it can sum over")
     guide = p.trace_guide()
     said = "enumerate" in guide.nodes[p.latent]["infer"]
@@ -133,7 +135,7 @@ def _enum_elbo(case: Case) -> Finding:
     with torch.no_grad():
         by_hand = enumerated_elbo(p).sum()
         try:
-            return _same(replace(case, exact=summed), by_hand, TraceEnum_ELBO(max_plate_nesting=plates))
+            return _same(replace(inputs, exact=summed), by_hand, TraceEnum_ELBO(max_plate_nesting=plates))
         except (RuntimeError, ValueError):  # a guide that only draws may have a model that only takes draws
             if said:
                 raise
@@ -143,11 +145,11 @@ def _enum_elbo(case: Case) -> Finding:
 # On average.
 
 
-def _kl(case: Case) -> Finding:
-    if not case.has_closed_kl or case.is_point:
+def _kl(inputs: Inputs) -> Finding:
+    if not inputs.has_closed_kl or inputs.is_point:
         return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
-    p = case.exact
-    with torch.no_grad(), case.seeded(21):
+    p = inputs.exact
+    with torch.no_grad(), inputs.seeded(21):
         posterior, prior = p.posterior(), p.prior()
         z = posterior.sample((1000,))
         sampled = (posterior.log_prob(z) - prior.log_prob(z)).sum(-1)
@@ -156,34 +158,34 @@ def _kl(case: Case) -> Finding:
         f"KL(q || p) in closed form is {closed:.6g} and log q - log p over draws {sampled.mean():.6g} on average: "
         "one of the two is wrong, the formula or a density"
     )
-    return mean_is_zero(sampled - closed, case.level, words, slack=10 * case.rounding * closed.abs().item())
+    return mean_is_zero(sampled - closed, inputs.level, words, slack=10 * inputs.rounding * closed.abs().item())
 
 
 # The order of the bounds, and the truth.
 
 
-def _rungs(case: Case, examples: int) -> dict[int, Tensor]:
+def _rungs(inputs: Inputs, examples: int) -> dict[int, Tensor]:
     """Draws of the importance-weighted bound, ``(draws, examples)``, for each number of importance samples."""
 
     def make() -> dict[int, Tensor]:
-        p, found = case.exact.rows(0, examples), {}
+        p, found = inputs.exact.rows(0, examples), {}
         for key, (k, repeats) in enumerate(_RUNGS):
-            with torch.no_grad(), case.seeded(24, key):
+            with torch.no_grad(), inputs.seeded(24, key):
                 weight = torch.cat([p.draw_terms(k * part).weight for part in _parts(repeats, 500 // k)])
             found[k] = weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)
         return found
 
-    return case.once(f"rungs of {examples}", make)
+    return inputs.once(f"rungs of {examples}", make)
 
 
 def _parts(total: int, most: int) -> list[int]:
     return [min(most, total - i) for i in range(0, total, most)]
 
 
-def _order(case: Case) -> Finding:
-    if case.is_point:
+def _order(inputs: Inputs) -> Finding:
+    if inputs.is_point:
         return Finding("skipped", "q is a point; it has no density", applies=False)
-    rungs = _rungs(case, case.affordable("examples under the bounds", 16, sum(k * n for k, n in _RUNGS)))
+    rungs = _rungs(inputs, inputs.affordable("examples under the bounds", 16, sum(k * n for k, n in _RUNGS)))
     found = []
     for (k, low), (more, high) in itertools.pairwise(rungs.items()):
         words = (
@@ -191,58 +193,58 @@ def _order(case: Case) -> Finding:
             "independent, or their weights are not p(x, z) / q(z|x)"
         )
         slack = 1e-9 * abs(high.mean().item())
-        found.append(not_above(low.mean(1), high.mean(1), case.level / 2, words, slack=slack))
+        found.append(not_above(low.mean(1), high.mean(1), inputs.level / 2, words, slack=slack))
     line = worst(found)
     said = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.5g}" for k, v in rungs.items())
     return replace(line, detail=line.detail or said)
 
 
-def _evidence(case: Case) -> Finding:
+def _evidence(inputs: Inputs) -> Finding:
     """The bounds against log p(x) itself, which is known for few or discrete latents, else between two bounds."""
-    if case.is_point:
+    if inputs.is_point:
         return Finding("skipped", "q is a point; it has no density", applies=False)
-    p = case.exact.rows(0, 16)
-    if case.is_discrete:
-        return _against(case, p, evaluation.enumeration(p), "by the sum over all values of z")
+    p = inputs.exact.rows(0, 16)
+    if inputs.is_discrete:
+        return _against(inputs, p, evaluation.enumeration(p), "by the sum over all values of z")
     try:
         dims = RealCodes(p, "log p(x)").dim
     except ValueError as error:
         return Finding("skipped", str(error))
     # Each takes tens of thousands of decodings in two dimensions.
-    integrated = case.affordable("examples with log p(x)", 4, 20_000, least=0) if dims == 2 else 4
+    integrated = inputs.affordable("examples with log p(x)", 4, 20_000, least=0) if dims == 2 else 4
     if dims <= 2 and integrated:
         p = p.rows(0, integrated)
-        exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=case.draw_seed)
+        exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=inputs.draw_seed)
         if not exact.converged.all():
             return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
-        return _against(case, p, exact, f"by quadrature to {max(exact.error.max().item(), 1e-12):.0e}")
+        return _against(inputs, p, exact, f"by quadrature to {max(exact.error.max().item(), 1e-12):.0e}")
     if p.named:
         return Finding("skipped", "data with missing values cannot be simulated")
-    if case.is_teacher_forced:
+    if inputs.is_teacher_forced:
         return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that it is given")
-    return _between(case, case.given)
+    return _between(inputs, inputs.given)
 
 
-def _against(case: Case, p: ModelGuide, exact: Any, how: str) -> Finding:
+def _against(inputs: Inputs, p: ModelGuide, exact: Any, how: str) -> Finding:
     """No bound exceeds log p(x); and q meets p(z|x) as one density meets another, where draws of p(z|x) can be had."""
     truth = exact.mean
     said = f"log p(x) is {truth:.6g} {how}"
     found = []
-    drawn = _rungs(case, p.batch)
+    drawn = _rungs(inputs, p.batch)
     for k, bounds in drawn.items():
         name = "ELBO" if k == 1 else f"IWAE({k})"
         words = f"{said}, and {name} is {bounds.mean():.6g}, above it: {_NO_DENSITY}"
         slack = 1e-4 + 1e-6 * abs(truth)  # of quadrature
-        found.append(not_above(bounds.mean(1), torch.tensor(truth), case.level / _WITNESSES, words, slack=slack))
+        found.append(not_above(bounds.mean(1), torch.tensor(truth), inputs.level / _WITNESSES, words, slack=slack))
         excess = bounds - exact.log_prob.to(bounds) - slack
-        found.append(_by_markov(excess, 1, case.level / _WITNESSES, f"{said} on average, and a {name}"))
+        found.append(_by_markov(excess, 1, inputs.level / _WITNESSES, f"{said} on average, and a {name}"))
     if isinstance(exact, evaluation.Quadrature):
-        with torch.no_grad(), case.seeded(25):
+        with torch.no_grad(), inputs.seeded(25):
             from_q = torch.sigmoid(p.draw_terms(1000).weight - exact.log_prob)
-            from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, case.draw_seed)).weight)
+            from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, inputs.draw_seed)).weight)
         words = f"{said}, and q(z|x) does not overlap with p(z|x) as densities do: q is not the density of its draws"
         # The mean weight is p(x), but its draws may have no variance; these are between 0 and 1 (bridge sampling).
-        found.append(mean_is_zero(from_q - from_p, case.level / _WITNESSES, words, slack=2e-3))
+        found.append(mean_is_zero(from_q - from_p, inputs.level / _WITNESSES, words, slack=2e-3))
     line = worst(found)
     bounds_of = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.6g}" for k, v in drawn.items())
     return replace(line, detail=line.detail or f"{said}; {bounds_of}")
@@ -272,13 +274,13 @@ def _by_markov(excess: Tensor, estimates: int, level: float, words: str) -> Find
     )
 
 
-def _between(case: Case, p: ModelGuide) -> Finding:
+def _between(inputs: Inputs, p: ModelGuide) -> Finding:
     """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
-    examples, temperatures = _annealing(case)
+    examples, temperatures = _annealing(inputs)
     p = p.at(torch.arange(examples) % p.batch)
     # One chain for each of many examples: it is over the examples that the two ends are compared.
-    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=case.draw_seed)
-    with torch.no_grad(), case.seeded(26):
+    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=inputs.draw_seed)
+    with torch.no_grad(), inputs.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))
     low, high = found.lower.log_prob, found.upper.log_prob
@@ -287,17 +289,17 @@ def _between(case: Case, p: ModelGuide) -> Finding:
         f"{bound.mean():.5g}"
     )
     zero = torch.zeros((), dtype=low.dtype)
-    crossed = not_above(low - high, zero, case.level / 4, f"{said}: the two ends have crossed")
-    above = not_above(bound - high, zero, case.level / 4, f"{said}, above it: q is not the density of its draws")
-    far = [_by_markov(low - high, 2, case.level / 4, f"{said}; the lower end")]
-    far += [_by_markov(bound - high, 2, case.level / 4, f"{said}; an IWAE(100)")]
+    crossed = not_above(low - high, zero, inputs.level / 4, f"{said}: the two ends have crossed")
+    above = not_above(bound - high, zero, inputs.level / 4, f"{said}, above it: q is not the density of its draws")
+    far = [_by_markov(low - high, 2, inputs.level / 4, f"{said}; the lower end")]
+    far += [_by_markov(bound - high, 2, inputs.level / 4, f"{said}; an IWAE(100)")]
     line = worst([crossed, above, *far])
     return replace(line, detail=line.detail or said)
 
 
-def _annealing(case: Case) -> tuple[int, int]:
+def _annealing(inputs: Inputs) -> tuple[int, int]:
     """How many examples, and steps for each; where both cost too much, fewer of both."""
-    steps = case.affordable("steps of annealing", _SIMULATED * _TEMPERATURES, _ANNEALED, least=8 * 25)
+    steps = inputs.affordable("steps of annealing", _SIMULATED * _TEMPERATURES, _ANNEALED, least=8 * 25)
     examples = round((steps * _SIMULATED / _TEMPERATURES) ** 0.5)
     return examples, steps // examples
 

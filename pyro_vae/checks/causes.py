@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.checks.inputs import Case
+from pyro_vae.checks.inputs import Inputs
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.trials import Part, Trials
 
@@ -74,7 +74,7 @@ def cause_of_loss(found: Trials) -> Cause | None:
 
 
 def _of_several_samples(found: Trials) -> Cause | None:
-    k, batch = found.case.importance_samples, found.case.given.batch
+    k, batch = found.inputs.importance_particles, found.inputs.given.batch
     rest, elbo = found.loss + found.bound, found.parts["elbo"] * found.scale
     if _vanishes(Part(rest.values + found.scale * batch * math.log(k), rest.slopes), found.bound):
         return Cause(f"it is the negative bound without its - log {k} for each example", 1.0)
@@ -84,7 +84,7 @@ def _of_several_samples(found: Trials) -> Cause | None:
 
 
 def _uniform(found: Trials) -> Cause | None:
-    for weight in _weights(found.case):
+    for weight in _weights(found.inputs):
         if weight.value not in (0.0, 1.0) and _vanishes(
             found.loss + found.bound * weight.value, found.bound * weight.value
         ):
@@ -96,7 +96,7 @@ def _uniform(found: Trials) -> Cause | None:
 
 
 def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
-    known = _weights(found.case, found.scale)
+    known = _weights(found.inputs, found.scale)
     for recon_name, recon_words in _RECON.items():
         for kl_name, kl_words in _KL.items():
             if recon_name not in parts or kl_name not in parts:
@@ -111,14 +111,14 @@ def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
                     continue
                 mistakes += 1.25 if constant else 0.0
                 if 0 < mistakes <= _MOST:
-                    words = _words(found.case, u, v, recon_words, kl_words, constant, found.scale)
+                    words = _words(found.inputs, u, v, recon_words, kl_words, constant, found.scale)
                     uniform = u.value == v.value and u.value > 0 and not others
                     yield Cause(words, mistakes, u.value if uniform else None)
 
 
-def _weights(case: Case, scale: float = 1.0) -> list[_Weight]:
+def _weights(inputs: Inputs, scale: float = 1.0) -> list[_Weight]:
     """Those that people give recon, the KL or both by mistake, which count as often as the plate's scale says."""
-    batch, elements, latents = case.given.batch, case.given.x[0].numel(), case.latents
+    batch, elements, latents = inputs.given.batch, inputs.given.x[0].numel(), inputs.latents
     known = [
         _Weight(1.0, "{}", 0.0),
         _Weight(0.0, "0 {} (it is left out)"),
@@ -214,7 +214,7 @@ def _divided(weight: _Weight) -> str:
     return "it is " + whole.replace("(", "(right, as ").replace("right, as in bits", "right, but in bits")
 
 
-def _words(case: Case, u: _Weight, v: _Weight, recon: str, kl: str, constant: float, scale: float) -> str:
+def _words(inputs: Inputs, u: _Weight, v: _Weight, recon: str, kl: str, constant: float, scale: float) -> str:
     if u.value == v.value == 1.0 and (recon, kl) == (_RECON["recon"], _KL["kl"]):
         said = "it is the negative bound"
     elif u.value == v.value and u.value > 0 and (recon, kl) == (_RECON["recon"], _KL["kl"]):
@@ -231,12 +231,12 @@ def _words(case: Case, u: _Weight, v: _Weight, recon: str, kl: str, constant: fl
         said += f": beside log p(x|z) the KL counts {v.value / u.value:.3g} times"
     if recon == _RECON["squared error"] and u.value > 0 and v.value > 0:
         said += f", as if p(x|z) were a normal of scale {math.sqrt(v.value / (2 * u.value)):.3g}"
-    return said + (_of_constant(case, constant / scale) if constant else "")
+    return said + (_of_constant(inputs, constant / scale) if constant else "")
 
 
-def _of_constant(case: Case, constant: float) -> str:
-    p = case.given
-    per_element, per_latent = constant / p.x.numel(), constant / p.batch / case.latents
+def _of_constant(inputs: Inputs, constant: float) -> str:
+    p = inputs.given
+    per_element, per_latent = constant / p.x.numel(), constant / p.batch / inputs.latents
     said = f", but for a constant of {constant:.4g} nats, {abs(per_element):.4g} per element of x"
     if math.isclose(abs(per_element), 0.5 * math.log(2 * math.pi), rel_tol=1e-3):
         return f"{said}: the 1/2 log 2 pi of the normal"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 
-from pyro_vae.checks.inputs import Case, Check, loss_of
+from pyro_vae.checks.inputs import Check, Inputs, loss_of
 from pyro_vae.checks.report import Finding
 
 __all__ = ["CHECKS"]
@@ -113,8 +113,8 @@ def _parameters(distribution: Any) -> Iterator[Tensor]:
             yield from _parameters(value)
 
 
-def _clamps(case: Case) -> Finding:
-    p = case.given
+def _clamps(inputs: Inputs) -> Finding:
+    p = inputs.given
     with torch.no_grad(), _Watch() as watch:
         guide = p.trace_guide().nodes[p.latent]
         model = p.trace_model(guide["value"]).nodes
@@ -122,8 +122,8 @@ def _clamps(case: Case) -> Finding:
         for site in sites:
             site["fn"].log_prob(site["value"])
         found = watch.of_probs + [w for site in sites if (w := watch.words(_parameters(site["fn"])))]
-        if case.objective is not None and not found:
-            words = watch.words(iter([loss_of(case)]))
+        if inputs.objective is not None and not found:
+            words = watch.words(iter([loss_of(inputs)]))
             found = watch.of_probs + ([words] if words else [])
     if not found:
         return Finding("passed", difference=0.0)

@@ -9,7 +9,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_vae.checks.inputs import Case, Check
+from pyro_vae.checks.inputs import Check, Inputs
 from pyro_vae.checks.mass import mass_of
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
@@ -26,22 +26,22 @@ _SECTION = "Distributions"
 # What is looked at: p(z) for one example, q(z|x) for a few, and the elements of p(x|z).
 
 
-def _prior(case: Case) -> Any:
-    return case.exact.rows(0, 1).prior()
+def _prior(inputs: Inputs) -> Any:
+    return inputs.exact.rows(0, 1).prior()
 
 
-def _posterior(case: Case) -> Any:
-    return case.exact.rows(0, 3).posterior()
+def _posterior(inputs: Inputs) -> Any:
+    return inputs.exact.rows(0, 3).posterior()
 
 
-def _likelihood(case: Case) -> Any:
-    p = case.exact.rows(0, 1 if _is_large(case) else 3)
+def _likelihood(inputs: Inputs) -> Any:
+    p = inputs.exact.rows(0, 1 if _is_large(inputs) else 3)
     return p.likelihood(p.draw(1)[0])
 
 
-def _is_large(case: Case) -> bool:
+def _is_large(inputs: Inputs) -> bool:
     """Whether thousands of draws of x take much memory and time, as of images; ``affordable`` counts products alone."""
-    return case.exact.x[0].numel() > 3000
+    return inputs.exact.x[0].numel() > 3000
 
 
 def _elements(distribution: Any) -> Iterator[Any]:
@@ -62,32 +62,32 @@ def _elements(distribution: Any) -> Iterator[Any]:
         yield distribution
 
 
-def _mass(distribution: Any, case: Case) -> Finding:
+def _mass(distribution: Any, inputs: Inputs) -> Finding:
     elements = list(_elements(distribution))
-    part = replace(case, level=case.level / len(elements))
-    with torch.no_grad(), case.seeded(10):
+    part = replace(inputs, level=inputs.level / len(elements))
+    with torch.no_grad(), inputs.seeded(10):
         return worst([mass_of(element, part) for element in elements])
 
 
-def _draws(distribution: Any, case: Case) -> Finding:
+def _draws(distribution: Any, inputs: Inputs) -> Finding:
     """Each element by itself, and drawn both ways: by rsample, as Pyro trains, and by sample."""
     elements = list(_elements(distribution))
     kinds = [(d, "sample") for d in elements] + [(d, "rsample") for d in elements if d.has_rsample]
-    part = replace(case, level=case.level / len(kinds))
-    with case.seeded(11):
+    part = replace(inputs, level=inputs.level / len(kinds))
+    with inputs.seeded(11):
         return worst([draws_of(d, getattr(d, way), part) for d, way in kinds])
 
 
-def _noise(case: Case) -> Finding:
+def _noise(inputs: Inputs) -> Finding:
     """Rank correlations between the draws of any two of some examples, over many draws."""
-    p = case.exact.rows(0, 8 if _is_large(case) else 32)
+    p = inputs.exact.rows(0, 8 if _is_large(inputs) else 32)
     if p.batch < 2:
         return Finding("skipped", "there is only one example", applies=False)
-    draws = case.affordable("draws of noise", 400, p.batch, least=100)
-    with torch.no_grad(), case.seeded(12):
+    draws = inputs.affordable("draws of noise", 400, p.batch, least=100)
+    with torch.no_grad(), inputs.seeded(12):
         # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
         z = torch.stack([p.draw(1)[0] for _ in range(draws)]).reshape(draws, p.batch, -1)
-        found = correlation_of_examples(z, case.level, case.seed)
+        found = correlation_of_examples(z, inputs.level, inputs.seed)
     if found.verdict != "failed":
         return found
     words = (
@@ -101,11 +101,11 @@ _MASS = "A density that does not integrate to one shifts the bound by a constant
 _FOLLOW = "The bound is a mean over draws; if they come from another distribution than the density, it bounds nothing."
 
 
-def _three(name: str, compared: str, why: str, look: Callable[[Any, Case], Finding], about: str) -> list[Check]:
+def _three(name: str, compared: str, why: str, look: Callable[[Any, Inputs], Finding], about: str) -> list[Check]:
     """A line for each of the three distributions."""
     of = {"prior": ("p(z)", _prior), "posterior": ("q(z|x)", _posterior), "likelihood": ("p(x|z)", _likelihood)}
 
-    def check(place: str, symbol: str, distribution: Callable[[Case], Any]) -> Check:
+    def check(place: str, symbol: str, distribution: Callable[[Inputs], Any]) -> Check:
         said, words = compared.format(symbol), about.format(symbol)
         return Check(f"{place}-{name}", _SECTION, said, why, lambda c: look(distribution(c), c), words)
 

@@ -26,18 +26,18 @@ class Enumerated(NamedTuple):
     turned: Tensor
 
 
-def enumerated(programs: ModelGuide) -> Enumerated:
+def enumerated(pair: ModelGuide) -> Enumerated:
     """Recon, the KL, and the KL turned round, of programs whose z is discrete."""
-    q = programs.posterior()
-    terms = programs.terms(q.enumerate_support(), q)
+    q = pair.posterior()
+    terms = pair.terms(q.enumerate_support(), q)
     by_q, by_p = terms.posterior.exp(), terms.prior.exp()
     recon = _mean(by_q, terms.likelihood)
     return Enumerated(recon, _mean(by_q, terms.posterior - terms.prior), _mean(by_p, terms.prior - terms.posterior))
 
 
-def enumerated_elbo(programs: ModelGuide) -> Tensor:
+def enumerated_elbo(pair: ModelGuide) -> Tensor:
     """The ELBO of programs whose z is discrete, ``(batch,)``."""
-    terms = enumerated(programs)
+    terms = enumerated(pair)
     return terms.recon - terms.kl
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_vae.checks import estimators
 from pyro_vae.checks.enumeration import enumerated_elbo
-from pyro_vae.checks.inputs import Case, Check, named_leaves
+from pyro_vae.checks.inputs import Check, Inputs, named_leaves
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.model_guide import ModelGuide
@@ -25,86 +25,86 @@ _SECTION = "Gradients"
 _DRAWS = 8  # of the estimators that need several
 
 
-def _repeat(case: Case, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
+def _repeat(inputs: Inputs, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
     """Slopes of an estimator of the bound of a few examples, under so many seeds, ``(repeats, columns)``."""
     found = []
-    for i in range(case.repeats):
-        with case.seeded(41, key, i):
-            found.append(case.directions.slopes_of(estimate(case.few).sum()))
+    for i in range(inputs.repeats):
+        with inputs.seeded(41, key, i):
+            found.append(inputs.directions.slopes_of(estimate(inputs.few).sum()))
     return torch.stack(found)
 
 
-def _cached(case: Case, name: str, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
-    return case.once(name, lambda: _repeat(case, key, estimate))
+def _cached(inputs: Inputs, name: str, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
+    return inputs.once(name, lambda: _repeat(inputs, key, estimate))
 
 
-def _pathwise(case: Case) -> Tensor:
-    return _cached(case, "pathwise", 0, estimators.pathwise)
+def _pathwise(inputs: Inputs) -> Tensor:
+    return _cached(inputs, "pathwise", 0, estimators.pathwise)
 
 
-def _unfit(case: Case) -> Finding | None:
-    if not case.parameters:
+def _unfit(inputs: Inputs) -> Finding | None:
+    if not inputs.parameters:
         return Finding("skipped", "there are no parameters", applies=False)
-    if case.is_point:
+    if inputs.is_point:
         return Finding("skipped", "q is a point; it has no density to draw from", applies=False)
-    if not case.pathwise:
+    if not inputs.pathwise:
         return Finding("skipped", "no gradient goes through draws of this q", applies=False)
     return None
 
 
-def _moving(case: Case) -> Finding | None:
+def _moving(inputs: Inputs) -> Finding | None:
     """Where q has no density in a part of its support, as of a box that moves, the score of log q has no mean zero."""
-    with torch.no_grad(), case.seeded(46):
-        z = case.few.prior().sample((100,))
-        empty = torch.isneginf(case.few.log_posterior(z)).any()
+    with torch.no_grad(), inputs.seeded(46):
+        z = inputs.few.prior().sample((100,))
+        empty = torch.isneginf(inputs.few.log_posterior(z)).any()
     if empty:
         return Finding("skipped", "q(z|x) has no density at some draws of p(z): where that ends, log q has no score")
     return None
 
 
-def _compare(case: Case, ours: Tensor, reference: Tensor, words: str, of: str = "pathwise") -> Finding:
+def _compare(inputs: Inputs, ours: Tensor, reference: Tensor, words: str, of: str = "pathwise") -> Finding:
     """Means of the same slopes, from independent or paired draws, and the ratio of their variances."""
     scale = reference.abs().mean(0).clamp_min(1e-12)
     found = mean_is_zero(
-        ours - reference, case.level, f"{words} differs from the pathwise one on average", 1e-9 * scale
+        ours - reference, inputs.level, f"{words} differs from the pathwise one on average", 1e-9 * scale
     )
     ratio = (ours.var(0).sum() / reference.var(0).sum()).item()
     detail = found.detail or f"variance {ratio:.3g} times that of the pathwise gradient"
     return Finding(found.verdict, detail, found.difference, found.standard_error, found.tolerance, found.p_value)
 
 
-def _finite_differences(case: Case) -> Finding:
+def _finite_differences(inputs: Inputs) -> Finding:
     """Of each bound that is a number with a gradient of its own."""
-    if not case.parameters:
+    if not inputs.parameters:
         return Finding("skipped", "there are no parameters", applies=False)
-    if case.is_discrete:
-        return _differences(case, "the ELBO", enumerated_elbo)
-    if not case.pathwise:
+    if inputs.is_discrete:
+        return _differences(inputs, "the ELBO", enumerated_elbo)
+    if not inputs.pathwise:
         return Finding("skipped", "draws of this q jump with the parameters")
-    if _draws_by_rejection(case):
-        with torch.no_grad(), case.seeded(42):
-            z = case.few.draw(1)
-        at_z = _differences(case, "the ELBO", lambda programs: programs.terms(z).weight.mean(0))
+    if _draws_by_rejection(inputs):
+        with torch.no_grad(), inputs.seeded(42):
+            z = inputs.few.draw(1)
+        at_z = _differences(inputs, "the ELBO", lambda pair: pair.terms(z).weight.mean(0))
         how = "at fixed z, since draws of this q are differentiated implicitly: gradient-score has the way through z"
         return replace(at_z, detail=at_z.detail or how)
-    found = [_differences(case, "the ELBO", estimators.pathwise)]
-    if case.has_closed_kl:
-        found.append(_differences(case, "the ELBO with KL in closed form", estimators.analytic_kl))
-    if not case.is_point:
+    found = [_differences(inputs, "the ELBO", estimators.pathwise)]
+    if inputs.has_closed_kl:
+        found.append(_differences(inputs, "the ELBO with KL in closed form", estimators.analytic_kl))
+    if not inputs.is_point:
         weighted = partial(estimators.importance_weighted, draws=_DRAWS)
-        found.append(_differences(case, "the importance-weighted bound", weighted))
+        found.append(_differences(inputs, "the importance-weighted bound", weighted))
     return worst(found)
 
 
-def _differences(case: Case, what: str, bound: Callable[[ModelGuide], Tensor]) -> Finding:
+def _differences(inputs: Inputs, what: str, bound: Callable[[ModelGuide], Tensor]) -> Finding:
     """The same noise before and after a small step along each direction."""
-    parameters, directions = case.parameters, case.directions.whole
+    parameters, directions = inputs.parameters, inputs.directions.whole
     # One step does not suit all units and networks with kinks: a gradient that is right agrees at one of these.
-    steps, tolerance = ((1e-6, 1e-4, 1e-8, 1e-10), 1e-4) if case.rounding < 1e-6 else ((1e-2, 1e-3, 1e-1), 0.05)
+    steps, tolerance = ((1e-6, 1e-4, 1e-8, 1e-10), 1e-4) if inputs.rounding < 1e-6 else ((1e-2, 1e-3, 1e-1), 0.05)
 
     def value() -> Tensor:
-        with case.seeded(42):
-            return bound(case.few).sum()
+        with inputs.seeded(42):
+            return bound(inputs.few).sum()
 
     gradients = torch.autograd.grad(value(), parameters, allow_unused=True)
     found = [v.new_zeros(()) if g is None else (g * v).sum() for g, v in zip(gradients, directions, strict=True)]
@@ -129,7 +129,7 @@ def _differences(case: Case, what: str, bound: Callable[[ModelGuide], Tensor]) -
     if bool((unsettled | (off <= tolerance)).all()):
         return Finding("skipped", f"finite differences of {what} are mostly rounding: its value is too large for them")
     most = int(off.nan_to_num(math.inf).masked_fill(unsettled, 0.0).argmax())
-    name = {id(p): n for n, p in named_leaves(case.exact)}.get(id(parameters[most]), "a parameter")
+    name = {id(p): n for n, p in named_leaves(inputs.exact)}.get(id(parameters[most]), "a parameter")
     words = (
         f"along {name} the gradient of {what} is {by_autograd[most]:.4g} by autograd and {by_differences[most]:.4g} by "
         "finite differences: autograd does not see all ways in which it depends on its parameters. Look for detach(), "
@@ -162,63 +162,63 @@ class _Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _draws_by_rejection(case: Case) -> bool:
+def _draws_by_rejection(inputs: Inputs) -> bool:
     """Whether z comes from a gamma, beta or Dirichlet variable or what is made of them.
 
     Torch gives such draws an implicit gradient (Figurnov, Mohamed and Mnih 2018, arXiv 1805.08498), which is right on
     average and not that of one draw under fixed noise: the sampler accepts or rejects.
     """
     with torch.no_grad(), _Operations() as operations:
-        case.few.draw(1)
+        inputs.few.draw(1)
     return bool(operations.names & {"_standard_gamma", "_sample_dirichlet"})
 
 
-def _analytic(case: Case) -> Finding:
-    if unfit := _unfit(case):
+def _analytic(inputs: Inputs) -> Finding:
+    if unfit := _unfit(inputs):
         return unfit
-    if not case.has_closed_kl:
+    if not inputs.has_closed_kl:
         return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
-    ours = _cached(case, "analytic", 0, estimators.analytic_kl)  # the same noise as the pathwise one
-    return _compare(case, ours, _pathwise(case), "the gradient with KL(q || p) in closed form")
+    ours = _cached(inputs, "analytic", 0, estimators.analytic_kl)  # the same noise as the pathwise one
+    return _compare(inputs, ours, _pathwise(inputs), "the gradient with KL(q || p) in closed form")
 
 
-def _sticking(case: Case) -> Finding:
-    if unfit := _unfit(case) or _moving(case):
+def _sticking(inputs: Inputs) -> Finding:
+    if unfit := _unfit(inputs) or _moving(inputs):
         return unfit
-    ours = _cached(case, "stl", 0, lambda p: estimators.sticking_the_landing(p, case.parameters))
-    return _compare(case, ours, _pathwise(case), "the gradient without the score of log q")
+    ours = _cached(inputs, "stl", 0, lambda p: estimators.sticking_the_landing(p, inputs.parameters))
+    return _compare(inputs, ours, _pathwise(inputs), "the gradient without the score of log q")
 
 
-def _score(case: Case) -> Finding:
-    if not case.parameters or case.is_point:
-        return Finding("skipped", "there are no parameters" if not case.parameters else "q is a point", applies=False)
-    if not case.is_discrete and (moving := _moving(case)):
+def _score(inputs: Inputs) -> Finding:
+    if not inputs.parameters or inputs.is_point:
+        return Finding("skipped", "there are no parameters" if not inputs.parameters else "q is a point", applies=False)
+    if not inputs.is_discrete and (moving := _moving(inputs)):
         return moving
-    ours = _cached(case, "score", 1, lambda p: estimators.score_function(p, _DRAWS))
-    if case.pathwise:
-        return _compare(case, ours, _pathwise(case), "the score-function gradient")
-    if not case.is_discrete:
+    ours = _cached(inputs, "score", 1, lambda p: estimators.score_function(p, _DRAWS))
+    if inputs.pathwise:
+        return _compare(inputs, ours, _pathwise(inputs), "the score-function gradient")
+    if not inputs.is_discrete:
         return Finding("skipped", "nothing to compare it with")
-    truth = case.directions.slopes_of(enumerated_elbo(case.few).sum())
-    return mean_is_zero(ours - truth, case.level, "the score-function gradient differs from the exact one on average")
+    truth = inputs.directions.slopes_of(enumerated_elbo(inputs.few).sum())
+    return mean_is_zero(ours - truth, inputs.level, "the score-function gradient differs from the exact one on average")
 
 
-def _one_weight_counts(case: Case) -> bool:
+def _one_weight_counts(inputs: Inputs) -> bool:
     """Whether of a few draws mostly one has all the weight, so that what depends on the others is hardly ever seen."""
-    with torch.no_grad(), case.seeded(45):
-        weight = torch.stack([case.few.draw_terms(_DRAWS).weight for _ in range(20)])
+    with torch.no_grad(), inputs.seeded(45):
+        weight = torch.stack([inputs.few.draw_terms(_DRAWS).weight for _ in range(20)])
     size = 1 / torch.softmax(weight, 1).square().sum(1)
     return bool(size.median() < 2)
 
 
-def _doubly(case: Case) -> Finding:
-    if unfit := _unfit(case) or _moving(case):
+def _doubly(inputs: Inputs) -> Finding:
+    if unfit := _unfit(inputs) or _moving(inputs):
         return unfit
-    if _one_weight_counts(case):
+    if _one_weight_counts(inputs):
         return Finding("skipped", "one importance weight of an example outweighs all others: too few draws count")
-    reference = _cached(case, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
-    ours = _cached(case, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, case.parameters, _DRAWS))
-    return _compare(case, ours, reference, "the doubly reparametrised gradient", "importance-weighted")
+    reference = _cached(inputs, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
+    ours = _cached(inputs, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, inputs.parameters, _DRAWS))
+    return _compare(inputs, ours, reference, "the doubly reparametrised gradient", "importance-weighted")
 
 
 _SAME = "Estimators of one gradient differ in their noise, not on average."

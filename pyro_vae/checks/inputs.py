@@ -23,7 +23,7 @@ from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Case", "Check", "base_constraint", "in_mode", "loss_of", "named_leaves", "small", "told"]
+__all__ = ["Check", "Inputs", "base_constraint", "in_mode", "loss_of", "named_leaves", "small", "told"]
 
 # Floating-point operations in the matrix products of one line: some twenty seconds of a core.
 _BUDGET = 5e11
@@ -48,19 +48,19 @@ class Check:
     section: str
     compared: str
     why: str
-    look: Callable[[Case], Finding]
+    look: Callable[[Inputs], Finding]
     about: str = ""
 
 
 @dataclass
-class Case:
+class Inputs:
     """What is checked.
 
     Args:
         given: the programs as they are, in their own dtype.
         exact: a copy of them in float64 where they can be copied, else the same.
         objective: a Pyro ELBO or a function of ``(x, *context)``, or None.
-        importance_samples: how many the objective's bound has; 1 is the ELBO.
+        importance_particles: how many the objective's bound has; 1 is the ELBO.
         data_size: how many examples a step's loss stands for, or None.
         exact_posterior: whether q is meant to be the true posterior.
         level: the rate of false alarms of a line.
@@ -73,7 +73,7 @@ class Case:
     given: ModelGuide
     exact: ModelGuide
     objective: Any
-    importance_samples: int
+    importance_particles: int
     data_size: int | None
     exact_posterior: bool
     level: float
@@ -101,7 +101,7 @@ class Case:
         """Of all draws; ``seed`` itself is that of what is chosen to be looked at."""
         return derive(self.seed, 61, self.attempt) if self.attempt else self.seed
 
-    def afresh(self) -> Case:
+    def afresh(self) -> Inputs:
         """The same case with other draws, independent of those before."""
         return replace(self, attempt=self.attempt + 1, made={})
 
@@ -207,16 +207,16 @@ class Case:
         return number
 
 
-def named_leaves(programs: ModelGuide) -> list[tuple[str, Tensor]]:
+def named_leaves(pair: ModelGuide) -> list[tuple[str, Tensor]]:
     """The tensors that the three log-densities and the draws are computed from, with names as far as there are any."""
-    names = {id(p): name for module in programs.modules for name, p in module.named_parameters()}
-    z = programs.draw(1)
-    guide, model = programs.trace_guide(), programs.trace_model(z[0].detach())
+    names = {id(p): name for module in pair.modules for name, p in module.named_parameters()}
+    z = pair.draw(1)
+    guide, model = pair.trace_guide(), pair.trace_model(z[0].detach())
     for trace in (guide, model):
         for site in trace.nodes.values():
             if site["type"] == "param" and hasattr(site["value"], "unconstrained"):
                 names.setdefault(id(site["value"].unconstrained()), site["name"])
-    terms = programs.terms(z)
+    terms = pair.terms(z)
     leaves = {id(leaf): leaf for leaf in _leaves([z, *terms])}
     return [(names.get(i, f"a tensor of shape {tuple(leaf.shape)}"), leaf) for i, leaf in leaves.items()]
 
@@ -236,15 +236,15 @@ def _leaves(tensors: list[Tensor]) -> list[Tensor]:
     return found
 
 
-def loss_of(case: Case, x: Tensor | None = None) -> Tensor:
+def loss_of(inputs: Inputs, x: Tensor | None = None) -> Tensor:
     """The objective's loss of the batch, or of another x of its shape, a number in nats."""
-    p = case.given
+    p = inputs.given
     x = p.x if x is None else x
-    if isinstance(case.objective, ELBO):
+    if isinstance(inputs.objective, ELBO):
         # TraceGraph_ELBO and others give no loss that can be differentiated, and that of TraceEnum_ELBO must be.
-        loss = getattr(case.objective, "differentiable_loss", None) if torch.is_grad_enabled() else None
-        return torch.as_tensor((loss or case.objective.loss)(p.model, p.guide, x, *p.context, **p.named))
-    loss = case.objective(x, *p.context)
+        loss = getattr(inputs.objective, "differentiable_loss", None) if torch.is_grad_enabled() else None
+        return torch.as_tensor((loss or inputs.objective.loss)(p.model, p.guide, x, *p.context, **p.named))
+    loss = inputs.objective(x, *p.context)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(
             f"objective must return one number, a tensor, the loss of the whole batch in nats; got {_no_loss(loss)}"

@@ -12,7 +12,7 @@ import torch
 from pyro.distributions.constraints import sphere
 from torch import Tensor
 
-from pyro_vae.checks.inputs import Case, base_constraint, small
+from pyro_vae.checks.inputs import Inputs, base_constraint, small
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.sampling import ELEMENTS, draws_of
 from pyro_vae.checks.statistics import mean_is_zero, not_above
@@ -41,7 +41,7 @@ _OVERLAP = 0.02  # of a density and the one beside it, at most 1; with less the 
 _ENOUGH = 0.2  # with less, a better one is looked for
 
 
-def mass_of(d: Any, case: Case) -> Finding:
+def mass_of(d: Any, inputs: Inputs) -> Finding:
     """The mass of a distribution without dimensions that only count."""
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density", applies=False)
@@ -49,9 +49,9 @@ def mass_of(d: Any, case: Case) -> Finding:
     if (values := values_of(d)) is not None:
         return _summed(d, values)
     if support.is_discrete:
-        return _of_vectors(d, case) if d.event_shape else _of_counts(d, case)
+        return _of_vectors(d, inputs) if d.event_shape else _of_counts(d, inputs)
     if is_circle(d) or support is sphere:
-        around = _around(d, case)
+        around = _around(d, inputs)
         if around.verdict != "skipped":
             return around
     transform = to_reals(d)
@@ -59,12 +59,12 @@ def mass_of(d: Any, case: Case) -> Finding:
         name = type(support).__name__.strip("_").lower()
         return Finding("skipped", f"the density is not looked at: no way to integrate over {name} is known")
     if not d.event_shape:
-        return _line(d, transform, case)
+        return _line(d, transform, inputs)
     if transform.inv(d.sample()).shape[-1] <= 2:
         plane = _plane(d, transform)
         if plane.verdict != "skipped":
             return plane
-    return _bridge(d, transform, case)
+    return _bridge(d, transform, inputs)
 
 
 # Sums.
@@ -84,17 +84,17 @@ def _several(d: Any, values: Tensor) -> bool:
     return len(values) > math.prod(d.event_shape)
 
 
-def _of_counts(d: Any, case: Case) -> Finding:
+def _of_counts(d: Any, inputs: Inputs) -> Finding:
     if isinstance(found := counts_of(d), str):
         return Finding("skipped", f"the density is not summed: {found}")
-    keep = small(found[1][0], ELEMENTS, case.seed)
+    keep = small(found[1][0], ELEMENTS, inputs.seed)
     counts, log_p = (t.reshape(len(t), -1)[:, keep] for t in found)
     # Log-probabilities are differences of terms of the size of x log x.
     rounding = torch.finfo(log_p.dtype).eps * torch.special.xlogy(counts, counts.abs()).abs().amax(0)
     return _is_one(log_p.logsumexp(0).exp(), rounding, torch.zeros_like(rounding), 1e-3)
 
 
-def _of_vectors(d: Any, case: Case) -> Finding:
+def _of_vectors(d: Any, inputs: Inputs) -> Finding:
     """Summed where there are at most 100,000; else bridged to a product of the elements' own distributions."""
     values = listed(d)
     if values is not None:
@@ -112,7 +112,7 @@ def _of_vectors(d: Any, case: Case) -> Finding:
 
     bridge = _between(log_p, drawn[_DRAWS:], r)
     if bridge.overlap >= _OVERLAP:
-        return _bridged(bridge, d, case, _LEAK)
+        return _bridged(bridge, d, inputs, _LEAK)
     return Finding("skipped", f"{many}, and their elements depend on each other too much for an estimate")
 
 
@@ -143,7 +143,7 @@ def _is_one(mass: Tensor, gap: Tensor, unseen: Tensor, tolerance: float, look: s
 # Integrals.
 
 
-def _around(d: Any, case: Case) -> Finding:
+def _around(d: Any, inputs: Inputs) -> Finding:
     """The mass over one or two angles, or the circle in the plane, by the trapezium rule, which is best on a circle."""
     like = d.sample()
     on_plane = not is_circle(d)
@@ -157,20 +157,20 @@ def _around(d: Any, case: Case) -> Finding:
     if on_plane:
         at = torch.cat([at.cos(), at.sin()], dim=-1)
     at = at.view(-1, *(1 for _ in d.batch_shape), *d.event_shape).expand(-1, *d.batch_shape, *d.event_shape)
-    keep = small(like.new_empty(d.batch_shape), ELEMENTS, case.seed)
+    keep = small(like.new_empty(d.batch_shape), ELEMENTS, inputs.seed)
     p = torch.cat([log_probs(d, part).exp().reshape(len(part), -1)[:, keep] for part in at.split(500)])
     area = (2 * math.pi) ** angles
     mass = p.mean(0) * area
     return _is_one(mass, (p[even].mean(0) * area - mass).abs(), torch.zeros_like(mass), 1e-3)
 
 
-def _line(d: Any, transform: Any, case: Case) -> Finding:
+def _line(d: Any, transform: Any, inputs: Inputs) -> Finding:
     """By the tanh-sinh rule between one draw and the next, and in panels that grow fourfold beyond the last draws.
 
     Draws lie where the density is, however narrow or far apart its peaks; the rule's points crowd at its ends.
     """
     drawn = d.sample((401,))
-    keep = small(drawn[0], ELEMENTS, case.seed)
+    keep = small(drawn[0], ELEMENTS, inputs.seed)
     if drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
         d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
         keep = torch.arange(len(keep), device=keep.device)
@@ -229,7 +229,7 @@ def _plane(d: Any, transform: Any) -> Finding:
     return _is_one(mass, (mass - coarse).abs(), unseen + edge, 1e-2)
 
 
-def _bridge(d: Any, transform: Any, case: Case) -> Finding:
+def _bridge(d: Any, transform: Any, inputs: Inputs) -> Finding:
     """E_r[d / (d + r)] = E_d[r / (d + r)] for any density r of mass one, fitted to other draws of d.
 
     (Bridge sampling: Meng and Wong 1996.) Both sides lie between 0 and 1, so that no weight can be too large. A normal
@@ -249,7 +249,7 @@ def _bridge(d: Any, transform: Any, case: Case) -> Finding:
             break
     if bridge is None or bridge.overlap < _OVERLAP:
         return Finding("skipped", f"the density has {u.shape[-1]} dimensions, too many to integrate it over")
-    return _bridged(bridge, d, case, _LOOK)
+    return _bridged(bridge, d, inputs, _LOOK)
 
 
 class _Bridge(NamedTuple):
@@ -275,19 +275,19 @@ def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Any) -> _Bridge:
     return _Bridge(overlap, from_r - from_d, log_ratio.clamp(max=math.log(20)).exp())
 
 
-def _bridged(bridge: _Bridge, d: Any, case: Case, look: str) -> Finding:
+def _bridged(bridge: _Bridge, d: Any, inputs: Inputs, look: str) -> Finding:
     """What a bridge says, where draws follow the density up to a constant; else only what needs no draws of it."""
-    found = mean_is_zero(bridge.difference, case.level, f"the mass is not 1: {look}")
+    found = mean_is_zero(bridge.difference, inputs.level, f"the mass is not 1: {look}")
     if found.verdict != "failed":
         return found
     with torch.enable_grad():
-        drawn = draws_of(d, d.sample, replace(case, level=max(case.level, 1e-3)))
+        drawn = draws_of(d, d.sample, replace(inputs, level=max(inputs.level, 1e-3)))
     if drawn.verdict != "failed":
         return found
     # The mean of min(d / r, 20) over r is at most the mass, whatever the draws.
     least = bridge.ratio.flatten(1)
     largest = least[:, least.mean(0).argmax()]
-    above = not_above(largest, torch.ones(()), case.level / least.shape[1], f"the mass is above 1: {look}")
+    above = not_above(largest, torch.ones(()), inputs.level / least.shape[1], f"the mass is above 1: {look}")
     if above.verdict == "failed":
         return above
     return Finding("skipped", "the mass is not known: it is estimated from draws, and these do not follow the density")

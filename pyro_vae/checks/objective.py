@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
 from pyro_vae.checks.in_place import changed_in_place
-from pyro_vae.checks.inputs import Case, Check, loss_of, small
+from pyro_vae.checks.inputs import Check, Inputs, loss_of, small
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
@@ -35,79 +35,79 @@ def samples_of(objective: Any, given: int) -> int:
 
     Args:
         objective: as it was given.
-        given: ``importance_samples=``, 1 where it is not said.
+        given: ``importance_particles=``, 1 where it is not said.
     """
     if given > 1:
         return given
     if isinstance(objective, RenyiELBO) and objective.alpha == 0:
         return int(objective.num_particles)
-    known = getattr(objective, "importance_samples", None)
+    known = getattr(objective, "importance_particles", None)
     return int(known) if isinstance(objective, Objective) and known else given
 
 
-def _on_purpose(case: Case) -> str:
+def _on_purpose(inputs: Inputs) -> str:
     """What an objective of ours or Pyro's is, where it is meant to be something else than the bound; else empty."""
-    objective = case.objective
+    objective = inputs.objective
     name = type(objective).__name__
-    if isinstance(objective, BetaELBO) and objective.importance_samples is None:
+    if isinstance(objective, BetaELBO) and objective.importance_particles is None:
         return f"{name} weighs the KL on purpose"
-    if isinstance(objective, Objective) and objective.importance_samples is None:
+    if isinstance(objective, Objective) and objective.importance_particles is None:
         return f"{name} is another objective than the ELBO on purpose"
     if isinstance(objective, RenyiELBO) and objective.alpha != 0:
         return f"{name} of alpha {objective.alpha:g} is another bound on purpose"
     return ""
 
 
-def _changes(case: Case) -> str:
+def _changes(inputs: Inputs) -> str:
     """Whether the objective changes the data that it is given, which an ELBO does where its programs do."""
-    if isinstance(case.objective, ELBO):
+    if isinstance(inputs.objective, ELBO):
         return ""
-    return changed_in_place(case.objective, "the objective", case.given.x, *case.given.context)
+    return changed_in_place(inputs.objective, "the objective", inputs.given.x, *inputs.given.context)
 
 
-def _unfit(case: Case) -> Finding | None:
-    if case.objective is None:
+def _unfit(inputs: Inputs) -> Finding | None:
+    if inputs.objective is None:
         return _NONE
-    if changed := case.once("in place", lambda: _changes(case)):
+    if changed := inputs.once("in place", lambda: _changes(inputs)):
         return Finding("failed", changed)
-    purpose = _on_purpose(case)
+    purpose = _on_purpose(inputs)
     return Finding("noted", f"{purpose}; it is not compared with the ELBO") if purpose else None
 
 
-def _not_again(case: Case) -> Finding | None:
+def _not_again(inputs: Inputs) -> Finding | None:
     """For the later lines: what the first has failed or noted is not said twice."""
-    unfit = _unfit(case)
+    unfit = _unfit(inputs)
     return None if unfit is None else replace(unfit, verdict="skipped", applies=False)
 
 
 # The value.
 
 
-def _value(case: Case) -> Finding:
-    if isinstance(case.objective, BetaELBO) and isinstance(case.objective.beta, (int, float)):
-        return _of_beta(case, float(case.objective.beta))
-    return _unfit(case) or _value_of(trials(case), case, cause(case))
+def _value(inputs: Inputs) -> Finding:
+    if isinstance(inputs.objective, BetaELBO) and isinstance(inputs.objective.beta, (int, float)):
+        return _of_beta(inputs, float(inputs.objective.beta))
+    return _unfit(inputs) or _value_of(trials(inputs), inputs, cause(inputs))
 
 
-def _of_beta(case: Case, beta: float) -> Finding:
+def _of_beta(inputs: Inputs, beta: float) -> Finding:
     """Beside recon - beta KL."""
-    found = trials(case)
+    found = trials(inputs)
     if "bound" in found.parts or beta == 1:
-        return _value_of(found, case, cause(case))
+        return _value_of(found, inputs, cause(inputs))
     weighted = (found.parts["recon"] - found.parts["kl"] * beta) * found.scale
     rest = found.loss.values + weighted.values
-    finding = mean_is_zero(rest, case.level, slack=1e-5 * weighted.values.abs().mean())
+    finding = mean_is_zero(rest, inputs.level, slack=1e-5 * weighted.values.abs().mean())
     if finding.verdict == "failed":
         return replace(finding, detail=f"the objective is not log p(x|z) - {beta:g} KL, which its class says")
     return replace(finding, verdict="noted", detail=f"it is log p(x|z) - {beta:g} KL on purpose, and not the ELBO")
 
 
-def cause(case: Case, training: bool = False) -> Cause | None:
+def cause(inputs: Inputs, training: bool = False) -> Cause | None:
     """What explains the loss, where its value is not the bound's, looked for once."""
-    found = trials(case, training)
-    if _compared(found, case.level).verdict == "passed":
+    found = trials(inputs, training)
+    if _compared(found, inputs.level).verdict == "passed":
         return None
-    return case.once(f"cause {training}", lambda: cause_of_loss(found))
+    return inputs.once(f"cause {training}", lambda: cause_of_loss(found))
 
 
 def _compared(found: Trials, level: float) -> Finding:
@@ -125,15 +125,15 @@ def _beside(found: Trials, bound: Tensor, level: float) -> Finding:
 
 def _is_unscaled(found: Trials, level: float) -> bool:
     """Whether a loss by hand fits as a sum over the batch alone, where the model's plate has a scale."""
-    if found.scale == 1 or isinstance(found.case.objective, ELBO):
+    if found.scale == 1 or isinstance(found.inputs.objective, ELBO):
         return False
     bounds = (found.bound.values, found.bound.values / found.scale)
     scaled, unscaled = (_beside(found, bound, level).verdict == "passed" for bound in bounds)
     return unscaled and not scaled
 
 
-def _value_of(found: Trials, case: Case, why: Cause | None) -> Finding:
-    finding = _compared(found, case.level)
+def _value_of(found: Trials, inputs: Inputs, why: Cause | None) -> Finding:
+    finding = _compared(found, inputs.level)
     if finding.verdict == "passed":
         return finding
     words = (
@@ -162,29 +162,29 @@ def _advice(why: Cause) -> str:
 # The gradient.
 
 
-def _gradient(case: Case) -> Finding:
+def _gradient(inputs: Inputs) -> Finding:
     """Beside that of the bound, of the programs as they are; what explains the value is not told a second time."""
-    if unfit := _not_again(case):
+    if unfit := _not_again(inputs):
         return unfit
-    if not (case.pathwise or (case.is_discrete and case.importance_samples == 1)):
+    if not (inputs.pathwise or (inputs.is_discrete and inputs.importance_particles == 1)):
         return Finding("skipped", "no gradient goes through draws of this q")
-    found = trials(case)
+    found = trials(inputs)
     if not found.directions.parameters:
         return Finding("skipped", "there are no parameters", applies=False)
-    finding = _gradient_of(found, case, cause(case))
-    if finding.verdict == "failed" and case.is_straight_through and _value(case).verdict == "passed":
+    finding = _gradient_of(found, inputs, cause(inputs))
+    if finding.verdict == "failed" and inputs.is_straight_through and _value(inputs).verdict == "passed":
         words = "q(z|x) is a straight-through distribution, whose gradient is not that of the bound, on purpose"
         return Finding("noted", words)
     return finding
 
 
-def _gradient_of(found: Trials, case: Case, why: Cause | None) -> Finding:
+def _gradient_of(found: Trials, inputs: Inputs, why: Cause | None) -> Finding:
     factor = 1.0 if why is None or why.factor is None else why.factor
-    if _is_unscaled(found, case.level):
+    if _is_unscaled(found, inputs.level):
         factor = 1 / found.scale
     bound = found.bound * factor
     slack = 1e-4 * bound.slopes.abs().mean(0) + 3e-6 * bound.slopes.abs().max()
-    finding = mean_is_zero(found.loss.slopes + bound.slopes, case.level, slack=slack)
+    finding = mean_is_zero(found.loss.slopes + bound.slopes, inputs.level, slack=slack)
     if finding.verdict == "passed":
         if factor != 1.0:
             return replace(finding, detail=f"{factor:.4g} times that of the bound")
@@ -230,20 +230,20 @@ def _off(found: Trials, bound: Part) -> str:
 # Modes.
 
 
-def _training(case: Case) -> Finding:
+def _training(inputs: Inputs) -> Finding:
     """The same seeds in training mode; where p and q are others there, beside the bound of these."""
-    if unfit := _not_again(case):
+    if unfit := _not_again(inputs):
         return unfit
-    modules = case.given.all_modules
+    modules = inputs.given.all_modules
     if not modules:
         return Finding("skipped", "there is no module that has a training mode", applies=False)
-    evaluated, usual = trials(case), cause(case)
-    part = replace(case, level=case.level / 4)
+    evaluated, usual = trials(inputs), cause(inputs)
+    part = replace(inputs, level=inputs.level / 4)
     with in_training_mode(modules):
-        found = trials(case, training=True)
+        found = trials(inputs, training=True)
         if _same(found.loss, evaluated.loss):
             return Finding("passed", "the same in both modes, under the same seeds", 0.0)
-        why = cause(case, training=True)
+        why = cause(inputs, training=True)
         if why is not None and usual is not None and why.words == usual.words:
             return Finding("passed", "what the line objective says holds in training mode too")
         another = not all(_same(one, evaluated.parts[name]) for name, one in found.parts.items())
@@ -258,7 +258,7 @@ def _training(case: Case) -> Finding:
     return replace(line, detail=f"in training mode {what}")
 
 
-def _spread(found: Trials, evaluated: Trials, case: Case) -> Finding:
+def _spread(found: Trials, evaluated: Trials, inputs: Inputs) -> Finding:
     """The distributions of the losses, which are one as p and q are."""
     pair = [t.loss.values.cpu().numpy() for t in (found, evaluated)]
     p = float(stats.ks_2samp(*pair).pvalue)
@@ -267,7 +267,7 @@ def _spread(found: Trials, evaluated: Trials, case: Case) -> Finding:
         f"the objective has a spread of {spreads[0]:.3g} nats over its noise, and of {spreads[1]:.3g} in evaluation "
         "mode, though p and q are the same: is there another noise, or another number of draws?"
     )
-    return Finding("noted" if p < case.level else "passed", words if p < case.level else "", p_value=p)
+    return Finding("noted" if p < inputs.level else "passed", words if p < inputs.level else "", p_value=p)
 
 
 def _same(first: Part, second: Part) -> bool:
@@ -279,23 +279,23 @@ def _same(first: Part, second: Part) -> bool:
 # Noise.
 
 
-def _noise(case: Case) -> Finding:
+def _noise(inputs: Inputs) -> Finding:
     """Correlations between the gradients by x of different examples: each has its own noise, and no other's."""
-    return _not_again(case) or _noise_of(case)
+    return _not_again(inputs) or _noise_of(inputs)
 
 
-def _noise_of(case: Case) -> Finding:
+def _noise_of(inputs: Inputs) -> Finding:
     """In the mode in which the modules are."""
-    if not case.given.x.is_floating_point() or case.given.batch < 2:
+    if not inputs.given.x.is_floating_point() or inputs.given.batch < 2:
         return Finding("skipped", "x takes no gradient, or there is one example")
-    if case.is_point:
+    if inputs.is_point:
         return Finding("skipped", "q is a point and has no noise", applies=False)
     try:
-        slopes = _slopes_by_example(case)
+        slopes = _slopes_by_example(inputs)
     except RuntimeError as error:  # such as x changed in place, or handed to NumPy
         return Finding("skipped", f"the objective cannot be differentiated by x: {error}")
-    found = correlation_of_examples(slopes, case.level, case.seed)
-    if found.verdict == "failed" and _couples(case):
+    found = correlation_of_examples(slopes, inputs.level, inputs.seed)
+    if found.verdict == "failed" and _couples(inputs):
         words = (
             "what an example adds to the objective depends on the other examples of its batch. Look for a mean or norm "
             "over dimension 0"
@@ -310,30 +310,30 @@ def _noise_of(case: Case) -> Finding:
     return found
 
 
-def _couples(case: Case) -> bool:
+def _couples(inputs: Inputs) -> bool:
     """Whether the gradient by some examples changes where the others are replaced, under the same noise."""
-    x, half = case.given.x, case.given.batch // 2
+    x, half = inputs.given.x, inputs.given.batch // 2
     other = torch.cat([x[:half], x.roll(1, 0)[half:]])
-    before, after = (_slope_by_x(case, given, 0)[:half] for given in (x, other))
+    before, after = (_slope_by_x(inputs, given, 0)[:half] for given in (x, other))
     return not torch.allclose(before, after, 1e-4, 1e-5 * float(before.abs().max()))
 
 
-def _slopes_by_example(case: Case) -> Tensor:
+def _slopes_by_example(inputs: Inputs) -> Tensor:
     """The gradient of the loss by each example of x along a few directions, ``(draws, examples, directions)``."""
-    p = case.given
-    with case.seeded(27):
+    p = inputs.given
+    with inputs.seeded(27):
         directions = torch.randn(3, *p.x.shape[1:], dtype=p.x.dtype, device=p.x.device).flatten(1)
-    keep = small(p.x.new_empty(p.batch), _EXAMPLES, case.seed)
+    keep = small(p.x.new_empty(p.batch), _EXAMPLES, inputs.seed)
     found = []
-    for i in range(case.affordable("draws of the objective's noise", _NOISES, 6 * p.batch, least=50)):
-        found.append(_slope_by_x(case, p.x, i).flatten(1)[keep] @ directions.T)
+    for i in range(inputs.affordable("draws of the objective's noise", _NOISES, 6 * p.batch, least=50)):
+        found.append(_slope_by_x(inputs, p.x, i).flatten(1)[keep] @ directions.T)
     return torch.stack(found)
 
 
-def _slope_by_x(case: Case, x: Tensor, key: int) -> Tensor:
+def _slope_by_x(inputs: Inputs, x: Tensor, key: int) -> Tensor:
     x = x.detach().clone().requires_grad_()
-    with case.seeded(28, key):
-        loss = loss_of(case, x)
+    with inputs.seeded(28, key):
+        loss = loss_of(inputs, x)
     (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
     if gradient is None:
         raise RuntimeError("its gradient does not reach x")

@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_vae.checks.inputs import Case, Check, named_leaves
+from pyro_vae.checks.inputs import Check, Inputs, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
 from pyro_vae.model_guide import ModelGuide, scale_of
@@ -19,9 +19,9 @@ _SECTION = "Model and guide"
 _ROUNDING = 1e-6  # of a scale that somebody works out in float32
 
 
-def _parameters(case: Case) -> Finding:
+def _parameters(inputs: Inputs) -> Finding:
     """What Pyro is told of, what the loss is computed from, and what the modules hold: all three must agree."""
-    p = case.given
+    p = inputs.given
     guide = p.trace_guide()
     model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
     declared = {
@@ -76,9 +76,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _plate(case: Case) -> Finding:
+def _plate(inputs: Inputs) -> Finding:
     """The scales of the sites, and the loss of parts of the batch beside that of the whole."""
-    p = case.exact
+    p = inputs.exact
     with torch.no_grad():
         z = p.draw(1)[0].detach()
         scales = _scales(p, z)
@@ -90,11 +90,11 @@ def _plate(case: Case) -> Finding:
                 "of the KL into the objective, not into one site",
             )
         scale = scales["p(x|z)"]
-        if case.data_size is not None and abs(scale * p.batch / case.data_size - 1) > _ROUNDING:
+        if inputs.data_size is not None and abs(scale * p.batch / inputs.data_size - 1) > _ROUNDING:
             return Finding(
                 "failed",
                 f"each of the {p.batch} examples counts {scale:g} times, so the loss stands for {scale * p.batch:g} "
-                f"examples; there are {case.data_size}. The plate's size must be the size of the data",
+                f"examples; there are {inputs.data_size}. The plate's size must be the size of the data",
                 scale * p.batch,
             )
         half = p.batch // 2
@@ -104,13 +104,13 @@ def _plate(case: Case) -> Finding:
         def loss(start: int, stop: int) -> Tensor:
             some = p.rows(start, stop)
             # Beside a point there is no density at all, be it by rounding.
-            return _scaled(some, some.draw(1)[0] if case.is_point else z[start:stop])
+            return _scaled(some, some.draw(1)[0] if inputs.is_point else z[start:stop])
 
         whole, parts = loss(0, 2 * half), torch.stack([loss(0, half), loss(half, 2 * half)])
     # A plate of fixed size makes each part an estimate of the whole; one of the batch's size makes parts add up.
     of_half = half * _scales(p.rows(0, half), z[:half])["p(x|z)"]
     fixed = abs(of_half - p.batch * scale) <= _ROUNDING * abs(of_half)
-    found = equal(parts.mean() if fixed else parts.sum(), whole, max(case.rounding, 1e-8))
+    found = equal(parts.mean() if fixed else parts.sum(), whole, max(inputs.rounding, 1e-8))
     detail = "the loss of parts of the batch is not, on average, that of the whole" if found.verdict == "failed" else ""
     return Finding(found.verdict, detail, found.difference, tolerance=found.tolerance)
 

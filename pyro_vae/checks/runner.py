@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
-from pyro_vae.checks.inputs import Case, Check, in_mode, told
+from pyro_vae.checks.inputs import Check, Inputs, in_mode, told
 from pyro_vae.checks.progress import shown
 from pyro_vae.checks.report import STOPPED, UNSUPPORTED, Finding, Line, Report
 from pyro_vae.distributions import part_name
@@ -48,7 +48,7 @@ def check(
     *context: Tensor,
     mask: Tensor | None = None,
     objective: ELBO | Callable[..., Tensor] | None = None,
-    importance_samples: int = 1,
+    importance_particles: int = 1,
     data_size: int | None = None,
     exact: bool = False,
     only: Sequence[str] | None = None,
@@ -74,7 +74,7 @@ def check(
         mask: where x is observed, for a VAE with ``missing=True``.
         objective: the loss that you train with, to be checked too: a Pyro ELBO (``svi.loss`` is one), or a function of
             ``(x, *context)`` whose value is the negative bound of the batch, a sum over its examples in nats.
-        importance_samples: how many the objective's bound has; 1 is the ELBO, k the bound of Burda et al. (2015).
+        importance_particles: how many the objective's bound has; 1 is the ELBO, k the bound of Burda et al. (2015).
         data_size: the number of examples that a step's loss stands for, where the model's plate has that size.
         exact: whether q is meant to be the true posterior, and not an approximation.
         only: names of the lines to look at; by default all.
@@ -105,7 +105,7 @@ def check(
         >>> report.passed, len(report)
         (True, 2)
     """
-    _check_options(objective, importance_samples, data_size, level, repeats, seed, only)
+    _check_options(objective, importance_particles, data_size, level, repeats, seed, only)
     given = ModelGuide(vae, x, *context, latent=latent, observed=observed, mask=mask)
     objective = _unwrapped(objective, given)
     _check_arguments(objective, 1 + len(context))
@@ -114,19 +114,21 @@ def check(
     wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
     lines: list[Line] = []
     with kept_store(), seeded(seed), in_mode(given.all_modules, False), shown(progress, len(wanted)) as begins:
-        samples = objective_lines.samples_of(objective, importance_samples)
-        case = Case(given, given, objective, samples, data_size, exact, level, repeats or 0, seed, repeats is not None)
+        samples = objective_lines.samples_of(objective, importance_particles)
+        inputs = Inputs(
+            given, given, objective, samples, data_size, exact, level, repeats or 0, seed, repeats is not None
+        )
         stopped = ""
         for line in wanted:
             begins(line.name)
-            finding = Finding("skipped", stopped) if stopped else _look(line, case)
+            finding = Finding("skipped", stopped) if stopped else _look(line, inputs)
             stopped = stopped or _stops(line, finding)
             if line.name == _FIRST[-1] and not stopped:
-                case.exact = _in_float64(given) if float64 else given
-                case.repeats = repeats or case.affordable_repeats()
+                inputs.exact = _in_float64(given) if float64 else given
+                inputs.repeats = repeats or inputs.affordable_repeats()
             lines.append(Line(line.name, line.section, line.compared, line.why, finding, line.about))
-    cut = tuple(case.cut.values())
-    report = Report(tuple(lines), _subject(vae, x), seed, level, case.ranks, case.rank_count, cut)
+    cut = tuple(inputs.cut.values())
+    report = Report(tuple(lines), _subject(vae, x), seed, level, inputs.ranks, inputs.rank_count, cut)
     if only is None or report.unsupported:
         return report
     return replace(report, lines=tuple(line for line in lines if line.name in only or line.verdict == "failed"))
@@ -140,7 +142,7 @@ def _stops(line: Check, finding: Finding) -> str:
     return finding.detail if line.name in _FIRST and unsupported else ""
 
 
-def _look(line: Check, case: Case) -> Finding:
+def _look(line: Check, inputs: Inputs) -> Finding:
     """What a line comes to; an exception on the way is a failure that names it."""
     try:
         with warnings.catch_warnings():
@@ -148,21 +150,21 @@ def _look(line: Check, case: Case) -> Finding:
             warnings.simplefilter("ignore", UserWarning)
             # Pyro's validation has its own line; later ones go to the edge of supports on purpose.
             with pyro.validation_enabled(line.name in _FIRST):
-                found = _once(line, case)
-                return _twice(found, line, case) if found.verdict == "failed" and found.p_value is not None else found
+                found = _once(line, inputs)
+                return _twice(found, line, inputs) if found.verdict == "failed" and found.p_value is not None else found
     except Exception as error:  # whatever the user's programs raise is the finding
         return Finding("failed", told(error))
 
 
-def _once(line: Check, case: Case) -> Finding:
+def _once(line: Check, inputs: Inputs) -> Finding:
     """Each line has random numbers of its own, whatever was looked at before it."""
-    with case.seeded(60, CHECKS.index(line)):
-        return line.look(case)
+    with inputs.seeded(60, CHECKS.index(line)):
+        return line.look(inputs)
 
 
-def _twice(found: Finding, line: Check, case: Case) -> Finding:
+def _twice(found: Finding, line: Check, inputs: Inputs) -> Finding:
     """What a line comes to that has failed with draws: it fails only where independent draws fail too."""
-    again = _once(line, case.afresh())
+    again = _once(line, inputs.afresh())
     if again.verdict != "failed" or again.p_value is None:
         return again
     return replace(found, p_value=max(found.p_value or 0.0, again.p_value))
@@ -190,7 +192,7 @@ def _subject(vae: Any, x: Tensor) -> str:
 
 def _check_options(
     objective: Any,
-    importance_samples: int,
+    importance_particles: int,
     data_size: int | None,
     level: float,
     repeats: int | None,
@@ -199,8 +201,8 @@ def _check_options(
 ) -> None:
     if problem := _no_objective(objective):
         raise TypeError(f"objective must be an ELBO of Pyro's or a function of x that returns a loss; got {problem}")
-    if importance_samples < 1:
-        raise ValueError(f"importance_samples must be at least 1; got {importance_samples}")
+    if importance_particles < 1:
+        raise ValueError(f"importance_particles must be at least 1; got {importance_particles}")
     if data_size is not None and data_size < 1:
         raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
     if repeats is not None and repeats < 20:

@@ -15,7 +15,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from pyro_vae.checks.covariances import likeliest
-from pyro_vae.checks.inputs import Case, base_constraint, small
+from pyro_vae.checks.inputs import Inputs, base_constraint, small
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, some_of, to_reals, values_of
@@ -39,58 +39,58 @@ _UNLIKE_COUNTED = (
 )
 
 
-def draws_of(d: Any, draw: Draw, case: Case) -> Finding:
+def draws_of(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     """Draws of a distribution without dimensions that only count, beside its density."""
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density", applies=False)
     support = base_constraint(support_of(d))
     if (values := values_of(d)) is not None:
-        return _frequencies(d, draw, values, case)
+        return _frequencies(d, draw, values, inputs)
     if support.is_discrete:
-        return _vectors(d, draw, case) if d.event_shape else _counts(d, draw, case)
+        return _vectors(d, draw, inputs) if d.event_shape else _counts(d, draw, inputs)
     if support is sphere:
-        return _on_sphere(d, draw, case)
+        return _on_sphere(d, draw, inputs)
     if is_circle(d):
-        return _on_circle(d, draw, case)
+        return _on_circle(d, draw, inputs)
     transform = to_reals(d)
     if transform is None:
         return Finding("skipped", "the draws are not looked at: no map of the support to the reals is known")
-    return _stein(d, draw, transform, case)
+    return _stein(d, draw, transform, inputs)
 
 
 # What can be counted.
 
 
 @torch.no_grad()
-def _frequencies(d: Any, draw: Draw, values: Tensor, case: Case, within: Any = None) -> Finding:
+def _frequencies(d: Any, draw: Draw, values: Tensor, inputs: Inputs, within: Any = None) -> Finding:
     """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
     # A density without its constant has the same draws.
     p = log_probs(d, values, within).softmax(0)  # (values, *batch)
-    keep = small(p, 1000, case.seed)
+    keep = small(p, 1000, inputs.seed)
     value, element = keep // p[0].numel(), keep % p[0].numel()
     flat = (p[0].numel(), -1)
     drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)
     values = values.reshape(len(values), *flat)
     count = (drawn[:, element] == values[value, element]).all(-1).sum(0)
     if not d.event_shape:
-        return _binomial(count, p.flatten()[keep], _DRAWS, case)
-    alone, chance = _marginals(p.reshape(len(p), -1), values, drawn, case)
+        return _binomial(count, p.flatten()[keep], _DRAWS, inputs)
+    alone, chance = _marginals(p.reshape(len(p), -1), values, drawn, inputs)
     fewer = len(drawn) - 200
-    first = _binomial(count, p.flatten()[keep], _DRAWS, replace(case, level=case.level / 2))
-    return worst([first, _binomial(alone, chance, fewer, replace(case, level=case.level / 2))])
+    first = _binomial(count, p.flatten()[keep], _DRAWS, replace(inputs, level=inputs.level / 2))
+    return worst([first, _binomial(alone, chance, fewer, replace(inputs, level=inputs.level / 2))])
 
 
-def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Tensor, Tensor]:
+def _marginals(p: Tensor, values: Tensor, drawn: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """How often one or two elements are as in some earlier draws, and how often they must be.
 
     Args:
         p: probabilities, ``(values, batch)``.
         values: what they are of, ``(values, batch, numbers)``.
         drawn: draws, ``(draws, batch, numbers)``; the first 200 say what is looked at.
-        case: what is checked.
+        inputs: what is checked.
     """
     batch, numbers = drawn.shape[1:]
-    with case.seeded(14):
+    with inputs.seeded(14):
         most = (200, batch, numbers, numbers)
         like, example, one, two = (torch.randint(m, (300,), device=drawn.device) for m in most)
     alone = min(100, 8 * numbers)
@@ -108,7 +108,7 @@ def _marginals(p: Tensor, values: Tensor, drawn: Tensor, case: Case) -> tuple[Te
 
 
 @torch.no_grad()
-def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
+def _vectors(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     """How often values are drawn where all can be listed; else by steps from one vector to one beside it.
 
     For any two vectors x and y that a step leads to each other as often: E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, as
@@ -116,7 +116,7 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     """
     values = listed(d)
     if values is not None:
-        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), case, support_of(d))
+        return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), inputs, support_of(d))
     # More where they cost little: steps say less than values.
     times = 3 if math.prod(d.batch_shape + d.event_shape) <= 200 else 1
     if slow := too_slow(d, draw, times * _DRAWS):
@@ -128,7 +128,7 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     def log_p(flat: Tensor) -> Tensor:
         return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
 
-    keep = small(x.new_empty(numbers), 12 if numbers < 200 else 6, case.seed)
+    keep = small(x.new_empty(numbers), 12 if numbers < 200 else 6, inputs.seed)
     middle, width = before[..., keep].mean(0), before[..., keep].std(0) + 1e-9
     of_x, at_x, columns = torch.tanh((x[..., keep] - middle) / width), log_p(x), []
     for k, at in enumerate(keep.tolist()):
@@ -146,10 +146,10 @@ def _vectors(d: Any, draw: Draw, case: Case) -> Finding:
     if not usable.any():
         return Finding("skipped", "the draws are not looked at: hardly any differ")
     both = torch.where(usable, both, 0.0)
-    return mean_is_zero(both, case.level, _UNLIKE_COUNTED)
+    return mean_is_zero(both, inputs.level, _UNLIKE_COUNTED)
 
 
-def _counts(d: Any, draw: Draw, case: Case) -> Finding:
+def _counts(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     """How often some values are drawn, and how often less than these: values that were drawn before, from low to high.
 
     They are compared one by one and not as a mean, as rare large counts make means that are far from normal.
@@ -158,23 +158,23 @@ def _counts(d: Any, draw: Draw, case: Case) -> Finding:
         return Finding("skipped", f"the draws are not looked at: {found}")
     counts, log_p = found
     drawn = draw((_DRAWS,))
-    keep = small(drawn[0], ELEMENTS, case.seed)
+    keep = small(drawn[0], ELEMENTS, inputs.seed)
     # A density without its constant has the same draws.
     counts, p, drawn = (t.reshape(len(t), -1)[:, keep] for t in (counts, log_p.softmax(0), drawn))
     before, drawn = drawn[:200].sort(0).values, drawn[200:]
     at = before[[4, 20, 50, 100, 150, 180, 196]].unsqueeze(1)  # (places, 1, elements)
     same, below = ((p * (counts == at)).sum(1), (p * (counts <= at)).sum(1))
     seen = torch.stack([(drawn == at).sum(1), (drawn <= at).sum(1)])
-    return _binomial(seen.flatten(), torch.stack([same, below]).flatten(), len(drawn), case)
+    return _binomial(seen.flatten(), torch.stack([same, below]).flatten(), len(drawn), inputs)
 
 
-def _binomial(count: Tensor, p: Tensor, n: int, case: Case) -> Finding:
+def _binomial(count: Tensor, p: Tensor, n: int, inputs: Inputs) -> Finding:
     """Counts out of n beside the binomial distribution of each; Bonferroni over them."""
     k, chance = count.cpu().numpy(), p.detach().clamp(0, 1).double().cpu().numpy()
     tail = 2 * np.minimum(binom.cdf(k, n, chance), binom.sf(k - 1, n, chance))
     most = int(tail.argmin())
     least = min(1.0, len(tail) * float(tail[most]))
-    failed = not least >= case.level
+    failed = not least >= inputs.level
     off, error = k[most] / n - chance[most], math.sqrt(chance[most] * (1 - chance[most]) / n)
     return Finding("failed" if failed else "passed", _UNLIKE_COUNTED if failed else "", float(off), error, None, least)
 
@@ -193,13 +193,13 @@ def _slope(d: Any, at: Tensor, transform: Any = None, again: bool = False) -> Te
     return torch.autograd.grad(log_p, at, create_graph=again)[0] if log_p.requires_grad else torch.zeros_like(at)
 
 
-def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
+def _stein(d: Any, draw: Draw, transform: Any, inputs: Inputs) -> Finding:
     """With f = 1 and f = tanh of each dimension: E[s_j] = 0 and E[tanh(u_i) s_j] = −[i = j] E[1 − tanh(u_i)²].
 
     In the reals u, with s = ∂ log p(u); u itself for tanh(u) would have no variance where tails are heavy.
     """
     drawn = draw((_DRAWS,)).detach()
-    keep = small(drawn[0], ELEMENTS, case.seed)
+    keep = small(drawn[0], ELEMENTS, inputs.seed)
     if not d.event_shape and drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
         d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
     u = transform.inv(drawn)
@@ -212,13 +212,13 @@ def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
     lossy = lossy.any(0) | ~(torch.isfinite(slope) & torch.isfinite(at)).all(0)
     at, slope, lossy = at.reshape(len(at), -1), slope.reshape(len(at), -1), lossy.flatten()
     if not d.event_shape:
-        keep = small(lossy, ELEMENTS, case.seed)
+        keep = small(lossy, ELEMENTS, inputs.seed)
         keep = keep[~lossy[keep]]
         pairs = (at * slope + 1 - at**2)[:, keep]
         both = torch.cat([slope[:, keep], pairs], dim=1)
     else:
         n = u.shape[-1]
-        keep = small(u[0, ..., 0].new_empty(n), 12, case.seed)
+        keep = small(u[0, ..., 0].new_empty(n), 12, inputs.seed)
         at, slope, lossy = (t.unflatten(-1, (-1, n))[..., keep] for t in (at, slope, lossy))
         usable = ~lossy.any(-1)
         at, slope = at[:, usable], slope[:, usable]
@@ -226,7 +226,7 @@ def _stein(d: Any, draw: Draw, transform: Any, case: Case) -> Finding:
         both = torch.cat([slope.flatten(1), pairs.flatten(1)], dim=1)
     if not both.numel():
         return Finding("skipped", "the draws are not looked at: rounding takes them to the edge of the support")
-    found = mean_is_zero(both, case.level, _UNLIKE)
+    found = mean_is_zero(both, inputs.level, _UNLIKE)
     if found.verdict == "failed":
         return replace(found, detail=_cause(d, transform, u) or _UNLIKE)
     return found
@@ -250,21 +250,21 @@ def _cause(d: Any, transform: Any, u: Tensor) -> str:
     return likeliest(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
 
 
-def _on_circle(d: Any, draw: Draw, case: Case) -> Finding:
+def _on_circle(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     """With f = sin and f = cos of each angle, which have no ends, for each direction of the torus that they make."""
     x = draw((_DRAWS,)).detach()
     x, slope = (t if d.event_shape else t.unsqueeze(-1) for t in (x, _slope(d, x)))
     x, slope = (t.reshape(_DRAWS, -1, t.shape[-1]) for t in (x, slope))
-    keep = small(x[0, :, 0], ELEMENTS, case.seed)
+    keep = small(x[0, :, 0], ELEMENTS, inputs.seed)
     sin, cos, slope = (t[:, keep] for t in (x.sin(), x.cos(), slope))
     from_sin = sin.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(cos)
     from_cos = cos.unsqueeze(-1) * slope.unsqueeze(-2) - torch.diag_embed(sin)
-    return mean_is_zero(torch.cat([from_sin.flatten(1), from_cos.flatten(1)], dim=1), case.level, _UNLIKE)
+    return mean_is_zero(torch.cat([from_sin.flatten(1), from_cos.flatten(1)], dim=1), inputs.level, _UNLIKE)
 
 
-def _on_sphere(d: Any, draw: Draw, case: Case) -> Finding:
+def _on_sphere(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     """On the sphere in n dimensions: E[(g − (g·x) x) − (n − 1) x] = 0, with g = ∇ log p."""
     x = draw((_DRAWS,)).detach()
     slope = _slope(d, x)
     tangent = slope - (slope * x).sum(-1, keepdim=True) * x
-    return mean_is_zero(tangent - (x.shape[-1] - 1) * x, case.level, _UNLIKE)
+    return mean_is_zero(tangent - (x.shape[-1] - 1) * x, inputs.level, _UNLIKE)

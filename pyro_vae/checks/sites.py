@@ -15,7 +15,7 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from pyro_vae.checks.in_place import changed_in_place
-from pyro_vae.checks.inputs import Case, Check, base_constraint, told
+from pyro_vae.checks.inputs import Check, Inputs, base_constraint, told
 from pyro_vae.checks.report import Finding
 from pyro_vae.distributions import check_inverse, innermost
 from pyro_vae.evaluation.unconstrained import support_of
@@ -29,9 +29,9 @@ _DECLARE = "Declare every dimension after the batch with .to_event, and sample i
 _INSIDE = "Sample inside the plate of examples, and declare no more than the dimensions after the batch with .to_event"
 
 
-def _sites(case: Case) -> Finding:
+def _sites(inputs: Inputs) -> Finding:
     """Runs both under Pyro's own validation."""
-    p = case.given
+    p = inputs.given
     if isinstance(p.guide, AutoGuide):
         return _not_supported(
             f"the guide is an {type(p.guide).__name__}, whose parameters belong to these very examples and which may "
@@ -40,7 +40,7 @@ def _sites(case: Case) -> Finding:
     with warnings.catch_warnings(record=True) as caught, pyro.validation_enabled(True):
         warnings.simplefilter("always")
         try:
-            if changed := _untouched(case):
+            if changed := _untouched(inputs):
                 return Finding("failed", changed)
             guide = p.trace_guide()
             model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
@@ -61,9 +61,9 @@ def _not_supported(words: str) -> Finding:
     return Finding("skipped", f"not supported: {words}")
 
 
-def _untouched(case: Case) -> str:
+def _untouched(inputs: Inputs) -> str:
     """Whether guide and model leave the data as they are, each looked at by itself; empty where they do."""
-    p = case.given
+    p = inputs.given
     if changed := changed_in_place(p.guide, "the guide", p.x, *p.context, **p.named):
         return changed
     z = p.trace_guide().nodes.get(p.latent)
@@ -239,21 +239,21 @@ def _other_data(p: ModelGuide, observed: Tensor) -> str:
     )
 
 
-def _shapes(case: Case) -> Finding:
+def _shapes(inputs: Inputs) -> Finding:
     """One log-density per example, at two batch sizes, so that no coincidence of sizes hides a missing dimension."""
-    p = case.given
-    for programs in (p, p.rows(0, max(1, p.batch - 1))):
+    p = inputs.given
+    for pair in (p, p.rows(0, max(1, p.batch - 1))):
         try:
-            z = programs.trace_guide().nodes[p.latent]
-            model = programs.trace_model(z["value"]).nodes
+            z = pair.trace_guide().nodes[p.latent]
+            model = pair.trace_model(z["value"]).nodes
         except Exception as error:  # whatever the user's programs raise is the finding
-            return Finding("failed", told(error, programs.batch))
+            return Finding("failed", told(error, pair.batch))
         for what, site in (("q(z|x)", z), ("p(z)", model[p.latent]), ("p(x|z)", model[p.observed])):
-            shape = _shape(site, programs.batch)
-            if shape != (programs.batch,):
+            shape = _shape(site, pair.batch)
+            if shape != (pair.batch,):
                 return Finding(
                     "failed",
-                    f"log {what} has shape {shape} for {programs.batch} examples, where ({programs.batch},) is meant: "
+                    f"log {what} has shape {shape} for {pair.batch} examples, where ({pair.batch},) is meant: "
                     f"batch shape {tuple(site['fn'].batch_shape)}, event shape {tuple(site['fn'].event_shape)}. "
                     + (_DECLARE if len(shape) > 1 else _INSIDE),
                 )
@@ -269,8 +269,8 @@ def _shape(site: Any, rows: int) -> tuple[int, ...]:
     return tuple(distribution.log_prob(site["value"]).shape)
 
 
-def _supports(case: Case) -> Finding:
-    p = case.given
+def _supports(inputs: Inputs) -> Finding:
+    p = inputs.given
     z = p.draw(_DRAWS).detach()
     prior, posterior = p.prior(), p.posterior()
     from_prior = prior.sample((_DRAWS,))
@@ -310,8 +310,8 @@ def _name(distribution: Any) -> str:
     return type(innermost(distribution)).__name__
 
 
-def _data(case: Case) -> Finding:
-    p = case.given
+def _data(inputs: Inputs) -> Finding:
+    p = inputs.given
     site = p.trace_model(p.draw(1)[0].detach()).nodes[p.observed]
     support = base_constraint(support_of(site["fn"]))
     if support.is_discrete or hasattr(support, "cseq"):

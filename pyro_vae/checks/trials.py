@@ -20,7 +20,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.enumeration import enumerated
-from pyro_vae.checks.inputs import Case, in_mode, loss_of, named_leaves
+from pyro_vae.checks.inputs import Inputs, in_mode, loss_of, named_leaves
 from pyro_vae.distributions import without_independent
 from pyro_vae.model_guide import ModelGuide, scale_of
 
@@ -56,14 +56,14 @@ class Trials:
     """What the objective and the bound came to.
 
     Args:
-        case: what is checked.
+        inputs: what is checked.
         loss: the objective.
         parts: ``"recon"`` and ``"kl"``, or ``"bound"`` and ``"elbo"`` where it has several importance samples.
         scale: how often each example counts in the plate of the model.
         directions: of the gradients.
     """
 
-    case: Case
+    inputs: Inputs
     loss: Part
     parts: dict[str, Part]
     scale: float
@@ -81,36 +81,36 @@ class Trials:
 
         It is run when it is first wanted, in the mode that the modules have then.
         """
-        return self.parts | _parts(self.case, self.directions, len(self.loss.values), _more)
+        return self.parts | _parts(self.inputs, self.directions, len(self.loss.values), _more)
 
 
-def trials(case: Case, training: bool = False) -> Trials:
+def trials(inputs: Inputs, training: bool = False) -> Trials:
     """The runs of a case, made once.
 
     Args:
-        case: with an objective.
+        inputs: with an objective.
         training: in training mode.
     """
-    return case.once("trials in training" if training else "trials", lambda: _trials(case))
+    return inputs.once("trials in training" if training else "trials", lambda: _trials(inputs))
 
 
-def _trials(case: Case) -> Trials:
-    directions = Directions.of(named_leaves(case.given), case.seed)
-    values, slopes, n = [], [], _number(case)
+def _trials(inputs: Inputs) -> Trials:
+    directions = Directions.of(named_leaves(inputs.given), inputs.seed)
+    values, slopes, n = [], [], _number(inputs)
     for i in range(n):
-        with case.seeded(_KEY, i):
-            value, gradients = _loss_and_gradients(case, directions.parameters)
+        with inputs.seeded(_KEY, i):
+            value, gradients = _loss_and_gradients(inputs, directions.parameters)
         values.append(value)
         slopes.append(directions.slopes(gradients))
-    parts = _parts(case, directions, n, _usual)
-    return Trials(case, Part(torch.stack(values), torch.stack(slopes)), parts, plate_scale(case.given), directions)
+    parts = _parts(inputs, directions, n, _usual)
+    return Trials(inputs, Part(torch.stack(values), torch.stack(slopes)), parts, plate_scale(inputs.given), directions)
 
 
-def _number(case: Case) -> int:
+def _number(inputs: Inputs) -> int:
     """How many runs: the batch is whole here, where other lines repeat a few examples."""
-    if case.repeats_asked:
-        return case.repeats
-    return case.affordable("runs of the objective", case.repeats, 12 * case.given.batch, least=20)
+    if inputs.repeats_asked:
+        return inputs.repeats
+    return inputs.affordable("runs of the objective", inputs.repeats, 12 * inputs.given.batch, least=20)
 
 
 def plate_scale(p: ModelGuide) -> float:
@@ -134,23 +134,23 @@ def in_training_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
 # The objective.
 
 
-def _loss_and_gradients(case: Case, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
-    if isinstance(case.objective, ELBO) and not hasattr(case.objective, "differentiable_loss"):
-        return _through_grad(case, parameters)
-    loss = loss_of(case)
+def _loss_and_gradients(inputs: Inputs, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    if isinstance(inputs.objective, ELBO) and not hasattr(inputs.objective, "differentiable_loss"):
+        return _through_grad(inputs, parameters)
+    loss = loss_of(inputs)
     if not loss.requires_grad or not parameters:
         return loss.detach().double(), [None] * len(parameters)
     return loss.detach().double(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
-def _through_grad(case: Case, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+def _through_grad(inputs: Inputs, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
     """Of an objective such as TraceGraph_ELBO, which gives its gradient to ``p.grad`` alone."""
-    p = case.given
+    p = inputs.given
     before = [q.grad for q in parameters]
     for q in parameters:
         q.grad = None
     try:
-        loss = case.objective.loss_and_grads(p.model, p.guide, p.x, *p.context, **p.named)
+        loss = inputs.objective.loss_and_grads(p.model, p.guide, p.x, *p.context, **p.named)
         return torch.as_tensor(loss, dtype=torch.float64), [q.grad for q in parameters]
     finally:
         for q, grad in zip(parameters, before, strict=True):
@@ -161,51 +161,51 @@ def _through_grad(case: Case, parameters: list[Tensor]) -> tuple[Tensor, Sequenc
 
 
 def _parts(
-    case: Case, directions: Directions, n: int, make: Callable[[Case, int], dict[str, Tensor]]
+    inputs: Inputs, directions: Directions, n: int, make: Callable[[Inputs, int], dict[str, Tensor]]
 ) -> dict[str, Part]:
     """The parts that ``make`` gives under each of n seeds; where there is no noise in them, under one."""
     found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
-    exact = case.is_discrete and case.importance_samples == 1
+    exact = inputs.is_discrete and inputs.importance_particles == 1
     for i in range(1 if exact else n):
-        for name, value in make(case, i).items():
+        for name, value in make(inputs, i).items():
             values, slopes = found.setdefault(name, ([], []))
             values.append(value.detach().double())
             slopes.append(directions.slopes_of(value))
     return {name: Part(*(torch.stack(t).expand(n, *t[0].shape) for t in both)) for name, both in found.items()}
 
 
-def _usual(case: Case, i: int) -> dict[str, Tensor]:
+def _usual(inputs: Inputs, i: int) -> dict[str, Tensor]:
     """What the bound is made of, under one seed."""
-    p, k = case.given, case.importance_samples
-    if k == 1 and case.is_discrete:
+    p, k = inputs.given, inputs.importance_particles
+    if k == 1 and inputs.is_discrete:
         exact = enumerated(p)
         return {"recon": exact.recon.sum(), "kl": exact.kl.sum()}
-    q, z = _drawn(case, i, k)
+    q, z = _drawn(inputs, i, k)
     log_x, log_p = p.log_joint(z)
     if k > 1:
         weight = log_x + log_p - p.log_posterior(z, q)
         return {"bound": (weight.logsumexp(0) - math.log(k)).sum(), "elbo": weight.mean(0).sum()}
-    closed = case.has_closed_kl and not case.is_point
+    closed = inputs.has_closed_kl and not inputs.is_point
     kl = kl_divergence(q, p.prior()) if closed else p.log_posterior(z, q) - log_p
     return {"recon": log_x.sum(), "kl": kl.sum()}
 
 
-def _drawn(case: Case, i: int, draws: int = 1) -> tuple[Any, Tensor]:
+def _drawn(inputs: Inputs, i: int, draws: int = 1) -> tuple[Any, Tensor]:
     """Q and draws of it, under the random numbers that the objective starts with."""
-    with case.seeded(_KEY, i):
-        q = case.given.posterior()
-    with case.seeded(_KEY, i):
+    with inputs.seeded(_KEY, i):
+        q = inputs.given.posterior()
+    with inputs.seeded(_KEY, i):
         return q, q((draws,))
 
 
-def _more(case: Case, i: int) -> dict[str, Tensor]:
+def _more(inputs: Inputs, i: int) -> dict[str, Tensor]:
     """What people put in its place, under one seed."""
-    p = case.given
-    if case.importance_samples > 1:
+    p = inputs.given
+    if inputs.importance_particles > 1:
         return {}
-    if case.is_discrete:
+    if inputs.is_discrete:
         return {"kl turned round": enumerated(p).turned.sum()}
-    q, z = _drawn(case, i)
+    q, z = _drawn(inputs, i)
     found = {"recon, draws cut": p.log_likelihood(z.detach()).sum()}
     with contextlib.suppress(NotImplementedError):
         found["recon at the mean"] = p.log_likelihood(q.mean.unsqueeze(0)).sum()

@@ -21,7 +21,7 @@ _PICTURED = 16
 def check_wanted(vae: VAE, images: Images, *, gaps: bool, others: Images | None, samples: bool) -> None:
     """Refuses, before anything long is begun, what cannot be printed of a VAE and its images."""
     if gaps:
-        inference_gaps(vae, *first(images, 1, vae, 0), steps=1, draws=1, importance_draws=1)
+        inference_gaps(vae, *first(images, 1, vae, 0), steps=1, draws=1, importance_particles=1)
     if others is not None and (len(images) < 2 or others.pixels.shape[1:] != images.pixels.shape[1:]):
         raise ValueError(
             f"against must have images of the run's shape, {tuple(images.pixels.shape[1:])}; {others.name} has "
@@ -54,7 +54,7 @@ def print_probe(vae: VAE, dataset: DataSet, images: Images, *, seed: int) -> dic
 def print_gaps(vae: VAE, images: Images, *, n: int, draws: int, seed: int) -> dict[str, Any]:
     """Prints what of log p(x) − ELBO is the family's of q, and what the encoder's, on the first n images."""
     x, *context = first(images, n, vae, seed)
-    found = inference_gaps(vae, x, *context, importance_draws=draws, seed=seed)
+    found = inference_gaps(vae, x, *context, importance_particles=draws, seed=seed)
     means = found.means
     print(
         f"log p(x) - elbo {means['log_prob'] - means['elbo']:.2f} = approximation gap {means['approximation']:.2f} "

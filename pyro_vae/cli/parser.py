@@ -39,7 +39,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     ),
     "evaluate": (
         commands.evaluate,
-        "examples:\n  pyro-vae evaluate runs/digits-1 --particles 100\n  pyro-vae evaluate runs/digits-1 --draws 5000",
+        "examples:\n  pyro-vae evaluate runs/digits-1 --num_particles 100\n  pyro-vae evaluate runs/digits-1 --draws 5000",
     ),
     "compare": (
         commands.compare,

@@ -184,14 +184,14 @@ def label_classes(run: str) -> int:
     return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
-def print_elbo(split: str, vae: VAE, images: Images, *, particles: int, kl: Any, seed: int) -> dict[str, Any]:
+def print_elbo(split: str, vae: VAE, images: Images, *, num_particles: int, kl: Any, seed: int) -> dict[str, Any]:
     """Prints the elbo of a split, with its terms and standard error, and returns them."""
-    found = average_elbo(vae, images, kl=kl, particles=particles, seed=seed)
+    found = average_elbo(vae, images, kl=kl, num_particles=num_particles, seed=seed)
     print(
         f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
         f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
     )
-    return {"particles": particles, **asdict(found)}
+    return {"num_particles": num_particles, **asdict(found)}
 
 
 def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def objective(run: str, vae: VAE) -> tuple[Any, int]:
     """What a run was trained with, if it bounds log p(x), and the number of its importance samples; else None and 1."""
     found = _trained_with(read_config(Path(run)), vae)
     if isinstance(found, Objective):
-        samples = found.importance_samples
+        samples = found.importance_particles
         return (None, 1) if samples is None else (found, samples)
     if isinstance(found, RenyiELBO):
         return (found, found.num_particles) if found.alpha == 0 else (None, 1)

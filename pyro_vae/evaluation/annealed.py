@@ -117,8 +117,8 @@ def annealed_importance_sampling(
     """
     _check(chains, temperatures, leapfrog_steps, start, chunk_size)
     found = []
-    with running(vae, x, context, named, seed) as programs:
-        for number, part in blocks(programs):
+    with running(vae, x, context, named, seed) as pair:
+        for number, part in blocks(pair):
             path = Path(part, start, temperatures, leapfrog_steps, chunk_size, "annealed_importance_sampling")
             sizes = path.pilot(min(chains, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
@@ -170,10 +170,10 @@ def reverse_annealed_importance_sampling(
     """
     _check(1, temperatures, leapfrog_steps, start, chunk_size)
     found = []
-    with running(vae, x, context, named, seed) as programs:
-        for number, part in blocks(programs):
+    with running(vae, x, context, named, seed) as pair:
+        for number, part in blocks(pair):
             path = Path(part, start, temperatures, leapfrog_steps, chunk_size, "reverse_annealed_importance_sampling")
-            _check_draws(z, programs, path.event_shape)
+            _check_draws(z, pair, path.event_shape)
             sizes = path.pilot(min(len(z), PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _REVERSE, number)):
                 found.append(path.reverse(z[:, number * EXAMPLES :][:, : part.batch], sizes))
@@ -226,9 +226,9 @@ def sandwich(
     if examples is not None:
         at_least_one(examples=examples)
     lower, upper, codes, data = [], [], [], []
-    with running(vae, x_like, context, named, seed) as programs:
-        count = programs.batch if examples is None else examples
-        for number, part in blocks(programs.at(torch.arange(count, device=programs.x.device) % programs.batch)):
+    with running(vae, x_like, context, named, seed) as pair:
+        count = pair.batch if examples is None else examples
+        for number, part in blocks(pair.at(torch.arange(count, device=pair.x.device) % pair.batch)):
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
             path = Path(part.of(x), start, temperatures, leapfrog_steps, chunk_size, "sandwich")
@@ -260,7 +260,7 @@ def _check(chains: int, temperatures: int, leapfrog_steps: int, start: str, chun
         raise ValueError(f'start must be "prior" or "posterior"; got {start!r}')
 
 
-def _check_draws(z: Tensor, programs: ModelGuide, event_shape: torch.Size) -> None:
-    if z.dim() != 2 + len(event_shape) or z.shape[1:] != (programs.batch, *event_shape) or len(z) == 0:
-        wanted = ", ".join(str(n) for n in ("chains", programs.batch, *event_shape))
+def _check_draws(z: Tensor, pair: ModelGuide, event_shape: torch.Size) -> None:
+    if z.dim() != 2 + len(event_shape) or z.shape[1:] != (pair.batch, *event_shape) or len(z) == 0:
+        wanted = ", ".join(str(n) for n in ("chains", pair.batch, *event_shape))
         raise ValueError(f"z must be draws from p(z | x) of shape ({wanted}); got shape {tuple(z.shape)}")

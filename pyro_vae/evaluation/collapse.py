@@ -126,10 +126,10 @@ def _nats(value: float) -> str:
 
 
 def _swapped(vae: VAE, x: Tensor, context: tuple[Tensor, ...], seed: int) -> float:
-    with running(vae, x, context, {}, seed) as programs:
-        z = check_density(programs.posterior(), "collapse")((1,))
-        own, _ = log_joint(programs, z, _ROWS)
-        others, _ = log_joint(programs, z.roll(1, 1), _ROWS)
+    with running(vae, x, context, {}, seed) as pair:
+        z = check_density(pair.posterior(), "collapse")((1,))
+        own, _ = log_joint(pair, z, _ROWS)
+        others, _ = log_joint(pair, z.roll(1, 1), _ROWS)
         return (own - others).double().mean().item()
 
 

@@ -59,8 +59,8 @@ def enumeration(
     """
     at_least_one(chunk_size=chunk_size)
     log_probs, posteriors, values = [], [], torch.empty(0)
-    with running(vae, x, context, named, seed) as programs:
-        for _, part in blocks(programs):
+    with running(vae, x, context, named, seed) as pair:
+        for _, part in blocks(pair):
             values = _values(part)
             z = values.unsqueeze(1).expand(-1, part.batch, *values.shape[1:])
             likelihood, prior = log_joint(part, z, chunk_size)
@@ -71,10 +71,10 @@ def enumeration(
     return Enumeration(log_prob, torch.zeros_like(log_prob), values, torch.cat(posteriors, 1))
 
 
-def _values(programs: ModelGuide) -> Tensor:
+def _values(pair: ModelGuide) -> Tensor:
     """Every value of z, ``(values, *event)``, as the prior lists them, or the guide where the prior cannot."""
-    prior = programs.prior()
-    for distribution in (prior, programs.posterior()):
+    prior = pair.prior()
+    for distribution in (prior, pair.posterior()):
         element, elements = distribution, 1
         while isinstance(element, torch.distributions.Independent):
             elements *= math.prod(element.event_shape[: element.reinterpreted_batch_ndims])

@@ -78,17 +78,19 @@ def running(
     if not isinstance(vae, ModelGuide):
         if x is None:
             raise ValueError("x must be a tensor (batch, *event_shape); got None. Only ModelGuide bring their own x")
-        programs = ModelGuide(vae, x, *context, **named)
+        pair = ModelGuide(vae, x, *context, **named)
     elif context or named:
-        raise ValueError("vae is ModelGuide, which have their context and names already: give them to ModelGuide instead")
+        raise ValueError(
+            "vae is ModelGuide, which have their context and names already: give them to ModelGuide instead"
+        )
     else:
-        programs = vae if x is None else vae.of(x)
-    if programs.batch == 0:
-        raise ValueError(f"x must have at least one example; got shape {tuple(programs.x.shape)}")
-    programs.check_event_shape()
-    with evaluating(nn.ModuleList(programs.all_modules)), kept_store(), seeded(derive(seed)):
+        pair = vae if x is None else vae.of(x)
+    if pair.batch == 0:
+        raise ValueError(f"x must have at least one example; got shape {tuple(pair.x.shape)}")
+    pair.check_event_shape()
+    with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
         try:
-            yield programs.alone()
+            yield pair.alone()
         except ValueError as error:
             said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
             if not dump or type(error) is not ValueError:
@@ -106,20 +108,20 @@ def check_density(posterior: Any, method: str) -> Any:
     return posterior
 
 
-def blocks(programs: ModelGuide, size: int = EXAMPLES) -> Iterator[tuple[int, ModelGuide]]:
+def blocks(pair: ModelGuide, size: int = EXAMPLES) -> Iterator[tuple[int, ModelGuide]]:
     """The programs on so many examples at a time, numbered."""
-    for number, start in enumerate(range(0, programs.batch, size)):
-        stop = min(start + size, programs.batch)
-        yield number, programs if stop - start == programs.batch else programs.rows(start, stop)
+    for number, start in enumerate(range(0, pair.batch, size)):
+        stop = min(start + size, pair.batch)
+        yield number, pair if stop - start == pair.batch else pair.rows(start, stop)
 
 
-def log_joint(programs: ModelGuide, z: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+def log_joint(pair: ModelGuide, z: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
     """Log p(x | z) and log p(z) at z ``(draws, batch, *event)``, at most ``chunk_size`` rows at a time."""
     draws, batch = z.shape[:2]
     examples = min(batch, chunk_size)
     step = chunk_size // examples
     likelihood, prior = [], []
-    for number, part in blocks(programs, examples):
+    for number, part in blocks(pair, examples):
         columns = z[:, number * examples : (number + 1) * examples]
         parts = [part.log_joint(columns[i : i + step]) for i in range(0, draws, step)]
         likelihood.append(torch.cat([p[0] for p in parts]))

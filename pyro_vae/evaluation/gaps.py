@@ -69,7 +69,7 @@ def inference_gaps(
     *context: Tensor,
     steps: int = 1000,
     draws: int = 8,
-    importance_draws: int = 5000,
+    importance_particles: int = 5000,
     learning_rate: float = 0.05,
     seed: int = 0,
     **named: Any,
@@ -100,7 +100,7 @@ def inference_gaps(
         context: tensors ``(batch, ...)``.
         steps: of the search.
         draws: of z, an example and a step of the search.
-        importance_draws: of z, an example, from which log p(x) and the ELBOs are.
+        importance_particles: of z, an example, from which log p(x) and the ELBOs are.
         learning_rate: at the first step, in units of the net's outputs.
         seed: of the draws.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
@@ -113,17 +113,17 @@ def inference_gaps(
         >>> import torch
         >>> from pyro_vae import build
         >>> x = torch.ones(3, 1, 8, 8)
-        >>> found = inference_gaps(build((1, 8, 8), 2), x, steps=20, importance_draws=100)
+        >>> found = inference_gaps(build((1, 8, 8), 2), x, steps=20, importance_particles=100)
         >>> bool((found.approximation > 0).all()), sorted(found.means)
         (True, ['amortisation', 'approximation', 'best_elbo', 'elbo', 'log_prob'])
     """
-    at_least_one(steps=steps, draws=draws, importance_draws=importance_draws)
+    at_least_one(steps=steps, draws=draws, importance_particles=importance_particles)
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be above 0; got {learning_rate}")
-    with running(vae, x, context, named, seed) as programs:
-        net = _net(programs)
-        start = torch.cat([_rows_of(net, part) for _, part in blocks(programs)])
-        free = _freed(programs, net, start)
+    with running(vae, x, context, named, seed) as pair:
+        net = _net(pair)
+        start = torch.cat([_rows_of(net, part) for _, part in blocks(pair)])
+        free = _freed(pair, net, start)
         found = [
             _search(part, steps, draws, learning_rate, derive(seed, _OPTIMISING, number))
             for number, part in blocks(free)
@@ -133,12 +133,12 @@ def inference_gaps(
         def estimate(some: ModelGuide, draws: int, stream: int) -> ImportanceEstimate:
             return weighed(some, draws=draws, bounds=(1,), seed=derive(seed, stream))
 
-        enough = min(importance_draws, _DRAWS_TO_PICK)
-        first = estimate(programs, enough, _PICKING).bounds[1]
+        enough = min(importance_particles, _DRAWS_TO_PICK)
+        first = estimate(pair, enough, _PICKING).bounds[1]
         better = estimate(_with_rows(free, best), enough, _PICKING).bounds[1] > first
         best = torch.where(better.reshape(-1, *(1 for _ in best.shape[1:])), best, start)
-        elbo = estimate(programs, importance_draws, _REPORTING).bounds[1]
-        last = estimate(_with_rows(free, best), importance_draws, _REPORTING)
+        elbo = estimate(pair, importance_particles, _REPORTING).bounds[1]
+        last = estimate(_with_rows(free, best), importance_particles, _REPORTING)
     warn_of_heavy_tails(last.pareto_k, "inference_gaps")
     error, size = last.standard_error, last.effective_sample_size
     return InferenceGaps(elbo, last.bounds[1], last.log_prob, error, size, last.pareto_k)
@@ -153,9 +153,9 @@ class _Rows(nn.Module):
         return self.rows
 
 
-def _net(programs: ModelGuide) -> nn.Module:
+def _net(pair: ModelGuide) -> nn.Module:
     """The net of the posterior, or a ValueError that says why there is none to be replaced."""
-    vae = programs.vae
+    vae = pair.vae
     if not isinstance(vae, VAE):
         raise ValueError(
             "inference_gaps needs a pyro_vae.VAE, of whose posterior it replaces the net; got "
@@ -168,7 +168,7 @@ def _net(programs: ModelGuide) -> nn.Module:
             f"parameters; got {name}, which has none. Use one such as posteriors.DiagonalNormal(net), or name the "
             "module in yours that gives the parameters net"
         )
-    q = programs.rows(0, 1).posterior()
+    q = pair.rows(0, 1).posterior()
     if isinstance(innermost(q), Delta):
         raise ValueError(
             f"inference_gaps needs a posterior with a density; got {name}, a point, whose ELBO is no bound on log "
@@ -183,27 +183,27 @@ def _net(programs: ModelGuide) -> nn.Module:
     return net
 
 
-def _rows_of(net: nn.Module, programs: ModelGuide) -> Tensor:
+def _rows_of(net: nn.Module, pair: ModelGuide) -> Tensor:
     """What the net gives when the guide runs, ``(batch, ...)``."""
     kept: list[Any] = []
     hook = net.register_forward_hook(lambda _net, _inputs, output: kept.append(output))
     try:
-        programs.posterior()
+        pair.posterior()
     finally:
         hook.remove()
-    if len(kept) != 1 or not isinstance(kept[0], Tensor) or kept[0].shape[:1] != (programs.batch,):
+    if len(kept) != 1 or not isinstance(kept[0], Tensor) or kept[0].shape[:1] != (pair.batch,):
         what = [tuple(k.shape) if isinstance(k, Tensor) else type(k).__name__ for k in kept]
         raise ValueError(
             f"inference_gaps needs a posterior that asks its net once, for a tensor with a row an example, "
-            f"({programs.batch}, ...); got {what if what else 'no call'}. Let the net give one tensor, and split it "
+            f"({pair.batch}, ...); got {what if what else 'no call'}. Let the net give one tensor, and split it "
             "in the posterior"
         )
     return kept[0]
 
 
-def _freed(programs: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
+def _freed(pair: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
     """The same programs, which take the ``rows`` that the net gives by name, and so example by example."""
-    vae, given = programs.vae, _Rows()
+    vae, given = pair.vae, _Rows()
     # Prior and likelihood stay what they are, also where a prior (VampPrior) holds the posterior.
     kept = {id(part): part for part in (vae.prior, vae.likelihood)}
     free = copy.deepcopy(vae, {**kept, id(net): given})
@@ -215,9 +215,9 @@ def _freed(programs: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
         given.rows = rows
         return free.guide(x, *context, **named)
 
-    named: Any = {**programs.named, "rows": rows}
-    names: Any = {"latent": programs.latent, "observed": programs.observed}
-    return ModelGuide((model, guide), programs.x, *programs.context, **names, **named)
+    named: Any = {**pair.named, "rows": rows}
+    names: Any = {"latent": pair.latent, "observed": pair.observed}
+    return ModelGuide((model, guide), pair.x, *pair.context, **names, **named)
 
 
 def _with_rows(free: ModelGuide, rows: Tensor) -> ModelGuide:

@@ -28,7 +28,7 @@ class Path:
     """The densities from the start to p(x, z) of a block of examples, and the chains that walk along them.
 
     Args:
-        programs: model and guide on the block.
+        pair: model and guide on the block.
         start: the density at β = 0.
         temperatures: steps of β.
         leapfrog_steps: of a transition.
@@ -37,20 +37,20 @@ class Path:
     """
 
     def __init__(
-        self, programs: ModelGuide, start: Start, temperatures: int, leapfrog_steps: int, chunk_size: int, method: str
+        self, pair: ModelGuide, start: Start, temperatures: int, leapfrog_steps: int, chunk_size: int, method: str
     ) -> None:
         self.leapfrog_steps = leapfrog_steps
         self.chunk_size = chunk_size
-        self.codes = RealCodes(programs, method)
+        self.codes = RealCodes(pair, method)
         self.event_shape = self.codes.prior.event_shape
         self.betas = _schedule(temperatures)
         # Chunks of examples, and of each what the start needs; chunks of chains are cut as they come.
-        self.columns = min(programs.batch, chunk_size)
+        self.columns = min(pair.batch, chunk_size)
         self.parts = [
             (RealCodes(part, method), part.posterior() if start == "posterior" else None)
-            for _, part in blocks(programs, self.columns)
+            for _, part in blocks(pair, self.columns)
         ]
-        self.source = self.codes.prior if start == "prior" else check_density(programs.posterior(), method)
+        self.source = self.codes.prior if start == "prior" else check_density(pair.posterior(), method)
 
     def draw(self, chains: int) -> Tensor:
         """U from the start, ``(chains, batch, dim)``."""
@@ -70,9 +70,9 @@ class Path:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             z = codes.constrain(u)
-            likelihood, prior = codes.programs.log_joint(z)
+            likelihood, prior = codes.pair.log_joint(z)
             volume = codes.log_volume(u, z)
-            first = (prior if posterior is None else codes.programs.log_posterior(z, posterior)) + volume
+            first = (prior if posterior is None else codes.pair.log_posterior(z, posterior)) + volume
             difference = likelihood + prior + volume - first
             # β of 0 drops the joint, even where that is minus infinity.
             density = first + beta * difference if beta > 0 else first

@@ -144,25 +144,25 @@ def weighed(
 ) -> ImportanceEstimate:
     """:func:`importance_sampling` for those that look at Pareto k̂ themselves: it does not warn."""
     found = []
-    with running(vae, x, context, named, seed) as programs:
-        joint = Joint(programs, draws, chunk_size, compiled)
-        parts = -(-programs.batch // EXAMPLES)
+    with running(vae, x, context, named, seed) as pair:
+        joint = Joint(pair, draws, chunk_size, compiled)
+        parts = -(-pair.batch // EXAMPLES)
         console, words = Console(stderr=True), f"log p(x) from {draws:,} draws"
-        for number, part in track(blocks(programs), words, parts, console=console, disable=not progress):
+        for number, part in track(blocks(pair), words, parts, console=console, disable=not progress):
             weights = _log_weights(part, draws, joint, derive(seed, number))
             found.append((*log_mean(weights), pareto_k(weights), *(_bound(weights, k) for k in bounds)))
     log_prob, error, size, shape, *rest = (torch.cat(parts) for parts in zip(*found, strict=True))
     return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)), shape)
 
 
-def _log_weights(programs: ModelGuide, draws: int, joint: Joint, seed: int) -> Tensor:
-    posterior, weights = check_density(programs.posterior(), "importance_sampling"), []
+def _log_weights(pair: ModelGuide, draws: int, joint: Joint, seed: int) -> Tensor:
+    posterior, weights = check_density(pair.posterior(), "importance_sampling"), []
     for block, start in enumerate(range(0, draws, _DRAWS)):
         with seeded(derive(seed, block)):
             z = posterior((min(_DRAWS, draws - start),))
         # At once: a flow may remember where the draw came from, and need not be inverted.
-        log_q = programs.log_posterior(z, posterior)
-        weights.append(joint(programs, z) - log_q)
+        log_q = pair.log_posterior(z, posterior)
+        weights.append(joint(pair, z) - log_q)
     return torch.cat(weights)
 
 

@@ -26,48 +26,48 @@ class Joint:
     """Log p(x, z) = log p(x | z) + log p(z) at draws of z.
 
     Args:
-        programs: on all the examples.
+        pair: on all the examples.
         draws: how many there will be, an example.
         chunk_size: rows (draws × examples) that are decoded at a time; by default 1,024 on a CPU, else 20,000.
         compiled: whether to compile what is done with a chunk; by default where there are a million rows or more. What
             cannot be captured as a graph runs as it is, and so does all where torch or Pyro lack what captures rest on.
     """
 
-    def __init__(self, programs: ModelGuide, draws: int, chunk_size: int | None, compiled: bool | None) -> None:
-        on_cpu = programs.x.device.type == "cpu"
+    def __init__(self, pair: ModelGuide, draws: int, chunk_size: int | None, compiled: bool | None) -> None:
+        on_cpu = pair.x.device.type == "cpu"
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
-        wanted = draws * programs.batch >= _WORTH_COMPILING if compiled is None else compiled
+        wanted = draws * pair.batch >= _WORTH_COMPILING if compiled is None else compiled
         self.compiled = wanted and not private.missing()
         self._graph: Compiled | None = None
         self._checked: ModelGuide | None = None
         self._shapes: list[torch.Size] = []
 
-    def __call__(self, programs: ModelGuide, z: Tensor) -> Tensor:
+    def __call__(self, pair: ModelGuide, z: Tensor) -> Tensor:
         """Log p(x, z), ``(draws, batch)``.
 
         Args:
-            programs: on some of the examples.
+            pair: on some of the examples.
             z: codes ``(draws, batch, *event)``.
         """
-        chunks = list(z.split(max(1, self.chunk_size // programs.batch)))
+        chunks = list(z.split(max(1, self.chunk_size // pair.batch)))
         if not self.compiled or len(chunks) == 1:
-            return self._uncompiled(programs, z)
-        if programs is self._checked:
-            return torch.cat(self._run(programs, chunks))
+            return self._uncompiled(pair, z)
+        if pair is self._checked:
+            return torch.cat(self._run(pair, chunks))
         # The first as it is, which looks at whether the data are what the model wants.
-        self._checked = programs
-        return torch.cat([self._uncompiled(programs, chunks[0]), *self._run(programs, chunks[1:])])
+        self._checked = pair
+        return torch.cat([self._uncompiled(pair, chunks[0]), *self._run(pair, chunks[1:])])
 
-    def _uncompiled(self, programs: ModelGuide, z: Tensor) -> Tensor:
-        likelihood, prior = log_joint(programs, z, self.chunk_size)
+    def _uncompiled(self, pair: ModelGuide, z: Tensor) -> Tensor:
+        likelihood, prior = log_joint(pair, z, self.chunk_size)
         return likelihood + prior
 
-    def _run(self, programs: ModelGuide, chunks: list[Tensor]) -> list[Tensor]:
-        others = [programs.x, *programs.context, *programs.named.values()]
+    def _run(self, pair: ModelGuide, chunks: list[Tensor]) -> list[Tensor]:
+        others = [pair.x, *pair.context, *pair.named.values()]
         shapes = [chunks[0].shape, *(t.shape for t in others)]
         if self._graph is None and self.compiled:
             try:
-                self._graph, self._shapes = _compiled(programs, [chunks[0], *others]), shapes
+                self._graph, self._shapes = _compiled(pair, [chunks[0], *others]), shapes
             except CannotCaptureError:
                 self.compiled = False
         found = []
@@ -75,21 +75,19 @@ class Joint:
             if self._graph is not None and [chunk.shape, *shapes[1:]] == self._shapes:
                 found.append(self._graph([chunk, *others]))
             else:
-                found.append(self._uncompiled(programs, chunk))
+                found.append(self._uncompiled(pair, chunk))
         return found
 
 
-def _compiled(programs: ModelGuide, examples: list[Tensor]) -> Compiled:
+def _compiled(pair: ModelGuide, examples: list[Tensor]) -> Compiled:
     from pyro_vae.svi.execution import Compiled
     from pyro_vae.svi.tracing import capture
 
-    names, contexts = list(programs.named), len(programs.context)
+    names, contexts = list(pair.named), len(pair.context)
 
     def program(z: Tensor, x: Tensor, *others: Tensor) -> Tensor:
         named: Any = dict(zip(names, others[contexts:], strict=True))
-        again = ModelGuide(
-            programs.vae, x, *others[:contexts], latent=programs.latent, observed=programs.observed, **named
-        )
+        again = ModelGuide(pair.vae, x, *others[:contexts], latent=pair.latent, observed=pair.observed, **named)
         with torch.no_grad(), noting():
             likelihood, prior = again.log_joint(z)
             return likelihood + prior

@@ -91,13 +91,13 @@ def latent_use(
         0
     """
     at_least_one(draws=draws)
-    with running(vae, x, context, named, seed) as programs:
-        posterior, prior = check_density(programs.posterior(), "latent_use"), programs.prior()
+    with running(vae, x, context, named, seed) as pair:
+        posterior, prior = check_density(pair.posterior(), "latent_use"), pair.prior()
         z = posterior((draws,))
-        log_q = programs.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
+        log_q = pair.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
         of_dimensions = _kl_of_dimensions(posterior, prior, z)
-        kl = _kl(posterior, prior, log_q, programs, z) if of_dimensions is None else of_dimensions.sum(-1)
-        information = (log_q.double() - _log_aggregate(programs, posterior, z)).mean(0)
+        kl = _kl(posterior, prior, log_q, pair, z) if of_dimensions is None else of_dimensions.sum(-1)
+        information = (log_q.double() - _log_aggregate(pair, posterior, z)).mean(0)
         rate, bits, rest = (_mean_and_error(term) for term in (kl, information, kl - information))
         return LatentUse(
             kl=rate[0],
@@ -117,20 +117,20 @@ def _mean_and_error(term: Tensor) -> tuple[float, float]:
     return term.mean().item(), term.std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
 
 
-def _kl(posterior: Any, prior: Any, log_q: Tensor, programs: ModelGuide, z: Tensor) -> Tensor:
+def _kl(posterior: Any, prior: Any, log_q: Tensor, pair: ModelGuide, z: Tensor) -> Tensor:
     """KL(q || p) of each example, in closed form if it is known and else at the draws, ``(batch,)``."""
     try:
         return kl_divergence(posterior, prior).double().expand(z.shape[1])
     except NotImplementedError:
-        log_p = programs.log_density(prior, z, programs.latent, "model")
+        log_p = pair.log_density(prior, z, pair.latent, "model")
         return (log_q.double() - log_p.double()).mean(0)
 
 
-def _log_aggregate(programs: ModelGuide, posterior: Any, z: Tensor) -> Tensor:
+def _log_aggregate(pair: ModelGuide, posterior: Any, z: Tensor) -> Tensor:
     """Log of the mean over the examples of q(z | x), at draws ``(draws, batch, *event)``."""
     examples = z.shape[1]
     rows = z.flatten(0, 1).split(max(1, _PAIRS // examples))
-    found = [programs.log_posterior(part.unsqueeze(1), posterior).double().logsumexp(1) for part in rows]
+    found = [pair.log_posterior(part.unsqueeze(1), posterior).double().logsumexp(1) for part in rows]
     return torch.cat(found).unflatten(0, z.shape[:2]) - math.log(examples)
 
 

@@ -19,7 +19,7 @@ _RADII = (0.75, 1.5, 2.25, 3.0, 3.75, 4.5, 5.25, 6.0, 6.75, 7.5)
 def log_density(codes: RealCodes, u: Tensor, chunk_size: int) -> Tensor:
     """Log of p(x, z) |dz/du| at u ``(draws, batch, dim)``, ``(draws, batch)``."""
     z = codes.constrain(u)
-    likelihood, prior = log_joint(codes.programs, z, chunk_size)
+    likelihood, prior = log_joint(codes.pair, z, chunk_size)
     return likelihood + prior + codes.log_volume(u, z)
 
 

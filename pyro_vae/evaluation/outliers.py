@@ -81,24 +81,24 @@ def outlier_scores(
                 f"reference must be finite; got {int((~torch.isfinite(reference)).sum())} values that are not. Leave "
                 "out the examples that the VAE holds to be impossible"
             )
-    with running(vae, x, context, named, seed) as programs:
-        found = [_scores(part, draws, derive(seed, number)) for number, part in blocks(programs)]
+    with running(vae, x, context, named, seed) as pair:
+        found = [_scores(part, draws, derive(seed, number)) for number, part in blocks(pair)]
     scores = {name: torch.cat([part[name] for part in found]) for name in found[0]}
     if reference is not None:
         expected = reference.double().mean().to(scores["log_prob"])
         scores["typicality"] = (scores["log_prob"] + expected).abs()
     if regret:
-        gaps = inference_gaps(vae, x, *context, steps=steps, importance_draws=draws, seed=seed, **named)
+        gaps = inference_gaps(vae, x, *context, steps=steps, importance_particles=draws, seed=seed, **named)
         scores["regret"] = gaps.amortisation
     return scores
 
 
-def _scores(programs: ModelGuide, draws: int, seed: int) -> dict[str, Tensor]:
-    posterior = check_density(programs.posterior(), "outlier_scores")
+def _scores(pair: ModelGuide, draws: int, seed: int) -> dict[str, Tensor]:
+    posterior = check_density(pair.posterior(), "outlier_scores")
     with seeded(seed):
         z = posterior((draws,))
-    log_q = programs.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
-    likelihood, prior = log_joint(programs, z, _ROWS)
+    log_q = pair.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
+    likelihood, prior = log_joint(pair, z, _ROWS)
     log_prob, _, _ = log_mean(likelihood + prior - log_q)
     return {"log_prob": -log_prob, "kl": (log_q - prior).mean(0), "recon": -likelihood.mean(0)}
 

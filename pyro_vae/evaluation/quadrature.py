@@ -112,8 +112,8 @@ def quadrature(
         raise ValueError(f"tolerance must be above 0 and below 1 nat; got {tolerance}")
     at_least_one(max_evaluations=max_evaluations, chunk_size=chunk_size)
     found, kept = [], []
-    with running(vae, x, context, named, seed) as programs:
-        for number, part in blocks(programs):
+    with running(vae, x, context, named, seed) as pair:
+        for number, part in blocks(pair):
             codes = RealCodes(part, "quadrature")
             if codes.dim > 2:
                 raise ValueError(

@@ -52,7 +52,7 @@ class PosteriorNodes:
 
     def draw(self, n: int) -> Tensor:
         """Draws from p(z | x): a box by its weight, and a point of the box, ``(n, batch, *event)``."""
-        batch = self.codes.programs.batch
+        batch = self.codes.pair.batch
         ends = self.weight.cumsum(0)
         last = torch.bincount(self.example, minlength=batch).cumsum(0) - 1
         total = ends[last]
@@ -88,9 +88,9 @@ class Cells:
         self.tolerance = tolerance
         self.max_evaluations = max_evaluations
         self.chunk_size = chunk_size
-        self.batch = codes.programs.batch
+        self.batch = codes.pair.batch
         prior = codes.unconstrain(codes.prior((_PRIOR_DRAWS,)))
-        guide = codes.unconstrain(codes.programs.posterior()((_GUIDE_DRAWS,)))
+        guide = codes.unconstrain(codes.pair.posterior()((_GUIDE_DRAWS,)))
         self.dtype = prior.dtype
         starts = torch.cat([prior[: _ASCENTS[codes.dim]], guide.mean(0, keepdim=True), guide[:1]])
         starts = torch.where(starts.isfinite(), starts, prior[:1])
@@ -236,12 +236,12 @@ class Cells:
 
     def _log_density(self, u: Tensor, index: Tensor) -> Tensor:
         """Log p(x, z) |dz/du| at u ``(rows, dim)`` for the examples of that index, ``(rows,)``, in float64."""
-        programs = self.codes.programs.at(index)
+        pair = self.codes.pair.at(index)
         # A support may have limits of each example's own, so that only real vectors need no prior of these rows.
-        codes = self.codes if self.codes.transform is None else RealCodes(programs, "quadrature")
+        codes = self.codes if self.codes.transform is None else RealCodes(pair, "quadrature")
         u = u.to(self.dtype).unsqueeze(0)
         z = codes.constrain(u)
-        likelihood, prior = programs.log_joint(z)
+        likelihood, prior = pair.log_joint(z)
         density = (likelihood + prior + codes.log_volume(u, z)).squeeze(0).double()
         if density.isnan().any():
             raise ValueError("quadrature found a log p(x, z) that is not a number: the model has bad weights, or x has")

@@ -23,7 +23,7 @@ class RealCodes:
     two reals by stick breaking.
 
     Args:
-        programs: model and guide on these examples.
+        pair: model and guide on these examples.
         method: the function that asks, for its messages.
 
     Raises:
@@ -38,10 +38,10 @@ class RealCodes:
         2
     """
 
-    def __init__(self, programs: ModelGuide, method: str) -> None:
-        self.programs = programs
+    def __init__(self, pair: ModelGuide, method: str) -> None:
+        self.pair = pair
         self.method = method
-        self.prior = programs.prior()
+        self.prior = pair.prior()
         support = support_of(self.prior)
         if support.is_discrete:
             raise ValueError(

@@ -118,7 +118,7 @@ class InfoVAE(Objective):
         alpha: what is taken off the KL, at most 1; 0 with λ = 1 is the ELBO, 1 the MMD-VAE.
         lam: λ.
         bandwidth: of the Gaussian kernel; by default the square root of the number of dimensions of z.
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         **options: see :class:`Objective`.
 
     Attributes:
@@ -134,7 +134,7 @@ class InfoVAE(Objective):
         alpha: float = 1.0,
         lam: float = 1000.0,
         bandwidth: float | None = None,
-        particles: int = 1,
+        num_particles: int = 1,
         **options: Any,
     ) -> None:
         number("alpha", alpha, high=1)
@@ -145,18 +145,20 @@ class InfoVAE(Objective):
             number("bandwidth", bandwidth)
             if bandwidth <= 0:
                 raise ValueError(f"bandwidth must be above 0; got {bandwidth!r}")
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.alpha, self.lam, self.bandwidth = alpha, lam, bandwidth
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon less the two, a sum over the examples."""
         recon, kl = draws.mean(draws.recon).sum(), draws.mean(draws.kl).sum()
-        found = [self._discrepancy(latent, draws.particles // len(draws.runs)) for run in draws.runs for latent in run]
+        found = [
+            self._discrepancy(latent, draws.num_particles // len(draws.runs)) for run in draws.runs for latent in run
+        ]
         mmd = torch.stack(found).sum() / len(draws.runs)
         self.note(draws, mmd=mmd * draws.examples)
         return recon - (1 - self.alpha) * kl - (self.alpha + self.lam - 1) * draws.examples * mmd
 
-    def _discrepancy(self, latent: Latent, particles: int) -> Tensor:
+    def _discrepancy(self, latent: Latent, num_particles: int) -> Tensor:
         _refuse_mask(latent, "InfoVAE")
         fixed = self.alpha == 1 and torch.is_grad_enabled() and not latent.p.has_rsample
         if fixed and latent.p.log_prob(latent.z.detach()).requires_grad:
@@ -169,7 +171,7 @@ class InfoVAE(Objective):
         if is_over_logs(latent.q):
             # The logs lie further apart the lower the temperature is, until the kernel tells nothing from nothing.
             both = both[0].exp(), both[1].exp()
-        z, other = (t.flatten(0, -width - 1).flatten(1).unflatten(0, (particles, -1)) for t in both)
+        z, other = (t.flatten(0, -width - 1).flatten(1).unflatten(0, (num_particles, -1)) for t in both)
         bandwidth = self.bandwidth or math.sqrt(z.shape[-1])
         return torch.stack([mmd2(x, y, bandwidth) for x, y in zip(z, other, strict=True)]).mean()
 

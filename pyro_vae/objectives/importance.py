@@ -22,23 +22,23 @@ class IWAE(Objective):
     al. 2018, arXiv 1802.04537), for which :class:`DReG`, :class:`PIWAE` and the others are remedies.
 
     Args:
-        particles: K; one is the ELBO.
+        num_particles: K; one is the ELBO.
         **options: see :class:`Objective`.
 
     Example:
         >>> import torch
         >>> from pyro_vae import build
         >>> vae = build(4, 2, hidden=())
-        >>> loss = IWAE(particles=50).loss(vae.model, vae.guide, torch.ones(3, 4))
+        >>> loss = IWAE(num_particles=50).loss(vae.model, vae.guide, torch.ones(3, 4))
     """
 
     weighs_draws = True
 
-    def __init__(self, particles: int = 50, **options: Any) -> None:
-        super().__init__(particles, **options)
+    def __init__(self, num_particles: int = 50, **options: Any) -> None:
+        super().__init__(num_particles, **options)
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """K."""
         return self.num_particles
 
@@ -54,26 +54,26 @@ class MIWAE(Objective):
 
     Args:
         groups: M.
-        particles: K.
+        num_particles: K.
         **options: see :class:`Objective`.
 
     Example:
-        >>> MIWAE(groups=8, particles=8).num_particles
+        >>> MIWAE(groups=8, num_particles=8).num_particles
         64
     """
 
     weighs_draws = True
 
-    def __init__(self, groups: int = 8, particles: int = 8, **options: Any) -> None:
-        groups, particles = at_least(1, "groups", groups), at_least(1, "particles", particles)
-        super().__init__(groups * particles, **options)
+    def __init__(self, groups: int = 8, num_particles: int = 8, **options: Any) -> None:
+        groups, num_particles = at_least(1, "groups", groups), at_least(1, "num_particles", num_particles)
+        super().__init__(groups * num_particles, **options)
         self.groups = groups
-        self.particles = particles
+        self.num_particles = num_particles
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """K."""
-        return self.particles
+        return self.num_particles
 
     def objective(self, draws: Draws) -> Tensor:
         """The mean over the groups of log of the mean weight, a sum over the examples."""
@@ -92,20 +92,20 @@ class CIWAE(Objective):
 
     Args:
         beta: the share of the ELBO, from 0 to 1.
-        particles: K.
+        num_particles: K.
         **options: see :class:`Objective`.
 
     Example:
-        >>> CIWAE(beta=0.05, particles=64).beta
+        >>> CIWAE(beta=0.05, num_particles=64).beta
         0.05
     """
 
     weighs_draws = True
     bounds_log_prob = True
 
-    def __init__(self, beta: float = 0.05, particles: int = 64, **options: Any) -> None:
+    def __init__(self, beta: float = 0.05, num_particles: int = 64, **options: Any) -> None:
         number("beta", beta, 0, 1)
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.beta = beta
 
     def objective(self, draws: Draws) -> Tensor:
@@ -123,21 +123,21 @@ class PIWAE(MIWAE):
 
     Args:
         groups: M.
-        particles: K.
+        num_particles: K.
         **options: see :class:`Objective`.
 
     Raises:
         ValueError: in a step, where model and guide share a parameter, such as those with a VampPrior.
 
     Example:
-        >>> PIWAE(groups=8, particles=8).groups
+        >>> PIWAE(groups=8, num_particles=8).groups
         8
     """
 
     objective = IWAE.objective
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """M · K."""
         return self.num_particles
 
@@ -164,19 +164,19 @@ class Renyi(Objective):
 
     Args:
         alpha: α.
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         **options: see :class:`Objective`.
 
     Example:
-        >>> Renyi(alpha=0.5, particles=10).alpha
+        >>> Renyi(alpha=0.5, num_particles=10).alpha
         0.5
     """
 
     weighs_draws = True
 
-    def __init__(self, alpha: float = 0.5, particles: int = 10, **options: Any) -> None:
+    def __init__(self, alpha: float = 0.5, num_particles: int = 10, **options: Any) -> None:
         number("alpha", alpha)
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.alpha = alpha
 
     @property

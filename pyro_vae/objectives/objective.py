@@ -31,7 +31,7 @@ class Objective(ELBO):
     leaves out counts as an example all the same.
 
     Args:
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         vectorize_particles: run the programs once for all particles, in a plate further left than all others, or once
             for each.
         max_plate_nesting: how many dimensions the plates take; found by a run where it is not given.
@@ -49,23 +49,23 @@ class Objective(ELBO):
     @property
     def bounds_log_prob(self) -> bool:
         """Whether log p(x) is what it bounds, so that the weights of the best validation elbo are the best."""
-        return self.importance_samples is not None
+        return self.importance_particles is not None
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """Of how many importance samples the expected bound is that it is, 1 for the ELBO; None for anything else."""
         return None
 
     def __init__(
-        self, particles: int = 1, *, vectorize_particles: bool = True, max_plate_nesting: float = math.inf
+        self, num_particles: int = 1, *, vectorize_particles: bool = True, max_plate_nesting: float = math.inf
     ) -> None:
-        particles = at_least(1, "particles", particles)
+        num_particles = at_least(1, "num_particles", num_particles)
         super().__init__(
-            num_particles=particles,
-            vectorize_particles=vectorize_particles and particles > 1,
+            num_particles=num_particles,
+            vectorize_particles=vectorize_particles and num_particles > 1,
             max_plate_nesting=max_plate_nesting,
         )
-        self.particles = particles
+        self.num_particles = num_particles
         self.terms: dict[str, Tensor] = {}
         self.state: dict[str, Tensor] = {"steps": torch.zeros((), dtype=torch.float64)}
 

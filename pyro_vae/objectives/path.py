@@ -30,10 +30,10 @@ class _AlongTheDraws(Objective):
     the guide, such as the encoder in a VampPrior, is a parameter of the model there.
     """
 
-    def __init__(self, particles: int, **options: Any) -> None:
+    def __init__(self, num_particles: int, **options: Any) -> None:
         if not options.get("vectorize_particles", True):
             raise ValueError(f"{type(self).__name__} needs vectorize_particles=True; got False")
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
 
     def shares(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """How much each draw counts in the gradient of the model, and how much less in that of the guide.
@@ -44,7 +44,7 @@ class _AlongTheDraws(Objective):
         raise NotImplementedError
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """As many as particles."""
         return self.num_particles
 
@@ -114,7 +114,7 @@ class StickingTheLanding(_AlongTheDraws):
     times.
 
     Args:
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         **options: see :class:`Objective`.
 
     Example:
@@ -126,11 +126,11 @@ class StickingTheLanding(_AlongTheDraws):
         >>> loss = svi.step(torch.ones(3, 4))
     """
 
-    def __init__(self, particles: int = 1, **options: Any) -> None:
-        super().__init__(particles, **options)
+    def __init__(self, num_particles: int = 1, **options: Any) -> None:
+        super().__init__(num_particles, **options)
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """One: it is the ELBO."""
         return 1
 
@@ -142,7 +142,7 @@ class StickingTheLanding(_AlongTheDraws):
     def shares(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Every draw counts alike, in both."""
         one = torch.ones_like(draws.weight)
-        return one / draws.particles, one
+        return one / draws.num_particles, one
 
 
 class DReG(_AlongTheDraws):
@@ -151,19 +151,19 @@ class DReG(_AlongTheDraws):
     Its signal does not drown in noise as K grows. Runs the guide twice a step, which must come to the same both times.
 
     Args:
-        particles: K; one is :class:`StickingTheLanding`.
+        num_particles: K; one is :class:`StickingTheLanding`.
         **options: see :class:`Objective`.
 
     Example:
-        >>> DReG(particles=20).num_particles
+        >>> DReG(num_particles=20).num_particles
         20
     """
 
     weighs_draws = True
     objective = IWAE.objective
 
-    def __init__(self, particles: int = 50, **options: Any) -> None:
-        super().__init__(particles, **options)
+    def __init__(self, num_particles: int = 50, **options: Any) -> None:
+        super().__init__(num_particles, **options)
 
     def shares(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """The share of a draw's weight, for the guide once more."""

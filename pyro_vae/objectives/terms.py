@@ -154,7 +154,7 @@ class Draws(NamedTuple):
         return found.expand(self.kl.shape)
 
     @property
-    def particles(self) -> int:
+    def num_particles(self) -> int:
         """How many draws an example."""
         return self.recon.shape[self.dim]
 

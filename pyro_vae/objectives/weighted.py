@@ -27,7 +27,7 @@ class BetaELBO(Objective):
     Args:
         beta: the weight of the KL, at least 0, or a schedule of it (:class:`Linear`, :class:`Cyclical`,
             :class:`Sigmoid`, or any function of the number of steps).
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         analytic_kl: take KL(q || p) in closed form, which has less variance, where there is one.
         **options: see :class:`Objective`.
 
@@ -44,9 +44,11 @@ class BetaELBO(Objective):
         ['beta', 'kl', 'recon']
     """
 
-    def __init__(self, beta: Weight = 1.0, particles: int = 1, *, analytic_kl: bool = False, **options: Any) -> None:
+    def __init__(
+        self, beta: Weight = 1.0, num_particles: int = 1, *, analytic_kl: bool = False, **options: Any
+    ) -> None:
         weight("beta", beta)
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.beta = beta
         self.analytic_kl = analytic_kl
 
@@ -57,7 +59,7 @@ class BetaELBO(Objective):
         return isinstance(end, Real) and end == 1
 
     @property
-    def importance_samples(self) -> int | None:
+    def importance_particles(self) -> int | None:
         """One where the weight is 1."""
         return 1 if isinstance(self.beta, Real) and self.beta == 1 else None
 
@@ -79,7 +81,7 @@ class CapacityELBO(Objective):
     Args:
         capacity: C in nats an example, at least 0, or a schedule of it.
         gamma: how strongly it is held; 1 with C = 0 is the ELBO, where the KL is not below 0, as in closed form.
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         analytic_kl: see :class:`BetaELBO`.
         **options: see :class:`Objective`.
 
@@ -93,14 +95,14 @@ class CapacityELBO(Objective):
         self,
         capacity: Weight,
         gamma: float = 1000.0,
-        particles: int = 1,
+        num_particles: int = 1,
         *,
         analytic_kl: bool = False,
         **options: Any,
     ) -> None:
         weight("capacity", capacity)
         number("gamma", gamma, 0)
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.capacity = capacity
         self.gamma = gamma
         self.analytic_kl = analytic_kl
@@ -123,7 +125,7 @@ class FreeBits(Objective):
     Args:
         nats: λ, at least 0, or a schedule of it; 0 is the ELBO.
         per: ``"dimension"``, which needs posterior and prior that are products over dimensions, or ``"site"``.
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         **options: see :class:`Objective`.
 
     Example:
@@ -137,13 +139,13 @@ class FreeBits(Objective):
         self,
         nats: Weight = 0.25,
         per: Literal["dimension", "site"] = "dimension",
-        particles: int = 1,
+        num_particles: int = 1,
         **options: Any,
     ) -> None:
         weight("nats", nats)
         if per not in ("dimension", "site"):
             raise ValueError(f'per must be "dimension" or "site"; got {per!r}')
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.nats = nats
         self.per = per
 
@@ -165,7 +167,7 @@ class FreeBits(Objective):
             else:
                 kls = [latent.kl_of_dimensions() for latent in run]
                 found.append(torch.cat([kl.reshape(-1, kl.shape[-1]).sum(0) for kl in kls]))
-        return torch.stack(found).sum(0) / draws.particles
+        return torch.stack(found).sum(0) / draws.num_particles
 
 
 class GECO(Objective):
@@ -178,7 +180,7 @@ class GECO(Objective):
         recon: the target, a mean log p(x | z) in nats an example, which is negative for pixels, say.
         rate: how fast λ follows: by a factor of e^(rate · nats missing) a step, and by at most e^0.1.
         decay: of the moving average.
-        particles: draws of the latent variables an example.
+        num_particles: draws of the latent variables an example.
         analytic_kl: see :class:`BetaELBO`.
         **options: see :class:`Objective`.
 
@@ -195,7 +197,7 @@ class GECO(Objective):
         recon: float,
         rate: float = 1e-3,
         decay: float = 0.99,
-        particles: int = 1,
+        num_particles: int = 1,
         *,
         analytic_kl: bool = False,
         **options: Any,
@@ -203,7 +205,7 @@ class GECO(Objective):
         number("recon", recon)
         number("rate", rate, 0)
         number("decay", decay, 0, 1)
-        super().__init__(particles, **options)
+        super().__init__(num_particles, **options)
         self.recon = recon
         self.rate = rate
         self.decay = decay

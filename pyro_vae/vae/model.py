@@ -295,7 +295,7 @@ class VAE(nn.Module):
         x: Tensor,
         *context: Tensor,
         mask: Tensor | None = None,
-        particles: int = 100,
+        num_particles: int = 100,
         mean: bool = True,
         seed: int | None = None,
     ) -> Tensor:
@@ -308,7 +308,7 @@ class VAE(nn.Module):
             x: data ``(batch, *event_shape)``.
             context: tensors ``(batch, ...)``.
             mask: see :meth:`model`.
-            particles: draws of z an example; they are decoded all at once.
+            num_particles: draws of z an example; they are decoded all at once.
             mean: give the mean of what is missing, not a draw from p(missing | observed); of class codes and counts a
                 draw is such a value, a mean is not.
             seed: makes the draws repeatable and leaves torch's generators as they were.
@@ -319,14 +319,14 @@ class VAE(nn.Module):
         Raises:
             ValueError: where the VAE was not built with ``missing=True``.
         """
-        if particles < 1:
-            raise ValueError(f"particles must be at least 1; got {particles}")
+        if num_particles < 1:
+            raise ValueError(f"num_particles must be at least 1; got {num_particles}")
         x, context = self.tensors(x, *context)
         seen = self._where_observed(x, mask)
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
         with evaluating(self), seeded(seed):
-            return imputed(self, x, seen, *context, particles=particles, mean=mean)
+            return imputed(self, x, seen, *context, num_particles=num_particles, mean=mean)
 
     def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
         """The mean of q(z | x); its mode where a mean is no code (directions, categories); a draw where q has neither.

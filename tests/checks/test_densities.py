@@ -13,7 +13,7 @@ from torch import nn
 
 from pyro_vae.checks import check
 from pyro_vae.checks.densities import _elements
-from pyro_vae.checks.inputs import Case
+from pyro_vae.checks.inputs import Inputs
 from pyro_vae.checks.mass import mass_of
 from pyro_vae.checks.ranks import rank_scores
 from pyro_vae.checks.sampling import draws_of
@@ -82,13 +82,13 @@ def _off(distribution, constant=0.0, drawn=None):
 
 
 def _look(which, distribution, level=LEVEL, seed=0):
-    programs = ModelGuide(make_vae(), make_x())
-    case = Case(programs, programs, None, 1, None, False, level, 20, seed)
+    pair = ModelGuide(make_vae(), make_x())
+    inputs = Inputs(pair, pair, None, 1, None, False, level, 20, seed)
     with pyro.validation_enabled(False), seeded(seed):
         if which == "mass":
             with torch.no_grad():
-                return mass_of(distribution, case)
-        return draws_of(distribution, distribution.sample, case)
+                return mass_of(distribution, inputs)
+        return draws_of(distribution, distribution.sample, inputs)
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -15,7 +15,7 @@ from pyro_vae.model_guide import ModelGuide
 LOC = torch.tensor([0.0, 1.0, -2.0])
 
 
-def programs(q_logits, p_probs=(0.5, 0.3, 0.2)):
+def pair(q_logits, p_probs=(0.5, 0.3, 0.2)):
     """A class as code, with a normal of its own location for each class."""
 
     def model(x):
@@ -32,7 +32,7 @@ def programs(q_logits, p_probs=(0.5, 0.3, 0.2)):
 
 def test_terms_by_hand():
     q, p = torch.tensor([0.2, 0.7, 0.1]), torch.tensor([0.5, 0.3, 0.2])
-    found = enumerated(programs(q.log()))
+    found = enumerated(pair(q.log()))
     x = torch.tensor([0.3, -1.0])
     log_x = -0.5 * (x[:, None] - LOC) ** 2 - 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(found.recon, log_x @ q)
@@ -42,7 +42,7 @@ def test_terms_by_hand():
 
 def test_a_value_that_q_excludes_counts_nothing_and_has_no_gradient():
     logits = torch.tensor([0.4, -0.3, -math.inf], requires_grad=True)
-    elbo = enumerated_elbo(programs(logits)).sum()
+    elbo = enumerated_elbo(pair(logits)).sum()
     q = torch.softmax(torch.tensor([0.4, -0.3]), 0)
     by_hand = (q * (torch.tensor([0.5, 0.3]) / q).log()).sum() * 2
     log_x = -0.5 * (torch.tensor([[0.3], [-1.0]]) - LOC[:2]) ** 2 - 0.5 * math.log(2 * math.pi)

@@ -29,9 +29,9 @@ ELBO = ("pathwise", "analytic_kl", "score_function", "sticking_the_landing")
 ALL = (*ELBO, "importance_weighted", "doubly_reparametrised")
 
 
-def estimate(name, programs, parameters, draws):
+def estimate(name, pair, parameters, draws):
     estimator = getattr(estimators, name)
-    return estimator(programs, parameters, draws) if name in OF_PARAMETERS else estimator(programs, draws)
+    return estimator(pair, parameters, draws) if name in OF_PARAMETERS else estimator(pair, draws)
 
 
 def test_they_are_all_tested():
@@ -60,11 +60,11 @@ def with_posterior_of(vae, q):
 
 def blocks(name, vae, x, parameters, draws, rows=25):
     """Gradients by all parameters, each the mean of so many rows: ``(BLOCKS, numbers)``."""
-    programs = ModelGuide(vae, x.repeat(rows, *(1 for _ in x.shape[1:])))
+    pair = ModelGuide(vae, x.repeat(rows, *(1 for _ in x.shape[1:])))
     found = []
     for i in range(BLOCKS):
         pyro.set_rng_seed(i)
-        value = estimate(name, programs, parameters, draws).sum() / rows
+        value = estimate(name, pair, parameters, draws).sum() / rows
         found.append(flat(torch.autograd.grad(value, parameters)))
     return torch.stack(found)
 
@@ -89,11 +89,11 @@ def test_values_and_gradients_by_hand(name, draws):
     """With NumPy and SciPy, from the draws of z that the same seed gives."""
     model, vae, x = linear()
     q = beside(model, x)
-    programs = ModelGuide(with_posterior_of(vae, q), x)
+    pair = ModelGuide(with_posterior_of(vae, q), x)
     pyro.set_rng_seed(3)
-    z = programs.draw(draws).detach().numpy()
+    z = pair.draw(draws).detach().numpy()
     pyro.set_rng_seed(3)
-    value = estimate(name, programs, [q], draws)
+    value = estimate(name, pair, [q], draws)
     by_mean, by_scale = torch.autograd.grad(value.sum(), q)[0].unbind(1)
 
     mean, s = q.detach().numpy().swapaxes(0, 1)
@@ -127,14 +127,14 @@ def gradient_of_the_model(name, draws):
     q = beside(model, x)
     whole = with_posterior_of(vae, q)
     parameters = list(whole.likelihood.parameters())
-    programs = ModelGuide(whole, x)
+    pair = ModelGuide(whole, x)
     pyro.set_rng_seed(3)
-    terms = programs.draw_terms(draws)
+    terms = pair.draw_terms(draws)
     weighted = name in ("importance_weighted", "doubly_reparametrised")
     share = terms.weight.softmax(0).detach() if weighted else torch.full_like(terms.weight, 1 / draws)
     expected = torch.autograd.grad((share * terms.likelihood).sum(), parameters)
     pyro.set_rng_seed(3)
-    return torch.autograd.grad(estimate(name, programs, [q, *parameters], draws).sum(), parameters), expected
+    return torch.autograd.grad(estimate(name, pair, [q, *parameters], draws).sum(), parameters), expected
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -273,10 +273,10 @@ def test_doubly_reparametrised_gradients_vary_less_by_the_encoder():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_are_those_of_the_bound_to_the_last_bit(name, same, dtype):
     vae, parameters, x = wrong()
-    programs, found = ModelGuide(vae.to(dtype), x.to(dtype)), []
+    pair, found = ModelGuide(vae.to(dtype), x.to(dtype)), []
     for each in (name, same):
         pyro.set_rng_seed(5)
-        found.append(estimate(each, programs, parameters, 7))
+        found.append(estimate(each, pair, parameters, 7))
     assert found[0].dtype == dtype
     assert found[0].shape == (1,)
     assert torch.equal(*found)
@@ -298,8 +298,8 @@ def test_any_model_and_guide_of_pyro(name):
         with pyro.plate("rows", len(x)):
             pyro.sample("code", dist.Normal(loc, 1.0).to_event(1))
 
-    programs = ModelGuide((model, guide), torch.full((3, 2), 4.0).double(), latent="code", observed="y")
-    value = estimate(name, programs, [loc], 4)
+    pair = ModelGuide((model, guide), torch.full((3, 2), 4.0).double(), latent="code", observed="y")
+    value = estimate(name, pair, [loc], 4)
     gradient = torch.autograd.grad(value.sum(), loc)[0]
     assert value[2].abs() < 1e-12  # of this row nothing is seen, and q is the prior
     assert (value[:2] < -5).all()

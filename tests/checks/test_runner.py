@@ -345,8 +345,8 @@ def test_log_p_of_two_dimensions_is_annealed_where_integrating_costs_too_much(mo
 
 def test_operations_are_counted_from_matrix_products():
     vae, x = build(6, 2, hidden=(8,)), binary()
-    programs = ModelGuide(vae, x)
-    counted = inputs.Case(programs, programs, None, 1, None, False, 1e-4, 20, 0).operations
+    pair = ModelGuide(vae, x)
+    counted = inputs.Inputs(pair, pair, None, 1, None, False, 1e-4, 20, 0).operations
     # Twice the weights of the guide's two layers and the model's two, at one example.
     assert counted == 2 * (6 * 8 + 8 * 4 + 2 * 8 + 8 * 6)
 
@@ -396,7 +396,7 @@ def test_dropout_and_batch_norm_are_switched_off():
             TypeError,
             "objective must be an ELBO of Pyro's or a function of x that returns a loss; got int",
         ),
-        ({"importance_samples": 0}, ValueError, "importance_samples must be at least 1; got 0"),
+        ({"importance_particles": 0}, ValueError, "importance_particles must be at least 1; got 0"),
         ({"data_size": 0}, ValueError, "data_size must be at least 1, the number of examples there are; got 0"),
         ({"level": 1.5}, ValueError, "level must be between 0 and 1; got 1.5"),
         ({"repeats": 3}, ValueError, "repeats must be at least 20, to have a standard error; got 3"),
@@ -459,15 +459,15 @@ def test_a_line_fails_only_where_other_draws_fail_too(monkeypatch):
     """What fails by chance at the level 1e-4 fails by chance at 1e-8; what is certain is looked at once."""
     seen = []
 
-    def by_chance(case):
+    def by_chance(inputs):
         seen.append(torch.rand(()).item())
-        return Finding("failed" if case.attempt == 0 else "passed", p_value=1e-6 if case.attempt == 0 else 0.3)
+        return Finding("failed" if inputs.attempt == 0 else "passed", p_value=1e-6 if inputs.attempt == 0 else 0.3)
 
-    def twice(case):
-        return Finding("failed", "off", p_value=(1e-9, 1e-7)[case.attempt])
+    def twice(inputs):
+        return Finding("failed", "off", p_value=(1e-9, 1e-7)[inputs.attempt])
 
-    def certain(case):
-        assert case.attempt == 0
+    def certain(inputs):
+        assert inputs.attempt == 0
         return Finding("failed", "off by 1")
 
     looks = {"kl": by_chance, "order": twice, "trace-elbo": certain}

@@ -371,8 +371,8 @@ NATURAL = {
 
 @pytest.mark.parametrize("name", NATURAL)
 def test_natural_mistakes_are_said_without_a_table_of_values_and_with_what_to_do(name):
-    programs, x, said = NATURAL[name]
-    found = check(programs, x, only=["sites"])["sites"].finding
+    pair, x, said = NATURAL[name]
+    found = check(pair, x, only=["sites"])["sites"].finding
     assert found.verdict == "failed"
     assert said in found.detail
     assert "tensor(" not in found.detail

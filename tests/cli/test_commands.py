@@ -130,7 +130,7 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
     test = data.load("digits", binarize="dynamic").test
     found = average_elbo(load("runs/digits-1"), test)
     assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image" in printed
-    assert main(["evaluate", "runs/digits-1", "--split", "valid", "--kl", "analytic", "--particles", "3"]) == 0
+    assert main(["evaluate", "runs/digits-1", "--split", "valid", "--kl", "analytic", "--num_particles", "3"]) == 0
     assert "200 images" in capsys.readouterr().out
 
 

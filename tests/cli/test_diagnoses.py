@@ -48,7 +48,7 @@ def test_gaps_strangers_and_copies(run, capsys):
     out, written = evaluated(run, capsys, *options)
     digits, vae = data.load("digits", binarize="dynamic"), load(run)
     (x,) = next(iter(data.batches(digits.test[:20], 20, seed=0)))
-    found = evaluation.inference_gaps(vae, x, importance_draws=50)
+    found = evaluation.inference_gaps(vae, x, importance_particles=50)
     assert written["gaps"]["amortisation"] == pytest.approx(found.means["amortisation"], rel=1e-4)
     assert f"amortisation gap {found.means['amortisation']:.2f} (the encoder; 20 images)" in out
     (x,) = next(iter(data.batches(digits.test, 300)))

@@ -31,8 +31,8 @@ def test_defaults_and_types(called):
         [512, 512],
         None,
     )
-    assert main(["evaluate", "runs/x", "--particles", "5", "--kl=analytic"]) == 0
-    assert (called["evaluate"]["run"], called["evaluate"]["particles"], called["evaluate"]["kl"]) == (
+    assert main(["evaluate", "runs/x", "--num_particles", "5", "--kl=analytic"]) == 0
+    assert (called["evaluate"]["run"], called["evaluate"]["num_particles"], called["evaluate"]["kl"]) == (
         "runs/x",
         5,
         "analytic",

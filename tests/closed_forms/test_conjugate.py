@@ -217,7 +217,7 @@ def test_every_bound_of_the_vae_is_the_evidence(name):
     vae = model.vae()
     assert isinstance(vae, VAE)
     expected = model.log_prob(x)
-    sampled = elbo_terms(vae, x, kl="sampled", particles=3, seed=0)
+    sampled = elbo_terms(vae, x, kl="sampled", num_particles=3, seed=0)
     torch.testing.assert_close(sampled.elbo, expected, rtol=1e-10, atol=0)
     for elbo in (Trace_ELBO(), RenyiELBO(alpha=0.5, num_particles=3)):
         assert -elbo.loss(vae.model, vae.guide, x) == pytest.approx(expected.sum().item(), rel=1e-10)
@@ -228,7 +228,7 @@ def test_the_analytic_kl_gives_the_evidence_on_average(name):
     """Within 4.5 standard errors of 20,000 draws, a false alarm in 1e5 an example, on a fixed seed."""
     model, x = make(name), data(name)
     vae, n = model.vae(), 20_000
-    terms = elbo_terms(vae, x, kl="analytic", particles=n, seed=0)
+    terms = elbo_terms(vae, x, kl="analytic", num_particles=n, seed=0)
     recon = model.likelihood(model.posterior(x).sample((2000,))).log_prob(x)
     assert ((terms.elbo - model.log_prob(x)).abs() < 4.5 * recon.std(0) / math.sqrt(n)).all()
     assert math.isfinite(TraceMeanField_ELBO().loss(vae.model, vae.guide, x))
@@ -239,7 +239,7 @@ def test_any_other_posterior_has_a_lower_bound(name):
     """Where q is the posterior of the next example, the mean bound of 2,000 draws is below, by far."""
     model, x = make(name), data(name)
     vae = VAE(model.prior, model.likelihood, lambda x: model.posterior(x.roll(1, 0)))
-    assert elbo_terms(vae, x, kl="sampled", particles=2000, seed=0).elbo.sum() < model.log_prob(x).sum() - 0.1
+    assert elbo_terms(vae, x, kl="sampled", num_particles=2000, seed=0).elbo.sum() < model.log_prob(x).sum() - 0.1
 
 
 def test_a_guide_that_learns_reaches_the_evidence():
@@ -259,7 +259,7 @@ def test_a_guide_that_learns_reaches_the_evidence():
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
     for _ in range(150):
         svi.step(x)
-    elbo = elbo_terms(vae, x, kl="sampled", particles=200, seed=0).elbo.mean()
+    elbo = elbo_terms(vae, x, kl="sampled", num_particles=200, seed=0).elbo.mean()
     assert elbo.item() == pytest.approx(model.log_prob(x)[0].item(), abs=0.02)
 
 

@@ -342,8 +342,8 @@ def test_vae_of_the_best_diagonal_agrees_with_elbo_terms(noise):
     """Within 4.5 standard errors of 4,000 draws, a false alarm in 1e5 an example, on a fixed seed."""
     model, x = make(noise), randn(7, D, seed=9)
     vae = model.vae("diagonal")
-    draws = torch.stack([elbo_terms(vae, x, kl="sampled", seed=i, particles=1).elbo for i in range(40)])
-    error = elbo_terms(vae, x, kl="sampled", seed=99, particles=4000).elbo - model.elbo(x, model.best_diagonal(x))
+    draws = torch.stack([elbo_terms(vae, x, kl="sampled", seed=i, num_particles=1).elbo for i in range(40)])
+    error = elbo_terms(vae, x, kl="sampled", seed=99, num_particles=4000).elbo - model.elbo(x, model.best_diagonal(x))
     assert (error.abs() < 4.5 * 1.3 * draws.std(0) / math.sqrt(4000)).all()
 
 

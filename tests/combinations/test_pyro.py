@@ -137,23 +137,23 @@ def test_the_importance_weighted_bound(case):
     """RenyiELBO(0) is −Σ log mean w, w = p(x|z) p(z) / q(z|x), with the same draws; its gradient is finite."""
     vae, x, *c = shared(case)
     vae.zero_grad()
-    particles = 3
-    objective = RenyiELBO(alpha=0, num_particles=particles, vectorize_particles=True, max_plate_nesting=1)
+    num_particles = 3
+    objective = RenyiELBO(alpha=0, num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
     pyro.set_rng_seed(5)
     loss = objective.loss(vae.model, vae.guide, x, *c)
     pyro.set_rng_seed(5)
     q, p = vae.encode(x, *c), vae.prior_of(*c)
-    z = q.expand((particles, N)).rsample() if q.has_rsample else q.expand((particles, N)).sample()
-    likelihood = vae.likelihood(vae.decoder_input(z), *(t.expand(particles, *t.shape) for t in c))
+    z = q.expand((num_particles, N)).rsample() if q.has_rsample else q.expand((num_particles, N)).sample()
+    likelihood = vae.likelihood(vae.decoder_input(z), *(t.expand(num_particles, *t.shape) for t in c))
     log_w = likelihood.log_prob(x) + p.log_prob(z) - q.log_prob(z)
-    expected = -(log_w.logsumexp(0) - math.log(particles)).sum().item()
+    expected = -(log_w.logsumexp(0) - math.log(num_particles)).sum().item()
     assert loss == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert math.isfinite(objective.loss_and_grads(vae.model, vae.guide, x, *c))
     gradients = [g.grad for g in vae.parameters() if g.grad is not None]
     assert gradients
     assert all(torch.isfinite(g).all() for g in gradients)
     vae.zero_grad()
-    one_by_one = RenyiELBO(alpha=0, num_particles=particles, vectorize_particles=False, max_plate_nesting=1)
+    one_by_one = RenyiELBO(alpha=0, num_particles=num_particles, vectorize_particles=False, max_plate_nesting=1)
     assert math.isfinite(one_by_one.loss(vae.model, vae.guide, x, *c))
 
 

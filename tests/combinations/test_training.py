@@ -95,11 +95,11 @@ def learns(supply: Data, epochs: int = EPOCHS, seed: int = 0, lr: float = 3e-3, 
         vae = build(tuple(supply.train[0].shape[1:]), hidden=(32,), **options)
     start_from_data(vae, data.batches(supply.train, 100))
     # The same seed, so the same noise: differences are of the weights.
-    before = average_elbo(vae, supply.valid, particles=10, context=True).elbo
+    before = average_elbo(vae, supply.valid, num_particles=10, context=True).elbo
     bounds: list[float] = []
 
     def keep(_: Any) -> None:
-        bounds.append(average_elbo(vae, supply.valid, particles=10, context=True).elbo)
+        bounds.append(average_elbo(vae, supply.valid, num_particles=10, context=True).elbo)
 
     fit(
         vae,

@@ -138,7 +138,7 @@ AS_POSTERIOR = {
     "quadrature": lambda vae: evaluation.quadrature(vae, X, tolerance=1e-2).mean,
     "annealed": lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3).mean,
     "outliers": lambda vae: evaluation.outlier_scores(vae, X, draws=20)["kl"].sum(),
-    "gaps": lambda vae: evaluation.inference_gaps(vae, X, steps=2, importance_draws=20).means["elbo"],
+    "gaps": lambda vae: evaluation.inference_gaps(vae, X, steps=2, importance_particles=20).means["elbo"],
 }
 
 

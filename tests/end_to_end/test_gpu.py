@@ -23,10 +23,10 @@ def test_training_on_a_gpu_reaches_what_a_cpu_reaches_and_comes_back(tmp_path):
     assert torch.equal(before, torch.cuda.get_rng_state())
     fit(twin, digits.train, valid=digits.valid, epochs=20, progress=False)
     assert next(vae.parameters()).is_cuda
-    gpu, cpu = (average_elbo(v, test, particles=100).elbo for v in (vae, twin))
+    gpu, cpu = (average_elbo(v, test, num_particles=100).elbo for v in (vae, twin))
     assert gpu == pytest.approx(cpu, abs=0.5)
     again = load(tmp_path)
-    assert average_elbo(again, test, particles=100).elbo == pytest.approx(gpu, abs=0.1)
+    assert average_elbo(again, test, num_particles=100).elbo == pytest.approx(gpu, abs=0.1)
     history = fit(
         vae, digits.train, valid=digits.valid, epochs=22, device="cuda", out=tmp_path, resume=True, progress=False
     )

@@ -109,18 +109,18 @@ def test_transitions_leave_the_posterior_as_it_is():
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_constrained_codes(kind, start):
     """The mean of 2,000 weights over p(x), |z| below 5 for each of three examples: 2e-6, on a fixed seed."""
-    programs, x, truth = conjugate(kind)
-    found = annealed_importance_sampling(programs, *x, chains=2000, start=start, temperatures=8, leapfrog_steps=4)
+    pair, x, truth = conjugate(kind)
+    found = annealed_importance_sampling(pair, *x, chains=2000, start=start, temperatures=8, leapfrog_steps=4)
     assert ((found.log_prob - truth).abs() < 5 * found.standard_error + 1e-10).all()
     assert (found.standard_error < 0.2).all()
 
 
 def test_reverse_chains_of_constrained_codes():
     """As forward, for three examples: level 2e-6."""
-    programs, x, truth = conjugate("beta")
+    pair, x, truth = conjugate("beta")
     torch.manual_seed(0)
     z = torch.distributions.Beta(2 + x[0], 13.5 - x[0]).sample((2000,))
-    found = reverse_annealed_importance_sampling(programs, *x, z=z, temperatures=8, leapfrog_steps=4)
+    found = reverse_annealed_importance_sampling(pair, *x, z=z, temperatures=8, leapfrog_steps=4)
     assert ((found.log_prob - truth).abs() < 5 * found.standard_error).all()
 
 

@@ -56,7 +56,7 @@ def fields(found):
 
 def test_gaps_in_closed_form(correlated):
     x, vae = data(correlated), shifted(correlated.vae("diagonal"))
-    found = inference_gaps(vae, x, steps=150, importance_draws=4000, learning_rate=0.1)
+    found = inference_gaps(vae, x, steps=150, importance_particles=4000, learning_rate=0.1)
     best = correlated.elbo(x, correlated.best_diagonal(x))
     approximation = (correlated.log_prob(x) - best)[0].item()
     amortisation = (best - correlated.elbo(x, vae.encode(x)))[0].item()
@@ -76,7 +76,7 @@ def test_gaps_in_closed_form(correlated):
 
 def test_the_family_that_holds_the_true_posterior_has_no_approximation_gap(correlated):
     x, vae = data(correlated, 10), shifted(correlated.vae("exact"))
-    found = inference_gaps(vae, x, steps=200, importance_draws=500)
+    found = inference_gaps(vae, x, steps=200, importance_particles=500)
     assert (found.approximation < 0.02).all()  # measured: 0.005 on average, 0.001 after 1,000 steps
     assert (found.approximation > -1e-12).all()
     torch.testing.assert_close(found.log_prob, correlated.log_prob(x), atol=0.03, rtol=0)
@@ -88,7 +88,7 @@ def test_the_family_that_holds_the_true_posterior_has_no_approximation_gap(corre
 def test_an_encoder_that_is_best_already(correlated):
     """At the true posterior every weight is p(x): the ELBO is log p(x), and all a search can do is not to lose it."""
     x = data(correlated)
-    found = inference_gaps(correlated.vae("exact"), x, steps=5, importance_draws=500)
+    found = inference_gaps(correlated.vae("exact"), x, steps=5, importance_particles=500)
     torch.testing.assert_close(found.elbo, correlated.log_prob(x), rtol=1e-10, atol=1e-10)
     assert found.amortisation.abs().max() < 0.05
     assert (found.amortisation == 0).any()  # where the encoder's q is kept
@@ -97,16 +97,16 @@ def test_an_encoder_that_is_best_already(correlated):
 def test_a_search_that_went_wrong_is_not_believed(correlated):
     """With a step far too long the encoder's q is kept, and the results are those of importance sampling from it."""
     x, vae = data(correlated), correlated.vae("diagonal")
-    found = inference_gaps(vae, x, steps=1, importance_draws=300, learning_rate=50.0)
+    found = inference_gaps(vae, x, steps=1, importance_particles=300, learning_rate=50.0)
     assert (found.amortisation == 0).all()
-    again = inference_gaps(vae, x, steps=1, importance_draws=300, learning_rate=70.0)
+    again = inference_gaps(vae, x, steps=1, importance_particles=300, learning_rate=70.0)
     torch.testing.assert_close(found.log_prob, again.log_prob, rtol=0, atol=0)
 
 
 def test_examples_do_not_see_one_another(correlated):
     """The first 64 of 70, whose noise is their own, are as they are alone."""
     x, vae = data(correlated, 70), shifted(correlated.vae("diagonal"))
-    options = {"steps": 20, "importance_draws": 50}
+    options = {"steps": 20, "importance_particles": 50}
     whole, part = inference_gaps(vae, x, **options), inference_gaps(vae, x[:64], **options)
     torch.testing.assert_close(whole.best_elbo[:64], part.best_elbo, rtol=1e-9, atol=1e-9)
     other = x.clone()
@@ -132,7 +132,7 @@ def test_examples_do_not_see_one_another(correlated):
 def test_other_families(prior, posterior):
     """Log p(x) and the encoder's ELBO from other draws, within 5 standard errors: 6e-7 each, on a fixed seed."""
     vae, x = make_combination(prior, posterior), make_combination_x()
-    found = inference_gaps(vae, x, steps=60, importance_draws=1000, learning_rate=0.1)
+    found = inference_gaps(vae, x, steps=60, importance_particles=1000, learning_rate=0.1)
     with torch.no_grad():
         codes = vae.prior_of().expand((len(x),)).sample((30_000,))
         chances = ModelGuide(vae, x).log_likelihood(codes).exp()  # of four pixels, so that draws of the prior will do
@@ -148,16 +148,16 @@ def test_other_families(prior, posterior):
 def test_the_family_is_searched_with_the_prior_as_it_is():
     """The pseudo-inputs of a VampPrior go through the posterior: through the encoder's, not the free one."""
     vae, x = make_combination("VampPrior", "DiagonalNormal"), make_combination_x()
-    found = inference_gaps(vae, x, steps=30, importance_draws=1000)
+    found = inference_gaps(vae, x, steps=30, importance_particles=1000)
     fixed = VAE(lambda: vae.prior(), vae.likelihood, vae.posterior)
-    torch.testing.assert_close(fields(found), fields(inference_gaps(fixed, x, steps=30, importance_draws=1000)))
+    torch.testing.assert_close(fields(found), fields(inference_gaps(fixed, x, steps=30, importance_particles=1000)))
 
 
 def test_context_and_missing_values():
     vae, c = make_vae(context=4), make_context(4)
-    found = inference_gaps(vae, make_x(), *c, steps=30, importance_draws=200)
+    found = inference_gaps(vae, make_x(), *c, steps=30, importance_particles=200)
     assert found.means["amortisation"] > 0
-    from_programs = inference_gaps(ModelGuide(vae, make_x(), *c), steps=30, importance_draws=200)
+    from_programs = inference_gaps(ModelGuide(vae, make_x(), *c), steps=30, importance_particles=200)
     torch.testing.assert_close(fields(found), fields(from_programs))
 
     inner = make_vae()
@@ -165,8 +165,8 @@ def test_context_and_missing_values():
     vae = VAE(inner.prior, inner.likelihood, posteriors.DiagonalNormal(net), missing=True)
     x, mask = make_x(), torch.rand(7, 2, 3) > 0.4
     holes = torch.where(mask, x, torch.nan)
-    found = inference_gaps(vae, x, mask=mask, steps=30, importance_draws=200)
-    torch.testing.assert_close(fields(found), fields(inference_gaps(vae, holes, steps=30, importance_draws=200)))
+    found = inference_gaps(vae, x, mask=mask, steps=30, importance_particles=200)
+    torch.testing.assert_close(fields(found), fields(inference_gaps(vae, holes, steps=30, importance_particles=200)))
     assert found.means["amortisation"] > 0
 
 
@@ -178,7 +178,7 @@ def test_all_is_left_as_it_was():
     elbo_terms(vae, x).elbo.sum().backward()
     before, state = copy.deepcopy(vae), torch.get_rng_state()
     gradients = [None if p.grad is None else p.grad.clone() for p in vae.parameters()]
-    first = inference_gaps(vae, x, steps=3, importance_draws=10)
+    first = inference_gaps(vae, x, steps=3, importance_particles=10)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
     for (name, now), then, gradient in zip(vae.named_parameters(), before.parameters(), gradients, strict=True):
@@ -191,15 +191,15 @@ def test_all_is_left_as_it_was():
     assert not any(m._forward_hooks for m in vae.modules())
     assert type(vae.posterior.net) is type(before.posterior.net)
     torch.testing.assert_close(
-        fields(first), fields(inference_gaps(vae, x, steps=3, importance_draws=10)), rtol=0, atol=0, equal_nan=True
+        fields(first), fields(inference_gaps(vae, x, steps=3, importance_particles=10)), rtol=0, atol=0, equal_nan=True
     )
-    assert not torch.equal(first.elbo, inference_gaps(vae, x, steps=3, importance_draws=10, seed=1).elbo)
+    assert not torch.equal(first.elbo, inference_gaps(vae, x, steps=3, importance_particles=10, seed=1).elbo)
     assert not any(t.requires_grad for t in fields(first).values())
 
 
 def test_float32(correlated):
     vae = shifted(correlated.vae("diagonal")).float()
-    found = inference_gaps(vae, data(correlated).float(), steps=20, importance_draws=100)
+    found = inference_gaps(vae, data(correlated).float(), steps=20, importance_particles=100)
     assert {t.dtype for t in (found.elbo, found.best_elbo, found.log_prob)} == {torch.float32}
     assert found.means["amortisation"] > 0.1
 
@@ -209,7 +209,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
     import pyro_vae.evaluation.gaps as module
 
     x, vae = data(correlated, 66), shifted(correlated.vae("diagonal"))
-    plain = inference_gaps(vae, x, steps=3, importance_draws=501)
+    plain = inference_gaps(vae, x, steps=3, importance_particles=501)
     ran = []
 
     def compiled(*args, draws, **kwargs):
@@ -218,7 +218,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
     run = Compiled.__call__
     monkeypatch.setattr(Compiled, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
     monkeypatch.setattr(module, "weighed", compiled)
-    found = inference_gaps(vae, x, steps=3, importance_draws=501)
+    found = inference_gaps(vae, x, steps=3, importance_particles=501)
     torch.testing.assert_close(fields(found), fields(plain), rtol=1e-10, atol=1e-10)
     assert len(ran) == 6  # three chunks of 100 draws, for each of the two q
 
@@ -228,7 +228,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
     [
         ({"steps": 0}, "steps must be an integer of at least 1; got 0"),
         ({"draws": 0}, "draws must be an integer of at least 1; got 0"),
-        ({"importance_draws": 1.5}, "importance_draws must be an integer of at least 1; got 1.5"),
+        ({"importance_particles": 1.5}, "importance_particles must be an integer of at least 1; got 1.5"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
     ],
 )

@@ -58,7 +58,7 @@ def test_typicality(linear):
 def test_regret_is_what_the_search_finds():
     vae, x = make_vae(), make_x()
     found = outlier_scores(vae, x, draws=100, regret=True, steps=20, seed=3)
-    gaps = inference_gaps(vae, x, importance_draws=100, steps=20, seed=3)
+    gaps = inference_gaps(vae, x, importance_particles=100, steps=20, seed=3)
     torch.testing.assert_close(found["regret"], gaps.amortisation, rtol=0, atol=0)
     assert (found["regret"] > 0).any()
     assert "regret" not in outlier_scores(vae, x, draws=2)

@@ -98,8 +98,8 @@ def first_code(x, w, noise, points=1_000_001):
 @pytest.mark.parametrize("noise", [0.05, 0.1])
 @pytest.mark.parametrize("tolerance", [1e-5, 1e-7])
 def test_many_sharp_peaks(w, noise, tolerance):
-    programs, x = wiggles(w, noise)
-    found = quadrature(programs, x, tolerance=tolerance)
+    pair, x = wiggles(w, noise)
+    found = quadrature(pair, x, tolerance=tolerance)
     assert ((found.log_prob - first_code(x, w, noise)).abs() <= found.error).all()
     assert found.converged.all()
     assert (found.evaluations >= 8192).all()
@@ -108,8 +108,8 @@ def test_many_sharp_peaks(w, noise, tolerance):
 @pytest.mark.parametrize(("w", "noise"), [(3.0, 0.1), (5.0, 0.2), (5.0, 0.1)])
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6])
 def test_many_sharp_peaks_in_two_dimensions(w, noise, tolerance):
-    programs, x = wiggles(w, noise, 2)
-    found = quadrature(programs, x[:6], tolerance=tolerance)
+    pair, x = wiggles(w, noise, 2)
+    found = quadrature(pair, x[:6], tolerance=tolerance)
     second = dist.Normal(0.0, math.sqrt(1 + noise**2)).log_prob(x[:6, 2])
     assert ((found.log_prob - first_code(x[:6], w, noise, 100_001) - second).abs() <= found.error).all()
     assert found.converged.all()
@@ -143,8 +143,8 @@ def test_mixtures_of_torch(component):
 
 @pytest.mark.parametrize("kind", ["beta", "uniform", "gamma", "dirichlet"])
 def test_constrained_codes(kind):
-    programs, x, truth = conjugate(kind)
-    found = quadrature(programs, *x, tolerance=1e-7)
+    pair, x, truth = conjugate(kind)
+    found = quadrature(pair, *x, tolerance=1e-7)
     assert found.converged.all()
     torch.testing.assert_close(found.log_prob, truth, rtol=0, atol=1e-6)
 
@@ -173,11 +173,11 @@ def test_a_nonlinear_decoder(likelihood, context):
 def test_a_nonlinear_decoder_against_scipy():
     torch.manual_seed(0)
     vae, x = build(4, 1, hidden=(5,), activation="Tanh").double(), torch.tensor([[1.0, 0.0, 0.0, 1.0]]).double()
-    programs = ModelGuide(vae, x)
+    pair = ModelGuide(vae, x)
 
     def joint(z):
         with torch.no_grad():
-            return sum(programs.log_joint(torch.tensor([[[z]]], dtype=torch.float64))).exp().item()
+            return sum(pair.log_joint(torch.tensor([[[z]]], dtype=torch.float64))).exp().item()
 
     expected, _ = integrate.quad(joint, -10, 10, epsabs=0, epsrel=1e-11)
     assert quadrature(vae, x, tolerance=1e-9).log_prob.item() == pytest.approx(math.log(expected), abs=1e-9)
@@ -334,8 +334,8 @@ def test_draws_have_the_posteriors_moments(d):
 
 def test_draws_of_constrained_codes_and_many_examples():
     """Kolmogorov-Smirnov against the Beta posterior, level 1e-4 for each of three on a fixed seed."""
-    programs, (x,), _ = conjugate("beta")
-    draws = quadrature(programs, x, nodes=True).sample(4000)
+    pair, (x,), _ = conjugate("beta")
+    draws = quadrature(pair, x, nodes=True).sample(4000)
     for i, successes in enumerate(x.tolist()):
         assert stats.kstest(draws[:, i].numpy(), stats.beta(2 + successes, 13.5 - successes).cdf).pvalue > 1e-4
     linear = Linear()

@@ -17,11 +17,11 @@ from tests.conftest import make_vae, make_x
 K = 6
 
 
-def terms(vae, x, particles, seed=3):
+def terms(vae, x, num_particles, seed=3):
     """Log p(x | z), log p(z), log q(z | x), each (particles, batch), at the draws of that seed."""
     pyro.set_rng_seed(seed)
     posterior = vae.encode(x)
-    return ModelGuide(vae, x).terms(posterior.rsample((particles,)), posterior)
+    return ModelGuide(vae, x).terms(posterior.rsample((num_particles,)), posterior)
 
 
 def loss_of(objective, vae, x, seed=3):
@@ -42,11 +42,11 @@ def gradients_of(bound, vae):
     return gradients(vae)
 
 
-def assert_same(objective, by_hand, particles=1):
+def assert_same(objective, by_hand, num_particles=1):
     """Loss and gradient of an objective are those of a bound by hand, from (terms, vae, x)."""
     vae, x = make_vae(), make_x()
     loss, found = loss_of(objective, vae, x)
-    bound = by_hand(terms(vae, x, particles), vae, x)
+    bound = by_hand(terms(vae, x, num_particles), vae, x)
     assert float(loss) == pytest.approx(-bound.item(), rel=1e-12)
     for a, b in zip(found, gradients_of(-bound, vae), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
@@ -56,13 +56,13 @@ def log_mean(w):
     return w.logsumexp(0) - math.log(len(w))
 
 
-@pytest.mark.parametrize("particles", [1, K])
+@pytest.mark.parametrize("num_particles", [1, K])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0, 4.0])
-def test_beta_elbo(beta, particles):
+def test_beta_elbo(beta, num_particles):
     def by_hand(t, vae, x):
         return (t.likelihood - beta * (t.posterior - t.prior)).mean(0).sum()
 
-    assert_same(o.BetaELBO(beta, particles), by_hand, particles)
+    assert_same(o.BetaELBO(beta, num_particles), by_hand, num_particles)
 
 
 def test_beta_elbo_with_the_kl_in_closed_form():
@@ -77,7 +77,7 @@ def test_capacity():
         kl = (t.posterior - t.prior).mean(0).mean()
         return t.likelihood.mean(0).sum() - 10 * len(x) * (kl - 2.5).abs()
 
-    assert_same(o.CapacityELBO(2.5, gamma=10.0, particles=K), by_hand, K)
+    assert_same(o.CapacityELBO(2.5, gamma=10.0, num_particles=K), by_hand, K)
 
 
 @pytest.mark.parametrize("nats", [0.0, 0.2, 5.0])
@@ -87,7 +87,7 @@ def test_free_bits_per_dimension(nats):
         kl = kl_divergence(Normal(q.loc, q.scale), Normal(0.0, 1.0)).mean(0)  # of each dimension
         return t.likelihood.mean(0).sum() - len(x) * sum(max(k, torch.tensor(nats, dtype=torch.float64)) for k in kl)
 
-    assert_same(o.FreeBits(nats, particles=K), by_hand, K)
+    assert_same(o.FreeBits(nats, num_particles=K), by_hand, K)
 
 
 def test_free_bits_per_site():
@@ -95,7 +95,7 @@ def test_free_bits_per_site():
         kl = kl_divergence(vae.encode(x), vae.prior_of()).mean()
         return t.likelihood.mean(0).sum() - len(x) * torch.maximum(kl, torch.tensor(1.5))
 
-    assert_same(o.FreeBits(1.5, per="site", particles=K), by_hand, K)
+    assert_same(o.FreeBits(1.5, per="site", num_particles=K), by_hand, K)
 
 
 def test_iwae():
@@ -106,7 +106,7 @@ def test_miwae():
     def by_hand(t, vae, x):
         return sum(log_mean(group).sum() for group in t.weight.split(2)) / 3
 
-    assert_same(o.MIWAE(groups=3, particles=2), by_hand, K)
+    assert_same(o.MIWAE(groups=3, num_particles=2), by_hand, K)
 
 
 def test_ciwae():
@@ -126,7 +126,7 @@ def test_renyi(alpha):
 
 def test_piwae_has_a_gradient_for_the_model_and_another_for_the_guide():
     vae, x = make_vae(), make_x()
-    loss, found = loss_of(o.PIWAE(groups=3, particles=2), vae, x)
+    loss, found = loss_of(o.PIWAE(groups=3, num_particles=2), vae, x)
     of_model = gradients_of(-log_mean(terms(vae, x, K).weight).sum(), vae)
     of_guide = gradients_of(-sum(log_mean(g).sum() for g in terms(vae, x, K).weight.split(2)) / 3, vae)
     assert float(loss) == pytest.approx(-log_mean(terms(vae, x, K).weight).sum().item(), rel=1e-12)
@@ -249,8 +249,8 @@ def test_renyi_is_pyros():
     [
         lambda **v: o.BetaELBO(0.5, K, **v),
         lambda **v: o.BetaELBO(0.5, K, analytic_kl=True, **v),
-        lambda **v: o.FreeBits(0.2, particles=K, **v),
-        lambda **v: o.FreeBits(0.2, per="site", particles=K, **v),
+        lambda **v: o.FreeBits(0.2, num_particles=K, **v),
+        lambda **v: o.FreeBits(0.2, per="site", num_particles=K, **v),
         lambda **v: o.IWAE(K, **v),
         lambda **v: o.MIWAE(3, 2, **v),
         lambda **v: o.PIWAE(3, 2, **v),

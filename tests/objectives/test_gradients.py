@@ -13,18 +13,18 @@ from tests.conftest import make_vae, make_x
 from tests.objectives.test_definitions import gradients, loss_of
 
 
-@pytest.mark.parametrize("particles", [1, 5])
+@pytest.mark.parametrize("num_particles", [1, 5])
 @pytest.mark.parametrize(
     ("objective", "estimator"), [(o.StickingTheLanding, sticking_the_landing), (o.DReG, doubly_reparametrised)]
 )
-def test_the_gradient_is_that_of_the_estimator(objective, estimator, particles, monkeypatch):
+def test_the_gradient_is_that_of_the_estimator(objective, estimator, num_particles, monkeypatch):
     vae, x = make_vae(), make_x()
-    noise = torch.randn(particles, len(x), 2, dtype=torch.float64)
+    noise = torch.randn(num_particles, len(x), 2, dtype=torch.float64)
     served = lambda shape, **_: noise if len(shape) == 3 else noise[0]  # noqa: E731
     monkeypatch.setattr("torch.distributions.normal._standard_normal", served)
-    loss, found = loss_of(objective(particles), vae, x)
+    loss, found = loss_of(objective(num_particles), vae, x)
     vae.zero_grad()
-    bound = estimator(ModelGuide(vae, x), list(vae.parameters()), draws=particles).sum()
+    bound = estimator(ModelGuide(vae, x), list(vae.parameters()), draws=num_particles).sum()
     (-bound).backward()
     assert float(loss) == pytest.approx(-bound.item(), rel=1e-12)
     for a, b in zip(found, gradients(vae), strict=True):

@@ -54,11 +54,11 @@ class Groups:
             pyro.sample("z", dist.Normal(0.5 * data[index] + loc + 0.2 * mean, scale))
 
 
-def by_hand(groups, data, particles, seed=3):
+def by_hand(groups, data, num_particles, seed=3):
     """Log weights (particles, examples), with what is outside the plate summed in."""
     found = []
     pyro.set_rng_seed(seed)
-    elbo = o.IWAE(particles)
+    elbo = o.IWAE(num_particles)
     elbo.max_plate_nesting = 2
     for model, guide in elbo._get_traces(groups.model, groups.guide, (data,), {}):
         for trace, sign in ((model, 1), (guide, -1)):
@@ -141,7 +141,7 @@ def test_the_order_of_the_sites(order):
     """100,000 draws, whose means are 5 standard errors apart with probability below 1e-6."""
     chain = Chain(order)
     sampled = float(o.BetaELBO(1.0, 100_000).loss(chain.model, chain.guide))
-    for objective in (o.FreeBits(0.0, particles=100_000), o.FreeBits(0.0, per="site", particles=100_000)):
+    for objective in (o.FreeBits(0.0, num_particles=100_000), o.FreeBits(0.0, per="site", num_particles=100_000)):
         assert float(objective.loss(chain.model, chain.guide)) == pytest.approx(sampled, abs=0.03)
     analytic = o.BetaELBO(1.0, 100_000, analytic_kl=True)
     if order == "the same":
@@ -316,11 +316,11 @@ def test_numbers_of_numpy():
         (lambda: o.InfoVAE(bandwidth=True), "bandwidth must be"),
         (lambda: o.BetaELBO(math.nan), "beta must be"),
         (lambda: o.BetaELBO("1"), "beta must be"),
-        (lambda: o.BetaELBO(particles=0), "particles must be an integer of at least 1; got 0"),
-        (lambda: o.IWAE(0), "particles must be"),
-        (lambda: o.IWAE(2.5), "particles must be"),
+        (lambda: o.BetaELBO(num_particles=0), "num_particles must be an integer of at least 1; got 0"),
+        (lambda: o.IWAE(0), "num_particles must be"),
+        (lambda: o.IWAE(2.5), "num_particles must be"),
         (lambda: o.MIWAE(0, 8), "groups must be"),
-        (lambda: o.PIWAE(8, 0), "particles must be"),
+        (lambda: o.PIWAE(8, 0), "num_particles must be"),
         (lambda: o.CIWAE(1.5), "beta must be a finite number of at least 0 and of at most 1; got 1.5"),
         (lambda: o.Renyi(math.inf), "alpha must be a finite number"),
         (lambda: o.FreeBits(-0.1), "nats must be"),

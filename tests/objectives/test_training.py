@@ -70,7 +70,9 @@ def test_recon_and_kl_of_the_history_are_those_of_the_data(make):
     vae, train = new_vae(), digits()
     record = fit(vae, train, epochs=1, lr=1e-12, objective=make(), progress=False)[0]
     x = data.load("digits", binarize="dynamic").train
-    terms = elbo_terms(vae, torch.stack([image for image, *_ in data.batches(x, 1)]).flatten(0, 1), seed=1, particles=5)
+    terms = elbo_terms(
+        vae, torch.stack([image for image, *_ in data.batches(x, 1)]).flatten(0, 1), seed=1, num_particles=5
+    )
     assert record.recon == pytest.approx(terms.recon.mean().item(), rel=0.02)
     assert record.kl == pytest.approx(terms.kl.mean().item(), rel=0.02)
 
@@ -79,7 +81,7 @@ def test_what_is_written_makes_the_same_objective():
     for objective in (
         o.MIWAE(3, 4),
         o.BetaELBO(o.Cyclical(period=7), 2, analytic_kl=True),
-        o.FreeBits(0.5, per="site", particles=2, vectorize_particles=False),
+        o.FreeBits(0.5, per="site", num_particles=2, vectorize_particles=False),
         o.GECO(-3.0),
         o.BetaTCVAE(examples=100),
     ):
@@ -134,8 +136,8 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     config = checkpoints.read_config(tmp_path / "run")
     assert config["objective"] == {"class": "beta", "beta": {"class": "linear", "steps": 100}}
     capsys.readouterr()
-    assert main(["train", "--objective", "iwae", "--objective.particles", "0", "--out", "other"]) == 2
-    assert "particles must be an integer of at least 1; got 0" in capsys.readouterr().err
+    assert main(["train", "--objective", "iwae", "--objective.num_particles", "0", "--out", "other"]) == 2
+    assert "num_particles must be an integer of at least 1; got 0" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
     assert main(["train", "--objective", "dreg", "--posterior", "categorical", "--prior", "categorical"]) == 2
     assert "no gradient flows through its draws" in capsys.readouterr().err

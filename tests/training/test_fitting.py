@@ -79,7 +79,7 @@ def test_the_terms_are_those_of_the_vae_under_any_objective(objective):
     """Without movement, the terms of many epochs agree with the average over the data within 5 standard errors."""
     vae, x = make_vae("normal_fixed"), make_x("normal_fixed", n=40)
     history = train(vae, x, epochs=60, lr=1e-300, objective=objective)
-    exact = average_elbo(vae, x, kl="analytic", particles=5000)
+    exact = average_elbo(vae, x, kl="analytic", num_particles=5000)
     for name, value in (("recon", exact.recon), ("kl", exact.kl)):
         drawn = np.array([getattr(record, name) for record in history])
         assert abs(drawn.mean() - value) < 5 * drawn.std() / math.sqrt(60)

@@ -110,7 +110,7 @@ def test_missing_values_of_numpy_and_of_integers_with_a_mask():
     assert torch.equal(vae.codes(with_nan.double().numpy()), expected)
     assert torch.equal(vae.codes(COUNTS, mask=mask), expected)
     assert torch.equal(vae.codes(COUNTS.numpy(), mask=mask.numpy()), expected)
-    imputed = vae.impute(COUNTS.numpy(), mask=mask.numpy(), particles=3, seed=0)
+    imputed = vae.impute(COUNTS.numpy(), mask=mask.numpy(), num_particles=3, seed=0)
     assert torch.equal(imputed[mask], COUNTS[mask].float())
 
 

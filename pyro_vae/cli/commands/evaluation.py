@@ -16,7 +16,7 @@ def evaluate(
     split: Literal["train", "valid", "test"] = "test",
     data: str | None = None,
     root: str | None = None,
-    particles: int = 1,
+    num_particles: int = 1,
     kl: Literal["sampled", "analytic"] = "sampled",
     draws: int = 0,
     n: int | None = None,
@@ -36,7 +36,7 @@ def evaluate(
         split: train, valid or test.
         data: another data set than the run's own.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        particles: draws of z an image.
+        num_particles: draws of z an image.
         kl: sampled, or analytic where it has a closed form.
         draws: of z an image for log p(x) by importance sampling, such as 5000; by default none. On two cores, 5,000
             draws for 10,000 images of MNIST take some minutes.
@@ -71,7 +71,7 @@ def evaluate(
         )
     diagnoses.check_wanted(vae, images, gaps=gaps > 0, others=others, samples=samples > 0)
     found: dict[str, Any] = {"split": split, "seed": seed}
-    found["elbo"] = runs.print_elbo(split, vae, images, particles=particles, kl=kl, seed=seed)
+    found["elbo"] = runs.print_elbo(split, vae, images, num_particles=num_particles, kl=kl, seed=seed)
     found["codes"] = runs.print_codes(run, vae, images, trained=len(trained), seed=seed)
     if draws:
         found["log_prob"] = runs.print_log_prob(split, vae, images, draws=draws, n=n, seed=seed)
@@ -129,13 +129,13 @@ def check_run(
         raise FileNotFoundError(f"out: there is no folder {path.parent} to write {path.name} into")
     vae, dataset = runs.open_run(run, None, root, "cpu")
     x, *context = first(getattr(dataset, split), n, vae)
-    objective, importance_samples = runs.objective(run, vae)
+    objective, importance_particles = runs.objective(run, vae)
     report = cross_check(
         vae,
         x,
         *context,
         objective=objective,
-        importance_samples=importance_samples,
+        importance_particles=importance_particles,
         only=None if only is None else [name.strip() for name in only.split(",")],
         seed=seed,
     )

@@ -68,7 +68,7 @@ def train(
         posterior: q(z|x), likewise, such as --posterior iaf.
         nets: mlp, gated_mlp, conv or resnet, for the posterior and the likelihood. A net of your own goes to one of
             them: --posterior.net my_module.MyNet.
-        objective: what is minimised, likewise, such as --objective iwae --objective.particles 50, or --objective beta
+        objective: what is minimised, likewise, such as --objective iwae --objective.num_particles 50, or --objective beta
             --objective.beta 0.5; a schedule in the place of a weight as '{"class": "linear", "steps": 5000}'. auto is
             Pyro's Trace_ELBO, or TraceEnum_ELBO for discrete codes.
         epochs: passes over the training data; by default 10, and more on small data, to make 2,000 steps.
@@ -137,7 +137,7 @@ def train(
     vae = load(run, device=device)
     kept = f"best epoch {history.best.epoch} of {len(history)}; its weights" if chosen else "the last epoch's weights"
     print(f"{kept} are in {run / 'weights.safetensors'}")
-    runs.print_elbo("test", vae, dataset.test, particles=1, kl="sampled", seed=0)
+    runs.print_elbo("test", vae, dataset.test, num_particles=1, kl="sampled", seed=0)
     draw_run(run, vae, dataset)
     modules = list(allowed() or ())
     loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))

@@ -274,7 +274,7 @@ def mean_of_logs(wrong: bool) -> Setup:
         weight = vae.likelihood(z).log_prob(x) + vae.prior(x).log_prob(z) - q.log_prob(z)
         return -(weight.mean(0) if wrong else weight.logsumexp(0) - math.log(k)).sum()
 
-    return Setup(vae, reals(), {"objective": objective, "importance_samples": k})
+    return Setup(vae, reals(), {"objective": objective, "importance_particles": k})
 
 
 # Gradients, noise and modes.

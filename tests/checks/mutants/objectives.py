@@ -186,7 +186,7 @@ def iwae_without_log_k(wrong: bool) -> Setup:
         bound = log_weight.logsumexp(0) - (0 if wrong else math.log(k))
         return -bound.sum()
 
-    return Setup(vae, reals().double(), {"objective": objective, "importance_samples": k})
+    return Setup(vae, reals().double(), {"objective": objective, "importance_particles": k})
 
 
 @mutant("objective", "an ELBO of Pyro's that weighs the KL twice", "a factor 1/2 is missing")
