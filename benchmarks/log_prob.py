@@ -82,7 +82,7 @@ def measure(hidden: tuple[int, ...], activation: str, x: Tensor, rounds: int) ->
     estimates: dict[str, float] = {}
 
     def ours(name: str) -> None:
-        found = importance_sampling(vae, x[: IMAGES[name]], draws=DRAWS, compiled=name == OURS)
+        found = importance_sampling(vae, x[: IMAGES[name]], num_particles=DRAWS, compiled=name == OURS)
         estimates[name] = found.log_prob[: IMAGES[PYTHAE]].mean().item()
 
     def get_nll(name: str) -> None:

@@ -38,7 +38,7 @@ def measure(name, k, distance, repeats):
     exact = torch.cat(MODEL.elbo_gradient(X, *q[:1].detach().unbind(1)), 1)[0]
     vae = VAE(MODEL.vae().prior, MODEL.vae().likelihood, lambda x: dist.Normal(*q.unbind(1)).to_event(1)).double()
     of_q = ([q],) if name in ("sticking_the_landing", DREG) else ()
-    value = getattr(estimators, name)(ModelGuide(vae, X.expand(repeats, -1)), *of_q, draws=k)
+    value = getattr(estimators, name)(ModelGuide(vae, X.expand(repeats, -1)), *of_q, num_particles=k)
     gradient, gap = torch.autograd.grad(value.sum(), q)[0].flatten(1), MODEL.log_prob(X) - value.detach()
     mean, variance = gradient.mean(0), gradient.var(0)
     signal = ((mean**2 - variance / repeats).sum().clamp_min(0) / variance.sum()).sqrt()  # without the part of chance
@@ -65,9 +65,9 @@ def figure(by_draws, by_distance):
     return picture
 
 
-def main(path="estimators.png", draws=(1, 2, 4, 8, 16, 32, 64), repeats=20_000, seed=0):
+def main(path="estimators.png", num_particles=(1, 2, 4, 8, 16, 32, 64), repeats=20_000, seed=0):
     torch.manual_seed(seed)
-    by_draws = {(n, k): measure(n, k, 1.0, repeats) for n in ALL for k in draws if k > 1 or n != "score_function"}
+    by_draws = {(n, k): measure(n, k, 1.0, repeats) for n in ALL for k in num_particles if k > 1 or n != "score_function"}
     by_distance = {(n, d): measure(n, FEW, d, repeats) for n in ALL for d in DISTANCES}
     for n in ALL:
         print(f"{n:22} variance as q nears p(z|x)", *(f"{by_distance[n, d]['noise']:8.1e}" for d in DISTANCES))

@@ -28,12 +28,15 @@ def trained(epochs, hidden, seed):
     return vae.double(), test.double()  # in float32 rounding alone is 1e-5 nats
 
 
-def compare(vae, x, temperatures=150, chains=8, draws=5000, seed=0):
+def compare(vae, x, temperatures=150, chains=8, num_particles=5000, seed=0):
     """Estimates beside quadrature: (data, method, quadrature's, the method's)."""
-    simulated = sandwich(vae, x, temperatures=temperatures, chains=chains, start="posterior", seed=seed)
-    rows, bounds = [], [k for k in BOUNDS if k <= draws]
+    simulated = sandwich(vae, x, temperatures=temperatures, num_particles=chains, start="posterior", seed=seed)
+    rows, bounds = [], [k for k in BOUNDS if k <= num_particles]
     for name, each in (("test digits", x), ("simulated digits", simulated.x)):
-        exact, found = quadrature(vae, each), importance_sampling(vae, each, draws=draws, bounds=bounds, seed=seed)
+        exact, found = (
+            quadrature(vae, each),
+            importance_sampling(vae, each, num_particles=num_particles, bounds=bounds, seed=seed),
+        )
         rows.append((name, "importance sampling", exact, found))
     rows.append((name, "annealed, from below", exact, simulated.lower))
     return [*rows, (name, "annealed, from above", exact, simulated.upper)]

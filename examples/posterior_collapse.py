@@ -51,7 +51,7 @@ def main(path=None, epochs=150):
     print("\n                    active units  I(x; z)   log p(x)")
     for name, vae in vaes.items():
         use = collapse(vae, x).use
-        log_prob = importance_sampling(vae, x, draws=1000).mean
+        log_prob = importance_sampling(vae, x, num_particles=1000).mean
         results[name] = (use.active_units, use.mutual_information, log_prob)
         print(f"{name:20}  {use.active_units:2} of {use.size}   {use.mutual_information:7.2f}  {log_prob:9.2f}")
     if path:

@@ -31,7 +31,7 @@ def ways(x, vae, train, t):
     return {"pixels": codes, "straight": straight, "sphere": sphere, "by codes": nearest}
 
 
-def main(path=None, pairs=50, steps=9, epochs=60, draws=200):
+def main(path=None, pairs=50, steps=9, epochs=60, num_particles=200):
     digits, t = data.load("digits"), torch.linspace(0, 1, steps).unsqueeze(-1)
     vaes, mixture = [], {"class": "DiscretizedLogisticMixture", "levels": 17, "components": 3}
     for seed in (0, 1):
@@ -45,14 +45,14 @@ def main(path=None, pairs=50, steps=9, epochs=60, draws=200):
     mixed = (16 * torch.lerp(test[chosen], test[len(first) + chosen], t[..., None, None])).round() / 16  # grey levels
     scores, norms, results, pictures = {}, {}, {}, {}
     for name, x in (("test digits", test), ("new digits", vae.sample(300, seed=0))):
-        results[name] = importance_sampling(judge, x, draws=draws).mean
+        results[name] = importance_sampling(judge, x, num_particles=num_particles).mean
         print(f"{name:14}{results[name]:14.3g}")
     print(f"{'middle of way:':14}" + "".join(f"{column:>14}" for column in COLUMNS))
     for name, z in ways(mixed, vae, train, t).items():
         with torch.no_grad():
             p = vae.decode(z.flatten(0, 1))
         x, pictures[name] = (mixed, mixed) if name == "pixels" else (x.view_as(mixed) for x in (p.sample(), p.mean))
-        scores[name] = importance_sampling(judge, x.flatten(0, 1), draws=draws).log_prob.view(-1, steps)
+        scores[name] = importance_sampling(judge, x.flatten(0, 1), num_particles=num_particles).log_prob.view(-1, steps)
         norms[name], middle = z.norm(dim=-1), scores[name][:, steps // 2]
         norm, largest = norms[name][:, steps // 2].mean().item(), pictures[name].diff(dim=1).square().mean((2, 3, 4))
         numbers = middle.mean().item(), middle.std().item() / len(x) ** 0.5, norm, chi(20).cdf(norm).item()

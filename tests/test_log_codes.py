@@ -59,7 +59,7 @@ def test_the_kl_is_right_in_every_estimate(temperature, dtype):
     terms = elbo_terms(vae, x, kl="sampled", num_particles=200, seed=1)
     assert terms.kl.mean().item() == pytest.approx(truth, rel=0.01)
     assert average_elbo(vae, x, num_particles=200).kl == pytest.approx(truth, rel=0.01)
-    assert evaluation.latent_use(vae, x, draws=200).kl == pytest.approx(truth, rel=0.01)
+    assert evaluation.latent_use(vae, x, num_particles=200).kl == pytest.approx(truth, rel=0.01)
     pyro.set_rng_seed(1)
     loss = Trace_ELBO(num_particles=200, vectorize_particles=True, max_plate_nesting=1).loss(vae.model, vae.guide, x)
     assert -loss / len(x) == pytest.approx(terms.elbo.mean().item(), rel=1e-4)
@@ -78,7 +78,7 @@ def test_estimates_of_log_p_do_not_pass_the_truth(temperature):
             if isinstance(module, nn.Linear):
                 module.weight.zero_()
         exact = vae.decode(vae.prior_of().sample((64,))).log_prob(x)
-    found = evaluation.importance_sampling(vae, x, draws=500, bounds=(1, 500))
+    found = evaluation.importance_sampling(vae, x, num_particles=500, bounds=(1, 500))
     assert (found.log_prob < exact + 12).all()
     assert (found.bounds[1] < exact + 1e-4).all()  # rounding, where x is all zeros and q is the prior
 

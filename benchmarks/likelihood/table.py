@@ -75,12 +75,12 @@ class Row:
     def make(self, device: str) -> None:
         """Trains and evaluates it, unless that is done."""
         draws = int(self.noted("draws") or DRAWS)
-        if self.result.get("log_prob", {}).get("draws") == draws:
+        if self.result.get("log_prob", {}).get("num_particles") == draws:
             return
         start = ["--resume", str(self.run)] if (self.run / LAST).is_file() else ["--config", str(self.path)]
         if not self.result and pyro_vae(["train", *start, "--out", str(self.run), "--device", device]):
             sys.exit(f"{self.name} was not trained")
-        if pyro_vae(["evaluate", str(self.run), "--draws", str(draws), "--device", device]):
+        if pyro_vae(["evaluate", str(self.run), "--importance_particles", str(draws), "--device", device]):
             sys.exit(f"{self.name} was not evaluated")
 
     def cells(self, beside: Path) -> list[str]:

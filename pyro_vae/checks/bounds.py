@@ -279,7 +279,7 @@ def _between(inputs: Inputs, p: ModelGuide) -> Finding:
     examples, temperatures = _annealing(inputs)
     p = p.at(torch.arange(examples) % p.batch)
     # One chain for each of many examples: it is over the examples that the two ends are compared.
-    found = evaluation.sandwich(p, chains=1, temperatures=temperatures, leapfrog_steps=5, seed=inputs.draw_seed)
+    found = evaluation.sandwich(p, num_particles=1, temperatures=temperatures, leapfrog_steps=5, seed=inputs.draw_seed)
     with torch.no_grad(), inputs.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))

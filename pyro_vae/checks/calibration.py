@@ -18,7 +18,7 @@ _SECTION = "Calibration"
 _SIMULATIONS, _DRAWS, _BINS = 320, 63, 16
 
 
-def ranks(pair: ModelGuide, simulations: int, draws: int) -> Tensor:
+def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
     """The rank of each true z among draws of q(z|x), for x simulated from the model with that z; ties by lot.
 
     Where q is the true posterior, each rank from 0 to ``draws`` is as likely as any other (Talts et al. 2018,
@@ -27,7 +27,7 @@ def ranks(pair: ModelGuide, simulations: int, draws: int) -> Tensor:
     Args:
         pair: model and guide, on data of any values.
         simulations: how many pairs of z and x.
-        draws: of q for each.
+        num_particles: of q for each.
 
     Returns:
         ``(simulations, elements of z)``, whole numbers.
@@ -36,7 +36,7 @@ def ranks(pair: ModelGuide, simulations: int, draws: int) -> Tensor:
     with torch.no_grad():
         for _ in range(math.ceil(simulations / pair.batch)):
             z, x = pair.simulate()
-            drawn = pair.of(x).posterior().sample((draws,))
+            drawn = pair.of(x).posterior().sample((num_particles,))
             ties = (drawn == z).sum(0)
             rank = (drawn < z).sum(0) + (torch.rand(ties.shape, device=ties.device) * (ties + 1)).long()
             found.append(rank.reshape(len(rank), -1).cpu())

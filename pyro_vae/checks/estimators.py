@@ -9,8 +9,8 @@ Example:
     >>> from pyro_vae import build
     >>> vae = build(4, 2, hidden=())
     >>> programs = ModelGuide(vae, torch.ones(3, 4))
-    >>> sticking_the_landing(programs, list(vae.parameters()), draws=5).sum().backward()
-    >>> importance_weighted(programs, draws=5).shape
+    >>> sticking_the_landing(programs, list(vae.parameters()), num_particles=5).sum().backward()
+    >>> importance_weighted(programs, num_particles=5).shape
     torch.Size([3])
 """
 
@@ -37,62 +37,62 @@ __all__ = [
 ]
 
 
-def pathwise(pair: ModelGuide, draws: int = 1) -> Tensor:
+def pathwise(pair: ModelGuide, num_particles: int = 1) -> Tensor:
     """The ELBO at draws of z through which the gradient goes, ``(batch,)``; what Trace_ELBO does.
 
     (Kingma and Welling 2013, arXiv 1312.6114.)
     """
     posterior = _reparametrised(pair)
-    return pair.terms(posterior.rsample((draws,)), posterior).weight.mean(0)
+    return pair.terms(posterior.rsample((num_particles,)), posterior).weight.mean(0)
 
 
-def analytic_kl(pair: ModelGuide, draws: int = 1) -> Tensor:
+def analytic_kl(pair: ModelGuide, num_particles: int = 1) -> Tensor:
     """The same with KL(q || p) in closed form, ``(batch,)``; what TraceMeanField_ELBO does."""
     posterior = _reparametrised(pair)
-    recon = pair.log_likelihood(posterior((draws,))).mean(0)
+    recon = pair.log_likelihood(posterior((num_particles,))).mean(0)
     return recon - kl_divergence(posterior, pair.prior())
 
 
-def score_function(pair: ModelGuide, draws: int = 8) -> Tensor:
+def score_function(pair: ModelGuide, num_particles: int = 8) -> Tensor:
     """The gradient through log q alone, each draw beside the mean of the others, ``(batch,)``; for any z.
 
     (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016, arXiv 1602.06725.) Its value is the ELBO.
     """
-    if draws < 2:
-        raise ValueError(f"draws must be at least 2, so that each has others beside it; got {draws}")
-    terms = pair.terms(pair.draw(draws).detach())
+    if num_particles < 2:
+        raise ValueError(f"num_particles must be at least 2, so that each has others beside it; got {num_particles}")
+    terms = pair.terms(pair.draw(num_particles).detach())
     value = terms.weight.detach()
-    baseline = (value.sum(0) - value) / (draws - 1)
+    baseline = (value.sum(0) - value) / (num_particles - 1)
     score = (value - baseline) * terms.posterior
     bound = terms.likelihood + terms.prior + (score - score.detach()) - terms.posterior.detach()
     return bound.mean(0)
 
 
-def sticking_the_landing(pair: ModelGuide, parameters: Sequence[Tensor], draws: int = 1) -> Tensor:
+def sticking_the_landing(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int = 1) -> Tensor:
     """The pathwise gradient without the score of log q, whose mean is zero, ``(batch,)``.
 
     Its variance vanishes where q is the true posterior (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194). Its value is
     the ELBO.
     """
-    joint, weight = _apart(pair, parameters, draws)
+    joint, weight = _apart(pair, parameters, num_particles)
     return _with_gradient_of((joint + weight).mean(0), weight.mean(0))
 
 
-def importance_weighted(pair: ModelGuide, draws: int) -> Tensor:
+def importance_weighted(pair: ModelGuide, num_particles: int) -> Tensor:
     """Log of the mean weight of so many draws, ``(batch,)``: the bound of Burda et al. 2015 (arXiv 1509.00519)."""
     posterior = _reparametrised(pair)
-    return pair.terms(posterior.rsample((draws,)), posterior).weight.logsumexp(0) - math.log(draws)
+    return pair.terms(posterior.rsample((num_particles,)), posterior).weight.logsumexp(0) - math.log(num_particles)
 
 
-def doubly_reparametrised(pair: ModelGuide, parameters: Sequence[Tensor], draws: int) -> Tensor:
+def doubly_reparametrised(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int) -> Tensor:
     """The gradient of :func:`importance_weighted` without the score of log q, ``(batch,)``; its value is that bound.
 
     (Tucker et al. 2018, arXiv 1810.04152.)
     """
-    joint, weight = _apart(pair, parameters, draws)
+    joint, weight = _apart(pair, parameters, num_particles)
     share = torch.softmax(weight.detach(), 0)
     gradient = (share * joint + share**2 * weight).sum(0)
-    return _with_gradient_of(gradient, weight.logsumexp(0) - math.log(draws))
+    return _with_gradient_of(gradient, weight.logsumexp(0) - math.log(num_particles))
 
 
 def _reparametrised(pair: ModelGuide) -> Any:
@@ -106,9 +106,9 @@ def _reparametrised(pair: ModelGuide) -> Any:
     return posterior
 
 
-def _apart(pair: ModelGuide, parameters: Sequence[Tensor], draws: int) -> tuple[Tensor, Tensor]:
+def _apart(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int) -> tuple[Tensor, Tensor]:
     """Log p(x, z) through its own parameters alone, and log p(x, z) / q(z|x) through z alone, ``(draws, batch)``."""
-    z = _reparametrised(pair).rsample((draws,))
+    z = _reparametrised(pair).rsample((num_particles,))
     likelihood, prior = pair.log_joint(z.detach())
     with _held(parameters):
         return likelihood + prior, pair.terms(z).weight

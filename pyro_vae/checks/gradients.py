@@ -91,7 +91,7 @@ def _finite_differences(inputs: Inputs) -> Finding:
     if inputs.has_closed_kl:
         found.append(_differences(inputs, "the ELBO with KL in closed form", estimators.analytic_kl))
     if not inputs.is_point:
-        weighted = partial(estimators.importance_weighted, draws=_DRAWS)
+        weighted = partial(estimators.importance_weighted, num_particles=_DRAWS)
         found.append(_differences(inputs, "the importance-weighted bound", weighted))
     return worst(found)
 

@@ -21,7 +21,7 @@ _PICTURED = 16
 def check_wanted(vae: VAE, images: Images, *, gaps: bool, others: Images | None, samples: bool) -> None:
     """Refuses, before anything long is begun, what cannot be printed of a VAE and its images."""
     if gaps:
-        inference_gaps(vae, *first(images, 1, vae, 0), steps=1, draws=1, importance_particles=1)
+        inference_gaps(vae, *first(images, 1, vae, 0), steps=1, num_particles=1, importance_particles=1)
     if others is not None and (len(images) < 2 or others.pixels.shape[1:] != images.pixels.shape[1:]):
         raise ValueError(
             f"against must have images of the run's shape, {tuple(images.pixels.shape[1:])}; {others.name} has "
@@ -51,16 +51,16 @@ def print_probe(vae: VAE, dataset: DataSet, images: Images, *, seed: int) -> dic
     return vars(found)
 
 
-def print_gaps(vae: VAE, images: Images, *, n: int, draws: int, seed: int) -> dict[str, Any]:
+def print_gaps(vae: VAE, images: Images, *, n: int, num_particles: int, seed: int) -> dict[str, Any]:
     """Prints what of log p(x) − ELBO is the family's of q, and what the encoder's, on the first n images."""
     x, *context = first(images, n, vae, seed)
-    found = inference_gaps(vae, x, *context, importance_particles=draws, seed=seed)
+    found = inference_gaps(vae, x, *context, importance_particles=num_particles, seed=seed)
     means = found.means
     print(
         f"log p(x) - elbo {means['log_prob'] - means['elbo']:.2f} = approximation gap {means['approximation']:.2f} "
         f"(the family of q) + amortisation gap {means['amortisation']:.2f} (the encoder; {n:,} images)"
     )
-    return {"images": n, "draws": draws, **means}
+    return {"images": n, "num_particles": num_particles, **means}
 
 
 def print_outliers(vae: VAE, images: Images, others: Images, *, seed: int) -> dict[str, Any]:

@@ -39,7 +39,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     ),
     "evaluate": (
         commands.evaluate,
-        "examples:\n  pyro-vae evaluate runs/digits-1 --num_particles 100\n  pyro-vae evaluate runs/digits-1 --draws 5000",
+        "examples:\n  pyro-vae evaluate runs/digits-1 --num_particles 100\n"
+        "  pyro-vae evaluate runs/digits-1 --importance_particles 5000",
     ),
     "compare": (
         commands.compare,
@@ -50,7 +51,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "examples:\n"
         "  pyro-vae sweep sweeps/beta objective.beta=0.1,0.3,1,3,10 --objective beta --data mnist\n"
         "  pyro-vae sweep sweeps/sizes latent_dim=2,10,50 hidden=[128],[512,512] --workers 2\n"
-        "  pyro-vae sweep sweeps/priors prior=StandardNormal,VampPrior seed=0,1,2 --draws 1000",
+        "  pyro-vae sweep sweeps/priors prior=StandardNormal,VampPrior seed=0,1,2 --importance_particles 1000",
     ),
     "check": (commands.check_run, "example: pyro-vae check runs/digits-1"),
     "sample": (commands.sample, "example: pyro-vae sample runs/digits-1 --n 100 --out samples.png"),

@@ -238,16 +238,18 @@ def print_bits(vae: VAE, images: Images, log_prob: float) -> float | None:
     return bits
 
 
-def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int | None, seed: int) -> dict[str, Any]:
+def print_log_prob(
+    split: str, vae: VAE, images: Images, *, num_particles: int, n: int | None, seed: int
+) -> dict[str, Any]:
     """Prints log p(x) of a split by importance sampling, with its errors, and whether its weights can be trusted."""
     n = n or len(images)
     x, *context = first(images, n, vae, seed)
-    found = importance_sampling(vae, x, *context, draws=draws, progress=True, seed=seed)
+    found = importance_sampling(vae, x, *context, num_particles=num_particles, progress=True, seed=seed)
     spread = f" ± {found.data_standard_error:.2f}" if n > 1 else ""
     size = found.effective_sample_size.double()
     doubt = "; more where k is above 0.7" if found.heavy_tailed else ""
     print(
-        f"{split} log p(x) {found.mean:.2f}{spread} nats per image ({n:,} images, {draws:,} draws)\n"
+        f"{split} log p(x) {found.mean:.2f}{spread} nats per image ({n:,} images, {num_particles:,} particles)\n"
         f"error of the draws: ± {found.mean_standard_error:.3f}, bias about {found.mean_bias:.3f}{doubt}\n"
         f"effective sample size: median {size.median():.0f}, for a tenth of the images below {size.quantile(0.1):.1f}"
     )
@@ -262,11 +264,11 @@ def print_log_prob(split: str, vae: VAE, images: Images, *, draws: int, n: int |
         )
     return {
         "images": n,
-        "draws": draws,
+        "num_particles": num_particles,
         "mean": found.mean,
         "standard_error": found.data_standard_error if n > 1 else None,
-        "standard_error_of_the_draws": found.mean_standard_error if draws > 1 else None,
-        "bias_of_the_draws": found.mean_bias if draws > 1 else None,
+        "standard_error_of_the_draws": found.mean_standard_error if num_particles > 1 else None,
+        "bias_of_the_draws": found.mean_bias if num_particles > 1 else None,
         "median_effective_sample_size": size.median().item(),
         "pareto_k": tails,
     }

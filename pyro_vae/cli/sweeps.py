@@ -154,8 +154,8 @@ class Sweep:
         if not isinstance(found, dict):
             raise CheckpointError(f"{path} must hold what pyro-vae evaluate wrote; got a {type(found).__name__}")
         log_prob = found.get("log_prob") or {}
-        drawn = log_prob.get("draws") if isinstance(log_prob, dict) else None
-        return not self.evaluation["draws"] or drawn == self.evaluation["draws"]
+        wanted = self.evaluation["importance_particles"]
+        return not wanted or (isinstance(log_prob, dict) and log_prob.get("num_particles") == wanted)
 
     def open(self) -> None:
         """Writes down what the sweep is, or checks that the folder holds the same one.

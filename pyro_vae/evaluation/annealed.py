@@ -31,7 +31,7 @@ class AnnealedEstimate(Estimate):
     """Log p(x) of each example from annealed chains, in nats.
 
     Args:
-        log_weights: of the chains, ``(chains, batch)``; those of reverse chains estimate log p(x) too, from above.
+        log_weights: of the chains, ``(num_particles, batch)``; those of reverse chains estimate log p(x) too, from above.
         acceptance: the share of proposals accepted, ``(batch,)``; about 0.65 where the step sizes are right.
     """
 
@@ -76,7 +76,7 @@ def annealed_importance_sampling(
     vae: Any,
     x: Tensor | None = None,
     *context: Tensor,
-    chains: int = 16,
+    num_particles: int = 16,
     temperatures: int = 500,
     leapfrog_steps: int = 10,
     start: Start = "prior",
@@ -96,7 +96,7 @@ def annealed_importance_sampling(
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        chains: of an example, side by side.
+        num_particles: of an example, side by side.
         temperatures: steps of β from 0 to 1; one transition between each two.
         leapfrog_steps: of a transition.
         start: ``"prior"``, or ``"posterior"`` for q(z | x), which saves temperatures where q is good and wide enough.
@@ -112,17 +112,17 @@ def annealed_importance_sampling(
         >>> import torch
         >>> from pyro_vae import build
         >>> vae = build(4, 2, hidden=())
-        >>> annealed_importance_sampling(vae, torch.ones(3, 4), chains=4, temperatures=5).log_prob.shape
+        >>> annealed_importance_sampling(vae, torch.ones(3, 4), num_particles=4, temperatures=5).log_prob.shape
         torch.Size([3])
     """
-    _check(chains, temperatures, leapfrog_steps, start, chunk_size)
+    _check(num_particles, temperatures, leapfrog_steps, start, chunk_size)
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
             path = Path(part, start, temperatures, leapfrog_steps, chunk_size, "annealed_importance_sampling")
-            sizes = path.pilot(min(chains, PILOT_CHAINS), derive(seed, _PILOT, number))
+            sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
-                found.append(path.forward(chains, sizes))
+                found.append(path.forward(num_particles, sizes))
     return _forward_estimate(found)
 
 
@@ -148,7 +148,7 @@ def reverse_annealed_importance_sampling(
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        z: exact draws from p(z | x), ``(chains, batch, *event)``.
+        z: exact draws from p(z | x), ``(num_particles, batch, *event)``.
         temperatures: see :func:`annealed_importance_sampling`, as the rest.
         leapfrog_steps: of a transition.
         start: where the chains end.
@@ -185,7 +185,7 @@ def sandwich(
     x_like: Tensor | None = None,
     *context: Tensor,
     examples: int | None = None,
-    chains: int = 16,
+    num_particles: int = 16,
     temperatures: int = 500,
     leapfrog_steps: int = 10,
     start: Start = "prior",
@@ -204,7 +204,7 @@ def sandwich(
         x_like: data ``(batch, *event_shape)`` whose shape the simulated data have; its values are of no account.
         context: tensors ``(batch, ...)``, from which x is simulated row by row.
         examples: how many to simulate, the rows of context over and over; by default one a row.
-        chains: of an example, in each direction.
+        num_particles: of an example, in each direction.
         temperatures: see :func:`annealed_importance_sampling`, as the rest.
         leapfrog_steps: of a transition.
         start: where forward chains start and reverse ones end.
@@ -222,7 +222,7 @@ def sandwich(
         >>> found.x.shape, found.gap.shape
         (torch.Size([8, 4]), torch.Size([8]))
     """
-    _check(chains, temperatures, leapfrog_steps, start, chunk_size)
+    _check(num_particles, temperatures, leapfrog_steps, start, chunk_size)
     if examples is not None:
         at_least_one(examples=examples)
     lower, upper, codes, data = [], [], [], []
@@ -232,11 +232,11 @@ def sandwich(
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
             path = Path(part.of(x), start, temperatures, leapfrog_steps, chunk_size, "sandwich")
-            sizes = path.pilot(min(chains, PILOT_CHAINS), derive(seed, _PILOT, number))
+            sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
-                lower.append(path.forward(chains, sizes))
+                lower.append(path.forward(num_particles, sizes))
             with seeded(derive(seed, _REVERSE, number)):
-                upper.append(path.reverse(z.expand(chains, *z.shape), sizes))
+                upper.append(path.reverse(z.expand(num_particles, *z.shape), sizes))
             codes.append(z)
             data.append(x)
     return Sandwich(_forward_estimate(lower), _reverse_estimate(upper), torch.cat(codes), torch.cat(data))
@@ -254,8 +254,10 @@ def _reverse_estimate(found: list[Weights]) -> AnnealedEstimate:
     return AnnealedEstimate(-log_inverse, error, weights, acceptance)
 
 
-def _check(chains: int, temperatures: int, leapfrog_steps: int, start: str, chunk_size: int) -> None:
-    at_least_one(chains=chains, temperatures=temperatures, leapfrog_steps=leapfrog_steps, chunk_size=chunk_size)
+def _check(num_particles: int, temperatures: int, leapfrog_steps: int, start: str, chunk_size: int) -> None:
+    at_least_one(
+        num_particles=num_particles, temperatures=temperatures, leapfrog_steps=leapfrog_steps, chunk_size=chunk_size
+    )
     if start not in ("prior", "posterior"):
         raise ValueError(f'start must be "prior" or "posterior"; got {start!r}')
 

@@ -68,7 +68,7 @@ def inference_gaps(
     x: Tensor | None = None,
     *context: Tensor,
     steps: int = 1000,
-    draws: int = 8,
+    num_particles: int = 8,
     importance_particles: int = 5000,
     learning_rate: float = 0.05,
     seed: int = 0,
@@ -99,7 +99,7 @@ def inference_gaps(
         x: data ``(batch, *event_shape)``; some hundred examples are enough for the means.
         context: tensors ``(batch, ...)``.
         steps: of the search.
-        draws: of z, an example and a step of the search.
+        num_particles: of z, an example and a step of the search.
         importance_particles: of z, an example, from which log p(x) and the ELBOs are.
         learning_rate: at the first step, in units of the net's outputs.
         seed: of the draws.
@@ -117,7 +117,7 @@ def inference_gaps(
         >>> bool((found.approximation > 0).all()), sorted(found.means)
         (True, ['amortisation', 'approximation', 'best_elbo', 'elbo', 'log_prob'])
     """
-    at_least_one(steps=steps, draws=draws, importance_particles=importance_particles)
+    at_least_one(steps=steps, num_particles=num_particles, importance_particles=importance_particles)
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be above 0; got {learning_rate}")
     with running(vae, x, context, named, seed) as pair:
@@ -125,13 +125,13 @@ def inference_gaps(
         start = torch.cat([_rows_of(net, part) for _, part in blocks(pair)])
         free = _freed(pair, net, start)
         found = [
-            _search(part, steps, draws, learning_rate, derive(seed, _OPTIMISING, number))
+            _search(part, steps, num_particles, learning_rate, derive(seed, _OPTIMISING, number))
             for number, part in blocks(free)
         ]
         best = torch.cat(found)
 
-        def estimate(some: ModelGuide, draws: int, stream: int) -> ImportanceEstimate:
-            return weighed(some, draws=draws, bounds=(1,), seed=derive(seed, stream))
+        def estimate(some: ModelGuide, num_particles: int, stream: int) -> ImportanceEstimate:
+            return weighed(some, num_particles=num_particles, bounds=(1,), seed=derive(seed, stream))
 
         enough = min(importance_particles, _DRAWS_TO_PICK)
         first = estimate(pair, enough, _PICKING).bounds[1]
@@ -225,7 +225,7 @@ def _with_rows(free: ModelGuide, rows: Tensor) -> ModelGuide:
     return ModelGuide(free.vae, free.x, *free.context, latent=free.latent, observed=free.observed, **named)
 
 
-def _search(free: ModelGuide, steps: int, draws: int, learning_rate: float, seed: int) -> Tensor:
+def _search(free: ModelGuide, steps: int, num_particles: int, learning_rate: float, seed: int) -> Tensor:
     """The rows with the largest ELBO that Adam finds."""
     rows = free.named["rows"].clone().requires_grad_()
     free = _with_rows(free, rows)
@@ -234,7 +234,7 @@ def _search(free: ModelGuide, steps: int, draws: int, learning_rate: float, seed
     schedule = CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad(), seeded(seed):
         for _ in range(steps):
-            loss = -free.draw_terms(draws).weight.mean(0).sum()
+            loss = -free.draw_terms(num_particles).weight.mean(0).sum()
             # Not backward(), which would leave gradients in the weights of the VAE.
             (gradient,) = torch.autograd.grad(loss, rows)
             # An example without a finite gradient has none in this step.

@@ -18,7 +18,7 @@ __all__ = ["PILOT_CHAINS", "Path", "Start", "Weights"]
 
 Start = Literal["prior", "posterior"]
 Weights = tuple[Tensor, Tensor]
-"""Log weights ``(chains, batch)`` and acceptance ``(batch,)``."""
+"""Log weights ``(num_particles, batch)`` and acceptance ``(batch,)``."""
 
 PILOT_CHAINS = 4
 _WANTED = 0.65  # of proposals accepted, near what is best for Hamiltonian Monte Carlo (Beskos et al. 2013)
@@ -52,12 +52,12 @@ class Path:
         ]
         self.source = self.codes.prior if start == "prior" else check_density(pair.posterior(), method)
 
-    def draw(self, chains: int) -> Tensor:
-        """U from the start, ``(chains, batch, dim)``."""
-        return self.codes.unconstrain(self.source((chains,)))
+    def draw(self, num_particles: int) -> Tensor:
+        """U from the start, ``(num_particles, batch, dim)``."""
+        return self.codes.unconstrain(self.source((num_particles,)))
 
     def gradient(self, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Log p(x, z) less the start's log-density and the density at β, ``(chains, batch)``, and its gradient."""
+        """Log p(x, z) less the start's log-density and the density at β, ``(num_particles, batch)``, and its gradient."""
         found = []
         for (codes, posterior), columns in zip(self.parts, u.split(self.columns, 1), strict=True):
             chunks = columns.split(self.chunk_size // self.columns)
@@ -114,11 +114,11 @@ class Path:
             probability,
         )
 
-    def pilot(self, chains: int, seed: int) -> list[Tensor]:
+    def pilot(self, num_particles: int, seed: int) -> list[Tensor]:
         """Step sizes for each transition, ``(batch,)`` each, from chains whose steps follow their acceptance."""
         sizes: list[Tensor] = []
         with seeded(seed):
-            u = self.draw(chains)
+            u = self.draw(num_particles)
             log_size = u.new_full((u.shape[1],), math.log(0.5 * u.shape[-1] ** -0.25))
             inner = self.betas[1:-1]
             # Fewer temperatures leave less time to follow.
@@ -132,13 +132,13 @@ class Path:
                 sizes.append(log_size.exp())
         return sizes
 
-    def forward(self, chains: int, sizes: list[Tensor]) -> Weights:
+    def forward(self, num_particles: int, sizes: list[Tensor]) -> Weights:
         """Log weights of chains from the start to p(x, z)."""
         steps = [(self.betas[t + 1] - self.betas[t], self.betas[t], t - 1) for t in range(len(self.betas) - 1)]
-        return self._walk(self.draw(chains), iter(steps), sizes)
+        return self._walk(self.draw(num_particles), iter(steps), sizes)
 
     def reverse(self, z: Tensor, sizes: list[Tensor]) -> Weights:
-        """Log weights of chains from z, ``(chains, batch, *event)``, to the start; they estimate log p(x) too."""
+        """Log weights of chains from z, ``(num_particles, batch, *event)``, to the start; they estimate log p(x) too."""
         last = len(self.betas) - 1
         steps = [(self.betas[t + 1] - self.betas[t], self.betas[t + 1], t) for t in range(last - 1, -1, -1)]
         return self._walk(self.codes.unconstrain(z), iter(steps), sizes)

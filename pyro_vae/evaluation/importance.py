@@ -65,7 +65,7 @@ def importance_sampling(
     vae: Any,
     x: Tensor | None = None,
     *context: Tensor,
-    draws: int = 5000,
+    num_particles: int = 5000,
     bounds: Sequence[int] = (),
     chunk_size: int | None = None,
     compiled: bool | None = None,
@@ -88,7 +88,7 @@ def importance_sampling(
             :class:`pyro_vae.model_guide.ModelGuide`, which bring x and context with them.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        draws: of z, an example.
+        num_particles: of z, an example.
         bounds: numbers of draws k, at most ``draws``, of whose bounds estimates are wanted too.
         chunk_size: rows (draws × examples) that are decoded at a time, by default as many as a CPU's caches hold
             (1,024), and 20,000 on other devices; of no account for the result, up to rounding.
@@ -105,20 +105,20 @@ def importance_sampling(
     Example:
         >>> import torch
         >>> from pyro_vae import build
-        >>> found = importance_sampling(build((1, 8, 8), 2), torch.ones(3, 1, 8, 8), draws=100, bounds=(1, 10))
+        >>> found = importance_sampling(build((1, 8, 8), 2), torch.ones(3, 1, 8, 8), num_particles=100, bounds=(1, 10))
         >>> found.log_prob.shape, sorted(found.bounds)
         (torch.Size([3]), [1, 10])
     """
-    at_least_one(draws=draws, chunk_size=1 if chunk_size is None else chunk_size)
+    at_least_one(num_particles=num_particles, chunk_size=1 if chunk_size is None else chunk_size)
     for k in bounds:
         at_least_one(bounds=k)
-        if k > draws:
-            raise ValueError(f"bounds must be at most draws = {draws}; got {k}")
+        if k > num_particles:
+            raise ValueError(f"bounds must be at most num_particles = {num_particles}; got {k}")
     found = weighed(
         vae,
         x,
         *context,
-        draws=draws,
+        num_particles=num_particles,
         bounds=bounds,
         chunk_size=chunk_size,
         compiled=compiled,
@@ -134,7 +134,7 @@ def weighed(
     vae: Any,
     x: Tensor | None = None,
     *context: Tensor,
-    draws: int,
+    num_particles: int,
     bounds: Sequence[int] = (),
     chunk_size: int | None = None,
     compiled: bool | None = None,
@@ -145,21 +145,21 @@ def weighed(
     """:func:`importance_sampling` for those that look at Pareto k̂ themselves: it does not warn."""
     found = []
     with running(vae, x, context, named, seed) as pair:
-        joint = Joint(pair, draws, chunk_size, compiled)
+        joint = Joint(pair, num_particles, chunk_size, compiled)
         parts = -(-pair.batch // EXAMPLES)
-        console, words = Console(stderr=True), f"log p(x) from {draws:,} draws"
+        console, words = Console(stderr=True), f"log p(x) from {num_particles:,} particles"
         for number, part in track(blocks(pair), words, parts, console=console, disable=not progress):
-            weights = _log_weights(part, draws, joint, derive(seed, number))
+            weights = _log_weights(part, num_particles, joint, derive(seed, number))
             found.append((*log_mean(weights), pareto_k(weights), *(_bound(weights, k) for k in bounds)))
     log_prob, error, size, shape, *rest = (torch.cat(parts) for parts in zip(*found, strict=True))
     return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)), shape)
 
 
-def _log_weights(pair: ModelGuide, draws: int, joint: Joint, seed: int) -> Tensor:
+def _log_weights(pair: ModelGuide, num_particles: int, joint: Joint, seed: int) -> Tensor:
     posterior, weights = check_density(pair.posterior(), "importance_sampling"), []
-    for block, start in enumerate(range(0, draws, _DRAWS)):
+    for block, start in enumerate(range(0, num_particles, _DRAWS)):
         with seeded(derive(seed, block)):
-            z = posterior((min(_DRAWS, draws - start),))
+            z = posterior((min(_DRAWS, num_particles - start),))
         # At once: a flow may remember where the draw came from, and need not be inverted.
         log_q = pair.log_posterior(z, posterior)
         weights.append(joint(pair, z) - log_q)

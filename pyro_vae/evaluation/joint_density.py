@@ -27,16 +27,16 @@ class Joint:
 
     Args:
         pair: on all the examples.
-        draws: how many there will be, an example.
+        num_particles: how many there will be, an example.
         chunk_size: rows (draws × examples) that are decoded at a time; by default 1,024 on a CPU, else 20,000.
         compiled: whether to compile what is done with a chunk; by default where there are a million rows or more. What
             cannot be captured as a graph runs as it is, and so does all where torch or Pyro lack what captures rest on.
     """
 
-    def __init__(self, pair: ModelGuide, draws: int, chunk_size: int | None, compiled: bool | None) -> None:
+    def __init__(self, pair: ModelGuide, num_particles: int, chunk_size: int | None, compiled: bool | None) -> None:
         on_cpu = pair.x.device.type == "cpu"
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
-        wanted = draws * pair.batch >= _WORTH_COMPILING if compiled is None else compiled
+        wanted = num_particles * pair.batch >= _WORTH_COMPILING if compiled is None else compiled
         self.compiled = wanted and not private.missing()
         self._graph: Compiled | None = None
         self._checked: ModelGuide | None = None

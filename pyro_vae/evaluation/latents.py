@@ -64,7 +64,7 @@ class LatentUse:
 
 
 def latent_use(
-    vae: Any, x: Tensor | None = None, *context: Tensor, draws: int = 1, seed: int = 0, **named: Any
+    vae: Any, x: Tensor | None = None, *context: Tensor, num_particles: int = 1, seed: int = 0, **named: Any
 ) -> LatentUse:
     """How the codes of x are used: the rate, taken apart into information and distance of the aggregate posterior.
 
@@ -76,7 +76,7 @@ def latent_use(
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
         x: data ``(batch, *event_shape)``; some thousand examples are enough.
         context: tensors ``(batch, ...)``; the prior must not depend on them.
-        draws: of z an example.
+        num_particles: of z an example.
         seed: of the draws.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
@@ -90,10 +90,10 @@ def latent_use(
         >>> found.active_units  # all ten images are the same
         0
     """
-    at_least_one(draws=draws)
+    at_least_one(num_particles=num_particles)
     with running(vae, x, context, named, seed) as pair:
         posterior, prior = check_density(pair.posterior(), "latent_use"), pair.prior()
-        z = posterior((draws,))
+        z = posterior((num_particles,))
         log_q = pair.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
         of_dimensions = _kl_of_dimensions(posterior, prior, z)
         kl = _kl(posterior, prior, log_q, pair, z) if of_dimensions is None else of_dimensions.sum(-1)

@@ -24,7 +24,7 @@ def outlier_scores(
     vae: Any,
     x: Tensor | None = None,
     *context: Tensor,
-    draws: int = 1000,
+    num_particles: int = 1000,
     reference: Tensor | None = None,
     regret: bool = False,
     steps: int = 1000,
@@ -50,7 +50,7 @@ def outlier_scores(
         vae: see :func:`pyro_vae.evaluation.importance_sampling`; for ``regret`` a :class:`pyro_vae.VAE`.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        draws: of z, an example.
+        num_particles: of z, an example.
         reference: log p(x) of examples like those of the training but not among them, ``(n,)``: minus their
             ``log_prob`` from as many draws.
         regret: whether to work out the regret, which takes a search for each example.
@@ -73,7 +73,7 @@ def outlier_scores(
         >>> sorted(outlier_scores(vae, x, reference=reference))
         ['kl', 'log_prob', 'recon', 'typicality']
     """
-    at_least_one(draws=draws, steps=steps)
+    at_least_one(num_particles=num_particles, steps=steps)
     if reference is not None:
         _check("reference", reference)
         if not torch.isfinite(reference).all():
@@ -82,21 +82,21 @@ def outlier_scores(
                 "out the examples that the VAE holds to be impossible"
             )
     with running(vae, x, context, named, seed) as pair:
-        found = [_scores(part, draws, derive(seed, number)) for number, part in blocks(pair)]
+        found = [_scores(part, num_particles, derive(seed, number)) for number, part in blocks(pair)]
     scores = {name: torch.cat([part[name] for part in found]) for name in found[0]}
     if reference is not None:
         expected = reference.double().mean().to(scores["log_prob"])
         scores["typicality"] = (scores["log_prob"] + expected).abs()
     if regret:
-        gaps = inference_gaps(vae, x, *context, steps=steps, importance_particles=draws, seed=seed, **named)
+        gaps = inference_gaps(vae, x, *context, steps=steps, importance_particles=num_particles, seed=seed, **named)
         scores["regret"] = gaps.amortisation
     return scores
 
 
-def _scores(pair: ModelGuide, draws: int, seed: int) -> dict[str, Tensor]:
+def _scores(pair: ModelGuide, num_particles: int, seed: int) -> dict[str, Tensor]:
     posterior = check_density(pair.posterior(), "outlier_scores")
     with seeded(seed):
-        z = posterior((draws,))
+        z = posterior((num_particles,))
     log_q = pair.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
     likelihood, prior = log_joint(pair, z, _ROWS)
     log_prob, _, _ = log_mean(likelihood + prior - log_q)

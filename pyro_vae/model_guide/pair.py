@@ -226,9 +226,9 @@ class ModelGuide:
         check_sites("model", trace, self.latent, self.observed, self._alone)
         return trace.nodes
 
-    def draw(self, draws: int) -> Tensor:
+    def draw(self, num_particles: int) -> Tensor:
         """Z from q(z | x), ``(draws, batch, *event)``, with gradient where q can be reparametrised."""
-        return self.posterior()((draws,))
+        return self.posterior()((num_particles,))
 
     def simulate(self) -> tuple[Tensor, Tensor]:
         """Z from the prior and x from the likelihood, one per row of x, ``(batch, ...)`` each, without gradient."""
@@ -259,14 +259,14 @@ class ModelGuide:
 
     def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log p(x | z) and log p(z)."""
-        draws = z.shape[0]
-        repeated = self._on(lambda t: repeat(t, draws))
+        num_particles = z.shape[0]
+        repeated = self._on(lambda t: repeat(t, num_particles))
         nodes = repeated._model_nodes(z.flatten(0, 1))
         found = []
         for name in (self.observed, self.latent):
             distribution = per_example(nodes[name], "model", repeated.batch)
             log_prob = self.log_density(distribution, nodes[name]["value"], name, "model")
-            found.append(log_prob.unflatten(0, (draws, -1)))
+            found.append(log_prob.unflatten(0, (num_particles, -1)))
         return found[0], found[1]
 
     def log_prior(self, z: Tensor) -> Tensor:
@@ -282,10 +282,10 @@ class ModelGuide:
         likelihood, prior = self.log_joint(z)
         return LogTerms(likelihood, prior, self.log_posterior(z, posterior))
 
-    def draw_terms(self, draws: int) -> LogTerms:
+    def draw_terms(self, num_particles: int) -> LogTerms:
         """All three at draws of z from q(z | x), with gradient as :meth:`draw` has it."""
         posterior = self.posterior()
-        return self.terms(posterior((draws,)), posterior)
+        return self.terms(posterior((num_particles,)), posterior)
 
     def log_density(self, distribution: Any, value: Tensor, site: str, program: str) -> Tensor:
         """Its log-density at a value, which it may have drawn just now.

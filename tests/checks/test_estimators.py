@@ -162,7 +162,7 @@ def test_the_mean_gradient_is_the_exact_one(name):
     net = vae.likelihood.net
     model = LinearGaussian(net.weight, net.bias, SIGMA)
     exact = flat(torch.autograd.grad(model.elbo(x, vae.encode(x)).sum(), parameters))
-    found = blocks(name, vae, x, parameters, draws=3)
+    found = blocks(name, vae, x, parameters, num_particles=3)
     assert z_scores(found, exact).abs().max() < 5
     assert exact.abs().max() > 1
 
@@ -197,7 +197,7 @@ def test_the_mean_score_function_of_categories_is_the_gradient_of_the_sum():
     z = q.enumerate_support()  # (categories, batch, categories)
     by_category = vae.decode(z).log_prob(x) + vae.prior_of().log_prob(z) - q.log_prob(z)
     exact = flat(torch.autograd.grad((q.log_prob(z).exp() * by_category).sum(), parameters))
-    found = blocks("score_function", vae, x, parameters, draws=4)
+    found = blocks("score_function", vae, x, parameters, num_particles=4)
     assert z_scores(found, exact).abs().max() < 5
     assert exact.abs().max() > 0.1
 
@@ -236,8 +236,8 @@ def by_encoder(name, vae, x, draws, seeds=20):
 def test_no_variance_where_q_is_the_true_posterior(name):
     """All weights are p(x) there, with no slope; what the others still vary is the score of log q."""
     model, vae, x = linear(posterior="exact")
-    assert by_encoder(name, vae, x, draws=3).abs().max() < 1e-10
-    assert by_encoder("pathwise", vae, x, draws=3).var(0).max() > 0.1
+    assert by_encoder(name, vae, x, num_particles=3).abs().max() < 1e-10
+    assert by_encoder("pathwise", vae, x, num_particles=3).var(0).max() > 0.1
     pyro.set_rng_seed(0)
     value = estimate(name, ModelGuide(vae, x), list(vae.parameters()), 3)
     torch.testing.assert_close(value, model.log_prob(x), rtol=1e-10, atol=0)
@@ -352,7 +352,7 @@ def test_parameters_are_as_before_where_the_guide_raises(name):
 @pytest.mark.parametrize("draws", [1, 0])
 def test_the_score_function_needs_two_draws(draws):
     vae, _, x = wrong()
-    with pytest.raises(ValueError, match=f"draws must be at least 2, so that each has others beside it; got {draws}"):
+    with pytest.raises(ValueError, match=f"num_particles must be at least 2, so that each has others beside it; got {draws}"):
         estimators.score_function(ModelGuide(vae, x), draws)
 
 

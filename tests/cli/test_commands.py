@@ -135,14 +135,14 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
 
 
 def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
-    assert main(["evaluate", "runs/digits-1", "--draws", "20", "--n", "30", "--seed", "3"]) == 0
+    assert main(["evaluate", "runs/digits-1", "--importance_particles", "20", "--n", "30", "--seed", "3"]) == 0
     printed = capsys.readouterr().out
     test = data.load("digits", binarize="dynamic").test
     x, *_ = next(iter(data.batches(test[:30], 30, seed=3)))
-    found = evaluation.importance_sampling(load("runs/digits-1"), x, draws=20, seed=3)
+    found = evaluation.importance_sampling(load("runs/digits-1"), x, num_particles=20, seed=3)
     assert f"test log p(x) {found.mean:.2f} ± " in printed
     said = f"± {found.mean_standard_error:.3f}, bias about {found.mean_bias:.3f}\n"
-    assert f"(30 images, 20 draws)\nerror of the draws: {said}" in printed
+    assert f"(30 images, 20 particles)\nerror of the draws: {said}" in printed
     assert "Pareto k" not in printed  # 20 draws do not tell
     assert f"median {found.effective_sample_size.median():.0f}" in printed
     written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())
@@ -158,13 +158,13 @@ def test_evaluate_with_draws_prints_what_python_computes(here, capsys):
     assert written["codes"]["mutual_information"] == pytest.approx(codes.mutual_information)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that k is large, which is printed
-        assert main(["evaluate", "runs/digits-1", "--draws", "100", "--n", "30", "--seed", "3"]) == 0
-        found = evaluation.importance_sampling(load("runs/digits-1"), x[:30], draws=100, seed=3).pareto_k
+        assert main(["evaluate", "runs/digits-1", "--importance_particles", "100", "--n", "30", "--seed", "3"]) == 0
+        found = evaluation.importance_sampling(load("runs/digits-1"), x[:30], num_particles=100, seed=3).pareto_k
     printed = capsys.readouterr().out
     assert f"Pareto k̂ of the weights: median {found.double().median():.2f}, worst {found.max():.2f}, above " in printed
     written = json.loads((here / "runs/digits-1/evaluation-test.json").read_text())["log_prob"]["pareto_k"]
     assert written["share_above_0.7"] == pytest.approx((found > 0.7).double().mean().item())
-    for option, value in (("--draws", "-1"), ("--n", "0"), ("--n", "301")):
+    for option, value in (("--importance_particles", "-1"), ("--n", "0"), ("--n", "301")):
         assert main(["evaluate", "runs/digits-1", option, value]) == 2
         out, err = capsys.readouterr()
         assert f"{option[2:]} must be" in err

@@ -44,7 +44,7 @@ def test_the_probe_and_bits(run, capsys):
 
 
 def test_gaps_strangers_and_copies(run, capsys):
-    options = ["--gaps", "20", "--draws", "50", "--n", "20", "--against", "digits", "--samples", "40"]
+    options = ["--gaps", "20", "--importance_particles", "50", "--n", "20", "--against", "digits", "--samples", "40"]
     out, written = evaluated(run, capsys, *options)
     digits, vae = data.load("digits", binarize="dynamic"), load(run)
     (x,) = next(iter(data.batches(digits.test[:20], 20, seed=0)))

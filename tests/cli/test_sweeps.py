@@ -27,7 +27,7 @@ def swept(tmp_path_factory):
     """A sweep over two weights, and what it printed."""
     here = tmp_path_factory.mktemp("swept")
     command = [sys.executable, "-m", "pyro_vae", "sweep", "beta", "objective.beta=0.5,2e0", *SMALL]
-    command += ["--objective", "beta", "--workers", "2", "--split", "test", "--draws", "10"]
+    command += ["--objective", "beta", "--workers", "2", "--split", "test", "--importance_particles", "10"]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return here, command, done.stdout
@@ -41,7 +41,7 @@ def test_each_with_each_is_trained_and_evaluated(swept):
         config = yaml.safe_load((run / "config.yaml").read_text())
         assert f"beta={config['objective']['beta']:g}" == name
         assert (config["epochs"], config["hidden"], config["latent_dim"]) == (2, 8, 2)
-        assert json.loads((run / "evaluation-test.json").read_text())["log_prob"]["draws"] == 10
+        assert json.loads((run / "evaluation-test.json").read_text())["log_prob"]["num_particles"] == 10
         assert f"beta/{name} " in printed
     with (here / "beta" / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -125,7 +125,7 @@ def test_failures_are_told_at_the_end_and_tried_again(tmp_path, monkeypatch, cap
         (["no_such=1,2"], "no_such"),
         (["lr=small,large"], "lr"),
         (["lr=1,2", "--workers", "0"], "workers must be at least 1; got 0"),
-        (["lr=1,2", "--draws", "-1"], "draws must be at least 1, or 0 for none; got -1"),
+        (["lr=1,2", "--importance_particles", "-1"], "importance_particles must be at least 1, or 0 for none; got -1"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(arguments, message, tmp_path, monkeypatch, capsys):
@@ -155,7 +155,7 @@ def test_a_finished_training_is_evaluated_again_where_the_draws_differ(swept):
     assert subprocess.run(other, cwd=here).returncode == 0
     for name in ("beta=0.5", "beta=2"):
         found = json.loads((here / "beta" / name / "evaluation-test.json").read_text())
-        assert found["log_prob"]["draws"] == 20
+        assert found["log_prob"]["num_particles"] == 20
     log = (here / "beta" / ".logs" / "beta=0.5.log").read_text()
     assert log.count("epoch 2/2") == 1
     assert log.count("evaluation-test.json") == 2

@@ -51,7 +51,9 @@ def test_ways_start_and_end_at_the_codes():
 
 
 def test_through_the_latent_space(tmp_path):
-    found = example("through_the_latent_space").main(tmp_path / "figure.png", epochs=20, pairs=40, steps=5, draws=50)
+    found = example("through_the_latent_space").main(
+        tmp_path / "figure.png", epochs=20, pairs=40, steps=5, num_particles=50
+    )
     pixels, straight, sphere, by_codes = (found[name] for name in ("pixels", "straight", "sphere", "by codes"))
     # Two errors apart at the least: the straight way and the mix of pixels are less likely than sphere and test digits.
     for low in (pixels, straight):

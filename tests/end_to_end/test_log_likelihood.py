@@ -9,7 +9,7 @@ from tests.end_to_end.test_examples import example
 
 def test_the_estimates_agree(tmp_path, capsys):
     """Four z-scores of means below 4 and 20 of examples below 5: together 2.6e-4, on a fixed seed."""
-    settings = {"epochs": 60, "hidden": (64,), "temperatures": 40, "chains": 8, "draws": 2000}
+    settings = {"epochs": 60, "hidden": (64,), "temperatures": 40, "chains": 8, "num_particles": 2000}
     rows, scores = example("log_likelihood").main(tmp_path / "figure.png", images=5, **settings)
     assert len(scores) == 4
     assert all(abs(z) < 4 for z in scores.values())

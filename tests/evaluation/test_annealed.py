@@ -38,7 +38,7 @@ def test_forward_weights_are_unbiased(d, start):
     """The mean of 4,000 weights over p(x): z-score below 4.5, level 1e-5 each on a fixed seed; and their log is below."""
     linear = Linear(d, 1.0, shift=0.5, wide=1.3)
     x = linear.data(1)
-    found = annealed_importance_sampling(linear, x.expand(40, -1), chains=100, start=start, **FEW)
+    found = annealed_importance_sampling(linear, x.expand(40, -1), num_particles=100, start=start, **FEW)
     weights = (found.log_weights - linear.truth(x)).exp()
     assert weights.std() < 3  # with a heavier tail the z-score would say nothing
     assert abs(z_score(weights.flatten(), 1.0)) < 4.5
@@ -64,7 +64,9 @@ def test_more_temperatures_are_closer_and_errors_are_true():
     """|z| below 5 for each of 30 estimates, and the mean of their squares between 0.4 and 2: 1e-4 on a fixed seed."""
     linear = Linear(2)
     x = linear.data(30)
-    found = [annealed_importance_sampling(linear, x, temperatures=n, leapfrog_steps=5, chains=40) for n in (5, 40)]
+    found = [
+        annealed_importance_sampling(linear, x, temperatures=n, leapfrog_steps=5, num_particles=40) for n in (5, 40)
+    ]
     z = (found[1].log_prob - linear.truth(x)) / found[1].standard_error
     assert z.abs().max() < 5
     assert 0.4 < z.square().mean() < 2
@@ -75,7 +77,7 @@ def test_more_temperatures_are_closer_and_errors_are_true():
 def test_one_temperature_is_importance_sampling_from_the_start():
     linear = Linear(2)
     x = linear.data(3)
-    found = annealed_importance_sampling(linear, x, chains=5, temperatures=1, start="posterior")
+    found = annealed_importance_sampling(linear, x, num_particles=5, temperatures=1, start="posterior")
     reverse = reverse_annealed_importance_sampling(linear, x, z=exact_draws(linear, x, 5), temperatures=1)
     with torch.no_grad():
         likelihood = ModelGuide(linear, x).log_likelihood(exact_draws(linear, x, 5))
@@ -110,7 +112,7 @@ def test_transitions_leave_the_posterior_as_it_is():
 def test_constrained_codes(kind, start):
     """The mean of 2,000 weights over p(x), |z| below 5 for each of three examples: 2e-6, on a fixed seed."""
     pair, x, truth = conjugate(kind)
-    found = annealed_importance_sampling(pair, *x, chains=2000, start=start, temperatures=8, leapfrog_steps=4)
+    found = annealed_importance_sampling(pair, *x, num_particles=2000, start=start, temperatures=8, leapfrog_steps=4)
     assert ((found.log_prob - truth).abs() < 5 * found.standard_error + 1e-10).all()
     assert (found.standard_error < 0.2).all()
 
@@ -129,7 +131,7 @@ def test_quadrature_agrees_on_a_nonlinear_decoder(context):
     """Both directions, |z| below 5 for three examples each: level 4e-6, on a fixed seed."""
     vae, x, c = make_vae(context=context, seed=3), make_x(n=3), make_context(context, n=3)
     exact = quadrature(vae, x, *c, nodes=True)
-    forward = annealed_importance_sampling(vae, x, *c, chains=200, **FEW)
+    forward = annealed_importance_sampling(vae, x, *c, num_particles=200, **FEW)
     reverse = reverse_annealed_importance_sampling(vae, x, *c, z=exact.sample(200), **FEW)
     for found in (forward, reverse):
         assert ((found.log_prob - exact.log_prob) / found.standard_error).abs().max() < 5
@@ -138,7 +140,7 @@ def test_quadrature_agrees_on_a_nonlinear_decoder(context):
 def test_other_codes():
     """The three estimates of a mixture prior are near quadrature's: |z| below 5."""
     vae, x = parts_vae("MixtureOfNormals", "DiagonalNormal", 2), parts_x()
-    found = annealed_importance_sampling(vae, x, chains=200, **FEW)
+    found = annealed_importance_sampling(vae, x, num_particles=200, **FEW)
     assert ((found.log_prob - quadrature(vae, x).log_prob) / found.standard_error).abs().max() < 5
     assert annealed_importance_sampling(parts_vae("Dirichlet", "LogisticNormal", 4), x, **FEW).log_prob.isfinite().all()
 
@@ -146,7 +148,7 @@ def test_other_codes():
 def test_the_sandwich_holds_the_truth():
     """Means over 64 simulated examples against the truth: no more than 4 standard errors across, level 3e-5 each."""
     linear = Linear(3, 0.4)
-    found = sandwich(linear, linear.data(1), examples=64, chains=4, **FEW)
+    found = sandwich(linear, linear.data(1), examples=64, num_particles=4, **FEW)
     assert found.x.shape == (64, 3)
     assert found.z.shape == (64, 3)
     truth = linear.truth(found.x)
@@ -168,13 +170,16 @@ def test_the_sandwich_holds_the_truth():
 
 def test_the_sandwich_tightens():
     linear = Linear(3, 0.4)
-    gaps = [sandwich(linear, linear.data(1), examples=30, chains=4, temperatures=n, leapfrog_steps=5) for n in (4, 30)]
+    gaps = [
+        sandwich(linear, linear.data(1), examples=30, num_particles=4, temperatures=n, leapfrog_steps=5)
+        for n in (4, 30)
+    ]
     assert gaps[1].mean_gap < 0.5 * gaps[0].mean_gap
 
 
 def test_the_sandwich_with_context():
     vae, x, c = make_vae(context=4), make_x(n=2), make_context(4, n=2)
-    options = {"temperatures": 3, "leapfrog_steps": 2, "chains": 2}
+    options = {"temperatures": 3, "leapfrog_steps": 2, "num_particles": 2}
     assert sandwich(vae, x, *c, **options).x.shape == x.shape
     found = sandwich(vae, x, *c, examples=5, **options)
     assert found.gap.shape == (5,)
@@ -188,8 +193,8 @@ def test_missing_values():
     vae = build((4,), 2, hidden=(5,), likelihood="normal", missing=True).double()
     x = torch.rand(3, 4, dtype=torch.float64)
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]).bool()
-    found = annealed_importance_sampling(vae, x, mask=mask, chains=50, **FEW)
-    other = annealed_importance_sampling(vae, x.masked_fill(~mask, torch.nan), chains=50, **FEW)
+    found = annealed_importance_sampling(vae, x, mask=mask, num_particles=50, **FEW)
+    other = annealed_importance_sampling(vae, x.masked_fill(~mask, torch.nan), num_particles=50, **FEW)
     torch.testing.assert_close(found.log_prob, other.log_prob, rtol=1e-12, atol=1e-12)
     assert found.log_prob[2].item() == pytest.approx(0, abs=1e-12)  # nothing seen, and all weights are 1
 
@@ -200,9 +205,9 @@ def test_the_chunk_size_is_of_no_account(start):
     x = linear.data(66)
     options = {"temperatures": 3, "leapfrog_steps": 1, "start": start}
     z = exact_draws(linear, x, 6)
-    whole = annealed_importance_sampling(linear, x, chains=6, **options)
+    whole = annealed_importance_sampling(linear, x, num_particles=6, **options)
     reverse = reverse_annealed_importance_sampling(linear, x, z=z, **options)
-    found = annealed_importance_sampling(linear, x, chains=6, chunk_size=50, **options)
+    found = annealed_importance_sampling(linear, x, num_particles=6, chunk_size=50, **options)
     torch.testing.assert_close(found.log_weights, whole.log_weights, rtol=1e-9, atol=1e-9)
     found = reverse_annealed_importance_sampling(linear, x, z=z, chunk_size=140, **options)
     torch.testing.assert_close(found.log_weights, reverse.log_weights, rtol=1e-9, atol=1e-9)
@@ -212,7 +217,7 @@ def test_trajectories_that_leave_for_infinity_are_rejected():
     """A density so narrow that the first steps of the pilot run diverge."""
     linear = Linear(1, 1e-4)
     x = linear.data(2)
-    found = annealed_importance_sampling(linear, x, chains=4, temperatures=60, leapfrog_steps=5)
+    found = annealed_importance_sampling(linear, x, num_particles=4, temperatures=60, leapfrog_steps=5)
     assert found.log_weights.isfinite().all()
     assert (found.acceptance > 0.2).all()
 
@@ -221,7 +226,7 @@ def test_trajectories_that_leave_for_infinity_are_rejected():
             z = pyro.sample("z", dist.Normal(torch.zeros_like(x), 1.0))
             pyro.sample("x", dist.Normal(torch.exp(z**3), 0.1), obs=x)
 
-    found = annealed_importance_sampling((cubic, cubic), torch.tensor([1.0, 30.0]), chains=4, **FEW)
+    found = annealed_importance_sampling((cubic, cubic), torch.tensor([1.0, 30.0]), num_particles=4, **FEW)
     assert not found.log_weights.isnan().any()
 
 
@@ -229,25 +234,27 @@ def test_nothing_is_left_behind():
     vae, x = make_vae().train(), make_x()
     before = torch.get_rng_state()
     options = {"temperatures": 3, "leapfrog_steps": 2}
-    found = annealed_importance_sampling(vae, x, chains=2, **options)
-    both = sandwich(vae, x, chains=2, **options)
+    found = annealed_importance_sampling(vae, x, num_particles=2, **options)
+    both = sandwich(vae, x, num_particles=2, **options)
     assert torch.equal(torch.get_rng_state(), before)
     assert vae.training
     for t in (found.log_prob, found.log_weights, both.lower.log_prob, both.upper.log_prob, both.z, both.x):
         assert not t.requires_grad
     assert all(p.grad is None and p.requires_grad for p in vae.parameters())
-    assert torch.equal(annealed_importance_sampling(vae, x, chains=2, **options).log_prob, found.log_prob)
-    assert not torch.equal(annealed_importance_sampling(vae, x, chains=2, seed=1, **options).log_prob, found.log_prob)
+    assert torch.equal(annealed_importance_sampling(vae, x, num_particles=2, **options).log_prob, found.log_prob)
+    assert not torch.equal(
+        annealed_importance_sampling(vae, x, num_particles=2, seed=1, **options).log_prob, found.log_prob
+    )
 
 
 def test_single_precision():
-    found = annealed_importance_sampling(make_vae().float(), make_x().float(), chains=2, temperatures=3)
+    found = annealed_importance_sampling(make_vae().float(), make_x().float(), num_particles=2, temperatures=3)
     assert found.log_prob.dtype == found.standard_error.dtype == torch.float32
 
 
 def test_bad_input():
     linear, x = Linear(), Linear().data(2)
-    for name, value in (("chains", 0), ("temperatures", 0), ("leapfrog_steps", 1.5), ("chunk_size", True)):
+    for name, value in (("num_particles", 0), ("temperatures", 0), ("leapfrog_steps", 1.5), ("chunk_size", True)):
         with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1; got {value}"):
             annealed_importance_sampling(linear, x, **{name: value})
     with pytest.raises(ValueError, match='start must be "prior" or "posterior"; got \'guide\''):

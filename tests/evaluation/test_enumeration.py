@@ -43,7 +43,7 @@ def test_it_is_the_sum_over_the_values(prior):
 def test_importance_sampling_agrees():
     """|z| below 5 for three examples: level 2e-6, on a fixed seed."""
     vae, x = make_vae("Categorical", "Categorical"), make_x()
-    sampled = importance_sampling(vae, x, draws=20_000)
+    sampled = importance_sampling(vae, x, num_particles=20_000)
     assert ((sampled.log_prob - enumeration(vae, x).log_prob) / sampled.standard_error).abs().max() < 5
 
 

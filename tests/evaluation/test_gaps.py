@@ -213,7 +213,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
     ran = []
 
     def compiled(*args, draws, **kwargs):
-        return importance_sampling(*args, draws=draws, compiled=draws == 501, chunk_size=6400, **kwargs)
+        return importance_sampling(*args, num_particles=draws, compiled=draws == 501, chunk_size=6400, **kwargs)
 
     run = Compiled.__call__
     monkeypatch.setattr(Compiled, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
@@ -227,7 +227,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
     ("change", "message"),
     [
         ({"steps": 0}, "steps must be an integer of at least 1; got 0"),
-        ({"draws": 0}, "draws must be an integer of at least 1; got 0"),
+        ({"num_particles": 0}, "num_particles must be an integer of at least 1; got 0"),
         ({"importance_particles": 1.5}, "importance_particles must be an integer of at least 1; got 1.5"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
     ],

@@ -16,7 +16,7 @@ from tests.conftest import make_vae, make_x
 def test_parts_by_hand():
     """The aggregate posterior is a mixture, as torch.distributions has it."""
     vae, x = make_vae(), make_x(n=12)
-    found = evaluation.latent_use(vae, x, draws=4000, seed=3)
+    found = evaluation.latent_use(vae, x, num_particles=4000, seed=3)
     q = vae.encode(x)
     mixture = MixtureSameFamily(Categorical(torch.ones(12).double()), Independent(Normal(q.mean, q.stddev), 1))
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def test_where_no_closed_form_is_known_all_are_at_the_same_draws():
     plain, x = make_vae(), make_x(n=12)
     prior = pyro.distributions.Laplace(torch.zeros(2).double(), 1.0)
     vae = VAE(lambda: prior.to_event(1), plain.likelihood, plain.posterior)
-    found = evaluation.latent_use(vae, x, draws=3000)
+    found = evaluation.latent_use(vae, x, num_particles=3000)
     assert found.kl == pytest.approx(found.kl_of_dimensions.sum().item(), rel=1e-12)
     assert found.kl == pytest.approx(found.mutual_information + found.marginal_kl, rel=1e-12)
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def test_codes_of_the_prior_carry_nothing(linear):
     with torch.no_grad():
         linear.encoder.weight.zero_()
         linear.encoder.bias.copy_(torch.tensor([0.0, 0.0, math.log(math.e - 1), math.log(math.e - 1)]))
-    found = evaluation.latent_use(linear.vae(), torch.randn(30, 4, dtype=torch.float64), draws=10)
+    found = evaluation.latent_use(linear.vae(), torch.randn(30, 4, dtype=torch.float64), num_particles=10)
     assert found.active_units == 0
     assert abs(found.mutual_information) < 1e-9
     assert abs(found.kl) < 1e-5
@@ -129,8 +129,8 @@ def test_posteriors_that_are_no_products(posterior):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="draws must be an integer of at least 1; got 0"):
-        evaluation.latent_use(make_vae(), make_x(), draws=0)
+    with pytest.raises(ValueError, match="num_particles must be an integer of at least 1; got 0"):
+        evaluation.latent_use(make_vae(), make_x(), num_particles=0)
     point = build((2, 3), 2, hidden=(), posterior="delta")
     with pytest.raises(ValueError, match="latent_use needs a guide with a density"):
         evaluation.latent_use(point, make_x().float())

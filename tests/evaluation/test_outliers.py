@@ -17,7 +17,7 @@ from tests.conftest import make_context, make_vae, make_x
 def test_scores_in_closed_form(linear):
     """At the true posterior log p(x) is exact; the two others within 5 standard errors of 4,000 draws."""
     x, vae = linear.marginal().sample((70,)), linear.vae()  # more than one block
-    found = outlier_scores(vae, x, draws=4000)
+    found = outlier_scores(vae, x, num_particles=4000)
     truth, q = linear.marginal().log_prob(x), vae.encode(x)
     torch.testing.assert_close(found["log_prob"], -truth, rtol=1e-10, atol=1e-10)
     kl = kl_divergence(q, vae.prior_of()).detach()
@@ -32,11 +32,11 @@ def test_scores_in_closed_form(linear):
 def test_log_prob_is_that_of_importance_sampling():
     """Two independent estimates, within 5 standard errors of their difference: 6e-7 each, on a fixed seed."""
     vae, x, c = make_vae(context=4), make_x(), make_context(4)
-    found = outlier_scores(vae, x, *c, draws=2000)
-    other = importance_sampling(vae, x, *c, draws=20_000, seed=5)
+    found = outlier_scores(vae, x, *c, num_particles=2000)
+    other = importance_sampling(vae, x, *c, num_particles=20_000, seed=5)
     assert ((found["log_prob"] + other.log_prob).abs() < 5 * 3.5 * other.standard_error).all()
     assert (found["log_prob"] <= found["kl"] + found["recon"]).all()  # −ELBO
-    again = outlier_scores(ModelGuide(vae, x, *c), draws=2000)
+    again = outlier_scores(ModelGuide(vae, x, *c), num_particles=2000)
     torch.testing.assert_close(found, again, rtol=0, atol=0)
 
 
@@ -46,8 +46,8 @@ def test_typicality(linear):
     reference = linear.marginal().log_prob(x).detach()
     middle = linear.bias.unsqueeze(0)  # the likeliest x of all
     far = linear.bias + 10 * torch.ones(1, 4, dtype=torch.float64)
-    ordinary = outlier_scores(vae, x, reference=reference, draws=10)
-    strange = outlier_scores(vae, torch.cat([middle, far]), reference=reference, draws=10)
+    ordinary = outlier_scores(vae, x, reference=reference, num_particles=10)
+    strange = outlier_scores(vae, torch.cat([middle, far]), reference=reference, num_particles=10)
     expected = (linear.marginal().log_prob(torch.cat([middle, far])) - reference.mean()).abs()
     torch.testing.assert_close(strange["typicality"], expected)
     assert strange["log_prob"][0] < ordinary["log_prob"].min()
@@ -57,16 +57,16 @@ def test_typicality(linear):
 
 def test_regret_is_what_the_search_finds():
     vae, x = make_vae(), make_x()
-    found = outlier_scores(vae, x, draws=100, regret=True, steps=20, seed=3)
+    found = outlier_scores(vae, x, num_particles=100, regret=True, steps=20, seed=3)
     gaps = inference_gaps(vae, x, importance_particles=100, steps=20, seed=3)
     torch.testing.assert_close(found["regret"], gaps.amortisation, rtol=0, atol=0)
     assert (found["regret"] > 0).any()
-    assert "regret" not in outlier_scores(vae, x, draws=2)
+    assert "regret" not in outlier_scores(vae, x, num_particles=2)
 
 
 def test_all_is_left_as_it_was():
     vae, state = make_vae(), torch.get_rng_state()
-    found = outlier_scores(vae, make_x(), draws=3, regret=True, steps=2)
+    found = outlier_scores(vae, make_x(), num_particles=3, regret=True, steps=2)
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(score.requires_grad for score in found.values())
     assert all(p.grad is None and p.requires_grad for p in vae.parameters())
@@ -77,13 +77,13 @@ def test_all_is_left_as_it_was():
 def test_other_posteriors(posterior):
     options = {"prior": "categorical"} if posterior == "categorical" else {}
     vae = build((1, 8, 8), 4, hidden=(8,), posterior=posterior, **options)
-    found = outlier_scores(vae, torch.rand(5, 1, 8, 8).round(), draws=20)
+    found = outlier_scores(vae, torch.rand(5, 1, 8, 8).round(), num_particles=20)
     assert all(score.shape == (5,) and torch.isfinite(score).all() for score in found.values())
 
 
 def test_bad_arguments():
     vae, x = make_vae(), make_x()
-    for name in ("draws", "steps"):
+    for name in ("num_particles", "steps"):
         with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1; got 0"):
             outlier_scores(vae, x, **{name: 0})
     with pytest.raises(ValueError, match=r"reference must be \(n,\), one number an example; got shape \(0,\)"):

@@ -186,7 +186,7 @@ def test_a_nonlinear_decoder_against_scipy():
 def test_importance_sampling_agrees():
     """|z| below 5 for seven examples: level 4e-6, on a fixed seed."""
     vae, x = make_vae(seed=3), make_x()
-    sampled = importance_sampling(vae, x, draws=20_000)
+    sampled = importance_sampling(vae, x, num_particles=20_000)
     assert ((sampled.log_prob - quadrature(vae, x).log_prob) / sampled.standard_error).abs().max() < 5
 
 
@@ -378,7 +378,7 @@ def test_bad_input():
         ):
             quadrature(circle, torch.zeros(3, 2))
         with pytest.raises(ValueError, match="annealed_importance_sampling needs codes that are .* on a circle"):
-            annealed_importance_sampling(circle, torch.zeros(3, 2), temperatures=2, chains=2)
+            annealed_importance_sampling(circle, torch.zeros(3, 2), temperatures=2, num_particles=2)
     limits = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.ones(2)), dist.Uniform(torch.zeros(2, 1), torch.ones(2, 1)).to_event(1)
     )

@@ -114,16 +114,16 @@ def guide_of_vectors(x):
 
 
 FUNCTIONS = {
-    "importance_sampling": lambda pair, **names: evaluation.importance_sampling(pair, X, draws=50, **names),
+    "importance_sampling": lambda pair, **names: evaluation.importance_sampling(pair, X, num_particles=50, **names),
     "quadrature": lambda pair, **names: evaluation.quadrature(pair, X, tolerance=1e-2, **names),
     "annealed": lambda pair, **names: evaluation.annealed_importance_sampling(pair, X, temperatures=3, **names),
     "reverse": lambda pair, **names: evaluation.reverse_annealed_importance_sampling(
         pair, X, z=torch.zeros(2, 3, dtype=torch.float64), temperatures=3, **names
     ),
-    "sandwich": lambda pair, **names: evaluation.sandwich(pair, X, temperatures=3, chains=2, **names),
+    "sandwich": lambda pair, **names: evaluation.sandwich(pair, X, temperatures=3, num_particles=2, **names),
     "enumeration": lambda pair, **names: evaluation.enumeration(pair, X, **names),
     "latent_use": lambda pair, **names: evaluation.latent_use(pair, X, **names),
-    "outlier_scores": lambda pair, **names: evaluation.outlier_scores(pair, X, draws=20, **names),
+    "outlier_scores": lambda pair, **names: evaluation.outlier_scores(pair, X, num_particles=20, **names),
 }
 BAD = {
     "two latents": ((two_latents, guide_of_two), r"must have one latent site, 'z'; got 'w', 'z'. Put them into one"),
@@ -208,8 +208,8 @@ def test_masks_leave_examples_out_of_all_three():
         return run
 
     pair = (masked(linear.model), masked(linear.guide))
-    found = evaluation.importance_sampling(pair, x, draws=400, bounds=(1,))
-    whole = evaluation.importance_sampling(linear, x, draws=400, bounds=(1,))
+    found = evaluation.importance_sampling(pair, x, num_particles=400, bounds=(1,))
+    whole = evaluation.importance_sampling(linear, x, num_particles=400, bounds=(1,))
     assert (found.log_prob[~seen] == 0).all()
     torch.testing.assert_close(found.log_prob[seen], whole.log_prob[seen], rtol=1e-12, atol=0)
     with torch.random.fork_rng(devices=[]):
@@ -222,4 +222,4 @@ def test_masks_leave_examples_out_of_all_three():
 def test_what_a_likelihood_refuses_is_said_without_the_table_of_shapes_that_pyro_appends():
     x = torch.rand(5, 4)
     with pytest.raises(ValueError, match=r"^likelihood Bernoulli needs x in \{0, 1\}; [^\n]*ContinuousBernoulli$"):
-        evaluation.importance_sampling(build((4,), 2, hidden=(3,)), x, draws=5)
+        evaluation.importance_sampling(build((4,), 2, hidden=(3,)), x, num_particles=5)

@@ -143,7 +143,7 @@ def test_a_sweep_does_not_follow_links(here, capsys, spoil):
     spoil(here / "swept", here / "outside")
     if not os.path.lexists(here / "swept/sweep.yaml"):
         (here / "swept/sweep.yaml").write_text("vary: {seed: [0]}\ntogether: false\noptions: {}\n")
-    sweep = Sweep(here / "swept", {}, {"seed": [0]}, False, {"split": "test", "draws": 0})
+    sweep = Sweep(here / "swept", {}, {"seed": [0]}, False, {"split": "test", "importance_particles": 0})
 
     def go():
         sweep.open()

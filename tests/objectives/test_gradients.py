@@ -24,7 +24,7 @@ def test_the_gradient_is_that_of_the_estimator(objective, estimator, num_particl
     monkeypatch.setattr("torch.distributions.normal._standard_normal", served)
     loss, found = loss_of(objective(num_particles), vae, x)
     vae.zero_grad()
-    bound = estimator(ModelGuide(vae, x), list(vae.parameters()), draws=num_particles).sum()
+    bound = estimator(ModelGuide(vae, x), list(vae.parameters()), num_particles=num_particles).sum()
     (-bound).backward()
     assert float(loss) == pytest.approx(-bound.item(), rel=1e-12)
     for a, b in zip(found, gradients(vae), strict=True):

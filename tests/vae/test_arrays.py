@@ -26,8 +26,8 @@ FUNCTIONS = {
     "elbo_terms": lambda vae, x: elbo_terms(vae, x, seed=0).elbo,
     "average_elbo": lambda vae, x: average_elbo(vae, x).elbo,
     "latent_use": lambda vae, x: evaluation.latent_use(vae, x).kl,
-    "importance_sampling": lambda vae, x: evaluation.importance_sampling(vae, x, draws=3).log_prob,
-    "outlier_scores": lambda vae, x: evaluation.outlier_scores(vae, x, draws=3)["kl"],
+    "importance_sampling": lambda vae, x: evaluation.importance_sampling(vae, x, num_particles=3).log_prob,
+    "outlier_scores": lambda vae, x: evaluation.outlier_scores(vae, x, num_particles=3)["kl"],
     "check": lambda vae, x: check(vae, x, only=["shapes"]).passed,
 }
 FORMS = {
@@ -154,5 +154,5 @@ def test_pairs_of_functions_take_arrays_of_numpy_and_see_tensors_as_they_are():
         seen.append(x.dtype)
         return vae.model(x)
 
-    evaluation.importance_sampling((model, vae.guide), COUNTS.double().numpy(), draws=2)
+    evaluation.importance_sampling((model, vae.guide), COUNTS.double().numpy(), num_particles=2)
     assert set(seen) == {torch.float32}

@@ -53,7 +53,7 @@ def sweep(
     together: bool = False,
     workers: int = 1,
     split: Literal["train", "valid", "test"] = "valid",
-    draws: int = 0,
+    importance_particles: int = 0,
 ) -> None:
     """Train over the values of options, each with each, and set the runs side by side.
 
@@ -67,7 +67,7 @@ def sweep(
         together: the first values together, then the second ones, ..., in the place of each with each.
         workers: how many trainings at a time, each in a process of its own; the cores are shared out among them.
         split: evaluate on train, valid or test.
-        draws: of z an image for log p(x) by importance sampling; by default none.
+        importance_particles: of z an image for log p(x) by importance sampling; by default none.
     """
     from pyro_vae.cli import comparison, runs
     from pyro_vae.cli.parser import check_arguments
@@ -76,13 +76,13 @@ def sweep(
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1; got {workers}")
-    if draws < 0:
-        raise ValueError(f"draws must be at least 1, or 0 for none; got {draws}")
+    if importance_particles < 0:
+        raise ValueError(f"importance_particles must be at least 1, or 0 for none; got {importance_particles}")
     if split == "valid" and not options["validate"]:
         raise ValueError("with --validate false the validation images are trained on; add --split test")
     root = options.pop("root", None)
     runs.check_names(options)
-    evaluation = {"split": split, "draws": draws, "device": runs.device(options["device"])}
+    evaluation = {"split": split, "importance_particles": importance_particles, "device": runs.device(options["device"])}
     found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
     for member in found.members:
         check_arguments(found.arguments(member))

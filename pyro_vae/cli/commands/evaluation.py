@@ -18,7 +18,7 @@ def evaluate(
     root: str | None = None,
     num_particles: int = 1,
     kl: Literal["sampled", "analytic"] = "sampled",
-    draws: int = 0,
+    importance_particles: int = 0,
     n: int | None = None,
     gaps: int = 0,
     against: str | None = None,
@@ -26,7 +26,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Print the elbo of a run and what its codes carry, on test data and in nats an image; with --draws, log p(x) too.
+    """Print the ELBO of a run and what its codes carry, on test data, in nats per image.
 
     Says where codes have collapsed, from what that was seen, and what to train with instead. Writes all of it to
     evaluation-SPLIT.json in the run folder.
@@ -38,8 +38,8 @@ def evaluate(
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
         num_particles: draws of z an image.
         kl: sampled, or analytic where it has a closed form.
-        draws: of z an image for log p(x) by importance sampling, such as 5000; by default none. On two cores, 5,000
-            draws for 10,000 images of MNIST take some minutes.
+        importance_particles: draws of z per image for log p(x) by importance sampling, such as 5000; by default none.
+            On two cores, 5,000 draws for 10,000 images of MNIST take some minutes.
         n: of how many images log p(x) is wanted; by default of all.
         gaps: of how many images log p(x) - elbo is taken apart into what the family of q cannot do and what the encoder
             does not find, such as 100; by default of none. A q of its own is searched for each image.
@@ -52,7 +52,7 @@ def evaluate(
     from pyro_vae.cli import diagnoses, runs
     from pyro_vae.files import replacing
 
-    for name, count in (("draws", draws), ("gaps", gaps), ("samples", samples)):
+    for name, count in (("importance_particles", importance_particles), ("gaps", gaps), ("samples", samples)):
         if count < 0:
             raise ValueError(f"{name} must be at least 1, or 0 for none; got {count}")
     config = read_config(Path(run))
@@ -73,13 +73,17 @@ def evaluate(
     found: dict[str, Any] = {"split": split, "seed": seed}
     found["elbo"] = runs.print_elbo(split, vae, images, num_particles=num_particles, kl=kl, seed=seed)
     found["codes"] = runs.print_codes(run, vae, images, trained=len(trained), seed=seed)
-    if draws:
-        found["log_prob"] = runs.print_log_prob(split, vae, images, draws=draws, n=n, seed=seed)
-    best = found["log_prob"]["mean"] if draws else found["elbo"]["elbo"]
+    if importance_particles:
+        found["log_prob"] = runs.print_log_prob(
+            split, vae, images, num_particles=importance_particles, n=n, seed=seed
+        )
+    best = found["log_prob"]["mean"] if importance_particles else found["elbo"]["elbo"]
     found["bits_per_dim"] = runs.print_bits(vae, images, best)
     found["probe"] = diagnoses.print_probe(vae, dataset, images, seed=seed)
     if gaps:
-        found["gaps"] = diagnoses.print_gaps(vae, images, n=gaps, draws=draws or _GAP_DRAWS, seed=seed)
+        found["gaps"] = diagnoses.print_gaps(
+            vae, images, n=gaps, num_particles=importance_particles or _GAP_DRAWS, seed=seed
+        )
     if others is not None:
         found["out_of_distribution"] = diagnoses.print_outliers(vae, images, others, seed=seed)
     if samples:
