@@ -219,7 +219,7 @@ KINDS: dict[str, Callable[[int], Setup]] = {
     "a flow as prior": _built(prior={"class": "Flow", "transforms": 2, "hidden": (8,)}),
     "a mixture as prior": _built(prior={"class": "MixtureOfNormals", "components": 3}, posterior="FullNormal"),
     "directions": _built(prior="UniformOnSphere", posterior="PowerSpherical", likelihood="student_t"),
-    "conditional": _built(prior={"class": "Conditional", "prior": {"class": "Normal"}}, context=2),
+    "conditional": _built(prior={"class": "Conditional", "prior": {"class": "Normal"}}, context_features=2),
     "hierarchical": _hierarchy,
     "a subsampled plate": _subsampled,
     "a script": _script,

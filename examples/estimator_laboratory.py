@@ -67,7 +67,9 @@ def figure(by_draws, by_distance):
 
 def main(path="estimators.png", num_particles=(1, 2, 4, 8, 16, 32, 64), repeats=20_000, seed=0):
     torch.manual_seed(seed)
-    by_draws = {(n, k): measure(n, k, 1.0, repeats) for n in ALL for k in num_particles if k > 1 or n != "score_function"}
+    by_draws = {
+        (n, k): measure(n, k, 1.0, repeats) for n in ALL for k in num_particles if k > 1 or n != "score_function"
+    }
     by_distance = {(n, d): measure(n, FEW, d, repeats) for n in ALL for d in DISTANCES}
     for n in ALL:
         print(f"{n:22} variance as q nears p(z|x)", *(f"{by_distance[n, d]['noise']:8.1e}" for d in DISTANCES))

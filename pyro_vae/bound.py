@@ -165,8 +165,8 @@ def _analytic_kl(vae: VAE, posterior: Any, prior: Any) -> Tensor:
     except NotImplementedError as error:
         raise ValueError(
             f'kl="analytic": no closed form is known for KL(q || p) of posterior {part_name(vae.posterior)} and prior '
-            f'{part_name(vae.prior)}. Use kl="sampled", with num_particles=100 or so for a smaller variance, or register '
-            "the closed form with torch.distributions.register_kl"
+            f'{part_name(vae.prior)}. Use kl="sampled", with num_particles=100 or so for a smaller variance, or '
+            "register the closed form with torch.distributions.register_kl"
         ) from error
 
 
@@ -196,7 +196,7 @@ def average_elbo(
     kl: Literal["analytic", "sampled"] = "sampled",
     num_particles: int = 1,
     batch_size: int = 1000,
-    context: bool = False,
+    has_context: bool = False,
     seed: int = 0,
 ) -> ElboEstimate:
     """The bound on average over the examples of a data set, in evaluation mode and without gradients.
@@ -207,7 +207,7 @@ def average_elbo(
         kl: see :func:`elbo_terms`.
         num_particles: draws of z an example.
         batch_size: examples at a time.
-        context: whether what a Dataset or DataLoader yields after x is context for the VAE.
+        has_context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of the draws and the binarisation.
 
     Raises:
@@ -221,7 +221,7 @@ def average_elbo(
         300
     """
     like = next(vae.parameters(), torch.empty(0))
-    supply = batches(data, batch_size, seed=seed, device=like.device, dtype=like.dtype, context=context)
+    supply = batches(data, batch_size, seed=seed, device=like.device, dtype=like.dtype, has_context=has_context)
     recons, kls = [], []
     with evaluating(vae), seeded(seed):
         for x, *c in supply:

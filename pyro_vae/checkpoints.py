@@ -118,7 +118,7 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
     options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
     why = f"as {run / CONFIG} describes it, the VAE is larger than its {weights}. If it is right, load(run, vae=vae)"
     with at_most(*_limits(run / weights), why):
-        vae = build(shapes["x"], context=shapes["context"], **options)
+        vae = build(shapes["x"], context_features=shapes["context"], **options)
         return vae.to(_DTYPES[config["dtype"]])
 
 

@@ -70,7 +70,7 @@ def build(
     likelihood: Spec | Callable[..., Any] = "Bernoulli",
     posterior: Spec | Callable[..., Any] = "DiagonalNormal",
     nets: str = "mlp",
-    context: int = 0,
+    context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,
     allow: str | Sequence[str] | None = None,
@@ -79,9 +79,9 @@ def build(
 
     Each of the three is a class of its room (``pyro-vae list`` shows them), by its name or a short one such as
     ``"vamp"``, ``"normal"`` or ``"iaf"``, or your own class or function, itself or by its dotted path. What its
-    constructor asks for by the names ``latent_dim``, ``event_shape``, ``context``, ``posterior`` and ``net`` is filled
-    in: the net has the right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
-    ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
+    constructor asks for by the names ``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` and ``net`` is
+    filled in: the net has the right shapes and is of the kind that ``nets`` says, unless the mapping says another, such
+    as ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
 
     Args:
         event_shape: shape of one example of x.
@@ -92,7 +92,7 @@ def build(
         likelihood: p(x | z, c).
         posterior: q(z | x, c).
         nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
-        context: number of context features, 0 for an unconditional VAE.
+        context_features: number of features of the context, 0 for an unconditional VAE.
         missing: whether x may have missing values; see :class:`VAE`.
         fill: what the posterior sees in their place.
         allow: modules of your own whose classes may be imported by dotted path. None allows every module: use it for
@@ -119,7 +119,7 @@ def build(
             likelihood=likelihood,
             posterior=posterior,
             nets=nets,
-            context=at_least(0, "context", context),
+            context_features=at_least(0, "context_features", context_features),
             missing=missing,
             fill=fill,
         )
@@ -135,7 +135,7 @@ def _build(
     likelihood: Spec | Callable[..., Any],
     posterior: Spec | Callable[..., Any],
     nets: str,
-    context: int,
+    context_features: int,
     missing: bool,
     fill: float,
 ) -> VAE:
@@ -151,11 +151,13 @@ def _build(
         )
     # With missing values the posterior sees the mask beside x.
     seen_shape = (2 * event_shape[0], *event_shape[1:]) if missing else event_shape
-    common = {"activation": activation, "context": context}
+    common = {"activation": activation, "context_features": context_features}
     encoder = {"class": encoder_net, "in_shape": seen_shape, "hidden": hidden, **common}
     decoder = {"class": decoder_net, "in_shape": latent_dim, "hidden": hidden[::-1], **common}
-    of_context = {"class": "MLP", "in_shape": context, "hidden": hidden[:1], "activation": activation}
-    known = {"latent_dim": latent_dim, "event_shape": event_shape, "context": context}
+    of_context = {"class": "MLP", "in_shape": context_features, "hidden": hidden[:1], "activation": activation}
+    # A class of Zuko's, or of the user's own, may call the number of features ``context``.
+    features = {"context_features": context_features, "context": context_features}
+    known = {"latent_dim": latent_dim, "event_shape": event_shape, **features}
     q = _make("posterior", posterior, known, encoder, latent_dim)
     p = _make("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, of_context, latent_dim)
     return VAE(p, _make("likelihood", likelihood, known, decoder, event_shape), q, missing=missing, fill=fill)
@@ -193,6 +195,7 @@ def _make(room: str, spec: Any, known: dict[str, Any], net: dict[str, Any] | Non
             )
         return found
     parameters = inspect.signature(found).parameters
+    _rename(arguments, parameters)
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     unknown = [] if takes_any else [name for name in arguments if name not in parameters]
     if unknown:
@@ -221,6 +224,18 @@ def _make(room: str, spec: Any, known: dict[str, Any], net: dict[str, Any] | Non
         return found(**{**filled, **arguments})
     except _WRONG_ARGUMENTS as error:
         raise ValueError(f"{room} {found.__name__} cannot be made from {_brief(arguments)}: {error}") from error
+
+
+# Arguments as run folders written by older versions call them, and as they are called now.
+_OLD_NAMES = {"particles": "num_particles", "context": "context_features", "analytic_kl": "kl"}
+
+
+def _rename(arguments: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Gives the arguments of an old run folder their present names."""
+    for old, new in _OLD_NAMES.items():
+        if old in arguments and old not in parameters and new in parameters:
+            value = arguments.pop(old)
+            arguments[new] = ("analytic" if value else "sampled") if new == "kl" else value
 
 
 # What constructors raise for arguments of another kind than they take.
@@ -252,8 +267,8 @@ def _make_net(room: str, owner: type, arguments: dict[str, Any], usual: dict[str
         return _make("net", spec, {})
     if usual["in_shape"] == 0:
         raise ValueError(
-            f"{room} {owner.__name__} depends on the context, and this VAE has none: build(..., context=...), or "
-            "--labels true on the command line"
+            f"{room} {owner.__name__} depends on the context, and this VAE has none: "
+            "build(..., context_features=...), or --labels true on the command line"
         )
     described = _described("net", spec)
     known = {**usual, "out_shape": _net_shape(owner, for_shape, arguments)}
@@ -277,7 +292,8 @@ def find(room: str, name: Any) -> Any:
         name: the name or dotted path; in Python also the class or function itself.
 
     Raises:
-        NotAllowedError: for a dotted path into a module that may not be imported; see :func:`pyro_vae.registry.allowing`.
+        NotAllowedError: for a dotted path into a module that may not be imported; see
+            :func:`pyro_vae.registry.allowing`.
         ValueError: where there is none; names what there is.
     """
     if room == "objective":
@@ -312,7 +328,7 @@ def make_objective(spec: Spec, vae: VAE) -> Any:
         ValueError: where there is no such objective, or it does not take the arguments.
 
     Example:
-        >>> make_objective({"class": "iwae", "particles": 5}, build(4, 2)).num_particles
+        >>> make_objective({"class": "iwae", "num_particles": 5}, build(4, 2)).num_particles
         5
     """
     arguments = _described("objective", spec)
@@ -321,6 +337,7 @@ def make_objective(spec: Spec, vae: VAE) -> Any:
     if name == "TraceEnum_ELBO":
         arguments.setdefault("max_plate_nesting", 1)  # the plate "data"; without it Pyro runs the model once to see
     found = find("objective", name)
+    _rename(arguments, inspect.signature(found).parameters)
     for argument, value in arguments.items():
         if isinstance(value, Mapping) and "class" in value:
             arguments[argument] = _make_schedule(argument, value)

@@ -45,14 +45,14 @@ def make_vae(likelihood: str = "bernoulli", context: int = 0, seed: int = 0) -> 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         shape = (2, *X) if likelihood == "normal_per_element" else X
-        net = nets.MLP(Z, (5,), shape, activation="Tanh", context=context)
+        net = nets.MLP(Z, (5,), shape, activation="Tanh", context_features=context)
         make = {
             "bernoulli": lambda: likelihoods.Bernoulli(net),
             "normal_fixed": lambda: likelihoods.Normal(net, scale=0.3),
             "normal_learned": lambda: likelihoods.Normal(net, scale="learned"),
             "normal_per_element": lambda: likelihoods.Normal(net, scale="per_element"),
         }[likelihood]
-        encoder = nets.MLP(X, (5,), 2 * Z, activation="Tanh", context=context)
+        encoder = nets.MLP(X, (5,), 2 * Z, activation="Tanh", context_features=context)
         return VAE(priors.StandardNormal(Z), make(), posteriors.DiagonalNormal(encoder)).double()
 
 

@@ -57,7 +57,7 @@ def test_a_conditional_prior_is_over_what_its_prior_is_over():
         VAE(
             priors.Conditional(priors.Categorical(4), nets.MLP(2, (), 4)),
             likelihoods.Bernoulli(nets.MLP(4, (), 3)),
-            posteriors.DiagonalNormal(nets.MLP(3, (), 8, context=2)),
+            posteriors.DiagonalNormal(nets.MLP(3, (), 8, context_features=2)),
         )
 
 

@@ -62,11 +62,21 @@ VAE_ = build((3,), latent_dim=2, hidden=(4,))
 
 
 def test_build_fills_in_shapes():
-    vae = build((1, 4, 4), latent_dim=3, hidden=(7, 5), activation="Tanh", context=2)
+    vae = build((1, 4, 4), latent_dim=3, hidden=(7, 5), activation="Tanh", context_features=2)
     assert vae.prior.latent_dim == 3
     encoder, decoder = vae.posterior.net, vae.likelihood.net
-    assert (encoder.in_shape, encoder.hidden, encoder.out_shape, encoder.context) == ((1, 4, 4), (7, 5), (6,), 2)
-    assert (decoder.in_shape, decoder.hidden, decoder.out_shape, decoder.context) == ((3,), (5, 7), (1, 4, 4), 2)
+    assert (encoder.in_shape, encoder.hidden, encoder.out_shape, encoder.context_features) == (
+        (1, 4, 4),
+        (7, 5),
+        (6,),
+        2,
+    )
+    assert (decoder.in_shape, decoder.hidden, decoder.out_shape, decoder.context_features) == (
+        (3,),
+        (5, 7),
+        (1, 4, 4),
+        2,
+    )
     assert isinstance(encoder.layers[1], nn.Tanh)
 
 
@@ -226,12 +236,12 @@ def test_names_differ_in_more_than_case_and_underscores():
 
 
 def test_the_posterior_is_filled_into_a_prior_that_asks_for_it():
-    vae = build((3,), 2, hidden=(5,), prior={"class": "vamp", "components": 7}, context=2)
+    vae = build((3,), 2, hidden=(5,), prior={"class": "vamp", "components": 7}, context_features=2)
     assert vae.prior.posterior is vae.posterior
-    assert (vae.prior.components, vae.prior.context, vae.prior.event_shape) == (7, 2, (3,))
+    assert (vae.prior.components, vae.prior.context_features, vae.prior.event_shape) == (7, 2, (3,))
     described = describe(vae.prior, vae.posterior)
-    assert described == {"class": "VampPrior", "event_shape": [3], "components": 7, "context": 2}
-    assert build((3,), 2, hidden=(5,), prior=described, context=2).prior.components == 7
+    assert described == {"class": "VampPrior", "event_shape": [3], "components": 7, "context_features": 2}
+    assert build((3,), 2, hidden=(5,), prior=described, context_features=2).prior.components == 7
 
 
 @pytest.mark.parametrize(
@@ -245,7 +255,7 @@ def test_the_posterior_is_filled_into_a_prior_that_asks_for_it():
 )
 def test_nets_by_kind(kind, encoder, decoder):
     normal = {"class": "normal", "scale": "per_element"}
-    vae = build((1, 8, 8), 3, hidden=(16,), nets=kind, posterior="full", likelihood=normal, context=2)
+    vae = build((1, 8, 8), 3, hidden=(16,), nets=kind, posterior="full", likelihood=normal, context_features=2)
     assert type(vae.posterior.net) is encoder
     assert type(vae.likelihood.net) is decoder
     x, c = torch.rand(4, 1, 8, 8), torch.rand(4, 2)

@@ -16,7 +16,7 @@ NORMAL = {"class": "Normal", "scale": "per_element"}
 
 def vae_and_data(likelihood="normal", context=0, n=7, event_shape=(4,)):
     torch.manual_seed(0)
-    vae = build(event_shape, 2, hidden=(5,), likelihood=likelihood, missing=True, context=context).double()
+    vae = build(event_shape, 2, hidden=(5,), likelihood=likelihood, missing=True, context_features=context).double()
     x = torch.rand(n, *event_shape, dtype=torch.float64)
     x = x.round() if likelihood == "bernoulli" else x
     mask = torch.rand(n, *event_shape) > 0.4

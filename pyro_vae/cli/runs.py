@@ -118,7 +118,7 @@ def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
         seeded(config["seed"]),
         at_most(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
     ):
-        vae = build(dataset.event_shape, context=dataset.classes if config["labels"] else 0, **options)
+        vae = build(dataset.event_shape, context_features=dataset.classes if config["labels"] else 0, **options)
     return vae.to(getattr(torch, config["dtype"]))
 
 

@@ -63,7 +63,7 @@ def batches(
     seed: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-    context: bool = False,
+    has_context: bool = False,
 ) -> Batches:
     """Batches ``(x, *context)`` of anything that holds data.
 
@@ -80,7 +80,7 @@ def batches(
         seed: of order and binarisation.
         device: where the batches are to be; by default where the data are.
         dtype: of the floating-point tensors in a batch; by default torch's default dtype.
-        context: whether what a Dataset or DataLoader yields after x is context for the VAE; it is left out by
+        has_context: whether what a Dataset or DataLoader yields after x is context for the VAE; it is left out by
             default, as labels are.
 
     Raises:
@@ -101,11 +101,11 @@ def batches(
     if isinstance(source, Images):
         return _of_images(source, batch_size, shuffle, seed, device, dtype)
     if isinstance(source, DataLoader):
-        return _of_loader(source, seed, device, dtype, context)
+        return _of_loader(source, seed, device, dtype, has_context)
     if isinstance(source, Dataset):
         sized = not isinstance(source, IterableDataset)
         _require_examples(len(source) if sized else 1)  # type: ignore[arg-type]
-        return _of_loader(DataLoader(source, batch_size, shuffle=shuffle and sized), seed, device, dtype, context)
+        return _of_loader(DataLoader(source, batch_size, shuffle=shuffle and sized), seed, device, dtype, has_context)
     if isinstance(source, (Tensor, np.ndarray)):
         source = (source,)
     if isinstance(source, (tuple, list)):
@@ -203,7 +203,7 @@ def _rows(
 
 
 def _of_loader(
-    loader: DataLoader[Any], seed: int, device: torch.device | str | None, dtype: torch.dtype, context: bool
+    loader: DataLoader[Any], seed: int, device: torch.device | str | None, dtype: torch.dtype, has_context: bool
 ) -> Batches:
     try:
         length = len(loader)
@@ -223,7 +223,7 @@ def _of_loader(
             first = list(itertools.islice(rest, 1))
         for batch in itertools.chain(first, rest):
             parts = batch if isinstance(batch, (tuple, list)) else (batch,)
-            yield tuple(_named(parts if context else parts[:1], dtype, device))
+            yield tuple(_named(parts if has_context else parts[:1], dtype, device))
 
     sized = length > 0 and loader.batch_size is not None and not loader.drop_last
     if not sized or loader.batch_size is None:

@@ -22,13 +22,13 @@ def import_zuko() -> ModuleType:
     return zuko
 
 
-def make_flow(name: str, features: int, context: int, transforms: int | None, hidden: Any) -> nn.Module:
+def make_flow(name: str, features: int, context_features: int, transforms: int | None, hidden: Any) -> nn.Module:
     """A flow of :mod:`zuko.flows` over vectors, such as ``"MAF"``, ``"NSF"`` or ``"NICE"``.
 
     Args:
         name: of its class.
         features: dimensions of the vectors.
-        context: number of context features.
+        context_features: number of features of the context.
         transforms: how many transformations follow one another; None for Zuko's default.
         hidden: widths of their networks; None for Zuko's default.
 
@@ -45,7 +45,7 @@ def make_flow(name: str, features: int, context: int, transforms: int | None, hi
     given = {"transforms": transforms, "hidden_features": widths}
     options = {option: value for option, value in given.items() if value is not None}
     try:
-        return kinds[name](features, context, **options)
+        return kinds[name](features, context_features, **options)
     except TypeError as error:
         raise ValueError(
             f"flow {name} cannot be made with {options}: {error}. Leave out (None) what it does not take, or pass "

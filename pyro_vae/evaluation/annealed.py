@@ -31,7 +31,7 @@ class AnnealedEstimate(Estimate):
     """Log p(x) of each example from annealed chains, in nats.
 
     Args:
-        log_weights: of the chains, ``(num_particles, batch)``; those of reverse chains estimate log p(x) too, from above.
+        log_weights: of the chains, ``(num_particles, batch)``; those of reverse chains estimate log p(x) from above.
         acceptance: the share of proposals accepted, ``(batch,)``; about 0.65 where the step sizes are right.
     """
 

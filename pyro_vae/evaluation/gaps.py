@@ -70,7 +70,7 @@ def inference_gaps(
     steps: int = 1000,
     num_particles: int = 8,
     importance_particles: int = 5000,
-    learning_rate: float = 0.05,
+    lr: float = 0.05,
     seed: int = 0,
     **named: Any,
 ) -> InferenceGaps:
@@ -95,13 +95,14 @@ def inference_gaps(
 
     Args:
         vae: a :class:`pyro_vae.VAE` whose posterior has a ``net`` and draws with gradient, as all of
-            :mod:`pyro_vae.posteriors` but ``Delta`` and ``Categorical``, or :class:`pyro_vae.model_guide.ModelGuide` of one.
+            :mod:`pyro_vae.posteriors` but ``Delta`` and ``Categorical``, or
+            :class:`pyro_vae.model_guide.ModelGuide` of one.
         x: data ``(batch, *event_shape)``; some hundred examples are enough for the means.
         context: tensors ``(batch, ...)``.
         steps: of the search.
         num_particles: of z, an example and a step of the search.
         importance_particles: of z, an example, from which log p(x) and the ELBOs are.
-        learning_rate: at the first step, in units of the net's outputs.
+        lr: at the first step, in units of the net's outputs.
         seed: of the draws.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
@@ -118,15 +119,14 @@ def inference_gaps(
         (True, ['amortisation', 'approximation', 'best_elbo', 'elbo', 'log_prob'])
     """
     at_least_one(steps=steps, num_particles=num_particles, importance_particles=importance_particles)
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be above 0; got {learning_rate}")
+    if not lr > 0:
+        raise ValueError(f"lr must be above 0; got {lr}")
     with running(vae, x, context, named, seed) as pair:
         net = _net(pair)
         start = torch.cat([_rows_of(net, part) for _, part in blocks(pair)])
         free = _freed(pair, net, start)
         found = [
-            _search(part, steps, num_particles, learning_rate, derive(seed, _OPTIMISING, number))
-            for number, part in blocks(free)
+            _search(part, steps, num_particles, lr, derive(seed, _OPTIMISING, number)) for number, part in blocks(free)
         ]
         best = torch.cat(found)
 
@@ -225,12 +225,12 @@ def _with_rows(free: ModelGuide, rows: Tensor) -> ModelGuide:
     return ModelGuide(free.vae, free.x, *free.context, latent=free.latent, observed=free.observed, **named)
 
 
-def _search(free: ModelGuide, steps: int, num_particles: int, learning_rate: float, seed: int) -> Tensor:
+def _search(free: ModelGuide, steps: int, num_particles: int, lr: float, seed: int) -> Tensor:
     """The rows with the largest ELBO that Adam finds."""
     rows = free.named["rows"].clone().requires_grad_()
     free = _with_rows(free, rows)
     # Adam goes by each number's own gradient, so examples do not see one another.
-    optimizer = torch.optim.Adam([rows], lr=learning_rate)
+    optimizer = torch.optim.Adam([rows], lr=lr)
     schedule = CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad(), seeded(seed):
         for _ in range(steps):

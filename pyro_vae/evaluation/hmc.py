@@ -57,7 +57,7 @@ class Path:
         return self.codes.unconstrain(self.source((num_particles,)))
 
     def gradient(self, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Log p(x, z) less the start's log-density and the density at β, ``(num_particles, batch)``, and its gradient."""
+        """Log p(x, z) less the start's log-density, ``(num_particles, batch)``; the density at β and its gradient."""
         found = []
         for (codes, posterior), columns in zip(self.parts, u.split(self.columns, 1), strict=True):
             chunks = columns.split(self.chunk_size // self.columns)
@@ -138,7 +138,7 @@ class Path:
         return self._walk(self.draw(num_particles), iter(steps), sizes)
 
     def reverse(self, z: Tensor, sizes: list[Tensor]) -> Weights:
-        """Log weights of chains from z, ``(num_particles, batch, *event)``, to the start; they estimate log p(x) too."""
+        """Log weights of chains from z, ``(num_particles, batch, *event)``, to the start; they too estimate log p(x)."""
         last = len(self.betas) - 1
         steps = [(self.betas[t + 1] - self.betas[t], self.betas[t + 1], t) for t in range(last - 1, -1, -1)]
         return self._walk(self.codes.unconstrain(z), iter(steps), sizes)

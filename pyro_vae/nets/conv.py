@@ -22,7 +22,7 @@ class ConvEncoder(Encoder):
         hidden: widths of the dense layers after the convolutions; ``()`` for one linear map.
         out_shape: shape of one output.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
-        context: number of context features (labels, covariates), 0 for none.
+        context_features: number of features of the context (labels, covariates), 0 for none.
         normalization: of each convolution, before its activation: None, the name of one in :mod:`torch.nn`
             (``"BatchNorm2d"``, ``"InstanceNorm2d"``, ``"GroupNorm"``), or a class or function that makes one of the
             number of channels.
@@ -45,11 +45,11 @@ class ConvEncoder(Encoder):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation = "SiLU",
-        context: int = 0,
+        context_features: int = 0,
         normalization: Normalization = None,
         channels: Shape | None = None,
     ) -> None:
-        super().__init__(in_shape, hidden, out_shape, activation, context, normalization, channels)
+        super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization, channels)
         make_activation = find_activation(activation)
         normalize = find_normalization(normalization, images=True)
         before = self.image[0]
@@ -71,7 +71,7 @@ class ConvDecoder(Decoder):
             or, with two parameters a pixel, ``(2, 1, 28, 28)``. Dimensions in front of the last two are the
             channels of the last convolution.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
-        context: number of context features (labels, covariates), 0 for none.
+        context_features: number of features of the context (labels, covariates), 0 for none.
         normalization: of each input of a convolution, before its activation; see :class:`ConvEncoder`.
         channels: of the image before each doubling, in the order in which the net goes through them, such as
             ``(64, 32)``. None takes those of the encoder in reverse.
@@ -91,11 +91,11 @@ class ConvDecoder(Decoder):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation = "SiLU",
-        context: int = 0,
+        context_features: int = 0,
         normalization: Normalization = None,
         channels: Shape | None = None,
     ) -> None:
-        super().__init__(in_shape, hidden, out_shape, activation, context, normalization, channels)
+        super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization, channels)
         make_activation = find_activation(activation)
         normalize = find_normalization(normalization, images=True)
         for before, after, sides in self.doublings:

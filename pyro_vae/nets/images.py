@@ -24,7 +24,7 @@ class _Images(nn.Module):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation,
-        context: int,
+        context_features: int,
         normalization: Normalization,
     ) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Images(nn.Module):
         self.hidden = as_widths("hidden", hidden)
         self.out_shape = as_shape("out_shape", out_shape)
         self.activation = activation
-        self.context = as_count("context", "context features", context, 0)
+        self.context_features = as_count("context_features", "context features", context_features, 0)
         self.normalization = normalization
         self.convolutions = nn.Sequential()
 
@@ -46,22 +46,22 @@ class Encoder(_Images):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation,
-        context: int,
+        context_features: int,
         normalization: Normalization,
         channels: Shape | None,
     ) -> None:
-        super().__init__(in_shape, hidden, out_shape, activation, context, normalization)
+        super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization)
         sides = _sides(type(self).__name__, "in_shape", self.in_shape, channels)
         self.channels = _default_channels(len(sides) - 1) if channels is None else as_shape("channels", channels)
         self.image = (math.prod(self.in_shape[:-2]), *sides[0])
-        self.dense = MLP((self.channels[-1], *sides[-1]), self.hidden, self.out_shape, activation, context)
+        self.dense = MLP((self.channels[-1], *sides[-1]), self.hidden, self.out_shape, activation, context_features)
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
         """Maps ``(*batch, *in_shape)`` and contexts ``(*batch, features)`` to ``(*batch, *out_shape)``.
 
         The leading dimensions broadcast in both directions, as in :class:`pyro_vae.nets.MLP`.
         """
-        check_inputs(type(self).__name__, x, self.in_shape, context, self.context)
+        check_inputs(type(self).__name__, x, self.in_shape, context, self.context_features)
         batch = x.shape[: x.dim() - len(self.in_shape)]
         h = self.convolutions(x.reshape(math.prod(batch), *self.image))
         return self.dense(h.reshape(*batch, *self.dense.in_shape), *context)
@@ -76,15 +76,15 @@ class Decoder(_Images):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation,
-        context: int,
+        context_features: int,
         normalization: Normalization,
         channels: Shape | None,
     ) -> None:
-        super().__init__(in_shape, hidden, out_shape, activation, context, normalization)
+        super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization)
         sides = _sides(type(self).__name__, "out_shape", self.out_shape, channels)[::-1]
         self.channels = _default_channels(len(sides) - 1)[::-1] if channels is None else as_shape("channels", channels)
-        self.dense = MLP(self.in_shape, self.hidden, (self.channels[0], *sides[0]), activation, context)
-        width = (math.prod(self.in_shape) + self.context, *self.hidden)[-1]
+        self.dense = MLP(self.in_shape, self.hidden, (self.channels[0], *sides[0]), activation, context_features)
+        width = (math.prod(self.in_shape) + self.context_features, *self.hidden)[-1]
         self.dense.layers[-1] = linear(width, math.prod(self.dense.out_shape))  # an activation follows it here
         after = (*self.channels[1:], math.prod(self.out_shape[:-2]))
         self.doublings = tuple(zip(self.channels, after, sides[1:], strict=True))  # channels from and to, sides to
@@ -94,7 +94,7 @@ class Decoder(_Images):
 
         The leading dimensions broadcast in both directions, as in :class:`pyro_vae.nets.MLP`.
         """
-        batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context)
+        batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context_features)
         h = self.dense(x, *context)
         h = self.convolutions(h.reshape(math.prod(batch), *self.dense.out_shape))
         return h.reshape(*batch, *self.out_shape)

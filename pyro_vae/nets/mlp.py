@@ -22,17 +22,17 @@ class _Dense(nn.Module):
         in_shape: Shape,
         hidden: Shape,
         out_shape: Shape,
-        context: int,
+        context_features: int,
         layer: Callable[[int, int], list[nn.Module]],
     ) -> None:
         super().__init__()
         self.in_shape = as_shape("in_shape", in_shape)
         self.out_shape = as_shape("out_shape", out_shape)
         self.hidden = as_widths("hidden", hidden)
-        self.context = as_count("context", "context features", context, 0)
+        self.context_features = as_count("context_features", "context features", context_features, 0)
 
         layers: list[nn.Module] = []
-        width = math.prod(self.in_shape) + self.context
+        width = math.prod(self.in_shape) + self.context_features
         for size in self.hidden:
             layers += layer(width, size)
             width = size
@@ -45,7 +45,7 @@ class _Dense(nn.Module):
         The leading dimensions broadcast in both directions: codes ``(n, 1, latent_dim)`` meet a context
         ``(batch, features)``, and codes ``(batch, latent_dim)`` a context ``(particles, batch, features)``.
         """
-        batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context)
+        batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context_features)
         h = join(x, self.in_shape, context, batch)
         # One batch dimension, because a batch normalisation would take a second one for the features.
         out = self.layers(h.reshape(math.prod(batch), h.shape[-1]))
@@ -60,7 +60,7 @@ class MLP(_Dense):
         hidden: widths of the hidden layers, one for one layer; ``()`` gives a linear map.
         out_shape: shape of one output.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
-        context: number of context features that follow the input (labels, covariates), 0 for none.
+        context_features: number of features of the context that follow the input (labels, covariates), 0 for none.
         normalization: of each hidden layer, before its activation: None, the name of one in :mod:`torch.nn`
             (``"LayerNorm"``, ``"RMSNorm"``, ``"BatchNorm1d"``, ``"GroupNorm"``), or a class or function that makes
             one of the number of features.
@@ -73,7 +73,7 @@ class MLP(_Dense):
         >>> import torch
         >>> MLP((1, 28, 28), (400,), 40)(torch.rand(16, 1, 28, 28)).shape
         torch.Size([16, 40])
-        >>> MLP(20, (400,), (1, 28, 28), context=10)(torch.rand(16, 20), torch.rand(16, 10)).shape
+        >>> MLP(20, (400,), (1, 28, 28), context_features=10)(torch.rand(16, 20), torch.rand(16, 10)).shape
         torch.Size([16, 1, 28, 28])
     """
 
@@ -83,7 +83,7 @@ class MLP(_Dense):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation = "SiLU",
-        context: int = 0,
+        context_features: int = 0,
         normalization: Normalization = None,
     ) -> None:
         make_activation = find_activation(activation)
@@ -92,7 +92,7 @@ class MLP(_Dense):
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [linear(inputs, outputs), *normalize(outputs), make_activation()]
 
-        super().__init__(in_shape, hidden, out_shape, context, layer)
+        super().__init__(in_shape, hidden, out_shape, context_features, layer)
         self.activation = activation
         self.normalization = normalization
 
@@ -107,7 +107,7 @@ class GatedMLP(_Dense):
         in_shape: shape of one input, such as ``(1, 28, 28)`` or ``20``.
         hidden: widths of the hidden layers, one for one layer; ``()`` gives a linear map.
         out_shape: shape of one output.
-        context: number of context features that follow the input (labels, covariates), 0 for none.
+        context_features: number of features of the context that follow the input (labels, covariates), 0 for none.
         normalization: of each hidden layer, after its gate; see :class:`MLP`.
 
     Raises:
@@ -125,7 +125,7 @@ class GatedMLP(_Dense):
         in_shape: Shape,
         hidden: Shape,
         out_shape: Shape,
-        context: int = 0,
+        context_features: int = 0,
         normalization: Normalization = None,
     ) -> None:
         normalize = find_normalization(normalization, images=False)
@@ -133,7 +133,7 @@ class GatedMLP(_Dense):
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [_gated(inputs, outputs), nn.GLU(), *normalize(outputs)]
 
-        super().__init__(in_shape, hidden, out_shape, context, layer)
+        super().__init__(in_shape, hidden, out_shape, context_features, layer)
         self.normalization = normalization
 
 

@@ -34,7 +34,7 @@ class ResNetEncoder(Encoder):
         hidden: widths of the dense layers after the convolutions; ``()`` for one linear map.
         out_shape: shape of one output.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
-        context: number of context features (labels, covariates), 0 for none.
+        context_features: number of features of the context (labels, covariates), 0 for none.
         normalization: before each activation between convolutions: None, the name of one in :mod:`torch.nn`
             (``"BatchNorm2d"``, ``"InstanceNorm2d"``, ``"GroupNorm"``), or a class or function that makes one of the
             number of channels.
@@ -57,12 +57,12 @@ class ResNetEncoder(Encoder):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation = "SiLU",
-        context: int = 0,
+        context_features: int = 0,
         normalization: Normalization = None,
         channels: Shape | None = None,
         blocks: int = 1,
     ) -> None:
-        super().__init__(in_shape, hidden, out_shape, activation, context, normalization, channels)
+        super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization, channels)
         self.blocks = as_count("blocks", "residual blocks at each size of the image", blocks, 1)
         activate = _activate(activation, normalization)
         depth = self.blocks * len(self.channels)
@@ -87,7 +87,7 @@ class ResNetDecoder(Decoder):
             or, with two parameters a pixel, ``(2, 1, 28, 28)``. Dimensions in front of the last two are the
             channels of the last convolution.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
-        context: number of context features (labels, covariates), 0 for none.
+        context_features: number of features of the context (labels, covariates), 0 for none.
         normalization: before each activation between convolutions; see :class:`ResNetEncoder`.
         channels: of the image before each doubling, in the order in which the net goes through them, such as
             ``(64, 32)``. None takes those of the encoder in reverse.
@@ -108,12 +108,12 @@ class ResNetDecoder(Decoder):
         hidden: Shape,
         out_shape: Shape,
         activation: Activation = "SiLU",
-        context: int = 0,
+        context_features: int = 0,
         normalization: Normalization = None,
         channels: Shape | None = None,
         blocks: int = 1,
     ) -> None:
-        super().__init__(in_shape, hidden, out_shape, activation, context, normalization, channels)
+        super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization, channels)
         self.blocks = as_count("blocks", "residual blocks at each size of the image", blocks, 1)
         activate = _activate(activation, normalization)
         depth = self.blocks * len(self.channels)

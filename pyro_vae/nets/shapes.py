@@ -78,7 +78,7 @@ def check_inputs(
         remedy = (
             f"Pass the context, (batch, {context_features}), after the input"
             if features == 0
-            else f"Build it with {net}(..., context={features}), or leave the context out"
+            else f"Build it with {net}(..., context_features={features}), or leave the context out"
         )
         raise ValueError(f"{net} was built for {context_features} context features; got {features}. {remedy}")
     batch = x.shape[: x.dim() - len(in_shape)]

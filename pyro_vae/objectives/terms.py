@@ -59,7 +59,7 @@ class Latent(NamedTuple):
                 if self.in_order
                 else "guide and model draw their latent sites in different orders, so the KL is no sum over sites"
             )
-            raise ValueError(f"site {self.name!r}: {why}. Leave analytic_kl out")
+            raise ValueError(f"site {self.name!r}: {why}. Leave kl='analytic' out")
         if kl is None:
             kl = q.log_prob(self.z) - p.log_prob(self.z)
         return _summed(scale_and_mask(kl, self.scale, self.mask), self.others)
@@ -146,7 +146,7 @@ class Draws(NamedTuple):
         """
         if self.unpaired is not None:
             raise ValueError(
-                f"analytic_kl needs latent sites that guide and model share; {self.unpaired!r} is in one of them alone"
+                f'kl="analytic" needs latent sites that guide and model share; {self.unpaired!r} is in only one of them'
             )
         zero = torch.zeros_like(self.kl[0])
         kls = [sum((latent.kl(closed=True) for latent in run), zero) for run in self.runs]

@@ -28,7 +28,7 @@ class BetaELBO(Objective):
         beta: the weight of the KL, at least 0, or a schedule of it (:class:`Linear`, :class:`Cyclical`,
             :class:`Sigmoid`, or any function of the number of steps).
         num_particles: draws of the latent variables an example.
-        analytic_kl: take KL(q || p) in closed form, which has less variance, where there is one.
+        kl: ``"sampled"``, or ``"analytic"`` for the closed form of KL(q || p), which has less variance.
         **options: see :class:`Objective`.
 
     Example:
@@ -45,12 +45,17 @@ class BetaELBO(Objective):
     """
 
     def __init__(
-        self, beta: Weight = 1.0, num_particles: int = 1, *, analytic_kl: bool = False, **options: Any
+        self,
+        beta: Weight = 1.0,
+        num_particles: int = 1,
+        *,
+        kl: Literal["sampled", "analytic"] = "sampled",
+        **options: Any,
     ) -> None:
         weight("beta", beta)
         super().__init__(num_particles, **options)
         self.beta = beta
-        self.analytic_kl = analytic_kl
+        self.kl = _checked_kl(kl)
 
     @property
     def bounds_log_prob(self) -> bool:
@@ -65,7 +70,7 @@ class BetaELBO(Objective):
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon − β kl, a sum over the examples."""
-        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.analytic_kl)
+        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.kl)
         beta = self.weigh(self.beta, recon)
         self.note(draws, kl=kl)
         self.keep(self.terms, "beta", beta)
@@ -82,7 +87,7 @@ class CapacityELBO(Objective):
         capacity: C in nats an example, at least 0, or a schedule of it.
         gamma: how strongly it is held; 1 with C = 0 is the ELBO, where the KL is not below 0, as in closed form.
         num_particles: draws of the latent variables an example.
-        analytic_kl: see :class:`BetaELBO`.
+        kl: see :class:`BetaELBO`.
         **options: see :class:`Objective`.
 
     Example:
@@ -97,7 +102,7 @@ class CapacityELBO(Objective):
         gamma: float = 1000.0,
         num_particles: int = 1,
         *,
-        analytic_kl: bool = False,
+        kl: Literal["sampled", "analytic"] = "sampled",
         **options: Any,
     ) -> None:
         weight("capacity", capacity)
@@ -105,11 +110,11 @@ class CapacityELBO(Objective):
         super().__init__(num_particles, **options)
         self.capacity = capacity
         self.gamma = gamma
-        self.analytic_kl = analytic_kl
+        self.kl = _checked_kl(kl)
 
     def objective(self, draws: Draws) -> Tensor:
         """Recon − γ |KL − C|, of the batch."""
-        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.analytic_kl)
+        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.kl)
         capacity = self.weigh(self.capacity, recon)
         self.note(draws, kl=kl)
         self.keep(self.terms, "capacity", capacity)
@@ -181,7 +186,7 @@ class GECO(Objective):
         rate: how fast λ follows: by a factor of e^(rate · nats missing) a step, and by at most e^0.1.
         decay: of the moving average.
         num_particles: draws of the latent variables an example.
-        analytic_kl: see :class:`BetaELBO`.
+        kl: see :class:`BetaELBO`.
         **options: see :class:`Objective`.
 
     Attributes:
@@ -199,7 +204,7 @@ class GECO(Objective):
         decay: float = 0.99,
         num_particles: int = 1,
         *,
-        analytic_kl: bool = False,
+        kl: Literal["sampled", "analytic"] = "sampled",
         **options: Any,
     ) -> None:
         number("recon", recon)
@@ -209,12 +214,12 @@ class GECO(Objective):
         self.recon = recon
         self.rate = rate
         self.decay = decay
-        self.analytic_kl = analytic_kl
+        self.kl = _checked_kl(kl)
         self.state |= {name: torch.zeros((), dtype=torch.float64) for name in ("missing", "log_multiplier")}
 
     def objective(self, draws: Draws) -> Tensor:
         """−kl − λ (target − recon), of the batch."""
-        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.analytic_kl)
+        recon, kl = draws.mean(draws.recon).sum(), _kl(draws, self.kl)
         multiplier = self.state["log_multiplier"].to(recon).exp()
         self.note(draws, kl=kl)
         self.keep(self.terms, "multiplier", multiplier)
@@ -237,6 +242,12 @@ class GECO(Objective):
 _MOST = math.log(1e6)  # of the multiplier and its inverse
 
 
-def _kl(draws: Draws, analytic: bool) -> Tensor:
+def _kl(draws: Draws, kl: Literal["sampled", "analytic"]) -> Tensor:
     """The KL, a sum over the examples and a mean over the particles."""
-    return draws.mean(draws.closed_kl() if analytic else draws.kl).sum()
+    return draws.mean(draws.closed_kl() if kl == "analytic" else draws.kl).sum()
+
+
+def _checked_kl(kl: Literal["sampled", "analytic"]) -> Literal["sampled", "analytic"]:
+    if kl not in ("sampled", "analytic"):
+        raise ValueError(f'kl must be "sampled" or "analytic"; got {kl!r}')
+    return kl

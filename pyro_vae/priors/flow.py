@@ -28,7 +28,7 @@ class Flow(Prior):
             after the other.
         transforms: how many maps follow one another; None for Zuko's default.
         hidden: widths of the maps' networks; None for Zuko's default.
-        context: number of context features, 0 for an unconditional prior.
+        context_features: number of features of the context, 0 for an unconditional prior.
 
     Raises:
         ValueError: where Zuko has no such flow, or it does not take these arguments.
@@ -46,18 +46,18 @@ class Flow(Prior):
         flow: str = "NSF",
         transforms: int | None = 3,
         hidden: Shape | None = (64, 64),
-        context: int = 0,
+        context_features: int = 0,
     ) -> None:
         super().__init__()
         self.latent_dim = at_least(1, "latent_dim", latent_dim)
         self.flow = flow
         self.transforms = transforms
         self.hidden = hidden
-        self.context = at_least(0, "context", context)
-        self.layers = make_flow(flow, latent_dim, context, transforms, hidden)
+        self.context_features = at_least(0, "context_features", context_features)
+        self.layers = make_flow(flow, latent_dim, context_features, transforms, hidden)
 
     def forward(self, *context: Tensor) -> Any:
         """The flow, with batch shape ``()``, or that of the context, and event shape ``(latent_dim,)``."""
-        if self.context and not context:
+        if self.context_features and not context:
             raise ValueError("prior Flow was built for a context: call it, model and guide with c after x")
-        return TorchToPyro(self.layers(torch.cat(context, dim=-1)) if self.context else self.layers())
+        return TorchToPyro(self.layers(torch.cat(context, dim=-1)) if self.context_features else self.layers())

@@ -63,7 +63,8 @@ class VampPrior(Prior):
         posterior: the VAE's own posterior; the two share its parameters.
         event_shape: shape of one input of the posterior.
         components: number of pseudo-inputs, K.
-        context: number of context features that the posterior takes after x; a pseudo-input then has learned ones.
+        context_features: number of features of the context that the posterior takes after x; each pseudo-input then
+            has learned ones.
 
     Raises:
         ValueError: where a number is out of range, or the posterior is one of points (``Delta``).
@@ -78,7 +79,7 @@ class VampPrior(Prior):
     started: Tensor
 
     def __init__(
-        self, posterior: Callable[..., Any], event_shape: Shape, components: int = 500, context: int = 0
+        self, posterior: Callable[..., Any], event_shape: Shape, components: int = 500, context_features: int = 0
     ) -> None:
         super().__init__()
         _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
@@ -86,9 +87,11 @@ class VampPrior(Prior):
         self.support = as_posterior(posterior).support
         self.event_shape = as_shape("event_shape", event_shape)
         self.components = at_least(1, "components", components)
-        self.context = at_least(0, "context", context)
+        self.context_features = at_least(0, "context_features", context_features)
         self.pseudo_inputs = nn.Parameter(0.5 + 0.1 * torch.randn(self.components, *self.event_shape))
-        self.pseudo_contexts = nn.Parameter(torch.zeros(self.components, self.context)) if self.context else None
+        self.pseudo_contexts = (
+            nn.Parameter(torch.zeros(self.components, self.context_features)) if self.context_features else None
+        )
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @classmethod
@@ -135,7 +138,8 @@ class Exemplar(Prior):
         posterior: the VAE's own posterior, which must have a mean; the two share its parameters.
         event_shape: shape of one input of the posterior.
         components: number of exemplars, K.
-        context: number of context features that the posterior takes after x; those of the exemplars are kept too.
+        context_features: number of features of the context that the posterior takes after x; those of the exemplars
+            are kept too.
         initial_scale: where σ starts.
 
     Raises:
@@ -161,7 +165,7 @@ class Exemplar(Prior):
         posterior: Callable[..., Any],
         event_shape: Shape,
         components: int = 500,
-        context: int = 0,
+        context_features: int = 0,
         initial_scale: float = 0.5,
     ) -> None:
         super().__init__()
@@ -181,11 +185,13 @@ class Exemplar(Prior):
         self.posterior = posterior
         self.event_shape = as_shape("event_shape", event_shape)
         self.components = at_least(1, "components", components)
-        self.context = at_least(0, "context", context)
+        self.context_features = at_least(0, "context_features", context_features)
         self.initial_scale = initial_scale
         self.raw_scale = nn.Parameter(inverse_positive(torch.full((1, 1), float(initial_scale))))
         self.register_buffer("exemplars", torch.zeros(self.components, *self.event_shape))
-        self.register_buffer("exemplar_contexts", torch.zeros(self.components, self.context) if self.context else None)
+        self.register_buffer(
+            "exemplar_contexts", torch.zeros(self.components, self.context_features) if self.context_features else None
+        )
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @classmethod
@@ -234,10 +240,10 @@ def _copy_examples(
             f"from; got {tuple(x.shape)}"
         )
     features = sum(c.shape[-1] for c in context)
-    if features != prior.context:
+    if features != prior.context_features:
         raise ValueError(
-            f"prior {part_name(prior)} was built for {prior.context} context features; got {features} beside x. Pass "
-            f"the context after x, or build it with context={features}"
+            f"prior {part_name(prior)} was built for {prior.context_features} context features; got {features} beside x. "
+            f"Pass the context after x, or build it with context_features={features}"
         )
     rows = torch.arange(prior.components, device=x.device) % len(x)
     with torch.no_grad():

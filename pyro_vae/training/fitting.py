@@ -63,7 +63,7 @@ def fit(
     patience: int | None = None,
     engine: Engine = "auto",
     mixed_precision: bool = False,
-    context: bool = False,
+    has_context: bool = False,
     seed: int = 0,
     device: torch.device | str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -101,7 +101,7 @@ def fit(
         mixed_precision: run the networks in bfloat16 while they train, all else, validation too, in float32:
             faster on CPUs that have instructions for it (AMX); on a GPU nothing was measured. It may cost accuracy:
             0.5 nats of log p(x) in the one long training compared (docs/performance.md).
-        context: whether what a Dataset or DataLoader yields after x is context for the VAE.
+        has_context: whether what a Dataset or DataLoader yields after x is context for the VAE.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the VAE's parameters are.
         out: run folder to write: config.yaml, weights.safetensors (the best), last.safetensors, history.jsonl.
@@ -142,7 +142,7 @@ def fit(
         raise ValueError("the VAE has no parameters to train: its prior, likelihood and posterior hold none")
     if mixed_precision:
         check_mixed_precision(vae)
-    where: dict[str, Any] = {"device": parameters[0].device, "dtype": parameters[0].dtype, "context": context}
+    where: dict[str, Any] = {"device": parameters[0].device, "dtype": parameters[0].dtype, "has_context": has_context}
     train_batches = batches(train, batch_size, shuffle=True, seed=derive(seed, _TRAIN_DATA), **where)
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, _VALID_DATA), **where)
     with seeded(derive(seed)):  # data sets may draw, from whatever generator
@@ -177,7 +177,7 @@ def fit(
         compiled=engine == "compiled" or (engine == "auto" and len(train_batches) * epochs >= _STEPS_WORTH_COMPILING),
     )
     if folder is not None:
-        described = {"from": "python", **_describe(vae, train), **options, **_unusual(optimizer, context)}
+        described = {"from": "python", **_describe(vae, train), **options, **_unusual(optimizer, has_context)}
         dtype = str(parameters[0].dtype).removeprefix("torch.")
         run.config = {**(config or described), "dtype": dtype, "shapes": shapes}
         checkpoints.dump_config(run.config)  # what cannot be written is said before the training, not after
@@ -246,10 +246,10 @@ def _how_to_go_on(run: Run, folder: Path | None) -> str:
     return f"{kept} in {folder}. Go on with: pyro-vae train --resume {folder}"
 
 
-def _unusual(optimizer: Any, context: bool) -> dict[str, Any]:
+def _unusual(optimizer: Any, has_context: bool) -> dict[str, Any]:
     """Options of fit that ``pyro-vae train`` does not have, where they were used."""
     made_by = getattr(optimizer, "__qualname__", repr(optimizer))
-    return ({} if optimizer is adamw else {"optimizer": made_by}) | ({"context": True} if context else {})
+    return ({} if optimizer is adamw else {"optimizer": made_by}) | ({"has_context": True} if has_context else {})
 
 
 def _check_unchanged(folder: Path, options: dict[str, Any]) -> None:

@@ -262,7 +262,7 @@ def raw_vae(prior: str, posterior: str, latent_dim: int = D, seed: int = 0, **op
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         p, q = PRIORS[prior], POSTERIORS[posterior]
-        common = {"hidden": (4,), "activation": "Tanh", "context": C if p.context else 0}
+        common = {"hidden": (4,), "activation": "Tanh", "context_features": C if p.context else 0}
         return build(X, latent_dim, **{**common, "prior": p.spec, "posterior": q.spec, **options}).double()
 
 

@@ -95,11 +95,11 @@ def learns(supply: Data, epochs: int = EPOCHS, seed: int = 0, lr: float = 3e-3, 
         vae = build(tuple(supply.train[0].shape[1:]), hidden=(32,), **options)
     start_from_data(vae, data.batches(supply.train, 100))
     # The same seed, so the same noise: differences are of the weights.
-    before = average_elbo(vae, supply.valid, num_particles=10, context=True).elbo
+    before = average_elbo(vae, supply.valid, num_particles=10, has_context=True).elbo
     bounds: list[float] = []
 
     def keep(_: Any) -> None:
-        bounds.append(average_elbo(vae, supply.valid, num_particles=10, context=True).elbo)
+        bounds.append(average_elbo(vae, supply.valid, num_particles=10, has_context=True).elbo)
 
     fit(
         vae,
@@ -134,7 +134,7 @@ def test_a_combination_learns_digits(pair):
         latent_dim=8,
         prior=options(prior),
         posterior=options(posterior),
-        context=supply.train[1].shape[1] if prior.context else 0,
+        context_features=supply.train[1].shape[1] if prior.context else 0,
     )
 
 

@@ -71,7 +71,7 @@ def test_data_sets_and_loaders(context):
     dataset = TensorDataset(X, C)
     loader = DataLoader(dataset, batch_size=4)
     for source in (dataset, loader):
-        drawn = list(batches(source, 4, context=context))
+        drawn = list(batches(source, 4, has_context=context))
         assert [len(b[0]) for b in drawn] == [4, 4, 2]
         assert torch.equal(torch.cat([b[0] for b in drawn]), X)
         assert all(len(b) == 1 + context for b in drawn)

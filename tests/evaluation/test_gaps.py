@@ -56,7 +56,7 @@ def fields(found):
 
 def test_gaps_in_closed_form(correlated):
     x, vae = data(correlated), shifted(correlated.vae("diagonal"))
-    found = inference_gaps(vae, x, steps=150, importance_particles=4000, learning_rate=0.1)
+    found = inference_gaps(vae, x, steps=150, importance_particles=4000, lr=0.1)
     best = correlated.elbo(x, correlated.best_diagonal(x))
     approximation = (correlated.log_prob(x) - best)[0].item()
     amortisation = (best - correlated.elbo(x, vae.encode(x)))[0].item()
@@ -97,9 +97,9 @@ def test_an_encoder_that_is_best_already(correlated):
 def test_a_search_that_went_wrong_is_not_believed(correlated):
     """With a step far too long the encoder's q is kept, and the results are those of importance sampling from it."""
     x, vae = data(correlated), correlated.vae("diagonal")
-    found = inference_gaps(vae, x, steps=1, importance_particles=300, learning_rate=50.0)
+    found = inference_gaps(vae, x, steps=1, importance_particles=300, lr=50.0)
     assert (found.amortisation == 0).all()
-    again = inference_gaps(vae, x, steps=1, importance_particles=300, learning_rate=70.0)
+    again = inference_gaps(vae, x, steps=1, importance_particles=300, lr=70.0)
     torch.testing.assert_close(found.log_prob, again.log_prob, rtol=0, atol=0)
 
 
@@ -132,7 +132,7 @@ def test_examples_do_not_see_one_another(correlated):
 def test_other_families(prior, posterior):
     """Log p(x) and the encoder's ELBO from other draws, within 5 standard errors: 6e-7 each, on a fixed seed."""
     vae, x = make_combination(prior, posterior), make_combination_x()
-    found = inference_gaps(vae, x, steps=60, importance_particles=1000, learning_rate=0.1)
+    found = inference_gaps(vae, x, steps=60, importance_particles=1000, lr=0.1)
     with torch.no_grad():
         codes = vae.prior_of().expand((len(x),)).sample((30_000,))
         chances = ModelGuide(vae, x).log_likelihood(codes).exp()  # of four pixels, so that draws of the prior will do
@@ -229,7 +229,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
         ({"steps": 0}, "steps must be an integer of at least 1; got 0"),
         ({"num_particles": 0}, "num_particles must be an integer of at least 1; got 0"),
         ({"importance_particles": 1.5}, "importance_particles must be an integer of at least 1; got 1.5"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0.0"),
+        ({"lr": 0.0}, "lr must be above 0; got 0.0"),
     ],
 )
 def test_bad_numbers(change, message):

@@ -339,7 +339,9 @@ def test_modules_of_the_working_directory_do_not_hide_packages(here):
 def test_the_trainings_of_a_sweep_do_not_import_from_the_working_directory(here, monkeypatch):
     for name in ("torch", "pyro", "yaml"):
         (here / f"{name}.py").write_text((here / "evil.py").read_text())
-    sweep = Sweep(here / "swept", {}, {"seed": [0]}, False, {"split": "test", "importance_particles": 0}, allow=["own_parts"])
+    sweep = Sweep(
+        here / "swept", {}, {"seed": [0]}, False, {"split": "test", "importance_particles": 0}, allow=["own_parts"]
+    )
     (member,) = sweep.members
     assert [command[-2:] for command in sweep._commands(member)] == 2 * [["--allow", "own_parts"]]
     monkeypatch.setattr(Sweep, "_commands", lambda self, member: [["list"]])

@@ -142,7 +142,7 @@ class Case:
         """In float64, with a small net, the same each time."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return self.build(nets.MLP(Z, (5,), self.net_shape(), activation="Tanh", context=context)).double()
+            return self.build(nets.MLP(Z, (5,), self.net_shape(), activation="Tanh", context_features=context)).double()
 
     def with_raw(self, raw: torch.Tensor) -> nn.Module:
         """With a net that gives ``raw`` (batch, *net_shape), whatever z."""

@@ -170,7 +170,7 @@ def test_samples_have_a_density_and_the_mean_stated(name):
 
 def vae_of(case, context=0):
     likelihood = case.with_mlp(context)
-    encoder = nets.MLP(case.shape, (5,), 2 * Z, activation="Tanh", context=context).double()
+    encoder = nets.MLP(case.shape, (5,), 2 * Z, activation="Tanh", context_features=context).double()
     return VAE(priors.StandardNormal(Z).double(), likelihood, posteriors.DiagonalNormal(encoder))
 
 

@@ -55,7 +55,7 @@ def test_dimensions_in_front_are_one_batch(make):
     ],
 )
 def test_inputs_and_contexts_broadcast(make, batch_x, batch_c, batch):
-    net = make(context=2)
+    net = make(context_features=2)
     x, c = rand(*batch_x, *net.in_shape), rand(*batch_c, 2, seed=2)
     out = net(x, c)
     assert out.shape == (*batch, *net.out_shape)
@@ -65,7 +65,7 @@ def test_inputs_and_contexts_broadcast(make, batch_x, batch_c, batch):
 
 
 def test_each_context_feature_changes_the_output(make):
-    net = make(context=2)
+    net = make(context_features=2)
     x, c = rand(3, *net.in_shape), rand(3, 2, seed=2)
     for i in range(2):
         other = c.clone()
@@ -76,7 +76,7 @@ def test_each_context_feature_changes_the_output(make):
 
 
 def test_every_parameter_gets_a_gradient(make):
-    net = make(context=2)
+    net = make(context_features=2)
     # Random weights: the sum of a normalised quantity has no gradient.
     out = net(rand(5, *net.in_shape), rand(5, 2, seed=2))
     (out * rand(*out.shape, seed=3)).sum().backward()
@@ -86,7 +86,7 @@ def test_every_parameter_gets_a_gradient(make):
 
 
 def test_gradients_are_right(make):
-    net = make(context=1)
+    net = make(context_features=1)
     x = rand(2, *net.in_shape).requires_grad_()
     c = rand(2, 1, seed=2).requires_grad_()
     assert torch.autograd.gradcheck(net, (x, c), fast_mode=True)
@@ -94,7 +94,7 @@ def test_gradients_are_right(make):
 
 @pytest.mark.parametrize("context", [0, 2])
 def test_export_captures_any_batch(make, context):
-    net = make(context=context)
+    net = make(context_features=context)
     batch = torch.export.Dim("batch", min=2, max=1024)
 
     def inputs(n):
@@ -107,7 +107,7 @@ def test_export_captures_any_batch(make, context):
 
 
 def test_a_net_is_built_again_from_its_description(make):
-    net = make(context=2)
+    net = make(context_features=2)
     described = describe(net)
     assert described.pop("class") == type(net).__name__
     again = type(net)(**described).double()
@@ -123,7 +123,7 @@ def test_descriptions_are_the_arguments():
         "hidden": [7],
         "out_shape": [2, 3],
         "activation": "ReLU",
-        "context": 4,
+        "context_features": 4,
         "normalization": "GroupNorm",
         "channels": [8, 12],
         "blocks": 2,
@@ -147,7 +147,7 @@ def test_build_makes_images_nets_by_name(kind):
         latent_dim=3,
         hidden=(7, 6),
         activation="ReLU",
-        context=2,
+        context_features=2,
         likelihood={"class": "Normal", "scale": "per_element", "net": {"class": f"{kind}Decoder", "channels": [4]}},
         posterior={"class": "DiagonalNormal", "net": f"{kind}Encoder"},
     )
@@ -174,7 +174,7 @@ def test_bad_inputs_are_refused(make):
         ),
         (
             (rand(4, *net.in_shape), rand(4, 5)),
-            rf"{name} was built for 0 context features; got 5. Build it with {name}\(..., context=5\)",
+            rf"{name} was built for 0 context features; got 5. Build it with {name}\(..., context_features=5\)",
         ),
     ):
         with pytest.raises(ValueError, match=message):
@@ -182,7 +182,7 @@ def test_bad_inputs_are_refused(make):
 
 
 def test_bad_contexts_are_refused(make):
-    net = make(context=2)
+    net = make(context_features=2)
     name, x = type(net).__name__, rand(4, *net.in_shape)
     message = rf"{name} was built for 2 context features; got 0. Pass the context, \(batch, 2\), after the input"
     with pytest.raises(ValueError, match=message):

@@ -94,7 +94,7 @@ def test_features_move_with_the_picture(encoder):
 
 
 def test_a_conv_encoder_is_the_composition_of_its_layers():
-    net = nets.ConvEncoder((1, 8, 8), (), 2, activation="Tanh", channels=(3,), context=2).double()
+    net = nets.ConvEncoder((1, 8, 8), (), 2, activation="Tanh", channels=(3,), context_features=2).double()
     x, c = torch.randn(5, 1, 8, 8, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
     padded, weight = nn.functional.pad(x, (1, 1, 1, 1)), net.convolutions[0].weight
     h = torch.stack(

@@ -20,7 +20,7 @@ def test_mlp_without_hidden_layers_is_linear():
 
 
 def test_mlp_is_the_composition_of_its_layers():
-    net = nets.MLP(3, (4, 5), (2, 2), activation="Tanh", context=2).double()
+    net = nets.MLP(3, (4, 5), (2, 2), activation="Tanh", context_features=2).double()
     x, c = torch.randn(6, 3, dtype=torch.float64), torch.randn(6, 2, dtype=torch.float64)
     h = torch.cat([x, c], -1)
     first, second, last = (layer for layer in net.layers if isinstance(layer, nn.Linear))
@@ -31,7 +31,7 @@ def test_mlp_is_the_composition_of_its_layers():
 
 @pytest.mark.parametrize("context", [0, 2])
 def test_gated_mlp_is_its_formula(context):
-    net = nets.GatedMLP(3, (4, 5), (2, 2), context=context).double()
+    net = nets.GatedMLP(3, (4, 5), (2, 2), context_features=context).double()
     x, c = torch.randn(6, 3, dtype=torch.float64), torch.randn(6, context, dtype=torch.float64)
     first, second, last = (layer for layer in net.layers if isinstance(layer, nn.Linear))
     for layer in (first, second, last):

@@ -15,7 +15,7 @@ OBJECTIVES = {
     "beta": lambda: o.BetaELBO(0.3),
     "warm-up": lambda: o.BetaELBO(o.Linear(steps=4)),
     "cyclical": lambda: o.BetaELBO(o.Cyclical(period=3)),
-    "analytic": lambda: o.BetaELBO(o.Sigmoid(middle=2, width=1), 2, analytic_kl=True),
+    "analytic": lambda: o.BetaELBO(o.Sigmoid(middle=2, width=1), 2, kl="analytic"),
     "capacity": lambda: o.CapacityELBO(o.Linear(end=5.0, steps=4), gamma=10.0),
     "free bits": lambda: o.FreeBits(o.Linear(end=0.5, steps=4)),
     "free bits of a site": lambda: o.FreeBits(0.5, per="site"),

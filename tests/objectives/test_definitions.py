@@ -69,7 +69,7 @@ def test_beta_elbo_with_the_kl_in_closed_form():
     def by_hand(t, vae, x):
         return (t.likelihood.mean(0) - 0.5 * kl_divergence(vae.encode(x), vae.prior_of())).sum()
 
-    assert_same(o.BetaELBO(0.5, K, analytic_kl=True), by_hand, K)
+    assert_same(o.BetaELBO(0.5, K, kl="analytic"), by_hand, K)
 
 
 def test_capacity():
@@ -220,7 +220,7 @@ def test_limiting_cases_are_pyros_elbo(name):
 
 
 @pytest.mark.parametrize(
-    "objective", [o.FreeBits(0.0), o.BetaELBO(1.0, analytic_kl=True), o.CapacityELBO(0.0, gamma=1.0, analytic_kl=True)]
+    "objective", [o.FreeBits(0.0), o.BetaELBO(1.0, kl="analytic"), o.CapacityELBO(0.0, gamma=1.0, kl="analytic")]
 )
 def test_limiting_cases_with_the_closed_kl(objective):
     vae, x = make_vae(), make_x()
@@ -248,7 +248,7 @@ def test_renyi_is_pyros():
     "make",
     [
         lambda **v: o.BetaELBO(0.5, K, **v),
-        lambda **v: o.BetaELBO(0.5, K, analytic_kl=True, **v),
+        lambda **v: o.BetaELBO(0.5, K, kl="analytic", **v),
         lambda **v: o.FreeBits(0.2, num_particles=K, **v),
         lambda **v: o.FreeBits(0.2, per="site", num_particles=K, **v),
         lambda **v: o.IWAE(K, **v),

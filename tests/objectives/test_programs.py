@@ -111,7 +111,7 @@ def test_free_bits_with_a_scale_of_each_example():
     groups, scale = Groups(whole=False), torch.tensor([0.5, 1.0, 2.0, 0.1, 3.0], dtype=torch.float64)
     scaled = [poutine.scale(program, scale=scale) for program in (groups.model, groups.guide)]
     losses = []
-    for loss in (o.FreeBits(0.0), o.BetaELBO(analytic_kl=True)):
+    for loss in (o.FreeBits(0.0), o.BetaELBO(kl="analytic")):
         pyro.set_rng_seed(3)
         losses.append(float(loss.loss(*scaled, DATA)))
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
@@ -143,7 +143,7 @@ def test_the_order_of_the_sites(order):
     sampled = float(o.BetaELBO(1.0, 100_000).loss(chain.model, chain.guide))
     for objective in (o.FreeBits(0.0, num_particles=100_000), o.FreeBits(0.0, per="site", num_particles=100_000)):
         assert float(objective.loss(chain.model, chain.guide)) == pytest.approx(sampled, abs=0.03)
-    analytic = o.BetaELBO(1.0, 100_000, analytic_kl=True)
+    analytic = o.BetaELBO(1.0, 100_000, kl="analytic")
     if order == "the same":
         assert float(analytic.loss(chain.model, chain.guide)) == pytest.approx(sampled, abs=0.03)
     else:

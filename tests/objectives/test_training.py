@@ -80,7 +80,7 @@ def test_recon_and_kl_of_the_history_are_those_of_the_data(make):
 def test_what_is_written_makes_the_same_objective():
     for objective in (
         o.MIWAE(3, 4),
-        o.BetaELBO(o.Cyclical(period=7), 2, analytic_kl=True),
+        o.BetaELBO(o.Cyclical(period=7), 2, kl="analytic"),
         o.FreeBits(0.5, per="site", num_particles=2, vectorize_particles=False),
         o.GECO(-3.0),
         o.BetaTCVAE(examples=100),

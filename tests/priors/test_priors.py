@@ -11,7 +11,7 @@ X = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)).round()
 
 
 def encoder(latent_dim=2, context=0):
-    return posteriors.DiagonalNormal(nets.MLP(3, (5,), 2 * latent_dim, context=context))
+    return posteriors.DiagonalNormal(nets.MLP(3, (5,), 2 * latent_dim, context_features=context))
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_priors_of_examples_repeat_examples_where_there_are_too_few():
 
 def test_priors_of_examples_keep_their_contexts():
     c = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
-    vae = build((3,), 2, hidden=(5,), prior={"class": "exemplar", "components": 7}, context=2)
+    vae = build((3,), 2, hidden=(5,), prior={"class": "exemplar", "components": 7}, context_features=2)
     vae.prior.start_from(X, c)
     expected = vae.encode(X[:7], c[:7]).mean
     assert torch.allclose(vae.prior_of(c).loc, expected)
-    vamp = build((3,), 2, hidden=(5,), prior={"class": "vamp", "components": 7}, context=2)
+    vamp = build((3,), 2, hidden=(5,), prior={"class": "vamp", "components": 7}, context_features=2)
     vamp.prior.start_from(X, c)
     assert torch.equal(vamp.prior.pseudo_contexts, c[:7])
     fit(vamp, (X, c), epochs=1, progress=False)
@@ -148,7 +148,11 @@ def test_a_conditional_prior_adds_its_net_to_the_parameters():
 
 def test_a_conditional_prior_is_built_and_trained_by_name(tmp_path):
     vae = build(
-        (3,), 4, hidden=(5,), prior={"class": "conditional", "prior": {"class": "mixture", "components": 3}}, context=2
+        (3,),
+        4,
+        hidden=(5,),
+        prior={"class": "conditional", "prior": {"class": "mixture", "components": 3}},
+        context_features=2,
     )
     assert vae.prior.net.out_shape == (3 + 2 * 3 * 4,)
     c = torch.nn.functional.one_hot(X[:, 0].long(), 2).float()

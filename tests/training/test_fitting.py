@@ -278,7 +278,7 @@ def test_any_kind_of_data_trains(wrap):
 
 def test_context_of_a_loader_is_taken_where_it_is_asked_for():
     dataset = TensorDataset(make_x(n=40), *make_context(4, n=40))
-    train(make_vae(context=4), dataset, context=True)
+    train(make_vae(context=4), dataset, has_context=True)
     with pytest.raises(ValueError, match="was built for 4 context features; got 0"):
         train(make_vae(context=4), dataset)
 
@@ -288,7 +288,7 @@ def test_context_of_a_loader_is_taken_where_it_is_asked_for():
 
 def test_a_run_folder_gives_the_vae_back(tmp_path):
     digits = data.load("digits", binarize="dynamic", labels=True)
-    vae = build(digits.event_shape, latent_dim=2, hidden=(8,), context=10)
+    vae = build(digits.event_shape, latent_dim=2, hidden=(8,), context_features=10)
     history = fit(vae, digits.train[:100], valid=digits.valid, epochs=2, out=tmp_path / "run", progress=False)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "config.yaml",

@@ -92,7 +92,7 @@ def test_looking_at_the_event_shape_leaves_generators_modes_and_statistics():
 
 
 def test_context_goes_through_the_same_door():
-    vae = build(4, 2, hidden=(3,), context=2)
+    vae = build(4, 2, hidden=(3,), context_features=2)
     x, c = torch.zeros(3, 4), torch.eye(3)[:, :2]
     expected = vae.reconstruct(x, c)
     assert torch.equal(vae.reconstruct(x.numpy(), c.double().numpy()), expected)

@@ -82,7 +82,11 @@ def sweep(
         raise ValueError("with --validate false the validation images are trained on; add --split test")
     root = options.pop("root", None)
     runs.check_names(options)
-    evaluation = {"split": split, "importance_particles": importance_particles, "device": runs.device(options["device"])}
+    evaluation = {
+        "split": split,
+        "importance_particles": importance_particles,
+        "device": runs.device(options["device"]),
+    }
     found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
     for member in found.members:
         check_arguments(found.arguments(member))

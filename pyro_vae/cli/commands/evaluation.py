@@ -74,9 +74,7 @@ def evaluate(
     found["elbo"] = runs.print_elbo(split, vae, images, num_particles=num_particles, kl=kl, seed=seed)
     found["codes"] = runs.print_codes(run, vae, images, trained=len(trained), seed=seed)
     if importance_particles:
-        found["log_prob"] = runs.print_log_prob(
-            split, vae, images, num_particles=importance_particles, n=n, seed=seed
-        )
+        found["log_prob"] = runs.print_log_prob(split, vae, images, num_particles=importance_particles, n=n, seed=seed)
     best = found["log_prob"]["mean"] if importance_particles else found["elbo"]["elbo"]
     found["bits_per_dim"] = runs.print_bits(vae, images, best)
     found["probe"] = diagnoses.print_probe(vae, dataset, images, seed=seed)

@@ -54,7 +54,7 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
 
 def _signature(found: type) -> list[inspect.Parameter]:
     """The arguments of a class that are not filled in, by their names and defaults, without types."""
-    filled_in = ("latent_dim", "event_shape", "context", "posterior", "net", "in_shape", "out_shape")
+    filled_in = ("latent_dim", "event_shape", "context_features", "posterior", "net", "in_shape", "out_shape")
     parameters = inspect.signature(found).parameters.values()
     named = [p for p in parameters if p.name not in filled_in and p.kind is not inspect.Parameter.VAR_KEYWORD]
     return [p.replace(annotation=inspect.Parameter.empty) for p in named]
