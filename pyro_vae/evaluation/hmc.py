@@ -138,7 +138,7 @@ class Path:
         return self._walk(self.draw(num_particles), iter(steps), sizes)
 
     def reverse(self, z: Tensor, sizes: list[Tensor]) -> Weights:
-        """Log weights of chains from z, ``(num_particles, batch, *event)``, to the start; they too estimate log p(x)."""
+        """Log weights of chains from z, ``(num_particles, batch, *event)``, to the start, which estimate log p(x)."""
         last = len(self.betas) - 1
         steps = [(self.betas[t + 1] - self.betas[t], self.betas[t + 1], t) for t in range(last - 1, -1, -1)]
         return self._walk(self.codes.unconstrain(z), iter(steps), sizes)

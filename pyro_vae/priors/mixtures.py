@@ -242,8 +242,8 @@ def _copy_examples(
     features = sum(c.shape[-1] for c in context)
     if features != prior.context_features:
         raise ValueError(
-            f"prior {part_name(prior)} was built for {prior.context_features} context features; got {features} beside x. "
-            f"Pass the context after x, or build it with context_features={features}"
+            f"prior {part_name(prior)} was built for {prior.context_features} context features; got {features} beside "
+            f"x. Pass the context after x, or build it with context_features={features}"
         )
     rows = torch.arange(prior.components, device=x.device) % len(x)
     with torch.no_grad():

@@ -69,8 +69,8 @@ def train(
         nets: mlp, gated_mlp, conv or resnet, for the posterior and the likelihood. A net of your own goes to one of
             them: --posterior.net my_module.MyNet.
         objective: what is minimised, likewise, such as --objective iwae --objective.num_particles 50, or
-            --objective beta --objective.beta 0.5; a schedule in the place of a weight as '{"class": "linear", "steps": 5000}'. auto is
-            Pyro's Trace_ELBO, or TraceEnum_ELBO for discrete codes.
+            --objective beta --objective.beta 0.5; a schedule in the place of a weight as
+            '{"class": "linear", "steps": 5000}'. auto is Pyro's Trace_ELBO, or TraceEnum_ELBO for discrete codes.
         epochs: passes over the training data; by default 10, and more on small data, to make 2,000 steps.
         batch_size: examples a step.
         lr: highest learning rate.
