@@ -1,8 +1,9 @@
 """Estimators of the gradient of a bound, each as a number whose gradient is the estimate.
 
 They take a :class:`pyro_vae.model_guide.ModelGuide` and the number of draws of z per example, and return nats,
-``(batch,)``. Those without the score of log q take the parameters too: all by which a gradient is asked for, for one that
-is left out and is not of q alone counts twice. They are as before afterwards. ``examples/estimator_laboratory.py`` compares them.
+``(batch,)``. Those without the score of log q take the parameters too: all of those that the gradient is asked for. A
+parameter that is left out, and that not only q depends on, counts twice. The parameters are as before afterwards.
+``examples/estimator_laboratory.py`` compares the estimators.
 
 Example:
     >>> import torch
