@@ -22,7 +22,7 @@ from pyro_vae.training import History, fitting
 from pyro_vae.training.optimizer import learning_rate
 from pyro_vae.training.run import Run
 from tests.conftest import make_context, make_vae, make_x
-from tests.test_vae import ScaledPrior
+from tests.vae.test_parameters import ScaledPrior
 
 
 def train(vae, x=None, **options):
