@@ -3,8 +3,8 @@
     python benchmarks/cross_check.py
 
 Takes every prior with every posterior that goes with it, and every likelihood, in tiny sizes, in float64 and in
-float32. The table has the largest difference, relative to the loss, from Trace_ELBO (TraceEnum_ELBO for discrete codes), from
-TraceMeanField_ELBO if the KL has a closed form, and from RenyiELBO. Writes benchmarks/cross_check.md.
+float32. The table has the largest difference, relative to the loss, from Trace_ELBO (TraceEnum_ELBO for discrete
+codes), from TraceMeanField_ELBO if the KL has a closed form, and from RenyiELBO. Writes benchmarks/cross_check.md.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import torch
 
 from pyro_vae import VAE, build, data, fit
 from tests.conftest import make_vae, make_x
-from tests.test_vae import ScaledPrior
+from tests.vae.test_parameters import ScaledPrior
 from tests.training.fitting.conftest import records, same, train, weights
 
 
