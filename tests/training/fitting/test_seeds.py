@@ -10,8 +10,8 @@ import torch
 
 from pyro_vae import VAE, build, data, fit
 from tests.conftest import make_vae, make_x
-from tests.vae.test_parameters import ScaledPrior
 from tests.training.fitting.conftest import records, same, train, weights
+from tests.vae.test_parameters import ScaledPrior
 
 
 def test_the_same_seed_gives_the_same_bits():
