@@ -282,7 +282,7 @@ def _check_options(
                 f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
                 "seed and order"
             )
-    finite_number("lr", lr, above=0, why="such as 1e-3")
+    finite_number("lr", lr, above=0)
     if schedule not in get_args(Schedule):
         raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {schedule!r}')
     if engine not in ("auto", "compiled", "pyro"):
