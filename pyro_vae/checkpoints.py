@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from pyro_vae.allocation import at_most
+from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.config import build
 from pyro_vae.description import describe
 from pyro_vae.files import CheckpointError, is_there, read_yaml, replacing
@@ -202,11 +203,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def _is_whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return lambda value: is_integer(value, least)
 
 
 def _is_shape(value: Any) -> bool:
@@ -215,16 +212,16 @@ def _is_shape(value: Any) -> bool:
 
 # What the options are that a VAE is built from, or a run is evaluated by.
 _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("latent_dim", "epochs", "batch_size"), (_is_whole(1), "a whole number of at least 1")),
-    "seed": (_is_whole(0), "a whole number of at least 0"),
-    "hidden": (_is_shape, "a whole number or a list of them"),
+    **dict.fromkeys(("latent_dim", "epochs", "batch_size"), (_is_whole(1), "an integer of at least 1")),
+    "seed": (_is_whole(0), "an integer of at least 0"),
+    "hidden": (_is_shape, "an integer of at least 1, or a list of them"),
     **dict.fromkeys(("activation", "nets"), (lambda value: isinstance(value, str), "a name")),
     **dict.fromkeys(
         ("prior", "likelihood", "posterior", "objective"),
         (lambda value: isinstance(value, (str, dict)), "a name, or a mapping with a name under class"),
     ),
     **dict.fromkeys(("missing", "labels", "validate"), (lambda value: isinstance(value, bool), "true or false")),
-    **dict.fromkeys(("fill", "lr"), (_is_number, "a number")),
+    **dict.fromkeys(("fill", "lr"), (is_finite_number, "a number")),
     "dtype": (lambda value: isinstance(value, str) and value in _DTYPES, f"one of {', '.join(_DTYPES)}"),
     "shapes": (
         lambda value: (
@@ -381,10 +378,10 @@ def _metadata(file: TensorFile, name: str) -> dict[str, Any]:
 
 
 def _check_progress(path: Path, progress: Mapping[str, Any]) -> None:
-    fits = {"epoch": _is_whole(1), "steps": _is_whole(1), "best_score": _is_number}
+    fits = {"epoch": _is_whole(1), "steps": _is_whole(1), "best_score": is_finite_number}
     for name, fit in fits.items():
         if not fit(progress.get(name)):
-            what = "a finite number" if name == "best_score" else "a whole number of at least 1"
+            what = "a finite number" if name == "best_score" else "an integer of at least 1"
             raise CheckpointError(f"{path}: {name} must be {what}; got {str(progress.get(name))[:100]!r}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,8 +14,9 @@ from torch import nn
 
 from pyro_vae import likelihoods, objectives, posteriors, priors
 from pyro_vae import nets as networks
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.compatibility import usual_objective
-from pyro_vae.distributions import at_least, import_zuko
+from pyro_vae.distributions import import_zuko
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.parts import net_shape_of
@@ -157,8 +157,7 @@ def _build(
 ) -> VAE:
     if not isinstance(missing, bool):
         raise ValueError(f"missing must be True or False; got {missing!r}")
-    if isinstance(fill, bool) or not isinstance(fill, (int, float)) or not math.isfinite(fill):
-        raise ValueError(f"fill must be a finite number; got {fill!r}")
+    finite_number("fill", fill)
     hidden = as_shape("hidden", hidden) if hidden not in ((), []) else ()
     encoder_net, decoder_net = _nets(nets)
     if nets == "gated_mlp" and activation != "SiLU":

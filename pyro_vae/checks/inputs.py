@@ -13,7 +13,7 @@ import torch
 from pyro.distributions import Delta
 from pyro.infer import ELBO
 from torch import Tensor, nn
-from torch.distributions import constraints, kl_divergence
+from torch.distributions import kl_divergence
 
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.forcing import sees
@@ -23,7 +23,7 @@ from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Check", "Inputs", "base_constraint", "in_mode", "loss_of", "named_leaves", "small", "told"]
+__all__ = ["Check", "Inputs", "in_mode", "loss_of", "named_leaves", "small", "told"]
 
 # Floating-point operations in the matrix products of one line: some twenty seconds of a core.
 _BUDGET = 5e11
@@ -262,16 +262,6 @@ def _no_loss(loss: Any) -> str:
     if loss is None:
         return "None. Does the function lack its return?"
     return f"a {type(loss).__name__}. Return the loss alone"
-
-
-_AROUND = (constraints.independent, constraints.MixtureSameFamilyConstraint)
-
-
-def base_constraint(support: Any) -> Any:
-    """The constraint of an element or vector, below what only counts dimensions."""
-    while isinstance(support, _AROUND):
-        support = support.base_constraint
-    return support
 
 
 def told(error: Exception, rows: int | None = None) -> str:

@@ -15,11 +15,12 @@ from scipy.stats import binom
 from torch import Tensor
 
 from pyro_vae.checks.covariances import likeliest
-from pyro_vae.checks.inputs import Inputs, base_constraint, small
+from pyro_vae.checks.inputs import Inputs, small
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, some_of, to_reals, values_of
 from pyro_vae.checks.vectors import listed, neighbours, too_slow
+from pyro_vae.distributions import base_constraint
 from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = ["ELEMENTS", "draws_of"]

@@ -15,9 +15,9 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from pyro_vae.checks.in_place import changed_in_place
-from pyro_vae.checks.inputs import Check, Inputs, base_constraint, told
+from pyro_vae.checks.inputs import Check, Inputs, told
 from pyro_vae.checks.report import Finding
-from pyro_vae.distributions import check_inverse, innermost
+from pyro_vae.distributions import base_constraint, check_inverse, innermost
 from pyro_vae.evaluation.unconstrained import support_of
 from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example
 

@@ -6,9 +6,10 @@ import math
 
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.nets.layers import Activation, Normalization, linear
 from pyro_vae.nets.mlp import MLP
-from pyro_vae.nets.shapes import Shape, as_count, as_shape, as_widths, check_inputs
+from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_inputs
 
 __all__ = ["Decoder", "Encoder"]
 
@@ -32,7 +33,7 @@ class _Images(nn.Module):
         self.hidden = as_widths("hidden", hidden)
         self.out_shape = as_shape("out_shape", out_shape)
         self.activation = activation
-        self.context_features = as_count("context_features", "context features", context_features, 0)
+        self.context_features = at_least(0, "context_features", context_features)
         self.normalization = normalization
         self.convolutions = nn.Sequential()
 

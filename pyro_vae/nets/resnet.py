@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.nets.images import Decoder, Encoder
 from pyro_vae.nets.layers import (
     Activation,
@@ -17,7 +18,7 @@ from pyro_vae.nets.layers import (
     find_normalization,
     halving,
 )
-from pyro_vae.nets.shapes import Shape, as_count
+from pyro_vae.nets.shapes import Shape
 
 __all__ = ["ResNetDecoder", "ResNetEncoder"]
 
@@ -63,7 +64,7 @@ class ResNetEncoder(Encoder):
         blocks: int = 1,
     ) -> None:
         super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization, channels)
-        self.blocks = as_count("blocks", "residual blocks at each size of the image", blocks, 1)
+        self.blocks = at_least(1, "blocks", blocks)
         activate = _activate(activation, normalization)
         depth = self.blocks * len(self.channels)
         before, gain = self.image[0], math.sqrt(2)
@@ -114,7 +115,7 @@ class ResNetDecoder(Decoder):
         blocks: int = 1,
     ) -> None:
         super().__init__(in_shape, hidden, out_shape, activation, context_features, normalization, channels)
-        self.blocks = as_count("blocks", "residual blocks at each size of the image", blocks, 1)
+        self.blocks = at_least(1, "blocks", blocks)
         activate = _activate(activation, normalization)
         depth = self.blocks * len(self.channels)
         for before, after, sides in self.doublings:

@@ -16,12 +16,12 @@ import torch
 from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 
 from pyro_vae import checkpoints
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.bound import elbo_terms
 from pyro_vae.compatibility import check_objective
 from pyro_vae.config import make_objective
 from pyro_vae.data import Batches, Images, batches, without_single_examples
 from pyro_vae.description import describe, describe_objective
-from pyro_vae.distributions import at_least
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_prior, child
 from pyro_vae.seeds import derive, seeded
@@ -296,8 +296,7 @@ def _check_options(
                 f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
                 "seed and order"
             )
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"lr must be a finite number above 0; got {lr}. 1e-3 is a usual value")
+    finite_number("lr", lr, above=0)
     if schedule not in get_args(Schedule):
         raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {schedule!r}')
     if engine not in ("auto", "compiled", "pyro"):
