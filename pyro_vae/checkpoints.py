@@ -32,6 +32,7 @@ __all__ = [
     "VAE_OPTIONS",
     "CheckpointError",
     "Last",
+    "NotARunError",
     "dump_config",
     "load",
     "names_there",
@@ -60,6 +61,22 @@ VAE_OPTIONS = (
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 
 
+class NotARunError(FileNotFoundError):
+    """A folder that is missing or holds no run.
+
+    Args:
+        found: the folder, and what it lacks.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found and which call writes a run folder."""
+        return f"{self.found}. fit(..., out=folder) writes one"
+
+
 def load(
     run: str | os.PathLike[str],
     *,
@@ -76,7 +93,7 @@ def load(
     their module.
 
     Args:
-        run: a folder that ``pyro-vae train`` or ``fit(..., out=...)`` wrote.
+        run: a folder that ``fit(..., out=...)`` wrote.
         vae: a VAE built as it was for the run, where its parts cannot be found again by name (a lambda, say). A warning
             says where its parts have other arguments than config.yaml names.
         weights: those of the best epoch, or of the last.
@@ -171,13 +188,13 @@ def read_config(run: Path) -> dict[str, Any]:
     """The options of a run.
 
     Raises:
-        FileNotFoundError: where the folder or its config.yaml is missing.
+        NotARunError: if the folder or its config.yaml is missing.
         CheckpointError: where config.yaml is no YAML mapping, or an option is not of its kind.
     """
     path = run / CONFIG
     if not run.is_dir() or not is_there(path):
         what = "there is no such folder" if not run.is_dir() else f"it has no {CONFIG}"
-        raise FileNotFoundError(f"{run} is not a run folder: {what}. Runs are written by pyro-vae train, below runs/")
+        raise NotARunError(f"{run} is not a run folder: {what}")
     config = read_yaml(path)
     for name, (fits, what) in _OPTIONS.items():
         if config.get(name) is not None and not fits(config[name]):
@@ -227,11 +244,7 @@ def dump_config(config: dict[str, Any]) -> str:
     Raises:
         ValueError: where an option is no plain number, text, list or mapping.
     """
-    first = "# What this run was made with. "
-    if config.get("from") == "python":
-        first += "It was started by pyro_vae.fit in Python; pyro_vae.load gives its VAE back.\n"
-    else:
-        first += "Repeat it: pyro-vae train --config config.yaml\n"
+    first = "# What this run was made with; pyro_vae.load gives its VAE back.\n"
     try:
         return first + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     except yaml.YAMLError as error:
