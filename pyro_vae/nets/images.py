@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.nets.layers import (
     Activation,
     Normalization,
@@ -19,7 +20,7 @@ from pyro_vae.nets.layers import (
     linear,
 )
 from pyro_vae.nets.mlp import MLP
-from pyro_vae.nets.shapes import Shape, as_count, as_shape, as_widths, check_inputs
+from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_inputs
 
 __all__ = ["ConvDecoder", "ConvEncoder", "ResNetDecoder", "ResNetEncoder"]
 
@@ -49,11 +50,9 @@ class _ImageNet(nn.Module):
         self.hidden = as_widths("hidden", hidden)
         self.out_shape = as_shape("out_shape", out_shape)
         self.activation = activation
-        self.context_features = as_count("context_features", "context features", context_features, 0)
+        self.context_features = at_least(0, "context_features", context_features)
         self.normalization = normalization
-        fewest = self.fewest_blocks
-        blocks = fewest if blocks is None else blocks
-        self.blocks = as_count("blocks", "residual blocks at each size of the image", blocks, fewest)
+        self.blocks = at_least(self.fewest_blocks, "blocks", self.fewest_blocks if blocks is None else blocks)
         self.convolutions = nn.Sequential()
         self._make_layers(channels)
 

@@ -215,7 +215,7 @@ def test_what_is_no_image_is_refused(encoder, decoder, shape):
         ({"channels": (4, 0)}, r"channels must be an integer or integers of at least 1; got \(4, 0\)"),
         ({"channels": ()}, r"channels must be an integer or integers of at least 1; got \(\)"),
         ({"channels": "many"}, "channels must be an integer or integers of at least 1; got 'many'"),
-        ({"blocks": 0}, "blocks must be the number of residual blocks at each size of the image, at least 1; got 0"),
+        ({"blocks": 0}, "blocks must be an integer of at least 1; got 0"),
         ({"hidden": (0,)}, r"hidden must be an integer or integers of at least 1; got \(0,\)"),
     ],
 )
