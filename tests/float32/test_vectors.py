@@ -22,8 +22,9 @@ from pyro_vae.distributions import Gamma, inverse_positive
 from tests.combinations import parts
 from tests.combinations.parts import FLOOR, SCALES
 from tests.combinations.references import log_posterior, log_prior
-from tests.float32.elements import ELEMENTS, SPECTRUM, Given, single
+from tests.float32.elements import SPECTRUM, Given, single
 from tests.float32.test_elements import TOLERANCE, error
+from tests.likelihoods.cases import ELEMENTS
 
 TINY = 1.2e-38  # the smallest normal number
 
@@ -420,11 +421,11 @@ def test_inverse_autoregressive_flows_at_their_draws():
 
 def test_a_row_of_columns_is_the_sum_of_them():
     names = {"a": "Normal", "b": "Bernoulli", "c": "Poisson", "d": "Beta"}
-    points = {key: ELEMENTS[key].points()[-1] for key in ("Bernoulli", "Poisson", "Beta")}
+    points = {key: ELEMENTS[key][1].points()[-1] for key in ("Bernoulli", "Poisson", "Beta")}
     raws = [0.5, *points["Bernoulli"][0], *points["Poisson"][0], *points["Beta"][0]]
     xs = [0.25, points["Bernoulli"][1], points["Poisson"][1], points["Beta"][1]]
     p = likelihoods.Mixed(Given(tensor(raws)), names)
-    right = sum(ELEMENTS[key].log_density(*map(mp.mpf, raw), mp.mpf(x)) for key, (raw, x) in points.items())
+    right = sum(ELEMENTS[key][1].log_density(*map(mp.mpf, raw), mp.mpf(x)) for key, (raw, x) in points.items())
     scale = mp.mpf(single(0.5))
     right += -((mp.mpf(0.25) / scale) ** 2) / 2 - mp.log(scale) - mp.log(2 * mp.pi) / 2
     assert error(p(torch.zeros(1, 1)).log_prob(tensor(xs)).item(), right) <= TOLERANCE
