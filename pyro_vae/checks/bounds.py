@@ -175,7 +175,7 @@ def _rungs(inputs: Inputs, examples: int) -> dict[int, Tensor]:
             found[k] = weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)
         return found
 
-    return inputs.once(f"rungs of {examples}", make)
+    return inputs.cached(f"rungs of {examples}", make)
 
 
 def _parts(total: int, most: int) -> list[int]:

@@ -2,7 +2,15 @@
 
 from pyro_vae.model_guide.owners import kept_store, modules_around
 from pyro_vae.model_guide.pair import LogTerms, ModelGuide
-from pyro_vae.model_guide.sites import check_sites, factors_of, listed, per_example, scale_of, weighs_examples
+from pyro_vae.model_guide.sites import (
+    check_sites,
+    factors_of,
+    listed,
+    per_example,
+    sampled_sites,
+    scale_of,
+    weighs_examples,
+)
 
 __all__ = [
     "LogTerms",
@@ -13,6 +21,7 @@ __all__ = [
     "listed",
     "modules_around",
     "per_example",
+    "sampled_sites",
     "scale_of",
     "weighs_examples",
 ]

@@ -80,7 +80,7 @@ def test_a_line_that_does_not_apply_is_no_gap(report):
         (["a", "b"], "a and b"),
         (["a", "b", "c"], "a, b and c"),
         (["a", "a", "b"], "a and b"),
-        (["a", "b", "c", "d", "e"], "a, b, c, and 2 more"),
+        (["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
     ],
 )
 def test_gaps_are_listed_in_words(about, said):
