@@ -79,8 +79,8 @@ def build(
 
     Each of the three is a class of its room (``pyro-vae list`` shows them), by its name or a short one such as
     ``"vamp"``, ``"normal"`` or ``"iaf"``, or your own class or function, itself or by its dotted path. Arguments named
-    ``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` and ``net`` are filled in: the net has the right
-    shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
+    ``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` and ``net`` are filled in: the net has the
+    right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
     ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
 
     Args:

@@ -144,8 +144,8 @@ def _order_of(inputs: Inputs, z: Tensor) -> Finding:
         return Finding(
             "failed",
             f"p(x|z) {_SEEN}. The factor of element {own[0]} of x depends on that very element, a mistake in "
-            f"{len(own)} of the {len(factors)} factors examined. For each element, a decoder may use earlier elements of x "
-            "only: shift its input by one, or mask the element itself too",
+            f"{len(own)} of the {len(factors)} factors examined. For each element, a decoder may use earlier elements "
+            "of x only: shift its input by one, or mask the element itself too",
             float(len(own)),
         )
     if cycle := factors[find_cycle(seen)].tolist():

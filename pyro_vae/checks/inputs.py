@@ -13,7 +13,7 @@ import torch
 from pyro.distributions import Delta
 from pyro.infer import ELBO
 from torch import Tensor, nn
-from torch.distributions import constraints, kl_divergence
+from torch.distributions import kl_divergence
 
 from pyro_vae.checks.directions import Directions
 from pyro_vae.checks.operations import OperationCounter
@@ -26,7 +26,6 @@ from pyro_vae.seeds import derive, seeded
 __all__ = [
     "Check",
     "Inputs",
-    "base_constraint",
     "describe_error",
     "in_mode",
     "loss_of",
@@ -271,16 +270,6 @@ def _no_loss(loss: Any) -> str:
     if loss is None:
         return "None. Does the function lack its return?"
     return f"a {type(loss).__name__}. Return the loss alone"
-
-
-_AROUND = (constraints.independent, constraints.MixtureSameFamilyConstraint)
-
-
-def base_constraint(support: Any) -> Any:
-    """The constraint of an element or vector, below what only counts dimensions."""
-    while isinstance(support, _AROUND):
-        support = support.base_constraint
-    return support
 
 
 def describe_error(error: Exception, rows: int | None = None) -> str:

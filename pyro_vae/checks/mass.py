@@ -12,7 +12,7 @@ import torch
 from pyro.distributions.constraints import sphere
 from torch import Tensor
 
-from pyro_vae.checks.inputs import Inputs, base_constraint, random_indices
+from pyro_vae.checks.inputs import Inputs, random_indices
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.sampling import ELEMENTS, check_draws
 from pyro_vae.checks.statistics import mean_is_zero, not_above
@@ -27,6 +27,7 @@ from pyro_vae.checks.supports import (
     values_of,
 )
 from pyro_vae.checks.vectors import all_vectors, fitted_product, too_slow
+from pyro_vae.distributions import base_constraint
 from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = ["check_mass"]

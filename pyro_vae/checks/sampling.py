@@ -15,11 +15,12 @@ from scipy.stats import binom
 from torch import Tensor
 
 from pyro_vae.checks.covariances import likeliest_mistake
-from pyro_vae.checks.inputs import Inputs, base_constraint, random_indices
+from pyro_vae.checks.inputs import Inputs, random_indices
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, take_elements, to_reals, values_of
 from pyro_vae.checks.vectors import all_vectors, neighbours, too_slow
+from pyro_vae.distributions import base_constraint
 from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = ["ELEMENTS", "check_draws"]

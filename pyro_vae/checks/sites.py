@@ -16,9 +16,9 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from pyro_vae.checks.in_place import changed_in_place
-from pyro_vae.checks.inputs import Check, Inputs, base_constraint, describe_error
+from pyro_vae.checks.inputs import Check, Inputs, describe_error
 from pyro_vae.checks.report import UNSUPPORTED, Finding
-from pyro_vae.distributions import check_inverse, innermost
+from pyro_vae.distributions import base_constraint, check_inverse, innermost
 from pyro_vae.evaluation.unconstrained import support_of
 from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, sampled_sites
 
@@ -151,9 +151,9 @@ def _takes_rows(p: ModelGuide, model: Trace) -> str:
 
 def _wrong_dimension(p: ModelGuide, sites: list[Message | None]) -> str:
     """Say which site has the plate of examples to the right of another plate; empty if none has."""
-    for site in sites:
-        shape = tuple(getattr(site["fn"], "batch_shape", ())) if site else ()
-        plates = {len(shape) + f.dim: f.name for f in site["cond_indep_stack"] if f.dim is not None} if site else {}
+    for site in filter(None, sites):
+        shape = tuple(getattr(site["fn"], "batch_shape", ()))
+        plates = {len(shape) + f.dim: f.name for f in site["cond_indep_stack"] if f.dim is not None}
         if len(shape) < 2 or shape[0] == p.batch or set(plates) != set(range(len(shape))):
             continue
         if p.batch in shape:

@@ -12,8 +12,8 @@ from pyro.distributions import DirichletMultinomial, NegativeBinomial
 from torch import Tensor
 from torch.distributions import Categorical, constraints
 
-from pyro_vae.checks.inputs import base_constraint
 from pyro_vae.checks.operations import OperationCounter
+from pyro_vae.distributions import base_constraint
 from pyro_vae.distributions.grid import Grid
 from pyro_vae.distributions.groups import GroupedSupport
 from pyro_vae.evaluation.unconstrained import support_of

@@ -17,6 +17,7 @@ from pyro_vae.distributions.optimal_normal import OptimalNormal
 from pyro_vae.distributions.parameters import at_least, categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
 from pyro_vae.distributions.student import StudentT
+from pyro_vae.distributions.supports import base_constraint
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
 from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
@@ -46,6 +47,7 @@ __all__ = [
     "as_logs",
     "as_pyro",
     "at_least",
+    "base_constraint",
     "categories",
     "check_inverse",
     "check_temperature",

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Independent, constraints
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
+from pyro_vae.distributions.supports import base_constraint
 
 __all__ = ["Columns", "mask_elements"]
 
@@ -59,7 +60,9 @@ class Columns(dist.TorchDistribution):
     @property
     def support(self) -> constraints.Constraint:
         """The support of each column at its place."""
-        return constraints.independent(constraints.cat([_of_element(c.support) for c in self.columns], dim=-1), 1)
+        # Not through mixtures: the limits of their components may differ.
+        elements = [base_constraint(c.support, through=(constraints.independent,)) for c in self.columns]
+        return constraints.independent(constraints.cat(elements, dim=-1), 1)
 
     @property
     def mean(self) -> Tensor:
@@ -103,13 +106,6 @@ class Columns(dist.TorchDistribution):
 def _either(masked: Any, column: Any, mask: Tensor) -> Any:
     """A column of any kind is one element, and can be masked whole."""
     return column.mask(mask) if masked is None else masked
-
-
-def _of_element(support: constraints.Constraint) -> constraints.Constraint:
-    """The support of one element of an event of independent ones."""
-    while isinstance(support, type(constraints.real_vector)):
-        support = support.base_constraint
-    return support
 
 
 def mask_elements(distribution: Any, mask: Tensor) -> Any | None:

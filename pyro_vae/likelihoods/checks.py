@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_vae.distributions import TorchToPyro, part_name
+from pyro_vae.distributions import TorchToPyro, base_constraint, part_name
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import as_likelihood
 from pyro_vae.value_checks import holds
@@ -92,8 +92,7 @@ def _check_values(name: str, likelihoods: list[Callable[..., Any]], distribution
         return
     if holds(support.check(x).all()):
         return
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
+    support = base_constraint(support)
     low, high = x.min().item(), x.max().item()
     example = "" if support.event_dim else _between(support, x)
     remedies = (as_likelihood(likelihood).remedy for likelihood in likelihoods)

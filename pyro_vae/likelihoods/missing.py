@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, transform_to
 
-from pyro_vae.distributions import part_name
+from pyro_vae.distributions import base_constraint, part_name
 from pyro_vae.distributions.columns import mask_elements
 
 __all__ = ["fill_missing", "observed"]
@@ -41,8 +41,7 @@ def fill_missing(distribution: Any, x: Tensor, mask: Tensor) -> Tensor:
 
 def _feasible(support: constraints.Constraint, x: Tensor) -> Tensor:
     """A point of the support, in the shape of x."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
+    support = base_constraint(support)
     if isinstance(support, constraints.cat):
         pieces = x.split(support.lengths, dim=support.dim)
         feasible = [_feasible(part, piece) for part, piece in zip(support.cseq, pieces, strict=True)]

@@ -11,17 +11,22 @@ from pyro_vae.model_guide.sites import (
     scale_of,
     weighs_examples,
 )
+from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, uncompiled
 
 __all__ = [
+    "HasModelGuide",
     "LogTerms",
     "ModelGuide",
+    "Target",
     "check_sites",
     "factors_of",
     "kept_store",
     "listed",
+    "model_and_guide",
     "modules_around",
     "per_example",
     "sampled_sites",
     "scale_of",
+    "uncompiled",
     "weighs_examples",
 ]

@@ -212,7 +212,7 @@ def test_a_factor_in_the_model_is_named():
     report = check(Model(), reals(), only=["trace-elbo", "mean-field-elbo"])
     assert [line.name for line in report.failures] == ["trace-elbo", "mean-field-elbo"]
     for line, loss in zip(report, ("Trace_ELBO", "TraceMeanField_ELBO"), strict=True):
-        assert f"the factor 'penalty' of the model counts in {loss}" in line.finding.detail
+        assert f"{loss} counts the model's pyro.factor 'penalty'" in line.finding.detail
 
 
 # Data changed in place.
@@ -364,7 +364,7 @@ NATURAL = {
     "another name of x's site": (
         pair(observed="obs"),
         GREY.round(),
-        "no observed site 'x', but obs. Tell the check the name of x's site with observed=",
+        "no observed site 'x'; it observes obs. Name the site of x with observed=",
     ),
 }
 
