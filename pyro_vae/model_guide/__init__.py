@@ -1,6 +1,7 @@
 """Any Pyro model and guide over a batch, taken apart."""
 
-from pyro_vae.model_guide.owners import kept_store, modules_around
+from pyro_vae.model_guide.modules import modules_around
+from pyro_vae.model_guide.owners import kept_store
 from pyro_vae.model_guide.pair import LogTerms, ModelGuide
 from pyro_vae.model_guide.sites import (
     check_sites,

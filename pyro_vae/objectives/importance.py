@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_vae.distributions import at_least
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
-from pyro_vae.objectives.objective import Objective, number
+from pyro_vae.objectives.objective import Objective
 from pyro_vae.objectives.terms import Draws
 
 __all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi"]
@@ -104,7 +104,7 @@ class CIWAE(Objective):
     bounds_log_prob = True
 
     def __init__(self, beta: float = 0.05, num_particles: int = 64, **options: Any) -> None:
-        number("beta", beta, 0, 1)
+        finite_number("beta", beta, least=0, most=1)
         super().__init__(num_particles, **options)
         self.beta = beta
 
@@ -175,7 +175,7 @@ class Renyi(Objective):
     weighs_draws = True
 
     def __init__(self, alpha: float = 0.5, num_particles: int = 10, **options: Any) -> None:
-        number("alpha", alpha)
+        finite_number("alpha", alpha)
         super().__init__(num_particles, **options)
         self.alpha = alpha
 

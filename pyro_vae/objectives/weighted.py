@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyro_vae.objectives.objective import Objective, number, weight
+from pyro_vae.argument_checks import finite_number
+from pyro_vae.objectives.objective import Objective, weight
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.objectives.terms import Draws
 
@@ -106,7 +107,7 @@ class CapacityELBO(Objective):
         **options: Any,
     ) -> None:
         weight("capacity", capacity)
-        number("gamma", gamma, 0)
+        finite_number("gamma", gamma, least=0)
         super().__init__(num_particles, **options)
         self.capacity = capacity
         self.gamma = gamma
@@ -207,9 +208,9 @@ class GECO(Objective):
         kl: Literal["sampled", "analytic"] = "sampled",
         **options: Any,
     ) -> None:
-        number("recon", recon)
-        number("rate", rate, 0)
-        number("decay", decay, 0, 1)
+        finite_number("recon", recon)
+        finite_number("rate", rate, least=0)
+        finite_number("decay", decay, least=0, most=1)
         super().__init__(num_particles, **options)
         self.recon = recon
         self.rate = rate

@@ -336,7 +336,7 @@ def test_numbers_of_numpy():
         (lambda: o.InfoVAE(alpha=0.0, lam=0.5), "alpha \\+ lam must be at least 1"),
         (lambda: o.InfoVAE(bandwidth=0.0), "bandwidth must be"),
         (lambda: o.DReG(4, vectorize_particles=False), "DReG needs vectorize_particles=True; got False"),
-        (lambda: o.Linear(steps=0), "steps must be above 0; got 0"),
+        (lambda: o.Linear(steps=0), "steps must be a finite number above 0; got 0"),
         (lambda: o.Linear(end=-1.0), "end must be"),
         (lambda: o.Cyclical(rise=0.0), "rise must be"),
     ],
