@@ -40,7 +40,7 @@ def main(path=None, epochs=150):
     for line in report.evidence:
         print(" ", line)
     for remedy in report.remedies:
-        print(f"  try {remedy.what}: {remedy.why}. {remedy.options}")
+        print(f"  try {remedy}")
 
     warm_up = BetaELBO(Linear(steps=0.3 * steps))
     vaes["scale 1, warm-up"] = train(digits, epochs, objective=warm_up)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.data import as_tensor, batches
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.seeds import seeded
@@ -138,8 +139,7 @@ def elbo_terms(
     """
     if kl not in ("analytic", "sampled"):
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
-    if num_particles < 1:
-        raise ValueError(f"num_particles must be at least 1; got {num_particles}")
+    num_particles = at_least(1, "num_particles", num_particles)
     x, context = vae.tensors(x, *context)
     # Whether x has the event shape of p(x | z) is looked at in observed.
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)

@@ -185,7 +185,7 @@ def test_imputation_draws_from_the_exact_conditional():
             r"mask must be .*got torch.bool of shape \(4,\)",
         ),
         (lambda v, x: v.model(torch.zeros(2, 3)), r"likelihood Normal is over x of shape \(batch, 4\); got \(2, 3\)"),
-        (lambda v, x: v.impute(x, num_particles=0), "num_particles must be at least 1; got 0"),
+        (lambda v, x: v.impute(x, num_particles=0), "num_particles must be an integer of at least 1; got 0"),
         (lambda v, x: build((4,), 2).guide(x, mask=x > 0), "this VAE was not built for missing values .* missing=True"),
         (lambda v, x: build((4,), 2).impute(x), "impute needs a VAE for missing values: build it with missing=True"),
         (

@@ -16,6 +16,7 @@ from pyro.infer.elbo import ELBOModule
 from pyro.optim import PyroOptim
 from torch import Tensor
 
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
 from pyro_vae.checks.inputs import Check, Inputs, in_mode, told
@@ -201,14 +202,12 @@ def _check_options(
 ) -> None:
     if problem := _no_objective(objective):
         raise TypeError(f"objective must be an ELBO of Pyro's or a function of x that returns a loss; got {problem}")
-    if importance_particles < 1:
-        raise ValueError(f"importance_particles must be at least 1; got {importance_particles}")
-    if data_size is not None and data_size < 1:
-        raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
-    if repeats is not None and repeats < 20:
-        raise ValueError(f"repeats must be at least 20, to have a standard error; got {repeats}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1; got {level}")
+    at_least(1, "importance_particles", importance_particles)
+    if data_size is not None:
+        at_least(1, "data_size", data_size, "the number of examples in the data")
+    if repeats is not None:
+        at_least(20, "repeats", repeats, "so that there is a standard error")
+    finite_number("level", level, above=0, below=1)
     derive(seed)  # refuses what is no seed
     if isinstance(only, str):
         raise TypeError(f"only must be a list of names, such as [{only!r}]; got the text {only!r}")

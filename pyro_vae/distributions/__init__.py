@@ -14,7 +14,7 @@ from pyro_vae.distributions.log_simplex import as_logs, is_over_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
-from pyro_vae.distributions.parameters import at_least, categories, inverse_positive, part_name, positive
+from pyro_vae.distributions.parameters import categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
 from pyro_vae.distributions.student import StudentT
 from pyro_vae.distributions.supports import base_constraint
@@ -47,7 +47,6 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "as_logs",
     "as_pyro",
-    "at_least",
     "base_constraint",
     "categories",
     "check_inverse",

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, at_least_one, blocks, check_density, running
+from pyro_vae.argument_checks import at_least_one
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, blocks, check_density, running
 from pyro_vae.evaluation.joint_density import Joint
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
 from pyro_vae.model_guide import ModelGuide

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import at_least_one, blocks, check_density, log_joint, running
+from pyro_vae.argument_checks import at_least_one
+from pyro_vae.evaluation.estimates import blocks, check_density, log_joint, running
 from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.model_guide import ModelGuide

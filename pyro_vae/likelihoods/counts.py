@@ -7,8 +7,8 @@ from typing import Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.distributions import counts, positive
-from pyro_vae.distributions.parameters import at_least
 from pyro_vae.likelihoods.parameters import check_number, per_element, raw_parameter
 from pyro_vae.parts import Data, Likelihood
 

@@ -7,9 +7,9 @@ from typing import Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.distributions import grid, positive
-from pyro_vae.distributions.parameters import at_least
-from pyro_vae.likelihoods.parameters import LocationScale, check_positive
+from pyro_vae.likelihoods.parameters import LocationScale
 from pyro_vae.parts import Data, Likelihood
 
 __all__ = ["Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture"]
@@ -47,7 +47,7 @@ class Categorical(Likelihood):
         self.net = net
         self.levels = at_least(2, "levels", levels)
         self.upper = upper
-        check_positive("upper", upper)
+        finite_number("upper", upper, above=0)
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], levels: int = 256, **_: object) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ class DiscretizedLogistic(LocationScale):
         super().__init__(net, scale, initial_scale)
         self.levels = at_least(2, "levels", levels)
         self.upper = upper
-        check_positive("upper", upper)
+        finite_number("upper", upper, above=0)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Discretized logistic of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
@@ -145,7 +145,7 @@ class DiscretizedLogisticMixture(Likelihood):
         self.levels = at_least(2, "levels", levels)
         self.components = at_least(1, "components", components)
         self.upper = upper
-        check_positive("upper", upper)
+        finite_number("upper", upper, above=0)
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], components: int = 5, **_: object) -> tuple[int, ...]:

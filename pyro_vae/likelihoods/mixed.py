@@ -118,7 +118,7 @@ def _find(name: str, likelihood: Any) -> Any:
         try:
             found = find_part("likelihood", room, likelihood)
         except NotAllowedError as error:
-            raise NotAllowedError(f"column {name!r}: {error}") from error
+            raise NotAllowedError(f"column {name!r}: {error.found}", error.module) from error
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from error
     if not isinstance(found, type) or "net" not in inspect.signature(found).parameters:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import finite_number
 from pyro_vae.distributions import inverse_positive, part_name, positive
 from pyro_vae.parts import Likelihood
 
-__all__ = ["LocationScale", "check_number", "check_positive", "per_element", "positive_number", "raw_parameter"]
+__all__ = ["LocationScale", "check_number", "per_element", "positive_number", "raw_parameter"]
 
 
 def per_element(likelihood: nn.Module, out: Tensor, batch_dim: int, names: Sequence[str]) -> tuple[Tensor, ...]:
@@ -30,12 +29,6 @@ def per_element(likelihood: nn.Module, out: Tensor, batch_dim: int, names: Seque
     return out.unbind(batch_dim)
 
 
-def check_positive(name: str, value: Any, above: float = 0.0) -> None:
-    """Raises a ValueError where ``value`` is no finite number above ``above``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not (float(value) > above and math.isfinite(value)):
-        raise ValueError(f"{name} must be a finite number above {f'{above:g}'.replace('e-0', 'e-')}; got {value}")
-
-
 def check_number(name: str, value: Any, initial: Any, words: Sequence[str], above: float = 0.0) -> None:
     """Raises a ValueError where a parameter is neither a finite number above ``above`` nor one of ``words``.
 
@@ -47,11 +40,12 @@ def check_number(name: str, value: Any, initial: Any, words: Sequence[str], abov
         above: what the number must exceed.
     """
     if not isinstance(value, str):
-        return check_positive(name, value, above)
+        finite_number(name, value, above=above)
+        return
     if value not in words:
         choices = [f"a number above {above:g}", *(f'"{word}"' for word in words)]
         raise ValueError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}; got {value!r}")
-    return check_positive(f"initial_{name}", initial, above + 1e-6)
+    finite_number(f"initial_{name}", initial, above=above + 1e-6)
 
 
 def raw_parameter(initial: float) -> nn.Parameter:

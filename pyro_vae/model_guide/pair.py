@@ -76,8 +76,8 @@ class ModelGuide:
     Example:
         >>> import torch
         >>> from pyro_vae import build
-        >>> programs = ModelGuide(build(4, 2, hidden=()), torch.ones(3, 4))
-        >>> programs.terms(programs.draw(5)).weight.shape
+        >>> pair = ModelGuide(build(4, 2, hidden=()), torch.ones(3, 4))
+        >>> pair.terms(pair.draw(5)).weight.shape
         torch.Size([5, 3])
     """
 

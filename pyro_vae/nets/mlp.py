@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.nets.layers import Activation, Normalization, find_activation, find_normalization, initialise, linear
-from pyro_vae.nets.shapes import Shape, as_count, as_shape, as_widths, check_inputs, join
+from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_inputs, join
 
 __all__ = ["MLP", "GatedMLP"]
 
@@ -29,7 +30,7 @@ class _Dense(nn.Module):
         self.in_shape = as_shape("in_shape", in_shape)
         self.out_shape = as_shape("out_shape", out_shape)
         self.hidden = as_widths("hidden", hidden)
-        self.context_features = as_count("context_features", "context features", context_features, 0)
+        self.context_features = at_least(0, "context_features", context_features)
 
         layers: list[nn.Module] = []
         width = math.prod(self.in_shape) + self.context_features

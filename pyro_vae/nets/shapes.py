@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Shape", "as_count", "as_shape", "as_widths", "check_inputs", "join"]
+__all__ = ["Shape", "as_shape", "as_widths", "check_inputs", "join"]
 
 Shape = int | Sequence[int]
 """The shape of one event: ``20`` and ``(20,)`` are the same."""
@@ -30,17 +29,6 @@ def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
 def as_widths(name: str, widths: Shape) -> tuple[int, ...]:
     """Widths of layers as a tuple, which may be empty."""
     return () if widths == () or widths == [] else as_shape(name, widths)
-
-
-def as_count(name: str, what: str, count: Any, least: int) -> int:
-    """A number of things as an integer; raises a ValueError with its name where it is none or too small."""
-    try:
-        number = operator.index(count)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{name} must be the number of {what}, at least {least}; got {count!r}")
-    return number
 
 
 def check_inputs(

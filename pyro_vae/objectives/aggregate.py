@@ -8,8 +8,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from pyro_vae.distributions import at_least, is_over_logs
-from pyro_vae.objectives.objective import Objective, Options, number, weight
+from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.distributions import is_over_logs
+from pyro_vae.objectives.objective import Objective, Options, weight
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.terms import Latent, Terms
 from pyro_vae.value_checks import holds
@@ -137,16 +138,14 @@ class InfoVAE(Objective):
         num_particles: int = 1,
         **options: Unpack[Options],
     ) -> None:
-        number("alpha", alpha, high=1)
-        number("lam", lam, 0)
+        finite_number("alpha", alpha, most=1)
+        finite_number("lam", lam, least=0)
         if alpha + lam < 1:
             raise ValueError(
                 f"alpha + lam must be at least 1, else the objective rewards a discrepancy; got {alpha!r} + {lam!r}"
             )
         if bandwidth is not None:
-            number("bandwidth", bandwidth)
-            if bandwidth <= 0:
-                raise ValueError(f"bandwidth must be above 0; got {bandwidth!r}")
+            finite_number("bandwidth", bandwidth, above=0)
         super().__init__(num_particles, **options)
         self.alpha, self.lam, self.bandwidth = alpha, lam, bandwidth
 

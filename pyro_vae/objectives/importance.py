@@ -8,9 +8,9 @@ from typing import ParamSpec, Unpack
 
 from torch import Tensor
 
-from pyro_vae.distributions import at_least
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.objectives.gradients import gradients, parameters_of, trained, with_gradients
-from pyro_vae.objectives.objective import Objective, Options, number
+from pyro_vae.objectives.objective import Objective, Options
 from pyro_vae.terms import Terms
 
 __all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi"]
@@ -57,26 +57,26 @@ class MIWAE(Objective):
 
     Args:
         groups: M.
-        num_particles: K.
+        group_size: K.
         **options: see :class:`Objective`.
 
     Example:
-        >>> MIWAE(groups=8, num_particles=8).num_particles
+        >>> MIWAE(groups=8, group_size=8).num_particles
         64
     """
 
     weighs_draws = True
 
-    def __init__(self, groups: int = 8, num_particles: int = 8, **options: Unpack[Options]) -> None:
-        groups, num_particles = at_least(1, "groups", groups), at_least(1, "num_particles", num_particles)
-        super().__init__(groups * num_particles, **options)
+    def __init__(self, groups: int = 8, group_size: int = 8, **options: Unpack[Options]) -> None:
+        groups, group_size = at_least(1, "groups", groups), at_least(1, "group_size", group_size)
+        super().__init__(groups * group_size, **options)
         self.groups = groups
-        self.num_particles = num_particles
+        self.group_size = group_size
 
     @property
     def importance_particles(self) -> int | None:
         """K."""
-        return self.num_particles
+        return self.group_size
 
     def objective(self, terms: Terms) -> Tensor:
         """Return the mean over the groups of the logarithm of the mean weight, a sum over the examples."""
@@ -107,7 +107,7 @@ class CIWAE(Objective):
     bounds_log_prob = True
 
     def __init__(self, beta: float = 0.05, num_particles: int = 64, **options: Unpack[Options]) -> None:
-        number("beta", beta, 0, 1)
+        finite_number("beta", beta, least=0, most=1)
         super().__init__(num_particles, **options)
         self.beta = beta
 
@@ -126,15 +126,15 @@ class PIWAE(MIWAE):
 
     Args:
         groups: M.
-        num_particles: K.
+        group_size: K.
         **options: see :class:`Objective`.
 
     Raises:
         ValueError: in a step, if model and guide share a parameter, as with a VampPrior.
 
     Example:
-        >>> PIWAE(groups=8, num_particles=8).groups
-        8
+        >>> PIWAE(groups=8, group_size=8).importance_particles
+        64
     """
 
     objective = IWAE.objective
@@ -181,7 +181,7 @@ class Renyi(Objective):
     weighs_draws = True
 
     def __init__(self, alpha: float = 0.5, num_particles: int = 10, **options: Unpack[Options]) -> None:
-        number("alpha", alpha)
+        finite_number("alpha", alpha)
         super().__init__(num_particles, **options)
         self.alpha = alpha
 

@@ -16,12 +16,12 @@ from pyro.poutine import Trace
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from pyro_vae.distributions import at_least
+from pyro_vae.argument_checks import at_least, is_finite_number
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import Terms, read_terms
 
-__all__ = ["Objective", "Options", "number", "weight"]
+__all__ = ["Objective", "Options", "weight"]
 
 _P = ParamSpec("_P")
 
@@ -235,21 +235,12 @@ def _checked(loss: Tensor) -> Tensor:
     return loss
 
 
-def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raise a ValueError if a value is not a finite number between two others, both included."""
-    if isinstance(value, bool) or not (
-        isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high
-    ):
-        limits = [f" of at least {low:g}"] * (low > -math.inf) + [f" of at most {high:g}"] * (high < math.inf)
-        raise ValueError(f"{name} must be a finite number{' and'.join(limits)}; got {value!r}")
-
-
 def weight(name: str, value: object) -> None:
     """Raise a ValueError if a value is neither a number of at least 0, a tensor of one, nor a schedule."""
     if callable(value) and not isinstance(value, type):
         return
     given = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(given, bool) or not (isinstance(given, Real) and math.isfinite(given) and float(given) >= 0):
+    if not is_finite_number(given) or given < 0:
         raise ValueError(
             f"{name} must be a finite number of at least 0, or a schedule such as Linear(steps=5000); got {value!r}"
         )

@@ -11,13 +11,13 @@ Example:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from numbers import Real
 
 import torch
 from torch import Tensor
+
+from pyro_vae.argument_checks import finite_number
 
 __all__ = ["Cyclical", "Linear", "Sigmoid", "Weight"]
 
@@ -35,10 +35,9 @@ class _Schedule:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not (isinstance(value, Real) and 0 <= float(value) < math.inf):
-                raise ValueError(f"{field.name} must be a finite number of at least 0; got {value!r}")
-            if field.name in ("steps", "period", "width") and value == 0:
-                raise ValueError(f"{field.name} must be above 0; got {value!r}")
+            if field.name in ("steps", "period", "width"):
+                finite_number(field.name, value, above=0)
+            finite_number(field.name, value, least=0)
 
     def _between(self, share: Tensor) -> Tensor:
         return self.start + (self.end - self.start) * share
@@ -79,8 +78,7 @@ class Cyclical(_Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.rise <= 1:
-            raise ValueError(f"rise must be a share of the period, above 0 and at most 1; got {self.rise!r}")
+        finite_number("rise", self.rise, above=0, most=1, why="a share of the period")
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return the weight after ``step`` steps."""

@@ -10,7 +10,8 @@ from typing import Literal, ParamSpec, TypeAlias, Unpack
 import torch
 from torch import Tensor
 
-from pyro_vae.objectives.objective import Objective, Options, number, weight
+from pyro_vae.argument_checks import finite_number
+from pyro_vae.objectives.objective import Objective, Options, weight
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.terms import Terms
 
@@ -112,7 +113,7 @@ class CapacityELBO(Objective):
         **options: Unpack[Options],
     ) -> None:
         weight("capacity", capacity)
-        number("gamma", gamma, 0)
+        finite_number("gamma", gamma, least=0)
         super().__init__(num_particles, **options)
         self.capacity = capacity
         self.gamma = gamma
@@ -213,9 +214,9 @@ class GECO(Objective):
         kl: _KL = "sampled",
         **options: Unpack[Options],
     ) -> None:
-        number("recon", recon)
-        number("rate", rate, 0)
-        number("decay", decay, 0, 1)
+        finite_number("recon", recon)
+        finite_number("rate", rate, least=0)
+        finite_number("decay", decay, least=0, most=1)
         super().__init__(num_particles, **options)
         self.recon = recon
         self.rate = rate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.likelihoods.checks import check_event_shape, check_finite, check_support
@@ -93,8 +93,7 @@ class VAE(nn.Module):
                 f"likelihood {part_name(likelihood)} is not a product over the elements of x, so missing values cannot "
                 "be left out of it. Use a likelihood of independent elements, such as Poisson for counts"
             )
-        if not math.isfinite(fill):
-            raise ValueError(f"fill must be a finite number, which the posterior sees for missing values; got {fill}")
+        finite_number("fill", fill)
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
@@ -264,8 +263,7 @@ class VAE(nn.Module):
         Returns:
             ``(n, *event_shape)``, without gradient.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
+        n = at_least(1, "n", n)
         _, context = self.tensors(None, *context)
         for i, c in enumerate(context):
             if c.shape[0] != n:
@@ -319,8 +317,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: where the VAE was not built with ``missing=True``.
         """
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1; got {num_particles}")
+        num_particles = at_least(1, "num_particles", num_particles)
         x, context = self.tensors(x, *context)
         seen = self._where_observed(x, mask)
         if seen is None:
@@ -380,8 +377,7 @@ class VAE(nn.Module):
         x1, _ = self.tensors(x1)
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2; got {steps}")
+        steps = at_least(2, "steps", steps)
         if path not in ("linear", "spherical"):
             raise ValueError(f'path must be "linear" or "spherical"; got {path!r}')
         # On a simplex the path is one of the points, not of their logs, which would keep to its edges.

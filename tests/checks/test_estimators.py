@@ -353,7 +353,8 @@ def test_parameters_are_as_before_where_the_guide_raises(name):
 def test_the_score_function_needs_two_draws(draws):
     vae, _, x = wrong()
     with pytest.raises(
-        ValueError, match=f"num_particles must be at least 2, so that each has others beside it; got {draws}"
+        ValueError,
+        match=f"num_particles must be an integer of at least 2, so that each has others beside it; got {draws}",
     ):
         estimators.score_function(ModelGuide(vae, x), draws)
 

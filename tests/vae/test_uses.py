@@ -87,9 +87,9 @@ def test_paths_are_straight_or_on_the_sphere():
     ("call", "message"),
     [
         (lambda v, x: v.interpolate(x, x[:2], 5), "x0 and x1 must have the same shape"),
-        (lambda v, x: v.interpolate(x, x, 1), "steps must be at least 2; got 1"),
+        (lambda v, x: v.interpolate(x, x, 1), "steps must be an integer of at least 2; got 1"),
         (lambda v, x: v.interpolate(x, x, 5, path="round"), 'path must be "linear" or "spherical"; got \'round\''),
-        (lambda v, x: v.sample(0), "n must be at least 1; got 0"),
+        (lambda v, x: v.sample(0), "n must be an integer of at least 1; got 0"),
         (lambda v, x: v.sample(3, torch.zeros(2, 4)), "context 0 must have n = 3 rows; got 2"),
     ],
 )
