@@ -259,7 +259,7 @@ class Terms:
     def _laid_out(self, runs: Sequence[Tensor]) -> Tensor:
         if len(runs) == 1:
             return runs[0].expand(self.recon.shape)
-        return torch.stack(torch.broadcast_tensors(*runs)).expand(self.recon.shape)
+        return torch.stack([log_prob.expand(self.recon.shape[1:]) for log_prob in runs])
 
 
 def read_terms(traces: Sequence[tuple[Trace, Trace]], dim: int | None = None) -> Terms:

@@ -240,7 +240,7 @@ def weight(name: str, value: object) -> None:
     if callable(value) and not isinstance(value, type):
         return
     given = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not is_finite_number(given) or given < 0:
+    if not (isinstance(given, Real) and is_finite_number(given) and float(given) >= 0):
         raise ValueError(
             f"{name} must be a finite number of at least 0, or a schedule such as Linear(steps=5000); got {value!r}"
         )
