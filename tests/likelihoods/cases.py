@@ -1,4 +1,4 @@
-"""Every likelihood, with data for it and its density by SciPy."""
+"""Every likelihood: data for it, its density by SciPy, and its corners in float32. A new one needs an entry in CASES."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scipy import special, stats
 from torch import nn
 
 from pyro_vae import likelihoods, nets
+from tests.float32 import elements as e
 
 X, Z = (2, 3), 2
 COLUMNS = {
@@ -124,13 +125,19 @@ def log_zinb(p, out, x):
 
 @dataclass
 class Case:
-    """A likelihood with its options, what x is like, and its log-density an element by SciPy."""
+    """A likelihood with its options.
+
+    ``values`` says what x is like. ``log_density`` is that of an element by SciPy: of the likelihood, its net's output
+    and x; None if there are no independent elements. ``corners`` are those of its class for the tests in float32; one
+    case of a class suffices.
+    """
 
     cls: type
     values: str
     log_density: Callable[..., np.ndarray] | None
     options: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = X
+    corners: dict[str, e.Corners] = field(default_factory=dict)
 
     def build(self, net: nn.Module) -> nn.Module:
         return self.cls(net, **self.options)
@@ -165,6 +172,7 @@ def draw(values, shape, g, levels=256, upper=None):
     return {
         "real": 3 * u - 1,
         "unit": u,
+        "positive": 3 * u**2 + 0.01,
         "binary": (u > 0.5).double(),
         "levels": index / ((levels - 1) / upper),
         "counts": (4 * u**2 / (1.05 - u)).floor(),
@@ -183,35 +191,58 @@ class Raw(nn.Module):
 
 
 L = likelihoods
+INTERVALS = {"real": (-np.inf, np.inf), "unit": (0.0, 1.0), "positive": (0.0, np.inf)}  # of continuous values
 SCALES = {"fixed": 0.3, "learned": "learned", "per_element": "per_element"}
 CASES = {
-    "bernoulli": Case(L.Bernoulli, "binary", log_bernoulli),
-    **{f"normal_{k}": Case(L.Normal, "real", log_normal, {"scale": v}) for k, v in SCALES.items()},
+    "bernoulli": Case(L.Bernoulli, "binary", log_bernoulli, corners=e.BERNOULLI),
+    **{f"normal_{k}": Case(L.Normal, "real", log_normal, {"scale": v}, corners=e.NORMAL) for k, v in SCALES.items()},
     "normal_optimal": Case(L.Normal, "real", None, {"scale": "optimal"}),
-    **{f"laplace_{k}": Case(L.Laplace, "real", log_laplace, {"scale": v}) for k, v in SCALES.items()},
-    **{f"student_{k}": Case(L.StudentT, "real", log_student, {"scale": v}) for k, v in SCALES.items()},
+    **{
+        f"laplace_{k}": Case(L.Laplace, "real", log_laplace, {"scale": v}, corners=e.LAPLACE) for k, v in SCALES.items()
+    },
+    **{
+        f"student_{k}": Case(L.StudentT, "real", log_student, {"scale": v}, corners=e.STUDENT)
+        for k, v in SCALES.items()
+    },
     "student_fixed_df": Case(L.StudentT, "real", log_student, {"df": 3.5}),
-    "continuous_bernoulli": Case(L.ContinuousBernoulli, "unit", log_continuous_bernoulli),
-    "beta": Case(L.Beta, "unit", log_beta),
-    **{f"logit_normal_{k}": Case(L.LogitNormal, "unit", log_logit_normal, {"scale": v}) for k, v in SCALES.items()},
-    "categorical": Case(L.Categorical, "levels", log_categorical, {"levels": 17}),
+    "continuous_bernoulli": Case(
+        L.ContinuousBernoulli, "unit", log_continuous_bernoulli, corners=e.CONTINUOUS_BERNOULLI
+    ),
+    "beta": Case(L.Beta, "unit", log_beta, corners=e.BETA),
+    **{
+        f"logit_normal_{k}": Case(L.LogitNormal, "unit", log_logit_normal, {"scale": v}, corners=e.LOGIT_NORMAL)
+        for k, v in SCALES.items()
+    },
+    "categorical": Case(L.Categorical, "levels", log_categorical, {"levels": 17}, corners=e.CATEGORICAL),
     "class_codes": Case(L.Categorical, "levels", log_categorical, {"levels": 4, "upper": 3}),
     **{
-        f"discretized_{k}": Case(L.DiscretizedLogistic, "levels", log_discretized, {"levels": 17, "scale": v})
+        f"discretized_{k}": Case(
+            L.DiscretizedLogistic, "levels", log_discretized, {"levels": 17, "scale": v}, corners=e.DISCRETIZED_LOGISTIC
+        )
         for k, v in SCALES.items()
     },
     "discretized_256": Case(L.DiscretizedLogistic, "levels", log_discretized, {"levels": 256, "upper": 255.0}),
     "discretized_mixture": Case(
-        L.DiscretizedLogisticMixture, "levels", log_discretized_mixture, {"levels": 17, "components": 3}
+        L.DiscretizedLogisticMixture,
+        "levels",
+        log_discretized_mixture,
+        {"levels": 17, "components": 3},
+        corners=e.DISCRETIZED_MIXTURE,
     ),
-    "poisson": Case(L.Poisson, "counts", log_poisson),
-    **{f"nb_{k}": Case(L.NegativeBinomial, "counts", log_nb, {"dispersion": v}) for k, v in SCALES.items()},
+    "poisson": Case(L.Poisson, "counts", log_poisson, corners=e.POISSON),
     **{
-        f"zinb_{k}": Case(L.ZeroInflatedNegativeBinomial, "counts", log_zinb, {"dispersion": v})
+        f"nb_{k}": Case(L.NegativeBinomial, "counts", log_nb, {"dispersion": v}, corners=e.NEGATIVE_BINOMIAL)
+        for k, v in SCALES.items()
+    },
+    **{
+        f"zinb_{k}": Case(
+            L.ZeroInflatedNegativeBinomial, "counts", log_zinb, {"dispersion": v}, corners=e.ZERO_INFLATED
+        )
         for k, v in SCALES.items()
     },
     "multinomial": Case(L.Multinomial, "counts", None, {"total_count": 3}, shape=(4,)),
     "mixed": Case(L.Mixed, "columns", None, {"columns": COLUMNS}, shape=(5,)),
 }
+ELEMENTS = {name: (case.cls, corners) for case in CASES.values() for name, corners in case.corners.items()}
 ELEMENTWISE = [name for name, case in CASES.items() if case.log_density is not None]
 CODES = torch.linspace(-1, 1, 14, dtype=torch.float64).reshape(7, Z)
