@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from pyro_vae import likelihoods, nets
-from pyro_vae.likelihoods.checks import check_support
+from pyro_vae.data_checks import check_support
 from tests.likelihoods.cases import CASES, CODES, Raw, softplus
 
 
