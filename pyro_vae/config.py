@@ -242,12 +242,17 @@ def _make(room: str, spec: Any, known: dict[str, Any], net: dict[str, Any] | Non
 
 
 # Arguments as run folders written by older versions call them, and as they are called now.
-_OLD_NAMES = {"particles": "num_particles", "context": "context_features", "analytic_kl": "kl"}
+_OLD_NAMES = (
+    ("particles", "num_particles"),
+    ("particles", "group_size"),
+    ("context", "context_features"),
+    ("analytic_kl", "kl"),
+)
 
 
 def _rename(arguments: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
     """Gives the arguments of an old run folder their present names."""
-    for old, new in _OLD_NAMES.items():
+    for old, new in _OLD_NAMES:
         if old in arguments and old not in parameters and new in parameters:
             value = arguments.pop(old)
             arguments[new] = ("analytic" if value else "sampled") if new == "kl" else value

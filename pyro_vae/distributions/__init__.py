@@ -2,7 +2,7 @@
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.distributions.components import factors, innermost, without_independent
+from pyro_vae.distributions.components import HasFactors, factors, innermost, without_independent
 from pyro_vae.distributions.concrete import RelaxedOneHot, check_temperature
 from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.dirichlet import Dirichlet, LogDirichlet
@@ -30,6 +30,7 @@ __all__ = [
     "Gamma",
     "GridCategorical",
     "Grouped",
+    "HasFactors",
     "LogDirichlet",
     "LogisticNormal",
     "LogitNormal",
