@@ -84,7 +84,7 @@ def translating_errors(what: str, arguments: Arguments) -> Iterator[None]:
 def _rename_old(arguments: Arguments, parameters: Mapping[str, inspect.Parameter]) -> None:
     """Give the arguments of an old run folder their present names."""
     for old, new in _OLD_NAMES:
-        if old in arguments and old not in parameters and new in parameters:
+        if old in arguments and old not in parameters and new in parameters and new not in arguments:
             value = arguments.pop(old)
             arguments[new] = ("analytic" if value else "sampled") if new == "kl" else value
 

@@ -142,7 +142,7 @@ class ModelGuide:
     @property
     def all_modules(self) -> list[nn.Module]:
         """The same, and those that functions find around them."""
-        found = [*self.modules, *modules_around(self.model, self.guide).values()]
+        found = [*self.modules, *modules_around(model=self.model, guide=self.guide).values()]
         return list({id(m): m for m in found}.values())
 
     def rows(self, start: int, stop: int) -> ModelGuide:
