@@ -12,7 +12,7 @@ from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.evaluation.estimates import Estimate, blocks, running
 from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
 from pyro_vae.evaluation.quadrature_refinement import Refinement
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Quadrature", "quadrature"]
@@ -115,7 +115,7 @@ def quadrature(
     found, kept = [], []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            codes = RealCodes(part, "quadrature")
+            codes = UnconstrainedCodes(part, "quadrature")
             if codes.dim > 2:
                 raise ValueError(
                     f"quadrature needs codes of 1 or 2 dimensions; got {codes.dim}. Use importance_sampling or "
