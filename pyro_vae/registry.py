@@ -25,11 +25,15 @@ __all__ = [
     "Found",
     "Kind",
     "NotAllowedError",
+    "Spec",
     "allowed",
     "allowing",
     "find",
     "prefix_errors",
 ]
+
+Spec = str | Mapping[str, Any]
+"""A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
 
 Found = Callable[..., Any]
 """A class or a function."""

@@ -10,12 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.registry import Found, Kind, find
+from pyro_vae.registry import Found, Kind, Spec, find
 
-__all__ = ["Arguments", "Spec", "as_mapping", "brief", "build_from", "translating_errors"]
-
-Spec = str | Mapping[str, Any]
-"""A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
+__all__ = ["Arguments", "as_mapping", "brief", "build_from", "translating_errors"]
 
 Arguments = dict[str, Any]
 

@@ -4,7 +4,7 @@ from pyro_vae.config.building import NoContextError, build
 from pyro_vae.config.description import describe, describe_objective
 from pyro_vae.config.names import KINDS, find
 from pyro_vae.config.objectives import make_objective
-from pyro_vae.resolver import Spec
+from pyro_vae.registry import Spec
 
 __all__ = [
     "KINDS",

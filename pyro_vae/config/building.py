@@ -14,8 +14,8 @@ from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths
 from pyro_vae.parts import net_shape_of
-from pyro_vae.registry import Found, allowing
-from pyro_vae.resolver import Arguments, Spec, as_mapping, brief, build_from, translating_errors
+from pyro_vae.registry import Found, Spec, allowing
+from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
 from pyro_vae.vae import VAE
 
 __all__ = ["NoContextError", "build"]

@@ -8,8 +8,8 @@ from pyro.infer import ELBO
 
 from pyro_vae.compatibility import usual_objective
 from pyro_vae.config.names import kind_of
-from pyro_vae.registry import Found, prefix_errors
-from pyro_vae.resolver import Arguments, Spec, as_mapping, build_from
+from pyro_vae.registry import Found, Spec, prefix_errors
+from pyro_vae.resolver import Arguments, as_mapping, build_from
 from pyro_vae.vae import VAE
 
 __all__ = ["make_objective"]
