@@ -20,12 +20,11 @@ from pyro_vae.distributions import import_zuko
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.parts import net_shape_of
-from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
+from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, Spec, allowing, find_part
 from pyro_vae.vae import VAE
 
 __all__ = ["ROOMS", "SHORT_NAMES", "NoContextError", "Spec", "build", "find", "make_objective"]
 
-Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
 
 ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": networks}

@@ -18,7 +18,10 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["TORCH_NN", "TORCH_NN_PATHS", "NotAllowedError", "allowed", "allowing", "find_part", "is_part"]
+__all__ = ["TORCH_NN", "TORCH_NN_PATHS", "NotAllowedError", "Spec", "allowed", "allowing", "find_part", "is_part"]
+
+Spec = str | Mapping[str, Any]
+"""A class by name, or a mapping with the name under ``"class"`` and the arguments."""
 
 TORCH_NN: Mapping[str, Any] = MappingProxyType(
     {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.config import Spec
+from pyro_vae.registry import Spec
 from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percent
 
 __all__ = ["EXPECTED", "Suggestion", "class_of", "judge", "judge_reals"]
