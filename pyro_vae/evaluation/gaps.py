@@ -15,7 +15,7 @@ from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.distributions import innermost, part_name
 from pyro_vae.evaluation.estimates import Named, blocks, running
 from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
-from pyro_vae.evaluation.weights import warn_of_heavy_tails
+from pyro_vae.evaluation.weights import TOO_HEAVY, warn_of_heavy_tails
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.parts import child
 from pyro_vae.seeds import derive, seeded
@@ -47,6 +47,15 @@ class InferenceGaps:
     standard_error: Tensor
     effective_sample_size: Tensor
     pareto_k: Tensor
+
+    def __repr__(self) -> str:
+        """Return the mean log p(x), ELBO and gaps in one line."""
+        means = {name: f"{value:.4f}" for name, value in self.means.items()}
+        gaps = f"approximation gap {means['approximation']} + amortisation gap {means['amortisation']}"
+        parts = f"ELBO {means['elbo']} + {gaps} = log p(x) {means['log_prob']}"
+        heavy = int((self.pareto_k > TOO_HEAVY).sum())
+        warning = f"; log p(x) is too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,}" if heavy else ""
+        return f"InferenceGaps({parts}, means over {len(self.elbo):,} examples in nats{warning})"
 
     @property
     def approximation(self) -> Tensor:
