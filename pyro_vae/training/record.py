@@ -10,8 +10,8 @@ import torch
 from pyro.infer import ELBO
 
 from pyro_vae import checkpoints
+from pyro_vae.config import describe, describe_objective
 from pyro_vae.data import DataSource, Images
-from pyro_vae.description import describe, describe_objective
 from pyro_vae.parts import child
 from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
