@@ -15,16 +15,16 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pyro_vae.data.arrays import as_tensor, check_array, dtype_and_device, repeat_rows
+from pyro_vae.data.arrays import Array, as_tensor, check_array, module_dtype_and_device, repeat_rows
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.model_guide.owners import modules_around, rename
+from pyro_vae.model_guide.modules import modules_around
+from pyro_vae.model_guide.owners import rename
 from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example, plates_of_event
 from pyro_vae.model_guide.target import Target, model_and_guide, uncompiled
-from pyro_vae.terms import Site, Terms
+from pyro_vae.terms import Run, Site, Terms
 
-__all__ = ["Array", "ModelGuide"]
+__all__ = ["ModelGuide"]
 
-Array: TypeAlias = Tensor | np.ndarray
 _Program: TypeAlias = Literal["model", "guide"]
 
 
@@ -75,7 +75,8 @@ class ModelGuide:
         self, vae: Target, x: Array, *context: Array, latent: str = "z", observed: str = "x", **named: Array | None
     ) -> None:
         if isinstance(vae, ModelGuide):
-            latent, observed = _other(latent, "z", vae.latent), _other(observed, "x", vae.observed)
+            latent = vae.latent if latent == "z" else latent
+            observed = vae.observed if observed == "x" else observed
             vae = vae.vae
         vae = uncompiled(vae)
         self.model, self.guide = model_and_guide(vae)
@@ -83,8 +84,8 @@ class ModelGuide:
         self.vae: Any = vae
         self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)
-        self.latent = latent
-        self.observed = observed
+        self.latent: str = latent
+        self.observed: str = observed
         given = {name: value for name, value in named.items() if value is not None}
         self.named = {name: as_tensor(name, v, device=self.x.device) for name, v in given.items()}
         self._strict = False
@@ -107,7 +108,7 @@ class ModelGuide:
         names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]
         if all(isinstance(array, Tensor) for array in arrays):  # other programs convert dtypes themselves
             return tuple(map(as_tensor, names, arrays))
-        dtype, device = dtype_and_device(nn.ModuleList(self.all_modules))
+        dtype, device = module_dtype_and_device(nn.ModuleList(self.all_modules))
         dtype = dtype or torch.get_default_dtype()
         return tuple(
             as_tensor(name, a, None if isinstance(a, Tensor) else dtype, device)
@@ -129,13 +130,17 @@ class ModelGuide:
     @property
     def all_modules(self) -> list[nn.Module]:
         """The same, and those that functions refer to."""
-        found = [*self.modules, *modules_around(self.model), *modules_around(self.guide)]
+        found = [*self.modules, *modules_around(model=self.model, guide=self.guide).values()]
         return list({id(m): m for m in found}.values())
 
     # The same programs, with something changed.
 
     def replace(
-        self, vae: Target | None = None, x: Array | None = None, context: tuple[Array, ...] | None = None, **named: Array
+        self,
+        vae: Target | None = None,
+        x: Array | None = None,
+        context: tuple[Array, ...] | None = None,
+        **named: Array,
     ) -> ModelGuide:
         """Return a copy with other programs or data.
 
@@ -198,13 +203,14 @@ class ModelGuide:
         if len(owners) != 1 or not methods:
             return None
         try:
-            owner = copy.deepcopy(owners[0])
+            owner: Any = copy.deepcopy(owners[0])
         except RuntimeError:  # for example, since it holds a computed tensor
             return None
         rename(owner)
-        return self.replace(
-            owner if isinstance(self.vae, nn.Module) else tuple(getattr(owner, p.__name__) for p in self.vae)
-        )
+        if isinstance(self.vae, nn.Module):
+            return self.replace(owner)
+        model, guide = (getattr(owner, program.__name__) for program in self.vae)
+        return self.replace((model, guide))
 
     def in_float64(self) -> ModelGuide:
         """Return the same programs on a copy of their module in float64; unchanged if it cannot be copied."""
@@ -308,7 +314,9 @@ class ModelGuide:
         num_particles = z.shape[0]
         repeated = self._map(lambda t: repeat_rows(t, num_particles))
         nodes = repeated._model_nodes(z.flatten(0, 1))
-        observed, latent = (repeated._site(nodes[name], "model", num_particles) for name in (self.observed, self.latent))
+        observed, latent = (
+            repeated._site(nodes[name], "model", num_particles) for name in (self.observed, self.latent)
+        )
         return observed, latent
 
     def _site(self, site: Message, program: _Program, num_particles: int) -> Site:
@@ -338,17 +346,12 @@ class ModelGuide:
 
 
 def _terms(observed: Site, prior: Site, posterior: Site) -> Terms:
-    run = {
+    run: Run = {
         "recon": {observed.name: observed},
         "prior": {prior.name: prior},
         "posterior": {posterior.name: posterior},
     }
     return Terms(observed.log_prob, prior.log_prob, posterior.log_prob, [run])
-
-
-def _other(name: str, default: str, inherited: str) -> str:
-    """Return the name that a caller chose; the inherited one if it is the default."""
-    return inherited if name == default else name
 
 
 def _check_batch(x: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from pyro.distributions import TorchDistribution, Unit
@@ -19,6 +19,7 @@ __all__ = [
     "listed",
     "per_example",
     "plates_of_event",
+    "sampled_sites",
     "scale_of",
     "weighs_examples",
 ]
@@ -100,30 +101,46 @@ def check_sites(program: str, trace: Trace, latent: str, observed: str, strict: 
     Raises:
         ValueError: if the program has other sites.
     """
-    latent_sites: list[str] = []
-    observed_sites: list[str] = []
-    for name, site in trace.nodes.items():
-        if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
-            continue
-        given = site["is_observed"] or site["infer"].get("was_observed")
-        (observed_sites if given and name != latent else latent_sites).append(name)
+    latent_sites, observed_sites = sampled_sites(trace, latent)
     if program == "model" and observed in latent_sites:
         raise ValueError(f"the model must observe its site {observed!r}, with obs=x; got one that it draws")
     if latent_sites != [latent]:
         remedies = {0: "", 1: ". Name it with latent="}
         remedy = remedies.get(len(latent_sites), ". Put them into one site, whose distribution is over all of them")
-        raise ValueError(f"the {program} must have one latent site, {latent!r}; got {listed(latent_sites)}{remedy}")
+        raise ValueError(f"the {program} must have one latent site, {latent!r}; got {_names(latent_sites)}{remedy}")
     if program == "guide":
         unexpected = [name for name in observed_sites if name != observed]
         if unexpected:
-            raise ValueError(f"the guide must have no observed site and no pyro.factor; got {listed(unexpected)}")
+            raise ValueError(f"the guide must have no observed site and no pyro.factor; got {_names(unexpected)}")
         return
     if observed_sites != [observed] if strict else observed not in observed_sites:
         remedies = {0: "", 1: ". Name it with observed="}
-        remedy = remedies.get(
-            len(observed_sites), ". All of them count in log p(x, z), a pyro.factor too. Put them into one"
-        )
-        raise ValueError(f"the model must have one observed site, {observed!r}; got {listed(observed_sites)}{remedy}")
+        all_count = ". All of them count in log p(x, z), a pyro.factor too. Put them into one"
+        remedy = remedies.get(len(observed_sites), all_count)
+        raise ValueError(f"the model must have one observed site, {observed!r}; got {_names(observed_sites)}{remedy}")
+
+
+def _names(sites: Iterable[str]) -> str:
+    return listed(map(repr, sites))
+
+
+def sampled_sites(trace: Trace, latent: str = "") -> tuple[list[str], list[str]]:
+    """Return the names of the latent sites and of the observed sites.
+
+    Sites of ``pyro.deterministic`` and the subsamples of plates are neither.
+
+    Args:
+        trace: of a run of a program.
+        latent: the name of a site that is latent even if the program was conditioned on its value.
+    """
+    latents: list[str] = []
+    observed: list[str] = []
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
+            continue
+        given = site["is_observed"] or site["infer"].get("was_observed")
+        (observed if given and name != latent else latents).append(name)
+    return latents, observed
 
 
 def factors_of(trace: Trace) -> list[str]:
@@ -131,6 +148,9 @@ def factors_of(trace: Trace) -> list[str]:
     return [name for name, site in trace.nodes.items() if site["type"] == "sample" and isinstance(site["fn"], Unit)]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names in one line."""
-    return ", ".join(map(repr, names)) or "none"
+def listed(words: Iterable[str]) -> str:
+    """Return words in one line, each once: "a, b and c". Of more than four, it names three and counts the rest."""
+    words = list(dict.fromkeys(words))
+    if len(words) > 4:
+        words = [*words[:3], f"{len(words) - 3} more"]
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part) or "none"

@@ -104,7 +104,7 @@ def log_poisson(p, out, x):
 
 
 def nb_parameters(p, out):
-    names = [*p._names, *(["θ"] if p.dispersion == "per_element" else [])]
+    names = [*p.names, *(["θ"] if p.dispersion == "per_element" else [])]
     raws = split(out, len(names)) if len(names) > 1 else [out]
     theta = 1 / p.dispersion if isinstance(p.dispersion, float) else None
     if p.dispersion == "learned":

@@ -152,6 +152,4 @@ def check_run(
     if report.unsupported:
         raise ValueError(report.summary())  # with exit code 2: nothing was found wrong, and nothing right
     if not report.passed:
-        raise RuntimeError(
-            f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first"
-        )
+        raise RuntimeError(f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first")
