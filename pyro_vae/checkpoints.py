@@ -17,8 +17,7 @@ from torch import Tensor
 
 from pyro_vae.allocation import at_most
 from pyro_vae.argument_checks import is_finite_number, is_integer
-from pyro_vae.config import build
-from pyro_vae.description import describe
+from pyro_vae.config import build, describe
 from pyro_vae.files import CheckpointError, is_there, read_yaml, replacing
 from pyro_vae.registry import allowing
 from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors

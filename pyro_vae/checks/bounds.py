@@ -19,7 +19,7 @@ from pyro_vae.checks.inputs import Check, Inputs
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide, factors_of, listed, weighs_examples
 from pyro_vae.vae import VAE
 
@@ -201,7 +201,7 @@ def _evidence(inputs: Inputs) -> Finding:
     if inputs.is_discrete:
         return _against(inputs, p, evaluation.enumeration(p), "by the sum over all values of z")
     try:
-        dims = RealCodes(p, "log p(x)").dim
+        dims = UnconstrainedCodes(p, "log p(x)").dim
     except ValueError as error:
         return Finding("skipped", str(error))
     # In two dimensions, each example takes tens of thousands of decodings.

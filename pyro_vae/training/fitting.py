@@ -19,9 +19,8 @@ from pyro_vae import checkpoints
 from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.bound import elbo_terms
 from pyro_vae.compatibility import check_objective
-from pyro_vae.config import make_objective
+from pyro_vae.config import describe, describe_objective, make_objective
 from pyro_vae.data import Batches, Images, batches, without_single_examples
-from pyro_vae.description import describe, describe_objective
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_prior, child
 from pyro_vae.seeds import derive, seeded

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
+import mpmath as mp
 import numpy as np
 import torch
 from scipy import special, stats
@@ -121,6 +123,26 @@ def log_zinb(p, out, x):
     mean, theta, rest = nb_parameters(p, out)
     gate = special.expit(rest[0])
     return np.log(gate * (x == 0) + (1 - gate) * stats.nbinom.pmf(x, theta, theta / (theta + mean)))
+
+
+def log_gamma(p, out, x):
+    mean, theta, _ = nb_parameters(p, out)
+    return stats.gamma.logpdf(x, theta, scale=mean / theta)
+
+
+def exact_gamma(raw_mean, raw_theta, x):
+    a, mean = e.positive(raw_theta), e.positive(raw_mean)
+    return a * mp.log(a / mean) - mp.loggamma(a) + (a - 1) * mp.log(x) - a * x / mean
+
+
+GAMMA = {
+    "Gamma": e.Corners(
+        [(e.raw_of(m), e.raw_of(a)) for m, a in product((1e-3, 1.0, 1e4, 1e7), (0, 0.1, 1.0, 30.0, 1e4, 1e6))],
+        lambda raw, _: [float(e.positive(raw)) * s for s in (1e-30, 1e-6, 0.5, 0.999, 1.0, 1.01, 3.0, 50.0)],
+        exact_gamma,
+        {"dispersion": "per_element"},
+    )
+}
 
 
 @dataclass
@@ -240,6 +262,7 @@ CASES = {
         )
         for k, v in SCALES.items()
     },
+    **{f"gamma_{k}": Case(L.Gamma, "positive", log_gamma, {"dispersion": v}, corners=GAMMA) for k, v in SCALES.items()},
     "multinomial": Case(L.Multinomial, "counts", None, {"total_count": 3}, shape=(4,)),
     "mixed": Case(L.Mixed, "columns", None, {"columns": COLUMNS}, shape=(5,)),
 }
