@@ -183,8 +183,8 @@ class Trainee:
             torch.enable_grad(),
         ):
             model, guide = self.run(*batch)
+            named = {name: site["value"].unconstrained() for name, site in declared.trace.nodes.items()}
         self._store = inside
-        named = {name: site["value"].unconstrained() for name, site in declared.trace.nodes.items()}
         self.parameters = [p for p in {id(p): p for p in named.values()}.values() if p.requires_grad]
         self._note_modules(called)
         in_modules = {id(p) for p in self.module.parameters()}
