@@ -13,7 +13,7 @@ import torch
 
 from pyro_vae.allocation import at_most
 from pyro_vae.checkpoints.config_file import DTYPES, read_config
-from pyro_vae.checkpoints.last import last_weights
+from pyro_vae.checkpoints.weights import last_weights
 from pyro_vae.config import build, describe
 from pyro_vae.files import BEST, CONFIG, LAST, CheckpointError, is_there
 from pyro_vae.registry import allowing
@@ -67,6 +67,8 @@ def load(
     run = Path(run)
     if weights not in ("best", "last"):
         raise ValueError(f'weights must be "best" or "last"; got {weights!r}')
+    if is_there(run / CONFIG):
+        _check_of_vae(run, read_config(run))
     if vae is None:
         with allowing(allow):
             vae = _rebuild(run, read_config(run), BEST if weights == "best" else LAST)
@@ -77,6 +79,16 @@ def load(
     else:
         vae.load_state_dict(last_weights(run, vae.state_dict()))
     return vae.to(device)
+
+
+def _check_of_vae(run: Path, config: dict[str, Any]) -> None:
+    """Raise a ValueError for the run of a model and guide, from which no VAE is built."""
+    if config.get("from") == "python" and "guide" in config:
+        raise ValueError(
+            f"the run in {run} is of a model and guide of your own, not of a VAE. Read {BEST} with "
+            "safetensors.torch.load_file, and load it into your modules; or give the same model and guide to "
+            "fit(..., out=run, resume=True)"
+        )
 
 
 def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:

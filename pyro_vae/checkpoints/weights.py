@@ -1,4 +1,4 @@
-"""last.safetensors of a run folder: the state from which training goes on."""
+"""weights.safetensors and last.safetensors: the best weights, and the state from which training goes on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pyro_vae.argument_checks import is_finite_number, is_integer
-from pyro_vae.files import LAST, CheckpointError, is_there
+from pyro_vae.files import BEST, LAST, CheckpointError, is_there
 from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors, write_tensors
 
-__all__ = ["Last", "last_weights", "names_there", "read_last", "write_last"]
+__all__ = ["Last", "last_weights", "names_there", "read_best", "read_last", "write_last"]
 
 
 class Last(NamedTuple):
@@ -120,6 +120,28 @@ def last_weights(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tensors = file.read(built)
     check_finite(path, tensors, built)
     return {name.removeprefix("weights."): value for name, value in tensors.items()}
+
+
+def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the best weights of a run.
+
+    Args:
+        run: the folder.
+        state: tensors of the names, shapes and dtypes that the weights must have.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they have others.
+        CheckpointError: if the file is damaged, or holds NaN or infinity.
+    """
+    path = run / BEST
+    if not is_there(path):
+        raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
+    with open_tensors(path) as file:
+        file.check(kinds_of(state), f"the weights in {path} belong to another model and guide")
+        weights = file.read(file.kinds)
+    check_finite(path, weights, state)
+    return weights
 
 
 def names_there(run: Path, part: str) -> set[str]:
