@@ -39,6 +39,10 @@ class AnnealedEstimate(Estimate):
     log_weights: Tensor
     acceptance: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors and the mean acceptance in one line."""
+        return f"AnnealedEstimate({self.summary()}; acceptance {self.acceptance.double().mean().item():.2f})"
+
 
 @dataclass(frozen=True)
 class Sandwich:
@@ -56,6 +60,12 @@ class Sandwich:
     upper: AnnealedEstimate
     z: Tensor
     x: Tensor
+
+    def __repr__(self) -> str:
+        """Return the mean bounds and the mean gap in one line."""
+        gap = f"mean gap {self.mean_gap:.4f} nats, standard error {self.mean_gap_standard_error:.2g}"
+        bounds = f"mean log p(x) between {self.lower.mean:.4f} and {self.upper.mean:.4f}"
+        return f"Sandwich({gap}; {bounds}, over {len(self.gap):,} simulated examples)"
 
     @property
     def gap(self) -> Tensor:

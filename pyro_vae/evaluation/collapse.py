@@ -75,6 +75,19 @@ class Collapse:
         """Return True if the codes are of no use."""
         return self.kind is not None
 
+    def __repr__(self) -> str:
+        """Return the verdict, the information in the codes and the number of remedies in one line."""
+        verdict = "no collapse" if self.kind is None else f"{self.kind} collapse"
+        remedies = f"; {len(self.remedies)} remedies" if self.remedies else ""
+        lost = f"the code of another example costs {_nats(self.swapped)}"
+        return f"Collapse({verdict}: I(x; z) is {_nats(self.use.mutual_information)}, {lost}{remedies})"
+
+    def __str__(self) -> str:
+        """Return the verdict, the evidence and the remedies, one per line."""
+        lines = ["no collapse" if self.kind is None else f"{self.kind} collapse"]
+        lines += [f"  {sentence}" for sentence in self.evidence]
+        return "\n".join([*lines, *(f"  try {remedy}" for remedy in self.remedies)])
+
 
 def collapse(
     vae: Target,

@@ -30,6 +30,10 @@ class Enumeration(Estimate):
     values: Tensor
     log_posterior: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors and the number of values of z in one line."""
+        return f"Enumeration({self.summary()}; exact, over {len(self.values):,} values of z)"
+
 
 def enumeration(
     vae: Target, x: Tensor | None = None, *context: Tensor, chunk_size: int = 20_000, seed: int = 0, **named: Named

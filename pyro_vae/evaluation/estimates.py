@@ -47,6 +47,19 @@ class Estimate:
     log_prob: Tensor
     standard_error: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean and its errors in one line."""
+        return f"{type(self).__name__}({self.summary()})"
+
+    def summary(self) -> str:
+        """Return the mean and its standard errors in words."""
+        n, draws, data = len(self.log_prob), self.mean_standard_error, self.data_standard_error
+        errors = [f"{draws:.2g} from the draws"] * (draws != 0) + [f"{data:.2g} from the data"] * (n > 1)
+        mean = (
+            f"mean log p(x) = {self.mean:.4f} nats over {n:,} examples" if n > 1 else f"log p(x) = {self.mean:.4f} nats"
+        )
+        return f"{mean}, standard error {', '.join(errors)}" if errors else mean
+
     @property
     def mean(self) -> float:
         """The mean of ``log_prob`` over the examples."""
@@ -82,7 +95,7 @@ def running(
     pair.check_event_shape()
     with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
         try:
-            yield pair.alone()
+            yield pair.strict()
         except ValueError as error:
             said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
             if not dump or type(error) is not ValueError:

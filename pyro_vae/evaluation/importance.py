@@ -40,6 +40,12 @@ class ImportanceEstimate(Estimate):
     bounds: dict[int, Tensor]
     pareto_k: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors and the number of examples with a high Pareto k̂ in one line."""
+        heavy = int((self.pareto_k > TOO_HEAVY).sum())
+        warning = f"; too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,} of {len(self.pareto_k):,}" if heavy else ""
+        return f"ImportanceEstimate({self.summary()}{warning})"
+
     @property
     def bias(self) -> Tensor:
         """The approximate bias of ``log_prob``, −standard_error² / 2, ``(batch,)``.

@@ -51,6 +51,16 @@ class LatentUse:
     mutual_information_standard_error: float
     marginal_kl_standard_error: float
 
+    def __repr__(self) -> str:
+        """Return the rate, its two parts with standard errors, and the active units in one line."""
+
+        def number(name: str) -> str:
+            return f"{getattr(self, name):.3f} ± {getattr(self, f'{name}_standard_error'):.2g}"
+
+        parts = f"I(x; z) {number('mutual_information')} + KL(q(z) || p(z)) {number('marginal_kl')}"
+        units = "" if self.size is None else f"; {self.active_units} of {self.size} units are active"
+        return f"LatentUse(kl {number('kl')} = {parts} nats{units})"
+
     @property
     def size(self) -> int | None:
         """The number of dimensions of z; None if q has no mean."""

@@ -96,6 +96,14 @@ class Memorisation:
     test_median: float
     neighbours: Neighbours
 
+    def __repr__(self) -> str:
+        """Return the share of near samples and the median distances in one line."""
+        near = (
+            f"{self.fraction:.2%} of the samples are nearer than {self.threshold:.4g}, the {self.quantile:g} quantile"
+        )
+        medians = f"median distance {self.sample_median:.4g} of samples, {self.test_median:.4g} of test examples"
+        return f"Memorisation({near} of test examples; {medians})"
+
     @property
     def suspects(self) -> Tensor:
         """The indices of the samples, ordered by the distance to their nearest training example, ``(n,)``.

@@ -37,6 +37,10 @@ class PosteriorNodes:
     example: Tensor
     dtype: torch.dtype
 
+    def __repr__(self) -> str:
+        """Return the numbers of nodes and examples in one line."""
+        return f"PosteriorNodes({len(self.weight):,} nodes for {self.codes.pair.batch:,} examples)"
+
     @classmethod
     def of(cls, cells: Cells, n: int, codes: UnconstrainedCodes, dtype: torch.dtype) -> PosteriorNodes:
         """Return the nodes of the Gauss-Legendre rule with n nodes per dimension, with boxes around them."""

@@ -36,6 +36,12 @@ class Quadrature(Estimate):
     evaluations: Tensor
     nodes: tuple[PosteriorNodes, ...]
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors, the largest error and the number of examples that did not converge."""
+        left = int((~self.converged).sum())
+        missed = f"; not converged: {left:,} of {len(self.converged):,}" if left else ""
+        return f"Quadrature({self.summary()}; error at most {self.error.max().item():.1g}{missed})"
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draw z from p(z | x), ``(n, batch, *event)``; exact up to the resolution of the nodes.
 

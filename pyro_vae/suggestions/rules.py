@@ -42,7 +42,12 @@ class Suggestion:
     reason: str
     prepare: str = ""
 
+    def __repr__(self) -> str:
+        """Return the same as ``str`` within the name of the class."""
+        return f"Suggestion({self})"
+
     def __str__(self) -> str:
+        """Return the likelihood, the reason and the preparation in one line."""
         return f"{show(self.likelihood)}: {self.reason}." + (f" First: {self.prepare}." if self.prepare else "")
 
 
