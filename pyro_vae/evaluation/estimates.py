@@ -95,7 +95,7 @@ def running(
     pair.check_event_shape()
     with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
         try:
-            yield pair.alone()
+            yield pair.strict()
         except ValueError as error:
             said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
             if not dump or type(error) is not ValueError:

@@ -143,10 +143,10 @@ def inference_gaps(
 
         enough = min(importance_particles, _DRAWS_TO_PICK)
         first = estimate(pair, enough, _PICKING).bounds[1]
-        better = estimate(_with_rows(free, best), enough, _PICKING).bounds[1] > first
+        better = estimate(free.replace(rows=best), enough, _PICKING).bounds[1] > first
         best = torch.where(better.reshape(-1, *(1 for _ in best.shape[1:])), best, start)
         elbo = estimate(pair, importance_particles, _REPORTING).bounds[1]
-        last = estimate(_with_rows(free, best), importance_particles, _REPORTING)
+        last = estimate(free.replace(rows=best), importance_particles, _REPORTING)
     warn_of_heavy_tails(last.pareto_k, "inference_gaps")
     error, size = last.standard_error, last.effective_sample_size
     return InferenceGaps(elbo, last.bounds[1], last.log_prob, error, size, last.pareto_k)
@@ -227,20 +227,13 @@ def _freed(pair: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
         given.rows = rows
         return free.guide(x, *context, **named)
 
-    named: Any = {**pair.named, "rows": rows}
-    names: Any = {"latent": pair.latent, "observed": pair.observed}
-    return ModelGuide((model, guide), pair.x, *pair.context, **names, **named)
-
-
-def _with_rows(free: ModelGuide, rows: Tensor) -> ModelGuide:
-    named: Any = {**free.named, "rows": rows}
-    return ModelGuide(free.vae, free.x, *free.context, latent=free.latent, observed=free.observed, **named)
+    return pair.replace((model, guide), rows=rows)
 
 
 def _search(free: ModelGuide, steps: int, num_particles: int, lr: float, seed: int) -> Tensor:
     """Return the rows with the largest ELBO that Adam finds."""
     rows = free.named["rows"].clone().requires_grad_()
-    free = _with_rows(free, rows)
+    free = free.replace(rows=rows)
     # Adam uses each number's own gradient, so examples do not influence each other.
     optimizer = torch.optim.Adam([rows], lr=lr)
     schedule = CosineAnnealingLR(optimizer, steps)

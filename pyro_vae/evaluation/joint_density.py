@@ -88,7 +88,7 @@ def _compiled(pair: ModelGuide, examples: list[Tensor]) -> Compiled:
 
     def program(z: Tensor, x: Tensor, *others: Tensor) -> Tensor:
         named: Any = dict(zip(names, others[contexts:], strict=True))
-        again = ModelGuide(pair.vae, x, *others[:contexts], latent=pair.latent, observed=pair.observed, **named)
+        again = pair.replace(x=x, context=others[:contexts], **named)
         with torch.no_grad(), noting():
             likelihood, prior = again.log_joint(z)
             return likelihood + prior
