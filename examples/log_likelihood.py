@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pyro_vae import build, data, fit
-from pyro_vae.evaluation import importance_sampling, quadrature, sandwich
+from pyro_vae.evaluation import Annealing, importance_sampling, quadrature, sandwich
 
 BOUNDS = (1, 10, 100, 1000, 5000)
 
@@ -30,7 +30,7 @@ def trained(epochs, hidden, seed):
 
 def compare(vae, x, temperatures=150, chains=8, num_particles=5000, seed=0):
     """Estimates beside quadrature: (data, method, quadrature's, the method's)."""
-    simulated = sandwich(vae, x, temperatures=temperatures, num_particles=chains, start="posterior", seed=seed)
+    simulated = sandwich(vae, x, num_particles=chains, annealing=Annealing(temperatures, start="posterior"), seed=seed)
     rows, bounds = [], [k for k in BOUNDS if k <= num_particles]
     for name, each in (("test digits", x), ("simulated digits", simulated.x)):
         exact, found = (
