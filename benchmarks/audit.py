@@ -27,7 +27,8 @@ from pyro.infer import Trace_ELBO
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for the programs of the tests
 
 from pyro_vae import CompiledSVI, build
-from pyro_vae.svi.audit import Audits
+from pyro_vae.svi.audit import AuditSchedule
+from pyro_vae.svi.comparison import run_both
 from tests.svi.programs import CASES, Case
 
 
@@ -59,10 +60,10 @@ def cost() -> None:
             start = time.perf_counter()
             svi.step(x)
             step.append(time.perf_counter() - start)
-        (captured,) = next(iter(svi._captured.values()))
+        (graph,) = next(iter(svi._graphs.values()))
         for _ in range(100):
             start = time.perf_counter()
-            captured.by_pyro((x,), {})
+            run_both(graph, (x,), {})
             audit.append(time.perf_counter() - start)
         median_step, median_audit = sorted(step)[len(step) // 2], sorted(audit)[len(audit) // 2]
         gap = next(g for g in (2**k for k in range(40)) if g >= 1000 and median_audit < 0.005 * g * median_step)
@@ -70,8 +71,8 @@ def cost() -> None:
 
 
 def soak(steps: int, fast: bool, only: str) -> None:
-    """Audits every step of the programs."""
-    Audits.due = lambda self, number: True  # instead of ever fewer
+    """Audit every step of the programs."""
+    AuditSchedule.due = lambda self, number: True  # instead of ever fewer
     if fast:
         torch._inductor.compile = lambda module, examples, options: module.forward
         torch.compile = lambda module, **options: module

@@ -24,7 +24,7 @@ from pyro_vae.svi import CannotCaptureError, compiled_svi, private
 from tests.conftest import make_vae, make_x
 
 ROOT = Path(pyro_vae.__file__).parent
-SOURCES = [*(p for p in sorted((ROOT / "svi").glob("*.py")) if p.name != "private.py"), ROOT / "deferred.py"]
+SOURCES = [*(p for p in sorted((ROOT / "svi").glob("*.py")) if p.name != "private.py"), ROOT / "value_checks.py"]
 LISTED = {**private.PIECES, **private.EXPORTS}
 
 # What no process can lose and go on: torch or Pyro themselves break without, or it is C++. It is hidden from the
@@ -87,7 +87,7 @@ def test_without_any_piece_pyro_takes_the_steps_and_one_warning_says_so():
             **stock,
             "captures": 0,
             "refused": found["refused"],
-            "heard": [f"CompiledSVI: {found['refused']}. Steps are run by Pyro itself, which is slower"],
+            "heard": [f"CompiledSVI: {found['refused']}. Pyro runs the steps itself, which is slower"],
             "imported": False,
             "error": found["refused"],
         }, piece
@@ -126,7 +126,7 @@ def test_importing_pyro_vae_asks_for_no_piece():
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(process.stdout.split())
     assert "pyro_vae.svi.compiled_svi" in imported
-    assert not imported & {f"pyro_vae.svi.{name}" for name in ("tracing", "step_graph", "execution", "pyro_patches")}
+    assert not imported & {f"pyro_vae.svi.{name}" for name in ("capture", "step_graph", "execution", "pyro_patches")}
 
 
 def test_three_pieces_are_named(without):

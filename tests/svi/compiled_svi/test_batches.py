@@ -81,7 +81,7 @@ def test_the_data_are_not_changed():
 
 @slow
 def test_too_many_kinds_of_arguments_are_refused_with_a_hint(monkeypatch):
-    monkeypatch.setattr(compiled_svi, "_MOST_CAPTURES", 2)
+    monkeypatch.setattr(compiled_svi, "_MOST_GRAPHS", 2)
     vae = make_vae()
     svi = CompiledSVI(
         lambda x, n: vae.model(x),
@@ -92,7 +92,7 @@ def test_too_many_kinds_of_arguments_are_refused_with_a_hint(monkeypatch):
     )
     for n in (0, 0, 1, 1, 2):
         svi.step(make_x(), n)
-    with pytest.warns(UserWarning, match="its arguments .*structure.*hand it over as a float or a tensor"):
+    with pytest.warns(UserWarning, match="structure of its arguments.*pass it as a float or a tensor"):
         svi.step(make_x(), 2)
     assert svi.captures == 2
     assert "structure" in svi.refused

@@ -60,7 +60,7 @@ def test_a_number_that_changes_at_each_step(mode, number):
 def test_settings_that_live_for_one_step(monkeypatch):
     """Objects of the user's own that hold numbers, a new one at each step."""
 
-    monkeypatch.setattr(compiled_svi, "_MOST_CAPTURES", 2)
+    monkeypatch.setattr(compiled_svi, "_MOST_GRAPHS", 2)
 
     class Settings:
         def __init__(self, beta):

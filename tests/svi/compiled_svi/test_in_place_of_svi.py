@@ -185,7 +185,7 @@ def test_fallback_eager_warns_once_and_is_stock():
     same(after, weights(vae))
     assert [w.category for w in caught] == [UserWarning]
     assert "if x.mean() > 0.5:" in str(caught[0].message)
-    assert str(caught[0].message).endswith("Steps are run by Pyro itself, which is slower")
+    assert str(caught[0].message).endswith("Pyro runs the steps itself, which is slower")
     assert os.path.basename(__file__) in svi.refused
     assert type(svi.step(make_x())) is float
     assert caught[0].filename == small.__file__  # where the step is called
