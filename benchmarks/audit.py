@@ -1,12 +1,12 @@
-"""What audits cost, and whether they ever give a false alarm.
+"""Measure what audits cost, and whether they ever give a false alarm.
 
     python benchmarks/audit.py                      # the cost, for two networks
     python benchmarks/audit.py --steps 100000       # audits every step of the programs of tests/svi
 
-The cost of an audit is set against that of a step by the graph; the ratio gives the gap from which on audits take less
-than 0.5 % of the time. In the second form every step of each conformance program is audited, in mode "exact" or, with
-``--fast``, in mode "fast" without the compiler; any difference that an audit reports is a false alarm, since nothing
-changes in these programs.
+The first form compares an audit with a step by the graph. Their ratio gives the number of steps between two audits from
+which audits take less than 0.5 % of the time. The second form audits every step of each conformance program, in mode
+"exact" or, with ``--fast``, in mode "fast" without the compiler. Nothing changes in these programs, so any difference
+that an audit reports is a false alarm.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Likelihoods of grey images in one unit, bits per dimension of the grey levels: the tables of the README.
+"""Compare likelihoods of grey images in one unit: bits per dimension of the grey levels.
 
     python benchmarks/bits_per_dim.py --data digits
     python benchmarks/bits_per_dim.py --data mnist --epochs 5
 
-Likelihoods over the levels give the probability of a level k in 0, ..., L-1 itself. Densities over the reals are
-trained and tested on dequantised pixels x = (k + u) / L with u uniform on (0, 1); then log P(k) >= E_u[log p(x)] -
-log L (Theis, van den Oord and Bethge 2015, arXiv 1511.01844), so that both kinds bound the same: -ELBO / (pixels ln
-2), plus log2 L for densities. What a density spends outside [0, 1] counts against it. Categorical is left out where
-its last layer alone would have more than 20 million weights. Rows that are in ``--out`` already are not computed
-again.
+Likelihoods over the levels give the probability of a level k in 0, ..., L-1. Densities over the reals are trained and
+tested on dequantised pixels x = (k + u) / L with u uniform on (0, 1). Then log P(k) >= E_u[log p(x)] - log L (Theis,
+van den Oord and Bethge 2015, arXiv 1511.01844), so both kinds bound the same quantity: -ELBO / (pixels ln 2), plus
+log2 L for densities. The mass of a density outside [0, 1] counts against it. Categorical is left out if its last layer
+alone would have more than 20 million weights. Rows that ``--out`` already has are not computed again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a check costs: seconds for each of its lines, for a small VAE, a convolutional one and one of MNIST's size.
+"""Measure what a check costs: seconds per line, for a small VAE, a convolutional one and one of MNIST's size.
 
-python benchmarks/check.py                  # all of them, two threads
-python benchmarks/check.py --only small     # those with this in their name
+    python benchmarks/check.py                  # all of them, two threads
+    python benchmarks/check.py --only small     # those with this in their name
 
-Lines are timed from when one begins to when the next does; what the first to need a thing makes is in its time.
+The time of a line ends when the next one begins. If two lines need the same thing, its time counts for the first.
 """
 
 from __future__ import annotations

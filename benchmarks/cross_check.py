@@ -1,10 +1,10 @@
-"""elbo(recon, kl) beside Pyro's losses under the same noise, for every combination that the tests know, as a table.
+"""Compare elbo(recon, kl) with Pyro's losses under the same noise, for every combination that the tests know.
 
     python benchmarks/cross_check.py
 
-Every prior with every posterior that goes with it, and every likelihood, in tiny sizes, in float64 and in float32: the
-largest difference, relative to the loss, from Trace_ELBO (TraceEnum_ELBO for discrete codes), from TraceMeanField_ELBO
-where the KL has a closed form, and from RenyiELBO. Writes benchmarks/cross_check.md.
+Takes every prior with every posterior that goes with it, and every likelihood, in tiny sizes, in float64 and in
+float32. The table has the largest difference, relative to the loss, from Trace_ELBO (TraceEnum_ELBO for discrete
+codes), from TraceMeanField_ELBO if the KL has a closed form, and from RenyiELBO. Writes benchmarks/cross_check.md.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""What an epoch of batches costs: MNIST's 60,000 images, shuffled, dynamically binarised, in batches of 128.
+"""Measure what an epoch of batches costs: MNIST's 60,000 images, shuffled, dynamically binarised, in batches of 128.
 
     PYRO_VAE_DATA=... python benchmarks/data.py
 
-Ours, by index on the device, beside a DataLoader over torchvision's MNIST with ToTensor, in turns in one run.
+Ours indexes images on the device. The other is a DataLoader over torchvision's MNIST with ToTensor. They take turns in
+one run.
 """
 
 import argparse

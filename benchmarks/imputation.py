@@ -1,17 +1,17 @@
-"""Missing values in real tables: a VAE beside scikit-learn's IterativeImputer and the column means.
+"""Fill missing values in real tables: a VAE beside scikit-learn's IterativeImputer and the column means.
 
     python benchmarks/imputation.py
 
-A share of the values is removed completely at random; all imputers see the same incomplete table, standardised with
-the mean and standard deviation of the values that are left. The VAE is trained on that table alone, with the same
-options for every table. These were chosen on the same tables with other values removed (seeds 0 to 4, 100 and 101); the
-seeds of the masks reported by default, 10 to 14, had no part in it.
+A share of the values is removed completely at random. All imputers see the same incomplete table, standardised with the
+mean and standard deviation of the remaining values. The VAE is trained on that table alone, with the same options for
+every table. We chose the options on the same tables with other values removed (seeds 0 to 4, 100 and 101). The masks
+reported by default have the seeds 10 to 14, which had no part in the choice.
 
 Normalised RMSE: the root of the mean squared error over a column's missing values, divided by the column's standard
-deviation, averaged over columns; 1 is what the true column means would give.
+deviation, averaged over columns. The true column means would give 1.
 
-The table has means over the seeds, with their standard errors, and the ratio of the VAE's figure to the better of
-IterativeImputer's two, the mean over the seeds of paired ratios: below 1 the VAE is nearer to the truth.
+The table has means over the seeds with their standard errors. Its last column is the ratio of the VAE's figure to the
+better of IterativeImputer's two, the mean of paired ratios over the seeds. Below 1, the VAE is nearer to the truth.
 """
 
 from __future__ import annotations

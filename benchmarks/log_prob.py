@@ -1,8 +1,8 @@
-"""What log p(x) by importance sampling costs: ours, pythae's get_nll on the same weights, and the products alone.
+"""Measure what log p(x) by importance sampling costs: ours, pythae's get_nll, and the matrix products alone.
 
     python benchmarks/log_prob.py
 
-5,000 draws an image, medians over rounds in which all take turns. Needs the extra `bench`.
+5,000 draws per image, medians over rounds in which all take turns. Needs the extra `bench`.
 """
 
 from __future__ import annotations

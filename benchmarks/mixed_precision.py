@@ -1,11 +1,10 @@
-"""What mixed precision brings: steps on MNIST with the networks in bfloat16 and in float32, in turns.
+"""Measure what mixed precision brings: steps on MNIST with the networks in bfloat16 and in float32, in turns.
 
     python benchmarks/mixed_precision.py
 
-Both take the same compiled steps of the same batches, so that what else the machine does falls on both alike; the
-figures are medians over the rounds. How much it is depends on the instructions of the CPU (AMX, AVX512-BF16), and on
-the GPU.
-Reads MNIST as ``pyro-vae train --data mnist`` does.
+Both take the same compiled steps on the same batches, so that other work on the machine affects both alike. The figures
+are medians over the rounds. The gain depends on the instructions of the CPU (AMX, AVX512-BF16), or on the GPU. Reads
+MNIST as ``pyro-vae train --data mnist`` does.
 """
 
 from __future__ import annotations

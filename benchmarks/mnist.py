@@ -1,9 +1,9 @@
-"""Priors and posteriors on dynamically binarised MNIST, same networks and epochs: the table of the README.
+"""Compare priors and posteriors on dynamically binarised MNIST, with the same networks and epochs.
 
     python benchmarks/mnist.py
 
-Prints, for each pair, -ELBO and negative log-likelihood of the 10,000 test images in nats, the latter by importance
-sampling (Burda et al. 2015, arXiv 1509.00519). Rows that are in ``--out`` already are not computed again.
+Prints -ELBO and the negative log-likelihood of the 10,000 test images in nats for each pair. The latter is by
+importance sampling (Burda et al. 2015, arXiv 1509.00519). Rows that ``--out`` already has are not computed again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What each prior and each posterior costs: an epoch of MNIST beside the plain VAE's.
+"""Measure what each prior and each posterior costs: an epoch of MNIST beside the plain VAE's.
 
     python benchmarks/parts.py
 
-Every VAE takes the same steps in turns, so that what else the machine does falls on all alike; the figures are medians
-over the rounds. Reads MNIST as ``pyro-vae train --data mnist`` does.
+All VAEs take the same steps in turns, so that other work on the machine affects all alike. The figures are medians over
+the rounds. Reads MNIST as ``pyro-vae train --data mnist`` does.
 """
 
 from __future__ import annotations

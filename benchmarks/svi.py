@@ -1,12 +1,12 @@
-"""The speed of a step of SVI beside Pyro, NumPyro, pythae and PyTorch by hand: a table and a figure.
+"""Compare the speed of a step of SVI with Pyro, NumPyro, pythae and PyTorch by hand: a table and a figure.
 
     python benchmarks/svi.py                                   # all of it
     python benchmarks/svi.py --sizes 64-64-8 --contenders ours JitTrace    # those whose names hold these words
 
-Same networks, weights to start from, batches and optimiser (Adam, lr 1e-3) for all. Each contender has a process of its
-own (svi/workers.py), is compiled and warmed up, and then takes its turn in each round with a block of steps; the order
-rotates. Figures are medians over the rounds, and ratios are medians of the ratios within a round, so that what else
-the machine does falls on all alike. Needs the extra `bench`; who cannot be imported is left out with the reason.
+All have the same networks, initial weights, batches and optimiser (Adam, lr 1e-3). Each contender has its own process
+(svi/workers.py), is compiled and warmed up, and then takes a block of steps in each round. The order rotates. Figures
+are medians over the rounds, and ratios are medians of the ratios within a round, so that other work on the machine
+affects all alike. Needs the extra `bench`. A contender that cannot be imported is left out, with the reason.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""A whole epoch of MNIST, data included: pyro_vae.fit beside the training scripts that people start from.
+"""Time a whole epoch of MNIST, data included: pyro_vae.fit beside the training scripts that people start from.
 
     python benchmarks/svi_epoch.py
 
-Peers, each with its own network, batch and way to the data, and ours with that network and batch beside it:
+Each peer has its own network, batch size and data loading. Ours runs with the network and batch size of each:
 
 - Pyro's example: 784-400-50 with softplus, batch 256, torchvision's MNIST with ToTensor in a DataLoader, SVI.step.
 - pytorch/examples: 784-400-20 with ReLU, batch 128, the same loader, the loss by hand.
 - pythae: its default MLPs of 512 units with ReLU, latent 16, batch 64, its dataset and its BaseTrainer.
 
-All train on the 60,000 images with Adam, lr 1e-3 (ours with fit's AdamW), and none validates. The peers take grey
-values, ours draws binary pixels anew in each epoch. Each has its own process; epochs take turns. The first epoch of
-each, in which ours compiles, is reported beside the others. Reads MNIST from $PYRO_VAE_DATA.
+All train on the 60,000 images with Adam, lr 1e-3 (ours with fit's AdamW), without validation. The peers take grey
+values; ours draws binary pixels anew in each epoch. Each has its own process, and epochs take turns. The first epoch
+of each, in which ours compiles, is reported beside the others. Reads MNIST from $PYRO_VAE_DATA.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The ELBO of one VAE on one batch, worked out in four ways that share no code, with the differences.
+"""Compute the ELBO of one VAE on one batch in four ways that share no code, and print the differences.
 
     python examples/cross_check_elbo.py
 
-Weights, data and noise are fixed, in float64. Under the same noise, elbo(recon, kl) with the sampled kl is Pyro's
-Trace_ELBO, and with the analytic kl it is TraceMeanField_ELBO.
+Weights, data and noise are fixed, in float64. Under the same noise, elbo(recon, kl) with the sampled kl equals Pyro's
+Trace_ELBO. With the analytic kl it equals TraceMeanField_ELBO.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
-"""Bias and variance of estimators of a bound and of its gradient, against the draws K, where the truth is known.
+"""Measure bias and variance of estimators of a bound and of its gradient, against the number of draws K.
 
     python examples/estimator_laboratory.py [figure.png]
 
-One x of a linear Gaussian VAE and a normal q beside its true posterior; thousands of estimates, each with its own q.
+The truth is known: one x of a linear Gaussian VAE, and a normal q near its true posterior. Each of thousands of
+estimates has its own q.
 """
 
 import sys

@@ -1,10 +1,11 @@
-"""A linear VAE, trained by stochastic gradients, beside the exact maximum likelihood, which is known: PCA.
+"""Train a linear VAE by stochastic gradients and compare it with the exact maximum likelihood: PCA.
 
     python examples/linear_vae.py
 
-With linear networks and one learned noise, a VAE is probabilistic PCA. Its best weights come from an eigendecomposition
-(Tipping and Bishop 1999), and there the ELBO with a diagonal posterior is the log-likelihood itself (Lucas et al. 2019,
-arXiv 1911.02469). So it can be seen how near to the optimum a training comes; the optimum takes no part in it.
+With linear networks and one learned noise scale, a VAE is probabilistic PCA. Its best weights come from an
+eigendecomposition (Tipping and Bishop 1999). At these weights, the ELBO with a diagonal posterior equals the
+log-likelihood (Lucas et al. 2019, arXiv 1911.02469). So we can see how near to the optimum the training comes. The
+training does not use the optimum.
 """
 
 import time

@@ -1,10 +1,10 @@
-"""Log p(x) of digits under a trained VAE, by estimates that share little, which agree within their errors.
+"""Estimate log p(x) of digits under a trained VAE in independent ways, which agree within their errors.
 
     python examples/log_likelihood.py [figure.png]
 
-Two latent dimensions, so that quadrature gives log p(x) to six digits. Importance sampling from q comes close, as does
-annealed importance sampling on digits simulated from the model, from below and from above. With more dimensions
-quadrature is out of reach, and the other two are what is left.
+The VAE has two latent dimensions, so quadrature gives log p(x) to six digits. Importance sampling from q comes close.
+So does annealed importance sampling, which bounds log p(x) of digits simulated from the model from below and from
+above. With more dimensions, quadrature is too expensive, and only the other two remain.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""A table with columns of different kinds, of which 30 % of the values are missing.
+"""Train on a table with columns of different kinds, in which 30 % of the values are missing.
 
     python examples/mixed_table.py
 
-The wines of scikit-learn: thirteen measurements, which are reals, and the cultivar, which is one of three classes. Each
-column gets a likelihood of its own kind by name; the VAE learns from the values that are there and fills in the rest.
+The table holds scikit-learn's wines: thirteen real measurements, and the cultivar, which is one of three classes. Each
+column gets its own likelihood by name. The VAE learns from the values that are given and fills in the others.
 """
 
 import numpy as np

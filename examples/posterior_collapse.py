@@ -1,11 +1,11 @@
-"""Posterior collapse brought about, diagnosed and cured.
+"""Bring posterior collapse about, diagnose it, and cure it.
 
     python examples/posterior_collapse.py [figure.png]
 
-A VAE of grey digits under a normal likelihood of scale 1, which is what a squared error means: it trains without
-complaint, and its codes carry nothing. The report says so, names the cause, and what to do instead; each remedy is then
-trained, and compared by log p(x) of the test images. Where the cause is the scale, a warm-up of the KL does not
-help, and free bits make codes that the model does not pay for. A scale that follows the data does.
+A VAE of grey digits has a normal likelihood of scale 1, which is what a squared error means. It trains without an
+error, but its codes carry nothing. The report says so, names the cause, and lists remedies. The example trains each
+remedy and compares them by log p(x) of the test images. Here the scale is the cause. A warm-up of the KL does not help.
+Free bits make codes that lower log p(x). A scale that follows the data helps.
 """
 
 import sys
@@ -40,7 +40,7 @@ def main(path=None, epochs=150):
     for line in report.evidence:
         print(" ", line)
     for remedy in report.remedies:
-        print(f"  try {remedy.what}: {remedy.why}. {remedy.options}")
+        print(f"  try {remedy}")
 
     warm_up = BetaELBO(Linear(steps=0.3 * steps))
     vaes["scale 1, warm-up"] = train(digits, epochs, objective=warm_up)

@@ -1,9 +1,9 @@
-"""A VAE trained with nothing but Pyro: its model, its guide, SVI, Adam and Trace_ELBO.
+"""Train a VAE with nothing but Pyro: its model, its guide, SVI, Adam and Trace_ELBO.
 
     python examples/svi_by_hand.py
 
-Everything that `pyro_vae.fit` adds (schedules, validation, run folders, pictures) is left out, to show that
-`vae.model` and `vae.guide` are plain Pyro programs.
+There is nothing here of what `pyro_vae.fit` adds (schedules, validation, run folders, pictures). `vae.model` and
+`vae.guide` are plain Pyro programs.
 """
 
 import pyro

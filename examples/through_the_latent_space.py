@@ -1,12 +1,12 @@
-"""Ways from one digit to another: mixing pixels, and in the latent space straight, on a sphere, and by other codes.
+"""Go from one digit to another: by mixing pixels, and through the latent space in three ways.
 
     python examples/through_the_latent_space.py [figure.png]
 
-Half way between two digits, a mix of their pixels is no digit: log p(x), by a second VAE, is far below that of digits.
-Draws from the straight way through the latent space are hardly better: the prior, normal in 20 dimensions, has less
-than a thousandth of its mass as far inside as the middle of that way, and hardly a code was there to train the decoder.
-On the sphere norms stay those of codes, and draws are about as likely as new digits from the prior, though not as test
-digits. By the nearest training codes is as good, but jumps.
+Half way between two digits, a mix of their pixels is no digit: its log p(x), under a second VAE, is far below that of
+digits. A straight way through the latent space is hardly better. The prior is normal in 20 dimensions and has less than
+a thousandth of its mass as near to the centre as the middle of that way, so the decoder was hardly trained there. On a
+sphere, codes keep their norm, and draws are about as likely as new digits from the prior, though less likely than test
+digits. A way along the nearest training codes is as good, but it jumps.
 """
 
 import sys

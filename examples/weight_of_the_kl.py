@@ -1,11 +1,11 @@
-"""What the weight of the KL does: sharp reconstructions at a small one, and at a large one none.
+"""Show what the weight of the KL does to reconstructions and samples.
 
     python examples/weight_of_the_kl.py [figure.png]
 
-Trains four VAEs on the embedded digits that differ in the weight beta alone, and shows for each what test images come
-back as, and what the decoder makes of draws from the prior. With a small weight codes carry much, and the prior does
-not know what they are like: samples are no digits. With a large one codes carry nothing (posterior collapse). The
-bound on log p(x) is best at 1.
+Trains four VAEs on the embedded digits that differ only in the weight beta. Shows how each reconstructs test images,
+and what it decodes from draws of the prior. With a small weight, codes carry much, but they do not follow the prior:
+samples are no digits. With a large weight, codes carry nothing (posterior collapse). The bound on log p(x) is best at
+1.
 """
 
 import sys

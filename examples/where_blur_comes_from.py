@@ -1,18 +1,21 @@
-"""Blurred pictures are means of what a code does not tell apart; the likelihood says what is worth telling apart.
+"""Blurred pictures are means over images that one code cannot tell apart, which the likelihood decides.
 
     python examples/where_blur_comes_from.py [figure.png]
 
-VAEs on the embedded grey digits that differ in the likelihood alone. The table, of test digits: nats in a code (kl);
-how many training digits a code leaves possible (alike); how far the mean of p(x | z) is from the digit, and from the
-average of those training digits; roughness (total variation, 1 for digits) of means and of draws from p(x | z), and of
-both for new z from the prior; the bound in bits a pixel.
+Trains VAEs on the embedded grey digits that differ only in the likelihood. The columns of the table, for test digits:
 
-At scale 1, half a squared error, telling digits apart is not worth its KL: each comes back as the mean digit. At 0.3 a
-code leaves some twenty digits, and what comes back is nearer to their average than to the digit. At the scale that
-fits, 0.08, codes carry six times as much and the blur is gone. At 0.03 too, but the bound is worst, and new digits are
-none. The mixture of logistics has by far the best bound, with half the nats of the scale that fits: it leaves more to
-noise. So its means are a little blurred, and its draws as rough as digits. A Gaussian's draws show what its means hide:
-the scale, as noise.
+- kl: nats in a code.
+- alike: how many training digits are plausible given the code.
+- how far the mean of p(x | z) is from the digit, and from the average of these training digits.
+- roughness: the total variation (1 for digits) of means and of draws of p(x | z), and of both for new z from the prior.
+- the bound in bits per pixel.
+
+At scale 1, which is half a squared error, telling digits apart is not worth its KL: each digit comes back as the mean
+digit. At 0.3, a code leaves some twenty digits, and the reconstruction is nearer to their average than to the digit. At
+0.08, the scale that fits, codes carry six times as much, and the blur is gone. At 0.03 the blur is gone too, but the
+bound is worst, and samples are no digits. The mixture of logistics has by far the best bound, with half the nats of the
+scale that fits, since it leaves more to noise. So its means are a little blurred, and its draws are as rough as digits.
+A Gaussian's draws show what its means hide: the scale, as noise.
 """
 
 import math

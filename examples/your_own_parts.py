@@ -1,9 +1,9 @@
-"""Your own prior, likelihood and posterior in the place of ours.
+"""Use your own prior, likelihood and posterior in place of ours.
 
     python examples/your_own_parts.py
 
-Each is a module whose ``forward`` returns a distribution with its event dimensions declared. What its constructor asks
-for as ``latent_dim``, ``event_shape``, ``context``, ``posterior`` or ``net`` is filled in. By dotted path:
+Each is a module whose ``forward`` returns a distribution with declared event dimensions. Constructor arguments named
+``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` or ``net`` are filled in. By dotted path:
     cd examples && pyro-vae train --prior your_own_parts.Gumbel --likelihood your_own_parts.SoftLaplace
     pyro-vae evaluate runs/digits-1 --allow your_own_parts
 """

@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from pyro_vae.allocation import at_most
+from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.config import build
 from pyro_vae.description import describe
 from pyro_vae.files import CheckpointError, is_there, read_yaml, replacing
@@ -31,6 +32,7 @@ __all__ = [
     "VAE_OPTIONS",
     "CheckpointError",
     "Last",
+    "NotARunError",
     "dump_config",
     "load",
     "names_there",
@@ -59,6 +61,22 @@ VAE_OPTIONS = (
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 
 
+class NotARunError(FileNotFoundError):
+    """A folder that is missing or holds no run.
+
+    Args:
+        found: the folder, and what it lacks.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found and which call writes a run folder."""
+        return f"{self.found}. fit(..., out=folder) writes one"
+
+
 def load(
     run: str | os.PathLike[str],
     *,
@@ -75,7 +93,7 @@ def load(
     their module.
 
     Args:
-        run: a folder that ``pyro-vae train`` or ``fit(..., out=...)`` wrote.
+        run: a folder that ``fit(..., out=...)`` wrote.
         vae: a VAE built as it was for the run, where its parts cannot be found again by name (a lambda, say). A warning
             says where its parts have other arguments than config.yaml names.
         weights: those of the best epoch, or of the last.
@@ -170,13 +188,13 @@ def read_config(run: Path) -> dict[str, Any]:
     """The options of a run.
 
     Raises:
-        FileNotFoundError: where the folder or its config.yaml is missing.
+        NotARunError: if the folder or its config.yaml is missing.
         CheckpointError: where config.yaml is no YAML mapping, or an option is not of its kind.
     """
     path = run / CONFIG
     if not run.is_dir() or not is_there(path):
         what = "there is no such folder" if not run.is_dir() else f"it has no {CONFIG}"
-        raise FileNotFoundError(f"{run} is not a run folder: {what}. Runs are written by pyro-vae train, below runs/")
+        raise NotARunError(f"{run} is not a run folder: {what}")
     config = read_yaml(path)
     for name, (fits, what) in _OPTIONS.items():
         if config.get(name) is not None and not fits(config[name]):
@@ -185,11 +203,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def _is_whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return lambda value: is_integer(value, least)
 
 
 def _is_shape(value: Any) -> bool:
@@ -198,16 +212,16 @@ def _is_shape(value: Any) -> bool:
 
 # What the options are that a VAE is built from, or a run is evaluated by.
 _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("latent_dim", "epochs", "batch_size"), (_is_whole(1), "a whole number of at least 1")),
-    "seed": (_is_whole(0), "a whole number of at least 0"),
-    "hidden": (_is_shape, "a whole number or a list of them"),
+    **dict.fromkeys(("latent_dim", "epochs", "batch_size"), (_is_whole(1), "an integer of at least 1")),
+    "seed": (_is_whole(0), "an integer of at least 0"),
+    "hidden": (_is_shape, "an integer of at least 1, or a list of them"),
     **dict.fromkeys(("activation", "nets"), (lambda value: isinstance(value, str), "a name")),
     **dict.fromkeys(
         ("prior", "likelihood", "posterior", "objective"),
         (lambda value: isinstance(value, (str, dict)), "a name, or a mapping with a name under class"),
     ),
     **dict.fromkeys(("missing", "labels", "validate"), (lambda value: isinstance(value, bool), "true or false")),
-    **dict.fromkeys(("fill", "lr"), (_is_number, "a number")),
+    **dict.fromkeys(("fill", "lr"), (is_finite_number, "a number")),
     "dtype": (lambda value: isinstance(value, str) and value in _DTYPES, f"one of {', '.join(_DTYPES)}"),
     "shapes": (
         lambda value: (
@@ -230,11 +244,7 @@ def dump_config(config: dict[str, Any]) -> str:
     Raises:
         ValueError: where an option is no plain number, text, list or mapping.
     """
-    first = "# What this run was made with. "
-    if config.get("from") == "python":
-        first += "It was started by pyro_vae.fit in Python; pyro_vae.load gives its VAE back.\n"
-    else:
-        first += "Repeat it: pyro-vae train --config config.yaml\n"
+    first = "# What this run was made with; pyro_vae.load gives its VAE back.\n"
     try:
         return first + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     except yaml.YAMLError as error:
@@ -368,10 +378,10 @@ def _metadata(file: TensorFile, name: str) -> dict[str, Any]:
 
 
 def _check_progress(path: Path, progress: Mapping[str, Any]) -> None:
-    fits = {"epoch": _is_whole(1), "steps": _is_whole(1), "best_score": _is_number}
+    fits = {"epoch": _is_whole(1), "steps": _is_whole(1), "best_score": is_finite_number}
     for name, fit in fits.items():
         if not fit(progress.get(name)):
-            what = "a finite number" if name == "best_score" else "a whole number of at least 1"
+            what = "a finite number" if name == "best_score" else "an integer of at least 1"
             raise CheckpointError(f"{path}: {name} must be {what}; got {str(progress.get(name))[:100]!r}")
 
 

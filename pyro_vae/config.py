@@ -1,9 +1,8 @@
-"""A VAE from names and numbers: what the command line takes and what config.yaml holds."""
+"""A VAE from names and numbers: what config.yaml holds."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,15 +14,16 @@ from torch import nn
 
 from pyro_vae import likelihoods, objectives, posteriors, priors
 from pyro_vae import nets as networks
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.compatibility import usual_objective
-from pyro_vae.distributions import at_least, import_zuko
+from pyro_vae.distributions import import_zuko
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.objectives import schedules
 from pyro_vae.parts import net_shape_of
 from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
 from pyro_vae.vae import VAE
 
-__all__ = ["ROOMS", "SHORT_NAMES", "Spec", "build", "find", "make_objective"]
+__all__ = ["ROOMS", "SHORT_NAMES", "NoContextError", "Spec", "build", "find", "make_objective"]
 
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
@@ -60,6 +60,22 @@ SHORT_NAMES = {
 }
 
 
+class NoContextError(ValueError):
+    """A part needs a context, and the VAE has none.
+
+    Args:
+        found: the part that needs it.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found and the argument that adds a context."""
+        return f"{self.found}: build(..., context_features=...) adds one"
+
+
 def build(
     event_shape: Shape,
     latent_dim: int = 20,
@@ -77,7 +93,7 @@ def build(
 ) -> VAE:
     """A VAE for data of a shape, its three distributions given by name.
 
-    Each of the three is a class of its room (``pyro-vae list`` shows them), by its name or a short one such as
+    Each of the three is a class of its room, by its name or a short one such as
     ``"vamp"``, ``"normal"`` or ``"iaf"``, or your own class or function, itself or by its dotted path. Arguments named
     ``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` and ``net`` are filled in: the net has the
     right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
@@ -141,8 +157,7 @@ def _build(
 ) -> VAE:
     if not isinstance(missing, bool):
         raise ValueError(f"missing must be True or False; got {missing!r}")
-    if isinstance(fill, bool) or not isinstance(fill, (int, float)) or not math.isfinite(fill):
-        raise ValueError(f"fill must be a finite number; got {fill!r}")
+    finite_number("fill", fill)
     hidden = as_shape("hidden", hidden) if hidden not in ((), []) else ()
     encoder_net, decoder_net = _nets(nets)
     if nets == "gated_mlp" and activation != "SiLU":
@@ -227,12 +242,17 @@ def _make(room: str, spec: Any, known: dict[str, Any], net: dict[str, Any] | Non
 
 
 # Arguments as run folders written by older versions call them, and as they are called now.
-_OLD_NAMES = {"particles": "num_particles", "context": "context_features", "analytic_kl": "kl"}
+_OLD_NAMES = (
+    ("particles", "num_particles"),
+    ("particles", "group_size"),
+    ("context", "context_features"),
+    ("analytic_kl", "kl"),
+)
 
 
 def _rename(arguments: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
     """Gives the arguments of an old run folder their present names."""
-    for old, new in _OLD_NAMES.items():
+    for old, new in _OLD_NAMES:
         if old in arguments and old not in parameters and new in parameters:
             value = arguments.pop(old)
             arguments[new] = ("analytic" if value else "sampled") if new == "kl" else value
@@ -266,10 +286,7 @@ def _make_net(room: str, owner: type, arguments: dict[str, Any], usual: dict[str
     if usual is None:
         return _make("net", spec, {})
     if usual["in_shape"] == 0:
-        raise ValueError(
-            f"{room} {owner.__name__} depends on the context, and this VAE has none: "
-            "build(..., context_features=...), or --labels true on the command line"
-        )
+        raise NoContextError(f"{room} {owner.__name__} depends on the context, and this VAE has none")
     described = _described("net", spec)
     known = {**usual, "out_shape": _net_shape(owner, for_shape, arguments)}
     return _make("net", {"class": known.pop("class"), **described}, known)

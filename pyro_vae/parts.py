@@ -120,7 +120,7 @@ class Likelihood(_Part):
     """Whether p(x | z) is a product over the elements of x, so that missing ones can be left out."""
 
     depends_on_batch: bool = False
-    """Whether the density of an example depends on the batch that it is in."""
+    """True if the density of an example depends on the other examples in its batch, at least in training mode."""
 
     @abstractmethod
     def forward(self, z: Tensor, *context: Tensor) -> Distribution:

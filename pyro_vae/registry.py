@@ -37,7 +37,23 @@ _allowed: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=Non
 
 
 class NotAllowedError(ValueError):
-    """A name that is on no list and belongs to a module that the call does not allow."""
+    """A name that is on no list and belongs to a module that the call does not allow.
+
+    Args:
+        found: the name, and why it is refused.
+        module: the module to allow.
+    """
+
+    def __init__(self, found: str, module: str) -> None:
+        super().__init__(found, module)
+        self.found, self.module = found, module
+
+    def __str__(self) -> str:
+        """Return what was found and how to allow it."""
+        return (
+            f'{self.found}. If you trust it: load(run, allow=["{self.module}"]), or load(run, vae=vae) with a VAE '
+            "built as it was"
+        )
 
 
 def allowed() -> tuple[str, ...] | None:
@@ -128,9 +144,9 @@ def _of_the_users(kind: str, path: str, legal: Callable[[Any], bool]) -> Any:
     if root is None:
         named = f" (named: {', '.join(modules)})" if modules else ""
         raise NotAllowedError(
-            f"{kind} {path!r} is none of this library's, and {home} is imported only where you name it in this very "
-            f'call{named}. If you trust it: --allow {home} on the command line; load(run, allow=["{home}"]) in Python, '
-            "or load(run, vae=vae) with a VAE built as it was"
+            f"{kind} {path!r} is none of this library's, and {home} is imported only if you name it in this very "
+            f"call{named}",
+            home,
         )
     module, rest = _import(kind, path)
     found: Any = module

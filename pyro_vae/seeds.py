@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from pyro_vae.argument_checks import at_least
+
 __all__ = ["derive", "seeded"]
 
 
@@ -72,6 +74,4 @@ def derive(seed: int, *keys: int) -> int:
         >>> derive(0, 1) != derive(0, 2)
         True
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0; got {seed!r}")
-    return int(np.random.SeedSequence(int(seed), spawn_key=keys).generate_state(1)[0])
+    return int(np.random.SeedSequence(at_least(0, "seed", seed), spawn_key=keys).generate_state(1)[0])

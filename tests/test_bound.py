@@ -230,7 +230,7 @@ def test_analytic_kl_without_closed_form_says_what_would_do():
     ("options", "message"),
     [
         ({"kl": "exact"}, 'kl must be "analytic" or "sampled"'),
-        ({"num_particles": 0}, "num_particles must be at least 1; got 0"),
+        ({"num_particles": 0}, "num_particles must be an integer of at least 1; got 0"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -41,7 +41,7 @@ def test_last_weights_are_loaded_where_asked_for(run):
 
 def test_no_such_folder(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"nowhere is not a run folder: there is no such folder. Runs are written"
+        FileNotFoundError, match=r"nowhere is not a run folder: there is no such folder. fit\(..., out=folder\)"
     ):
         load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"is not a run folder: it has no config.yaml"):

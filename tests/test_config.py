@@ -270,11 +270,6 @@ def test_other_kinds_of_nets_are_refused():
         build((1, 8, 8), nets="transformer")
 
 
-def test_vae_build_is_build():
-    vae = VAE.build((1, 8, 8), 2, prior="vamp", likelihood="bernoulli", posterior="normal", nets="mlp", hidden=(4,))
-    assert isinstance(vae.prior, priors.VampPrior)
-
-
 def test_importing_zuko_leaves_argument_validation_as_it_was():
     code = (
         "import torch; before = torch.distributions.Distribution._validate_args\n"

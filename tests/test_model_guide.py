@@ -9,12 +9,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.nn import PyroModule
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.config import build
-from pyro_vae.model_guide import ModelGuide, kept_store
+from pyro_vae.model_guide import ModelGuide, kept_store, model_and_guide, uncompiled
 from tests.conftest import make_context, make_vae, make_x
 
 
@@ -224,6 +225,51 @@ def test_what_to_do_instead_of_a_model_and_a_guide(wrong, remedy):
 def test_a_class_is_no_vae():
     with pytest.raises(TypeError, match="vae must be an object with a model and a guide; got the class VAE itself"):
         ModelGuide(VAE, torch.ones(2, 2))
+    with pytest.raises(TypeError, match="vae must be a pair of functions or modules; got the class VAE in it"):
+        ModelGuide((VAE, make_vae().guide), torch.ones(2, 2))
+
+
+class OfProgram(PyroModule):
+    """A Pyro model or guide as a module of its own."""
+
+    def __init__(self, program):
+        super().__init__()
+        self.program = program
+
+    def forward(self, x):
+        return self.program(x)
+
+
+def targets(vae):
+    return {
+        "VAE": vae,
+        "functions": (lambda x: vae.model(x), lambda x: vae.guide(x)),
+        "bound methods": (vae.model, vae.guide),
+        "PyroModules": (OfProgram(vae.model), OfProgram(vae.guide)),
+        "torch.compile": torch.compile(vae),
+        "object": SimpleNamespace(model=vae.model, guide=vae.guide),
+        "ModelGuide": ModelGuide(vae, make_x()),
+    }
+
+
+@pytest.mark.parametrize("form", targets(make_vae()))
+def test_targets(form):
+    vae, x = make_vae(), make_x()
+    target = targets(vae)[form]
+    model, guide = model_and_guide(target)
+    assert poutine.trace(model).get_trace(x).nodes.keys() >= {"z", "x"}
+    assert "z" in poutine.trace(guide).get_trace(x)
+    z = vae.encode(x).sample((2,))
+    torch.testing.assert_close(ModelGuide(target, x).terms(z), ModelGuide(vae, x).terms(z), rtol=0, atol=0)
+
+
+def test_torch_compile_stands_for_its_vae():
+    vae = make_vae()
+    assert uncompiled(torch.compile(vae)) is vae
+    assert uncompiled(vae) is vae
+    pair = (vae.model, vae.guide)
+    assert uncompiled(pair) is pair
+    assert ModelGuide(torch.compile(vae), make_x()).modules == [vae]
 
 
 @pytest.mark.parametrize(

@@ -48,3 +48,9 @@ def test_rooms_show_their_parts_alone():
     for name in ("priors", "likelihoods", "posteriors", "nets"):
         room = getattr(pyro_vae, name)
         assert all(isinstance(getattr(room, part), type) for part in room.__all__)
+
+
+@pytest.mark.parametrize("module", ["pyro_vae", "pyro_vae.evaluation", "pyro_vae.suggestions", "pyro_vae.closed_forms"])
+def test_importing_leaves_slow_libraries_for_later(module):
+    program = f"import sys, {module}; print(sorted({{'matplotlib', 'rich', 'scipy', 'sklearn'}} & set(sys.modules)))"
+    assert in_a_process(program) == "[]"

@@ -9,9 +9,9 @@ Example:
     >>> import torch
     >>> from pyro_vae import build
     >>> vae = build(4, 2, hidden=())
-    >>> programs = ModelGuide(vae, torch.ones(3, 4))
-    >>> sticking_the_landing(programs, list(vae.parameters()), num_particles=5).sum().backward()
-    >>> importance_weighted(programs, num_particles=5).shape
+    >>> pair = ModelGuide(vae, torch.ones(3, 4))
+    >>> sticking_the_landing(pair, list(vae.parameters()), num_particles=5).sum().backward()
+    >>> importance_weighted(pair, num_particles=5).shape
     torch.Size([3])
 """
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.model_guide import ModelGuide
 
 __all__ = [
@@ -59,8 +60,7 @@ def score_function(pair: ModelGuide, num_particles: int = 8) -> Tensor:
 
     (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016, arXiv 1602.06725.) Its value is the ELBO.
     """
-    if num_particles < 2:
-        raise ValueError(f"num_particles must be at least 2, so that each has others beside it; got {num_particles}")
+    at_least(2, "num_particles", num_particles, "so that each has others beside it")
     terms = pair.terms(pair.draw(num_particles).detach())
     value = terms.weight.detach()
     baseline = (value.sum(0) - value) / (num_particles - 1)

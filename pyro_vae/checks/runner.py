@@ -16,10 +16,11 @@ from pyro.infer.elbo import ELBOModule
 from pyro.optim import PyroOptim
 from torch import Tensor
 
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
-from pyro_vae.checks.inputs import Check, Inputs, in_mode, told
-from pyro_vae.checks.progress import shown
+from pyro_vae.checks.inputs import Check, Inputs, describe_error, in_mode
+from pyro_vae.checks.progress import progress_bar
 from pyro_vae.checks.report import STOPPED, UNSUPPORTED, Finding, Line, Report
 from pyro_vae.distributions import part_name
 from pyro_vae.model_guide import ModelGuide, kept_store
@@ -113,7 +114,7 @@ def check(
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
     lines: list[Line] = []
-    with kept_store(), seeded(seed), in_mode(given.all_modules, False), shown(progress, len(wanted)) as begins:
+    with kept_store(), seeded(seed), in_mode(given.all_modules, False), progress_bar(progress, len(wanted)) as begins:
         samples = objective_lines.samples_of(objective, importance_particles)
         inputs = Inputs(
             given, given, objective, samples, data_size, exact, level, repeats or 0, seed, repeats is not None
@@ -153,7 +154,7 @@ def _look(line: Check, inputs: Inputs) -> Finding:
                 found = _once(line, inputs)
                 return _twice(found, line, inputs) if found.verdict == "failed" and found.p_value is not None else found
     except Exception as error:  # whatever the user's programs raise is the finding
-        return Finding("failed", told(error))
+        return Finding("failed", describe_error(error))
 
 
 def _once(line: Check, inputs: Inputs) -> Finding:
@@ -164,7 +165,7 @@ def _once(line: Check, inputs: Inputs) -> Finding:
 
 def _twice(found: Finding, line: Check, inputs: Inputs) -> Finding:
     """What a line comes to that has failed with draws: it fails only where independent draws fail too."""
-    again = _once(line, inputs.afresh())
+    again = _once(line, inputs.with_new_draws())
     if again.verdict != "failed" or again.p_value is None:
         return again
     return replace(found, p_value=max(found.p_value or 0.0, again.p_value))
@@ -201,14 +202,12 @@ def _check_options(
 ) -> None:
     if problem := _no_objective(objective):
         raise TypeError(f"objective must be an ELBO of Pyro's or a function of x that returns a loss; got {problem}")
-    if importance_particles < 1:
-        raise ValueError(f"importance_particles must be at least 1; got {importance_particles}")
-    if data_size is not None and data_size < 1:
-        raise ValueError(f"data_size must be at least 1, the number of examples there are; got {data_size}")
-    if repeats is not None and repeats < 20:
-        raise ValueError(f"repeats must be at least 20, to have a standard error; got {repeats}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1; got {level}")
+    at_least(1, "importance_particles", importance_particles)
+    if data_size is not None:
+        at_least(1, "data_size", data_size, "the number of examples in the data")
+    if repeats is not None:
+        at_least(20, "repeats", repeats, "so that there is a standard error")
+    finite_number("level", level, above=0, below=1)
     derive(seed)  # refuses what is no seed
     if isinstance(only, str):
         raise TypeError(f"only must be a list of names, such as [{only!r}]; got the text {only!r}")

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributions import VonMises, biject_to, constraints
 from torch.distributions.transforms import ComposeTransform, LowerCholeskyTransform, ReshapeTransform
 
-from pyro_vae.checks.inputs import base_constraint
 from pyro_vae.checks.sphere_charts import HalfAngle, Stereographic
+from pyro_vae.distributions import base_constraint
 from pyro_vae.distributions.grid import Grid
 from pyro_vae.evaluation.unconstrained import support_of
 
@@ -24,7 +24,7 @@ __all__ = [
     "is_lossy",
     "log_density",
     "log_probs",
-    "some_of",
+    "take_elements",
     "to_reals",
     "values_of",
 ]
@@ -94,7 +94,7 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
         pad = 2 * pad
 
 
-def some_of(d: Any, keep: Tensor) -> Any | None:
+def take_elements(d: Any, keep: Tensor) -> Any | None:
     """The distributions of some elements of a batch of scalars, by their numbers; None where no copy can be taken.
 
     Of an image's many elements only some are looked at, and a density of all of them takes long. The copy is used for

@@ -230,15 +230,21 @@ def _warn(command: str, message: Warning | str, *_: Any) -> None:
 
 def _fail(command: str, error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
-        print(f"\npyro-vae {command}: {str(error) or 'stopped; nothing was kept'}", file=sys.stderr)
+        print(f"\npyro-vae {command}: {_words_of(error) or 'stopped; nothing was kept'}", file=sys.stderr)
         return 1
     # Pyro appends the shapes of the sites to an error inside a model; the first sentences are what a user can act on.
-    message = " ".join(str(error).split("Trace Shapes:")[0].split()) or type(error).__name__
+    message = " ".join(_words_of(error).split("Trace Shapes:")[0].split()) or type(error).__name__
     asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
     if not asked_wrongly and not isinstance(error, (OSError, RuntimeError)):
         message = f"unexpected {type(error).__name__}: {message}. Run again with --debug for the traceback"
     print(f"pyro-vae {command}: error: {message}", file=sys.stderr)
     return 2 if asked_wrongly and not isinstance(error, CheckpointError) else 1
+
+
+def _words_of(error: BaseException) -> str:
+    from pyro_vae.cli.words import of_error
+
+    return of_error(error)
 
 
 def _parser() -> _Parser:

@@ -23,6 +23,7 @@ from pyro_vae.allocation import at_most
 from pyro_vae.checkpoints import CONFIG, HISTORY, VAE_OPTIONS, CheckpointError, read_config
 from pyro_vae.checks import Report
 from pyro_vae.cli.pictures import first, save_figure
+from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
@@ -218,9 +219,7 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     if found:
         print(f"{found.kind} collapse:")
         print("".join(f"  {line}\n" for line in found.evidence), end="")
-        print(
-            "".join(f"  try {r.what} ({r.why}){': ' if r.options else ''}{r.options}\n" for r in found.remedies), end=""
-        )
+        print("".join(f"  try {of_remedy(remedy)}\n" for remedy in found.remedies), end="")
     plain = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in vars(use).items()}
     return {"images": n, "active_units": use.active_units, **plain, "collapse": found.kind, "swapped": found.swapped}
 

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from pyro_vae.checkpoints import BEST, CONFIG, LAST
+from pyro_vae.cli.words import word
 from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, replacing
 
 __all__ = ["Member", "Sweep", "combinations", "parse_vary"]
@@ -125,7 +126,7 @@ class Sweep:
 
     def arguments(self, member: Member) -> list[str]:
         """Of the training, for the command line; a mapping of options stands for the file that they are written to."""
-        varied = [word for name, value in member.values.items() for word in (f"--{name}", _word(value))]
+        varied = [word for name, value in member.values.items() for word in (f"--{name}", word(value))]
         return ["train", "--config", json.dumps(self.options), *varied, "--out", str(member.folder), *self._again()]
 
     def _again(self) -> list[str]:
@@ -134,7 +135,7 @@ class Sweep:
         return [*root, *(word for module in self.allow for word in ("--allow", module))]
 
     def _commands(self, member: Member) -> list[list[str]]:
-        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", _word(value))]
+        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", word(value))]
         evaluate = ["evaluate", str(member.folder), *chosen, *self._again()]
         if any(member.folder.glob("evaluation-*.json")):
             return [evaluate]  # which was done for something else, so that the training is finished
@@ -259,14 +260,8 @@ def _name(values: Mapping[str, Any]) -> str:
     """A folder's name for values of options."""
     last = [name.rpartition(".")[2] for name in values]
     short = [part if last.count(part) == 1 else name for name, part in zip(values, last, strict=True)]
-    text = ",".join(f"{name}={_word(value)}" for name, value in zip(short, values.values(), strict=True))
+    text = ",".join(f"{name}={word(value)}" for name, value in zip(short, values.values(), strict=True))
     return "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in text)
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _last_line(log: Path) -> str:

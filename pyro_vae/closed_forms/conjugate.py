@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any
 
 import pyro.distributions as dist
@@ -12,9 +11,10 @@ from pyro.ops.special import log_beta
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.distributions import Beta, Dirichlet, Gamma, Multinomial, NegativeBinomial, Poisson, at_least
+from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.data_checks import check_finite
+from pyro_vae.distributions import Beta, Dirichlet, Gamma, Multinomial, NegativeBinomial, Poisson
 from pyro_vae.distributions.parameters import more_digits
-from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import exportable, holds
 
@@ -291,17 +291,18 @@ def _repeat(z: Tensor, n: int) -> Tensor:
 def _numbers(**values: Any) -> list[Tensor]:
     """Numbers or tensors ``()``, as tensors of one dtype and on one device."""
     for name, value in values.items():
-        number = value.item() if isinstance(value, Tensor) and not value.dim() else value
-        if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
-            raise ValueError(f"{name} must be a finite number; got {value!r}")
+        finite_number(name, _scalar(value))
     like = next((v for v in values.values() if isinstance(v, Tensor) and v.is_floating_point()), torch.empty(()))
     return [torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values.values()]
 
 
 def _positive(**values: Any) -> list[Tensor]:
     """As :func:`_numbers`, for numbers above 0."""
-    tensors = _numbers(**values)
-    for (name, value), tensor in zip(values.items(), tensors, strict=True):
-        if not tensor > 0:
-            raise ValueError(f"{name} must be a finite number above 0; got {value}")
-    return tensors
+    for name, value in values.items():
+        finite_number(name, _scalar(value), above=0)
+    return _numbers(**values)
+
+
+def _scalar(value: Any) -> Any:
+    """The number in a tensor ``()``; anything else as it is."""
+    return value.item() if isinstance(value, Tensor) and not value.dim() else value

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.data.arrays import as_tensor, hint
 from pyro_vae.data.images import Images
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Batches", "batches", "without_single_examples"]
+__all__ = ["Batches", "DataSource", "batches", "without_single_examples"]
 
 Batch = tuple[Tensor, ...]
 
@@ -55,8 +56,12 @@ class Batches:
         return self.epoch(0)
 
 
+DataSource = Images | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any] | Batches
+"""What holds data: see :func:`batches`."""
+
+
 def batches(
-    source: Any,
+    source: DataSource,
     batch_size: int = 128,
     *,
     shuffle: bool = False,
@@ -94,8 +99,7 @@ def batches(
     """
     if isinstance(source, Batches):
         return source
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    batch_size = at_least(1, "batch_size", batch_size)
     dtype = dtype or torch.get_default_dtype()
     derive(seed)  # an unusable seed is reported now, not in the first epoch
     if isinstance(source, Images):

@@ -2,7 +2,7 @@
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.distributions.components import factors, innermost, without_independent
+from pyro_vae.distributions.components import HasFactors, factors, innermost, without_independent
 from pyro_vae.distributions.concrete import RelaxedOneHot, check_temperature
 from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.dirichlet import Dirichlet, LogDirichlet
@@ -14,9 +14,10 @@ from pyro_vae.distributions.log_simplex import as_logs, is_over_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
-from pyro_vae.distributions.parameters import at_least, categories, inverse_positive, part_name, positive
+from pyro_vae.distributions.parameters import categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
 from pyro_vae.distributions.student import StudentT
+from pyro_vae.distributions.supports import base_constraint
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
 from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
@@ -29,6 +30,7 @@ __all__ = [
     "Gamma",
     "GridCategorical",
     "Grouped",
+    "HasFactors",
     "LogDirichlet",
     "LogisticNormal",
     "LogitNormal",
@@ -45,7 +47,7 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "as_logs",
     "as_pyro",
-    "at_least",
+    "base_constraint",
     "categories",
     "check_inverse",
     "check_temperature",

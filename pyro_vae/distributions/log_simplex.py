@@ -18,6 +18,7 @@ from torch.distributions import biject_to, constraints, kl_divergence, register_
 from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
 
 from pyro_vae.distributions.groups import Grouped, GroupedSupport
+from pyro_vae.distributions.supports import base_constraint
 
 __all__ = ["AdditiveLogRatio", "AsLogs", "as_logs", "is_over_logs", "log_simplex"]
 
@@ -154,13 +155,9 @@ def as_logs(distribution: Any) -> Any | None:
         return distribution
     if isinstance(distribution, Grouped) and support.base_constraint is constraints.simplex:
         return Grouped(AsLogs(distribution.base))
-    grouped = False
-    while hasattr(support, "base_constraint"):
-        grouped = grouped or isinstance(support, GroupedSupport)
-        support = support.base_constraint
-    if support is log_simplex:
+    if _of_logs(support):
         return distribution
-    return AsLogs(distribution) if support is constraints.simplex and not grouped else None
+    return AsLogs(distribution) if base_constraint(support) is constraints.simplex else None
 
 
 def is_over_logs(distribution: Any) -> bool:
@@ -169,6 +166,9 @@ def is_over_logs(distribution: Any) -> bool:
         support = distribution.support
     except NotImplementedError:
         return False
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support is log_simplex
+    return _of_logs(support)
+
+
+def _of_logs(support: constraints.Constraint) -> bool:
+    base = base_constraint(support)
+    return (base.base_constraint if isinstance(base, GroupedSupport) else base) is log_simplex

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["at_least", "categories", "inverse_positive", "more_digits", "part_name", "positive"]
+from pyro_vae.argument_checks import at_least
+
+__all__ = ["categories", "inverse_positive", "more_digits", "part_name", "positive"]
 
 
 def positive(raw: Tensor) -> Tensor:
@@ -30,16 +31,6 @@ def more_digits(*tensors: Tensor) -> tuple[Tensor, ...]:
 def part_name(part: Any) -> str:
     """What errors call a prior, likelihood or posterior: the name of its class or function."""
     return getattr(part, "__name__", None) or type(part).__name__
-
-
-def at_least(least: int, name: str, value: Any) -> int:
-    """``value`` as an integer of at least ``least``; raises a ValueError with its name where it is none."""
-    try:
-        if isinstance(value, bool) or operator.index(value) < least:
-            raise TypeError
-    except TypeError:
-        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}") from None
-    return operator.index(value)
 
 
 def categories(latent_dim: int, classes: int | None) -> tuple[int, int]:

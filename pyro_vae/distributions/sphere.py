@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import Gamma, register_kl
 from torch.nn.functional import normalize
 
+from pyro_vae.argument_checks import at_least
+
 __all__ = ["PowerSpherical", "UniformOnSphere"]
 
 
@@ -44,8 +46,7 @@ class UniformOnSphere(dist.TorchDistribution):
     has_rsample = True
 
     def __init__(self, dim: int, like: Tensor | None = None, validate_args: bool | None = None) -> None:
-        if dim < 2:
-            raise ValueError(f"dim must be at least 2, the plane around a circle; got {dim}")
+        at_least(2, "dim", dim, "the plane around a circle")
         self.dim = dim
         self.like = torch.empty(()) if like is None else like
         super().__init__(torch.Size(), torch.Size((dim,)), validate_args=validate_args)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, at_least_one, blocks, running
+from pyro_vae.argument_checks import at_least_one
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, blocks, running
 from pyro_vae.evaluation.hmc import PILOT_CHAINS, Path, Start, Weights
 from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.model_guide import ModelGuide

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pyro_vae.distributions import at_least
+from pyro_vae.argument_checks import at_least
 
 __all__ = ["bits_per_dim"]
 

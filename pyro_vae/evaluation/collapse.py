@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -27,18 +27,26 @@ _ROWS = 10_000  # codes decoded at a time
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something to train with instead.
+    """A change to the training that may help.
 
     Args:
-        what: it is.
-        why: it may help here.
-        options: of ``pyro-vae train``, and by the same names of :func:`pyro_vae.build` and
-            :func:`pyro_vae.config.make_objective`; empty where no option says it.
+        what: the change, in words.
+        why: the reason it may help this VAE.
+        argument: the argument that makes the change: ``"objective"``, whose value goes to
+            :func:`pyro_vae.config.make_objective`, or ``"likelihood"`` of :func:`pyro_vae.build`. None if no single
+            argument does.
+        value: the new value of the argument, such as ``{"class": "free_bits", "nats": 0.1}``.
     """
 
     what: str
     why: str
-    options: str = ""
+    argument: str | None = None
+    value: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        """Return the remedy in one line."""
+        change = "" if self.argument is None or self.value is None else f": {self.argument}={dict(self.value)}"
+        return f"{self.what} ({self.why}){change}"
 
 
 @dataclass(frozen=True)
@@ -136,52 +144,73 @@ def _swapped(vae: VAE, x: Tensor, context: tuple[Tensor, ...], seed: int) -> flo
 def _remedies(
     vae: VAE, x: Tensor, context: tuple[Tensor, ...], objective: Any, steps: int | None, use: LatentUse
 ) -> tuple[list[str], tuple[Remedy, ...]]:
-    """Causes that can be seen, and what to do, those first."""
-    cause: list[str] = []
-    found: list[Remedy] = []
-
-    def try_objective(objective: Objective, what: str, why: str, options: str) -> None:
-        try:
-            if isinstance(vae, VAE):
-                check_objective(vae, objective, x[:2], *(c[:2] for c in context))
-        except ValueError:  # this VAE cannot be trained with it
-            return
-        found.append(Remedy(what, why, f"--objective {options}"))
-
+    """Return the causes that can be seen, and what to do, the remedies of these causes first."""
     likelihood = vae.likelihood if isinstance(vae, VAE) else None  # of a pair (model, guide), none is known
-    if isinstance(likelihood, (Normal, Laplace, StudentT)) and isinstance(likelihood.scale, (int, float)):
-        scale, widest = likelihood.scale, _widest(x)
-        name = type(likelihood).__name__
-        if name == "Normal" and scale >= widest:
-            cause.append(
-                f"the likelihood Normal has the fixed scale {scale:g}; in no direction do the data have a standard "
-                f"deviation above {widest:.2g}, and then no code of a linear decoder is worth its kl"
-            )
-        better = "optimal" if name == "Normal" else "learned"
-        why = f"a fixed scale of {scale:g} says how far off a reconstruction may be at no cost"
-        found.append(Remedy("a scale that follows the data", why, f"--likelihood {name} --likelihood.scale {better}"))
-    beta = objective.beta if isinstance(objective, BetaELBO) else 1.0
-    if isinstance(beta, Real) and beta > 1:
-        cause.append(f"the objective weighs the kl by {beta:g}: a nat in the code must save {beta:g} of reconstruction")
-        try_objective(BetaELBO(), "a smaller weight of the kl", "1 is the bound on log p(x)", "beta")
-    if not isinstance(objective, BetaELBO) or isinstance(beta, Real):
-        length = {} if steps is None else {"steps": max(1, round(_WARM_UP * steps))}
-        schedule = json.dumps({"class": "linear", **length})
-        why = "codes are noise at first, and the kl takes them away before the decoder has learnt to read them"
-        try_objective(BetaELBO(), "a warm-up of the kl", why, f"beta --objective.beta '{schedule}'")
-    if not isinstance(objective, FreeBits):
-        per: Literal["dimension", "site"] = "site" if use.kl_of_dimensions is None else "dimension"
-        chosen = " --objective.per site" if per == "site" else ""
-        why = "nothing pushes the kl of a dimension below a floor"
-        try_objective(FreeBits(0.1, per=per), "free bits", why, f"free_bits --objective.nats 0.1{chosen}")
-    if not isinstance(objective, InfoVAE):
-        why = "it rewards I(x; z), at the cost of the bound"
-        try_objective(InfoVAE(alpha=0.9), "another objective", why, "info --objective.alpha 0.9")
+    causes: list[str] = []
+    found = [*_scales(likelihood, x, causes)]
+    for other, remedy in (*_weights(objective, causes), *_objectives(objective, steps, use)):
+        if _trains(vae, other, x, context):
+            found.append(remedy)
     if isinstance(likelihood, torch.nn.Module):
         size = sum(p.numel() for p in likelihood.parameters())
         why = f"one that can do less than this one, of {size:,} weights, by itself needs codes more"
         found.append(Remedy("a weaker decoder", why))
-    return cause, tuple(found)
+    return causes, tuple(found)
+
+
+def _scales(likelihood: Any, x: Tensor, causes: list[str]) -> Iterator[Remedy]:
+    """Yield the remedy of a fixed scale; where the scale is too wide for any code, add that to the causes."""
+    if not (isinstance(likelihood, (Normal, Laplace, StudentT)) and isinstance(likelihood.scale, (int, float))):
+        return
+    scale, widest, name = likelihood.scale, _widest(x), type(likelihood).__name__
+    if name == "Normal" and scale >= widest:
+        causes.append(
+            f"the likelihood Normal has the fixed scale {scale:g}; in no direction do the data have a standard "
+            f"deviation above {widest:.2g}, and then no code of a linear decoder is worth its kl"
+        )
+    why = f"a fixed scale of {scale:g} says how far off a reconstruction may be at no cost"
+    better = {"class": name, "scale": "optimal" if name == "Normal" else "learned"}
+    yield Remedy("a scale that follows the data", why, "likelihood", better)
+
+
+def _weights(objective: Any, causes: list[str]) -> Iterator[tuple[Objective, Remedy]]:
+    """Yield the remedy of a weight of the kl above 1, and add the weight to the causes."""
+    beta = objective.beta if isinstance(objective, BetaELBO) else 1.0
+    if isinstance(beta, Real) and beta > 1:
+        causes.append(
+            f"the objective weighs the kl by {beta:g}: a nat in the code must save {beta:g} of reconstruction"
+        )
+        why = "1 is the bound on log p(x)"
+        yield BetaELBO(), Remedy("a smaller weight of the kl", why, "objective", {"class": "beta"})
+
+
+def _objectives(objective: Any, steps: int | None, use: LatentUse) -> Iterator[tuple[Objective, Remedy]]:
+    """Yield objectives under which codes collapse less, except the one that the VAE was trained with."""
+    if not isinstance(objective, BetaELBO) or isinstance(objective.beta, Real):
+        length = {} if steps is None else {"steps": max(1, round(_WARM_UP * steps))}
+        why = "codes are noise at first, and the kl takes them away before the decoder has learnt to read them"
+        warm_up = {"class": "beta", "beta": {"class": "linear", **length}}
+        yield BetaELBO(), Remedy("a warm-up of the kl", why, "objective", warm_up)
+    if not isinstance(objective, FreeBits):
+        why = "nothing pushes the kl of a dimension below a floor"
+        free_bits: dict[str, Any] = {"class": "free_bits", "nats": 0.1}
+        per: Literal["dimension", "site"] = "dimension"
+        if use.kl_of_dimensions is None:
+            per = free_bits["per"] = "site"
+        yield FreeBits(0.1, per=per), Remedy("free bits", why, "objective", free_bits)
+    if not isinstance(objective, InfoVAE):
+        why = "it rewards I(x; z), at the cost of the bound"
+        yield InfoVAE(alpha=0.9), Remedy("another objective", why, "objective", {"class": "info", "alpha": 0.9})
+
+
+def _trains(vae: VAE, objective: Objective, x: Tensor, context: tuple[Tensor, ...]) -> bool:
+    """Return False if the VAE cannot be trained with the objective."""
+    try:
+        if isinstance(vae, VAE):
+            check_objective(vae, objective, x[:2], *(c[:2] for c in context))
+    except ValueError:
+        return False
+    return True
 
 
 def _widest(x: Tensor) -> float:

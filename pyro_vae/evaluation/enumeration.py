@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import Estimate, at_least_one, blocks, log_joint, running
+from pyro_vae.argument_checks import at_least_one
+from pyro_vae.evaluation.estimates import Estimate, blocks, log_joint, running
 from pyro_vae.evaluation.unconstrained import support_of
 from pyro_vae.model_guide import ModelGuide
 

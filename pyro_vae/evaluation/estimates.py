@@ -12,7 +12,7 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from pyro_vae.distributions import at_least, innermost
+from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide, kept_store
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import evaluating
@@ -20,7 +20,6 @@ from pyro_vae.vae import evaluating
 __all__ = [
     "EXAMPLES",
     "Estimate",
-    "at_least_one",
     "blocks",
     "check_density",
     "log_joint",
@@ -62,12 +61,6 @@ class Estimate:
         """
         n = len(self.log_prob)
         return self.log_prob.double().std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
-
-
-def at_least_one(**counts: int) -> None:
-    """Raises a ValueError for a count that is not an integer of at least 1."""
-    for name, count in counts.items():
-        at_least(1, name, count)
 
 
 @contextlib.contextmanager

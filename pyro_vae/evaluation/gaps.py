@@ -11,8 +11,9 @@ from pyro.distributions import Delta
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.distributions import innermost, part_name
-from pyro_vae.evaluation.estimates import at_least_one, blocks, running
+from pyro_vae.evaluation.estimates import blocks, running
 from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
 from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.model_guide import ModelGuide
@@ -119,8 +120,7 @@ def inference_gaps(
         (True, ['amortisation', 'approximation', 'best_elbo', 'elbo', 'log_prob'])
     """
     at_least_one(steps=steps, num_particles=num_particles, importance_particles=importance_particles)
-    if not lr > 0:
-        raise ValueError(f"lr must be above 0; got {lr}")
+    finite_number("lr", lr, above=0)
     with running(vae, x, context, named, seed) as pair:
         net = _net(pair)
         start = torch.cat([_rows_of(net, part) for _, part in blocks(pair)])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, at_least_one, blocks, check_density, running
+from pyro_vae.argument_checks import at_least_one
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, blocks, check_density, running
 from pyro_vae.evaluation.joint_density import Joint
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
 from pyro_vae.model_guide import ModelGuide
@@ -146,13 +145,22 @@ def weighed(
     found = []
     with running(vae, x, context, named, seed) as pair:
         joint = Joint(pair, num_particles, chunk_size, compiled)
-        parts = -(-pair.batch // EXAMPLES)
-        console, words = Console(stderr=True), f"log p(x) from {num_particles:,} particles"
-        for number, part in track(blocks(pair), words, parts, console=console, disable=not progress):
+        parts = blocks(pair)
+        if progress:
+            parts = _shown(parts, f"log p(x) from {num_particles:,} particles", -(-pair.batch // EXAMPLES))
+        for number, part in parts:
             weights = _log_weights(part, num_particles, joint, derive(seed, number))
             found.append((*log_mean(weights), pareto_k(weights), *(_bound(weights, k) for k in bounds)))
     log_prob, error, size, shape, *rest = (torch.cat(parts) for parts in zip(*found, strict=True))
     return ImportanceEstimate(log_prob, error, size, dict(zip(bounds, rest, strict=True)), shape)
+
+
+def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> Iterator[tuple[int, ModelGuide]]:
+    """The same parts, with a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(parts, words, count, console=Console(stderr=True)))
 
 
 def _log_weights(pair: ModelGuide, num_particles: int, joint: Joint, seed: int) -> Tensor:

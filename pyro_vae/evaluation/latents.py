@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vae.argument_checks import at_least_one
 from pyro_vae.distributions import factors
-from pyro_vae.evaluation.estimates import at_least_one, check_density, running
+from pyro_vae.evaluation.estimates import check_density, running
 from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["LatentUse", "latent_use"]

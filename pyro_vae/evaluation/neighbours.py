@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import at_least_one
+from pyro_vae.argument_checks import at_least_one, finite_number
 
 __all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
 
@@ -130,8 +130,7 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
         >>> memorisation(train[:10], train, test).fraction
         1.0
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile must be above 0 and below 1; got {quantile}")
+    finite_number("quantile", quantile, above=0, below=1)
     _check("samples", samples)
     _check("test", test)
     found, others = nearest(samples, train), nearest(test, train).distances[:, 0]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import at_least_one, blocks, check_density, log_joint, running
+from pyro_vae.argument_checks import at_least_one
+from pyro_vae.evaluation.estimates import blocks, check_density, log_joint, running
 from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.model_guide import ModelGuide
@@ -133,6 +133,8 @@ def separation(inside: Mapping[str, Tensor], outside: Mapping[str, Tensor]) -> d
 
 
 def _area(inside: Tensor, outside: Tensor) -> float:
+    from sklearn.metrics import roc_auc_score  # takes seconds to import
+
     values = torch.cat([inside.detach().double().cpu(), outside.detach().double().cpu()])
     # Only the order matters. scikit-learn takes no infinite numbers, which a score may be, but their ranks.
     ranks = values.unique(return_inverse=True)[1]

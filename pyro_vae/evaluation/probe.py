@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 __all__ = ["Probe", "linear_probe"]
@@ -59,15 +56,24 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels:
     classes, counts = labels.unique(return_counts=True)
     if len(classes) < 2:
         raise ValueError(f"labels must be of at least two classes; got {classes.item()} alone")
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000))
-    classifier.fit(_numbers(codes), labels.cpu().numpy())
-    right = torch.as_tensor(classifier.predict(_numbers(test_codes))) == test_labels.cpu()
+    right = _predicted(codes, labels, test_codes) == test_labels.cpu()
     accuracy, share = right.double().mean().item(), (right.sum().item() + 2) / (len(right) + 4)
     return Probe(
         accuracy=accuracy,
         standard_error=math.sqrt(share * (1 - share) / (len(right) + 4)),
         majority=(test_labels == classes[counts.argmax()].item()).double().mean().item(),
     )
+
+
+def _predicted(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
+    # scikit-learn takes seconds to import.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000))
+    classifier.fit(_numbers(codes), labels.cpu().numpy())
+    return torch.as_tensor(classifier.predict(_numbers(test_codes)))
 
 
 def _numbers(codes: Tensor) -> object:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.estimates import Estimate, at_least_one, blocks, running
-from pyro_vae.evaluation.quadrature_cells import Cells, PosteriorNodes
+from pyro_vae.argument_checks import at_least_one, finite_number
+from pyro_vae.evaluation.estimates import Estimate, blocks, running
+from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
+from pyro_vae.evaluation.quadrature_refinement import Refinement
 from pyro_vae.evaluation.unconstrained import RealCodes
 from pyro_vae.seeds import derive, seeded
 
@@ -108,8 +110,7 @@ def quadrature(
         >>> found.log_prob.shape, found.converged
         (torch.Size([3]), tensor([True, True, True]))
     """
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must be above 0 and below 1 nat; got {tolerance}")
+    finite_number("tolerance", tolerance, above=0, below=1, why="in nats")
     at_least_one(max_evaluations=max_evaluations, chunk_size=chunk_size)
     found, kept = [], []
     with running(vae, x, context, named, seed) as pair:
@@ -121,9 +122,9 @@ def quadrature(
                     "annealed_importance_sampling"
                 )
             with seeded(derive(seed, number)):
-                cells = Cells(codes, tolerance, max_evaluations, chunk_size)
-            cells.run()
-            found.append(cells.result())
-            kept += [cells.posterior()] if nodes else []
+                refinement = Refinement(codes, tolerance, max_evaluations, chunk_size)
+            refinement.run()
+            found.append(refinement.result())
+            kept += [refinement.posterior()] if nodes else []
     log_prob, error, converged, evaluations = (torch.cat([f[i] for f in found]) for i in range(4))
     return Quadrature(log_prob, torch.zeros_like(log_prob), error, converged, evaluations, tuple(kept))

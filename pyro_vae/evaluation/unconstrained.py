@@ -11,6 +11,7 @@ from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import VonMises, biject_to, constraints
 
+from pyro_vae.distributions import base_constraint
 from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["RealCodes", "support_of"]
@@ -53,7 +54,7 @@ class RealCodes:
                 f"{method} needs codes that are vectors of reals; got codes on a circle, whose prior "
                 f"{type(self.prior).__name__} says that its support is {support}. Use importance_sampling"
             )
-        self.transform: Any = None if _is_real(support) else self._bijection(support)
+        self.transform: Any = None if base_constraint(support) is constraints.real else self._bijection(support)
         shape = self.prior.event_shape
         self.shape = torch.Size(shape if self.transform is None else self._inverse_shape())
 
@@ -120,9 +121,3 @@ def _on_circle(distribution: Any) -> bool:
         return True
     inner = [getattr(distribution, name, None) for name in ("base_dist", "base", "component_distribution")]
     return any(isinstance(d, torch.distributions.Distribution) and _on_circle(d) for d in inner)
-
-
-def _is_real(support: Any) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data import as_tensor, check_array
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.model_guide.owners import model_and_guide, modules_around, rename
+from pyro_vae.model_guide.modules import modules_around
+from pyro_vae.model_guide.owners import rename
 from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example
+from pyro_vae.model_guide.target import Target, model_and_guide, uncompiled
 from pyro_vae.vae import VAE, reference, repeat
 
 __all__ = ["LogTerms", "ModelGuide"]
@@ -75,12 +77,15 @@ class ModelGuide:
     Example:
         >>> import torch
         >>> from pyro_vae import build
-        >>> programs = ModelGuide(build(4, 2, hidden=()), torch.ones(3, 4))
-        >>> programs.terms(programs.draw(5)).weight.shape
+        >>> pair = ModelGuide(build(4, 2, hidden=()), torch.ones(3, 4))
+        >>> pair.terms(pair.draw(5)).weight.shape
         torch.Size([5, 3])
     """
 
-    def __init__(self, vae: Any, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any) -> None:
+    def __init__(
+        self, vae: Target, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any
+    ) -> None:
+        vae = uncompiled(vae)
         self.model, self.guide = model_and_guide(vae)
         if isinstance(x, Tensor) and x.is_nested:  # which has no shape to look at
             check_array("x", x)
@@ -88,7 +93,7 @@ class ModelGuide:
             array = isinstance(x, (Tensor, np.ndarray))
             what = f"one of shape {tuple(x.shape)}" if array else f"a {type(x).__name__}"
             raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}{_as_tensor_of(x)}")
-        self.vae = vae
+        self.vae: Any = vae
         self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)
         self.latent = latent
@@ -137,7 +142,7 @@ class ModelGuide:
     @property
     def all_modules(self) -> list[nn.Module]:
         """The same, and those that functions find around them."""
-        found = [*self.modules, *modules_around(self.model), *modules_around(self.guide)]
+        found = [*self.modules, *modules_around(model=self.model, guide=self.guide).values()]
         return list({id(m): m for m in found}.values())
 
     def rows(self, start: int, stop: int) -> ModelGuide:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_vae.distributions import Grouped, RelaxedOneHot, at_least, check_temperature, positive
+from pyro_vae.argument_checks import at_least
+from pyro_vae.distributions import Grouped, RelaxedOneHot, check_temperature, positive
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
 from pyro_vae.distributions.log_simplex import log_simplex
 from pyro_vae.parts import Posterior

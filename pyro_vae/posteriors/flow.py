@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_vae.distributions import TorchToPyro, at_least, import_zuko, make_flow, positive
+from pyro_vae.argument_checks import at_least
+from pyro_vae.distributions import TorchToPyro, import_zuko, make_flow, positive
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.parts import Posterior
 

@@ -20,7 +20,8 @@ from torch.distributions import (
 )
 from torch.distributions.utils import vec_to_tril_matrix
 
-from pyro_vae.distributions import TorchToPyro, at_least, positive
+from pyro_vae.argument_checks import at_least
+from pyro_vae.distributions import TorchToPyro, positive
 from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.parts import Posterior
 

@@ -7,8 +7,8 @@ from typing import Any
 from pyro.distributions import constraints
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.distributions import PowerSpherical as PowerSphericalDistribution
-from pyro_vae.distributions import at_least
 from pyro_vae.parts import Posterior
 
 __all__ = ["PowerSpherical"]

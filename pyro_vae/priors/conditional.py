@@ -16,7 +16,7 @@ __all__ = ["Conditional"]
 
 
 class Conditional(Prior):
-    """Another prior with parameters from a net of the context (--labels true): p(z | c).
+    """Another prior with parameters from a net of the context: p(z | c).
 
     The net gives, for each example, what is added to the parameters of the prior (Sohn, Lee and Yan 2015, "Learning
     structured output representation using deep conditional generative models", have a normal so). A ``Flow`` needs

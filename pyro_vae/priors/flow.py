@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.distributions import TorchToPyro, at_least, make_flow
+from pyro_vae.argument_checks import at_least
+from pyro_vae.distributions import TorchToPyro, make_flow
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.parts import Prior
 

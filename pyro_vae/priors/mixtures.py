@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, constraints
 
-from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, at_least, inverse_positive, part_name, positive
+from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, inverse_positive, part_name, positive
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.parts import Posterior, Prior, as_posterior, same_support, words_for
 from pyro_vae.value_checks import holds
@@ -180,8 +181,7 @@ class Exemplar(Prior):
                 f"prior Exemplar needs a posterior with a mean; {part_name(posterior)} has none in closed form. Use "
                 "priors.VampPrior"
             )
-        if not initial_scale > 1e-6:
-            raise ValueError(f"initial_scale must be above 1e-6; got {initial_scale}")
+        finite_number("initial_scale", initial_scale, above=1e-6)
         self.posterior = posterior
         self.event_shape = as_shape("event_shape", event_shape)
         self.components = at_least(1, "components", components)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.distributions import StudentT as StudentTDistribution
-from pyro_vae.distributions import at_least, inverse_positive, positive
+from pyro_vae.distributions import inverse_positive, positive
 from pyro_vae.parts import Prior
 
 __all__ = ["Gumbel", "Laplace", "Normal", "StandardNormal", "StudentT"]
@@ -140,8 +141,7 @@ class StudentT(_LearnedLocationAndScale):
 
     def __init__(self, latent_dim: int, initial_df: float = 5.0) -> None:
         super().__init__(latent_dim)
-        if not initial_df > 1 + 1e-6:
-            raise ValueError(f"initial_df must be above 1, so that the mean exists; got {initial_df}")
+        finite_number("initial_df", initial_df, above=1 + 1e-6, why="so that the mean exists")
         self.initial_df = initial_df
         self.raw_df = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_df) - 1)))
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.distributions import LogDirichlet, at_least, inverse_positive, positive
+from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.distributions import LogDirichlet, inverse_positive, positive
 from pyro_vae.distributions import LogisticNormal as LogisticNormalDistribution
 from pyro_vae.distributions.log_simplex import log_simplex
 from pyro_vae.parts import Prior
@@ -39,8 +40,7 @@ class Dirichlet(Prior):
     def __init__(self, latent_dim: int, initial_concentration: float = 1.0) -> None:
         super().__init__()
         self.latent_dim = self.classes = at_least(2, "latent_dim", latent_dim)
-        if not initial_concentration > 1e-6:
-            raise ValueError(f"initial_concentration must be above 1e-6; got {initial_concentration}")
+        finite_number("initial_concentration", initial_concentration, above=1e-6)
         self.initial_concentration = initial_concentration
         self.raw_concentration = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_concentration))))
 

@@ -8,8 +8,8 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.distributions import UniformOnSphere as UniformDistribution
-from pyro_vae.distributions import at_least
 from pyro_vae.parts import Prior
 
 __all__ = ["UniformOnSphere"]

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyro_vae.bound import elbo_terms
-from pyro_vae.distributions import TorchToPyro, innermost, part_name
+from pyro_vae.distributions import TorchToPyro, base_constraint, innermost, part_name
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import as_likelihood
 from pyro_vae.suggestions import suggest
@@ -129,9 +129,7 @@ def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tens
     if as_likelihood(part).depends_on_batch:  # it is that of the data, whatever they are
         return None
     try:
-        support = likelihood.support
-        while hasattr(support, "base_constraint"):
-            support = support.base_constraint
+        support = base_constraint(likelihood.support)
         if support is not constraints.real and support is not constraints.nonnegative_integer:
             return None
         inner = innermost(likelihood)

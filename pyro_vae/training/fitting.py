@@ -16,12 +16,12 @@ import torch
 from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 
 from pyro_vae import checkpoints
+from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.bound import elbo_terms
 from pyro_vae.compatibility import check_objective
 from pyro_vae.config import make_objective
 from pyro_vae.data import Batches, Images, batches, without_single_examples
 from pyro_vae.description import describe, describe_objective
-from pyro_vae.distributions import at_least
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_prior, child
 from pyro_vae.seeds import derive, seeded
@@ -46,7 +46,21 @@ _STEPS_WORTH_COMPILING = 3000
 
 
 class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error
-    """Training was stopped by Ctrl-C; the last finished epoch is kept."""
+    """Training was stopped by Ctrl-C; the last finished epoch is kept.
+
+    Args:
+        found: the epoch that is kept, and where.
+        folder: the run folder that keeps it; None if no folder does.
+        advice: what to do to go on.
+    """
+
+    def __init__(self, found: str, folder: Path | None = None, advice: str = "") -> None:
+        super().__init__(found, folder, advice)
+        self.found, self.folder, self.advice = found, folder, advice
+
+    def __str__(self) -> str:
+        """Return what is kept and how to go on."""
+        return f"{self.found}. {self.advice}" if self.advice else self.found
 
 
 def fit(
@@ -218,7 +232,7 @@ def _train(
         # Whatever it was (bad data in the middle, the user's own callback), no half-finished epoch is left behind.
         run.vae.load_state_dict(run.last.weights)
         if isinstance(error, KeyboardInterrupt):
-            raise TrainingInterrupted(_how_to_go_on(run, folder)) from None
+            raise _interrupted(run, folder) from None
         if isinstance(error, TrainingDivergedError):
             raise TrainingDivergedError(f"{error} {_what_is_left(run, folder)}") from None
         raise
@@ -235,19 +249,19 @@ def _what_is_left(run: Run, folder: Path | None) -> str:
     return f"The VAE has the weights of epoch {run.last.epoch}{start} again.{kept} Try a smaller lr than {run.lr:g}"
 
 
-def _how_to_go_on(run: Run, folder: Path | None) -> str:
+def _interrupted(run: Run, folder: Path | None) -> TrainingInterrupted:
     if run.last.epoch == 0:
-        return "stopped before the first epoch was finished; nothing was kept"
+        return TrainingInterrupted("stopped before the first epoch was finished; nothing was kept")
     kept = f"stopped; epoch {run.last.epoch} of {run.epochs} is kept"
     if folder is None:
-        return f"{kept} in the VAE. Give fit(..., out=folder) to be able to go on from there"
-    if run.config.get("from") == "python":
-        return f'{kept} in {folder}. Go on with the same fit(..., out="{folder}", resume=True)'
-    return f"{kept} in {folder}. Go on with: pyro-vae train --resume {folder}"
+        advice = "Give fit(..., out=folder) to be able to go on from there"
+        return TrainingInterrupted(f"{kept} in the VAE", advice=advice)
+    advice = f'Go on with the same fit(..., out="{folder}", resume=True)'
+    return TrainingInterrupted(f"{kept} in {folder}", folder, advice)
 
 
 def _unusual(optimizer: Any, has_context: bool) -> dict[str, Any]:
-    """Options of fit that ``pyro-vae train`` does not have, where they were used."""
+    """Return the arguments of fit, if they were used, that have no place among the other options of config.yaml."""
     made_by = getattr(optimizer, "__qualname__", repr(optimizer))
     return ({} if optimizer is adamw else {"optimizer": made_by}) | ({"has_context": True} if has_context else {})
 
@@ -282,8 +296,7 @@ def _check_options(
                 f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
                 "seed and order"
             )
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"lr must be a finite number above 0; got {lr}. 1e-3 is a usual value")
+    finite_number("lr", lr, above=0)
     if schedule not in get_args(Schedule):
         raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {schedule!r}')
     if engine not in ("auto", "compiled", "pyro"):
@@ -363,7 +376,7 @@ def _open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | Non
 
 
 def _describe(vae: VAE, train: Any) -> dict[str, Any]:
-    """The VAE and its data in the options of ``pyro-vae train``, as far as they have names."""
+    """Return the VAE and its data as options of config.yaml, as far as they have names."""
     config: dict[str, Any] = {"data": None}
     if isinstance(train, Images):
         config = {

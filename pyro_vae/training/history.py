@@ -6,6 +6,7 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
+from pyro_vae.argument_checks import is_integer
 from pyro_vae.files import is_there, read_text, replacing
 
 __all__ = ["Epoch", "History"]
@@ -89,8 +90,8 @@ class History(list[Epoch]):
 
 def _check(record: Epoch) -> None:
     """Raises a TypeError where a value of an epoch is no number."""
-    if not isinstance(record.epoch, int) or isinstance(record.epoch, bool) or record.epoch < 1:
-        raise TypeError(f"epoch must be a whole number of at least 1; got {str(record.epoch)[:100]!r}")
+    if not is_integer(record.epoch, 1):
+        raise TypeError(f"epoch must be an integer of at least 1; got {str(record.epoch)[:100]!r}")
     if not isinstance(record.terms, dict):
         raise TypeError(f"terms must be a mapping; got {type(record.terms).__name__}")
     numbers = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in ("epoch", "terms")}

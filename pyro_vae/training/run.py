@@ -130,9 +130,7 @@ class Run:
         """Trains one epoch, validates, and remembers the weights."""
         start = time.perf_counter()
         loss, recon, kl = self._pass_over_data(number, reporter)
-        valid_elbo = None
-        if self.valid is not None:
-            valid_elbo = self._validate(number)
+        valid_elbo = None if self.valid is None else self._validate(number, self.valid)
         seconds = round(time.perf_counter() - start, 3)
         record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds, _terms(self.objective))
         self.history.append(record)
@@ -171,10 +169,10 @@ class Run:
         recon, kl = (sums / examples).tolist()
         return loss / examples, recon, kl
 
-    def _validate(self, number: int) -> float:
+    def _validate(self, number: int, valid: Batches) -> float:
         # The same noise after each epoch: epochs differ by their weights alone.
         try:
-            valid_elbo = average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
+            valid_elbo = average_elbo(self.vae, valid, seed=derive(self.seed, _VALID_NOISE)).elbo
         except NotANumberError as error:
             raise TrainingDivergedError(f"the validation elbo became NaN after epoch {number}: {error}.") from error
         if not math.isfinite(valid_elbo):

@@ -3,6 +3,5 @@
 from pyro_vae.vae.arrays import reference
 from pyro_vae.vae.model import VAE
 from pyro_vae.vae.parts import evaluating, repeat
-from pyro_vae.vae.weights import CheckpointError
 
-__all__ = ["VAE", "CheckpointError", "evaluating", "reference", "repeat"]
+__all__ = ["VAE", "evaluating", "reference", "repeat"]

@@ -347,7 +347,7 @@ def test_check_fails_where_a_line_fails(here, capsys):
     vae.save_weights("broken/weights.safetensors")
     assert main(["check", "broken", "--n", "8"]) == 1
     captured = capsys.readouterr()
-    assert "lines failed; mend " in captured.err
+    assert "lines failed; fix " in captured.err
     assert not json.loads((here / "broken/checks.json").read_text())["passed"]
 
 
@@ -417,9 +417,9 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["train", "--epochs", "0"], 2, "epochs must be an integer of at least 1; got 0"),
         (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
         (["sample", "two", "--out", "x.jpg"], 2, "out must end in .png (a picture) or .npy (an array); got 'x.jpg'"),
-        (["sample", "two", "--n", "0"], 2, "n must be at least 1; got 0"),
-        (["bench", "--batch_size", "0"], 2, "batch_size must be at least 1; got 0"),
-        (["bench", "--latent_dim", "0"], 2, "latent_dim must be at least 1; got 0"),
+        (["sample", "two", "--n", "0"], 2, "n must be an integer of at least 1; got 0"),
+        (["bench", "--batch_size", "0"], 2, "batch_size must be an integer of at least 1; got 0"),
+        (["bench", "--latent_dim", "0"], 2, "latent_dim must be an integer of at least 1; got 0"),
         (["bench", "--hidden", "0"], 2, "hidden must"),
         (["check", "nowhere"], 2, "nowhere is not a run folder"),
         (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
@@ -436,7 +436,7 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
             2,
             "must be from 1 to 300, as many as there are; got 302",
         ),
-        (["interpolate", "two", "--steps", "1"], 2, "steps must be at least 2; got 1"),
+        (["interpolate", "two", "--steps", "1"], 2, "steps must be an integer of at least 2; got 1"),
     ],
 )
 def test_bad_requests_are_refused(here, capsys, arguments, code, message):

@@ -83,7 +83,7 @@ def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gaps", "-1"], "gaps must be at least 1, or 0 for none; got -1"),
+        (["--gaps", "-1"], "gaps must be an integer of at least 0, 0 for none; got -1"),
         (["--samples", "1000"], "gaps and samples must be at most 300, as many as there are images"),
         (["--against", "mnists"], "unknown data set 'mnists'"),
         (["--samples", "10", "--split", "train"], "samples need images of the run's own data that were held out"),

@@ -124,8 +124,11 @@ def test_failures_are_told_at_the_end_and_tried_again(tmp_path, monkeypatch, cap
         ),
         (["no_such=1,2"], "no_such"),
         (["lr=small,large"], "lr"),
-        (["lr=1,2", "--workers", "0"], "workers must be at least 1; got 0"),
-        (["lr=1,2", "--importance_particles", "-1"], "importance_particles must be at least 1, or 0 for none; got -1"),
+        (["lr=1,2", "--workers", "0"], "workers must be an integer of at least 1; got 0"),
+        (
+            ["lr=1,2", "--importance_particles", "-1"],
+            "importance_particles must be an integer of at least 0, 0 for none; got -1",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(arguments, message, tmp_path, monkeypatch, capsys):

@@ -144,7 +144,7 @@ def test_empty_images_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0"),
         ({"seed": -1}, "seed must be an integer of at least 0"),
     ],
 )

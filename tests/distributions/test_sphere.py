@@ -301,7 +301,7 @@ def test_it_is_exported():
 
 @pytest.mark.parametrize("d", [1, 0, -3])
 def test_spheres_of_too_few_dimensions_are_refused(d):
-    with pytest.raises(ValueError, match=f"dim must be at least 2, the plane around a circle; got {d}"):
+    with pytest.raises(ValueError, match=f"dim must be an integer of at least 2, the plane around a circle; got {d}"):
         UniformOnSphere(d)
 
 

@@ -72,7 +72,7 @@ def test_posterior_collapse(tmp_path):
     assert report.kind == "posterior"
     assert report.use.active_units == 0
     assert any("scale" in line for line in report.evidence)
-    assert "likelihood.scale" in report.remedies[0].options
+    assert report.remedies[0].value == {"class": "Normal", "scale": "optimal"}
     collapsed, warm_up, free_bits, cured = (results[name] for name in results)
     # A warm-up does not help, free bits make codes at a cost, and the scale that fits cures.
     assert collapsed[0] == warm_up[0] == 0

@@ -229,7 +229,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
         ({"steps": 0}, "steps must be an integer of at least 1; got 0"),
         ({"num_particles": 0}, "num_particles must be an integer of at least 1; got 0"),
         ({"importance_particles": 1.5}, "importance_particles must be an integer of at least 1; got 1.5"),
-        ({"lr": 0.0}, "lr must be above 0; got 0.0"),
+        ({"lr": 0.0}, "lr must be a finite number above 0; got 0.0"),
     ],
 )
 def test_bad_numbers(change, message):

@@ -113,7 +113,7 @@ def test_bad_input(images, train, k, message):
 
 def test_bad_memorisation():
     good = torch.zeros(3, 2)
-    with pytest.raises(ValueError, match="quantile must be above 0 and below 1; got 1"):
+    with pytest.raises(ValueError, match="quantile must be a finite number above 0 and below 1; got 1"):
         memorisation(good, good, good, quantile=1)
     with pytest.raises(ValueError, match="samples must be finite"):
         memorisation(torch.full((3, 2), torch.nan), good, good)

@@ -97,7 +97,7 @@ def test_the_refusal_says_both_ways(here):
     change(here / "run", likelihood="evil_package.parts.Likelihood")
     with pytest.raises(NotAllowedError) as refused:
         load("run")
-    for way in ("--allow evil_package.parts", 'load(run, allow=["evil_package.parts"])', "load(run, vae=vae)"):
+    for way in ('load(run, allow=["evil_package.parts"])', "load(run, vae=vae)"):
         assert way in str(refused.value)
 
 

@@ -108,7 +108,7 @@ EPOCH = '{"epoch": 1, "loss": 1.0, "elbo": -1.0, "recon": -1.0, "kl": 0.0, "vali
     [
         (EPOCH.replace("1.0", '"1"', 1), "loss must be a number; got '1'"),
         (EPOCH.replace("null", "true"), "valid_elbo must be a number; got 'True'"),
-        (EPOCH.replace('"epoch": 1', '"epoch": 1.5'), "epoch must be a whole number of at least 1; got '1.5'"),
+        (EPOCH.replace('"epoch": 1', '"epoch": 1.5'), "epoch must be an integer of at least 1; got '1.5'"),
         (EPOCH.replace("}", ', "terms": [1]}'), "terms must be a mapping; got list"),
         (EPOCH.replace("}", ', "terms": {"beta": "b"}}'), "beta must be a number; got 'b'"),
         ("[]", "is not an epoch"),

@@ -39,18 +39,18 @@ TOO_LARGE = [
     ),
 ]
 NO_OPTION = [
-    ({"seed": "2026-13-45"}, "seed must be a whole number of at least 0"),
-    ({"hidden": [[[[[[[[[[1]]]]]]]]]]}, "hidden must be a whole number or a list of them"),
-    ({"hidden": [3, -1]}, "hidden must be a whole number or a list of them"),
-    ({"latent_dim": "two"}, "latent_dim must be a whole number of at least 1"),
-    ({"latent_dim": True}, "latent_dim must be a whole number of at least 1"),
+    ({"seed": "2026-13-45"}, "seed must be an integer of at least 0"),
+    ({"hidden": [[[[[[[[[[1]]]]]]]]]]}, "hidden must be an integer of at least 1, or a list of them"),
+    ({"hidden": [3, -1]}, "hidden must be an integer of at least 1, or a list of them"),
+    ({"latent_dim": "two"}, "latent_dim must be an integer of at least 1"),
+    ({"latent_dim": True}, "latent_dim must be an integer of at least 1"),
     ({"shapes": [1]}, "shapes must be the shape of x and the number of context features"),
     ({"shapes": {"x": [1, "a"], "context": 0}}, "shapes must be the shape of x"),
     ({"shapes": {"x": [4], "context": -1}}, "shapes must be the shape of x"),
     ({"missing": "yes"}, "missing must be true or false"),
     ({"fill": float("nan")}, "fill must be a number"),
     ({"activation": ["ReLU"]}, "activation must be a name"),
-    ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+    ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
 ]
 
 

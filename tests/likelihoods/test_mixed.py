@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pyro_vae import likelihoods, nets
 from pyro_vae.config import build
+from pyro_vae.data_checks import check_support
 from pyro_vae.description import describe
 from pyro_vae.likelihoods import Mixed
-from pyro_vae.likelihoods.checks import check_support
 from tests.likelihoods.cases import CASES, CODES, COLUMNS
 
 

@@ -18,6 +18,7 @@ NETS = {
     "ConvEncoder-linear": lambda **o: nets.ConvEncoder(IMAGE, (), 4, **{**SMALL, "normalization": "GroupNorm", **o}),
     "ConvDecoder": lambda **o: nets.ConvDecoder(CODE, (5,), IMAGE, **{**SMALL, **o}),
     "ConvDecoder-linear": lambda **o: nets.ConvDecoder(CODE, (), IMAGE, **{**SMALL, "normalization": "GroupNorm", **o}),
+    "ConvEncoder-blocks": lambda **o: nets.ConvEncoder(IMAGE, (5,), (2, 2), **{**SMALL, "blocks": 2, **o}),
     "ResNetEncoder": lambda **o: nets.ResNetEncoder(IMAGE, (5,), (2, 2), **{**SMALL, **o}),
     "ResNetDecoder": lambda **o: nets.ResNetDecoder(CODE, (5,), IMAGE, **{**SMALL, "normalization": "GroupNorm", **o}),
 }
@@ -131,10 +132,9 @@ def test_descriptions_are_the_arguments():
     assert describe(nets.ResNetEncoder(**arguments)) == {"class": "ResNetEncoder", **arguments}
     shapes = {"in_shape": [2, 3], "out_shape": [1, 10, 11]}
     assert describe(nets.ResNetDecoder(**{**arguments, **shapes})) == {"class": "ResNetDecoder", **arguments, **shapes}
-    del arguments["blocks"]
     assert describe(nets.ConvEncoder(**arguments)) == {"class": "ConvEncoder", **arguments}
     assert describe(nets.ConvDecoder(**{**arguments, **shapes})) == {"class": "ConvDecoder", **arguments, **shapes}
-    del arguments["channels"]
+    del arguments["blocks"], arguments["channels"]
     assert describe(nets.MLP(**arguments)) == {"class": "MLP", **arguments}
     del arguments["activation"]
     assert describe(nets.GatedMLP(**arguments)) == {"class": "GatedMLP", **arguments}
@@ -187,9 +187,9 @@ def test_bad_contexts_are_refused(make):
     message = rf"{name} was built for 2 context features; got 0. Pass the context, \(batch, 2\), after the input"
     with pytest.raises(ValueError, match=message):
         net(x)
-    message = rf"{name} needs a context whose leading .*; got context \(3, 2\) for input \(4, .*one row an example"
+    message = rf"{name} needs a context whose leading .*; got context \(3, 2\) for input \(4, .*one row per example"
     with pytest.raises(ValueError, match=message):
         net(x, rand(3, 2))
     for bad in (-1, None, 1.5):
-        with pytest.raises(ValueError, match=f"context must be the number of context features, at least 0; got {bad}"):
-            make(context=bad)
+        with pytest.raises(ValueError, match=f"context_features must be an integer of at least 0; got {bad}"):
+            make(context_features=bad)

@@ -108,7 +108,7 @@ def test_activations_by_name_class_and_function():
         ((1, (1.5,), 1), r"hidden must be an integer or integers of at least 1; got \(1.5,\)"),
         ((1, (), 1, "SiLu"), "activation must be the name of one in torch.nn, .*; got 'SiLu'"),
         ((1, (), 1, "Linear"), "activation must be the name of one in torch.nn"),
-        ((1, (), 1, "ReLU", -1), "context must be the number of context features, at least 0; got -1"),
+        ((1, (), 1, "ReLU", -1), "context_features must be an integer of at least 0; got -1"),
     ],
 )
 def test_bad_shapes_are_refused(arguments, message):

@@ -106,7 +106,7 @@ def test_miwae():
     def by_hand(t, vae, x):
         return sum(log_mean(group).sum() for group in t.weight.split(2)) / 3
 
-    assert_same(o.MIWAE(groups=3, num_particles=2), by_hand, K)
+    assert_same(o.MIWAE(groups=3, group_size=2), by_hand, K)
 
 
 def test_ciwae():
@@ -126,7 +126,7 @@ def test_renyi(alpha):
 
 def test_piwae_has_a_gradient_for_the_model_and_another_for_the_guide():
     vae, x = make_vae(), make_x()
-    loss, found = loss_of(o.PIWAE(groups=3, num_particles=2), vae, x)
+    loss, found = loss_of(o.PIWAE(groups=3, group_size=2), vae, x)
     of_model = gradients_of(-log_mean(terms(vae, x, K).weight).sum(), vae)
     of_guide = gradients_of(-sum(log_mean(g).sum() for g in terms(vae, x, K).weight.split(2)) / 3, vae)
     assert float(loss) == pytest.approx(-log_mean(terms(vae, x, K).weight).sum().item(), rel=1e-12)

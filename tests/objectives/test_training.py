@@ -94,6 +94,13 @@ def test_what_is_written_makes_the_same_objective():
             objective.vectorize_particles,
         )
     assert describe_objective(o.IWAE()) == {"class": "IWAE"}
+    assert describe_objective(o.MIWAE(3, 4)) == {"class": "MIWAE", "groups": 3, "group_size": 4}
+
+
+def test_old_names_of_the_number_of_draws():
+    assert make_objective({"class": "IWAE", "particles": 5}, new_vae()).num_particles == 5
+    grouped = make_objective({"class": "PIWAE", "groups": 3, "particles": 4}, new_vae())
+    assert (grouped.num_particles, grouped.groups, grouped.group_size) == (12, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_short_names(name, cls):
     ("spec", "message"),
     [
         ("iwea", r"unknown objective 'iwea'; there are BetaELBO.*Pyro's are.*Trace_ELBO"),
-        ({"class": "iwae", "k": 3}, "objective iwae takes particles; got"),
+        ({"class": "iwae", "k": 3}, "objective iwae takes num_particles; got"),
         (
             {"class": "beta", "beta": {"class": "linaer"}},
             "unknown schedule of beta 'linaer'; there are .*Did you mean 'Linear'",

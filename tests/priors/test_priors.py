@@ -18,7 +18,10 @@ def encoder(latent_dim=2, context=0):
     ("make", "message"),
     [
         (lambda: priors.Normal(0), "latent_dim must be an integer of at least 1; got 0"),
-        (lambda: priors.StudentT(2, initial_df=1.0), "initial_df must be above 1, so that the mean exists; got 1.0"),
+        (
+            lambda: priors.StudentT(2, initial_df=1.0),
+            "initial_df must be a finite number above 1, so that the mean exists; got 1.0",
+        ),
         (lambda: priors.MixtureOfNormals(2, components=0), "components must be an integer of at least 1; got 0"),
         (lambda: priors.UniformOnSphere(1), "latent_dim must be an integer of at least 2; got 1"),
         (
@@ -31,10 +34,16 @@ def encoder(latent_dim=2, context=0):
             "temperature must be a finite number from 0.01 on; got 0",
         ),
         (lambda: priors.Dirichlet(1), "latent_dim must be an integer of at least 2; got 1"),
-        (lambda: priors.Dirichlet(3, initial_concentration=0), "initial_concentration must be above 1e-6; got 0"),
+        (
+            lambda: priors.Dirichlet(3, initial_concentration=0),
+            "initial_concentration must be a finite number above 1e-6; got 0",
+        ),
         (lambda: priors.Flow(2, "Glow"), "flow must be the name of one in zuko.flows: BPF, CNF, .*; got 'Glow'"),
         (lambda: priors.Flow(2, "CNF"), "flow CNF cannot be made with .*Leave out .None. what it does not take"),
-        (lambda: priors.Exemplar(encoder(), 3, initial_scale=0), "initial_scale must be above 1e-6; got 0"),
+        (
+            lambda: priors.Exemplar(encoder(), 3, initial_scale=0),
+            "initial_scale must be a finite number above 1e-6; got 0",
+        ),
         (lambda: priors.Exemplar(encoder(), 3)(), r"prior Exemplar has no exemplars yet. .*prior.start_from\(x\)"),
         (
             lambda: priors.VampPrior(encoder(), 3).start_from(torch.zeros(4, 5)),

@@ -69,15 +69,14 @@ def sweep(
         split: evaluate on train, valid or test.
         importance_particles: of z an image for log p(x) by importance sampling; by default none.
     """
+    from pyro_vae.argument_checks import at_least
     from pyro_vae.cli import comparison, runs
     from pyro_vae.cli.parser import check_arguments
     from pyro_vae.cli.sweeps import Sweep, parse_vary
     from pyro_vae.registry import allowed
 
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1; got {workers}")
-    if importance_particles < 0:
-        raise ValueError(f"importance_particles must be at least 1, or 0 for none; got {importance_particles}")
+    at_least(1, "workers", workers)
+    at_least(0, "importance_particles", importance_particles, "0 for none")
     if split == "valid" and not options["validate"]:
         raise ValueError("with --validate false the validation images are trained on; add --split test")
     root = options.pop("root", None)

@@ -48,13 +48,13 @@ def evaluate(
         seed: of the draws and the binarisation.
         device: cpu, cuda, ...
     """
+    from pyro_vae.argument_checks import at_least
     from pyro_vae.checkpoints import read_config
     from pyro_vae.cli import diagnoses, runs
     from pyro_vae.files import replacing
 
     for name, count in (("importance_particles", importance_particles), ("gaps", gaps), ("samples", samples)):
-        if count < 0:
-            raise ValueError(f"{name} must be at least 1, or 0 for none; got {count}")
+        at_least(0, name, count, "0 for none")
     config = read_config(Path(run))
     others = None if against is None else getattr(runs.load_data({**config, "data": against}, root), split)
     vae, dataset = runs.open_run(run, data, root, device)
@@ -152,6 +152,4 @@ def check_run(
     if report.unsupported:
         raise ValueError(report.summary())  # with exit code 2: nothing was found wrong, and nothing right
     if not report.passed:
-        raise RuntimeError(
-            f"{len(report.failures)} of {len(report)} lines failed; mend {report.failures[0].name} first"
-        )
+        raise RuntimeError(f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first")

@@ -28,14 +28,14 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
     """
     import torch
 
+    from pyro_vae.argument_checks import at_least
     from pyro_vae.cli import runs
     from pyro_vae.config import build
     from pyro_vae.seeds import seeded
     from pyro_vae.svi.timing import time_steps
 
     for name, value in (("latent_dim", latent_dim), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+        at_least(1, name, value)
     device = runs.device(device)
     sizes = [(784, 400 if hidden is None else hidden, latent_dim, batch_size)]
     threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""

@@ -1,0 +1,108 @@
+"""Checks of arguments that must be numbers, in the same words everywhere."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Real
+from typing import SupportsIndex
+
+__all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer"]
+
+
+def at_least(least: int, name: str, value: SupportsIndex, why: str = "") -> int:
+    """Return an argument as an integer of at least ``least``.
+
+    Args:
+        least: the smallest value allowed.
+        name: of the argument.
+        value: of Python's or NumPy's integers.
+        why: the reason for the limit, if it is not plain.
+
+    Raises:
+        ValueError: if it is no integer, a bool, or too small.
+
+    Example:
+        >>> at_least(1, "num_particles", 0)
+        Traceback (most recent call last):
+        ValueError: num_particles must be an integer of at least 1; got 0
+    """
+    if not is_integer(value, least):
+        reason = f", {why}" if why else ""
+        raise ValueError(f"{name} must be an integer of at least {least}{reason}; got {value!r}")
+    return operator.index(value)
+
+
+def at_least_one(**counts: SupportsIndex) -> None:
+    """Check that arguments are integers of at least 1.
+
+    Raises:
+        ValueError: for the first that is not.
+    """
+    for name, count in counts.items():
+        at_least(1, name, count)
+
+
+def finite_number(
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    why: str = "",
+) -> float:
+    """Return an argument as a finite float within limits.
+
+    Args:
+        name: of the argument.
+        value: a real number of Python's or NumPy's.
+        above: a limit that the number must exceed.
+        least: the smallest value allowed.
+        below: a limit that the number must stay under.
+        most: the largest value allowed.
+        why: the reason for the limits, if it is not plain.
+
+    Raises:
+        ValueError: if it is no number, a bool, NaN, infinite or outside the limits.
+
+    Example:
+        >>> finite_number("lr", 0.0, above=0)
+        Traceback (most recent call last):
+        ValueError: lr must be a finite number above 0; got 0.0
+    """
+    number = _as_float(value)
+    if not math.isfinite(number) or not (above < number < below and least <= number <= most):
+        limits = {"above": above, "of at least": least, "below": below, "of at most": most}
+        words = " and ".join(f"{word} {_short(limit)}" for word, limit in limits.items() if math.isfinite(limit))
+        reason = f", {why}" if why else ""
+        raise ValueError(f"{name} must be a finite number{' ' * bool(words)}{words}{reason}; got {value!r}")
+    return number
+
+
+def is_integer(value: object, least: int) -> bool:
+    """Return True if a value is an integer of at least ``least``, and no bool."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= least  # type: ignore[arg-type]
+    except TypeError:
+        return False
+
+
+def is_finite_number(value: object) -> bool:
+    """Return True if a value is a finite real number, and no bool."""
+    return math.isfinite(_as_float(value))
+
+
+def _as_float(value: object) -> float:
+    """The float of a number; NaN for what is none, or too large."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _short(limit: float) -> str:
+    return f"{limit:g}".replace("e-0", "e-")

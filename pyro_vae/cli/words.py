@@ -1,0 +1,48 @@
+"""Words of the command line for what the library says in Python: the remedies of its reports and its errors."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from pyro_vae.checkpoints import NotARunError
+from pyro_vae.config import NoContextError
+from pyro_vae.evaluation.collapse import Remedy
+from pyro_vae.registry import NotAllowedError
+from pyro_vae.training import TrainingInterrupted
+
+__all__ = ["of_error", "of_remedy", "word"]
+
+
+def word(value: Any) -> str:
+    """Return a value as one word of the command line."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def of_remedy(remedy: Remedy) -> str:
+    """Return a remedy in one line, with the options of ``pyro-vae train`` that apply it."""
+    said = f"{remedy.what} ({remedy.why})"
+    if remedy.argument is None or remedy.value is None:
+        return said
+    arguments = dict(remedy.value)
+    words = [f"--{remedy.argument}", arguments.pop("class")]
+    for name, value in arguments.items():
+        words += [f"--{remedy.argument}.{name}", word(value)]
+    return f"{said}: {shlex.join(words)}"
+
+
+def of_error(error: BaseException) -> str:
+    """Return the message of an error, with the option or command that helps instead of the Python that would."""
+    match error:
+        case NotAllowedError():
+            return f"{error.found}. If you trust it, add --allow {error.module}"
+        case NoContextError():
+            return f"{error.found}: --labels true adds one"
+        case NotARunError():
+            return f"{error.found}. pyro-vae train writes one, below runs/"
+        case TrainingInterrupted() if error.folder is not None:
+            return f"{error.found}. Go on with: pyro-vae train --resume {error.folder}"
+    return str(error)

@@ -1,0 +1,118 @@
+"""The library speaks Python; the command line says the same in options."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+import torch
+import yaml
+
+from pyro_vae import TrainingInterrupted, build, fit, load
+from pyro_vae.checkpoints import NotARunError
+from pyro_vae.cli import main
+from pyro_vae.cli.words import of_error, of_remedy, word
+from pyro_vae.config import NoContextError, make_objective
+from pyro_vae.evaluation import collapse
+from pyro_vae.evaluation.collapse import Remedy
+from pyro_vae.objectives import BetaELBO
+from pyro_vae.registry import NotAllowedError
+from tests.conftest import make_x
+from tests.evaluation.test_collapse import collapsed
+
+QUICK = ["--epochs", "1", "--hidden", "8", "--latent_dim", "2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1, "0.1"), (1e-3, "0.001"), (1 / 3, repr(1 / 3)), ("iaf", "iaf"), (True, "true"), ([1, 2], "[1, 2]")],
+)
+def test_a_value_is_one_word(value, text):
+    assert word(value) == text
+    assert yaml.safe_load(text) == value
+
+
+def test_a_remedy_is_an_option_with_its_arguments():
+    value = {"class": "beta", "beta": {"class": "linear", "steps": 300}}
+    said = of_remedy(Remedy("a warm-up", "it helps", "objective", value))
+    assert said == 'a warm-up (it helps): --objective beta --objective.beta \'{"class": "linear", "steps": 300}\''
+    assert of_remedy(Remedy("a weaker decoder", "it helps")) == "a weaker decoder (it helps)"
+
+
+@pytest.mark.parametrize("posterior", ["normal", "full"])
+def test_the_remedies_are_options_that_train_takes(posterior, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts = {"likelihood": {"class": "Normal", "scale": 9.0}, "posterior": posterior}
+    vae = collapsed(**parts) if posterior == "normal" else build((2, 3), 2, hidden=(), **parts).double()
+    if posterior == "full":
+        with torch.no_grad():
+            for p in vae.posterior.parameters():
+                p.zero_()
+    found = collapse(vae, make_x(n=40), objective=BetaELBO(3.0), steps=100)
+    assert found.kind == "posterior"
+    assert [("per" in r.value) for r in found.remedies if r.what == "free bits"] == [posterior == "full"]
+    for i, remedy in enumerate(found.remedies):
+        options = ["--epochs", "1", "--hidden", "8", "--posterior", posterior, "--out", f"run-{i}"]
+        words = of_remedy(remedy).rpartition("): ")[2] if remedy.argument else ""
+        assert main(["train", *options, *shlex.split(words)]) == 0
+
+
+def test_a_part_that_needs_a_context(tmp_path, capsys):
+    prior = {"class": "conditional", "prior": {"class": "normal"}}
+    with pytest.raises(NoContextError, match=r"this VAE has none: build\(\.\.\., context_features=\.\.\.\) adds one"):
+        build(4, 2, hidden=(3,), prior=prior)
+    options = ["--prior", "conditional", "--prior.prior", "normal", "--out", str(tmp_path / "run")]
+    assert main(["train", *QUICK, *options]) == 2
+    assert "and this VAE has none: --labels true adds one\n" in capsys.readouterr().err
+    assert main(["train", *QUICK, *options, "--labels", "true"]) == 0
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    with pytest.raises(NotARunError, match=r"is not a run folder: it has no config.yaml. fit\(\.\.\., out=folder\)"):
+        load(tmp_path)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "it has no config.yaml. pyro-vae train writes one, below runs/\n" in capsys.readouterr().err
+
+
+def test_a_module_that_is_not_allowed(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *QUICK, "--out", str(run)]) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "prior": "my_parts.Wide"}))
+    with pytest.raises(NotAllowedError, match=r'load\(run, allow=\["my_parts"\]\)'):
+        load(run)
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("If you trust it, add --allow my_parts\n")
+    assert "load(" not in said
+
+
+def test_a_training_that_was_stopped(tmp_path):
+    def stop(epoch):
+        raise KeyboardInterrupt
+
+    vae, x = build(4, 2, hidden=(3,)), torch.rand(20, 4).round()
+    with pytest.raises(TrainingInterrupted) as stopped:
+        fit(vae, x, epochs=2, progress=False, out=tmp_path / "run", on_epoch=stop)
+    said = str(stopped.value)
+    assert f'Go on with the same fit(..., out="{tmp_path / "run"}", resume=True)' in said
+    assert of_error(stopped.value) == f"{stopped.value.found}. Go on with: pyro-vae train --resume {tmp_path / 'run'}"
+    with pytest.raises(TrainingInterrupted) as stopped:
+        fit(vae, x, epochs=2, progress=False, on_epoch=stop)
+    assert of_error(stopped.value) == str(stopped.value)
+
+
+def test_other_errors_keep_their_words():
+    assert of_error(ValueError("lr must be above 0")) == "lr must be above 0"
+
+
+def test_the_remedies_are_objectives_and_parts_in_python_too():
+    found = collapse(collapsed(likelihood={"class": "Normal", "scale": 9.0}), make_x(n=40), objective=BetaELBO(3.0))
+    assert {remedy.argument for remedy in found.remedies} == {"likelihood", "objective", None}
+    for remedy in found.remedies:
+        if remedy.argument == "likelihood":
+            assert build((2, 3), 2, hidden=(), likelihood=remedy.value).likelihood.scale == "optimal"
+        elif remedy.argument == "objective":
+            make_objective(remedy.value, collapsed())
+        assert str(remedy).startswith(f"{remedy.what} ({remedy.why})")

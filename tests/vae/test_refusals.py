@@ -1,0 +1,85 @@
+"""Data that do not fit a VAE are refused by name, through whichever door they come."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+
+from pyro_vae import VAE, likelihoods, nets, priors
+from tests.conftest import C, X, make_context, make_vae, make_x
+from tests.vae.doors import everywhere
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_grey_values_under_a_bernoulli_are_refused(validation):
+    vae, grey = make_vae(), torch.linspace(0, 0.996, 12, dtype=torch.float64).reshape(2, *X)
+    for enter in everywhere(vae, grey):
+        with (
+            pyro.validation_enabled(validation),
+            pytest.raises(
+                ValueError,
+                match=r"^likelihood Bernoulli needs x in \{0, 1\}; got values in \[0, 0.996\]. Binarise the data "
+                r'\(binarize="dynamic" or "threshold" .*\) or use likelihoods.ContinuousBernoulli',
+            ),
+        ):
+            enter()
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "normal_fixed"])
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinite values")])
+def test_values_that_are_not_finite_are_refused(name, value, word):
+    vae, x = make_vae(name), make_x(name)
+    x[2, 1, 1] = value
+    for enter in everywhere(vae, x):
+        with pytest.raises(ValueError, match=f"^x has {word}: 1 of 42 values are not finite. Remove or impute"):
+            enter()
+
+
+def test_the_model_refuses_infinite_values_by_itself():
+    with pytest.raises(ValueError, match="^x has infinite values: 42 of 42"):
+        poutine.trace(make_vae("normal_fixed").model).get_trace(torch.full((7, *X), math.inf, dtype=torch.float64))
+
+
+def test_a_wrong_event_shape_is_refused():
+    vae = make_vae()
+    for enter in everywhere(vae, torch.zeros(7, 3, 2, dtype=torch.float64)):
+        with pytest.raises(ValueError, match=r"MLP needs input of shape \(batch, 2, 3\); got \(7, 3, 2\)"):
+            enter()
+    other = VAE(vae.prior, likelihoods.Bernoulli(nets.MLP(2, (), (3, 2)).double()), vae.posterior)
+    for enter in everywhere(other, make_x()):
+        with pytest.raises(
+            ValueError, match=r"likelihood Bernoulli is over x of shape \(batch, 3, 2\); got \(7, 2, 3\)"
+        ):
+            enter()
+
+
+def test_a_context_of_another_length_is_refused():
+    vae = make_vae(context=C)
+    for enter in everywhere(vae, make_x(), *make_context(C, n=5)):
+        with pytest.raises(
+            ValueError, match=r"context 0 must have one row per example; got \(5, 4\) for x of shape \(7, 2"
+        ):
+            enter()
+
+
+def test_a_context_that_is_no_tensor_is_refused():
+    vae, x = make_vae(), make_x()
+    with pytest.raises(TypeError, match="context 0 must be a tensor or a NumPy array; got str: 'spherical'"):
+        vae.interpolate(x, x, 5, "spherical")
+
+
+@pytest.mark.parametrize("latent", [1, 3])
+def test_a_prior_of_another_dimension_is_refused(latent):
+    whole = make_vae()
+    vae = VAE(priors.StandardNormal(latent).double(), whole.likelihood, whole.posterior)
+    for enter in everywhere(vae, make_x()):
+        with pytest.raises(
+            ValueError,
+            match=rf"prior StandardNormal is over z of shape \({latent},\); got z of shape \(2,\) from posterior "
+            "DiagonalNormal. Give both the same latent dimension",
+        ):
+            enter()
