@@ -16,7 +16,7 @@ from typing import Any
 import pyro
 import torch
 
-__all__ = ["EXPORTS", "PIECES", "lacking", "missing"]
+__all__ = ["ELSEWHERE", "EXPORTS", "PIECES", "lacking", "missing"]
 
 _FAKE, _PROXY = "torch._subclasses.fake_tensor.", "torch.fx.experimental.proxy_tensor."
 _SHAPES, _STORE = "torch.fx.experimental.symbolic_shapes.", "pyro.params.param_store.ParamStoreDict"
@@ -114,12 +114,37 @@ EXPORTS: dict[str, str] = {
     "torch._assert_async": "checks values in an exported graph",
 }
 
+# Pieces that other rooms use, for which there is no public name.
+ELSEWHERE: dict[str, str] = {
+    "torch.distributions.Distribution._validate_sample": "checks values in log_prob, as every subclass does",
+    "torch.distributions.Distribution._extended_shape": "is the shape of draws, as every subclass computes it",
+    "torch.distributions.Distribution._get_checked_instance": "makes the result of expand, as every subclass does",
+    "torch.distributions.ExpTransform()._cached_x_y": "tells whether a value was made by this transform",
+    "torch.distributions.Transform._inverse": "tells whether a transform has an inverse",
+    "torch.distributions.transforms._InverseTransform": "tells whether a transform is turned around",
+    "torch.distributions.Multinomial()._categorical": "holds the probabilities of a multinomial",
+    "torch.distributions.Categorical()._param": "tells probabilities from logits",
+    "torch.nn.modules.batchnorm._BatchNorm": "is the base of all batch norms",
+    "torch.utils._python_dispatch.TorchDispatchMode": "sees the operations whose work or memory is estimated",
+    "torch.utils._pytree.tree_map": "moves the arguments of an operation to the device meta",
+    "pyro.infer.elbo.ELBO._get_traces": "runs model and guide for an objective, as every ELBO does",
+    "pyro.infer.elbo.ELBO._vectorized_num_particles": "adds a plate for draws of z",
+    "pyro.infer.elbo.ELBO._guess_max_plate_nesting": "counts the plates of a model",
+    "pyro.distributions.RelaxedBernoulliStraightThrough.rsample()._unquantize": "marks draws that were rounded",
+}
+
 # Instances that need arguments.
 _MADE: dict[str, Callable[[Any], object]] = {
     "torch.SymInt": lambda cls: cls(None),
     "torch.optim.Optimizer": lambda _: torch.optim.SGD([torch.zeros(1)]),  # the class itself has no step
     "pyro.optim.PyroOptim": lambda cls: cls(torch.optim.SGD, {}),
     "pyro.ops.provenance.ProvenanceTensor": lambda cls: cls(torch.zeros(1), frozenset("z")),
+    "torch.distributions.ExpTransform": lambda cls: cls(cache_size=1),
+    "torch.distributions.Multinomial": lambda cls: cls(1, torch.ones(2)),
+    "torch.distributions.Categorical": lambda cls: cls(torch.ones(2)),
+    "pyro.distributions.RelaxedBernoulliStraightThrough.rsample": lambda rsample: rsample(
+        pyro.distributions.RelaxedBernoulliStraightThrough(torch.ones(()), logits=torch.zeros(()))
+    ),
 }
 
 

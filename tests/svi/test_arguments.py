@@ -118,7 +118,7 @@ def test_numpy_arrays_are_refused(args):
 
 @pytest.mark.parametrize("make", [np.float32, np.float16, complex, lambda v: np.int32(int(v))])
 def test_numbers_of_other_kinds_are_told_apart_by_their_values(make):
-    """Not by where they lie in memory, where the next one may come to lie."""
+    """Not by their address in memory, which the next one may get."""
     try:
         found = take_apart((X, make(0.0)), {})
     except CannotCaptureError:

@@ -17,7 +17,7 @@ POWERS = [2**i for i in range(15)]
 
 
 class Run:
-    """Steps of a graph that take ``step`` seconds, and audits that take ``audit`` more."""
+    """Steps of a graph that take ``step`` seconds each, and audits that take ``audit`` seconds more."""
 
     def __init__(self, monkeypatch, step=1, audit_=1, start=0):
         self.now, self.step, self.audit, self.number = 0.0, step, audit_, start
@@ -25,7 +25,7 @@ class Run:
         self.audits = AuditSchedule(start)
 
     def until(self, number):
-        """The numbers of the steps that were audited."""
+        """Return the numbers of the audited steps."""
         audited = []
         while self.number < number:
             self.number += 1
@@ -61,7 +61,7 @@ def test_the_gap_that_stays_is_the_first_that_costs_little(monkeypatch, step, se
 
 @given(st.integers(1, 50), st.integers(0, 3000), st.integers(0, 10**6))
 def test_the_gap_that_stays_for_any_costs(step, seconds, start):
-    """Without the steps in between, of which ``left`` says how many there are."""
+    """Skip the steps in between; ``left`` says how many there are."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         run = Run(monkeypatch, step, seconds, start)
         gaps, last = [], start
@@ -94,7 +94,7 @@ def test_what_is_left_before_an_audit(monkeypatch):
 
 
 def test_an_audit_that_came_late_is_due_at_once(monkeypatch):
-    """Another SVI has brought the optimiser further."""
+    """Another SVI has taken steps with the optimiser."""
     run = Run(monkeypatch)
     run.until(2)
     run.number = 99

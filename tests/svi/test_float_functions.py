@@ -1,4 +1,4 @@
-"""Where float arguments meet tensors: the bits are those that torch gives for floats, or it is refused."""
+"""Float arguments and tensors: the bits are those of torch with floats, or they are refused."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import warnings
@@ -50,14 +51,14 @@ def how(piece):
 
 @pytest.fixture
 def without(monkeypatch):
-    """Hides pieces from the look-up, in a process that has been told of none."""
+    """Hide pieces from the look-up, in a process that has not been warned yet."""
     monkeypatch.setattr(compiled_svi, "_told", set())
     find = private._is_there
     return lambda *pieces: monkeypatch.setattr(private, "_is_there", lambda path: path not in pieces and find(path))
 
 
 def test_nothing_is_missing_here():
-    assert private.missing(LISTED) == []
+    assert private.missing([*LISTED, *private.ELSEWHERE]) == []
     assert private.lacking() is None
 
 
@@ -171,7 +172,7 @@ def is_private(name):
 
 
 def dotted(node, homes):
-    """What a chain of names is by the imports; "" where it starts at anything else."""
+    """Return the dotted path of a chain of names by the imports; "" if it starts at anything else."""
     if isinstance(node, ast.Name):
         return homes.get(node.id, "")
     if isinstance(node, ast.Attribute) and (before := dotted(node.value, homes)):
@@ -180,7 +181,7 @@ def dotted(node, homes):
 
 
 def names_in(source):
-    """The private names of torch and Pyro in a source, and what it replaces in them; "?.name" of an unknown object.
+    """Return the private names of torch and Pyro in a source, and what it replaces there; "?.name" for an unknown object.
 
     What `self` has is its class's own.
     """
@@ -210,7 +211,7 @@ def names_in(source):
 
 
 def is_listed(name):
-    """Whether it is in the table, or is a module of something there, or a public part of it."""
+    """Return True if a name is in the table, or is a module or a public part of an entry."""
     paths = [path.replace("()", "") for path in LISTED]
     if name.startswith("?."):
         return name[2:] in {path.rpartition(".")[2] for path in paths}
@@ -254,3 +255,15 @@ def test_what_is_not_listed_is_found(line, name):
 def test_all_that_is_listed_is_used():
     words = {word for path in SOURCES for word in re.findall(r"\w+", path.read_text())}
     assert [path for path in LISTED if path.rpartition(".")[2] not in words] == []
+
+
+def test_other_rooms_use_listed_pieces_alone_and_all_of_them():
+    structure = runpy.run_path(str(ROOT.parent / "benchmarks" / "structure.py"))
+    modules = structure["read"](ROOT)
+    own = structure["own_names"](modules)
+    others = [module for module in modules if not module.name.startswith("pyro_vae.svi")]
+    used = structure["distinct"]({name for module in others for name in structure["private_names"](module, own)})
+    listed = {path.rpartition(".")[2] for path in (*LISTED, *private.ELSEWHERE)}
+    assert [name for name in used if name.rpartition(".")[2] not in listed] == []
+    words = {word for module in others for line in module.lines for word in re.findall(r"\w+", line)}
+    assert [path for path in private.ELSEWHERE if path.rpartition(".")[2] not in words] == []

@@ -66,7 +66,7 @@ def test_a_capture_leaves_buffers_and_validation_alone():
 
 
 def stateful(change):
-    """A VAE whose model reads a number from ``change`` at each run."""
+    """A VAE whose model reads a number from ``change`` in each run."""
     vae = make_vae()
 
     def model(x):
@@ -192,7 +192,7 @@ def test_state_that_a_run_rebinds_is_left_to_pyro(mode):
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_what_a_run_notes_in_an_attribute_is_stocks(mode):
-    """The tensor of the last step, and nothing that a later step changes."""
+    """It is the tensor of the last step, and later steps do not change it."""
 
     def steps(make):
         pyro.clear_param_store()
@@ -221,7 +221,7 @@ def test_what_a_run_notes_in_an_attribute_is_stocks(mode):
     ids=["float", "int", "bool", "item", "math", "index"],
 )
 def test_the_value_of_a_tensor_that_a_model_holds_is_not_read(read):
-    """A graph would go on with the value that it was captured with."""
+    """A graph would keep the value of the capture."""
     level = torch.tensor(1.0)
 
     def model(x):
