@@ -34,9 +34,9 @@ from tests.svi.programs import CASES, Case
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=0, help="audited steps in all; 0 measures the cost")
+    parser.add_argument("--steps", type=int, default=0, help="audited steps in total; 0 measures the cost")
     parser.add_argument("--fast", action="store_true", help='mode "fast", without the compiler')
-    parser.add_argument("--only", default="", help="programs whose name has this in it")
+    parser.add_argument("--only", default="", help="programs with this in their name")
     options = parser.parse_args()
     if options.steps:
         soak(options.steps, options.fast, options.only)
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def cost() -> None:
-    """Prints the milliseconds of a step and of an audit."""
+    """Print the milliseconds of a step and of an audit."""
     print("| network, batch | step, ms | audit, ms | gap from which on audits take 0.5 % |")
     print("| --- | ---: | ---: | ---: |")
     for features, hidden, latent, batch in ((64, 64, 8, 64), (784, 400, 50, 128)):
@@ -72,7 +72,7 @@ def cost() -> None:
 
 def soak(steps: int, fast: bool, only: str) -> None:
     """Audit every step of the programs."""
-    AuditSchedule.due = lambda self, number: True  # instead of ever fewer
+    AuditSchedule.due = lambda self, number: True  # instead of fewer and fewer
     if fast:
         torch._inductor.compile = lambda module, examples, options: module.forward
         torch.compile = lambda module, **options: module
@@ -88,9 +88,9 @@ def soak(steps: int, fast: bool, only: str) -> None:
 
 
 def run(case: Case, steps: int, mode: str) -> tuple[int, str]:
-    """How many steps of a program were audited, and what was found, if anything."""
+    """Return how many steps of a program were audited, and what the audits found."""
     audited = 0
-    for seed in itertools.count():  # some diverge in time, at which Pyro raises; they start again
+    for seed in itertools.count():  # some diverge, and Pyro raises; they start again
         pyro.clear_param_store()
         pyro.set_rng_seed(seed)
         program = case.make()
