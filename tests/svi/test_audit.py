@@ -180,7 +180,7 @@ def test_one_of_two_losses():
     found = difference(did(losses=(1.0, 2.0)), did(losses=(1.0, 3.0)))
     assert not found.rounding
     assert "2 in Pyro" in found.words
-    assert "3 by the graph" in found.words
+    assert "3 in the graph" in found.words
 
 
 def test_a_loss_more_is_a_difference():
