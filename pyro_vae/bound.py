@@ -15,10 +15,11 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.argument_checks import at_least
 from pyro_vae.data import DataSource, as_tensor, batches
+from pyro_vae.data.arrays import module_dtype_and_device, repeat_rows
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide, Target, kept_store, model_and_guide, modules_around
 from pyro_vae.seeds import seeded
-from pyro_vae.vae import VAE, evaluating, reference, repeat
+from pyro_vae.vae import VAE, evaluating
 from pyro_vae.value_checks import holds
 
 __all__ = [
@@ -161,9 +162,9 @@ def elbo_terms(
         z = posterior((num_particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
     # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
-    likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, num_particles) for c in context))
-    masks = None if mask is None else repeat(as_tensor("mask", mask), num_particles)
-    likelihood, xs = vae.observed(likelihood, repeat(x, num_particles), masks)
+    likelihood = vae.decode(z.flatten(0, 1), *(repeat_rows(c, num_particles) for c in context))
+    masks = None if mask is None else repeat_rows(as_tensor("mask", mask), num_particles)
+    likelihood, xs = vae.observed(likelihood, repeat_rows(x, num_particles), masks)
     recon = likelihood.log_prob(xs).unflatten(0, (num_particles, -1)).mean(0)
     if kl == "sampled":
         check_inverse(posterior, f"posterior {part_name(vae.posterior)}", z)
@@ -209,7 +210,7 @@ def modules_of(target: Target) -> dict[str, nn.Module]:
 
 def dtype_and_device(modules: nn.Module, data: DataSource) -> tuple[torch.dtype | None, torch.device | None]:
     """Return the dtype and device for batches: those of the parameters; without any, a tensor keeps its dtype."""
-    dtype, device = reference(modules)
+    dtype, device = module_dtype_and_device(modules)
     x = data[0] if isinstance(data, (tuple, list)) and data else data
     if dtype is None and isinstance(x, Tensor) and x.is_floating_point():
         dtype = x.dtype
@@ -223,9 +224,9 @@ def target_terms(
     vae = as_vae(target)
     if vae is not None:
         return elbo_terms(vae, x, *context, kl=kl, num_particles=num_particles)
-    pair = ModelGuide(target, x, *context).alone()
+    pair = ModelGuide(target, x, *context).strict()
     terms = pair.draw_terms(num_particles)
-    recon = terms.likelihood.mean(0)
+    recon = terms.recon.mean(0)
     if kl == "sampled":
         return ElboTerms(recon, (terms.posterior - terms.prior).mean(0))
     posterior, prior = pair.posterior(), pair.prior()

@@ -6,7 +6,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 from pyro.distributions import TorchDistribution
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import Likelihood, as_likelihood, known, net_shape_of
-from pyro_vae.registry import NotAllowedError, find_part
+from pyro_vae.registry import Kind, find, prefix_errors
+from pyro_vae.resolver import build_from
 
 __all__ = ["Mixed"]
 
@@ -116,14 +116,8 @@ def _find(name: str, likelihood: str | Callable[..., TorchDistribution]) -> type
     """Return the class of a column's likelihood."""
     found: Any = likelihood
     if isinstance(likelihood, str):
-        there = known(Likelihood)
-        room = SimpleNamespace(__all__=list(there), **there)
-        try:
-            found = find_part("likelihood", room, likelihood)
-        except NotAllowedError as error:
-            raise NotAllowedError(f"column {name!r}: {error.found}", error.module) from error
-        except ValueError as error:
-            raise ValueError(f"column {name!r}: {error}") from error
+        with prefix_errors(f"column {name!r}"):
+            found = find(Kind("likelihood", known(Likelihood)), likelihood)
     if not isinstance(found, type) or "net" not in inspect.signature(found).parameters:
         raise ValueError(
             f"column {name!r} must have a likelihood by name, or a class with an argument net; got {likelihood!r}"
@@ -142,7 +136,5 @@ def _part_shape(name: str, spec: dict[str, Any]) -> tuple[int, ...]:
 
 def _make(name: str, spec: dict[str, Any], net: nn.Module) -> nn.Module:
     found = _find(name, spec["class"])
-    try:
-        return found(net=net, **{key: value for key, value in spec.items() if key != "class"})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {name!r}: {found.__name__} cannot be made from {spec}: {error}") from error
+    with prefix_errors(f"column {name!r}"):
+        return build_from(Kind("likelihood"), {**spec, "class": found}, {"net": net})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import TypeVar
 
 from torch import nn
 
-from pyro_vae.registry import TORCH_NN_PATHS, NotAllowedError, find_part
+from pyro_vae.registry import TORCH_NN_PATHS, Kind, NotAllowedError, find
 
 __all__ = [
     "Activation",
@@ -137,7 +136,7 @@ def _maker(found: Callable[..., nn.Module] | None, what: str) -> Callable[..., n
 def _resolve(kind: str, path: str, what: str) -> Callable[..., nn.Module]:
     """Return the user's own class or function that a configuration names."""
     try:
-        return find_part(kind, SimpleNamespace(__all__=()), path, listed=TORCH_NN_PATHS)
+        return find(Kind(kind, listed=TORCH_NN_PATHS), path)
     except NotAllowedError:
         raise
     except ValueError as error:

@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
 
-__all__ = ["Array", "as_tensors", "batch_size", "reference"]
-
-Array = Tensor | NDArray[Any]
-
-
-def reference(module: nn.Module) -> tuple[torch.dtype | None, torch.device | None]:
-    """Return the dtype and device of a module's parameters, else of its buffers, else None twice."""
-    for tensor in module.parameters():
-        if tensor.is_floating_point():
-            return tensor.dtype, tensor.device
-    tensors = (tensor for tensor in module.buffers() if tensor.is_floating_point())
-    return next(((tensor.dtype, tensor.device) for tensor in tensors), (None, None))
+__all__ = ["as_tensors", "batch_size"]
 
 
 def as_tensors(
@@ -37,7 +24,7 @@ def as_tensors(
         x: a tensor or NumPy array ``(batch, *event_shape)``, or None.
         context: tensors or NumPy arrays ``(batch, ...)``.
     """
-    dtype, device = reference(module)
+    dtype, device = module_dtype_and_device(module)
     rest = tuple(as_tensor(f"context {i}", c, dtype, device) for i, c in enumerate(context))
     if x is None:
         return None, rest

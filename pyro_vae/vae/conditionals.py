@@ -10,13 +10,13 @@ from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
 from pyro_vae.argument_checks import finite_number
-from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
 from pyro_vae.data_checks import check_event_shape, check_finite, check_support
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.distributions.observed import fill_missing, observed
 from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_codes
 from pyro_vae.seeds import seeded
-from pyro_vae.vae.arrays import Array, as_tensors, batch_size, reference
+from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.masks import no_mask, where_observed, with_mask
 from pyro_vae.vae.parts import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.value_checks import capturing
@@ -82,7 +82,7 @@ class Conditionals(nn.Module):
 
         If the codes are points of a simplex, z holds their logs; see :meth:`decoder_input`.
         """
-        z = as_tensor("z", z, *reference(self))
+        z = as_tensor("z", z, *module_dtype_and_device(self))
         _, context = self.tensors(None, *context)
         # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
         batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from pyro_vae.argument_checks import at_least
 from pyro_vae.distributions import check_inverse, part_name
+from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import batch_size
@@ -200,7 +201,9 @@ class VAE(Conditionals):
         if seen is None:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
         with evaluating(self), seeded(seed):
-            return imputed(self, x, seen, *context, num_particles=num_particles, mean=mean)
+            posterior = self.encode(x, *context, mask=seen)
+            pair = ModelGuide(self, x, *context, mask=seen)
+            return imputed(pair, posterior, seen, num_particles=num_particles, mean=mean)
 
     def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
         """Return the mean of q(z | x), or its mode if z is a direction or a category, or a draw if q has no mean.

@@ -27,7 +27,6 @@ __all__ = [
     "over_batch",
     "over_codes",
     "points_of",
-    "repeat",
     "summary",
 ]
 
@@ -150,11 +149,6 @@ def over_batch(distribution: TorchDistribution, batch_shape: torch.Size, place: 
         f"batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. Declare "
         "every dimension after the batch with .to_event"
     )
-
-
-def repeat(tensor: Tensor, times: int) -> Tensor:
-    """Return the rows of a tensor, all of them repeated ``times`` times."""
-    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
 
 
 def summary(part: Callable[..., TorchDistribution]) -> str:

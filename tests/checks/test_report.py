@@ -251,3 +251,8 @@ def test_a_part_that_passed_does_not_hide_one_that_could_not_be_looked_at():
     )
     assert found.verdict == "passed"
     assert found.detail == "good; 2 of 3 parts were not checked: a torus"
+
+
+def test_a_report_is_one_line_in_a_console():
+    report = Report((Line("kl", "ELBO", "a", "b", Finding("passed")),), "a VAE", 0, 1e-4)
+    assert repr(report) == "Report(a VAE: 1 passed)"

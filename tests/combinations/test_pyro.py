@@ -14,8 +14,7 @@ from pyro import poutine
 from pyro.infer import SVI, Predictive, RenyiELBO, Trace_ELBO
 
 from pyro_vae import elbo_terms
-from pyro_vae.config import build, make_objective
-from pyro_vae.description import describe
+from pyro_vae.config import build, describe, make_objective
 from tests.combinations.parts import (
     COMBINATIONS,
     LIKELIHOODS,

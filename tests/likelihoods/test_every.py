@@ -10,8 +10,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from scipy import integrate, stats
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
-from pyro_vae.config import build
-from pyro_vae.description import describe
+from pyro_vae.config import build, describe
 from tests.likelihoods.cases import CASES, CODES, ELEMENTS, ELEMENTWISE, INTERVALS, Z
 
 every = pytest.mark.parametrize("name", CASES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_vae import build, nets
-from pyro_vae.description import describe
+from pyro_vae.config import describe
 
 IMAGE, CODE = (2, 9, 8), (3,)
 SMALL = {"channels": (3,), "activation": "Tanh"}
