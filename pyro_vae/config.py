@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pyro.infer
 from torch import nn
@@ -27,6 +27,9 @@ __all__ = ["ROOMS", "SHORT_NAMES", "NoContextError", "Spec", "build", "find", "m
 
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
+
+Nets = Literal["mlp", "gated_mlp", "conv", "resnet"]
+"""The kinds of networks that :func:`build` makes."""
 
 ROOMS: dict[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": networks}
 """The modules whose ``__all__`` names the classes of each kind."""
@@ -85,7 +88,7 @@ def build(
     prior: Spec | Callable[..., Any] = "StandardNormal",
     likelihood: Spec | Callable[..., Any] = "Bernoulli",
     posterior: Spec | Callable[..., Any] = "DiagonalNormal",
-    nets: str = "mlp",
+    nets: Nets = "mlp",
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,

@@ -26,6 +26,7 @@ from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
+from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
 from pyro_vae.objectives import Objective
@@ -36,7 +37,6 @@ from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
 __all__ = [
-    "allow_again",
     "check_names",
     "choose_likelihood",
     "class_name",
@@ -53,6 +53,8 @@ __all__ = [
     "print_codes",
     "print_elbo",
     "print_log_prob",
+    "print_next",
+    "print_plan",
     "print_report",
     "print_timings",
     "status",
@@ -183,6 +185,21 @@ def label_classes(run: str) -> int:
     """How many classes the labels have that a run took as context; 0 where it took none."""
     config = read_config(Path(run))
     return int(config["shapes"]["context"]) if config.get("labels") else 0
+
+
+def print_plan(vae: VAE, data: str, images: Images, epochs: int, device: str) -> None:
+    """Print what is trained, and on what."""
+    parts = ", ".join(f"{part_name(getattr(vae, part))} {part}" for part in ("prior", "likelihood", "posterior"))
+    print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
+    shape = " x ".join(map(str, images.pixels.shape[1:]))
+    print(f"{data}: {len(images):,} images of {shape} to train on, {form(images)}; {epochs} epochs")
+
+
+def print_next(run: Path) -> None:
+    """Print what to do with a run that is trained."""
+    modules = list(allowed() or ())
+    loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))
+    print(f"next      pyro-vae evaluate {run}{allow_again()}   or in Python: vae = pyro_vae.load({loading})")
 
 
 def print_elbo(split: str, vae: VAE, images: Images, *, num_particles: int, kl: Any, seed: int) -> dict[str, Any]:
@@ -346,5 +363,5 @@ def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: 
 
 
 def allow_again() -> str:
-    """What a next command must name once more, with a space before it: the modules of the user's own."""
+    """Return the --allow options that the next command needs too, with a space before each."""
     return "".join(f" --allow {module}" for module in allowed() or ())
