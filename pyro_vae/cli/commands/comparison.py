@@ -1,4 +1,4 @@
-"""compare and sweep: many runs, side by side."""
+"""compare and sweep: many runs side by side."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def compare(
     sort: Literal["none", "elbo", "log_prob", "rate", "distortion"] = "none",
     out: str | None = None,
 ) -> None:
-    """Set runs side by side: the options they differ in, and what pyro-vae evaluate wrote of them.
+    """Set runs side by side: the options in which they differ, and the results of pyro-vae evaluate.
 
     Args:
         runs: run folders.
-        split: whose evaluation to read: train, valid or test.
-        sort: by this, the best first; none leaves the order as given.
-        out: a .json or .csv file to write the table to, or a .png to draw rate against distortion.
+        split: evaluation to read: train, valid or test.
+        sort: result to sort by, the best first; none keeps the order of the runs.
+        out: .json or .csv file for the table, or .png file for a figure of rate against distortion.
     """
     from pyro_vae.checkpoints import CONFIG
     from pyro_vae.cli import comparison
 
-    # runs/* may hold files, and folders that hold runs. A link for a config.yaml is refused when it is read.
+    # runs/* may match files, and folders of runs. A config.yaml that is a link is refused when it is read.
     folders = [run for run in runs if os.path.lexists(Path(run) / CONFIG) or not Path(run).exists()]
     if not folders:
         raise ValueError(f"runs must be run folders; got {', '.join(runs)}")
     left_out = [run for run in runs if run not in folders and Path(run).is_dir()]
     if left_out:
-        print(f"left out, since they are no run folders: {', '.join(left_out)}")
+        print(f"left out, because they are not run folders: {', '.join(left_out)}")
     rows = comparison.read_rows(folders, split)
     if sort != "none":
         lower = sort in ("rate", "distortion")
