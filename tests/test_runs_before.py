@@ -1,4 +1,8 @@
-"""Runs that were made before run folders were read as a stranger's (commit 6d0e439): they load, evaluate and go on."""
+"""Runs that older versions made load, evaluate and go on.
+
+They are of commit 6d0e439, before run folders were read as a stranger's; ``images`` is of commit 70fb862, before
+convolutional and residual networks became one class.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from pyro_vae.cli import main
 from pyro_vae.training import History
 
 FOLDER = Path(__file__).parent / "runs_before"
-RUNS = ["default", "vamp", "flows", "zuko", "mixed", "python"]
+RUNS = ["default", "vamp", "flows", "zuko", "mixed", "python", "images"]
 
 
 @pytest.fixture

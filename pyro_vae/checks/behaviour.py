@@ -1,20 +1,19 @@
-"""Whether log-densities depend on what they may depend on, and on nothing else."""
+"""Lines that check whether the log-densities depend on what they may depend on, and on nothing else."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor
 from torch.distributions import Multinomial
 
-from pyro_vae.checks.forcing import find_cycle, influence, sees
 from pyro_vae.checks.inputs import Check, Inputs, named_leaves
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import equal
+from pyro_vae.checks.teacher_forcing import find_cycle, influence, sees
 from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide
 
@@ -22,13 +21,13 @@ __all__ = ["CHECKS"]
 
 _SECTION = "Model and guide"
 _LITTLE = 0.1  # of the spread in evaluation mode
-_STARTS = 4  # of the search for what a decoder can say
-_SEEN = "changes with the x that is observed: the model has seen the data that it is to explain"
-_NO_COPY = "model and guide cannot be copied, as plain functions cannot. Make both methods of one nn.Module"
+_STARTS = 4  # of the search for means that a decoder can reach
+_SEEN = "changes with the observed x: the model sees the data that it must explain"
+_NO_COPY = "model and guide cannot be copied; plain functions never can. Make both methods of one nn.Module"
 
 
 def _deterministic(inputs: Inputs) -> Finding:
-    """The same numbers under two seeds, in evaluation mode."""
+    """Compare the log-densities under two seeds, in evaluation mode."""
     p = inputs.given
     with torch.no_grad():
         z = p.draw(2)
@@ -40,8 +39,8 @@ def _deterministic(inputs: Inputs) -> Finding:
         if not torch.equal(first, second):
             return Finding(
                 "failed",
-                f"{what} changes from call to call at the same z and x, in evaluation mode. Is there dropout or noise "
-                "that model.eval() does not switch off (functional dropout with training=True)?",
+                f"{what} changes from call to call at the same z and x, in evaluation mode. Look for dropout or noise "
+                "that model.eval() does not switch off, such as functional dropout with training=True",
                 (first - second).abs().max().item(),
                 tolerance=0.0,
             )
@@ -49,7 +48,7 @@ def _deterministic(inputs: Inputs) -> Finding:
 
 
 def _examples(inputs: Inputs) -> Finding:
-    """The log-densities of some examples, among their neighbours and without them."""
+    """Compare the log-densities of some examples within the whole batch and without the rest of it."""
     p, half = inputs.exact, (inputs.exact.batch + 1) // 2
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
@@ -58,14 +57,14 @@ def _examples(inputs: Inputs) -> Finding:
         z = p.draw(2)
         names = ["log p(x|z)", "log p(z)", "log q(z|x)"]
         together, apart = [term[:, :half] for term in p.terms(z)], list(few.terms(z[:, :half]))
-        if inputs.is_point:  # beside it is no density at all, be it by rounding
+        if inputs.is_point:  # a point has no density at any other z, even one that differs by rounding
             names[2], together[2], apart[2] = "z of q(z|x)", z[:, :half], few.draw(2)
     for what, all_, some in zip(names, together, apart, strict=True):
         found = equal(all_, some, max(inputs.rounding, 1e-8))
         if found.verdict == "failed":
             return Finding(
                 "failed",
-                f"{what} of an example depends on the other examples of its batch. Look for a softmax, mean or norm "
+                f"{what} of an example depends on the other examples of the batch. Look for a softmax, mean or norm "
                 "over dimension 0, batch norm in training mode, or a reshape that mixes examples",
                 found.difference,
                 tolerance=found.tolerance,
@@ -74,7 +73,7 @@ def _examples(inputs: Inputs) -> Finding:
 
 
 def _modes(inputs: Inputs) -> Finding:
-    """A copy in training mode, which a loss may see though nothing else here does."""
+    """Compare a copy in training mode with one in evaluation mode; all other lines use evaluation mode."""
     p = inputs.given.copied()
     if p is None:
         return Finding("skipped", _NO_COPY)
@@ -92,35 +91,35 @@ def _modes(inputs: Inputs) -> Finding:
     for what, evaluated, trained in zip(("q(z|x)", "p(z)", "p(x|z)"), *points, strict=True):
         if trained and not evaluated:
             words = f"{what} is a point in training mode and has noise in evaluation mode"
-            return Finding("failed", f"{words}: is a condition on self.training turned round?")
+            return Finding("failed", f"{words}: is a condition on self.training the wrong way round?")
     lost = sorted(leaves[0] - leaves[1])
     if lost:
-        words = f"in training mode the bound does not depend on {lost[0]}, and in evaluation mode it does"
-        return Finding("failed", f"{words}: look for what is done only if self.training", float(len(lost)))
+        words = f"the bound depends on {lost[0]} in evaluation mode, but not in training mode"
+        return Finding("failed", f"{words}: look for conditions on self.training", float(len(lost)))
     if all(torch.equal(a, b) for a, b in zip(*terms, strict=True)):
         return Finding("passed", difference=0.0)
     times = (spreads[1] / spreads[0]).item()
-    said = "in training mode p or q is another: dropout, batch norm, or what is done if self.training"
+    said = "p or q differs in training mode: by dropout, batch norm, or a condition on self.training"
     if times < _LITTLE:
-        said += f". Draws of q(z|x) have {times:.2g} times the spread there: is their noise left out?"
+        said += f". There, draws of q(z|x) have {times:.2g} times the spread: is their noise left out?"
     return Finding("noted", said)
 
 
-def _is_point(distribution: Any) -> bool:
-    """Whether a distribution has no spread at all."""
+def _is_point(distribution: TorchDistribution) -> bool:
+    """True if a distribution has no spread at all."""
     if isinstance(innermost(distribution), Delta):
         return True
     try:
         return bool((distribution.variance < 1e-12).all())
-    except (NotImplementedError, AttributeError):  # it knows no variance
+    except (NotImplementedError, AttributeError):  # it has no variance
         return False
 
 
 def _peeking(inputs: Inputs) -> Finding:
-    """The model at the same z, and other x."""
+    """Compare the model's densities at the same z when it is given x and when it is given other x."""
     p = inputs.exact
     if p.batch < 2 or torch.isnan(p.x).any():
-        return Finding("skipped", "there is one example" if p.batch < 2 else "NaN in x says what is to be left out")
+        return Finding("skipped", "there is only one example" if p.batch < 2 else "NaN in x marks missing values")
     with torch.no_grad():
         z = p.draw(1)[0]
     found = sees(p, z, p.latent, max(inputs.rounding, 1e-8))
@@ -132,7 +131,10 @@ def _peeking(inputs: Inputs) -> Finding:
 
 
 def _order_of(inputs: Inputs, z: Tensor) -> Finding:
-    """A decoder may see x where p(x|z) is the product of its conditionals: each element given z and earlier ones."""
+    """Look for an order of the elements of x in which each is given z and earlier elements only.
+
+    If there is one, p(x|z) is the product of its conditionals, and the decoder may see x.
+    """
     p = inputs.exact
     factors, seen = influence(p, z, max(inputs.rounding, 1e-8), inputs.seed)
     if len(factors) == 1:
@@ -141,24 +143,24 @@ def _order_of(inputs: Inputs, z: Tensor) -> Finding:
     if own:
         return Finding(
             "failed",
-            f"p(x|z) {_SEEN}: the factor of element {own[0]} of x ({len(own)} of {len(factors)} that were looked at) "
-            "depends on that very element. A decoder may be given the elements before the one that it explains, and "
-            "nothing else of x: shift its input by one, or mask its own place too",
+            f"p(x|z) {_SEEN}. The factor of element {own[0]} of x depends on that very element, a mistake in "
+            f"{len(own)} of the {len(factors)} factors examined. For each element, a decoder may use earlier elements "
+            "of x only: shift its input by one, or mask the element itself too",
             float(len(own)),
         )
     if cycle := factors[find_cycle(seen)].tolist():
         return Finding(
             "failed",
-            f"p(x|z) {_SEEN}: the factors of elements {', '.join(map(str, cycle[:3]))} of x each depend on the others, "
-            "so that there is no order in which they could be drawn. A decoder may be given the elements before the "
-            "one that it explains (a causal mask), and nothing else of x",
+            f"p(x|z) {_SEEN}. The factors of elements {', '.join(map(str, cycle[:3]))} of x each depend on the others, "
+            "so no order exists in which x could be drawn. For each element, a decoder may use earlier elements of x "
+            "only (a causal mask)",
             float(len(cycle)),
         )
-    return Finding("passed", "p(x|z) sees x, and each element only earlier ones: the product of its conditionals", 0.0)
+    return Finding("passed", "p(x|z) is a product of conditionals: each element of x sees only earlier ones", 0.0)
 
 
 def _reach(inputs: Inputs) -> Finding:
-    """Trains copies until the mean of p(x|z) is at the largest, and at the smallest, value of x."""
+    """Train copies until the mean of p(x|z) is at the largest value of x, and at the smallest."""
     if inputs.exact.copied() is None:
         return Finding("skipped", _NO_COPY)
     x = torch.nan_to_num(inputs.exact.x.reshape(inputs.exact.batch, -1).double())  # bools too
@@ -169,30 +171,30 @@ def _reach(inputs: Inputs) -> Finding:
     for index in (int(x.argmax()), int(x.argmin())):
         miss = _nearest(inputs, index, x.flatten()[index], 0.05 * span)
         if miss is None:
-            return Finding("skipped", "p(x|z) has no mean, or no parameters that move it")
+            return Finding("skipped", "p(x|z) has no mean, or none that its parameters move")
         reached = max(reached, miss)
     if reached <= 0.05 * span:
         return Finding("passed", "", reached / span, tolerance=0.05)
     return Finding(
         "failed",
-        f"whatever its weights, the mean of p(x|z) stays {reached:.3g} away from values of x that are there. Is"
-        " there a sigmoid or tanh too many (logits= takes the net's output as it is), or x on another scale?",
+        f"with any weights, the mean of p(x|z) stays {reached:.3g} away from some values of x. Is there one sigmoid or "
+        "tanh too many (logits= takes the net's output unchanged), or is x on another scale?",
         reached / span,
         tolerance=0.05,
     )
 
 
 def _nearest(inputs: Inputs, index: int, target: Tensor, enough: float) -> float | None:
-    """How near the mean of one element comes to its target, from several starts; None where nothing moves it.
+    """Return how near the mean of one element comes to its target from several starts; None if nothing moves it.
 
-    An encoder without training may send large counts to a z so far out that the decoder has no gradient there, and a
-    ReLU may start where it has none: the first z is the prior's, and further starts have other weights.
+    An untrained encoder may map large counts to a z so far out that the decoder has no gradient there, and a ReLU may
+    start without a gradient. So the first z is drawn from the prior, and later starts have other weights.
     """
     row, element = divmod(index, inputs.exact.x[0].numel())
     nearest, moved = math.inf, 0
-    for start in range(4 * _STARTS):  # those without a gradient take no time, and say nothing
+    for start in range(4 * _STARTS):  # starts without a gradient take no time and do not count
         p = inputs.exact.rows(row, row + 1).copied()
-        assert p is not None  # as it was not for all rows
+        assert p is not None  # because the copy of all rows was not
         with torch.no_grad(), inputs.seeded(5, index, start):
             z = p.draw(1)[0] if start == 1 else p.prior().sample()
             for tensor in _trained(p) if start > 1 else ():
@@ -212,9 +214,9 @@ def _trained(p: ModelGuide) -> list[Tensor]:
 
 
 def _miss(p: ModelGuide, z: Tensor, element: int, target: Tensor, enough: float) -> tuple[float, int] | None:
-    """How near the mean of one element comes to its target in training for that alone, and in how many steps.
+    """Train for the mean of one element alone; return how near it comes to its target, and in how many steps.
 
-    None where there is no mean, or nothing that moves it.
+    None if there is no mean, or nothing that moves it.
     """
     parameters = _trained(p)
     try:
@@ -223,8 +225,8 @@ def _miss(p: ModelGuide, z: Tensor, element: int, target: Tensor, enough: float)
         return None
     if not parameters or not mean.requires_grad or not torch.isfinite(mean):  # a Cauchy's mean is NaN
         return None
-    # A tiny eps: far out on a sigmoid the gradient is tiny, and its direction is all that counts. Steps that grow, for
-    # data in any unit; where they pass the target, it can be reached.
+    # A tiny eps: far out on a sigmoid the gradient is tiny, and only its direction counts. The steps grow, for data in
+    # any unit; if they pass the target, it can be reached.
     optimizer = torch.optim.Adam(parameters, lr=0.02, eps=1e-30)
     side = torch.sign(mean - target)
     nearest, step = math.inf, 0
@@ -238,7 +240,7 @@ def _miss(p: ModelGuide, z: Tensor, element: int, target: Tensor, enough: float)
         optimizer.zero_grad()
         miss.backward()
         if not any(q.grad is not None and q.grad.any() for q in parameters):
-            break  # and so it stays
+            break  # no later step would change this
         optimizer.step()
         for group in optimizer.param_groups:
             group["lr"] *= 1.03
@@ -249,9 +251,9 @@ def _miss(p: ModelGuide, z: Tensor, element: int, target: Tensor, enough: float)
 
 
 def _mean(p: ModelGuide, z: Tensor, element: int) -> Tensor:
-    """The mean of one element of one example."""
+    """Return the mean of one element of one example."""
     likelihood = p.likelihood(z)
-    # A multinomial's mean is that of documents of one length, whatever the length of x.
+    # A multinomial's mean is that of its own total count, which may differ from the total of x.
     share = p.x.sum() / likelihood.total_count if isinstance(likelihood, Multinomial) else 1.0
     return share * likelihood.mean.flatten()[element]
 
@@ -260,40 +262,40 @@ CHECKS = [
     Check(
         "deterministic",
         _SECTION,
-        "the log-densities at the same z and x, twice",
-        "In evaluation mode p and q are fixed; what still changes is noise that training did not mean.",
+        "the log-densities with themselves, at the same z and x",
+        "In evaluation mode p and q are fixed; noise that is left there is a mistake.",
         _deterministic,
         "whether p and q stay the same from call to call",
     ),
     Check(
         "modes",
         _SECTION,
-        "what the log-densities are made of, in training mode and in evaluation mode",
-        "Training minimises the one and everything else uses the other.",
+        "p and q in training mode with p and q in evaluation mode",
+        "Training optimises the first, and everything else uses the second.",
         _modes,
         "whether training mode changes p or q",
     ),
     Check(
         "examples",
         _SECTION,
-        "the log-densities of an example within its batch and without the others",
-        "The bound is a sum over independent examples; neighbours must not change it.",
+        "the log-densities of an example in the whole batch with those in a part of it",
+        "The bound is a sum over independent examples; other examples must not change it.",
         _examples,
-        "whether examples leave each other alone",
+        "whether examples are independent",
     ),
     Check(
         "peeking",
         _SECTION,
-        "p(z) and p(x|z) in a model that observes x, and one that observes other x, at the same z",
-        "A model says how x comes about without having seen it; else its likelihood means nothing.",
+        "p(z) and p(x|z) if the model observes x with those if it observes other x, at the same z",
+        "A model must describe x without having seen it; otherwise its likelihood means nothing.",
         _peeking,
         "whether the model sees the x that it explains",
     ),
     Check(
         "reach",
         _SECTION,
-        "the mean of p(x|z), trained for that alone, with the extremes of x",
-        "A decoder that cannot say what is in the data has the wrong output layer.",
+        "the mean of p(x|z), trained for this alone, with the extremes of x",
+        "A decoder whose mean cannot reach the data has the wrong output layer.",
         _reach,
         "whether p(x|z) can reach the data",
     ),

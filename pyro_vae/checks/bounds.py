@@ -1,11 +1,11 @@
-"""Whether the numbers are the bound's: against Pyro's losses, closed forms, the order of the bounds, and log p(x)."""
+"""Lines that compare the bounds with Pyro's losses, with closed forms, with each other, and with log p(x)."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
 import torch
 from pyro import poutine
@@ -27,19 +27,19 @@ from pyro_vae.vae import VAE
 __all__ = ["CHECKS"]
 
 _ELBO, _BOUNDS = "ELBO", "Bounds and log p(x)"
-_PARTICLES = 3  # of Rényi's bounds
-_WITNESSES = 7  # of evidence: three bounds on average, three at their largest, and the overlap of the posteriors
-_NO_DENSITY = "p or q is no density, or not of its draws"
-_SIMULATED, _TEMPERATURES = 32, 100  # examples, for annealing, and its steps for each
-_ANNEALED = 54  # densities that a step of annealing costs: 3 walks, 6 gradients each
+_PARTICLES = 3  # for RenyiELBO
+_WITNESSES = 7  # tests in `evidence`: three mean bounds, three largest bounds, and the overlap of the posteriors
+_NO_DENSITY = "p or q is not a normalised density, or not the density of its draws"
+_SIMULATED, _TEMPERATURES = 32, 100  # examples for annealing, and steps for each
+_ANNEALED = 54  # densities that a step of annealing costs: 3 walks with 6 gradients each
 _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many such bounds are drawn
 
 
-# To rounding, under the same noise.
+# Equal to rounding, with the same noise.
 
 
 def _traced(p: ModelGuide) -> tuple[Tensor, Tensor, Tensor]:
-    """Log p(x|z), log p(z) and log q(z|x) of one run of both programs, each ``(batch,)``."""
+    """Return log p(x|z), log p(z) and log q(z|x) of one run of both programs, each ``(batch,)``."""
     guide = p.trace_guide()
     model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
     sites = (model.nodes[p.observed], model.nodes[p.latent], guide.nodes[p.latent])
@@ -47,8 +47,8 @@ def _traced(p: ModelGuide) -> tuple[Tensor, Tensor, Tensor]:
     return log_x, log_p, log_q
 
 
-def _terms(inputs: Inputs, kl: Any) -> tuple[Tensor, Tensor]:
-    """Recon and kl of the batch by hand, each ``(batch,)``, under the seed of the comparison."""
+def _terms(inputs: Inputs, kl: Literal["analytic", "sampled"]) -> tuple[Tensor, Tensor]:
+    """Return recon and kl without Pyro's losses, each ``(batch,)``, under the seed of the comparison."""
     p = inputs.exact
     with inputs.seeded(20):
         if isinstance(p.vae, VAE) and p.vae.model == p.model:
@@ -68,19 +68,19 @@ def _loss(inputs: Inputs, objective: ELBO) -> Tensor:
 def _same(inputs: Inputs, by_hand: Tensor, objective: ELBO) -> Finding:
     name, model = type(objective).__name__, inputs.exact.trace_model()
     if weighs_examples(model.nodes[inputs.exact.observed]):
-        return Finding("skipped", "examples have weights of their own (poutine.scale), and log p(x) has none")
-    words = f"elbo(recon, kl) and {name} are two different numbers under the same noise"
+        return Finding("skipped", "poutine.scale weights the examples differently, and log p(x) has no such weights")
+    words = f"elbo(recon, kl) and {name} differ under the same noise"
     if factors := factors_of(model):
         words = (
-            f"the factor {listed(factors)} of the model counts in {name} and is no part of log p(x, z): this is "
-            "no bound on log p(x). Add a penalty to the objective, or to the optimiser as a weight decay"
+            f"{name} counts the model's pyro.factor {listed(map(repr, factors))}, which is no part of log p(x, z): "
+            "this is no bound on log p(x). Add a penalty to the objective, or give the optimiser a weight decay"
         )
     return equal(by_hand.double() * plate_scale(inputs.exact), -_loss(inputs, objective), inputs.rounding, words)
 
 
 def _trace_elbo(inputs: Inputs) -> Finding:
     if inputs.is_discrete:
-        return Finding("skipped", "z is discrete and summed over: see enum-elbo", applies=False)
+        return Finding("skipped", "z is discrete and summed over; see enum-elbo", applies=False)
     with torch.no_grad():
         recon, kl = _terms(inputs, "sampled")
         return _same(inputs, torch.as_tensor(elbo(recon.sum(), kl.sum())), Trace_ELBO())
@@ -88,9 +88,9 @@ def _trace_elbo(inputs: Inputs) -> Finding:
 
 def _mean_field_elbo(inputs: Inputs) -> Finding:
     if not inputs.has_closed_kl:
-        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
+        return Finding("skipped", "KL(q || p) has no closed form here", applies=False)
     if not inputs.pathwise:
-        return Finding("skipped", "TraceMeanField_ELBO takes only a q that can be reparametrised", applies=False)
+        return Finding("skipped", "TraceMeanField_ELBO needs a q that can be reparametrised", applies=False)
     with torch.no_grad():
         recon, kl = _terms(inputs, "analytic")
         return _same(inputs, torch.as_tensor(elbo(recon.sum(), kl.sum())), TraceMeanField_ELBO())
@@ -98,11 +98,11 @@ def _mean_field_elbo(inputs: Inputs) -> Finding:
 
 def _renyi_elbo(inputs: Inputs) -> Finding:
     if len(_plates(inputs.exact)) != 1:
-        return Finding("skipped", "RenyiELBO takes a weight for each example only where z and x share that one plate")
+        return Finding("skipped", "RenyiELBO weights examples one by one only if z and x are in one plate and no other")
     with torch.no_grad():
         with inputs.seeded(20):
             runs = [_traced(inputs.exact) for _ in range(_PARTICLES)]
-        # A plate's scale multiplies the log-weights before their exponentials, so that it is a power of the weights.
+        # A plate's scale multiplies the log-weights: the weights are raised to that power.
         weight = plate_scale(inputs.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
         found = []
         for alpha in (0.0, 0.5):
@@ -115,7 +115,7 @@ def _renyi_elbo(inputs: Inputs) -> Finding:
 
 
 def _plates(p: ModelGuide) -> set[str]:
-    """The names of the plates that z and x share."""
+    """Return the names of the plates that z and x share."""
     nodes = p.trace_model().nodes
     stacks = (nodes[name]["cond_indep_stack"] for name in (p.latent, p.observed))
     return set.intersection(*({frame.name for frame in stack} for stack in stacks))
@@ -126,7 +126,7 @@ def _enum_elbo(inputs: Inputs) -> Finding:
         return Finding("skipped", "z is not discrete", applies=False)
     p = inputs.exact
     if inputs.is_straight_through:
-        return Finding("skipped", "TraceEnum_ELBO takes no straight-through distribution for one that it can sum over")
+        return Finding("skipped", "TraceEnum_ELBO does not sum over a straight-through distribution")
     guide = p.trace_guide()
     said = "enumerate" in guide.nodes[p.latent]["infer"]
     sites = (guide.nodes[p.latent], *(p.trace_model().nodes[name] for name in (p.latent, p.observed)))
@@ -136,18 +136,18 @@ def _enum_elbo(inputs: Inputs) -> Finding:
         by_hand = enumerated_elbo(p).sum()
         try:
             return _same(replace(inputs, exact=summed), by_hand, TraceEnum_ELBO(max_plate_nesting=plates))
-        except (RuntimeError, ValueError):  # a guide that only draws may have a model that only takes draws
+        except (RuntimeError, ValueError):  # a model for draws alone is right if the guide does not enumerate
             if said:
                 raise
-    return Finding("skipped", "the model takes no dimension of values before the batch, and the guide asks for none")
+    return Finding("skipped", "the model cannot run on all values of z at once, and the guide does not ask for it")
 
 
-# On average.
+# Equal on average.
 
 
 def _kl(inputs: Inputs) -> Finding:
     if not inputs.has_closed_kl or inputs.is_point:
-        return Finding("skipped", "this pair of q and p has no KL in closed form", applies=False)
+        return Finding("skipped", "KL(q || p) has no closed form here", applies=False)
     p = inputs.exact
     with torch.no_grad(), inputs.seeded(21):
         posterior, prior = p.posterior(), p.prior()
@@ -155,17 +155,17 @@ def _kl(inputs: Inputs) -> Finding:
         sampled = (posterior.log_prob(z) - prior.log_prob(z)).sum(-1)
         closed = kl_divergence(posterior, prior).sum()
     words = (
-        f"KL(q || p) in closed form is {closed:.6g} and log q - log p over draws {sampled.mean():.6g} on average: "
-        "one of the two is wrong, the formula or a density"
+        f"KL(q || p) is {closed:.6g} in closed form, and the mean of log q - log p over draws is {sampled.mean():.6g}: "
+        "the formula or a density is wrong"
     )
     return mean_is_zero(sampled - closed, inputs.level, words, slack=10 * inputs.rounding * closed.abs().item())
 
 
-# The order of the bounds, and the truth.
+# The order of the bounds, and log p(x).
 
 
 def _rungs(inputs: Inputs, examples: int) -> dict[int, Tensor]:
-    """Draws of the importance-weighted bound, ``(draws, examples)``, for each number of importance samples."""
+    """Return draws of the importance-weighted bound, ``(draws, examples)``, for each number of importance samples."""
 
     def make() -> dict[int, Tensor]:
         p, found = inputs.exact.rows(0, examples), {}
@@ -175,7 +175,11 @@ def _rungs(inputs: Inputs, examples: int) -> dict[int, Tensor]:
             found[k] = weight.unflatten(0, (repeats, k)).logsumexp(1) - math.log(k)
         return found
 
-    return inputs.once(f"rungs of {examples}", make)
+    return inputs.cached(f"rungs of {examples}", make)
+
+
+def _bound_name(num_particles: int) -> str:
+    return "ELBO" if num_particles == 1 else f"IWAE({num_particles})"
 
 
 def _parts(total: int, most: int) -> list[int]:
@@ -189,18 +193,18 @@ def _order(inputs: Inputs) -> Finding:
     found = []
     for (k, low), (more, high) in itertools.pairwise(rungs.items()):
         words = (
-            f"the bound of {k} importance samples is above that of {more}: draws of z for one example are not "
-            "independent, or their weights are not p(x, z) / q(z|x)"
+            f"the bound with {k} importance samples is above the one with {more}: the draws of z for one example are "
+            "not independent, or their weights are not p(x, z) / q(z|x)"
         )
         slack = 1e-9 * abs(high.mean().item())
         found.append(not_above(low.mean(1), high.mean(1), inputs.level / 2, words, slack=slack))
     line = worst(found)
-    said = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.5g}" for k, v in rungs.items())
+    said = ", ".join(f"{_bound_name(k)} {v.mean():.5g}" for k, v in rungs.items())
     return replace(line, detail=line.detail or said)
 
 
 def _evidence(inputs: Inputs) -> Finding:
-    """The bounds against log p(x) itself, which is known for few or discrete latents, else between two bounds."""
+    """Compare the bounds with log p(x): exact for discrete z or two dimensions, else between two annealed bounds."""
     if inputs.is_point:
         return Finding("skipped", "q is a point; it has no density", applies=False)
     p = inputs.exact.rows(0, 16)
@@ -210,29 +214,29 @@ def _evidence(inputs: Inputs) -> Finding:
         dims = RealCodes(p, "log p(x)").dim
     except ValueError as error:
         return Finding("skipped", str(error))
-    # Each takes tens of thousands of decodings in two dimensions.
+    # In two dimensions, each example takes tens of thousands of decodings.
     integrated = inputs.affordable("examples with log p(x)", 4, 20_000, least=0) if dims == 2 else 4
     if dims <= 2 and integrated:
         p = p.rows(0, integrated)
         exact = evaluation.quadrature(p, tolerance=1e-5, nodes=True, seed=inputs.draw_seed)
         if not exact.converged.all():
-            return Finding("skipped", f"the quadrature has an error of {exact.error.max():.2g} nats")
+            return Finding("skipped", f"the quadrature is off by up to {exact.error.max():.2g} nats")
         return _against(inputs, p, exact, f"by quadrature to {max(exact.error.max().item(), 1e-12):.0e}")
     if p.named:
         return Finding("skipped", "data with missing values cannot be simulated")
     if inputs.is_teacher_forced:
-        return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that it is given")
+        return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that the model is given")
     return _between(inputs, inputs.given)
 
 
-def _against(inputs: Inputs, p: ModelGuide, exact: Any, how: str) -> Finding:
-    """No bound exceeds log p(x); and q meets p(z|x) as one density meets another, where draws of p(z|x) can be had."""
+def _against(inputs: Inputs, p: ModelGuide, exact: evaluation.Enumeration | evaluation.Quadrature, how: str) -> Finding:
+    """Check that no bound exceeds log p(x) and, if p(z|x) can be drawn from, that q overlaps with it as a density."""
     truth = exact.mean
     said = f"log p(x) is {truth:.6g} {how}"
     found = []
     drawn = _rungs(inputs, p.batch)
     for k, bounds in drawn.items():
-        name = "ELBO" if k == 1 else f"IWAE({k})"
+        name = _bound_name(k)
         words = f"{said}, and {name} is {bounds.mean():.6g}, above it: {_NO_DENSITY}"
         slack = 1e-4 + 1e-6 * abs(truth)  # of quadrature
         found.append(not_above(bounds.mean(1), torch.tensor(truth), inputs.level / _WITNESSES, words, slack=slack))
@@ -242,30 +246,33 @@ def _against(inputs: Inputs, p: ModelGuide, exact: Any, how: str) -> Finding:
         with torch.no_grad(), inputs.seeded(25):
             from_q = torch.sigmoid(p.draw_terms(1000).weight - exact.log_prob)
             from_p = torch.sigmoid(exact.log_prob - p.terms(exact.sample(1000, inputs.draw_seed)).weight)
-        words = f"{said}, and q(z|x) does not overlap with p(z|x) as densities do: q is not the density of its draws"
-        # The mean weight is p(x), but its draws may have no variance; these are between 0 and 1 (bridge sampling).
+        words = (
+            f"{said}, but p(x, z) / q(z|x) at draws of q and of p(z|x) gives another: q is not the density of its draws"
+        )
+        # The mean weight is p(x), but weights may have infinite variance; these lie between 0 and 1 (bridge sampling).
         found.append(mean_is_zero(from_q - from_p, inputs.level / _WITNESSES, words, slack=2e-3))
     line = worst(found)
-    bounds_of = ", ".join(f"{'ELBO' if k == 1 else f'IWAE({k})'} {v.mean():.6g}" for k, v in drawn.items())
+    bounds_of = ", ".join(f"{_bound_name(k)} {v.mean():.6g}" for k, v in drawn.items())
     return replace(line, detail=line.detail or f"{said}; {bounds_of}")
 
 
 def _by_markov(excess: Tensor, estimates: int, level: float, words: str) -> Finding:
-    """How far estimates lie above log p(x): their exponentials have the mean p(x), so P(excess >= t) <= exp(-t).
+    """Check how far estimates lie above log p(x): their exponentials have mean p(x), so P(excess >= t) <= exp(-t).
 
-    This is certain for each of them, whatever its distribution, where a mean of a few says nothing of heavy tails.
+    This holds for each estimate, whatever its distribution; a mean of a few says nothing about heavy tails.
 
     Args:
         excess: in nats, of any shape.
-        estimates: how many random ends it has; for two, one of them has to be off by half of it.
+        estimates: how many of the numbers in the difference are random; of two, one must be off by half of it.
         level: the rate of false alarms.
-        words: before what is found.
+        words: how the detail starts.
     """
     most = excess.max().item() if not torch.isnan(excess).any() else math.inf
     count = estimates * excess.numel()
     p = min(1.0, count * math.exp(-max(most, 0.0) / estimates))
     words = (
-        f"{words} of one example is {most:.4g} nats above, which chance allows once in {1 / max(p, 1e-300):.3g} checks"
+        f"{words} of one example is {most:.4g} nats above, which happens by chance once in {1 / max(p, 1e-300):.3g} "
+        "checks"
     )
     failed = not p >= level
     allowed = estimates * math.log(count / level)
@@ -275,10 +282,10 @@ def _by_markov(excess: Tensor, estimates: int, level: float, words: str) -> Find
 
 
 def _between(inputs: Inputs, p: ModelGuide) -> Finding:
-    """Bidirectional Monte Carlo on data simulated from the model, whose true codes are known."""
+    """Run bidirectional Monte Carlo on data simulated from the model, whose true z are known."""
     examples, temperatures = _annealing(inputs)
     p = p.at(torch.arange(examples) % p.batch)
-    # One chain for each of many examples: it is over the examples that the two ends are compared.
+    # One chain per example, and many examples: the two ends are compared over the examples.
     found = evaluation.sandwich(p, num_particles=1, temperatures=temperatures, leapfrog_steps=5, seed=inputs.draw_seed)
     with torch.no_grad(), inputs.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
@@ -298,7 +305,7 @@ def _between(inputs: Inputs, p: ModelGuide) -> Finding:
 
 
 def _annealing(inputs: Inputs) -> tuple[int, int]:
-    """How many examples, and steps for each; where both cost too much, fewer of both."""
+    """Return how many examples are annealed, and in how many steps; fewer of both if they cost too much."""
     steps = inputs.affordable("steps of annealing", _SIMULATED * _TEMPERATURES, _ANNEALED, least=8 * 25)
     examples = round((steps * _SIMULATED / _TEMPERATURES) ** 0.5)
     return examples, steps // examples
@@ -310,15 +317,15 @@ CHECKS = [
     Check(
         "trace-elbo",
         _ELBO,
-        "elbo(recon, kl) with Trace_ELBO, same noise",
-        "Both are log p(x|z) + log p(z) - log q(z|x) at one z; they differ by rounding alone.",
+        "elbo(recon, kl) with Trace_ELBO, with the same noise",
+        "Both are log p(x|z) + log p(z) - log q(z|x) at the same z, so only rounding differs.",
         _trace_elbo,
         "whether the ELBO is that of Trace_ELBO",
     ),
     Check(
         "mean-field-elbo",
         _ELBO,
-        "elbo(recon, kl) with KL in closed form with TraceMeanField_ELBO, same noise",
+        "elbo(recon, kl), its KL in closed form, with TraceMeanField_ELBO, with the same noise",
         "Both take the same KL(q || p) and log p(x|z) at the same z.",
         _mean_field_elbo,
         "whether the ELBO is that of TraceMeanField_ELBO",
@@ -326,8 +333,8 @@ CHECKS = [
     Check(
         "renyi-elbo",
         _ELBO,
-        "log mean weights by hand with RenyiELBO, same noise, at alpha 0 and 1/2",
-        "The same weights p(x, z) / q(z|x) go into both.",
+        "the bound from the weights p(x, z) / q(z|x) with RenyiELBO at alpha 0 and 1/2, with the same noise",
+        "Both use the same weights.",
         _renyi_elbo,
         "whether the bounds are those of RenyiELBO",
     ),
@@ -342,7 +349,7 @@ CHECKS = [
     Check(
         "kl",
         _ELBO,
-        "log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
+        "the mean of log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
         "KL(q || p) is the mean of log q - log p over q.",
         _kl,
         "whether KL(q || p) in closed form is right",
@@ -353,13 +360,13 @@ CHECKS = [
         "ELBO with IWAE(10) with IWAE(100)",
         _TIGHTER,
         _order,
-        "whether more importance samples make a higher bound",
+        "whether more importance samples give a higher bound",
     ),
     Check(
         "evidence",
         _BOUNDS,
-        "ELBO and IWAE with log p(x), from the model alone",
-        "A bound is never above log p(x), and draws of q and of p(z|x) tell the same ratio of the two.",
+        "ELBO and IWAE with log p(x), computed from the model",
+        "No bound is above log p(x), and draws of q and of p(z|x) give the same log p(x).",
         _evidence,
         "whether the bounds lie below log p(x)",
     ),

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["likeliest"]
+__all__ = ["likeliest_mistake"]
 
 _MOST = 64  # dimensions
 _NEAR = 0.2  # a covariance of 2000 draws is within 0.15 of its own, relative to it, in thousands of elements
 _ALIKE = 0.04  # two that differ by no more in how well they fit are not told apart
 
 
-def likeliest(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
+def likeliest_mistake(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
     """What makes such draws of such a density, in words; nothing where it is not normal, or nothing fits.
 
     Args:

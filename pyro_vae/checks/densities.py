@@ -10,10 +10,10 @@ import pyro.distributions as dist
 import torch
 
 from pyro_vae.checks.inputs import Check, Inputs
-from pyro_vae.checks.mass import mass_of
+from pyro_vae.checks.mass import check_mass
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
-from pyro_vae.checks.sampling import draws_of
+from pyro_vae.checks.sampling import check_draws
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.groups import Grouped
@@ -66,7 +66,7 @@ def _mass(distribution: Any, inputs: Inputs) -> Finding:
     elements = list(_elements(distribution))
     part = replace(inputs, level=inputs.level / len(elements))
     with torch.no_grad(), inputs.seeded(10):
-        return worst([mass_of(element, part) for element in elements])
+        return worst([check_mass(element, part) for element in elements])
 
 
 def _draws(distribution: Any, inputs: Inputs) -> Finding:
@@ -75,7 +75,7 @@ def _draws(distribution: Any, inputs: Inputs) -> Finding:
     kinds = [(d, "sample") for d in elements] + [(d, "rsample") for d in elements if d.has_rsample]
     part = replace(inputs, level=inputs.level / len(kinds))
     with inputs.seeded(11):
-        return worst([draws_of(d, getattr(d, way), part) for d, way in kinds])
+        return worst([check_draws(d, getattr(d, way), part) for d, way in kinds])
 
 
 def _noise(inputs: Inputs) -> Finding:

@@ -9,9 +9,9 @@ Example:
     >>> import torch
     >>> from pyro_vae import build
     >>> vae = build(4, 2, hidden=())
-    >>> programs = ModelGuide(vae, torch.ones(3, 4))
-    >>> sticking_the_landing(programs, list(vae.parameters()), num_particles=5).sum().backward()
-    >>> importance_weighted(programs, num_particles=5).shape
+    >>> pair = ModelGuide(vae, torch.ones(3, 4))
+    >>> sticking_the_landing(pair, list(vae.parameters()), num_particles=5).sum().backward()
+    >>> importance_weighted(pair, num_particles=5).shape
     torch.Size([3])
 """
 

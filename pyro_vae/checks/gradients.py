@@ -35,7 +35,7 @@ def _repeat(inputs: Inputs, key: int, estimate: Callable[[ModelGuide], Tensor]) 
 
 
 def _cached(inputs: Inputs, name: str, key: int, estimate: Callable[[ModelGuide], Tensor]) -> Tensor:
-    return inputs.once(name, lambda: _repeat(inputs, key, estimate))
+    return inputs.cached(name, lambda: _repeat(inputs, key, estimate))
 
 
 def _pathwise(inputs: Inputs) -> Tensor:

@@ -1,9 +1,8 @@
-"""Whether a program changes the data that it is given."""
+"""Finds out whether a program changes its data in place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,36 +10,36 @@ from torch import Tensor
 __all__ = ["changed_in_place"]
 
 
-def changed_in_place(program: Callable[..., Any], who: str, x: Tensor, *context: Tensor, **named: Tensor) -> str:
-    """Runs a program on a copy of the data and says what of it the program changes; empty where nothing.
+def changed_in_place(program: Callable[..., object], who: str, x: Tensor, *context: Tensor, **named: Tensor) -> str:
+    """Run a program on a copy of the data and say which tensor it changes; empty if it changes none.
 
-    Values are compared, which NumPy's views change too, and torch's counts of what is done in place: a clamp that
-    happens to change nothing now will do so with other data.
+    It compares values, because NumPy's views change them uncounted, and torch's counts of in-place operations: a clamp
+    that changes nothing now may change other data.
 
     Args:
         program: a model, a guide or an objective, called as ``program(x, *context, **named)``.
-        who: what to call it, such as ``"the guide"``.
-        x: data.
-        context: what the program takes after x.
-        named: what it takes by name.
+        who: what the message calls the program, such as ``"the guide"``.
+        x: the data.
+        context: tensors that the program takes after x.
+        named: tensors that it takes by name.
     """
     names = ["x", *(f"context {i}" for i in range(len(context))), *named]
     given = [x, *context, *named.values()]
     copies = [value.clone() for value in given]
-    versions = [copy._version for copy in copies]  # private, but no public name of torch's counts what is done in place
+    versions = [copy._version for copy in copies]  # private; torch has no public count of in-place operations
     positional = 1 + len(context)
     program(*copies[:positional], **dict(zip(named, copies[positional:], strict=True)))
     for name, value, copy, version in zip(names, given, copies, versions, strict=True):
         if copy._version != version or not _same(value, copy):
             return (
-                f"{who} changes {name} in place, so that whatever runs after it sees other data. Look for methods that "
-                f"end in an underscore, -=, /= and assignments to elements, and work on {name}.clone()"
+                f"{who} changes {name} in place, so everything after it sees other data. Look for methods that end in "
+                f"an underscore, for -= and /=, and for assignments to elements, and work on {name}.clone()"
             )
     return ""
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
-    """Whether all values are equal, where NaN, which stands for a missing value, equals NaN."""
-    if first.shape != second.shape:  # by squeeze_, say
+    """True if all values are equal; NaN, which marks a missing value, equals NaN."""
+    if first.shape != second.shape:  # after squeeze_, for example
         return False
     return bool(((first == second) | (torch.isnan(first) & torch.isnan(second))).all())

@@ -16,14 +16,22 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyro_vae.checks.directions import Directions
-from pyro_vae.checks.forcing import sees
+from pyro_vae.checks.operations import OperationCounter
 from pyro_vae.checks.report import Finding
-from pyro_vae.checks.work import Work
+from pyro_vae.checks.teacher_forcing import sees
 from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Check", "Inputs", "in_mode", "loss_of", "named_leaves", "small", "told"]
+__all__ = [
+    "Check",
+    "Inputs",
+    "describe_error",
+    "in_mode",
+    "loss_of",
+    "named_leaves",
+    "random_indices",
+]
 
 # Floating-point operations in the matrix products of one line: some twenty seconds of a core.
 _BUDGET = 5e11
@@ -86,7 +94,7 @@ class Inputs:
     made: dict[str, Any] = field(default_factory=dict)
     cut: dict[str, str] = field(default_factory=dict)  # what is done with less than usual, since it costs much
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
+    def cached(self, name: str, make: Callable[[], Any]) -> Any:
         """What several lines need, made by the first of them."""
         if name not in self.made:
             self.made[name] = make()
@@ -101,7 +109,7 @@ class Inputs:
         """Of all draws; ``seed`` itself is that of what is chosen to be looked at."""
         return derive(self.seed, 61, self.attempt) if self.attempt else self.seed
 
-    def afresh(self) -> Inputs:
+    def with_new_draws(self) -> Inputs:
         """The same case with other draws, independent of those before."""
         return replace(self, attempt=self.attempt + 1, made={})
 
@@ -182,7 +190,7 @@ class Inputs:
         """Floating-point operations in the matrix products of the three log-densities of one example at one z."""
         p = self.exact.rows(0, _FEW)
         try:
-            with torch.no_grad(), self.seeded(1), Work() as counted:
+            with torch.no_grad(), self.seeded(1), OperationCounter() as counted:
                 p.draw_terms(1)
         except Exception:  # the user's programs may raise anything, and the lines that run them say what
             return 0.0
@@ -264,7 +272,7 @@ def _no_loss(loss: Any) -> str:
     return f"a {type(loss).__name__}. Return the loss alone"
 
 
-def told(error: Exception, rows: int | None = None) -> str:
+def describe_error(error: Exception, rows: int | None = None) -> str:
     """What a user can act on, without the table of shapes that Pyro appends.
 
     Args:
@@ -302,7 +310,7 @@ def _remedy(message: str, rows: int | None) -> str:
     )
 
 
-def small(tensor: Tensor, most: int, seed: int) -> Tensor:
+def random_indices(tensor: Tensor, most: int, seed: int) -> Tensor:
     """Indices of at most so many elements of a tensor, chosen at random."""
     with seeded(seed):
         return torch.randperm(tensor.numel(), device=tensor.device)[:most]

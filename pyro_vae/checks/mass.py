@@ -12,9 +12,9 @@ import torch
 from pyro.distributions.constraints import sphere
 from torch import Tensor
 
-from pyro_vae.checks.inputs import Inputs, small
+from pyro_vae.checks.inputs import Inputs, random_indices
 from pyro_vae.checks.report import Finding
-from pyro_vae.checks.sampling import ELEMENTS, draws_of
+from pyro_vae.checks.sampling import ELEMENTS, check_draws
 from pyro_vae.checks.statistics import mean_is_zero, not_above
 from pyro_vae.checks.supports import (
     counts_of,
@@ -22,15 +22,15 @@ from pyro_vae.checks.supports import (
     is_lossy,
     log_density,
     log_probs,
-    some_of,
+    take_elements,
     to_reals,
     values_of,
 )
-from pyro_vae.checks.vectors import beside, listed, too_slow
+from pyro_vae.checks.vectors import all_vectors, fitted_product, too_slow
 from pyro_vae.distributions import base_constraint
 from pyro_vae.evaluation.unconstrained import support_of
 
-__all__ = ["mass_of"]
+__all__ = ["check_mass"]
 
 _DRAWS = 2000
 _LOOK = "look for a missing constant, Jacobian or normalisation"
@@ -42,7 +42,7 @@ _OVERLAP = 0.02  # of a density and the one beside it, at most 1; with less the 
 _ENOUGH = 0.2  # with less, a better one is looked for
 
 
-def mass_of(d: Any, inputs: Inputs) -> Finding:
+def check_mass(d: Any, inputs: Inputs) -> Finding:
     """The mass of a distribution without dimensions that only count."""
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density", applies=False)
@@ -88,7 +88,7 @@ def _several(d: Any, values: Tensor) -> bool:
 def _of_counts(d: Any, inputs: Inputs) -> Finding:
     if isinstance(found := counts_of(d), str):
         return Finding("skipped", f"the density is not summed: {found}")
-    keep = small(found[1][0], ELEMENTS, inputs.seed)
+    keep = random_indices(found[1][0], ELEMENTS, inputs.seed)
     counts, log_p = (t.reshape(len(t), -1)[:, keep] for t in found)
     # Log-probabilities are differences of terms of the size of x log x.
     rounding = torch.finfo(log_p.dtype).eps * torch.special.xlogy(counts, counts.abs()).abs().amax(0)
@@ -97,13 +97,13 @@ def _of_counts(d: Any, inputs: Inputs) -> Finding:
 
 def _of_vectors(d: Any, inputs: Inputs) -> Finding:
     """Summed where there are at most 100,000; else bridged to a product of the elements' own distributions."""
-    values = listed(d)
+    values = all_vectors(d)
     if values is not None:
         return _summed(d, values.expand(-1, *d.batch_shape, *d.event_shape), support_of(d))
     if slow := too_slow(d, d.sample, 2 * _DRAWS):
         return Finding("skipped", f"the density is over too many vectors to sum it, and {slow}")
     drawn = d.sample((2 * _DRAWS,)).flatten(1 + len(d.batch_shape))
-    r = beside(d, drawn[:_DRAWS])
+    r = fitted_product(d, drawn[:_DRAWS])
     many = "the density is not summed: the values of a vector of counts, or of other discrete elements, are too many"
     if r is None:
         return Finding("skipped", f"{many}, and no density beside it is known")
@@ -158,7 +158,7 @@ def _around(d: Any, inputs: Inputs) -> Finding:
     if on_plane:
         at = torch.cat([at.cos(), at.sin()], dim=-1)
     at = at.view(-1, *(1 for _ in d.batch_shape), *d.event_shape).expand(-1, *d.batch_shape, *d.event_shape)
-    keep = small(like.new_empty(d.batch_shape), ELEMENTS, inputs.seed)
+    keep = random_indices(like.new_empty(d.batch_shape), ELEMENTS, inputs.seed)
     p = torch.cat([log_probs(d, part).exp().reshape(len(part), -1)[:, keep] for part in at.split(500)])
     area = (2 * math.pi) ** angles
     mass = p.mean(0) * area
@@ -171,8 +171,8 @@ def _line(d: Any, transform: Any, inputs: Inputs) -> Finding:
     Draws lie where the density is, however narrow or far apart its peaks; the rule's points crowd at its ends.
     """
     drawn = d.sample((401,))
-    keep = small(drawn[0], ELEMENTS, inputs.seed)
-    if drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
+    keep = random_indices(drawn[0], ELEMENTS, inputs.seed)
+    if drawn[0].numel() > 10 * ELEMENTS and (part := take_elements(d, keep)) is not None:
         d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
         keep = torch.arange(len(keep), device=keep.device)
     edge = is_lossy(transform, drawn, transform.inv(drawn)).any(0)
@@ -282,7 +282,7 @@ def _bridged(bridge: _Bridge, d: Any, inputs: Inputs, look: str) -> Finding:
     if found.verdict != "failed":
         return found
     with torch.enable_grad():
-        drawn = draws_of(d, d.sample, replace(inputs, level=max(inputs.level, 1e-3)))
+        drawn = check_draws(d, d.sample, replace(inputs, level=max(inputs.level, 1e-3)))
     if drawn.verdict != "failed":
         return found
     # The mean of min(d / r, 20) over r is at most the mass, whatever the draws.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
 from pyro_vae.checks.in_place import changed_in_place
-from pyro_vae.checks.inputs import Check, Inputs, loss_of, small
+from pyro_vae.checks.inputs import Check, Inputs, loss_of, random_indices
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
@@ -68,7 +68,7 @@ def _changes(inputs: Inputs) -> str:
 def _unfit(inputs: Inputs) -> Finding | None:
     if inputs.objective is None:
         return _NONE
-    if changed := inputs.once("in place", lambda: _changes(inputs)):
+    if changed := inputs.cached("in place", lambda: _changes(inputs)):
         return Finding("failed", changed)
     purpose = _on_purpose(inputs)
     return Finding("noted", f"{purpose}; it is not compared with the ELBO") if purpose else None
@@ -107,7 +107,7 @@ def cause(inputs: Inputs, training: bool = False) -> Cause | None:
     found = trials(inputs, training)
     if _compared(found, inputs.level).verdict == "passed":
         return None
-    return inputs.once(f"cause {training}", lambda: cause_of_loss(found))
+    return inputs.cached(f"cause {training}", lambda: cause_of_loss(found))
 
 
 def _compared(found: Trials, level: float) -> Finding:
@@ -323,7 +323,7 @@ def _slopes_by_example(inputs: Inputs) -> Tensor:
     p = inputs.given
     with inputs.seeded(27):
         directions = torch.randn(3, *p.x.shape[1:], dtype=p.x.dtype, device=p.x.device).flatten(1)
-    keep = small(p.x.new_empty(p.batch), _EXAMPLES, inputs.seed)
+    keep = random_indices(p.x.new_empty(p.batch), _EXAMPLES, inputs.seed)
     found = []
     for i in range(inputs.affordable("draws of the objective's noise", _NOISES, 6 * p.batch, least=50)):
         found.append(_slope_by_x(inputs, p.x, i).flatten(1)[keep] @ directions.T)

@@ -1,42 +1,35 @@
-"""How a check shows how far it is: a bar on a terminal, nothing elsewhere."""
+"""The progress bar of a check, on a terminal only."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-__all__ = ["shown"]
+__all__ = ["progress_bar"]
 
 
 @contextlib.contextmanager
-def shown(progress: bool | Callable[[str], None] | None, lines: int) -> Iterator[Callable[[str], None]]:
-    """Gives what is called with the name of each line before it is looked at.
+def progress_bar(progress: bool | Callable[[str], None] | None, lines: int) -> Iterator[Callable[[str], None]]:
+    """Yield a function to call with the name of each line before it is checked.
 
-    The bar is on stderr and goes away at the end. Only a terminal gets one: rich takes some logs of CI for terminals.
+    The bar is on stderr and disappears at the end. Rich takes some CI logs for terminals; they get no bar.
 
     Args:
-        progress: True for the bar, a function to be called, False or None for nothing.
-        lines: how many there are.
+        progress: True for the bar, a function to call in its place, False or None for neither.
+        lines: how many lines there are.
     """
     if callable(progress):
         yield progress
         return
     console = Console(stderr=True)
-    if not progress or not sys.stderr.isatty() or not console.is_interactive:
-        yield lambda name: None
-        return
-    columns = ("checking", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "{task.fields[at]}")
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=lines, at="")
-        begun = 0
-
-        def begins(name: str) -> None:
-            nonlocal begun
-            bar.update(task, completed=begun, at=name, refresh=True)
-            begun += 1
-
-        yield begins
+    shows = bool(progress) and sys.stderr.isatty() and console.is_interactive
+    columns = ("checking", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "{task.description}")
+    with Progress(*columns, console=console, transient=True, disable=not shows) as bar:
+        task = bar.add_task("", total=lines)
+        finished = itertools.count()
+        yield lambda name: bar.update(task, completed=next(finished), description=name, refresh=True)

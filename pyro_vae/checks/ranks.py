@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pyro_vae.checks.inputs import small
+from pyro_vae.checks.inputs import random_indices
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.statistics import mean_is_zero
 
@@ -30,7 +30,7 @@ def correlation_of_examples(draws: Tensor, level: float, seed: int) -> Finding:
     spread = draws.amax(0) - draws.amin(0)
     scores[:, ~(spread > 1e-5 * draws.abs().amax(0))] = torch.nan  # what never changes has no correlation
     first, second = torch.triu_indices(batch, batch, 1, device=draws.device)
-    keep = small(draws.new_empty(len(first), draws.shape[-1]), _PAIRS, seed)
+    keep = random_indices(draws.new_empty(len(first), draws.shape[-1]), _PAIRS, seed)
     pair, number = keep // draws.shape[-1], keep % draws.shape[-1]
     products = scores[:, first[pair], number] * scores[:, second[pair], number]
     products = products[:, torch.isfinite(products).all(0)]

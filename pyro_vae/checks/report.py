@@ -1,4 +1,4 @@
-"""What a check found: one line per comparison, and the report that they make."""
+"""The report of a check: one line per comparison."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -17,29 +17,30 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from pyro_vae.model_guide import listed
+
 __all__ = ["STOPPED", "UNSUPPORTED", "Finding", "Line", "Report", "Verdict", "worst"]
 
 Verdict = Literal["passed", "failed", "noted", "skipped"]
 _STYLES = {"passed": "green", "failed": "bold red", "noted": "yellow", "skipped": "dim"}
-UNSUPPORTED = "not supported: "  # how the detail starts of a line that says that programs are of another kind
-STOPPED = "cannot be looked at: "  # how the detail starts of a line that rests upon one that failed
-_NAMED = 3  # of what nothing was said about, in one sentence
+UNSUPPORTED = "not supported: "  # starts the detail of a line for programs that a check cannot read
+STOPPED = "not checked, because "  # starts the detail of a line that depends on one that failed
 _WIDTH = 110  # characters, at most
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison came to.
+    """The result of one comparison.
 
     Args:
-        verdict: ``"noted"`` is worth knowing and no error; ``"skipped"`` was not compared, ``detail`` says why.
-        detail: in words: what was found and, where it failed, what to look at.
-        difference: between the two sides, as far as it is a number.
-        standard_error: of the difference, where it is estimated from draws.
+        verdict: ``"noted"`` is worth knowing and no error; ``"skipped"`` was not compared, and ``detail`` says why.
+        detail: what was found in words and, after a failure, what to look for.
+        difference: between the two sides, if it is a number.
+        standard_error: of the difference, if it is estimated from draws.
         tolerance: the largest difference that passes; for an estimated one, at the level of the check.
-        p_value: how often a difference so large would come from chance alone, where it is estimated.
-        applies: False where there is nothing to compare (q is a point, no objective was given); a line that was skipped
-            and applies could not be looked at, so that something was left unchecked.
+        p_value: the probability that chance makes the difference this large, if it is estimated.
+        applies: False if there is nothing to compare (q is a point, or no objective was given). A line that was skipped
+            but applies is a gap: something was left unchecked.
     """
 
     verdict: Verdict
@@ -56,12 +57,12 @@ class Line:
     """One line of a report.
 
     Args:
-        name: what ``only=`` calls it.
-        section: the heading that it stands under.
-        compared: what is compared.
-        why: why it must hold.
-        finding: what it came to.
-        about: what it says something about, as in "whether p(z) integrates to 1"; empty is ``compared``.
+        name: for ``only=``.
+        section: its heading.
+        compared: what is compared with what.
+        why: why the comparison must hold.
+        finding: the result.
+        about: what the line decides, such as "whether p(z) integrates to 1"; ``compared`` if empty.
     """
 
     name: str
@@ -79,17 +80,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """All lines of a check, in the order in which they were looked at: what others rest upon comes first.
+    """All lines of a check, in the order in which they were checked: each depends on earlier lines only.
 
     Args:
         lines: one per comparison.
         subject: what was checked, in words.
         seed: of all draws.
-        level: how often, at most, a line that compares estimates fails by chance.
-        ranks: of the latents in draws of the posterior, ``(simulations, latent_dim)``, for
-            :func:`pyro_vae.plots.rank_histograms`; None where they could not be drawn.
+        level: the probability, at most, that a line that compares estimates fails by chance.
+        ranks: of the latents among draws of the posterior, ``(simulations, latent_dim)``, for
+            :func:`pyro_vae.plots.rank_histograms`; None if they could not be drawn.
         rank_count: how many values a rank can take.
-        cut: what was done with less than usual because the networks are large, in words.
+        cut: what was reduced because the networks are large, in words.
 
     Example:
         >>> report = Report((Line("kl", "ELBO", "a", "b", Finding("passed")),), "a VAE", 0, 1e-4)
@@ -107,25 +108,25 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether no line failed, and the programs are of the kind that a check reads.
+        """True if no line failed and the programs are supported.
 
-        Of programs that are not supported nothing was shown, so this is False while :attr:`failures` is empty.
+        Nothing is known about unsupported programs: this is then False, although :attr:`failures` is empty.
         """
         return not self.failures and not self.unsupported
 
     @property
     def failures(self) -> list[Line]:
-        """The lines that failed; the first is the one to mend first."""
+        """The lines that failed; fix the first one first."""
         return [line for line in self.lines if line.verdict == "failed"]
 
     @property
     def gaps(self) -> list[Line]:
-        """The lines that could not be looked at: nothing was said about what they are about."""
+        """The lines that apply but could not be checked."""
         return [line for line in self.lines if line.verdict == "skipped" and line.finding.applies]
 
     @property
     def unsupported(self) -> str:
-        """Why nothing was checked, where model and guide are of a kind that a check cannot read; else empty."""
+        """Why nothing was checked, if model and guide are not supported; else empty."""
         return next((line.finding.detail for line in self.gaps if line.finding.detail.startswith(UNSUPPORTED)), "")
 
     def __getitem__(self, name: str) -> Line:
@@ -141,7 +142,7 @@ class Report:
         return len(self.lines)
 
     def summary(self) -> str:
-        """One or two sentences: how many lines came to what, what nothing was said about, and what to mend first."""
+        """Return one or two sentences: how many lines passed or failed, what was not checked, and what to fix first."""
         if self.unsupported:
             return f"nothing was checked: {self.unsupported}"
         gaps = self.gaps
@@ -149,19 +150,19 @@ class Report:
         counts["not applicable"] = len(self.lines) - sum(counts.values()) - len(gaps)
         stopped = [line for line in gaps if _is_stopped(line)]
         others = [line for line in gaps if not _is_stopped(line)]
-        counts["skipped"] = len(others)
+        counts["not checked"] = len(others)
         said = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         if others:
-            said += f": nothing was said about {_listed([line.about or line.compared for line in others])}"
+            said += f": {listed(line.about or line.compared for line in others)}"
         if stopped:
-            said += f"{';' if others else ','} {len(stopped)} not looked at, because {_reason(stopped[0])}"
-        return said + (f". Mend {self.failures[0].name} first" if self.failures else "")
+            said += f"{';' if others else ','} {len(stopped)} {STOPPED}{_reason(stopped[0])}"
+        return said + (f". Fix {self.failures[0].name} first" if self.failures else "")
 
     def table(self, why: bool = True) -> Table:
-        """The whole report as a table of rich: every line, in the order in which they were looked at.
+        """Return the whole report as a table for rich, with every line in the order in which they were checked.
 
         Args:
-            why: whether to say under each line why it must hold.
+            why: True to say under each line why it must hold.
         """
         table = Table(title=f"{self.subject}", title_justify="left", box=None, pad_edge=False, header_style="bold")
         table.add_column("", no_wrap=True)
@@ -187,28 +188,28 @@ class Report:
         return table
 
     def brief(self, why: bool = True) -> RenderableType:
-        """What ``print`` shows: failures first, then what was not checked, then what is noted; the rest is folded.
+        """Return what ``print`` shows: failures, gaps and notes in full, and only the names of the other lines.
 
         Args:
-            why: whether to say of what failed why it must hold.
+            why: True to say under each failure why the line must hold.
         """
         parts: list[RenderableType] = [Text(self.subject, "italic")]
         if self.unsupported:
             return Group(*parts, Text(), Text(_sentence(self.summary())))
         noted = [line for line in self.lines if line.verdict == "noted"]
         if self.failures:
-            first = f": mend {self.failures[0].name} first, others may follow from it" if len(self.failures) > 1 else ""
-            parts += _part(f"Failed{first}", [_told(line, why) for line in self.failures])
+            first = f": fix {self.failures[0].name} first; it may cause the others" if len(self.failures) > 1 else ""
+            parts += _part(f"Failed{first}", [_entry(line, why) for line in self.failures])
         gaps = _by_detail([line for line in self.gaps if not _is_stopped(line)])
-        parts += _part("Not checked", [_of_gap(detail, lines) for detail, lines in gaps])
-        parts += _part("Noted", [_told(line, why=False) for line in noted])
+        parts += _part("Not checked", [_gap_entry(detail, lines) for detail, lines in gaps])
+        parts += _part("Noted", [_entry(line, why=False) for line in noted])
         parts += _folded("Passed", [line.name for line in self.lines if line.verdict == "passed"])
         if stopped := [line for line in self.gaps if _is_stopped(line)]:
-            parts += _folded(f"Not looked at, because {_reason(stopped[0])}", [line.name for line in stopped])
+            parts += _folded(f"Not checked, because {_reason(stopped[0])}", [line.name for line in stopped])
         parts += _folded("Does not apply", [line.name for line in self.lines if not line.finding.applies])
         if self.cut:
-            said = f"{', '.join(self.cut)}: large mistakes are found as ever, small ones less often."
-            parts += [Text(), Text.assemble(("Less than usual, for large networks", "bold"), f"  {said}")]
+            said = f"{', '.join(self.cut)}. Small mistakes are found less often, large ones as always."
+            parts += [Text(), Text.assemble(("Fewer than usual, because the networks are large", "bold"), f"  {said}")]
         return Group(*parts, Text(), Text(_sentence(self.summary())))
 
     def __rich__(self) -> RenderableType:
@@ -221,13 +222,13 @@ class Report:
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return what a notebook shows."""
         console = Console(width=_WIDTH, file=io.StringIO(), record=True, force_jupyter=False)
         console.print(self)
         return console.export_html(inline_styles=True, code_format='<pre style="font-family:monospace">{code}</pre>')
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain numbers and text; what is not a finite number is None."""
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as plain numbers and text; NaN and infinite numbers become None."""
         lines = [asdict(line) for line in self.lines]
         for line in lines:
             line.update({k: _plain(v) for k, v in line.pop("finding").items()})
@@ -244,20 +245,12 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Return the report as JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
 
-def _listed(what: list[str]) -> str:
-    """As words in a sentence, without those that are there twice, the first of them where they are many."""
-    what = list(dict.fromkeys(what))
-    if len(what) > _NAMED:
-        return f"{', '.join(what[:_NAMED])}, and {len(what) - _NAMED} more"
-    return ", ".join(what[:-1]) + (" and " if len(what) > 1 else "") + what[-1]
-
-
 def _sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """Return the text with a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
@@ -265,54 +258,54 @@ def _sentence(text: str) -> str:
 
 
 def _part(heading: str, entries: list[RenderableType]) -> list[RenderableType]:
-    """A part of the report, or nothing where it has no entries."""
+    """Return a part of the report, or nothing if it has no entries."""
     return [Text(), Text(heading, "bold"), *entries] if entries else []
 
 
-def _told(line: Line, why: bool) -> RenderableType:
-    """A line with what it found, how far it is off, and why it must hold."""
+def _entry(line: Line, why: bool) -> RenderableType:
+    """Return a line with its detail, its difference and, with ``why``, the reason why it must hold."""
     found = line.finding
     said = [Text.assemble((line.name, _STYLES[line.verdict]), f"  {line.compared}")]
     said += [Text(_sentence(found.detail))] if found.detail else []
-    told = found.difference is not None and found.tolerance is not None and not math.isnan(found.difference)
-    if line.verdict == "failed" and told:
+    measured = found.difference is not None and found.tolerance is not None and not math.isnan(found.difference)
+    if line.verdict == "failed" and measured:
         said.append(Text(f"Difference {_difference(found)}, allowed {_number(found.tolerance)}.", "dim"))
     said += [Text(f"Why it must hold: {line.why}", "dim")] if why else []
     return Group(Padding(said[0], (0, 0, 0, 2)), *(Padding(text, (0, 0, 0, 4)) for text in said[1:]))
 
 
 def _is_stopped(line: Line) -> bool:
-    """Whether a line was not looked at because one that it rests upon failed."""
+    """True if a line was not checked because an earlier one failed."""
     return line.finding.detail.startswith(STOPPED)
 
 
 def _reason(line: Line) -> str:
-    """Which failure stopped it."""
+    """Return the failure that stopped a line, in words."""
     return line.finding.detail.removeprefix(STOPPED)
 
 
 def _by_detail(lines: list[Line]) -> list[tuple[str, list[Line]]]:
-    """Lines that have the same words together."""
+    """Group lines by their detail."""
     found: dict[str, list[Line]] = {}
     for line in lines:
         found.setdefault(line.finding.detail, []).append(line)
     return list(found.items())
 
 
-def _of_gap(detail: str, lines: list[Line]) -> RenderableType:
-    """What could not be looked at for one reason."""
+def _gap_entry(detail: str, lines: list[Line]) -> RenderableType:
+    """Return the lines that could not be checked for one reason."""
     names = ", ".join(line.name for line in lines)
-    about = _listed([line.about or line.compared for line in lines])
+    about = listed(line.about or line.compared for line in lines)
     text = Text.assemble((names, "yellow"), f"  {about}: {detail}")
     return Padding(text, (0, 0, 0, 2))
 
 
 def _folded(heading: str, names: list[str]) -> list[RenderableType]:
-    """How many lines, and their names, in one paragraph."""
+    """Return the names of lines and how many there are, in one paragraph."""
     return [Text(), Text.assemble((f"{heading} ({len(names)})", "bold"), f"  {', '.join(names)}")] if names else []
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -328,16 +321,16 @@ def _difference(found: Finding) -> str:
 
 
 def worst(findings: Sequence[Finding]) -> Finding:
-    """The one that counts of several: the first that failed, else the one nearest to failing.
+    """Return the decisive one of several findings: the first that failed, else the one nearest to failing.
 
-    Its p-value is that of the least of so many (Bonferroni), for comparisons that share the level of one line. Where
-    some passed and others could not be looked at, its detail says so.
+    Its p-value is corrected for their number (Bonferroni), for comparisons that share the level of one line. If some
+    passed and others could not be checked, its detail says so.
     """
     order = {"failed": 0, "noted": 1, "passed": 2, "skipped": 3}
     chosen = min(findings, key=lambda f: (order[f.verdict], not f.applies, _nearness(f)))
     gaps = [f.detail for f in findings if f.verdict == "skipped" and f.applies and f.detail]
     if chosen.verdict == "passed" and gaps:
-        said = f"{len(gaps)} of {len(findings)} parts could not be looked at: {gaps[0]}"
+        said = f"{len(gaps)} of {len(findings)} parts were not checked: {gaps[0]}"
         chosen = replace(chosen, detail=f"{chosen.detail}; {said}" if chosen.detail else said)
     if chosen.p_value is None:
         return chosen
@@ -345,7 +338,7 @@ def worst(findings: Sequence[Finding]) -> Finding:
 
 
 def _nearness(found: Finding) -> float:
-    """From 0, where it fails, to 1."""
+    """Return a number from 0, at which it would fail, to 1."""
     if found.p_value is not None:
         return found.p_value
     if found.difference is None or not found.tolerance:

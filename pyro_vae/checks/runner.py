@@ -19,8 +19,8 @@ from torch import Tensor
 from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.checks import behaviour, bounds, calibration, clamps, densities, gradients, parameters, sites
 from pyro_vae.checks import objective as objective_lines
-from pyro_vae.checks.inputs import Check, Inputs, in_mode, told
-from pyro_vae.checks.progress import shown
+from pyro_vae.checks.inputs import Check, Inputs, describe_error, in_mode
+from pyro_vae.checks.progress import progress_bar
 from pyro_vae.checks.report import STOPPED, UNSUPPORTED, Finding, Line, Report
 from pyro_vae.distributions import part_name
 from pyro_vae.model_guide import ModelGuide, kept_store
@@ -114,7 +114,7 @@ def check(
         raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
     wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
     lines: list[Line] = []
-    with kept_store(), seeded(seed), in_mode(given.all_modules, False), shown(progress, len(wanted)) as begins:
+    with kept_store(), seeded(seed), in_mode(given.all_modules, False), progress_bar(progress, len(wanted)) as begins:
         samples = objective_lines.samples_of(objective, importance_particles)
         inputs = Inputs(
             given, given, objective, samples, data_size, exact, level, repeats or 0, seed, repeats is not None
@@ -154,7 +154,7 @@ def _look(line: Check, inputs: Inputs) -> Finding:
                 found = _once(line, inputs)
                 return _twice(found, line, inputs) if found.verdict == "failed" and found.p_value is not None else found
     except Exception as error:  # whatever the user's programs raise is the finding
-        return Finding("failed", told(error))
+        return Finding("failed", describe_error(error))
 
 
 def _once(line: Check, inputs: Inputs) -> Finding:
@@ -165,7 +165,7 @@ def _once(line: Check, inputs: Inputs) -> Finding:
 
 def _twice(found: Finding, line: Check, inputs: Inputs) -> Finding:
     """What a line comes to that has failed with draws: it fails only where independent draws fail too."""
-    again = _once(line, inputs.afresh())
+    again = _once(line, inputs.with_new_draws())
     if again.verdict != "failed" or again.p_value is None:
         return again
     return replace(found, p_value=max(found.p_value or 0.0, again.p_value))

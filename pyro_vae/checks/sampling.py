@@ -14,16 +14,16 @@ from pyro.distributions.constraints import sphere
 from scipy.stats import binom
 from torch import Tensor
 
-from pyro_vae.checks.covariances import likeliest
-from pyro_vae.checks.inputs import Inputs, small
+from pyro_vae.checks.covariances import likeliest_mistake
+from pyro_vae.checks.inputs import Inputs, random_indices
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
-from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, some_of, to_reals, values_of
-from pyro_vae.checks.vectors import listed, neighbours, too_slow
+from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, take_elements, to_reals, values_of
+from pyro_vae.checks.vectors import all_vectors, neighbours, too_slow
 from pyro_vae.distributions import base_constraint
 from pyro_vae.evaluation.unconstrained import support_of
 
-__all__ = ["ELEMENTS", "draws_of"]
+__all__ = ["ELEMENTS", "check_draws"]
 
 ELEMENTS = 50  # of a likelihood's many, chosen at random
 
@@ -40,7 +40,7 @@ _UNLIKE_COUNTED = (
 )
 
 
-def draws_of(d: Any, draw: Draw, inputs: Inputs) -> Finding:
+def check_draws(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     """Draws of a distribution without dimensions that only count, beside its density."""
     if isinstance(d, dist.Delta):
         return Finding("skipped", "a point has no density", applies=False)
@@ -67,7 +67,7 @@ def _frequencies(d: Any, draw: Draw, values: Tensor, inputs: Inputs, within: Any
     """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
     # A density without its constant has the same draws.
     p = log_probs(d, values, within).softmax(0)  # (values, *batch)
-    keep = small(p, 1000, inputs.seed)
+    keep = random_indices(p, 1000, inputs.seed)
     value, element = keep // p[0].numel(), keep % p[0].numel()
     flat = (p[0].numel(), -1)
     drawn = draw((_DRAWS,)).reshape(_DRAWS, *flat)
@@ -115,7 +115,7 @@ def _vectors(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     For any two vectors x and y that a step leads to each other as often: E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, as
     the sum over both ways is zero (Barker 1965). Like Stein's identity, it does not depend on the constant.
     """
-    values = listed(d)
+    values = all_vectors(d)
     if values is not None:
         return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), inputs, support_of(d))
     # More where they cost little: steps say less than values.
@@ -129,7 +129,7 @@ def _vectors(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     def log_p(flat: Tensor) -> Tensor:
         return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
 
-    keep = small(x.new_empty(numbers), 12 if numbers < 200 else 6, inputs.seed)
+    keep = random_indices(x.new_empty(numbers), 12 if numbers < 200 else 6, inputs.seed)
     middle, width = before[..., keep].mean(0), before[..., keep].std(0) + 1e-9
     of_x, at_x, columns = torch.tanh((x[..., keep] - middle) / width), log_p(x), []
     for k, at in enumerate(keep.tolist()):
@@ -159,7 +159,7 @@ def _counts(d: Any, draw: Draw, inputs: Inputs) -> Finding:
         return Finding("skipped", f"the draws are not looked at: {found}")
     counts, log_p = found
     drawn = draw((_DRAWS,))
-    keep = small(drawn[0], ELEMENTS, inputs.seed)
+    keep = random_indices(drawn[0], ELEMENTS, inputs.seed)
     # A density without its constant has the same draws.
     counts, p, drawn = (t.reshape(len(t), -1)[:, keep] for t in (counts, log_p.softmax(0), drawn))
     before, drawn = drawn[:200].sort(0).values, drawn[200:]
@@ -200,8 +200,8 @@ def _stein(d: Any, draw: Draw, transform: Any, inputs: Inputs) -> Finding:
     In the reals u, with s = ∂ log p(u); u itself for tanh(u) would have no variance where tails are heavy.
     """
     drawn = draw((_DRAWS,)).detach()
-    keep = small(drawn[0], ELEMENTS, inputs.seed)
-    if not d.event_shape and drawn[0].numel() > 10 * ELEMENTS and (part := some_of(d, keep)) is not None:
+    keep = random_indices(drawn[0], ELEMENTS, inputs.seed)
+    if not d.event_shape and drawn[0].numel() > 10 * ELEMENTS and (part := take_elements(d, keep)) is not None:
         d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
     u = transform.inv(drawn)
     lossy = is_lossy(transform, drawn, u)
@@ -213,13 +213,13 @@ def _stein(d: Any, draw: Draw, transform: Any, inputs: Inputs) -> Finding:
     lossy = lossy.any(0) | ~(torch.isfinite(slope) & torch.isfinite(at)).all(0)
     at, slope, lossy = at.reshape(len(at), -1), slope.reshape(len(at), -1), lossy.flatten()
     if not d.event_shape:
-        keep = small(lossy, ELEMENTS, inputs.seed)
+        keep = random_indices(lossy, ELEMENTS, inputs.seed)
         keep = keep[~lossy[keep]]
         pairs = (at * slope + 1 - at**2)[:, keep]
         both = torch.cat([slope[:, keep], pairs], dim=1)
     else:
         n = u.shape[-1]
-        keep = small(u[0, ..., 0].new_empty(n), 12, inputs.seed)
+        keep = random_indices(u[0, ..., 0].new_empty(n), 12, inputs.seed)
         at, slope, lossy = (t.unflatten(-1, (-1, n))[..., keep] for t in (at, slope, lossy))
         usable = ~lossy.any(-1)
         at, slope = at[:, usable], slope[:, usable]
@@ -247,8 +247,8 @@ def _ends_early(d: Any, transform: Any, u: Tensor) -> bool:
 def _cause(d: Any, transform: Any, u: Tensor) -> str:
     """The likeliest cause, of a density that is normal in the reals."""
     if d.event_shape:
-        return likeliest(lambda at: _slope(d, at, transform, again=True), u)
-    return likeliest(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
+        return likeliest_mistake(lambda at: _slope(d, at, transform, again=True), u)
+    return likeliest_mistake(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
 
 
 def _on_circle(d: Any, draw: Draw, inputs: Inputs) -> Finding:
@@ -256,7 +256,7 @@ def _on_circle(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     x = draw((_DRAWS,)).detach()
     x, slope = (t if d.event_shape else t.unsqueeze(-1) for t in (x, _slope(d, x)))
     x, slope = (t.reshape(_DRAWS, -1, t.shape[-1]) for t in (x, slope))
-    keep = small(x[0, :, 0], ELEMENTS, inputs.seed)
+    keep = random_indices(x[0, :, 0], ELEMENTS, inputs.seed)
     sin, cos, slope = (t[:, keep] for t in (x.sin(), x.cos(), slope))
     from_sin = sin.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(cos)
     from_cos = cos.unsqueeze(-1) * slope.unsqueeze(-2) - torch.diag_embed(sin)

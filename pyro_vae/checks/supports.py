@@ -24,7 +24,7 @@ __all__ = [
     "is_lossy",
     "log_density",
     "log_probs",
-    "some_of",
+    "take_elements",
     "to_reals",
     "values_of",
 ]
@@ -94,7 +94,7 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
         pad = 2 * pad
 
 
-def some_of(d: Any, keep: Tensor) -> Any | None:
+def take_elements(d: Any, keep: Tensor) -> Any | None:
     """The distributions of some elements of a batch of scalars, by their numbers; None where no copy can be taken.
 
     Of an image's many elements only some are looked at, and a density of all of them takes long. The copy is used for

@@ -91,7 +91,7 @@ def trials(inputs: Inputs, training: bool = False) -> Trials:
         inputs: with an objective.
         training: in training mode.
     """
-    return inputs.once("trials in training" if training else "trials", lambda: _trials(inputs))
+    return inputs.cached("trials in training" if training else "trials", lambda: _trials(inputs))
 
 
 def _trials(inputs: Inputs) -> Trials:

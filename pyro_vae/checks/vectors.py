@@ -12,19 +12,19 @@ from pyro.distributions import DirichletMultinomial, NegativeBinomial
 from torch import Tensor
 from torch.distributions import Categorical, constraints
 
-from pyro_vae.checks.work import Work
+from pyro_vae.checks.operations import OperationCounter
 from pyro_vae.distributions import base_constraint
 from pyro_vae.distributions.grid import Grid
 from pyro_vae.distributions.groups import GroupedSupport
 from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = [
-    "BesideCounts",
-    "BesideParts",
     "Parts",
-    "beside",
+    "ProductOfCounts",
+    "ProductOfParts",
+    "all_vectors",
+    "fitted_product",
     "has_fixed_total",
-    "listed",
     "neighbours",
     "parts_of",
     "too_slow",
@@ -99,7 +99,7 @@ def parts_of(d: Any) -> Parts | None:
     return None
 
 
-def listed(d: Any) -> Tensor | None:
+def all_vectors(d: Any) -> Tensor | None:
     """All vectors, ``(values, *ones, *event)``, a one for each dimension of the batch; None where they are too many."""
     drawn = d.sample((20,)).flatten(1 + len(d.batch_shape))
     if has_fixed_total(d, drawn):
@@ -148,7 +148,7 @@ def _compositions(drawn: Tensor) -> Tensor | None:
 # A density beside one over vectors, a product over their parts, fitted to draws.
 
 
-class BesideParts:
+class ProductOfParts:
     """Each part by itself, as often each of its values as in the draws ``(draws, *batch, numbers)``, and a bit more."""
 
     def __init__(self, parts: Parts, drawn: Tensor) -> None:
@@ -166,7 +166,7 @@ class BesideParts:
         return self.of_part.log_prob(self.parts.index_of(vectors)).sum(-1)
 
 
-class BesideCounts:
+class ProductOfCounts:
     """Each count by itself, a negative binomial of the mean and variance of the draws ``(draws, *batch, numbers)``."""
 
     def __init__(self, drawn: Tensor) -> None:
@@ -195,14 +195,14 @@ def _beside_total(drawn: Tensor) -> DirichletMultinomial:
     return DirichletMultinomial(share * strength.unsqueeze(-1), total, validate_args=False)
 
 
-def beside(d: Any, drawn: Tensor) -> Any:
+def fitted_product(d: Any, drawn: Tensor) -> Any:
     """A density of mass one that draws ``(draws, *batch, numbers)`` of another follow as far as a product can."""
     if has_fixed_total(d, drawn):
         return _beside_total(drawn) if (drawn.sum(-1) == drawn[0].sum(-1)).all() else None
     parts = parts_of(d)
     if parts is not None:
-        return BesideParts(parts, drawn)
-    return BesideCounts(drawn) if _counts_up(d) else None
+        return ProductOfParts(parts, drawn)
+    return ProductOfCounts(drawn) if _counts_up(d) else None
 
 
 def _counts_up(d: Any) -> bool:
@@ -222,7 +222,7 @@ def too_slow(d: Any, draw: Callable[[tuple[int, ...]], Tensor], count: int) -> s
         return ""
     work = []
     for few in (2, 22):
-        with Work() as counted:
+        with OperationCounter() as counted:
             draw((few,))
         work.append(counted.total)
     operations = work[1] + (work[1] - work[0]) / 20 * (count - 22)

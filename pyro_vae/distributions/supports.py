@@ -12,7 +12,7 @@ __all__ = ["base_constraint"]
 
 def base_constraint(
     support: Constraint,
-    through: tuple[type[Constraint], ...] = (constraints.independent, constraints.MixtureSameFamilyConstraint),
+    through: tuple[type[Any], ...] = (constraints.independent, constraints.MixtureSameFamilyConstraint),
 ) -> Constraint:
     """Return the constraint on one element or vector, which a support applies to all of its dimensions.
 
@@ -24,7 +24,6 @@ def base_constraint(
         >>> base_constraint(constraints.real_vector)
         Real()
     """
-    base: Any = support
-    while isinstance(base, through):
-        base = base.base_constraint
-    return base
+    while isinstance(support, through):
+        support = support.base_constraint
+    return support

@@ -34,9 +34,9 @@ from pyro_vae.evaluation.importance import ImportanceEstimate, importance_sampli
 from pyro_vae.evaluation.latents import LatentUse, latent_use
 from pyro_vae.evaluation.neighbours import Memorisation, Neighbours, memorisation, nearest
 from pyro_vae.evaluation.outliers import outlier_scores, separation
+from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
 from pyro_vae.evaluation.probe import Probe, linear_probe
 from pyro_vae.evaluation.quadrature import Quadrature, quadrature
-from pyro_vae.evaluation.quadrature_cells import PosteriorNodes
 
 __all__ = [
     "AnnealedEstimate",

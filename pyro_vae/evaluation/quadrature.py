@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.evaluation.estimates import Estimate, blocks, running
-from pyro_vae.evaluation.quadrature_cells import Cells, PosteriorNodes
+from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
+from pyro_vae.evaluation.quadrature_refinement import Refinement
 from pyro_vae.evaluation.unconstrained import RealCodes
 from pyro_vae.seeds import derive, seeded
 
@@ -121,9 +122,9 @@ def quadrature(
                     "annealed_importance_sampling"
                 )
             with seeded(derive(seed, number)):
-                cells = Cells(codes, tolerance, max_evaluations, chunk_size)
-            cells.run()
-            found.append(cells.result())
-            kept += [cells.posterior()] if nodes else []
+                refinement = Refinement(codes, tolerance, max_evaluations, chunk_size)
+            refinement.run()
+            found.append(refinement.result())
+            kept += [refinement.posterior()] if nodes else []
     log_prob, error, converged, evaluations = (torch.cat([f[i] for f in found]) for i in range(4))
     return Quadrature(log_prob, torch.zeros_like(log_prob), error, converged, evaluations, tuple(kept))

@@ -1,8 +1,17 @@
 """Any Pyro model and guide over a batch, taken apart."""
 
-from pyro_vae.model_guide.owners import kept_store, modules_around
+from pyro_vae.model_guide.modules import modules_around
+from pyro_vae.model_guide.owners import kept_store
 from pyro_vae.model_guide.pair import LogTerms, ModelGuide
-from pyro_vae.model_guide.sites import check_sites, factors_of, listed, per_example, scale_of, weighs_examples
+from pyro_vae.model_guide.sites import (
+    check_sites,
+    factors_of,
+    listed,
+    per_example,
+    sampled_sites,
+    scale_of,
+    weighs_examples,
+)
 from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, uncompiled
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "model_and_guide",
     "modules_around",
     "per_example",
+    "sampled_sites",
     "scale_of",
     "uncompiled",
     "weighs_examples",

@@ -1,39 +1,18 @@
-"""What a program belongs to: its modules, and what it puts into Pyro's parameter store."""
+"""The names of a program's parameters, and what it puts into Pyro's parameter store."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from types import CellType
-from typing import Any
+from collections.abc import Iterator
 
 import pyro
 from pyro.nn import PyroModule
 from torch import nn
 
-__all__ = ["kept_store", "modules_around", "rename"]
+__all__ = ["kept_store", "rename"]
 
 _COPIES = itertools.count()
-
-
-def modules_around(program: Callable[..., Any]) -> list[nn.Module]:
-    """The module that a program is, or is a method of, or those that its object holds or a function finds around it.
-
-    Args:
-        program: a model or a guide.
-    """
-    owner = getattr(program, "__self__", program)
-    if isinstance(owner, nn.Module):
-        return [owner]
-    if inspect.isfunction(program):
-        # Variables that have no value yet are left out; inspect.getclosurevars would fail on them.
-        cells = [cell.cell_contents for cell in program.__closure__ or () if cell != CellType()]
-        around = [*cells, *(program.__globals__.get(name) for name in program.__code__.co_names)]
-    else:
-        around = list(getattr(owner, "__dict__", {}).values())
-    return [m for m in around if isinstance(m, nn.Module)]
 
 
 def rename(owner: nn.Module) -> None:

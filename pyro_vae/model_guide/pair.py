@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data import as_tensor, check_array
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.model_guide.owners import modules_around, rename
+from pyro_vae.model_guide.modules import modules_around
+from pyro_vae.model_guide.owners import rename
 from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example
 from pyro_vae.model_guide.target import Target, model_and_guide, uncompiled
 from pyro_vae.vae import VAE, reference, repeat
@@ -76,8 +77,8 @@ class ModelGuide:
     Example:
         >>> import torch
         >>> from pyro_vae import build
-        >>> programs = ModelGuide(build(4, 2, hidden=()), torch.ones(3, 4))
-        >>> programs.terms(programs.draw(5)).weight.shape
+        >>> pair = ModelGuide(build(4, 2, hidden=()), torch.ones(3, 4))
+        >>> pair.terms(pair.draw(5)).weight.shape
         torch.Size([5, 3])
     """
 
@@ -141,7 +142,7 @@ class ModelGuide:
     @property
     def all_modules(self) -> list[nn.Module]:
         """The same, and those that functions find around them."""
-        found = [*self.modules, *modules_around(self.model), *modules_around(self.guide)]
+        found = [*self.modules, *modules_around(self.model, self.guide).values()]
         return list({id(m): m for m in found}.values())
 
     def rows(self, start: int, stop: int) -> ModelGuide:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from pyro.distributions import Unit
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
-__all__ = ["MoreRows", "check_sites", "factors_of", "listed", "per_example", "scale_of", "weighs_examples"]
+__all__ = [
+    "MoreRows",
+    "check_sites",
+    "factors_of",
+    "listed",
+    "per_example",
+    "sampled_sites",
+    "scale_of",
+    "weighs_examples",
+]
 
 
 class MoreRows(Messenger):
@@ -83,28 +94,47 @@ def check_sites(program: str, trace: Any, latent: str, observed: str, alone: boo
             prior.
         alone: whether there may be no other observed site.
     """
-    latents: list[str] = []
-    others: list[str] = []
-    for name, site in trace.nodes.items():
-        if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
-            continue
-        given = site["is_observed"] or site["infer"].get("was_observed")
-        (others if given and name != latent else latents).append(name)
+    latents, others = sampled_sites(trace, latent)
     if program == "model" and observed in latents:
         raise ValueError(f"the model must observe its site {observed!r}, with obs=x; got one that it draws")
     if latents != [latent]:
         remedies = {0: "", 1: ". Name it with latent="}
         remedy = remedies.get(len(latents), ". Put them into one site, whose distribution is over all of them")
-        raise ValueError(f"the {program} must have one latent site, {latent!r}; got {listed(latents)}{remedy}")
+        raise ValueError(
+            f"the {program} must have one latent site, {latent!r}; got {listed(map(repr, latents))}{remedy}"
+        )
     if program == "guide":
         strangers = [name for name in others if name != observed]
         if strangers:
-            raise ValueError(f"the guide must have no observed site, nor a pyro.factor; got {listed(strangers)}")
+            raise ValueError(
+                f"the guide must have no observed site, nor a pyro.factor; got {listed(map(repr, strangers))}"
+            )
         return
     if others != [observed] if alone else observed not in others:
         remedies = {0: "", 1: ". Name it with observed="}
         remedy = remedies.get(len(others), ", which all (pyro.factor too) count in log p(x, z). Put them into one")
-        raise ValueError(f"the model must have one observed site, {observed!r}; got {listed(others)}{remedy}")
+        raise ValueError(
+            f"the model must have one observed site, {observed!r}; got {listed(map(repr, others))}{remedy}"
+        )
+
+
+def sampled_sites(trace: Trace, latent: str = "") -> tuple[list[str], list[str]]:
+    """Return the names of the latent sites and of the observed sites.
+
+    Sites of ``pyro.deterministic`` and the subsamples of plates are neither.
+
+    Args:
+        trace: of a run of a program.
+        latent: the name of a site that is latent even if the program was conditioned on its value.
+    """
+    latents: list[str] = []
+    observed: list[str] = []
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
+            continue
+        given = site["is_observed"] or site["infer"].get("was_observed")
+        (observed if given and name != latent else latents).append(name)
+    return latents, observed
 
 
 def factors_of(trace: Any) -> list[str]:
@@ -112,6 +142,9 @@ def factors_of(trace: Any) -> list[str]:
     return [name for name, site in trace.nodes.items() if site["type"] == "sample" and isinstance(site["fn"], Unit)]
 
 
-def listed(names: list[str]) -> str:
-    """Names in one line."""
-    return ", ".join(map(repr, names)) or "none"
+def listed(words: Iterable[str]) -> str:
+    """Return words in one line, each once: "a, b and c". Of more than four, it names three and counts the rest."""
+    words = list(dict.fromkeys(words))
+    if len(words) > 4:
+        words = [*words[:3], f"{len(words) - 3} more"]
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part) or "none"

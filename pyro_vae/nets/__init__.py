@@ -1,8 +1,7 @@
 """Neural networks; no probability in here."""
 
-from pyro_vae.nets.conv import ConvDecoder, ConvEncoder
+from pyro_vae.nets.images import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from pyro_vae.nets.mlp import MLP, GatedMLP
-from pyro_vae.nets.resnet import ResNetDecoder, ResNetEncoder
 
 __all__ = [
     "MLP",

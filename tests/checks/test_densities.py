@@ -14,9 +14,9 @@ from torch import nn
 from pyro_vae.checks import check
 from pyro_vae.checks.densities import _elements
 from pyro_vae.checks.inputs import Inputs
-from pyro_vae.checks.mass import mass_of
+from pyro_vae.checks.mass import check_mass
 from pyro_vae.checks.ranks import rank_scores
-from pyro_vae.checks.sampling import draws_of
+from pyro_vae.checks.sampling import check_draws
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import seeded
 from tests.conftest import make_vae, make_x
@@ -87,8 +87,8 @@ def _look(which, distribution, level=LEVEL, seed=0):
     with pyro.validation_enabled(False), seeded(seed):
         if which == "mass":
             with torch.no_grad():
-                return mass_of(distribution, inputs)
-        return draws_of(distribution, distribution.sample, inputs)
+                return check_mass(distribution, inputs)
+        return check_draws(distribution, distribution.sample, inputs)
 
 
 @pytest.mark.parametrize("name", RIGHT)

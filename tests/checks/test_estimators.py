@@ -47,7 +47,7 @@ def linear(d=2, posterior="diagonal"):
     return model, model.vae(posterior), x
 
 
-def beside(model, x):
+def fitted_product(model, x):
     """Means and scales of a q beside the true posterior, as a leaf, ``(batch, 2, d)``."""
     best = model.best_diagonal(x)
     return torch.stack([best.mean + 0.2, 1.3 * best.stddev], 1).detach().requires_grad_()
@@ -88,7 +88,7 @@ def z_scores(gradients, exact=0.0):
 def test_values_and_gradients_by_hand(name, draws):
     """With NumPy and SciPy, from the draws of z that the same seed gives."""
     model, vae, x = linear()
-    q = beside(model, x)
+    q = fitted_product(model, x)
     pair = ModelGuide(with_posterior_of(vae, q), x)
     pyro.set_rng_seed(3)
     z = pair.draw(draws).detach().numpy()
@@ -124,7 +124,7 @@ def test_values_and_gradients_by_hand(name, draws):
 def gradient_of_the_model(name, draws):
     """By weight and bias of the decoder, and what it must be: log p(x | z) averaged, or in shares of the weights."""
     model, vae, x = linear()
-    q = beside(model, x)
+    q = fitted_product(model, x)
     whole = with_posterior_of(vae, q)
     parameters = list(whole.likelihood.parameters())
     pair = ModelGuide(whole, x)
@@ -171,7 +171,7 @@ def test_the_mean_gradient_is_the_exact_one(name):
 def test_the_mean_gradient_of_two_draws_is_that_by_quadrature(name):
     """One latent dimension: the weighted bound is an integral over two normals, by Gauss and Hermite."""
     model, vae, x = linear(d=1)
-    q = beside(model, x[:1])
+    q = fitted_product(model, x[:1])
 
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(60))
     z = (q[0, 0] + q[0, 1] * nodes).unsqueeze(-1)

@@ -42,7 +42,7 @@ def test_a_bug_is_found_and_named(mutant):
     first = report.failures[0]
     assert first.name == mutant.line, f"{mutant.bug}: {first.finding.detail}"
     assert mutant.says in first.finding.detail
-    assert f"Mend {mutant.line} first" in report.summary()
+    assert f"Fix {mutant.line} first" in report.summary()
 
 
 # Every fourth by default: the whole check of each takes a second or two, and tests/checks/right has many more programs.

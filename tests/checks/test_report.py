@@ -61,8 +61,8 @@ def test_lines_by_name(report):
 
 def test_the_summary_counts_and_names_what_was_not_checked_and_what_to_mend(report):
     assert report.summary() == (
-        "2 passed, 1 failed, 1 noted, 1 not applicable, 1 skipped: nothing was said about whether the bound is true. "
-        "Mend gradient first"
+        "2 passed, 1 failed, 1 noted, 1 not applicable, 1 not checked: whether the bound is true. "
+        "Fix gradient first"
     )
 
 
@@ -80,21 +80,21 @@ def test_a_line_that_does_not_apply_is_no_gap(report):
         (["a", "b"], "a and b"),
         (["a", "b", "c"], "a, b and c"),
         (["a", "a", "b"], "a and b"),
-        (["a", "b", "c", "d", "e"], "a, b, c, and 2 more"),
+        (["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
     ],
 )
 def test_gaps_are_listed_in_words(about, said):
     lines = tuple(line(str(i), "skipped", about=words) for i, words in enumerate(about))
-    assert Report(lines, "", 0, 1e-4).summary() == f"{len(about)} skipped: nothing was said about {said}"
+    assert Report(lines, "", 0, 1e-4).summary() == f"{len(about)} not checked: {said}"
 
 
 def test_a_gap_without_words_of_its_own_is_what_was_compared():
-    assert Report((line("kl", "skipped"),), "", 0, 1e-4).summary().endswith("nothing was said about what kl compares")
+    assert Report((line("kl", "skipped"),), "", 0, 1e-4).summary().endswith("not checked: what kl compares")
 
 
 def test_what_is_not_supported_has_neither_failed_nor_passed():
     detail = "not supported: the model has two latent sites"
-    later = line("kl", "skipped", detail="cannot be looked at: model and guide are not supported")
+    later = line("kl", "skipped", detail="not checked, because model and guide are not supported")
     report = Report((line("sites", "skipped", detail=detail), later), "two functions", 0, 1e-4)
     assert not report.failures
     assert not report.passed
@@ -129,13 +129,13 @@ def test_failures_come_first_and_what_passed_is_folded(report, width):
     assert max(map(len, text.splitlines())) <= width
     assert "what kl compares" not in text  # folded
     assert "why evidence holds" not in text  # what was not compared needs no reason
-    assert "mend gradient first, others" not in text  # there are no others
+    assert "fix gradient first" not in text  # there are no others
 
 
 def test_of_several_failures_the_first_is_to_be_mended_first():
     report = Report((line("sites", "failed", detail="one"), line("kl", "failed", detail="two")), "", 0, 1e-4)
     text = str(report)
-    assert "Failed: mend sites first, others may follow from it" in text
+    assert "Failed: fix sites first; it may cause the others" in text
     assert text.index("One.") < text.index("Two.")
 
 
@@ -145,13 +145,13 @@ def test_gaps_of_one_reason_are_one_entry():
 
 
 def test_what_one_failure_stops_is_named_once():
-    stopped = [line(name, "skipped", detail="cannot be looked at: sites failed", about=name) for name in "abcd"]
+    stopped = [line(name, "skipped", detail="not checked, because sites failed", about=name) for name in "abcd"]
     report = Report((line("sites", "failed"), *stopped, line("kl", "skipped", about="the KL")), "", 0, 1e-4)
     assert report.summary() == (
-        "1 failed, 1 skipped: nothing was said about the KL; 4 not looked at, because sites failed. Mend sites first"
+        "1 failed, 1 not checked: the KL; 4 not checked, because sites failed. Fix sites first"
     )
     text = one_line(str(report))
-    assert "Not looked at, because sites failed (4) a, b, c, d" in text
+    assert "Not checked, because sites failed (4) a, b, c, d" in text
     assert text.count("a, b, c") == 1
     assert len(report.gaps) == 5
 
@@ -170,9 +170,9 @@ def test_without_reasons_what_failed_is_still_explained(report):
 
 
 def test_what_was_cut_is_said(report):
-    assert "Less than usual" not in str(report)
+    assert "Fewer than usual" not in str(report)
     cut = Report(report.lines, report.subject, 7, 1e-4, cut=("2 examples and not 8",))
-    assert "2 examples and not 8: large mistakes" in str(cut)
+    assert "2 examples and not 8. Small mistakes" in str(cut)
     assert json.loads(cut.to_json())["cut"] == ["2 examples and not 8"]
 
 
@@ -253,4 +253,4 @@ def test_a_part_that_passed_does_not_hide_one_that_could_not_be_looked_at():
         [Finding("passed", "good", p_value=0.5), Finding("skipped", "a torus"), Finding("skipped", "a torus")]
     )
     assert found.verdict == "passed"
-    assert found.detail == "good; 2 of 3 parts could not be looked at: a torus"
+    assert found.detail == "good; 2 of 3 parts were not checked: a torus"

@@ -174,17 +174,17 @@ def with_auto(make):
 
 BEYOND = {
     "a second observed site": (SecondSite, "the model observes 'y' beside 'x'"),
-    "two latent sites": (TwoLevels, "model and guide have the latent sites 'top', 'z'"),
-    "a global latent": (GlobalSite, "model and guide have the latent sites 'scale', 'z'"),
-    "a factor in the guide": (FactorInTheGuide, "the guide has the factor 'nudge'"),
+    "two latent sites": (TwoLevels, "model and guide have the latent sites 'top' and 'z'"),
+    "a global latent": (GlobalSite, "model and guide have the latent sites 'scale' and 'z'"),
+    "a factor in the guide": (FactorInTheGuide, "the guide has the pyro.factor 'nudge'"),
     "a factor for x": (FactorAsLikelihood, "log p(x|z) is a pyro.factor"),
     "a factor in the place of x": (FactorUnderAnotherName, "log p(x|z) is a pyro.factor"),
-    "an auxiliary site": (Auxiliary, "the guide samples 'noise' as a help"),
-    "a site summed over in the model": (SumsOverAClass, "the model sums over 'k' by itself"),
-    "a plate that takes rows": (TakesRows, "the plate 'data' takes 4 of the 16 rows of x by itself"),
+    "an auxiliary site": (Auxiliary, "the guide has the auxiliary site 'noise'"),
+    "a site summed over in the model": (SumsOverAClass, "the model enumerates 'k' itself"),
+    "a plate that takes rows": (TakesRows, "the plate 'data' subsamples 4 of the 16 rows of x itself"),
     "a flow without an inverse": (Flow, "q(z|x): its transform Planar has no inverse"),
-    "rounded draws": (Rounded, "q(z|x) is a relaxed straight-through distribution of Pyro's"),
-    "examples to the right of pixels": (ExamplesOnTheRight, "the site 'x' has its examples in the plate 'data'"),
+    "rounded draws": (Rounded, "q(z|x) is one of Pyro's relaxed straight-through distributions"),
+    "examples to the right of pixels": (ExamplesOnTheRight, "at the site 'x', the plate of examples 'data' is to the right of 'pixels'"),
     "a site for each example": (OneByOne, "model and guide have the latent sites 'z_0', 'z_1', 'z_2' and 13 more"),
     "AutoNormal": (lambda: with_auto(AutoNormal), "the guide is an AutoNormal"),
     "AutoDelta": (lambda: with_auto(AutoDelta), "the guide is an AutoDelta"),
@@ -212,7 +212,7 @@ def test_a_factor_in_the_model_is_named():
     report = check(Model(), reals(), only=["trace-elbo", "mean-field-elbo"])
     assert [line.name for line in report.failures] == ["trace-elbo", "mean-field-elbo"]
     for line, loss in zip(report, ("Trace_ELBO", "TraceMeanField_ELBO"), strict=True):
-        assert f"the factor 'penalty' of the model counts in {loss}" in line.finding.detail
+        assert f"{loss} counts the model's pyro.factor 'penalty'" in line.finding.detail
 
 
 # Data changed in place.
@@ -359,12 +359,12 @@ NATURAL = {
     "the pair turned round": (
         pair()[::-1],
         GREY.round(),
-        "and the guide has: the pair is (model, guide), in this order",
+        "but the guide has one: pass (model, guide) in this order",
     ),
     "another name of x's site": (
         pair(observed="obs"),
         GREY.round(),
-        "no observed site 'x', but obs. Tell the check the name of x's site with observed=",
+        "no observed site 'x'; it observes obs. Name the site of x with observed=",
     ),
 }
 

@@ -11,10 +11,10 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.nn.functional import normalize
 
-from pyro_vae.checks.covariances import likeliest
+from pyro_vae.checks.covariances import likeliest_mistake
 from pyro_vae.checks.sphere_charts import HalfAngle, Stereographic
-from pyro_vae.checks.supports import some_of, to_reals
-from pyro_vae.checks.vectors import BesideCounts, BesideParts, beside, listed, neighbours, parts_of
+from pyro_vae.checks.supports import take_elements, to_reals
+from pyro_vae.checks.vectors import ProductOfCounts, ProductOfParts, all_vectors, fitted_product, neighbours, parts_of
 from pyro_vae.distributions import DiscretizedLogistic, Grouped, Multinomial, PowerSpherical, UniformOnSphere
 from pyro_vae.seeds import seeded
 from tests.checks.mutants.vectors import Full
@@ -156,7 +156,7 @@ def test_pairs_of_elements_are_compared_too():
 def test_all_values_are_listed_once(name):
     """Against what 20,000 draws come to: all of them are listed, and none twice; their number by combinatorics."""
     d = FEW[name]()
-    values = listed(d).reshape(-1, math.prod(d.event_shape))
+    values = all_vectors(d).reshape(-1, math.prod(d.event_shape))
     numbers = {
         "bits": 512,
         "an-image-of-bits": 256,
@@ -172,15 +172,15 @@ def test_all_values_are_listed_once(name):
 
 
 def test_compositions_are_those_of_a_search():
-    found = listed(dist.Multinomial(3, probs=_t(1, 1, 1))).tolist()
+    found = all_vectors(dist.Multinomial(3, probs=_t(1, 1, 1))).tolist()
     brute = [list(v) for v in itertools.product(range(4), repeat=3) if sum(v) == 3]
     assert sorted(found) == sorted([float(k) for k in v] for v in brute)
 
 
 def test_more_than_a_hundred_thousand_are_not_listed():
-    assert len(listed(Opaque(dist.Bernoulli(logits=torch.zeros(16))))) == 2**16
-    assert listed(Opaque(dist.Bernoulli(logits=torch.zeros(17)))) is None
-    assert listed(dist.Multinomial(40, logits=torch.zeros(6))) is None
+    assert len(all_vectors(Opaque(dist.Bernoulli(logits=torch.zeros(16))))) == 2**16
+    assert all_vectors(Opaque(dist.Bernoulli(logits=torch.zeros(17)))) is None
+    assert all_vectors(dist.Multinomial(40, logits=torch.zeros(6))) is None
 
 
 @pytest.mark.parametrize("name", ["bits", "levels", "one-hot"])
@@ -193,13 +193,13 @@ def test_parts_are_numbered_as_they_are_listed(name):
 
 def test_densities_beside_have_the_mass_one():
     bits = FEW["bits"]()
-    r = BesideParts(parts_of(bits), bits.sample((50,)))
-    assert torch.allclose(r.log_prob(listed(bits).expand(-1, 3, 9)).exp().sum(0), torch.ones(3).double())
+    r = ProductOfParts(parts_of(bits), bits.sample((50,)))
+    assert torch.allclose(r.log_prob(all_vectors(bits).expand(-1, 3, 9)).exp().sum(0), torch.ones(3).double())
     counts = torch.cartesian_prod(torch.arange(300.0), torch.arange(300.0)).double()
-    r = BesideCounts(dist.Poisson(_t(2.0, 0.3)).sample((50,)))
+    r = ProductOfCounts(dist.Poisson(_t(2.0, 0.3)).sample((50,)))
     assert r.log_prob(counts).exp().sum().item() == pytest.approx(1)
-    r = beside(FEW["multinomial"](), FEW["multinomial"]().sample((50,)))
-    assert torch.allclose(r.log_prob(listed(FEW["multinomial"]())).exp().sum(0), torch.ones(3).double())
+    r = fitted_product(FEW["multinomial"](), FEW["multinomial"]().sample((50,)))
+    assert torch.allclose(r.log_prob(all_vectors(FEW["multinomial"]())).exp().sum(0), torch.ones(3).double())
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_step_back_is_as_likely(d):
     """From uniform vectors, as many steps lead from one to another as back: 5 standard deviations of a difference."""
     with seeded(0):
         before = d.sample((200,)).flatten(1)
-        values = listed(d)
+        values = all_vectors(d)
         if values is None:
             values = torch.cartesian_prod(torch.arange(6.0), torch.arange(6.0)).double()
         values = values.reshape(len(values), -1)
@@ -321,7 +321,7 @@ def test_where_no_mistake_fits_none_is_named():
 
 def test_one_noise_for_all_draws_is_named():
     u = _randn(1, 3, 2).expand(500, 3, 2)
-    assert "one noise for all" in likeliest(lambda at: -at, u)
+    assert "one noise for all" in likeliest_mistake(lambda at: -at, u)
 
 
 def test_a_mass_above_one_is_certain_whatever_the_draws():
@@ -390,11 +390,11 @@ def test_vectors_that_take_long_to_draw_are_skipped_with_the_work(which):
 )
 def test_some_elements_have_the_densities_that_they_have_in_the_whole(make):
     d, keep = make(), torch.tensor([7, 1100, 0])
-    part, x = some_of(d, keep), make().sample((5,))
+    part, x = take_elements(d, keep), make().sample((5,))
     assert torch.allclose(part.log_prob(x.flatten(1)[:, keep]), d.log_prob(x).flatten(1)[:, keep])
 
 
 def test_what_cannot_be_taken_apart_is_not():
     loc = _randn(2, 30)
     shifted = dist.TransformedDistribution(dist.Normal(0 * loc, 1.0), [dist.transforms.AffineTransform(loc, 2.0)])
-    assert some_of(shifted, torch.tensor([3, 40])) is None
+    assert take_elements(shifted, torch.tensor([3, 40])) is None

@@ -347,7 +347,7 @@ def test_check_fails_where_a_line_fails(here, capsys):
     vae.save_weights("broken/weights.safetensors")
     assert main(["check", "broken", "--n", "8"]) == 1
     captured = capsys.readouterr()
-    assert "lines failed; mend " in captured.err
+    assert "lines failed; fix " in captured.err
     assert not json.loads((here / "broken/checks.json").read_text())["passed"]
 
 

@@ -133,11 +133,11 @@ AS_POSTERIOR = {
     "step": lambda vae: step(vae, Trace_ELBO()),
     "iwae": lambda vae: step(vae, objectives.IWAE(5)),
     "fit": lambda vae: fit(vae, X, epochs=1, progress=False)[-1].elbo,
-    "importance": lambda vae: evaluation.importance_sampling(vae, X, draws=20).mean,
-    "compiled": lambda vae: evaluation.importance_sampling(vae, X, draws=20, compiled=True, chunk_size=12).mean,
+    "importance": lambda vae: evaluation.importance_sampling(vae, X, num_particles=20).mean,
+    "compiled": lambda vae: evaluation.importance_sampling(vae, X, num_particles=20, compiled=True, chunk_size=12).mean,
     "quadrature": lambda vae: evaluation.quadrature(vae, X, tolerance=1e-2).mean,
     "annealed": lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3).mean,
-    "outliers": lambda vae: evaluation.outlier_scores(vae, X, draws=20)["kl"].sum(),
+    "outliers": lambda vae: evaluation.outlier_scores(vae, X, num_particles=20)["kl"].sum(),
     "gaps": lambda vae: evaluation.inference_gaps(vae, X, steps=2, importance_particles=20).means["elbo"],
 }
 

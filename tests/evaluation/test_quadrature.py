@@ -403,5 +403,5 @@ def test_bad_input():
             z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
             pyro.sample("x", dist.Normal(z, 1.0, validate_args=False), obs=x)
 
-    with pytest.raises(ValueError, match="is not a number: the model has bad weights, or x has"):
+    with pytest.raises(ValueError, match="is NaN: the model has bad weights, or x has NaN"):
         quadrature((unchecked, unchecked), torch.full((2,), torch.nan))

@@ -126,12 +126,12 @@ FUNCTIONS = {
     "outlier_scores": lambda pair, **names: evaluation.outlier_scores(pair, X, num_particles=20, **names),
 }
 BAD = {
-    "two latents": ((two_latents, guide_of_two), r"must have one latent site, 'z'; got 'w', 'z'. Put them into one"),
-    "two in the model": ((two_latents, guide), r"the model must have one latent site, 'z'; got 'w', 'z'. Put them"),
+    "two latents": ((two_latents, guide_of_two), r"must have one latent site, 'z'; got 'w' and 'z'. Put them into one"),
+    "two in the model": ((two_latents, guide), r"the model must have one latent site, 'z'; got 'w' and 'z'. Put them"),
     "another name": ((renamed, renamed_guide), r"must have one latent site, 'z'; got 'code'. Name it with latent="),
     "no latent": ((without_latents, without_latents), "must have one latent site, 'z'; got none"),
-    "two observed": ((labelled, guide), r"the model must have one observed site, 'x'; got 'y', 'x', which all "),
-    "factor": ((with_factor, guide), r"the model must have one observed site, 'x'; got 'penalty', 'x', which all "),
+    "two observed": ((labelled, guide), r"the model must have one observed site, 'x'; got 'y' and 'x', which all "),
+    "factor": ((with_factor, guide), r"the model must have one observed site, 'x'; got 'penalty' and 'x', which all "),
     "factor in the guide": ((model, guide_with_factor), "the guide must have no observed site, .* got 'penalty'"),
     "nothing observed": ((unobserved, guide), "the model must observe its site 'x', with obs=x"),
     "one code for all": (

@@ -18,6 +18,7 @@ NETS = {
     "ConvEncoder-linear": lambda **o: nets.ConvEncoder(IMAGE, (), 4, **{**SMALL, "normalization": "GroupNorm", **o}),
     "ConvDecoder": lambda **o: nets.ConvDecoder(CODE, (5,), IMAGE, **{**SMALL, **o}),
     "ConvDecoder-linear": lambda **o: nets.ConvDecoder(CODE, (), IMAGE, **{**SMALL, "normalization": "GroupNorm", **o}),
+    "ConvEncoder-blocks": lambda **o: nets.ConvEncoder(IMAGE, (5,), (2, 2), **{**SMALL, "blocks": 2, **o}),
     "ResNetEncoder": lambda **o: nets.ResNetEncoder(IMAGE, (5,), (2, 2), **{**SMALL, **o}),
     "ResNetDecoder": lambda **o: nets.ResNetDecoder(CODE, (5,), IMAGE, **{**SMALL, "normalization": "GroupNorm", **o}),
 }
@@ -131,10 +132,9 @@ def test_descriptions_are_the_arguments():
     assert describe(nets.ResNetEncoder(**arguments)) == {"class": "ResNetEncoder", **arguments}
     shapes = {"in_shape": [2, 3], "out_shape": [1, 10, 11]}
     assert describe(nets.ResNetDecoder(**{**arguments, **shapes})) == {"class": "ResNetDecoder", **arguments, **shapes}
-    del arguments["blocks"]
     assert describe(nets.ConvEncoder(**arguments)) == {"class": "ConvEncoder", **arguments}
     assert describe(nets.ConvDecoder(**{**arguments, **shapes})) == {"class": "ConvDecoder", **arguments, **shapes}
-    del arguments["channels"]
+    del arguments["blocks"], arguments["channels"]
     assert describe(nets.MLP(**arguments)) == {"class": "MLP", **arguments}
     del arguments["activation"]
     assert describe(nets.GatedMLP(**arguments)) == {"class": "GatedMLP", **arguments}

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pyro_vae import nets
+from pyro_vae.nets import layers
 
 ENCODERS = (nets.ConvEncoder, nets.ResNetEncoder)
 DECODERS = (nets.ConvDecoder, nets.ResNetDecoder)
@@ -40,11 +41,9 @@ def test_any_size_is_hit_exactly_through_the_same_sizes(encoder, decoder, height
 )
 def test_any_size_and_channels(lead, height, width, blocks, halvings):
     shape = (*lead, height, width)
-    options = {"channels": tuple(range(3, 3 + (halvings or math.floor(math.log2(min(height, width) / 2)))))}
-    if blocks:
-        options["blocks"] = blocks
-    encoder, decoder = (ENCODERS[1], DECODERS[1]) if blocks else (ENCODERS[0], DECODERS[0])
-    down, up = encoder(shape, (), 2, **options), decoder(2, (), shape, **options)
+    channels = tuple(range(3, 3 + (halvings or math.floor(math.log2(min(height, width) / 2)))))
+    options = {"channels": channels, "blocks": blocks}
+    down, up = nets.ConvEncoder(shape, (), 2, **options), nets.ConvDecoder(2, (), shape, **options)
     with torch.no_grad():
         assert down(up(torch.randn(1, 2))).shape == (1, 2)
         assert up(torch.randn(1, 2)).shape == (1, *shape)
@@ -72,6 +71,48 @@ def test_a_256_way_likelihood_and_images_without_channels():
     assert nets.ConvDecoder(4, (8,), (256, 1, 8, 8))(torch.randn(2, 4)).shape == (2, 256, 1, 8, 8)
     assert nets.ConvEncoder((28, 28), (), 4)(torch.randn(2, 28, 28)).shape == (2, 4)
     assert nets.ResNetEncoder((5, 1, 8, 8), (), 4)(torch.randn(2, 5, 1, 8, 8)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("normalization", [None, "GroupNorm"])
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
+def test_names_and_initial_numbers_do_not_change(encoder, decoder, normalization):
+    """Weights of old runs fit, and a seed gives the same start: layers drawn by hand in the order that they always had."""
+    torch.manual_seed(0)
+    down = encoder((1, 9, 8), (5,), 2, channels=(4, 8), normalization=normalization)
+    up = decoder(2, (5,), (1, 9, 8), channels=(8, 4), normalization=normalization)
+    torch.manual_seed(0)
+    norms = {4: [] if normalization is None else [nn.GroupNorm(1, 4)], 8: [nn.GroupNorm(2, 8)] if normalization else []}
+
+    def residual(channels):
+        pre = [*norms[channels], nn.SiLU()]
+        convolutions = layers.convolution(channels, channels), layers.convolution(channels, channels, math.sqrt(0.5))
+        return nn.ModuleDict({"branch": nn.Sequential(*pre, convolutions[0], *pre, convolutions[1])})
+
+    def halvings(plain):
+        yield layers.halving(1, 4)
+        yield from [*norms[4], nn.SiLU()] if plain else [residual(4)]
+        yield layers.halving(4, 8, math.sqrt(2) if plain else 1.0)
+        yield from [*norms[8], nn.SiLU()] if plain else [residual(8), *norms[8], nn.SiLU()]
+
+    def doublings(plain):
+        yield from [*norms[8], nn.SiLU()] if plain else [residual(8)]
+        yield layers.doubling(8, 4, (4, 4), math.sqrt(2) if plain else 1.0)
+        yield from [*norms[4], nn.SiLU()] if plain else [residual(4), *norms[4], nn.SiLU()]
+        yield layers.doubling(4, 1, (9, 8), math.sqrt(0.5))
+
+    plain = encoder is nets.ConvEncoder
+    dense = nets.MLP((8, 2, 2), (5,), 2)
+    by_hand = nn.ModuleDict({"convolutions": nn.Sequential(*halvings(plain)), "dense": dense})
+    _same_numbers(down, by_hand)
+    dense = nets.MLP(2, (5,), (8, 2, 2))
+    dense.layers[-1] = layers.linear(5, 32)
+    _same_numbers(up, nn.ModuleDict({"convolutions": nn.Sequential(*doublings(plain)), "dense": dense}))
+
+
+def _same_numbers(net, by_hand):
+    found, expected = net.state_dict(), by_hand.state_dict()
+    assert list(found) == list(expected)
+    assert [name for name, value in expected.items() if not torch.equal(found[name], value)] == []
 
 
 def test_default_channels():

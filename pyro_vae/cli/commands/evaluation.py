@@ -158,5 +158,5 @@ def check_run(
         raise ValueError(report.summary())  # with exit code 2: nothing was found right or wrong
     if not report.passed:
         raise RuntimeError(
-            f"{len(report.failures)} of {len(report)} lines failed; mend {report.failures[0].name} first"
+            f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first"
         )

@@ -225,7 +225,7 @@ def changed_through_numpy(wrong: bool) -> Setup:
 # Terms beside log p(x, z).
 
 
-@mutant("trace-elbo", "a second data term by pyro.factor: the squared error again", "the factor 'error'", twin=PLAIN)
+@mutant("trace-elbo", "a second data term by pyro.factor: the squared error again", "pyro.factor 'error'", twin=PLAIN)
 def squared_error_as_factor(wrong: bool) -> Setup:
     class Model(Plain):
         def model(self, x: Tensor) -> None:

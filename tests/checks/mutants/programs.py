@@ -90,7 +90,7 @@ def grey_values_as_bits(wrong: bool) -> Setup:
     return Setup(Model(), grey if wrong else (grey > 0.5).float())
 
 
-@mutant("supports", "a prior over positive z and a normal posterior, with validate_args=False", "no density")
+@mutant("supports", "a prior over positive z and a normal posterior, with validate_args=False", "outside the support")
 def positive_prior_normal_posterior(wrong: bool) -> Setup:
     class Model(Plain):
         def prior(self, x: Tensor) -> Any:
@@ -104,7 +104,7 @@ def positive_prior_normal_posterior(wrong: bool) -> Setup:
     return Setup(Model(), reals())
 
 
-@mutant("supports", "a posterior over positive z under a normal prior", "never be the posterior", twin=PLAIN)
+@mutant("supports", "a posterior over positive z under a normal prior", "cannot be the posterior", twin=PLAIN)
 def normal_prior_positive_posterior(wrong: bool) -> Setup:
     class Model(Plain):
         def posterior(self, x: Tensor) -> Any:
@@ -153,7 +153,7 @@ def raw_output_as_probs(wrong: bool) -> Setup:
     return Setup(Model(), bits())
 
 
-@mutant("sites", "obs=x is forgotten", "nothing ties", twin=PLAIN)
+@mutant("sites", "obs=x is forgotten", "obs=x is missing", twin=PLAIN)
 def x_not_observed(wrong: bool) -> Setup:
     class Model(Plain):
         def model(self, x: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pyro_vae import check
-from pyro_vae.checks.forcing import find_cycle, influence
+from pyro_vae.checks.teacher_forcing import find_cycle, influence
 from pyro_vae.model_guide import ModelGuide
 from tests.checks.mutants.common import bits, reals
 from tests.checks.mutants.seeing import CausalConvolution, MaskedLinear, Recurrent, tokens

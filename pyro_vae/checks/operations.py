@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["Work"]
+__all__ = ["OperationCounter"]
 
 _PER_OPERATION = 20_000  # what calling an operation takes, in floating-point operations of a core
 
 
-class Work(TorchDispatchMode):
+class OperationCounter(TorchDispatchMode):
     """Counts the floating-point operations of what runs within it.
 
     Products are counted as torch.utils.flop_counter does, without its hooks in modules; anything else by the elements
