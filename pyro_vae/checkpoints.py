@@ -19,7 +19,7 @@ from pyro_vae.allocation import at_most
 from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.config import build
 from pyro_vae.description import describe
-from pyro_vae.files import CheckpointError, is_there, read_yaml, replacing
+from pyro_vae.files import CheckpointError, NotARunError, is_there, read_yaml, replacing
 from pyro_vae.registry import allowing
 from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors
 from pyro_vae.vae import VAE
@@ -32,7 +32,6 @@ __all__ = [
     "VAE_OPTIONS",
     "CheckpointError",
     "Last",
-    "NotARunError",
     "dump_config",
     "load",
     "names_there",
@@ -59,22 +58,6 @@ VAE_OPTIONS = (
 )
 
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
-
-
-class NotARunError(FileNotFoundError):
-    """A folder that is missing or holds no run.
-
-    Args:
-        found: the folder, and what it lacks.
-    """
-
-    def __init__(self, found: str) -> None:
-        super().__init__(found)
-        self.found = found
-
-    def __str__(self) -> str:
-        """Return what was found and which call writes a run folder."""
-        return f"{self.found}. fit(..., out=folder) writes one"
 
 
 def load(

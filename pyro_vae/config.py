@@ -19,11 +19,11 @@ from pyro_vae.compatibility import usual_objective
 from pyro_vae.distributions import import_zuko
 from pyro_vae.nets.shapes import Shape, as_shape
 from pyro_vae.objectives import schedules
-from pyro_vae.parts import net_shape_of
+from pyro_vae.parts import NoContextError, net_shape_of
 from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, NotAllowedError, allowing, find_part
 from pyro_vae.vae import VAE
 
-__all__ = ["ROOMS", "SHORT_NAMES", "NoContextError", "Spec", "build", "find", "make_objective"]
+__all__ = ["ROOMS", "SHORT_NAMES", "Spec", "build", "find", "make_objective"]
 
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
@@ -61,22 +61,6 @@ SHORT_NAMES = {
         "tc": "BetaTCVAE",
     },
 }
-
-
-class NoContextError(ValueError):
-    """A part needs a context, and the VAE has none.
-
-    Args:
-        found: the part that needs it.
-    """
-
-    def __init__(self, found: str) -> None:
-        super().__init__(found)
-        self.found = found
-
-    def __str__(self) -> str:
-        """Return what was found and the argument that adds a context."""
-        return f"{self.found}: build(..., context_features=...) adds one"
 
 
 def build(

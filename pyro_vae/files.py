@@ -17,6 +17,7 @@ import yaml
 
 __all__ = [
     "CheckpointError",
+    "NotARunError",
     "check_regular",
     "folder_in",
     "is_there",
@@ -36,6 +37,22 @@ _NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 class CheckpointError(ValueError):
     """A file with weights, or another file of a run folder, is damaged, incomplete or no plain file."""
+
+
+class NotARunError(FileNotFoundError):
+    """A folder that is missing or holds no run.
+
+    Args:
+        found: the folder, and what it lacks.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found and which call writes a run folder."""
+        return f"{self.found}. fit(..., out=folder) writes one"
 
 
 def is_there(path: Path) -> bool:

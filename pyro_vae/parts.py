@@ -21,6 +21,7 @@ from pyro_vae.distributions.log_simplex import log_simplex
 __all__ = [
     "Data",
     "Likelihood",
+    "NoContextError",
     "Posterior",
     "Prior",
     "as_likelihood",
@@ -37,6 +38,22 @@ __all__ = [
 
 Data = Literal["binary", "continuous", "levels", "counts"]
 """Kinds of numbers that a likelihood is over."""
+
+
+class NoContextError(ValueError):
+    """A part needs a context, and the VAE has none.
+
+    Args:
+        found: the part that needs it.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found and the argument that adds a context."""
+        return f"{self.found}: build(..., context_features=...) adds one"
 
 
 class _Part(nn.Module):

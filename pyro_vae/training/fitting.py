@@ -30,7 +30,7 @@ from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, adamw
 from pyro_vae.training.precision import check_mixed_precision, in_mixed_precision
 from pyro_vae.training.progress import report
-from pyro_vae.training.run import Run, TrainingDivergedError
+from pyro_vae.training.run import Run, TrainingDivergedError, TrainingInterrupted
 from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["TrainingDivergedError", "TrainingInterrupted", "fit"]
@@ -43,24 +43,6 @@ _TRAIN_DATA, _VALID_DATA, _CALLBACK = 1, 2, 5
 _SECONDS_BETWEEN_WRITES = 10.0
 _VALID_BATCH = 1000
 _STEPS_WORTH_COMPILING = 3000
-
-
-class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error
-    """Training was stopped by Ctrl-C; the last finished epoch is kept.
-
-    Args:
-        found: the epoch that is kept, and where.
-        folder: the run folder that keeps it; None if no folder does.
-        advice: what to do to go on.
-    """
-
-    def __init__(self, found: str, folder: Path | None = None, advice: str = "") -> None:
-        super().__init__(found, folder, advice)
-        self.found, self.folder, self.advice = found, folder, advice
-
-    def __str__(self) -> str:
-        """Return what is kept and how to go on."""
-        return f"{self.found}. {self.advice}" if self.advice else self.found
 
 
 def fit(

@@ -30,7 +30,7 @@ from pyro_vae.training.terms import Terms
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import without_validation
 
-__all__ = ["Run", "Snapshot", "TrainingDivergedError"]
+__all__ = ["Run", "Snapshot", "TrainingDivergedError", "TrainingInterrupted"]
 
 _TRAIN_NOISE, _VALID_NOISE = 3, 4  # see fitting.py
 _WARMUP_STEPS = 200  # or one epoch, where that is shorter
@@ -57,6 +57,24 @@ class Snapshot:
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     objective: dict[str, Tensor]
+
+
+class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error
+    """Training was stopped by Ctrl-C; the last finished epoch is kept.
+
+    Args:
+        found: the epoch that is kept, and where.
+        folder: the run folder that keeps it; None if no folder does.
+        advice: what to do to go on.
+    """
+
+    def __init__(self, found: str, folder: Path | None = None, advice: str = "") -> None:
+        super().__init__(found, folder, advice)
+        self.found, self.folder, self.advice = found, folder, advice
+
+    def __str__(self) -> str:
+        """Return what is kept and how to go on."""
+        return f"{self.found}. {self.advice}" if self.advice else self.found
 
 
 @dataclass(eq=False)

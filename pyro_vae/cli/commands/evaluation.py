@@ -157,6 +157,4 @@ def check_run(
     if report.unsupported:
         raise ValueError(report.summary())  # with exit code 2: nothing was found right or wrong
     if not report.passed:
-        raise RuntimeError(
-            f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first"
-        )
+        raise RuntimeError(f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first")
