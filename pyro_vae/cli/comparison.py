@@ -15,6 +15,7 @@ from rich.table import Table
 
 from pyro_vae import plots
 from pyro_vae.checkpoints import HISTORY, read_config
+from pyro_vae.cli.options import Value
 from pyro_vae.files import CheckpointError, is_there, read_json, replacing
 from pyro_vae.training import History
 
@@ -72,11 +73,14 @@ def _read(run: Path, split: str) -> Row:
     history = History.read(run / HISTORY) if is_there(run / HISTORY) else History()
     path = run / f"evaluation-{split}.json"
     found = read_json(path) if is_there(path) else {}
-    figures = {name: value for name, (*_, keys) in _FIGURES.items() if (value := _at(found, keys)) is not None}
-    for name, value in figures.items():
-        wanted = int if _FIGURES[name][1] == "d" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise CheckpointError(f"{path}: {'.'.join(_FIGURES[name][2])} must be a number; got {str(value)[:100]!r}")
+    figures: dict[str, float] = {}
+    for name, (_, form, keys) in _FIGURES.items():
+        value = _at(found, keys)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if form == "d" else (int, float)):
+            raise CheckpointError(f"{path}: {'.'.join(keys)} must be a number; got {str(value)[:100]!r}")
+        figures[name] = value
     if "distortion" in figures:
         figures["distortion"] = -figures["distortion"]
     minutes = round(sum(epoch.seconds for epoch in history) / 60, 2)
@@ -84,7 +88,7 @@ def _read(run: Path, split: str) -> Row:
     return Row(str(run), options, figures, len(history), minutes)
 
 
-def _at(found: Any, keys: tuple[str, ...]) -> Any:
+def _at(found: Value, keys: tuple[str, ...]) -> Value:
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
@@ -125,7 +129,7 @@ def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
         print(f"not evaluated on {split} data: {', '.join(missing)}. Run: pyro-vae evaluate RUN --split {split}")
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Value) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 from pyro_vae.cli.signatures import Argument, read_arguments
 
-__all__ = ["LEFT_OUT", "of_build", "of_fit"]
+__all__ = ["LEFT_OUT", "Value", "of_build", "of_fit"]
+
+Value = bool | int | float | str | None | Sequence["Value"] | Mapping[str, "Value"]
+"""The value of an option, as YAML and JSON write it."""
 
 # The arguments that are no options, and why.
 LEFT_OUT: Mapping[str, Mapping[str, str]] = {

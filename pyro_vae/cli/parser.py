@@ -11,7 +11,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser
 
@@ -155,7 +155,7 @@ def _run_command(name: str, values: dict[str, Any]) -> None:
     _COMMANDS[name][0](**values)
 
 
-def _warn(command: str, message: Warning | str, *_: Any) -> None:
+def _warn(command: str, message: Warning | str, *_: type[Warning] | str | int | TextIO | None) -> None:
     """Print a warning in one line, without Python's first line, which names a place in the library."""
     print(f"pyro-vae {command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -191,8 +191,8 @@ def print_plan(vae: VAE, data: str, images: Images, epochs: int, device: str) ->
     """Print what is trained, and on what."""
     parts = ", ".join(f"{part_name(getattr(vae, part))} {part}" for part in ("prior", "likelihood", "posterior"))
     print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
-    shape = " x ".join(map(str, images.pixels.shape[1:]))
-    print(f"{data}: {len(images):,} images of {shape} to train on, {form(images)}; {epochs} epochs")
+    shape, length = " x ".join(map(str, images.pixels.shape[1:])), f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    print(f"{data}: {len(images):,} images of {shape} to train on, {form(images)}; {length}")
 
 
 def print_next(run: Path) -> None:
@@ -202,7 +202,9 @@ def print_next(run: Path) -> None:
     print(f"next      pyro-vae evaluate {run}{allow_again()}   or in Python: vae = pyro_vae.load({loading})")
 
 
-def print_elbo(split: str, vae: VAE, images: Images, *, num_particles: int, kl: Any, seed: int) -> dict[str, Any]:
+def print_elbo(
+    split: str, vae: VAE, images: Images, *, num_particles: int, kl: Literal["sampled", "analytic"], seed: int
+) -> dict[str, Any]:
     """Print the ELBO of a split with its terms and standard error, and return them."""
     found = average_elbo(vae, images, kl=kl, num_particles=num_particles, seed=seed)
     print(

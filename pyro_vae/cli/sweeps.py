@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from pyro_vae.checkpoints import BEST, CONFIG, LAST
+from pyro_vae.cli.options import Value
 from pyro_vae.cli.words import word
 from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, replacing
 
@@ -51,7 +52,7 @@ def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Value) -> Value:
     """Return a value as plain data: YAML 1.1 reads 1e-3, which has no point, as a word, and 2026-01-01 as a date."""
     value = json.loads(json.dumps(value, default=str))
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
 
+from pyro_vae.cli.options import Value
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.files import NotARunError
 from pyro_vae.parts import NoContextError
@@ -15,7 +15,7 @@ from pyro_vae.training import TrainingInterrupted
 __all__ = ["of_error", "of_remedy", "word"]
 
 
-def word(value: Any) -> str:
+def word(value: Value) -> str:
     """Return a value as one word of the command line."""
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
