@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 import pyro_vae
 from pyro_vae.cli import commands
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
-        options = _parser().parse_args(normalised([a for a in arguments if a != "--debug"]))
+        options = _parse([a for a in arguments if a != "--debug"])
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except CheckpointError as error:
@@ -145,7 +145,7 @@ def _check_arguments(arguments: list[str]) -> None:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         try:
-            _parser().parse_args(normalised(arguments))
+            _parse(arguments)
         except SystemExit as exit_:
             message = said.getvalue().partition("error: ")[2].partition("\nSee: ")[0]
             raise ValueError(message) from exit_
@@ -180,7 +180,13 @@ def _words_of(error: BaseException) -> str:
     return of_error(error)
 
 
-def _parser() -> _Parser:
+def _parse(arguments: list[str]) -> Namespace:
+    given = normalised(arguments)
+    return _parser(next((word for word in given if word in _COMMANDS), None)).parse_args(given)
+
+
+def _parser(command: str | None) -> _Parser:
+    """Return the parser with the options of one command; the others have their description alone, which is faster."""
     parser = _Parser(
         prog="pyro-vae",
         description="Variational autoencoders as Pyro models and guides: train, evaluate, look.",
@@ -193,22 +199,28 @@ def _parser() -> _Parser:
         lines = (function.__doc__ or "").split("Args:")[0].strip().splitlines()
         description = " ".join(line.strip() for line in lines if line.strip())
         sub = _Parser(description=textwrap.fill(description, 80, break_on_hyphens=False), epilog=examples)
-        if name in ("train", "sweep"):
-            sub.add_argument("--config", action="config", help="YAML file of options, such as config.yaml of a run.")
-        if name in _OPENS_RUNS:
-            sub.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
-        sub.add_function_arguments(function, as_group=False, as_positional=True, skip=_NO_OPTIONS)
-        if name == "sweep":
-            sub.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)
-        if name in ("train", "sweep"):
-            _add_options(sub)
-        for action in sub._actions:
-            action.metavar = _METAVARS.get(action.dest, action.metavar)
+        if name == command:
+            _add_options(sub, name)
         subcommands.add_subcommand(name, sub, help=lines[0].rstrip("."))
     return parser
 
 
-def _add_options(parser: _Parser) -> None:
+def _add_options(parser: _Parser, name: str) -> None:
+    """Add the options of a command."""
+    if name in ("train", "sweep"):
+        parser.add_argument("--config", action="config", help="YAML file of options, such as config.yaml of a run.")
+    if name in _OPENS_RUNS:
+        parser.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
+    parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=_NO_OPTIONS)
+    if name == "sweep":
+        parser.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)
+    if name in ("train", "sweep"):
+        _add_derived_options(parser)
+    for action in parser._actions:
+        action.metavar = _METAVARS.get(action.dest, action.metavar)
+
+
+def _add_derived_options(parser: _Parser) -> None:
     """Add the options that are arguments of build and fit."""
     for title, options in (
         ("the VAE (arguments of pyro_vae.build)", of_build()),

@@ -19,7 +19,7 @@ import yaml
 
 from pyro_vae.checkpoints import BEST, CONFIG, LAST
 from pyro_vae.cli.options import Value
-from pyro_vae.cli.words import word
+from pyro_vae.cli.words import as_word
 from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, replacing
 
 __all__ = ["Member", "Sweep", "combinations", "parse_vary"]
@@ -127,7 +127,7 @@ class Sweep:
 
     def arguments(self, member: Member) -> list[str]:
         """Return the command line of a training; its --config holds the options themselves instead of a file name."""
-        varied = [word for name, value in member.values.items() for word in (f"--{name}", word(value))]
+        varied = [word for name, value in member.values.items() for word in (f"--{name}", as_word(value))]
         return ["train", "--config", json.dumps(self.options), *varied, "--out", str(member.folder), *self._again()]
 
     def _again(self) -> list[str]:
@@ -136,7 +136,7 @@ class Sweep:
         return [*root, *(word for module in self.allow for word in ("--allow", module))]
 
     def _commands(self, member: Member) -> list[list[str]]:
-        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", word(value))]
+        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", as_word(value))]
         evaluate = ["evaluate", str(member.folder), *chosen, *self._again()]
         if any(member.folder.glob("evaluation-*.json")):
             return [evaluate]  # another evaluation was done: the training is finished
@@ -261,7 +261,7 @@ def _name(values: Mapping[str, Any]) -> str:
     """Return the name of the folder for values of options."""
     last = [name.rpartition(".")[2] for name in values]
     short = [part if last.count(part) == 1 else name for name, part in zip(values, last, strict=True)]
-    text = ",".join(f"{name}={word(value)}" for name, value in zip(short, values.values(), strict=True))
+    text = ",".join(f"{name}={as_word(value)}" for name, value in zip(short, values.values(), strict=True))
     return "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in text)
 
 
