@@ -206,7 +206,7 @@ def test_compare_sorts_and_writes_and_names_what_is_missing(swept, monkeypatch, 
     assert main(["compare", *runs, "--split", "valid"]) == 0
     assert "not evaluated on valid data: beta/beta=0.5, " in capsys.readouterr().out
     for arguments, message in (
-        (["--split", "valid", "--out", "f.png"], "a figure needs evaluated runs, and there is none"),
+        (["--split", "valid", "--out", "f.png"], "a figure needs evaluated runs, and there are none"),
         (["--out", "table.txt"], "out must end in .png (a figure), .json or .csv; got 'table.txt'"),
     ):
         assert main(["compare", *runs, *arguments]) == 2
