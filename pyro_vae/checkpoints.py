@@ -17,8 +17,7 @@ from torch import Tensor
 
 from pyro_vae.allocation import at_most
 from pyro_vae.argument_checks import is_finite_number, is_integer
-from pyro_vae.config import build
-from pyro_vae.description import describe
+from pyro_vae.config import build, describe
 from pyro_vae.files import CheckpointError, NotARunError, is_there, read_yaml, replacing
 from pyro_vae.registry import allowing
 from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors
@@ -35,6 +34,7 @@ __all__ = [
     "dump_config",
     "load",
     "names_there",
+    "read_best",
     "read_config",
     "read_last",
     "write_config",
@@ -91,6 +91,8 @@ def load(
     run = Path(run)
     if weights not in ("best", "last"):
         raise ValueError(f'weights must be "best" or "last"; got {weights!r}')
+    if is_there(run / CONFIG):
+        _check_of_vae(run, read_config(run))
     if vae is None:
         with allowing(allow):
             vae = _rebuild(run, read_config(run), BEST if weights == "best" else LAST)
@@ -101,6 +103,16 @@ def load(
     else:
         vae.load_state_dict(_last_weights(run, vae.state_dict()))
     return vae.to(device)
+
+
+def _check_of_vae(run: Path, config: dict[str, Any]) -> None:
+    """Raise a ValueError for the run of a model and guide, of which no VAE is made."""
+    if config.get("from") == "python" and "guide" in config:
+        raise ValueError(
+            f"the run in {run} is of a model and guide of your own, not of a VAE. Read {BEST} with "
+            "safetensors.torch.load_file, and load it into your modules; or give the same model and guide to "
+            "fit(..., out=run, resume=True)"
+        )
 
 
 def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
@@ -339,6 +351,28 @@ def _last_weights(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tensors = file.read(built)
     check_finite(path, tensors, built)
     return {name.removeprefix("weights."): value for name, value in tensors.items()}
+
+
+def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the best weights of a run.
+
+    Args:
+        run: the folder.
+        state: tensors of the names, shapes and dtypes that the weights must have.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they have others.
+        CheckpointError: if the file is damaged, or holds NaN or infinity.
+    """
+    path = run / BEST
+    if not is_there(path):
+        raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
+    with open_tensors(path) as file:
+        file.check(kinds_of(state), f"the weights in {path} belong to another model and guide")
+        weights = file.read(file.kinds)
+    check_finite(path, weights, state)
+    return weights
 
 
 def names_there(run: Path, part: str) -> set[str]:

@@ -6,9 +6,9 @@ import json
 import shlex
 
 from pyro_vae.cli.options import Value
+from pyro_vae.config import NoContextError
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.files import NotARunError
-from pyro_vae.parts import NoContextError
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import Beta, Dirichlet, Gamma, Multinomial, NegativeBinomial, Poisson
 from pyro_vae.distributions.parameters import more_digits
-from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import exportable, holds
 

@@ -12,8 +12,8 @@ from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
 from pyro_vae.argument_checks import at_least
+from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import TorchToPyro, inverse_positive
-from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import exportable, holds
 

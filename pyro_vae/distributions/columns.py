@@ -41,6 +41,8 @@ class Columns(dist.TorchDistribution):
         self.names = [str(i) for i in range(len(columns))] if names is None else list(names)
         if not columns or len(columns) != len(self.names):
             raise ValueError(f"columns must be at least one, each with a name; got {len(columns)} and {self.names}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"names must differ from one another; got {self.names}")
         self.columns = [as_pyro(column, f"column {name!r}") for name, column in zip(self.names, columns, strict=True)]
         for name, column in zip(self.names, self.columns, strict=True):
             if tuple(column.event_shape) != (1,) or column.batch_shape != self.columns[0].batch_shape:
@@ -78,8 +80,12 @@ class Columns(dist.TorchDistribution):
         """Log-density in nats, of shape ``(..., *batch_shape)``: the sum over columns."""
         if self._validate_args:
             self._validate_sample(value)
-        parts = [column.log_prob(value[..., i : i + 1]) for i, column in enumerate(self.columns)]
-        return torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+        return torch.stack(list(self.factor_log_probs(value).values())).sum(0)
+
+    def factor_log_probs(self, value: Tensor) -> dict[str, Tensor]:
+        """Return the log-density of each column by name, in nats, each of shape ``(..., *batch_shape)``."""
+        log_probs = [column.log_prob(value[..., i : i + 1]) for i, column in enumerate(self.columns)]
+        return dict(zip(self.names, torch.broadcast_tensors(*log_probs), strict=True))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape ``(*sample_shape, *batch_shape, columns)``, without gradient."""

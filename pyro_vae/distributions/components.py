@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
 from torch.distributions import Independent
 
-__all__ = ["factors", "innermost", "without_independent"]
+__all__ = ["HasFactors", "factors", "innermost", "without_independent"]
+
+
+@runtime_checkable
+class HasFactors(Protocol):
+    """A distribution that is a product of factors with names, such as the columns of a table."""
+
+    def factor_log_probs(self, value: Tensor) -> dict[str, Tensor]:
+        """Return the log-density of each factor in nats, ``(..., *batch_shape)``; ``log_prob`` is their sum."""
 
 
 def innermost(distribution: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.config import Spec
+from pyro_vae.registry import Spec
 from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percent
 
 __all__ = ["EXPECTED", "Suggestion", "class_of", "judge", "judge_reals"]
@@ -42,7 +42,12 @@ class Suggestion:
     reason: str
     prepare: str = ""
 
+    def __repr__(self) -> str:
+        """Return the same as ``str`` within the name of the class."""
+        return f"Suggestion({self})"
+
     def __str__(self) -> str:
+        """Return the likelihood, the reason and the preparation in one line."""
         return f"{show(self.likelihood)}: {self.reason}." + (f" First: {self.prepare}." if self.prepare else "")
 
 

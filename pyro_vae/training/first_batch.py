@@ -15,6 +15,7 @@ from pyro_vae.distributions import TorchToPyro, base_constraint, innermost, part
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import as_likelihood
 from pyro_vae.suggestions import suggest
+from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["needs_two", "warn_of_scale"]
@@ -27,31 +28,32 @@ _NAMED = 100  # a table with more columns is looked at as a whole
 _SHOWN = 3
 
 
-def needs_two(vae: VAE, x: Tensor, *context: Tensor) -> str:
+def needs_two(trainee: Trainee, x: Tensor, *context: Tensor) -> str:
     """Return why a batch must have two examples, in words; empty if one is enough.
 
     A BatchNorm cannot be trained on one number per channel. Over images it has one number per pixel.
 
     Args:
-        vae: the VAE.
+        trainee: what is trained.
         x: data ``(batch, *event_shape)``; only the first example is used.
         context: tensors ``(batch, ...)``.
     """
     found: list[str] = []
 
-    def note(name: str) -> Any:
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if inputs[0].numel() == inputs[0].shape[1]:
                 found.append(f"{type(module).__name__} in {name} cannot be trained on one")
 
         return look
 
-    norms = [(name, module) for name, module in vae.named_modules() if isinstance(module, _BatchNorm)]
+    modules = ((name, m) for prefix, of in trainee.modules.items() for name, m in of.named_modules(prefix=prefix))
+    norms = [(name, module) for name, module in modules if isinstance(module, _BatchNorm)]
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in norms]
     try:
         if hooks:
-            with evaluating(vae):
-                elbo_terms(vae, x[:1], *(c[:1] for c in context), kl="sampled")
+            with evaluating(trainee.module), trainee.scope():
+                trainee.run(x[:1], *(c[:1] for c in context))
     finally:
         for hook in hooks:
             hook.remove()
@@ -84,7 +86,7 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
         f"the scale of the training data is not that of likelihood {part_name(vae.likelihood)}: "
         f"{'; '.join(far[:_SHOWN])}{more}. The training starts at an ELBO of {elbo:.1e} nats per example and will "
         f"mostly learn the scale. {_remedy(x, likelihoods[0])}",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

@@ -11,7 +11,7 @@ from pyro_vae import build, fit
 from pyro_vae.cli import main, parser
 from pyro_vae.cli.options import LEFT_OUT, of_build, of_fit
 from pyro_vae.cli.signatures import read_arguments
-from pyro_vae.config import Nets
+from pyro_vae.config.building import Nets
 
 FUNCTIONS = {"build": (build, of_build), "fit": (fit, of_fit)}
 

@@ -76,8 +76,8 @@ NAMED = [
 ]
 
 OBJECTIVES = [
-    ({"class": "beta", "beta": SHELL}, "schedule of beta 'subprocess.Popen'"),
-    ({"class": "beta", "beta": {"class": "evil.schedule"}}, "schedule of beta 'evil.schedule'"),
+    ({"class": "beta", "beta": SHELL}, "beta: schedule 'subprocess.Popen'"),
+    ({"class": "beta", "beta": {"class": "evil.schedule"}}, "beta: schedule 'evil.schedule'"),
     ("evil.Objective", "objective 'evil.Objective'"),
     ({**SHELL}, "objective 'subprocess.Popen'"),
     ("pyro.infer.traceenum_elbo.warnings.warn", "objective 'pyro.infer.traceenum_elbo.warnings.warn'"),

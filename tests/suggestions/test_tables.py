@@ -127,6 +127,7 @@ def test_grey_levels_of_images_are_their_own_even_where_they_are_not_used():
 
 def test_suggestions_print_as_one_would_write_them():
     assert str(Suggestion("Poisson", "counts")) == "Poisson: counts."
+    assert repr(Suggestion("Poisson", "counts")) == "Suggestion(Poisson: counts.)"
     assert str(Suggestion(spec("Categorical", 17, 16.0), "why", "Do this")) == (
         "Categorical(levels=17, upper=16.0): why. First: Do this."
     )

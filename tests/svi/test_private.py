@@ -18,7 +18,7 @@ from pyro.infer import Trace_ELBO
 
 import pyro_vae
 from pyro_vae import CompiledSVI
-from pyro_vae.evaluation.joint_density import Joint
+from pyro_vae.evaluation.joint_density import JointDensity
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.svi import CannotCaptureError, compiled_svi, private
 from tests.conftest import make_vae, make_x
@@ -158,10 +158,10 @@ def test_log_joint_runs_uncaptured(without):
     without("torch.fx.experimental.proxy_tensor.make_fx")
     programs = ModelGuide(make_vae(), make_x())
     z = torch.randn(30, programs.batch, 2, dtype=torch.float64)
-    joint = Joint(programs, 30, 70, True)
+    joint = JointDensity(programs, 30, 70, True)
     with torch.no_grad():
         found = [joint(programs, z), joint(programs, z)]
-        expected = Joint(programs, 30, 70, False)(programs, z)
+        expected = JointDensity(programs, 30, 70, False)(programs, z)
     assert all(torch.equal(each, expected) for each in found)
     assert joint._graph is None
 

@@ -62,29 +62,19 @@ def _signature(found: type) -> list[inspect.Parameter]:
 
 def list_parts() -> None:
     """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
-    from pyro_vae import data, likelihoods, nets, objectives, posteriors, priors
-    from pyro_vae.config import SHORT_NAMES
+    from pyro_vae import data
+    from pyro_vae.config import KINDS
     from pyro_vae.parts import Posterior, Prior, words_for
 
     titles = {
         "net": "--nets mlp, gated_mlp, conv, resnet: networks",
         "schedule": "Schedules for weights of an objective",
     }
-    for option, room, names in (
-        ("prior", priors, priors.__all__),
-        ("likelihood", likelihoods, likelihoods.__all__),
-        ("posterior", posteriors, posteriors.__all__),
-        ("net", nets, nets.__all__),
-        ("objective", objectives, objectives.OBJECTIVES),
-        ("schedule", objectives, objectives.SCHEDULES),
-    ):
+    for option, kind in KINDS.items():
         print(titles.get(option, f"--{option}"))
-        for name in names:
-            found = getattr(room, name)
-            if not inspect.isclass(found):
-                continue
+        for name, found in kind.classes.items():
             options = [str(p) for p in _signature(found)]
-            short = [s for s, of in SHORT_NAMES.get(option, {}).items() if of == name]
+            short = [s for s, of in kind.short.items() if of == name]
             over = found.support if issubclass(found, (Prior, Posterior)) else None
             print(f"  {name}({', '.join(options)})" + "".join(f"  or {s}" for s in short))
             print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
