@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 
+from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli.options import Value
 from pyro_vae.config import NoContextError
 from pyro_vae.evaluation.collapse import Remedy
-from pyro_vae.files import NotARunError
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
 

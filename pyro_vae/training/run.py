@@ -22,6 +22,7 @@ from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
 from pyro_vae.svi.optimizer import SharedOptim
+from pyro_vae.tensors import write_tensors
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import learning_rate, states_after_a_step
 from pyro_vae.training.options import Options
@@ -218,7 +219,7 @@ class Run:
         if self.best is None:
             return
         checkpoints.write_config(folder, self.config)
-        checkpoints.write_tensors(folder / checkpoints.BEST, self.best)
+        write_tensors(folder / checkpoints.BEST, self.best)
         progress = {"epoch": self.last.epoch, "steps": self.last.steps, "best_score": self.best_score}
         checkpoints.write_last(folder, self.last.weights, self.last.optimizer, self.last.objective, progress)
         History(self.history[: self.last.epoch]).write(folder / checkpoints.HISTORY)

@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from pyro_vae import TrainingInterrupted, build, fit, load
+from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli import main
 from pyro_vae.cli.words import as_word, of_error, of_remedy
 from pyro_vae.config import NoContextError, make_objective
 from pyro_vae.evaluation import collapse
 from pyro_vae.evaluation.collapse import Remedy
-from pyro_vae.files import NotARunError
 from pyro_vae.objectives import BetaELBO
 from pyro_vae.registry import NotAllowedError
 from tests.conftest import make_x
