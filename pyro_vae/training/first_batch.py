@@ -47,7 +47,8 @@ def needs_two(trainee: Trainee, x: Tensor, *context: Tensor) -> str:
 
         return look
 
-    modules = ((name, m) for prefix, of in trainee.modules.items() for name, m in of.named_modules(prefix=prefix))
+    trained = trainee.trained_modules()
+    modules = ((name, m) for prefix, of in trained.items() for name, m in of.named_modules(prefix=prefix))
     norms = [(name, module) for name, module in modules if isinstance(module, _BatchNorm)]
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in norms]
     try:
