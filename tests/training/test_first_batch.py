@@ -46,7 +46,7 @@ def test_raw_columns_are_named_once_and_others_are_not(likelihood):
 def test_grey_values_to_255_under_a_normal(dtype):
     x = (256 * torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))).floor().to(dtype)
     (text,) = said(build((1, 8, 8), 2, hidden=(8,), likelihood="normal"), x, batch_size=200)
-    assert "Normal: its values from 0 to 255, where p(x | z) starts with a scale of 0.5" in text
+    assert "Normal: its values from 0 to 255, but p(x | z) starts with a scale of 0.5" in text
     assert "DiscretizedLogistic(levels=256, upper=255.0)" in text
 
 
