@@ -128,6 +128,7 @@ class Run:
         of_objective = _state(self.objective)
         with seeded(derive(self.seed, TRAIN_NOISE)), self.trainee.scope(), without_validation():
             yield batch
+        self.terms.take()
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)

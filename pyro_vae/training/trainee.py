@@ -85,7 +85,7 @@ class Trainee:
             return
         if not isinstance(self.target, nn.Module) and self.vae is None:
             raise ValueError(
-                f"device moves a VAE; move the modules and tensors of {self.name} yourself, and leave it out"
+                f"device moves a VAE. Move the modules and tensors of {self.name} yourself, and leave device out"
             )
         for module in self.modules.values():
             module.to(device)
@@ -107,13 +107,16 @@ class Trainee:
             for name, tensor in self.loose.items():
                 tensor.copy_(state[name])
 
-    def train(self) -> None:
-        """Put the modules that are trained into training mode; others, such as a frozen network, keep their mode."""
+    def trained_modules(self) -> dict[str, nn.Module]:
+        """Return the modules that hold a parameter that is trained, or no parameter at all, by name."""
         trained = {id(p) for p in self.parameters}
-        for module in self.modules.values():
-            own = [id(p) for p in module.parameters()]
-            if not own or trained.intersection(own):
-                module.train()
+        own = {name: {id(p) for p in module.parameters()} for name, module in self.modules.items()}
+        return {name: self.modules[name] for name, ids in own.items() if not ids or trained & ids}
+
+    def train(self) -> None:
+        """Put modules into training mode; frozen ones keep their mode."""
+        for module in self.trained_modules().values():
+            module.train()
 
     @property
     def owner(self) -> VAE | None:
@@ -186,30 +189,31 @@ class Trainee:
             named = {name: site["value"].unconstrained() for name, site in declared.trace.nodes.items()}
         self._store = inside
         self.parameters = [p for p in {id(p): p for p in named.values()}.values() if p.requires_grad]
-        self._note_modules(called)
+        self._add_called(called)
+        self._check_all_declared(model.log_prob_sum(), guide.log_prob_sum())
+        self._leave_out_unused(called)
         in_modules = {id(p) for p in self.module.parameters()}
         self.loose = {name: p for name, p in named.items() if id(p) not in in_modules}
         _check_namesakes({name: p for name, p in named.items() if name not in self.loose}, outside["params"])
         _check_latents(model, guide)
-        self._check_all_declared(model.log_prob_sum(), guide.log_prob_sum())
         sites = [*model.nodes.values(), *guide.nodes.values()]
         dims = [frame.dim for site in sites if site["type"] == "sample" for frame in site["cond_indep_stack"]]
         self.max_plate_nesting = max((-dim for dim in dims if dim is not None), default=0)
         self.enumerates = any("enumerate" in site["infer"] for site in guide.nodes.values() if "infer" in site)
 
-    def _note_modules(self, called: list[nn.Module]) -> None:
-        """Add modules that only their calls show, and leave out those that are near the programs and not used."""
+    def _add_called(self, called: list[nn.Module]) -> None:
+        """Add the modules that only their calls show."""
         known = {id(m) for m in self.module.modules()}
         others = [module for module in called if id(module) not in known]
         inner = {id(m) for module in others for m in module.modules() if m is not module}
         roots = [module for module in others if id(module) not in inner]
         self.modules |= {f"called_{i}": module for i, module in enumerate(roots)}
+
+    def _leave_out_unused(self, called: list[nn.Module]) -> None:
+        """Leave out the modules that a program could use and does not."""
         used = {id(m) for m in called} | {id(p) for p in self.parameters}
-        self.modules = {
-            name: module
-            for name, module in self.modules.items()
-            if any(id(part) in used for part in (*module.modules(), *module.parameters()))
-        }
+        parts = {name: (*module.modules(), *module.parameters()) for name, module in self.modules.items()}
+        self.modules = {name: self.modules[name] for name, of in parts.items() if any(id(part) in used for part in of)}
 
     def _check_all_declared(self, *log_probs: Tensor | float) -> None:
         """Raise a ValueError if a gradient reaches a parameter that SVI does not train."""
@@ -221,8 +225,8 @@ class Trainee:
             what = next((f"the parameter {name}" for name in names), f"a tensor of shape {tuple(leaf.shape)}")
             raise ValueError(
                 f"the model and guide use {what}, which requires a gradient, and SVI does not train it. Declare its "
-                'module in the model or guide, as pyro.module("decoder", decoder) does, or freeze it with '
-                ".requires_grad_(False)"
+                'module in the model or guide, as pyro.module("decoder", decoder) does, under a name that no other '
+                "module has; or freeze it with .requires_grad_(False)"
             )
 
 
@@ -282,7 +286,8 @@ def _check_namesakes(of_modules: dict[str, Tensor], outside: dict[str, Tensor]) 
         if outside.get(name, parameter) is not parameter:
             raise ValueError(
                 f"Pyro's parameter store holds another tensor than the module's under the name {name!r}, which SVI "
-                f"would train in its place. Remove it: del pyro.get_param_store()[{name!r}]"
+                f"would train in its place. Remove it with del pyro.get_param_store()[{name!r}], or all of them with "
+                "pyro.clear_param_store()"
             )
 
 
