@@ -26,7 +26,7 @@ from pyro_vae.svi.optimizer import SharedOptim
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule, learning_rate, states_after_a_step
 from pyro_vae.training.progress import Reporter
-from pyro_vae.training.terms import Terms
+from pyro_vae.training.terms import StepTerms
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import without_validation
 
@@ -77,8 +77,8 @@ class Run:
     def __post_init__(self) -> None:
         if isinstance(self.objective, Objective):
             self.objective.reset()
-        self.terms = Terms()
-        model, guide = self.terms.watch_model(self.vae.model), self.terms.watch_guide(self.vae.guide)
+        self.terms = StepTerms()
+        model, guide = self.terms.watch(self.vae.model, self.vae.guide, self.objective)
         self.svi: SVI
         if self.compiled:
             self.svi = CompiledSVI(model, guide, self.optimizer, self.objective, also=self.terms.take)
