@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -18,7 +18,10 @@ from pyro_vae.registry import Found, Spec, allowing
 from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
 from pyro_vae.vae import VAE
 
-__all__ = ["NoContextError", "build"]
+__all__ = ["Nets", "NoContextError", "build"]
+
+Nets = Literal["mlp", "gated_mlp", "conv", "resnet"]
+"""The kinds of networks that :func:`build` makes."""
 
 
 class NoContextError(ValueError):
@@ -46,7 +49,7 @@ def build(
     prior: Spec | Found = "StandardNormal",
     likelihood: Spec | Found = "Bernoulli",
     posterior: Spec | Found = "DiagonalNormal",
-    nets: str = "mlp",
+    nets: Nets = "mlp",
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,

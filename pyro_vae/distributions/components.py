@@ -1,9 +1,10 @@
-"""What a distribution is made of."""
+"""The distributions inside a distribution."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -18,21 +19,21 @@ class HasFactors(Protocol):
         """Return the log-density of each factor in nats, ``(..., *batch_shape)``; ``log_prob`` is their sum."""
 
 
-def innermost(distribution: Any) -> Any:
-    """The distribution that the others around it (Independent, transformed, masked, ...) are made from."""
+def innermost(distribution: TorchDistribution) -> TorchDistribution:
+    """Return the distribution inside all others (Independent, transformed, masked, ...)."""
     while hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
     return distribution
 
 
-def without_independent(distribution: Any) -> Any:
-    """The distribution before its dimensions were declared an event."""
+def without_independent(distribution: TorchDistribution) -> TorchDistribution:
+    """Return the distribution before its dimensions were declared an event."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution
 
 
-def factors(distribution: Any) -> Any:
-    """The distributions of the single dimensions of the event; None where it is no product of such."""
+def factors(distribution: TorchDistribution) -> TorchDistribution | None:
+    """Return the distributions of the single dimensions of the event; None if it is no product of them."""
     inner = without_independent(distribution)
     return None if inner.event_shape else inner

@@ -14,7 +14,7 @@ from pyro_vae.value_checks import noting
 
 if TYPE_CHECKING:
     # It imports private names of torch, so the functions below import it, after `private` has checked that they exist.
-    from pyro_vae.svi.execution import Compiled
+    from pyro_vae.svi.execution import CompiledGraph
 
 __all__ = ["JointDensity"]
 
@@ -39,7 +39,7 @@ class JointDensity:
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
         wanted = num_particles * pair.batch >= _WORTH_COMPILING if compiled is None else compiled
         self.compiled = wanted and not private.missing()
-        self._graph: Compiled | None = None
+        self._graph: CompiledGraph | None = None
         self._checked: ModelGuide | None = None
         self._shapes: list[torch.Size] = []
 
@@ -80,9 +80,9 @@ class JointDensity:
         return found
 
 
-def _compiled(pair: ModelGuide, examples: list[Tensor]) -> Compiled:
-    from pyro_vae.svi.execution import Compiled
-    from pyro_vae.svi.tracing import capture
+def _compiled(pair: ModelGuide, examples: list[Tensor]) -> CompiledGraph:
+    from pyro_vae.svi.capture import capture
+    from pyro_vae.svi.execution import CompiledGraph
 
     names, contexts = list(pair.named), len(pair.context)
 
@@ -93,4 +93,4 @@ def _compiled(pair: ModelGuide, examples: list[Tensor]) -> Compiled:
             likelihood, prior = again.log_joint(z)
             return likelihood + prior
 
-    return Compiled(capture(program, [], examples))
+    return CompiledGraph(capture(program, [], examples))

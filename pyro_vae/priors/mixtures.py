@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import pyro.distributions as dist
@@ -54,7 +55,56 @@ class MixtureOfNormals(Prior):
         return NormalMixture(self.logits, self.loc, positive(self.raw_scale))
 
 
-class VampPrior(Prior):
+class _OfExamples(Prior):
+    """Mixtures with one component per example, which start from training data."""
+
+    event_shape: tuple[int, ...]
+    components: int
+    context_features: int
+    started: Tensor
+
+    @abstractmethod
+    def _examples(self) -> tuple[Tensor, Tensor | None]:
+        """Return the examples, ``(components, *event_shape)``, and their contexts, ``(components, features)``."""
+
+    def wanted_examples(self) -> int:
+        """Return the number of components, or 0 if the prior has started."""
+        return 0 if self.started else self.components
+
+    def start_from(self, x: Tensor, *context: Tensor) -> None:
+        """Start from the first ``components`` examples; ``fit`` calls this once, with training data.
+
+        To keep examples that you have set yourself, call ``prior.started.fill_(True)``.
+
+        Args:
+            x: inputs of the posterior (``vae.encoder_input(x)`` if values are missing), ``(n, *event_shape)``;
+                repeated if there are fewer than components.
+            context: tensors ``(n, ...)``.
+
+        Raises:
+            ValueError: if x or the context has another shape.
+        """
+        if tuple(x.shape[1:]) != self.event_shape or not len(x):
+            raise ValueError(
+                f"prior {part_name(self)} needs examples of shape (n, {', '.join(map(str, self.event_shape))}) to "
+                f"start from; got {tuple(x.shape)}"
+            )
+        features = sum(c.shape[-1] for c in context)
+        if features != self.context_features:
+            raise ValueError(
+                f"prior {part_name(self)} was built for {self.context_features} context features; got {features} "
+                f"beside x. Pass the context after x, or build it with context_features={features}"
+            )
+        examples, contexts = self._examples()
+        rows = torch.arange(self.components, device=x.device) % len(x)
+        with torch.no_grad():
+            examples.copy_(x[rows])
+            if contexts is not None:
+                contexts.copy_(torch.cat([c[rows] for c in context], dim=-1))
+            self.started.fill_(True)
+
+
+class VampPrior(_OfExamples):
     """The posterior averaged over learned pseudo-inputs: (1/K) Σ q(z | u_k).
 
     The best prior for the bound is the posterior averaged over the data; this one learns a few hundred inputs in the
@@ -104,21 +154,8 @@ class VampPrior(Prior):
         """Return True if the posterior has a density, which can be averaged."""
         return not posterior.points
 
-    def wanted_examples(self) -> int:
-        """Return the number of components, or 0 if the prior has started."""
-        return 0 if self.started else self.components
-
-    def start_from(self, x: Tensor, *context: Tensor) -> None:
-        """Start from the first ``components`` examples as pseudo-inputs; ``fit`` calls this once.
-
-        To keep pseudo-inputs that you have set yourself, call ``prior.started.fill_(True)``.
-
-        Args:
-            x: inputs of the posterior (``vae.encoder_input(x)`` if values are missing), ``(n, *event_shape)``;
-                repeated if there are fewer than components.
-            context: tensors ``(n, ...)``.
-        """
-        _copy_examples(self, self.pseudo_inputs, self.pseudo_contexts, x, *context)
+    def _examples(self) -> tuple[Tensor, Tensor | None]:
+        return self.pseudo_inputs, self.pseudo_contexts
 
     def forward(self, *context: Tensor) -> TorchDistribution:
         """Return the mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, for any context."""
@@ -132,7 +169,7 @@ class VampPrior(Prior):
         return TorchToPyro(MixtureSameFamily(Categorical(logits=logits), q, validate_args=False))
 
 
-class Exemplar(Prior):
+class Exemplar(_OfExamples):
     """Normals of one learned scale around the codes of training examples: (1/K) Σ N(z; E[q(z | x_k)], σ² I).
 
     A kernel density estimate in the latent space (Norouzi, Fleet and Norouzi 2020, arXiv 2004.04795). Here the
@@ -161,7 +198,6 @@ class Exemplar(Prior):
     """
 
     support = constraints.real_vector
-    started: Tensor
     exemplars: Tensor
     exemplar_contexts: Tensor | None
 
@@ -203,19 +239,8 @@ class Exemplar(Prior):
         """Return True if the posterior is over real vectors and has a mean."""
         return posterior.has_mean and super().goes_with(posterior)
 
-    def wanted_examples(self) -> int:
-        """Return the number of components, or 0 if the prior has started."""
-        return 0 if self.started else self.components
-
-    def start_from(self, x: Tensor, *context: Tensor) -> None:
-        """Take the first ``components`` examples as exemplars; ``fit`` calls this once, with training data.
-
-        Args:
-            x: inputs of the posterior (``vae.encoder_input(x)`` if values are missing), ``(n, *event_shape)``;
-                repeated if there are fewer than components.
-            context: tensors ``(n, ...)``.
-        """
-        _copy_examples(self, self.exemplars, self.exemplar_contexts, x, *context)
+    def _examples(self) -> tuple[Tensor, Tensor | None]:
+        return self.exemplars, self.exemplar_contexts
 
     def forward(self, *context: Tensor) -> TorchDistribution:
         """Return the mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, for any context."""
@@ -233,25 +258,3 @@ class Exemplar(Prior):
 def _refuse_points(name: str, posterior: Callable[..., TorchDistribution], reason: str) -> None:
     if as_posterior(posterior).points:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")
-
-
-def _copy_examples(
-    prior: VampPrior | Exemplar, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor
-) -> None:
-    if tuple(x.shape[1:]) != prior.event_shape or not len(x):
-        raise ValueError(
-            f"prior {part_name(prior)} needs examples of shape (n, {', '.join(map(str, prior.event_shape))}) to start "
-            f"from; got {tuple(x.shape)}"
-        )
-    features = sum(c.shape[-1] for c in context)
-    if features != prior.context_features:
-        raise ValueError(
-            f"prior {part_name(prior)} was built for {prior.context_features} context features; got {features} beside "
-            f"x. Pass the context after x, or build it with context_features={features}"
-        )
-    rows = torch.arange(prior.components, device=x.device) % len(x)
-    with torch.no_grad():
-        examples.copy_(x[rows])
-        if contexts is not None:
-            contexts.copy_(torch.cat([c[rows] for c in context], dim=-1))
-        prior.started.fill_(True)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
 from pyro_vae.argument_checks import is_integer
-from pyro_vae.files import is_there, read_text, replacing
+from pyro_vae.files import is_there, read_text, write_text
 
 __all__ = ["Epoch", "History"]
 
@@ -79,8 +79,7 @@ class History(list[Epoch]):
 
     def write(self, path: Path) -> None:
         """Writes the epochs as JSON, one a line."""
-        with replacing(path) as partial:
-            partial.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in self), encoding="utf-8")
+        write_text(path, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in self))
 
     @classmethod
     def read(cls, path: Path) -> History:

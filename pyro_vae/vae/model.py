@@ -16,12 +16,12 @@ from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
+from pyro_vae.tensors import load_weights, save_weights
 from pyro_vae.vae.arrays import batch_size
 from pyro_vae.vae.conditionals import Conditionals
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.parts import declare, evaluating, over_batch, summary
 from pyro_vae.vae.paths import path_between
-from pyro_vae.vae.weights import load_weights, save_weights
 
 __all__ = ["VAE"]
 

@@ -16,7 +16,7 @@ from pyro_vae.closed_forms import LinearGaussian
 from pyro_vae.evaluation import importance_sampling
 from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.model_guide import ModelGuide
-from pyro_vae.svi.execution import Compiled
+from pyro_vae.svi.execution import CompiledGraph
 from tests.combinations.parts import make_vae as make_combination
 from tests.combinations.parts import make_x as make_combination_x
 from tests.conftest import make_context, make_vae, make_x
@@ -216,8 +216,8 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
         options = {"compiled": num_particles == 501, "chunk_size": 6400}
         return importance_sampling(*args, num_particles=num_particles, **options, **kwargs)
 
-    run = Compiled.__call__
-    monkeypatch.setattr(Compiled, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
+    run = CompiledGraph.__call__
+    monkeypatch.setattr(CompiledGraph, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
     monkeypatch.setattr(module, "weighed", compiled)
     found = inference_gaps(vae, x, steps=3, importance_particles=501)
     torch.testing.assert_close(fields(found), fields(plain), rtol=1e-10, atol=1e-10)
