@@ -66,7 +66,7 @@ def test_one_example_without_a_batch_is_refused_as_by_the_model(function, shape)
             average_elbo(vae, x)
         return
     for _ in range(2):  # also where the event shape is known already
-        with pytest.raises(ValueError, match=rf"{text}\({shown},?\). This is one example alone: .* x\[None\]"):
+        with pytest.raises(ValueError, match=rf"{text}\({shown},?\). This is a single example: .* x\[None\]"):
             FUNCTIONS[function](vae, x)
         FUNCTIONS[function](vae, x[None].repeat(2, *(1 for _ in shape)))
 
