@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.distributions import innermost, part_name
 from pyro_vae.evaluation.estimates import Named, blocks, running
-from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
+from pyro_vae.evaluation.importance import ImportanceEstimate, estimate_log_prob
 from pyro_vae.evaluation.weights import TOO_HEAVY, warn_of_heavy_tails
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.parts import child
@@ -139,7 +139,7 @@ def inference_gaps(
         best = torch.cat(found)
 
         def estimate(some: ModelGuide, num_particles: int, stream: int) -> ImportanceEstimate:
-            return weighed(some, num_particles=num_particles, bounds=(1,), seed=derive(seed, stream))
+            return estimate_log_prob(some, num_particles=num_particles, bounds=(1,), seed=derive(seed, stream))
 
         enough = min(importance_particles, _DRAWS_TO_PICK)
         first = estimate(pair, enough, _PICKING).bounds[1]

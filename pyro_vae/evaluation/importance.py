@@ -16,7 +16,7 @@ from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_h
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["ImportanceEstimate", "importance_sampling", "weighed"]
+__all__ = ["ImportanceEstimate", "estimate_log_prob", "importance_sampling"]
 
 # Draws from one seed. The number is fixed for the same reason as estimates.EXAMPLES.
 _DRAWS = 256
@@ -119,7 +119,7 @@ def importance_sampling(
         at_least_one(bounds=k)
         if k > num_particles:
             raise ValueError(f"bounds must be at most num_particles = {num_particles}; got {k}")
-    found = weighed(
+    found = estimate_log_prob(
         vae,
         x,
         *context,
@@ -135,7 +135,7 @@ def importance_sampling(
     return found
 
 
-def weighed(
+def estimate_log_prob(
     vae: Target,
     x: Tensor | None = None,
     *context: Tensor,

@@ -59,7 +59,7 @@ def log_posterior(posterior: Any, x: torch.Tensor, z: torch.Tensor, context: tup
 
 
 def log_flow(flow: Any, z: torch.Tensor) -> float:
-    """A normal's density at the noise from which the flow makes z, times the change of volume on the way from there."""
+    """The normal density of the noise that the flow maps to z, times the change of volume."""
     with torch.no_grad():
         noise = flow.transform(z.unsqueeze(0))[0] if not flow.batch_shape else flow.transform(z.unsqueeze(0)).squeeze(0)
 

@@ -1,4 +1,4 @@
-"""That nothing is left out: every class of the rooms is in the tables, every pair is accepted or refused as it should be."""
+"""Completeness: every class is in the tables, and every pair is accepted or refused correctly."""
 
 from __future__ import annotations
 

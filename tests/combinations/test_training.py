@@ -37,7 +37,7 @@ class Data:
 
 @cache
 def digits(labels: bool = False, **form: Any) -> Data:
-    """The first digits of scikit-learn's, in a form that a likelihood wants."""
+    """The first digits of scikit-learn, in a form that a likelihood takes."""
     loaded = data.load("digits", labels=labels, **form)
 
     def rows(images, n):
@@ -89,7 +89,7 @@ def wine() -> Data:
 
 
 def learns(supply: Data, epochs: int = EPOCHS, seed: int = 0, lr: float = 3e-3, batch_size: int = 32, **options: Any):
-    """Trains a VAE and checks its bound on validation data; gives the bound before, after one epoch, and at the end."""
+    """Train a VAE and check its bound on validation data; return the bound before, after one epoch, and at the end."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         vae = build(tuple(supply.train[0].shape[1:]), hidden=(32,), **options)

@@ -218,7 +218,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
 
     run = CompiledGraph.__call__
     monkeypatch.setattr(CompiledGraph, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
-    monkeypatch.setattr(module, "weighed", compiled)
+    monkeypatch.setattr(module, "estimate_log_prob", compiled)
     found = inference_gaps(vae, x, steps=3, importance_particles=501)
     torch.testing.assert_close(fields(found), fields(plain), rtol=1e-10, atol=1e-10)
     assert len(ran) == 6  # three chunks of 100 draws, for each of the two q

@@ -11,7 +11,7 @@ import torch
 from scipy import integrate, stats
 
 from pyro_vae import VAE, build
-from pyro_vae.evaluation import annealed_importance_sampling, importance_sampling, quadrature
+from pyro_vae.evaluation import Annealing, annealed_importance_sampling, importance_sampling, quadrature
 from pyro_vae.evaluation.mode_search import ascend
 from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide
@@ -378,7 +378,7 @@ def test_bad_input():
         ):
             quadrature(circle, torch.zeros(3, 2))
         with pytest.raises(ValueError, match="annealed_importance_sampling needs codes that are .* on a circle"):
-            annealed_importance_sampling(circle, torch.zeros(3, 2), temperatures=2, num_particles=2)
+            annealed_importance_sampling(circle, torch.zeros(3, 2), annealing=Annealing(2), num_particles=2)
     limits = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.ones(2)), dist.Uniform(torch.zeros(2, 1), torch.ones(2, 1)).to_event(1)
     )

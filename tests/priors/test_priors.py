@@ -1,4 +1,4 @@
-"""What priors ask of their arguments, and how those start that start from data."""
+"""Arguments of priors, and priors that start from data."""
 
 from __future__ import annotations
 
