@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import pyro_vae
 from pyro_vae import TrainingInterrupted, build, fit, load
 from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli import main
@@ -116,3 +120,13 @@ def test_the_remedies_are_objectives_and_parts_in_python_too():
         elif remedy.argument == "objective":
             make_objective(remedy.value, collapsed())
         assert str(remedy).startswith(f"{remedy.what} ({remedy.why})")
+
+
+def test_nothing_below_the_command_line_speaks_its_words():
+    home = Path(pyro_vae.__path__[0])
+    sources = [path for path in home.rglob("*.py") if home / "cli" not in path.parents]
+    assert len(sources) > 100
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"(?<![-\w])--[a-z]|pyro-vae [a-z]", node.value), f"{path}: {node.value}"
