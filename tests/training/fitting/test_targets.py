@@ -463,8 +463,23 @@ def test_parameters_that_come_later_are_refused():
             pyro.param("late", torch.zeros(1, dtype=torch.float64))
         guide(x)
 
-    with pytest.raises(ValueError, match="made the parameter 'late' after their first run, so that it is not trained"):
+    with pytest.raises(ValueError, match="made the parameter 'late' after their first run, so it is not trained"):
         train((model, later))
+
+
+def test_a_parameter_with_the_name_of_another_is_refused():
+    user = make_user()
+    decoder = user.decoder
+
+    def model(x):
+        pyro.module("any", decoder)
+        bias = pyro.param("decoder.bias", torch.zeros(3, dtype=torch.float64))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(decoder(z) + bias, 0.5).to_event(1), obs=x)
+
+    with pytest.raises(ValueError, match="pyro.param has the name 'decoder.bias', which a tensor of a module has too"):
+        train((model, user.guide))
 
 
 def test_a_latent_site_that_the_guide_lacks_is_refused():
