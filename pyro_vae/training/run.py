@@ -170,7 +170,7 @@ class Run:
                 self.steps += 1
                 examples += n
                 loss += step_loss
-                sums = sums.to(terms) + n * terms
+                sums = sums.to(terms) + n * self.trainee.terms_per_example(n) * terms
                 if reporter.wants_terms:
                     reporter.step(number, *(sums / examples).tolist())
                 else:

@@ -12,12 +12,13 @@ from pyro.params.param_store import StateDict, module_from_param_with_module_nam
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import site_is_subsample
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.bound import as_vae, modules_of
 from pyro_vae.model_guide import Target, listed, model_and_guide
+from pyro_vae.terms import read_terms
 from pyro_vae.vae import VAE
 
 __all__ = ["Trainee"]
@@ -58,6 +59,7 @@ class Trainee:
         self.loose: dict[str, Tensor] = {}
         self.enumerates = False
         self.max_plate_nesting = 1
+        self._terms_and_rows = 1, 1
         self._store: StateDict = {"params": {}, "constraints": {}}
 
     @property
@@ -162,9 +164,13 @@ class Trainee:
         )
 
     def run(self, *batch: Tensor) -> tuple[Trace, Trace]:
-        """Run the model at a draw from the guide, and return the traces of both."""
+        """Run the model at a draw from the guide, and return the traces of both, with log-densities."""
         guide = poutine.trace(self.guide).get_trace(*batch)
-        return poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*batch), guide
+        model = poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*batch)
+        traces = prune_subsample_sites(model), prune_subsample_sites(guide)
+        for trace in traces:
+            trace.compute_log_prob()
+        return traces
 
     def run_once(self, *batch: Tensor) -> None:
         """Run model and guide, and note what their training changes; of a VAE that is known already.
@@ -198,10 +204,21 @@ class Trainee:
         self.loose = {name: p for name, p in named.items() if id(p) not in in_modules}
         self._check_names({name: p for name, p in named.items() if name not in self.loose}, outside["params"])
         _check_latents(model, guide)
+        terms = read_terms([(model, guide)])
+        self._terms_and_rows = terms.recon.numel(), len(batch[0])
         sites = [*model.nodes.values(), *guide.nodes.values()]
         dims = [frame.dim for site in sites if site["type"] == "sample" for frame in site["cond_indep_stack"]]
         self.max_plate_nesting = max((-dim for dim in dims if dim is not None), default=0)
         self.enumerates = any("enumerate" in site["infer"] for site in guide.nodes.values() if "infer" in site)
+
+    def terms_per_example(self, rows: int) -> float:
+        """Return how many numbers of :class:`pyro_vae.terms.Terms` an example has in a batch; for a VAE it is one.
+
+        It is more than one if all sites are in a second plate, and less if a latent site is outside the plate of the
+        examples, so that the batch has one number.
+        """
+        numbers, first_rows = self._terms_and_rows
+        return numbers / (rows if numbers % first_rows else first_rows)
 
     def _add_called(self, called: list[nn.Module]) -> None:
         """Add the modules that were called and are not found around the programs."""
@@ -303,7 +320,7 @@ def _check_latents(model: Trace, guide: Trace) -> None:
     names = [
         name
         for name, site in model.nodes.items()
-        if site["type"] == "sample" and not (site["is_observed"] or site_is_subsample(site) or name in guide.nodes)
+        if site["type"] == "sample" and not (site["is_observed"] or name in guide.nodes)
     ]
     if names:
         raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(names)}")
