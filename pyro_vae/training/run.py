@@ -28,7 +28,7 @@ from pyro_vae.training.optimizer import learning_rate, states_after_a_step
 from pyro_vae.training.options import Options
 from pyro_vae.training.progress import Reporter
 from pyro_vae.training.streams import TRAIN_NOISE, VALID_NOISE
-from pyro_vae.training.terms import Terms
+from pyro_vae.training.terms import StepTerms
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import evaluating
 from pyro_vae.value_checks import without_validation
@@ -86,8 +86,8 @@ class Run:
         self.optimizer = self.options.make_optimizer(self.trainee.parameters)
         if isinstance(self.objective, Objective):
             self.objective.reset()
-        self.terms = Terms()
-        model, guide = self.terms.watch_model(self.trainee.model), self.terms.watch_guide(self.trainee.guide)
+        self.terms = StepTerms()
+        model, guide = self.terms.watch(self.trainee.model, self.trainee.guide, self.objective)
         self.svi: SVI
         if self.compiled:
             self.svi = CompiledSVI(model, guide, self.optimizer, self.objective, also=self.terms.take)

@@ -136,7 +136,7 @@ AS_POSTERIOR = {
     "importance": lambda vae: evaluation.importance_sampling(vae, X, num_particles=20).mean,
     "compiled": lambda vae: evaluation.importance_sampling(vae, X, num_particles=20, compiled=True, chunk_size=12).mean,
     "quadrature": lambda vae: evaluation.quadrature(vae, X, tolerance=1e-2).mean,
-    "annealed": lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3).mean,
+    "annealed": lambda vae: evaluation.annealed_importance_sampling(vae, X, annealing=evaluation.Annealing(3)).mean,
     "outliers": lambda vae: evaluation.outlier_scores(vae, X, num_particles=20)["kl"].sum(),
     "gaps": lambda vae: evaluation.inference_gaps(vae, X, steps=2, importance_particles=20).means["elbo"],
 }
@@ -151,7 +151,7 @@ OF_GIVEN_CODES = {
     "latent_use": (lambda vae: evaluation.latent_use(vae, X), "posterior PlanarPosterior, site 'z' of the guide"),
     "collapse": (lambda vae: evaluation.collapse(vae, X), "posterior PlanarPosterior, site 'z' of the guide"),
     "annealed from it": (
-        lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3, start="posterior"),
+        lambda vae: evaluation.annealed_importance_sampling(vae, X, annealing=evaluation.Annealing(3, start="posterior")),
         "posterior PlanarPosterior, site 'z' of the guide",
     ),
     "sticking": (

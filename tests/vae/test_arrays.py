@@ -142,7 +142,7 @@ def test_embeddings_get_the_integers_that_they_look_up():
 
 def test_counts_that_float32_does_not_have_are_refused_and_float64_has_them():
     x = torch.full((2, 4), 2**24 + 1)
-    with pytest.raises(ValueError, match=r"x has integers that float32 turns into others.* vae.double\(\)"):
+    with pytest.raises(ValueError, match=r"x has integers that float32 rounds to others.* vae.double\(\)"):
         poisson().codes(x)
     assert torch.isfinite(poisson().double().codes(x)).all()
 
