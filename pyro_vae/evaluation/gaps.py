@@ -54,7 +54,7 @@ class InferenceGaps:
         gaps = f"approximation gap {means['approximation']} + amortisation gap {means['amortisation']}"
         parts = f"ELBO {means['elbo']} + {gaps} = log p(x) {means['log_prob']}"
         heavy = int((self.pareto_k > TOO_HEAVY).sum())
-        warning = f"; log p(x) is too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,}" if heavy else ""
+        warning = f"; log p(x) is too low for {heavy:,} (Pareto k̂ above {TOO_HEAVY})" if heavy else ""
         return f"InferenceGaps({parts}, means over {len(self.elbo):,} examples in nats{warning})"
 
     @property

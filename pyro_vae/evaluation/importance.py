@@ -43,7 +43,7 @@ class ImportanceEstimate(Estimate):
     def __repr__(self) -> str:
         """Return the mean, its errors and the number of examples with a high Pareto k̂ in one line."""
         heavy = int((self.pareto_k > TOO_HEAVY).sum())
-        warning = f"; too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,} of {len(self.pareto_k):,}" if heavy else ""
+        warning = f"; too low for {heavy:,} of {len(self.pareto_k):,} (Pareto k̂ above {TOO_HEAVY})" if heavy else ""
         return f"ImportanceEstimate({self.summary()}{warning})"
 
     @property
@@ -162,7 +162,7 @@ def estimate_log_prob(
 
 
 def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> Iterator[tuple[int, ModelGuide]]:
-    """The same parts, with a progress bar on stderr."""
+    """Return the same parts, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 
