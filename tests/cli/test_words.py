@@ -21,6 +21,7 @@ from pyro_vae.evaluation import collapse
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.objectives import BetaELBO
 from pyro_vae.registry import NotAllowedError
+from pyro_vae.training.record import FolderNotEmptyError
 from tests.conftest import make_x
 from tests.evaluation.test_collapse import collapsed
 
@@ -105,6 +106,14 @@ def test_a_training_that_was_stopped(tmp_path):
     with pytest.raises(TrainingInterrupted) as stopped:
         fit(vae, x, epochs=2, progress=False, on_epoch=stop)
     assert of_error(stopped.value) == str(stopped.value)
+
+
+def test_a_folder_that_is_not_empty(tmp_path, capsys):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(FolderNotEmptyError, match="or go on with its run: resume=True"):
+        fit(build(4, 2, hidden=(3,)), torch.rand(20, 4).round(), out=tmp_path, progress=False)
+    assert main(["train", *QUICK, "--out", str(tmp_path)]) == 2
+    assert f"Choose another --out, or go on with its run: --resume {tmp_path}\n" in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_words():
