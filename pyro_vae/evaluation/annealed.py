@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
+from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, running
 from pyro_vae.evaluation.hmc import PILOT_CHAINS, AnnealedChains, Annealing, Weights
 from pyro_vae.evaluation.weights import log_mean
@@ -86,8 +87,8 @@ class Sandwich:
 
 def annealed_importance_sampling(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     num_particles: int = 16,
     annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
@@ -127,17 +128,17 @@ def annealed_importance_sampling(
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            path = AnnealedChains(part, annealing, chunk_size, "annealed_importance_sampling")
-            sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
+            chains = AnnealedChains(part, annealing, chunk_size, "annealed_importance_sampling")
+            sizes = chains.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
-                found.append(path.forward(num_particles, sizes))
+                found.append(chains.forward(num_particles, sizes))
     return _estimate(found, 1)
 
 
 def reverse_annealed_importance_sampling(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     z: Tensor,
     annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
@@ -176,18 +177,18 @@ def reverse_annealed_importance_sampling(
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            path = AnnealedChains(part, annealing, chunk_size, "reverse_annealed_importance_sampling")
-            _check_draws(z, pair, path.event_shape)
-            sizes = path.pilot(min(len(z), PILOT_CHAINS), derive(seed, _PILOT, number))
+            chains = AnnealedChains(part, annealing, chunk_size, "reverse_annealed_importance_sampling")
+            _check_draws(z, pair, chains.event_shape)
+            sizes = chains.pilot(min(len(z), PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _REVERSE, number)):
-                found.append(path.reverse(z[:, number * EXAMPLES :][:, : part.batch], sizes))
+                found.append(chains.reverse(z[:, number * EXAMPLES :][:, : part.batch], sizes))
     return _estimate(found, -1)
 
 
 def sandwich(
     vae: Target,
-    x_like: Tensor | None = None,
-    *context: Tensor,
+    x_like: Array | None = None,
+    *context: Array,
     examples: int | None = None,
     num_particles: int = 16,
     annealing: Annealing = Annealing(),
@@ -231,12 +232,12 @@ def sandwich(
         for number, part in blocks(pair.at(torch.arange(count, device=pair.x.device) % pair.batch)):
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
-            path = AnnealedChains(part.of(x), annealing, chunk_size, "sandwich")
-            sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
+            chains = AnnealedChains(part.of(x), annealing, chunk_size, "sandwich")
+            sizes = chains.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
-                lower.append(path.forward(num_particles, sizes))
+                lower.append(chains.forward(num_particles, sizes))
             with seeded(derive(seed, _REVERSE, number)):
-                upper.append(path.reverse(z.expand(num_particles, *z.shape), sizes))
+                upper.append(chains.reverse(z.expand(num_particles, *z.shape), sizes))
             codes.append(z)
             data.append(x)
     return Sandwich(_estimate(lower, 1), _estimate(upper, -1), torch.cat(codes), torch.cat(data))

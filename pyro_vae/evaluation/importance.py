@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
+from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, check_density, running
 from pyro_vae.evaluation.joint_density import JointDensity
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
@@ -43,7 +44,7 @@ class ImportanceEstimate(Estimate):
     def __repr__(self) -> str:
         """Return the mean, its errors and the number of examples with a high Pareto k̂ in one line."""
         heavy = int((self.pareto_k > TOO_HEAVY).sum())
-        warning = f"; too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,} of {len(self.pareto_k):,}" if heavy else ""
+        warning = f"; too low for {heavy:,} of {len(self.pareto_k):,} (Pareto k̂ above {TOO_HEAVY})" if heavy else ""
         return f"ImportanceEstimate({self.summary()}{warning})"
 
     @property
@@ -68,8 +69,8 @@ class ImportanceEstimate(Estimate):
 
 def importance_sampling(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     num_particles: int = 5000,
     bounds: Sequence[int] = (),
     chunk_size: int | None = None,
@@ -137,8 +138,8 @@ def importance_sampling(
 
 def estimate_log_prob(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     num_particles: int,
     bounds: Sequence[int] = (),
     chunk_size: int | None = None,
@@ -162,7 +163,7 @@ def estimate_log_prob(
 
 
 def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> Iterator[tuple[int, ModelGuide]]:
-    """The same parts, with a progress bar on stderr."""
+    """Return the same parts, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""Annealed importance sampling: unbiased weights both ways, bounds from below and above, closed forms."""
+"""Annealed importance sampling: unbiased weights in both directions, lower and upper bounds, closed forms."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def exact_draws(linear, x, chains, seed=0):
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_forward_weights_are_unbiased(d, start):
-    """The mean of 4,000 weights over p(x): z-score below 4.5, level 1e-5 each on a fixed seed; and their log is below."""
+    """The mean of 4,000 weights over p(x): z-score below 4.5, level 1e-5 each, fixed seed. Its log is a lower bound."""
     linear = Linear(d, 1.0, shift=0.5, wide=1.3)
     x = linear.data(1)
     found = annealed_importance_sampling(
         linear, x.expand(40, -1), num_particles=100, annealing=replace(FEW, start=start)
     )
     weights = (found.log_weights - linear.truth(x)).exp()
-    assert weights.std() < 3  # with a heavier tail the z-score would say nothing
+    assert weights.std() < 3  # with a heavier tail the z-score would mean nothing
     assert abs(z_score(weights.flatten(), 1.0)) < 4.5
     assert z_score(found.log_weights.flatten(), linear.truth(x).item()) < -5
     assert 0.4 < found.acceptance.mean() < 0.9
@@ -53,7 +53,7 @@ def test_forward_weights_are_unbiased(d, start):
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_inverse_reverse_weights_are_unbiased(d, start):
-    """The mean of 4,000 inverse weights times p(x): z-score below 4.5, level 1e-5 each; and the weights' log is above."""
+    """The mean of 4,000 inverse weights times p(x): z-score below 4.5, level 1e-5 each. Minus its log is an upper bound."""
     linear = Linear(d, 1.0, shift=0.5, wide=1.3)
     x = linear.data(1).expand(40, -1)
     z = exact_draws(linear, x, 100)
@@ -65,7 +65,7 @@ def test_inverse_reverse_weights_are_unbiased(d, start):
 
 
 def test_more_temperatures_are_closer_and_errors_are_true():
-    """|z| below 5 for each of 30 estimates, and the mean of their squares between 0.4 and 2: 1e-4 on a fixed seed."""
+    """|z| below 5 for each of 30 estimates, and a mean square between 0.4 and 2: level 1e-4 on a fixed seed."""
     linear = Linear(2)
     x = linear.data(30)
     found = [
@@ -102,7 +102,7 @@ def test_transitions_leave_the_posterior_as_it_is():
         mean, covariance = linear.moments(x)
         start = u
         for _ in range(5):
-            # A step so large that some are rejected.
+            # A step large enough that some proposals are rejected.
             u, difference, probability = path.transition(u, 1.0, torch.full((1,), 0.28, dtype=torch.float64))
         torch.testing.assert_close(difference, ModelGuide(linear, x).log_likelihood(u), rtol=1e-12, atol=1e-12)
     assert 0.2 < probability.mean() < 0.97
@@ -125,7 +125,7 @@ def test_constrained_codes(kind, start):
 
 
 def test_reverse_chains_of_constrained_codes():
-    """As forward, for three examples: level 2e-6."""
+    """The same as forward, for three examples: level 2e-6."""
     pair, x, truth = conjugate("beta")
     torch.manual_seed(0)
     z = torch.distributions.Beta(2 + x[0], 13.5 - x[0]).sample((2000,))
@@ -145,7 +145,7 @@ def test_quadrature_agrees_on_a_nonlinear_decoder(context):
 
 
 def test_other_codes():
-    """The three estimates of a mixture prior are near quadrature's: |z| below 5."""
+    """The estimates for a mixture prior agree with quadrature: |z| below 5 for three examples."""
     vae, x = parts_vae("MixtureOfNormals", "DiagonalNormal", 2), parts_x()
     found = annealed_importance_sampling(vae, x, num_particles=200, annealing=FEW)
     assert ((found.log_prob - quadrature(vae, x).log_prob) / found.standard_error).abs().max() < 5
@@ -157,7 +157,7 @@ def test_other_codes():
 
 
 def test_the_sandwich_holds_the_truth():
-    """Means over 64 simulated examples against the truth: no more than 4 standard errors across, level 3e-5 each."""
+    """Means over 64 simulated examples cross the truth by at most 4 standard errors: level 3e-5 each."""
     linear = Linear(3, 0.4)
     found = sandwich(linear, linear.data(1), examples=64, num_particles=4, annealing=FEW)
     assert found.x.shape == (64, 3)
@@ -166,13 +166,13 @@ def test_the_sandwich_holds_the_truth():
     below, above = found.lower.log_prob - truth, found.upper.log_prob - truth
     assert z_score(below, 0.0) < 4
     assert z_score(above, 0.0) > -4
-    # With so few temperatures the bounds are not tight, and each is on its side.
+    # With so few temperatures the bounds are not tight, so each is clearly on its side.
     assert below.mean() < -0.01
     assert above.mean() > 0.01
     torch.testing.assert_close(found.gap, above - below)
     assert found.mean_gap == pytest.approx((above - below).mean().item())
     assert found.mean_gap_standard_error == pytest.approx((above - below).std().item() / 64**0.5)
-    # x comes from the model: its covariance, to 5 standard errors.
+    # x comes from the model: it has its covariance, within 5 standard errors.
     with torch.no_grad():
         covariance = linear.weight @ linear.weight.T + 0.16 * torch.eye(3, dtype=torch.float64)
     spread = (covariance**2 + covariance.diagonal() * covariance.diagonal().unsqueeze(1)).sqrt() / 64**0.5
@@ -207,7 +207,7 @@ def test_missing_values():
     found = annealed_importance_sampling(vae, x, mask=mask, num_particles=50, annealing=FEW)
     other = annealed_importance_sampling(vae, x.masked_fill(~mask, torch.nan), num_particles=50, annealing=FEW)
     torch.testing.assert_close(found.log_prob, other.log_prob, rtol=1e-12, atol=1e-12)
-    assert found.log_prob[2].item() == pytest.approx(0, abs=1e-12)  # nothing seen, and all weights are 1
+    assert found.log_prob[2].item() == pytest.approx(0, abs=1e-12)  # all of x is masked, so all weights are 1
 
 
 @pytest.mark.parametrize("start", ["prior", "posterior"])
@@ -225,7 +225,7 @@ def test_the_chunk_size_is_of_no_account(start):
 
 
 def test_trajectories_that_leave_for_infinity_are_rejected():
-    """A density so narrow that the first steps of the pilot run diverge."""
+    """The density is so narrow that the first steps of the pilot run diverge."""
     linear = Linear(1, 1e-4)
     x = linear.data(2)
     found = annealed_importance_sampling(linear, x, num_particles=4, annealing=Annealing(60, leapfrog_steps=5))

@@ -1,4 +1,4 @@
-"""ModelGuide with other sites than one latent and one observed: the right number, or a refusal that names them."""
+"""Programs with other sites than one latent and one observed: the right number, or an error that names the sites."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ BAD = {
         r"site 'x' must have one distribution per example|z must be draws|needs discrete codes",
     ),
 }
-# Of these the function does not look at what is wrong, and is right all the same.
+# These functions do not use the wrong part, so their result is right.
 RIGHT = {
     ("factor in the guide", "annealed"),
     ("factor in the guide", "reverse"),
@@ -203,7 +203,7 @@ def test_deterministic_sites_and_scales_are_of_no_account():
 
 
 def test_masks_leave_examples_out_of_all_three():
-    """What is left out has log p(x) = 0, and the ELBO is Pyro's: both at the same draws."""
+    """Masked examples have log p(x) = 0, and the ELBO equals Pyro's at the same draws."""
     linear = Linear(2, shift=0.3, wide=1.3)
     x, seen = linear.data(4), torch.tensor([True, False, True, False])
 

@@ -20,7 +20,7 @@ MOST_COUNTS = 4000
 
 def test_every_likelihood_is_tested():
     tested = {case.cls.__name__ for case in CASES.values()}
-    assert tested == set(likelihoods.__all__), "enter it in CASES in tests/likelihoods/cases.py"
+    assert tested == set(likelihoods.__all__), "enter what is missing in CASES in tests/likelihoods/cases.py"
     swept = {likelihood.__name__ for likelihood, _ in ELEMENTS.values()}
     of_vectors = {"Multinomial", "Mixed"}  # in tests/float32/test_vectors.py
     assert swept | of_vectors == tested, "give it corners in CASES in tests/likelihoods/cases.py"
