@@ -218,7 +218,7 @@ class Objective(ELBO):
 
 def _by_site(terms: Terms) -> dict[str, Tensor]:
     """Return recon of each observed site and KL of each latent site, if there are several, summed over the examples."""
-    found = {}
+    found: dict[str, Tensor] = {}
     run = terms.runs[0]
     if len(run["recon"]) > 1:
         found |= {f"recon/{name}": log_prob for name, log_prob in terms.by_site("recon").items()}
