@@ -166,7 +166,7 @@ def elbo_terms(
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
-        z = posterior((num_particles,))  # with gradient where it has one
+        z = posterior((num_particles,))  # with gradient if q can be reparametrised
     vae.check_codes(prior, z)
     # Particles become rows of the batch, since a decoder need not know any other dimension.
     likelihood = vae.decode(z.flatten(0, 1), *(repeat_rows(c, num_particles) for c in context))

@@ -126,7 +126,7 @@ def check_density(posterior: TorchDistribution, method: str) -> TorchDistributio
     if isinstance(innermost(posterior), Delta):
         raise ValueError(
             f"{method} needs a guide with a density; got Delta, a point. Use quadrature, or "
-            'annealed_importance_sampling with start="prior"'
+            "annealed_importance_sampling from the prior"
         )
     return posterior
 
