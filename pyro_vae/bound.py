@@ -125,6 +125,9 @@ def elbo_terms(
 ) -> ElboTerms:
     """Return the terms of the bound for each example of a batch, computed from the three distributions themselves.
 
+    This is the independent path of the cross-check: it uses neither traces of Pyro nor :mod:`pyro_vae.terms`, so that
+    :func:`pyro_vae.check` can compare the two.
+
     With the same noise, the elbo summed over the batch equals ``-Trace_ELBO().loss(vae.model, vae.guide, x)`` for
     ``kl="sampled"``, and ``-TraceMeanField_ELBO().loss(...)`` for ``kl="analytic"``.
 
