@@ -188,9 +188,26 @@ def test_a_second_plate_around_all_sites():
         assert -record.elbo == pytest.approx(record.loss, rel=1e-9)
 
 
-def test_validation_of_several_latent_sites_is_refused():
-    with pytest.raises(ValueError, match="the guide must have one latent site, 'z'; got 'z1' and 'z2'"):
-        train(twin_of(make_user()), valid=X)
+def test_validation_of_several_latent_sites():
+    """The bound of the same model with one latent site of two dimensions."""
+    user = make_user()
+    for kind in ({"num_particles": 400}, {"num_particles": 400, "seed": 1}):
+        found, one = average_elbo(twin_of(user), X, **kind), average_elbo(user, X, **kind)
+        assert (found.recon, found.kl) == pytest.approx((one.recon, one.kl), rel=0.05)
+    history = train(twin_of(user), valid=X)
+    assert history[-1].valid_elbo > average_elbo(user, X, num_particles=400).elbo
+
+
+def test_validation_needs_a_plate_over_the_examples():
+    def model(x):
+        pyro.module("decoder", decoder)
+        z = pyro.sample("z", dist.Normal(torch.zeros(2, dtype=torch.float64), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(decoder(z), 1.0).to_event(1), obs=x)
+
+    decoder = make_user().decoder
+    with pytest.raises(ValueError, match="must be in one plate over the 40 examples of x, .* got 0 such plates"):
+        train((model, AutoNormal(model)), valid=X)
 
 
 def discrete(enumerated):
