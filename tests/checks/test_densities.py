@@ -119,9 +119,9 @@ def test_a_density_at_the_edge_is_not_judged(name, which):
 @pytest.mark.parametrize(
     ("distribution", "reason"),
     [
-        (dist.Poisson(_t(1e9)), "too far apart"),
-        (dist.ZeroInflatedPoisson(_t(1e5), gate=_t(0.5)), "too far apart"),
-        (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Binomial(_t(3, 9), _t(0.5))), "supports of their own"),
+        (dist.Poisson(_t(1e9)), "spread over more than"),
+        (dist.ZeroInflatedPoisson(_t(1e5), gate=_t(0.5)), "spread over more than"),
+        (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Binomial(_t(3, 9), _t(0.5))), "different supports"),
         (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Uniform(_t(0, 1), _t(1, 3))), "is known"),
     ],
     ids=["large", "far-apart", "mixture-of-binomials", "mixture-of-uniforms"],
@@ -141,7 +141,7 @@ def test_a_vector_of_counts_that_is_not_understood_is_skipped_with_a_reason():
 
     found = _look("mass", OfAnyTotal(3, probs=_t(0.2, 0.8)))
     assert found.verdict == "skipped"
-    assert "vector of counts" in found.detail
+    assert "cannot all be listed" in found.detail
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,7 @@ def test_a_chain_of_many_bits_is_skipped_with_a_reason():
 
     found = _look("mass", Chain(dist.Bernoulli(torch.full((200,), 0.5).double())))
     assert found.verdict == "skipped"
-    assert "depend on each other too much" in found.detail
+    assert "too dependent" in found.detail
 
 
 @pytest.mark.parametrize("which", ["mass", "draws"])
@@ -370,7 +370,7 @@ def test_vectors_that_take_long_to_draw_are_skipped_with_the_work(which):
 
     found = _look(which, Slow(dist.Bernoulli(torch.full((120,), 0.5).double())))
     assert found.verdict == "skipped"
-    assert "draws of them take" in found.detail
+    assert "draws take" in found.detail
 
 
 # Some elements of many.
