@@ -27,15 +27,16 @@ from pyro.infer import Trace_ELBO
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for the programs of the tests
 
 from pyro_vae import CompiledSVI, build
-from pyro_vae.svi.audit import Audits
+from pyro_vae.svi.audit import AuditSchedule
+from pyro_vae.svi.comparison import run_both
 from tests.svi.programs import CASES, Case
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=0, help="audited steps in all; 0 measures the cost")
+    parser.add_argument("--steps", type=int, default=0, help="audited steps in total; 0 measures the cost")
     parser.add_argument("--fast", action="store_true", help='mode "fast", without the compiler')
-    parser.add_argument("--only", default="", help="programs whose name has this in it")
+    parser.add_argument("--only", default="", help="programs with this in their name")
     options = parser.parse_args()
     if options.steps:
         soak(options.steps, options.fast, options.only)
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def cost() -> None:
-    """Prints the milliseconds of a step and of an audit."""
+    """Print the milliseconds of a step and of an audit."""
     print("| network, batch | step, ms | audit, ms | gap from which on audits take 0.5 % |")
     print("| --- | ---: | ---: | ---: |")
     for features, hidden, latent, batch in ((64, 64, 8, 64), (784, 400, 50, 128)):
@@ -59,10 +60,10 @@ def cost() -> None:
             start = time.perf_counter()
             svi.step(x)
             step.append(time.perf_counter() - start)
-        (captured,) = next(iter(svi._captured.values()))
+        (graph,) = next(iter(svi._graphs.values()))
         for _ in range(100):
             start = time.perf_counter()
-            captured.by_pyro((x,), {})
+            run_both(graph, (x,), {})
             audit.append(time.perf_counter() - start)
         median_step, median_audit = sorted(step)[len(step) // 2], sorted(audit)[len(audit) // 2]
         gap = next(g for g in (2**k for k in range(40)) if g >= 1000 and median_audit < 0.005 * g * median_step)
@@ -70,8 +71,8 @@ def cost() -> None:
 
 
 def soak(steps: int, fast: bool, only: str) -> None:
-    """Audits every step of the programs."""
-    Audits.due = lambda self, number: True  # instead of ever fewer
+    """Audit every step of the programs."""
+    AuditSchedule.due = lambda self, number: True  # instead of fewer and fewer
     if fast:
         torch._inductor.compile = lambda module, examples, options: module.forward
         torch.compile = lambda module, **options: module
@@ -87,9 +88,9 @@ def soak(steps: int, fast: bool, only: str) -> None:
 
 
 def run(case: Case, steps: int, mode: str) -> tuple[int, str]:
-    """How many steps of a program were audited, and what was found, if anything."""
+    """Return how many steps of a program were audited, and what the audits found."""
     audited = 0
-    for seed in itertools.count():  # some diverge in time, at which Pyro raises; they start again
+    for seed in itertools.count():  # some diverge, and Pyro raises; they start again
         pyro.clear_param_store()
         pyro.set_rng_seed(seed)
         program = case.make()

@@ -19,8 +19,8 @@ from pyro.infer import SVI
 from pyro_vae import build, data
 from pyro_vae.config import make_objective
 from pyro_vae.svi.optimizer import SharedOptim
-from pyro_vae.training.fitting import start_from_data
 from pyro_vae.training.optimizer import adamw
+from pyro_vae.training.preparation import start_from_data
 from pyro_vae.training.run import without_validation
 
 NORMAL, STANDARD = "DiagonalNormal", "StandardNormal"

@@ -29,6 +29,7 @@ ATTRIBUTES = {
     *("space", "support", "classes", "points", "has_mean", "elementwise", "data", "remedy", "net_shape", "log_codes"),
     *("start_from", "started", "components", "posterior", "net"),
 }
+NOT_OF_TORCH = {"_replace", "_asdict", "_fields", "_make", "_actions"}  # of named tuples, and of argparse
 LINES_OF_A_BLOCK, LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 6, 40, 400
 
 
@@ -173,21 +174,66 @@ def own_names(modules: list[Module]) -> set[str]:
     return own
 
 
-def private_names(module: Module, own: set[str]) -> Iterator[str]:
+def imported_names(module: Module) -> dict[str, str]:
+    """What each imported name stands for, as a dotted path."""
+    found = {}
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("torch", "pyro.")):
+        if isinstance(node, ast.Import):
+            found |= {
+                a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
+                for a in node.names
+            }
+        if isinstance(node, ast.ImportFrom):
+            found |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def private_names(module: Module, own: set[str]) -> Iterator[str]:
+    """The private names that code uses: as dotted paths where the import shows them, else as ``.name``.
+
+    Names in strings count only in ``getattr`` and ``hasattr``: such strings elsewhere are lists of names.
+    """
+    imported = imported_names(module)
+    inner = set()  # the beginnings of longer paths
+    for node in ast.walk(module.tree):  # from the outside in
+        if isinstance(node, ast.ImportFrom) and of_torch_or_pyro(node.module or ""):
             names = [f"{node.module}.{a.name}" for a in node.names]
             yield from (name for name in names if any(map(is_private, name.split("."))))
-        if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own:
-            yield f".{node.attr}"
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            dotted = re.fullmatch(r"(torch|pyro)(\.\w+)+", node.value)
-            if dotted and any(map(is_private, node.value.split("."))):
-                yield node.value
+        if isinstance(node, ast.Attribute):
+            inner.add(node.value)
+            dotted = dotted_path(node, imported)
+            if dotted is None:
+                if is_private(node.attr) and node.attr not in own | NOT_OF_TORCH:
+                    yield f".{node.attr}"
+            elif node not in inner and of_torch_or_pyro(dotted) and any(map(is_private, dotted.split("."))):
+                yield dotted
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
             asked = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             if is_private(str(asked)) and asked not in own:
                 yield f".{asked}"
+
+
+def dotted_path(node: ast.Attribute, imported: dict[str, str]) -> str | None:
+    """The path of an attribute of something imported, else None."""
+    names: list[str] = []
+    inner: ast.expr = node
+    while isinstance(inner, ast.Attribute):
+        names.insert(0, inner.attr)
+        inner = inner.value
+    if isinstance(inner, ast.Name) and inner.id in imported:
+        return ".".join([imported[inner.id], *names])
+    return None
+
+
+def of_torch_or_pyro(path: str) -> bool:
+    return path.partition(".")[0] in ("torch", "pyro")
+
+
+def distinct(names: set[str]) -> list[str]:
+    """The names, without attributes that a dotted path ends with too, and modules of which others are members."""
+    ends = {name.rpartition(".")[2] for name in names if not name.startswith(".")}
+    owners = {name.rpartition(".")[0] for name in names}
+    return sorted(name for name in names - owners if not (name.startswith(".") and name[1:] in ends))
 
 
 def found_circles(modules: list[Module], *, packages: bool) -> list[tuple[int, list[str]]]:
@@ -217,7 +263,7 @@ def counts(modules: list[Module]) -> dict[str, tuple[object, list[str]]]:
     any_ = [place for module in modules for place in vague(module)]
     long = [place for module in modules for place in long_functions(module)]
     own = own_names(modules)
-    private = sorted({name for module in modules for name in private_names(module, own)})
+    private = distinct({name for module in modules for name in private_names(module, own)})
     large = [f"{m.path}: {len(m.lines)} lines" for m in modules if len(m.lines) > LINES_OF_A_FILE]
     blocks = repeated(modules)
     rows: dict[str, tuple[object, list[str]]] = {

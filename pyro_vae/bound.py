@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
-from torch import Tensor
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyro_vae.argument_checks import at_least
-from pyro_vae.data import as_tensor, batches
+from pyro_vae.data import DataSource, as_tensor, batches
+from pyro_vae.data.arrays import module_dtype_and_device, repeat_rows
 from pyro_vae.distributions import check_inverse, part_name
+from pyro_vae.model_guide import ModelGuide, Target, kept_store, model_and_guide, modules_around
 from pyro_vae.seeds import seeded
-from pyro_vae.vae import VAE, evaluating, repeat
+from pyro_vae.vae import VAE, evaluating
 from pyro_vae.value_checks import holds
 
-__all__ = ["ElboEstimate", "ElboTerms", "NotANumberError", "average_elbo", "elbo", "elbo_terms"]
+__all__ = [
+    "ElboEstimate",
+    "ElboTerms",
+    "NotANumberError",
+    "as_vae",
+    "average_elbo",
+    "dtype_and_device",
+    "elbo",
+    "elbo_terms",
+    "modules_of",
+    "target_terms",
+]
 
 
 class NotANumberError(ValueError):
@@ -147,9 +162,9 @@ def elbo_terms(
         z = posterior((num_particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
     # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
-    likelihood = vae.decode(z.flatten(0, 1), *(repeat(c, num_particles) for c in context))
-    masks = None if mask is None else repeat(as_tensor("mask", mask), num_particles)
-    likelihood, xs = vae.observed(likelihood, repeat(x, num_particles), masks)
+    likelihood = vae.decode(z.flatten(0, 1), *(repeat_rows(c, num_particles) for c in context))
+    masks = None if mask is None else repeat_rows(as_tensor("mask", mask), num_particles)
+    likelihood, xs = vae.observed(likelihood, repeat_rows(x, num_particles), masks)
     recon = likelihood.log_prob(xs).unflatten(0, (num_particles, -1)).mean(0)
     if kl == "sampled":
         check_inverse(posterior, f"posterior {part_name(vae.posterior)}", z)
@@ -159,15 +174,64 @@ def elbo_terms(
     return ElboTerms(recon, divergence.expand(recon.shape))
 
 
-def _analytic_kl(vae: VAE, posterior: Any, prior: Any) -> Tensor:
+def _analytic_kl(vae: VAE, posterior: TorchDistribution, prior: TorchDistribution) -> Tensor:
+    names = f"posterior {part_name(vae.posterior)}", f"prior {part_name(vae.prior)}"
+    return _closed_form(posterior, prior, names)
+
+
+def _closed_form(posterior: TorchDistribution, prior: TorchDistribution, names: tuple[str, str]) -> Tensor:
     try:
         return kl_divergence(posterior, prior)
     except NotImplementedError as error:
         raise ValueError(
-            f'kl="analytic": no closed form is known for KL(q || p) of posterior {part_name(vae.posterior)} and prior '
-            f'{part_name(vae.prior)}. Use kl="sampled", with num_particles=100 or so for a smaller variance, or '
-            "register the closed form with torch.distributions.register_kl"
+            f'kl="analytic": no closed form is known for KL(q || p) of {" and ".join(names)}. Use kl="sampled", with '
+            "num_particles=100 or so for a smaller variance, or register the closed form with "
+            "torch.distributions.register_kl"
         ) from error
+
+
+def as_vae(target: Target) -> VAE | None:
+    """Return the VAE whose model and guide these are; None for programs of the user's own."""
+    model, guide = model_and_guide(target)
+    if not (inspect.ismethod(model) and inspect.ismethod(guide) and model.__self__ is guide.__self__):
+        return None
+    vae = model.__self__
+    if isinstance(vae, VAE) and model.__func__ is VAE.model and guide.__func__ is VAE.guide:
+        return vae
+    return None
+
+
+def modules_of(target: Target) -> dict[str, nn.Module]:
+    """Return the modules that a model and guide are, belong to or find around them, by name; a VAE alone is ``""``."""
+    model, guide = model_and_guide(target)
+    vae = as_vae(target)
+    return modules_around(model=model, guide=guide) if vae is None else {"": vae}
+
+
+def dtype_and_device(modules: nn.Module, data: DataSource) -> tuple[torch.dtype | None, torch.device | None]:
+    """Return the dtype and device for batches: those of the parameters; without any, a tensor keeps its dtype."""
+    dtype, device = module_dtype_and_device(modules)
+    x = data[0] if isinstance(data, (tuple, list)) and data else data
+    if dtype is None and isinstance(x, Tensor) and x.is_floating_point():
+        dtype = x.dtype
+    return dtype, device
+
+
+def target_terms(
+    target: Target, x: Tensor, *context: Tensor, kl: Literal["analytic", "sampled"], num_particles: int = 1
+) -> ElboTerms:
+    """Return the terms of the bound for each example of a batch, as :func:`elbo_terms`, of any model and guide."""
+    vae = as_vae(target)
+    if vae is not None:
+        return elbo_terms(vae, x, *context, kl=kl, num_particles=num_particles)
+    pair = ModelGuide(target, x, *context).strict()
+    terms = pair.draw_terms(num_particles)
+    recon = terms.recon.mean(0)
+    if kl == "sampled":
+        return ElboTerms(recon, (terms.posterior - terms.prior).mean(0))
+    posterior, prior = pair.posterior(), pair.prior()
+    names = f"the guide's {part_name(posterior)}", f"the model's {part_name(prior)}"
+    return ElboTerms(recon, _closed_form(posterior, prior, names).expand(recon.shape))
 
 
 @dataclass(frozen=True)
@@ -190,8 +254,8 @@ class ElboEstimate:
 
 
 def average_elbo(
-    vae: VAE,
-    data: Any,
+    vae: Target,
+    data: DataSource,
     *,
     kl: Literal["analytic", "sampled"] = "sampled",
     num_particles: int = 1,
@@ -199,33 +263,42 @@ def average_elbo(
     has_context: bool = False,
     seed: int = 0,
 ) -> ElboEstimate:
-    """The bound on average over the examples of a data set, in evaluation mode and without gradients.
+    """Return the bound on average over the examples of a data set, in evaluation mode and without gradients.
 
     Args:
-        vae: the VAE.
-        data: anything that :func:`pyro_vae.data.batches` takes; brought to the VAE's device and dtype.
+        vae: a VAE, another object with a ``model`` and a ``guide``, or the pair ``(model, guide)`` with one latent site
+            ``"z"`` and one observed site ``"x"``.
+        data: anything that :func:`pyro_vae.data.batches` takes; brought to the device and dtype of the parameters.
         kl: see :func:`elbo_terms`.
-        num_particles: draws of z an example.
+        num_particles: draws of z per example.
         batch_size: examples at a time.
-        has_context: whether what a Dataset or DataLoader yields after x is context for the VAE.
+        has_context: True if what a Dataset or DataLoader yields after x is context.
         seed: of the draws and the binarisation.
 
     Raises:
-        ValueError: where there are no data, and as :func:`elbo_terms`.
-        NotANumberError: where a term is NaN.
+        ValueError: if there are no data, if a model or guide has other sites, and as :func:`elbo_terms`.
+        TypeError: if ``vae`` has no model and guide.
+        NotANumberError: if a term is NaN.
 
     Example:
         >>> from pyro_vae import build, data
         >>> digits = data.load("digits", binarize="dynamic")
-        >>> average_elbo(build(digits.event_shape), digits.test).examples
+        >>> vae = build(digits.event_shape)
+        >>> average_elbo(vae, digits.test).examples
         300
+        >>> average_elbo((vae.model, vae.guide), digits.test) == average_elbo(vae, digits.test)
+        True
     """
-    like = next(vae.parameters(), torch.empty(0))
-    supply = batches(data, batch_size, seed=seed, device=like.device, dtype=like.dtype, has_context=has_context)
+    if kl not in ("analytic", "sampled"):
+        raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
+    at_least(1, "num_particles", num_particles)
+    modules = nn.ModuleList(modules_of(vae).values())
+    dtype, device = dtype_and_device(modules, data)
+    supply = batches(data, batch_size, seed=seed, device=device, dtype=dtype, has_context=has_context)
     recons, kls = [], []
-    with evaluating(vae), seeded(seed):
+    with evaluating(modules), kept_store(), seeded(seed):
         for x, *c in supply:
-            terms = elbo_terms(vae, x, *c, kl=kl, num_particles=num_particles)
+            terms = target_terms(vae, x, *c, kl=kl, num_particles=num_particles)
             recons.append(terms.recon.double())
             kls.append(terms.kl.double())
     if not recons:

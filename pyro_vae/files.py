@@ -1,6 +1,6 @@
-"""Files of run folders: written whole or not at all, read as what they are, and never through a link.
+"""Files of run folders: written whole or not at all, read as plain data, and never through a link.
 
-A run folder may come from a stranger. So nothing in it is followed out of it, and nothing is believed about its size.
+A run folder may come from a stranger. So no link leads out of it, and each file is read up to a limit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from typing import Any
 import yaml
 
 __all__ = [
+    "BEST",
+    "CONFIG",
+    "HISTORY",
+    "LAST",
     "CheckpointError",
     "check_regular",
     "folder_in",
@@ -24,25 +28,28 @@ __all__ = [
     "read_text",
     "read_yaml",
     "replacing",
+    "write_text",
 ]
+
+CONFIG, BEST, LAST, HISTORY = "config.yaml", "weights.safetensors", "last.safetensors", "history.jsonl"
 
 _MOST_BYTES = 256 * 2**20
 _MOST_BYTES_OF_YAML = 2**18  # the parser is slow: more would keep it busy for minutes
-_MOST_VALUES, _DEEPEST = 100_000, 30  # of a YAML file: aliases make much of little
+_MOST_VALUES, _DEEPEST = 100_000, 30  # of a YAML file: with aliases, a short file can stand for a huge one
 
-# What the system has of these (Windows has none): never through a link, never waiting for the other end of a pipe.
+# Never open through a link, never wait for the other end of a pipe. Windows has neither flag.
 _NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 class CheckpointError(ValueError):
-    """A file with weights, or another file of a run folder, is damaged, incomplete or no plain file."""
+    """A file of a run folder is damaged, incomplete or no plain file."""
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a plain file at a path.
+    """Return True if there is a plain file at a path, and False if there is nothing.
 
     Raises:
-        CheckpointError: where there is a link, a folder, a pipe or a device.
+        CheckpointError: if there is a link, a folder, a pipe or a device.
     """
     try:
         mode = path.lstat().st_mode
@@ -57,21 +64,21 @@ def is_there(path: Path) -> bool:
 
 
 def check_regular(path: Path) -> None:
-    """Raises a FileNotFoundError where nothing is at a path, and a CheckpointError where that is no plain file."""
+    """Raise a FileNotFoundError if nothing is at a path, and a CheckpointError if it is no plain file."""
     if not is_there(path):
         raise FileNotFoundError(f"there is no file {path}")
 
 
 def read_text(path: Path, most: int = _MOST_BYTES) -> str:
-    """The text of a plain file.
+    """Return the text of a plain file.
 
     Args:
         path: of the file.
-        most: how many bytes it may have.
+        most: the most bytes that it may have.
 
     Raises:
-        FileNotFoundError: where there is none.
-        CheckpointError: where it is a link, a folder, a pipe or a device, too long, or no text in UTF-8.
+        FileNotFoundError: if there is none.
+        CheckpointError: if it is a link, a folder, a pipe or a device, too long, or no text in UTF-8.
     """
     check_regular(path)
     try:
@@ -88,7 +95,7 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What a plain file holds as JSON; errors as of :func:`read_text`."""
+    """Return what a plain file holds as JSON; raises what :func:`read_text` raises."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -97,7 +104,7 @@ def read_json(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers, text, lists and mappings; dates stay text."""
+    """Reads numbers, text, lists and mappings; dates stay text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -107,13 +114,13 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a plain file holds as YAML: of text, numbers, lists and mappings.
+    """Return the mapping of text, numbers, lists and mappings that a plain file holds as YAML.
 
-    What a file holds that is no YAML is not shown: it may be another file than was meant.
+    Errors do not show the contents of a file that is no YAML, which may be a wrong file with secrets in it.
 
     Raises:
-        FileNotFoundError: where there is none.
-        CheckpointError: where it is no plain file, no YAML, or holds anything else.
+        FileNotFoundError: if there is none.
+        CheckpointError: if it is no plain file, no YAML, or holds anything else.
     """
     text = read_text(path, _MOST_BYTES_OF_YAML)
     try:
@@ -129,8 +136,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return options
 
 
-def _check_plain(path: Path, options: Any) -> None:
-    """Refuses what is no text, number, list or mapping, and more than a configuration has use for."""
+def _check_plain(path: Path, options: object) -> None:
+    """Refuse a value that is no text, number, list or mapping, and more values than a configuration needs."""
     values = 0
     pending = [(options, 0)]
     while pending:
@@ -151,10 +158,10 @@ def _check_plain(path: Path, options: Any) -> None:
 
 
 def folder_in(run: Path, name: str) -> Path:
-    """A folder within a run folder, made where there is none.
+    """Return a folder within a run folder, and make it if there is none.
 
     Raises:
-        CheckpointError: where it is a link or a file.
+        CheckpointError: if it is a link or a file.
     """
     folder = run / name
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -166,9 +173,9 @@ def folder_in(run: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside ``path`` to write to, and puts what was written in its place when the block ends well.
+    """Yield a path to write to; when the block ends without an error, the file takes the place of ``path``.
 
-    The file to write to is a new one, whatever lay there before, and a link at ``path`` is replaced, not followed.
+    The block writes to a new file, whatever lay there before. A link at ``path`` is replaced, not followed.
 
     Example:
         >>> import tempfile
@@ -189,3 +196,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8; it appears whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""What a VAE is made of: Prior, Likelihood and Posterior, what each says of itself, and what goes together.
+"""The parts of a VAE, Prior, Likelihood and Posterior: their attributes, and which parts go together.
 
-Each is a module whose ``forward`` returns a distribution. Bare functions, zuko's flows and other modules do as well:
-:func:`as_prior`, :func:`as_likelihood` and :func:`as_posterior` see them as parts that say nothing of themselves.
+Each is a module whose ``forward`` returns a distribution. Bare functions, Zuko's flows and other modules work too:
+:func:`as_prior`, :func:`as_likelihood` and :func:`as_posterior` wrap them in parts with default attributes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
 
+from pyro.distributions import TorchDistribution
 from pyro.distributions import constraints as pyro_constraints
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_vae.distributions.log_simplex import log_simplex
+from pyro_vae.nets.shapes import Shape
 
 __all__ = [
     "Data",
@@ -36,16 +38,16 @@ __all__ = [
 ]
 
 Data = Literal["binary", "continuous", "levels", "counts"]
-"""Kinds of numbers that a likelihood is over."""
+"""The kind of numbers in the data of a likelihood."""
 
 
 class _Part(nn.Module):
-    # No ABC, though ``forward`` is abstract: Pyro's to_pyro_module_ mixes a module's class with PyroModule, whose
-    # metaclass is another. Without a ``forward`` of its own, torch raises a NotImplementedError.
+    # Not an ABC, though ``forward`` is abstract: Pyro's to_pyro_module_ mixes a module's class with PyroModule, whose
+    # metaclass is another one. A class without a ``forward`` raises a NotImplementedError.
 
     @classmethod
     def net_shape(cls, *args: Any, **kwargs: Any) -> Any:
-        """The shape that the part's net must give; by default one number for each element.
+        """Return the shape that the part's net must give; by default one number per element.
 
         Args:
             args: ``latent_dim`` for a prior or posterior, ``event_shape`` for a likelihood.
@@ -56,14 +58,14 @@ class _Part(nn.Module):
 
 class _OverCodes(_Part):
     support: Constraint | None = None
-    """What z is: ``constraints.real_vector``, say. None: not known, so nothing is refused."""
+    """The support of z, such as ``constraints.real_vector``. None if it is unknown; then nothing is refused."""
 
     classes: int | None = None
-    """How many elements of z make one group, such as a one-hot vector; None for one group, or none."""
+    """The number of elements of z in each group, such as a one-hot vector; None for one group or no groups."""
 
     @property
     def log_codes(self) -> bool:
-        """Whether z are the logs of points of a simplex; the likelihood then sees the points."""
+        """True if z holds logs of points of a simplex; the likelihood then takes the points."""
         return type(self.support) is type(log_simplex)
 
 
@@ -82,24 +84,24 @@ class Prior(_OverCodes):
     """
 
     latent_dim: int | None = None
-    """Dimensions of z, where they are known."""
+    """Dimensions of z, if they are known."""
 
     @abstractmethod
-    def forward(self, *context: Tensor) -> Distribution:
-        """p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
         raise NotImplementedError
 
     @classmethod
     def goes_with(cls, posterior: Posterior) -> bool:
-        """Whether priors of this class can be over the codes of a posterior; for advice."""
+        """Return True if priors of this class can be over the codes of a posterior; for advice."""
         return cls.support is not None and same_support(cls.support, posterior.support)
 
     def wanted_examples(self) -> int:
-        """How many examples :func:`pyro_vae.fit` should give to :meth:`start_from` before it trains; 0 for none."""
+        """Return how many examples :func:`pyro_vae.fit` gives to :meth:`start_from` before training; 0 for none."""
         return 0
 
     def start_from(self, x: Tensor, *context: Tensor) -> None:
-        """Starts from examples of the training data; called where :meth:`wanted_examples` is above 0.
+        """Start from examples of the training data; ``fit`` calls this if :meth:`wanted_examples` is above 0.
 
         Args:
             x: inputs of the posterior, ``(n, *event_shape)``.
@@ -111,24 +113,24 @@ class Likelihood(_Part):
     """p(x | z, c): a module that takes codes and context and returns a distribution over x."""
 
     data: Data = "continuous"
-    """Which numbers it is over: ``"levels"`` are equally spaced, such as grey values."""
+    """The kind of numbers in x: ``"levels"`` are equally spaced, such as grey values."""
 
     remedy: str | None = None
-    """What to do where x lies outside its support; the last sentence of the error."""
+    """What to do if x lies outside the support: the last sentence of the error."""
 
     elementwise: bool = True
-    """Whether p(x | z) is a product over the elements of x, so that missing ones can be left out."""
+    """True if p(x | z) is a product over the elements of x; missing elements can then be left out."""
 
     depends_on_batch: bool = False
-    """Whether the density of an example depends on the batch that it is in."""
+    """True if the density of an example depends on the other examples in its batch, at least in training mode."""
 
     @abstractmethod
-    def forward(self, z: Tensor, *context: Tensor) -> Distribution:
-        """p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
+    def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
         raise NotImplementedError
 
-    def of_columns(self) -> list[Callable[..., Any]]:
-        """The likelihood of each column of a table, where each has its own; else an empty list."""
+    def of_columns(self) -> list[Callable[..., TorchDistribution]]:
+        """Return the likelihood of each column of a table; an empty list if the columns have none of their own."""
         return []
 
 
@@ -136,23 +138,23 @@ class Posterior(_OverCodes):
     """q(z | x, c): a module that takes data and context and returns a distribution over z."""
 
     points: bool = False
-    """Whether all the mass lies at one point, so that there is no density."""
+    """True if all the mass lies at one point; there is no density then."""
 
     has_mean: bool = True
-    """Whether the distribution knows its mean."""
+    """True if the distribution has a mean in closed form."""
 
     @abstractmethod
-    def forward(self, x: Tensor, *context: Tensor) -> Distribution:
-        """q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         raise NotImplementedError
 
     @property
     def is_discrete(self) -> bool:
-        """Whether z is discrete, so that no gradient flows through draws."""
+        """True if z is discrete; no gradient flows through draws then."""
         return self.support is not None and self.support.is_discrete
 
 
-# Whatever else is given in the place of a part.
+# Functions and other modules in the place of a part.
 
 _ATTRIBUTES = (
     *("support", "classes", "latent_dim", "start_from", "started", "components"),
@@ -160,99 +162,101 @@ _ATTRIBUTES = (
 )
 
 
-def _take_over(seen: _OtherPrior | _OtherLikelihood | _OtherPosterior, part: Callable[..., Any]) -> None:
-    """Lets what is seen as a part call the part, and say what that says of itself under the same names."""
-    seen.part = part
+def _take_attributes(
+    wrapper: _WrappedPrior | _WrappedLikelihood | _WrappedPosterior, part: Callable[..., TorchDistribution]
+) -> None:
+    """Let a wrapper call the part that it wraps, and give it the part's attributes of the same names."""
+    wrapper.part = part
     for name in _ATTRIBUTES:
         if (value := getattr(part, name, None)) is not None:
-            vars(seen)[name] = value  # not by setattr, which refuses a parameter in the place of an attribute
+            vars(wrapper)[name] = value  # not by setattr, which refuses a parameter in the place of an attribute
 
 
-class _OtherPrior(Prior):
-    part: Callable[..., Any]
+class _WrappedPrior(Prior):
+    part: Callable[..., TorchDistribution]
     started: Tensor | bool = False
     components = 1
 
-    def __init__(self, part: Callable[..., Any]) -> None:
+    def __init__(self, part: Callable[..., TorchDistribution]) -> None:
         super().__init__()
-        _take_over(self, part)
+        _take_attributes(self, part)
 
-    def forward(self, *context: Tensor) -> Distribution:
+    def forward(self, *context: Tensor) -> TorchDistribution:
         return self.part(*context)
 
     def wanted_examples(self) -> int:
         return 0 if self.started or "start_from" not in vars(self) else self.components
 
 
-class _OtherLikelihood(Likelihood):
-    part: Callable[..., Any]
+class _WrappedLikelihood(Likelihood):
+    part: Callable[..., TorchDistribution]
 
-    def __init__(self, part: Callable[..., Any]) -> None:
+    def __init__(self, part: Callable[..., TorchDistribution]) -> None:
         super().__init__()
-        _take_over(self, part)
+        _take_attributes(self, part)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Distribution:
+    def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
         return self.part(z, *context)
 
 
-class _OtherPosterior(Posterior):
-    part: Callable[..., Any]
+class _WrappedPosterior(Posterior):
+    part: Callable[..., TorchDistribution]
 
-    def __init__(self, part: Callable[..., Any]) -> None:
+    def __init__(self, part: Callable[..., TorchDistribution]) -> None:
         super().__init__()
-        _take_over(self, part)
+        _take_attributes(self, part)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Distribution:
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
         return self.part(x, *context)
 
 
-def as_prior(part: Callable[..., Any]) -> Prior:
-    """A prior as it is; a function or another module seen as one.
+def as_prior(part: Callable[..., TorchDistribution]) -> Prior:
+    """Return a prior unchanged, and wrap a function or another module in one.
 
-    What a module without our base class says of itself under the same names (``support``, ``classes``, ...) counts.
+    The attributes of a module without our base class count if they have the same names (``support``, ``classes``, ...).
 
     Args:
-        part: called with the context, returns a distribution over z.
+        part: takes the context and returns a distribution over z.
 
     Example:
         >>> import torch, pyro.distributions as dist
         >>> as_prior(lambda: dist.Laplace(torch.zeros(8), 1.0).to_event(1)).support is None
         True
     """
-    return part if isinstance(part, Prior) else _OtherPrior(part)
+    return part if isinstance(part, Prior) else _WrappedPrior(part)
 
 
-def as_likelihood(part: Callable[..., Any]) -> Likelihood:
-    """A likelihood as it is; a function or another module seen as one, as :func:`as_prior` does.
+def as_likelihood(part: Callable[..., TorchDistribution]) -> Likelihood:
+    """Return a likelihood unchanged, and wrap a function or another module in one; see :func:`as_prior`.
 
     Args:
-        part: called with codes and context, returns a distribution over x.
+        part: takes codes and context and returns a distribution over x.
     """
-    return part if isinstance(part, Likelihood) else _OtherLikelihood(part)
+    return part if isinstance(part, Likelihood) else _WrappedLikelihood(part)
 
 
-def as_posterior(part: Callable[..., Any]) -> Posterior:
-    """A posterior as it is; a function or another module seen as one, as :func:`as_prior` does.
+def as_posterior(part: Callable[..., TorchDistribution]) -> Posterior:
+    """Return a posterior unchanged, and wrap a function or another module in one; see :func:`as_prior`.
 
     Args:
-        part: called with data and context, returns a distribution over z.
+        part: takes data and context and returns a distribution over z.
     """
-    return part if isinstance(part, Posterior) else _OtherPosterior(part)
+    return part if isinstance(part, Posterior) else _WrappedPosterior(part)
 
 
-def net_shape_of(owner: type, shape: Any, **options: Any) -> Any:
-    """The shape that the net of a class must give: what the class says, else one number for each element.
+def net_shape_of(owner: type, shape: Shape, **options: object) -> Any:
+    """Return the shape that the net of a class must give, from its ``net_shape``; else one number per element.
 
     Args:
-        owner: a class, ours or not.
+        owner: a class, of this library or not.
         shape: ``latent_dim`` or ``event_shape``.
         options: the other arguments of its constructor.
     """
     return owner.net_shape(shape, **options) if hasattr(owner, "net_shape") else shape
 
 
-def data_of(likelihood: Callable[..., Any]) -> Data:
-    """Which numbers a likelihood is over; also of a class or a function of the user's own, which may not say.
+def data_of(likelihood: Callable[..., TorchDistribution]) -> Data:
+    """Return the kind of numbers in the data of a likelihood; the default if it does not say.
 
     Args:
         likelihood: a likelihood, or the class of one.
@@ -260,12 +264,12 @@ def data_of(likelihood: Callable[..., Any]) -> Data:
     return getattr(likelihood, "data", Likelihood.data)
 
 
-def child(part: Callable[..., Any] | nn.Module, name: str) -> Any:
-    """The submodule or function that a part keeps under a name, such as ``net``; None where it has none."""
+def child(part: Callable[..., TorchDistribution] | nn.Module, name: str) -> Any:
+    """Return the submodule or function that a part keeps under a name, such as ``net``; None if there is none."""
     return getattr(part, name, None)
 
 
-# What goes together.
+# Which parts go together.
 
 _WORDS = (
     (constraints.real_vector, "real vectors"),
@@ -276,7 +280,7 @@ _WORDS = (
 
 
 def words_for(support: Constraint) -> str:
-    """What is in a support, in plain words.
+    """Describe a support in plain words.
 
     Example:
         >>> words_for(constraints.real_vector)
@@ -286,7 +290,7 @@ def words_for(support: Constraint) -> str:
 
 
 def same_support(a: Constraint | None, b: Constraint | None) -> bool:
-    """Whether two supports of z hold the same vectors; points of a simplex and their logs count as the same.
+    """Return True if two supports of z hold the same vectors; points of a simplex and their logs count as the same.
 
     Example:
         >>> same_support(constraints.real, constraints.independent(constraints.real, 1))
@@ -307,12 +311,12 @@ def _over_vectors(support: Constraint) -> Constraint:
 
 
 def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str]) -> None:
-    """Raises a ValueError where a prior and a posterior are over different kinds of z, and names what goes together.
+    """Raise a ValueError if prior and posterior are over different kinds of z; it names the parts that go together.
 
     Args:
         prior: of a VAE; see :func:`as_prior`.
         posterior: of the same VAE.
-        names: what errors call the two.
+        names: of the two, for errors.
     """
     if prior.support is None or posterior.support is None:
         return
@@ -336,7 +340,7 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
 
 
 def known(base: type[_Part]) -> dict[str, Any]:
-    """The priors, likelihoods or posteriors of this library by name, as far as they are imported.
+    """Return the priors, likelihoods or posteriors of this library by name, if they are imported.
 
     Args:
         base: :class:`Prior`, :class:`Likelihood` or :class:`Posterior`.
@@ -350,5 +354,5 @@ def known(base: type[_Part]) -> dict[str, Any]:
     for cls in found:
         found += cls.__subclasses__()
     ours = {cls.__name__: cls for cls in found if cls.__module__.startswith(f"{__package__}.")}
-    # Without those that others extend, or that stand for a function.
+    # Not base classes, and not wrappers.
     return {n: ours[n] for n in sorted(ours) if not n.startswith("_") and ours[n].forward is not base.forward}

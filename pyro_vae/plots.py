@@ -1,15 +1,14 @@
-"""Figures: functions that take data and return a matplotlib Figure; nothing is shown, no backend is chosen."""
+"""Figures: functions that take data and return a matplotlib Figure, without showing it or choosing a backend."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binom
-from sklearn.decomposition import PCA
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -33,10 +32,13 @@ _TRAIN, _VALID = "#9aa5b1", "#0b6e99"
 
 
 def training_curves(history: History) -> Figure:
-    """The bound, and its two terms apart, by epoch.
+    """Plot the ELBO and its two terms by epoch.
 
     Args:
-        history: what :func:`pyro_vae.fit` returned, at least one epoch.
+        history: the result of :func:`pyro_vae.fit`, at least one epoch.
+
+    Raises:
+        ValueError: if the history is empty.
     """
     if not history:
         raise ValueError("history must hold at least one epoch; got none")
@@ -66,9 +68,10 @@ def training_curves(history: History) -> Figure:
     return figure
 
 
-def _zoom_past_the_start(axis: Any) -> None:
-    """Leaves the first tenth of each curve out of the vertical range, which it would fill."""
-    settled = np.concatenate([line.get_ydata()[len(line.get_ydata()) // 10 :] for line in axis.lines])
+def _zoom_past_the_start(axis: Axes) -> None:
+    """Set the vertical range without the first tenth of each curve, which would fill it."""
+    curves = [np.asarray(line.get_ydata()) for line in axis.lines]
+    settled = np.concatenate([curve[len(curve) // 10 :] for curve in curves])
     if np.isfinite(settled).all() and np.ptp(settled) > 0:
         margin = 0.08 * np.ptp(settled)
         axis.set_ylim(settled.min() - margin, settled.max() + margin)
@@ -78,15 +81,18 @@ def reconstructions(
     originals: Tensor,
     reconstructed: Tensor,
     columns: int = 8,
-    title: str = "Originals, and below each its reconstruction",
+    title: str = "Originals, each above its reconstruction",
 ) -> Figure:
-    """Pairs of rows: originals above, their reconstructions below.
+    """Show originals in rows, each above its reconstruction.
 
     Args:
         originals: ``(n, channels, height, width)`` or ``(n, height, width)``, in [0, 1].
-        reconstructed: of the same shape.
-        columns: images in a row.
-        title: above the picture.
+        reconstructed: the reconstructions, in the same shape.
+        columns: images per row.
+        title: the text above the picture.
+
+    Raises:
+        ValueError: if the shapes differ or are not those of images.
     """
     if originals.shape != reconstructed.shape:
         raise ValueError(
@@ -101,17 +107,20 @@ def reconstructions(
 
 
 def samples(images: Tensor, columns: int = 8) -> Figure:
-    """Images side by side.
+    """Show images side by side.
 
     Args:
         images: ``(n, channels, height, width)`` or ``(n, height, width)``, in [0, 1].
-        columns: images in a row.
+        columns: images per row.
+
+    Raises:
+        ValueError: if the shape is not that of images.
     """
     return _picture(images, columns, "Samples from the model")
 
 
 def interpolations(paths: Tensor) -> Figure:
-    """A path a row.
+    """Show paths through the latent space, one per row.
 
     Args:
         paths: ``(n, steps, channels, height, width)`` or ``(n, steps, height, width)``, in [0, 1].
@@ -120,20 +129,23 @@ def interpolations(paths: Tensor) -> Figure:
 
 
 def manifold(images: Tensor, z1: Tensor, z2: Tensor) -> Figure:
-    """What each point of a grid in a two-dimensional latent space decodes to.
+    """Show the decoded images on a grid of points in a two-dimensional latent space.
 
     Args:
         images: ``(rows, columns, channels, height, width)``, in [0, 1].
-        z1: first latent coordinate of each column, from left to right.
-        z2: second latent coordinate of each row, from top to bottom.
+        z1: the first latent coordinate of each column, from left to right.
+        z2: the second latent coordinate of each row, from top to bottom.
+
+    Raises:
+        ValueError: if z1 or z2 do not match the grid.
     """
     rows, columns = images.shape[:2]
     if (len(z2), len(z1)) != (rows, columns):
-        raise ValueError(f"z1 and z2 must have one entry a column and a row of {rows} x {columns} images")
+        raise ValueError(f"z1 and z2 must have one entry per column and per row of {rows} x {columns} images")
     grid = _grid(images.flatten(0, 1), columns, padding=0)
     figure = Figure(figsize=(6, 6 * rows / columns + 0.3), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
-    # The points need not be evenly spaced, so the ticks name some of them.
+    # The points may be unevenly spaced, so the ticks name some of them.
     axis.imshow(
         grid, cmap="gray_r", vmin=0, vmax=1, extent=(0, columns, rows, 0), aspect="auto", interpolation="nearest"
     )
@@ -147,26 +159,31 @@ def manifold(images: Tensor, z1: Tensor, z2: Tensor) -> Figure:
 
 
 def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
-    """Latent codes in the plane, through PCA where there are more than two dimensions.
+    """Plot latent codes in the plane, by PCA if there are more than two dimensions.
 
     Args:
-        z: ``(n, latent_dim)``.
-        labels: a class for each, ``(n,)``, for the colours.
+        z: ``(n, latent_dim)``, at least two codes.
+        labels: the class of each code, ``(n,)``, which sets its colour.
+
+    Raises:
+        ValueError: if the shapes of codes and labels do not fit.
     """
     points = z.detach().double().cpu().numpy()
     if points.ndim != 2 or len(points) < 2:
         raise ValueError(f"z must be at least two codes, (n, latent_dim); got {tuple(z.shape)}")
     if labels is not None and len(labels) != len(points):
-        raise ValueError(f"labels must have one entry a code: {len(points)}; got {len(labels)}")
+        raise ValueError(f"labels must have one entry per code: {len(points)}; got {len(labels)}")
     title, names = "Latent codes", ("$z_1$", "$z_2$")
     if points.shape[1] == 1:
         points = np.concatenate([points, np.zeros_like(points)], axis=1)
         names = ("$z_1$", "")
     elif points.shape[1] > 2:
+        from sklearn.decomposition import PCA  # takes seconds to import
+
         pca = PCA(2).fit(points)
         points = pca.transform(points)
         first, second = pca.explained_variance_ratio_
-        title = f"Latent codes through PCA, of {z.shape[1]} dimensions"
+        title = f"Latent codes in {z.shape[1]} dimensions, by PCA"
         names = (f"first component ({first:.0%} of variance)", f"second component ({second:.0%})")
     figure = Figure(figsize=(6, 5), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
@@ -175,8 +192,8 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
     else:
         for label in sorted(set(labels.tolist())):
             chosen = points[(labels == label).cpu().numpy()]
-            style = {"s": 8, "alpha": 0.7, "linewidths": 0, "color": _colour(label), "label": str(label)}
-            axis.scatter(chosen[:, 0], chosen[:, 1], **style)
+            colour = _colour(label)
+            axis.scatter(chosen[:, 0], chosen[:, 1], s=8, alpha=0.7, linewidths=0, color=colour, label=str(label))
         axis.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(names[0])
@@ -186,20 +203,25 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
 
 
 def rank_histograms(ranks: Tensor, values: int, bins: int = 16, most: int = 20) -> Figure:
-    """Simulation-based calibration: a histogram of ranks for each latent dimension, flat where q is the posterior.
+    """Plot histograms of ranks from simulation-based calibration, one per latent dimension; flat if q is the posterior.
 
     The band holds 99 % of the bars of a flat histogram (Talts et al. 2018, arXiv 1804.06788).
 
     Args:
-        ranks: of the true codes among draws of q, whole numbers below ``values``, ``(simulations, latent_dim)``.
-        values: how many values a rank can take, one more than the draws.
-        bins: bars of a histogram; must divide ``values``.
-        most: histograms at most, those of the first dimensions.
+        ranks: ranks of the true codes among draws of q, integers below ``values``, ``(simulations, latent_dim)``.
+        values: the number of values that a rank can take, one more than the draws.
+        bins: the number of bars per histogram; must divide ``values``.
+        most: the largest number of histograms; the first dimensions are shown.
+
+    Raises:
+        ValueError: if the shape of ranks or the number of bins does not fit.
     """
+    from scipy.stats import binom
+
     if ranks.dim() != 2 or not len(ranks):
         raise ValueError(f"ranks must be (simulations, latent_dim), at least one simulation; got {tuple(ranks.shape)}")
     if bins < 1 or values % bins:
-        raise ValueError(f"bins must divide the {values} values of a rank, so that each bar counts as many; got {bins}")
+        raise ValueError(f"bins must divide the {values} values of a rank, or bars differ in width; got {bins}")
     n, dims = len(ranks), min(ranks.shape[1], most)
     columns = min(dims, 5)
     rows = -(-dims // columns)
@@ -223,20 +245,20 @@ def rank_histograms(ranks: Tensor, values: int, bins: int = 16, most: int = 20) 
 
 
 def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels: Sequence[str], title: str) -> Figure:
-    """Models in the plane of rate and distortion, with lines of equal ELBO (Alemi et al. 2017, arXiv 1711.00464).
+    """Plot models by rate and distortion, with lines of equal ELBO (Alemi et al. 2017, arXiv 1711.00464).
 
     Args:
-        rates: of each model, E[KL(q(z|x) || p(z))] in nats an example.
-        distortions: −E_q[log p(x|z)] in nats an example.
-        labels: what to write beside each.
-        title: what the labels are values of.
+        rates: E[KL(q(z|x) || p(z))] of each model, in nats per example.
+        distortions: −E_q[log p(x|z)] of each model, in nats per example.
+        labels: the text beside each model.
+        title: the quantity that the labels give.
 
     Raises:
-        ValueError: for no models, other numbers of them, and rates or distortions that are not finite.
+        ValueError: if there are no models, the lengths differ, or a rate or distortion is not finite.
     """
     if not len(rates) == len(distortions) == len(labels) > 0:
         raise ValueError(
-            f"there must be a rate, a distortion and a label a model, and one model at least; got {len(rates)}, "
+            f"rates, distortions and labels must have one entry per model, for one model at least; got {len(rates)}, "
             f"{len(distortions)} and {len(labels)}"
         )
     x, y = np.asarray(rates, dtype=float), np.asarray(distortions, dtype=float)
@@ -250,7 +272,7 @@ def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels
         axis.annotate(label, (x[i], y[i]), textcoords="offset points", xytext=(6, 5), fontsize=8)
     axis.margins(0.12)
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    # Neither goes far below 0 for the sake of a margin; of models that collapsed, drawn KLs may be just below.
+    # The margins do not go far below 0. Sampled KLs of collapsed models may be just below it.
     left = max(left, min(x.min(), 0.0) - 0.02 * abs(right))
     bottom = max(bottom, 0.0) if y.min() >= 0 else bottom
     step = _round_step((right - left + top - bottom) / 8)
@@ -268,19 +290,19 @@ def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels
 
 
 def _round_step(size: float) -> float:
-    """The number of the form 1, 2 or 5 times a power of ten next below."""
+    """Return the largest number up to ``size`` that is 1, 2 or 5 times a power of ten."""
     power = 10 ** np.floor(np.log10(size))
     return float(power * max(m for m in (1, 2, 5) if m * power <= size))
 
 
-def _colour(label: int) -> Any:
+def _colour(label: int) -> tuple[float, float, float, float]:
     from matplotlib import colormaps
 
     return colormaps["tab20" if label >= 10 else "tab10"](label % 20)
 
 
 def is_image(event_shape: tuple[int, ...]) -> bool:
-    """Whether examples of this shape can be drawn: ``(1 or 3, height, width)`` or ``(height, width)``."""
+    """Return True if examples of this shape can be drawn: ``(1 or 3, height, width)`` or ``(height, width)``."""
     return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[0] in (1, 3))
 
 
@@ -310,5 +332,5 @@ def _grid(images: Tensor, columns: int, padding: int) -> np.ndarray:
 
 
 def _blank(images: Tensor) -> float:
-    """The value that shows as white: colours are drawn as they are, greys from white (0) to black (1)."""
+    """Return the value that shows as white: 1 for colours, 0 for greys, which go from white to black."""
     return 1.0 if images.dim() == 4 and images.shape[1] == 3 else 0.0

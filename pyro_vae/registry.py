@@ -1,8 +1,8 @@
-"""Classes by name: those on lists, and a user's own where the call names their module.
+"""Classes by name: those on lists, and the user's own if the call names their module.
 
-A stranger may have written the file that a name comes from. So a name on a list stands for the object on that list, and
-is not looked up through the attributes of modules. Any other name is a dotted path to a class or function of the user's
-own. Its module is imported only where the call allows it, and nothing is imported to find that out.
+A stranger may have written the file that a name comes from. So a name on a list stands for the object on that list; it
+is not looked up in the attributes of modules. Any other name is a dotted path to a class or function of the user's. Its
+module is imported only if the call allows it, and nothing is imported to find that out.
 """
 
 from __future__ import annotations
@@ -13,14 +13,32 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType, ModuleType, SimpleNamespace
+from dataclasses import dataclass, field
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from torch import nn
 
-__all__ = ["TORCH_NN", "TORCH_NN_PATHS", "NotAllowedError", "allowed", "allowing", "find_part", "is_part"]
+__all__ = [
+    "TORCH_NN",
+    "TORCH_NN_PATHS",
+    "Found",
+    "Kind",
+    "NotAllowedError",
+    "Spec",
+    "allowed",
+    "allowing",
+    "find",
+    "prefix_errors",
+]
 
-TORCH_NN: Mapping[str, Any] = MappingProxyType(
+Spec = str | Mapping[str, Any]
+"""A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
+
+Found = Callable[..., Any]
+"""A class or a function."""
+
+TORCH_NN: Mapping[str, Found] = MappingProxyType(
     {
         name: found
         for name in nn.modules.__all__
@@ -29,10 +47,9 @@ TORCH_NN: Mapping[str, Any] = MappingProxyType(
 )
 """The modules of :mod:`torch.nn` by their names."""
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
-TORCH_NN_PATHS: Mapping[str, Any] = MappingProxyType({f"torch.nn.{name}": found for name, found in TORCH_NN.items()})
+TORCH_NN_PATHS: Mapping[str, Found] = MappingProxyType({f"torch.nn.{name}": found for name, found in TORCH_NN.items()})
 
-# The modules of the user's that may be imported. None: names are words of the caller's own Python.
+# The user's modules that may be imported; None if the names come from the caller's own Python.
 _allowed: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=None)
 
 
@@ -57,22 +74,21 @@ class NotAllowedError(ValueError):
 
 
 def allowed() -> tuple[str, ...] | None:
-    """The modules that may be imported by name; None where names are words of the caller's own Python."""
+    """Return the modules that may be imported by name, or None if names come from the caller's own Python."""
     return _allowed.get()
 
 
 @contextlib.contextmanager
 def allowing(modules: str | Sequence[str]) -> Iterator[None]:
-    """Runs a block in which names may come from a file: beside what is on lists, only these modules are imported.
+    """Run a block in which names may come from a file: only these modules are imported, besides what is on lists.
 
-    A block inside such a block may import what either of the two allows.
+    A block inside another may import what either of them allows.
 
     Args:
-        modules: modules and packages of the user's own, such as ``["my_module"]``. A package stands for all that is in
-            it.
+        modules: modules and packages of the user's, such as ``["my_module"]``. A package includes all modules in it.
 
     Raises:
-        ValueError: where one is not the name of a module.
+        ValueError: if one is not the name of a module.
     """
     given = (modules,) if isinstance(modules, str) else tuple(modules)
     for module in given:
@@ -85,58 +101,80 @@ def allowing(modules: str | Sequence[str]) -> Iterator[None]:
         _allowed.reset(token)
 
 
-def is_part(found: Any) -> bool:
-    """Whether this can stand in a VAE: a class of modules, or a function."""
+@contextlib.contextmanager
+def prefix_errors(place: str) -> Iterator[None]:
+    """Run a block whose ValueErrors then begin with ``place``, such as ``"column 'age'"``."""
+    try:
+        yield
+    except NotAllowedError as error:
+        raise NotAllowedError(f"{place}: {error.found}", error.module) from error
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _is_part(found: object) -> bool:
+    """True for a class of modules and for a function."""
     return (isinstance(found, type) and issubclass(found, nn.Module)) or inspect.isfunction(found)
 
 
-def find_part(
-    kind: str,
-    room: ModuleType | SimpleNamespace,
-    name: Any,
-    short: Mapping[str, str] = _NONE,
-    *,
-    listed: Mapping[str, Any] = _NONE,
-    legal: Callable[[Any], bool] = is_part,
-) -> Any:
-    """The class of this name in a room, whatever the case and the underscores, or on a list, or at this dotted path.
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that is given by name, such as a prior.
 
     Args:
-        kind: what errors call it: prior, likelihood, ...
-        room: a module whose ``__all__`` names its classes.
-        name: the name or dotted path; in Python also the class or function itself.
-        short: names of the room's classes by other names, lower-case and without underscores.
-        listed: what else there is, by the exact name.
-        legal: whether what is at a dotted path can stand in this place.
+        name: of the kind, in errors.
+        classes: those of this library by their names, which may be written in any case and with underscores.
+        short: other names for these, in lower case and without underscores.
+        listed: what else there is, by its exact name.
+        fits: is asked whether a class or function of the user's may stand in this place.
+        what: such a class or function, in errors.
+        also: a sentence that the error for an unknown name ends with.
+    """
+
+    name: str
+    classes: Mapping[str, type] = field(default_factory=dict)
+    short: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, Found] = field(default_factory=dict)
+    fits: Callable[[object], bool] = _is_part
+    what: str = "a subclass of torch.nn.Module, or a function"
+    also: str = ""
+
+
+def find(kind: Kind, name: object) -> Found:
+    """Return the class or function of a name.
+
+    Args:
+        kind: the kind of thing that the name is for.
+        name: a name of this kind, or a dotted path to the user's own; in Python also the class or function itself.
 
     Raises:
         NotAllowedError: for a dotted path into a module that the call does not name.
-        ValueError: where there is no such name; says which there are.
+        ValueError: if there is no such name; lists those there are.
     """
     if isinstance(name, type) or inspect.isfunction(name):
-        return _checked(kind, name.__qualname__, name, legal)
+        return _checked(kind, name.__qualname__, name)
     if not isinstance(name, str):
-        raise ValueError(f"{kind} must be the name of a class; got {name!r}")
-    names = [n for n in room.__all__ if isinstance(getattr(room, n), type)]
-    plain = {**{n.lower(): n for n in names}, **short}
+        raise ValueError(f"{kind.name} must be the name of a class; got {name!r}")
+    plain = {**{n.lower(): n for n in kind.classes}, **kind.short}
     if (found := name.lower().replace("_", "").replace("-", "")) in plain:
-        return getattr(room, plain[found])
-    if name in listed:
-        return listed[name]
+        return kind.classes[plain[found]]
+    if name in kind.listed:
+        return kind.listed[name]
     if "." not in name:
-        close = difflib.get_close_matches(name, names, n=1)
+        close = difflib.get_close_matches(name, kind.classes, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"unknown {kind} {name!r}; there are {', '.join(names)}, and your own by dotted path, such as "
-            f"my_module.MyClass.{hint}"
+            f"unknown {kind.name} {name!r}; there are {', '.join(kind.classes)}, and your own by dotted path, such as "
+            f"my_module.MyClass.{hint}{kind.also}"
         )
-    return _of_the_users(kind, name, legal)
+    return _of_the_users(kind, name)
 
 
-def _of_the_users(kind: str, path: str, legal: Callable[[Any], bool]) -> Any:
-    """What is at a dotted path, where the call names its module."""
+def _of_the_users(kind: Kind, path: str) -> Found:
+    """Return what is at a dotted path, if the call names its module."""
+    what = f"{kind.name} {path!r}"
     if not _is_dotted(path):
-        raise ValueError(f"{kind} {path!r} is no dotted path to a class, such as my_module.MyClass")
+        raise ValueError(f"{what} is no dotted path to a class, such as my_module.MyClass")
     home, modules = path.rpartition(".")[0], _allowed.get()
     if modules is None:
         modules = (home,)
@@ -144,53 +182,47 @@ def _of_the_users(kind: str, path: str, legal: Callable[[Any], bool]) -> Any:
     if root is None:
         named = f" (named: {', '.join(modules)})" if modules else ""
         raise NotAllowedError(
-            f"{kind} {path!r} is none of this library's, and {home} is imported only if you name it in this very "
-            f"call{named}",
+            f"{what} is none of this library's, and {home} is imported only if you name it in this very call{named}",
             home,
         )
-    module, rest = _import(kind, path)
+    module, rest = _import(what, path)
     found: Any = module
     for name in rest:
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
-        # What a module has imported from others is not its own: my_module.subprocess.Popen.
+            raise ValueError(f"{what} cannot be imported: {error}") from error
+        # What a module imports from others is not its own: my_module.subprocess.Popen.
         origin = str(getattr(found, "__module__", None))
         if not (isinstance(found, type) or inspect.isfunction(found)):
-            raise ValueError(f"{kind} {path!r} is no class and no function of {module.__name__}; got {found!r}")
+            raise ValueError(f"{what} is no class and no function of {module.__name__}; got {found!r}")
         if not (_within(origin, root) or _within(origin, module.__name__)):
             raise ValueError(
-                f"{kind} {path!r} was defined in {origin}, not in {root}. Name it where it was defined: "
+                f"{what} was defined in {origin}, not in {root}. Name it where it was defined: "
                 f"{origin}.{found.__qualname__}"
             )
-    return _checked(kind, path, found, legal)
+    return _checked(kind, path, found)
 
 
-def _import(kind: str, path: str) -> tuple[ModuleType, list[str]]:
-    """The module that a dotted path begins with, and the names after it."""
+def _import(what: str, path: str) -> tuple[ModuleType, list[str]]:
+    """Return the module that a dotted path begins with, and the names after it."""
     parts = path.split(".")
     for size in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:size])
         try:
             return importlib.import_module(module), parts[size:]
         except ModuleNotFoundError as error:
-            # A class within a class has no module of its own; a module that lacks another is an error.
+            # A class within a class is in no module of its own. Another missing module is an error.
             if size == 1 or not _within(module, str(error.name)):
-                raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
+                raise ValueError(f"{what} cannot be imported: {error}") from error
         except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{kind} {path!r} cannot be imported: {error}") from error
-    raise AssertionError("a dotted path has two parts at least")
+            raise ValueError(f"{what} cannot be imported: {error}") from error
+    raise AssertionError("a dotted path has at least two parts")
 
 
-def _checked(kind: str, name: str, found: Any, legal: Callable[[Any], bool]) -> Any:
-    if not legal(found):
-        what = "a subclass of torch.nn.Module, or a function"
-        if legal is not is_part:
-            what = (
-                "a subclass of pyro.infer.ELBO" if kind == "objective" else "a function of the step, or a class of such"
-            )
-        raise ValueError(f"{kind} {name!r} must be {what}; got {found!r}")
+def _checked(kind: Kind, name: str, found: Found) -> Found:
+    if not kind.fits(found):
+        raise ValueError(f"{kind.name} {name!r} must be {kind.what}; got {found!r}")
     return found
 
 
@@ -199,5 +231,5 @@ def _is_dotted(path: str) -> bool:
 
 
 def _within(module: str, package: str) -> bool:
-    """Whether a module is another one, or in it."""
+    """True if a module is the package, or in it."""
     return module == package or module.startswith(f"{package}.")

@@ -1,21 +1,31 @@
-"""Tensors on disk, compared with what is expected before they are read."""
+"""Tensors on disk, as safetensors. Names, shapes, dtypes and sizes are compared before a tensor is read."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import safetensors
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
-from pyro_vae.files import CheckpointError, check_regular
+from pyro_vae.files import CheckpointError, check_regular, is_there, replacing
 
-__all__ = ["Kind", "TensorFile", "check_finite", "kinds_of", "open_tensors"]
+__all__ = [
+    "Kind",
+    "TensorFile",
+    "check_finite",
+    "kinds_of",
+    "load_weights",
+    "open_tensors",
+    "save_weights",
+    "write_tensors",
+]
 
 _MOST_BYTES_OF_HEADER = 32 * 2**20
 
@@ -35,14 +45,14 @@ _DTYPES = {
 
 
 class Kind(NamedTuple):
-    """What is known of a tensor before it is read."""
+    """Shape and dtype of a tensor, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype | str
 
 
 def kinds_of(tensors: Mapping[str, Tensor]) -> dict[str, Kind]:
-    """Shapes and dtypes of tensors."""
+    """Return the shapes and dtypes of tensors."""
     return {name: Kind(tuple(value.shape), value.dtype) for name, value in tensors.items()}
 
 
@@ -51,10 +61,10 @@ class TensorFile:
 
     Args:
         path: of the file.
-        file: as safetensors has opened it.
+        file: the same, opened by safetensors.
     """
 
-    def __init__(self, path: Path, file: Any) -> None:
+    def __init__(self, path: Path, file: safe_open) -> None:
         self.path = path
         self._file = file
         self.metadata: dict[str, str] = file.metadata() or {}
@@ -66,22 +76,22 @@ class TensorFile:
 
     @property
     def numbers(self) -> int:
-        """How many numbers all tensors have together."""
+        """The total number of elements of all tensors."""
         return sum(math.prod(kind.shape) for kind in self.kinds.values())
 
     def check(
         self, expected: Mapping[str, Kind], other: str, *, may_lack: Iterable[str] = (), within: str = ""
     ) -> None:
-        """Compares the names, shapes and dtypes with what is expected, before a tensor is read.
+        """Compare names, shapes and dtypes with the expected ones, before a tensor is read.
 
         Args:
             expected: shapes and dtypes by name.
-            other: what errors begin with, such as ``"the weights in ... belong to another VAE"``.
-            may_lack: names that need not be there.
-            within: what the names begin with that are looked at.
+            other: the first words of errors, such as ``"the weights in ... belong to another VAE"``.
+            may_lack: names that may be missing.
+            within: a prefix; names without it are left out of the comparison.
 
         Raises:
-            ValueError: which names the first tensor that is another, unexpected or missing.
+            ValueError: if they differ; names the first tensor that differs, is missing or is unexpected.
         """
         for name, kind in self.kinds.items():
             if not name.startswith(within):
@@ -98,7 +108,7 @@ class TensorFile:
             raise ValueError(f"{other}: there is no {first} in the file. {_REMEDY}")
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The tensors of these names."""
+        """Return the tensors of these names."""
         return {name: self._file.get_tensor(name) for name in names}
 
 
@@ -107,19 +117,19 @@ _REMEDY = "Build the VAE, and what trains it, as they were when the file was wri
 
 @contextlib.contextmanager
 def open_tensors(path: Path) -> Iterator[TensorFile]:
-    """Opens a file of tensors, of which nothing but the names, shapes and dtypes is read at first.
+    """Open a file of tensors; at first only names, shapes and dtypes are read.
 
     Raises:
-        FileNotFoundError: where there is none.
-        CheckpointError: where it is damaged, a link, or no plain file.
+        FileNotFoundError: if there is none.
+        CheckpointError: if it is damaged, a link, or no plain file.
     """
     check_regular(path)
     with contextlib.ExitStack() as stack:
         try:
             with path.open("rb") as start:
                 if int.from_bytes(start.read(8), "little") > _MOST_BYTES_OF_HEADER:
-                    raise OSError("what should be the size of its header is too large")
-            file = TensorFile(path, stack.enter_context(safetensors.safe_open(path, framework="pt")))
+                    raise OSError("the size of its header is too large")
+            file = TensorFile(path, stack.enter_context(safe_open(path, framework="pt")))
         except (SafetensorError, OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} cannot be read ({error}): it is damaged or was cut short. Take a copy of it, or train again"
@@ -128,16 +138,69 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> None:
-    """Refuses NaN and infinity in tensors that were read, but where what was built has the same.
+    """Refuse NaN and infinity in tensors that were read.
+
+    Args:
+        path: of their file, for the error.
+        tensors: those that were read.
+        built: those they replace. Where these are infinite, as a constant mask may be, the others may be too.
 
     Raises:
-        CheckpointError: which names the first tensor that has some.
+        CheckpointError: if there are any; names the first tensor.
     """
     for name, value in tensors.items():
         if not value.is_floating_point() or torch.isfinite(value).all():
             continue
-        # A constant of a module may be infinite (a mask, say).
         if not (torch.isfinite(value) | (value == built[name].detach().to(value.device))).all():
             raise CheckpointError(
                 f"{path} holds NaN or infinity in {name}. Take a copy of an earlier epoch, or train again"
+            )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors; the file appears whole or not at all."""
+    cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as partial:
+        partial.write_bytes(safetensors.torch.save(cpu, metadata))
+
+
+def save_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write the weights of a VAE; a tensor that two of its modules share is written once."""
+    with replacing(Path(path)) as partial:
+        safetensors.torch.save_model(module, str(partial))
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Read weights of :func:`save_weights` or :func:`write_tensors` into a VAE.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CheckpointError: if the file is damaged, or holds NaN or infinity.
+        ValueError: if the weights belong to another VAE.
+    """
+    path = Path(path)
+    if not is_there(path):
+        raise FileNotFoundError(f"no weights at {path}; a run folder has them in weights.safetensors")
+    state = module.state_dict()
+    with open_tensors(path) as file:
+        # A tensor that two modules share may be in the file once.
+        there = {state[name].data_ptr() for name in file.kinds if name in state}
+        shared = [name for name, value in state.items() if value.data_ptr() in there]
+        file.check(kinds_of(state), f"the weights in {path} belong to another VAE", may_lack=shared)
+        weights = file.read(file.kinds)
+    check_finite(path, weights, state)
+    _check_shared(path, weights, state)
+    module.load_state_dict(weights, strict=False)
+
+
+def _check_shared(path: Path, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse a file in which a tensor that two modules share has two contents: one would be lost."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    for name, value in weights.items():
+        if not value.numel():
+            continue
+        other = first.setdefault((state[name].data_ptr(), value.shape), name)
+        if not torch.equal(weights[other], value):
+            raise ValueError(
+                f"the weights in {path} belong to another VAE: {other} and {name} differ there and are one tensor here"
             )

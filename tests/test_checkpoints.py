@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from pyro_vae import build, fit, load
-from pyro_vae.checkpoints import CheckpointError, read_last, write_last, write_tensors
+from pyro_vae.checkpoints import CheckpointError, read_last, write_last
+from pyro_vae.tensors import write_tensors
 from pyro_vae.training import History
 
 

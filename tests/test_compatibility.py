@@ -139,6 +139,13 @@ def test_an_optimal_scale_goes_with_draws_that_count_alike(options, objective):
         fit(vae, X, epochs=1, objective=objective, progress=False)
 
 
+def test_a_column_with_an_optimal_scale_counts_too():
+    columns = {"a": "Normal", "b": {"class": "Normal", "scale": "optimal"}, "c": "Normal"}
+    vae = build((3,), 4, hidden=(5,), likelihood={"class": "Mixed", "columns": columns})
+    with pytest.raises(ValueError, match="likelihood Mixed .* takes its scale from all draws of z alike"):
+        fit(vae, X, epochs=1, objective=RenyiELBO(), progress=False)
+
+
 def test_score_functions_with_baselines_are_for_discrete_codes_too():
     vae = build((3,), 4, hidden=(5,), prior=CODES, posterior=CODES)
     check_objective(vae, TraceGraph_ELBO(), X)

@@ -193,8 +193,11 @@ def test_imputation_draws_from_the_exact_conditional():
             "x has NaN: 8 of 8 values .* or build the VAE with missing=True",
         ),
         (lambda v, x: v.encode(x / 0), "x has infinite values|x has NaN"),
-        *((lambda v, x, n=n: getattr(v, n)(x[0]), r"got \(4,\). One example alone") for n in ("codes", "reconstruct")),
-        (lambda v, x: elbo_terms(v, x[0]), r"got \(4,\). One example alone"),
+        *(
+            (lambda v, x, n=n: getattr(v, n)(x[0]), r"got \(4,\). Give a single example a batch")
+            for n in ("codes", "reconstruct")
+        ),
+        (lambda v, x: elbo_terms(v, x[0]), r"got \(4,\). Give a single example a batch"),
         (
             lambda v, x: build((4,), 2, likelihood="multinomial", missing=True).model(x),
             "likelihood Multinomial is not a product over the elements of x",

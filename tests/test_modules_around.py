@@ -106,7 +106,7 @@ def nowhere():
 )
 def test_modules_are_found_by_name(make):
     program, expected = make()
-    found = modules_around(program)
+    found = modules_around(model=program)
     assert found.keys() == expected.keys()
     assert all(found[name] is module for name, module in expected.items())
 
@@ -117,15 +117,15 @@ def test_those_of_two_programs_have_names_of_their_own():
     def program(net):
         return lambda x: net(x)
 
-    assert modules_around(program(a), program(b)) == {"net": a, "net_1": b}
-    assert modules_around(program(a), program(a)) == {"net": a}
-    assert modules_around(a, b) == {"module": a, "module_1": b}
+    assert modules_around(model=program(a), guide=program(b)) == {"net": a, "net_1": b}
+    assert modules_around(model=program(a), guide=program(a)) == {"net": a}
+    assert modules_around(model=a, guide=b) == {"model": a, "guide": b}
 
 
 def test_a_variable_without_a_value_is_passed_over():
     def program(x):
         return later(x)
 
-    assert modules_around(program) == {}
+    assert modules_around(model=program) == {}
     later = GLOBAL
-    assert modules_around(program) == {"later": later}
+    assert modules_around(model=program) == {"later": later}

@@ -64,7 +64,7 @@ def test_a_manifold_keeps_its_places_and_names_its_axes():
     axis = figure.axes[0]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["-1.0", "0.0", "1.0"]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["2.0", "-2.0"]
-    with pytest.raises(ValueError, match="one entry a column and a row of 2 x 3 images"):
+    with pytest.raises(ValueError, match="one entry per column and per row of 2 x 3 images"):
         plots.manifold(images, torch.zeros(2), torch.zeros(2))
 
 
@@ -93,7 +93,7 @@ def test_codes_are_drawn_as_they_are_or_through_pca(dim):
         (lambda: plots.reconstructions(torch.zeros(2, 4, 4), torch.zeros(3, 4, 4)), "must have the same shape"),
         (lambda: plots.samples(torch.zeros(0, 4, 4)), "at least one image and one column; got 0 and 8"),
         (lambda: plots.samples(torch.zeros(2, 4, 4), columns=0), "at least one image and one column; got 2 and 0"),
-        (lambda: plots.codes(torch.zeros(3, 2), torch.zeros(2)), "labels must have one entry a code: 3; got 2"),
+        (lambda: plots.codes(torch.zeros(3, 2), torch.zeros(2)), "labels must have one entry per code: 3; got 2"),
         (lambda: plots.codes(torch.zeros(1, 2)), "z must be at least two codes"),
     ],
 )
@@ -134,8 +134,8 @@ def test_rank_histograms_of_many_dimensions_show_the_first():
     [
         (torch.zeros(3), 10, 5, r"ranks must be \(simulations, latent_dim\), at least one simulation; got \(3,\)"),
         (torch.zeros(0, 2), 10, 5, r"at least one simulation; got \(0, 2\)"),
-        (torch.zeros(3, 2), 10, 4, "bins must divide the 10 values of a rank, so that each bar counts as many; got 4"),
-        (torch.zeros(3, 2), 10, 0, "bins must divide the 10 values of a rank, so that each bar counts as many; got 0"),
+        (torch.zeros(3, 2), 10, 4, "bins must divide the 10 values of a rank, or bars differ in width; got 4"),
+        (torch.zeros(3, 2), 10, 0, "bins must divide the 10 values of a rank, or bars differ in width; got 0"),
     ],
 )
 def test_rank_histograms_of_bad_input(ranks, values, bins, message):

@@ -1,1 +1,1 @@
-"""The contenders of benchmarks/svi.py, each run in a process of its own."""
+"""The contenders of benchmarks/svi.py, each in its own process."""

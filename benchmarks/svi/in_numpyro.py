@@ -42,7 +42,7 @@ def _start(size: Size) -> tuple[SVI, Any, jax.Array]:
 
 
 def update(size: Size) -> Contender:
-    """A call of the jitted update a step."""
+    """Call the jitted update once per step."""
     svi, state, stacked = _start(size)
     step = jax.jit(svi.update, donate_argnums=0)
     xs = list(stacked)
@@ -60,7 +60,7 @@ def update(size: Size) -> Contender:
 
 
 def scan(size: Size) -> Contender:
-    """All batches in one call."""
+    """Take all batches in one call."""
     svi, state, xs = _start(size)
     steps = jax.jit(lambda state, xs: jax.lax.scan(svi.update, state, xs), donate_argnums=0)
 

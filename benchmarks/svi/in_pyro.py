@@ -24,7 +24,7 @@ def _objective(size: Size) -> Any:
 
 
 class Example(nn.Module):
-    """A VAE as people write it after Pyro's example, with the networks of ours."""
+    """A VAE written after Pyro's example, with our networks."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -63,33 +63,33 @@ def _contender(make: Callable[..., Any], program: Any, objective: Any, size: Siz
 
 
 def stock(size: Size) -> Contender:
-    """Our VAE under Pyro's SVI."""
+    """Our VAE with Pyro's SVI."""
     return _contender(SVI, size.vae(), _objective(size), size)
 
 
 def example(size: Size) -> Contender:
-    """Pyro's example under Pyro's SVI, as it comes."""
+    """Pyro's example with Pyro's SVI, unchanged."""
     return _contender(SVI, Example(size), Trace_ELBO(), size)
 
 
 def example_unchecked(size: Size) -> Contender:
-    """The same without Pyro's validation, which is on unless one knows better."""
+    """The same without Pyro's validation, which is on by default."""
     pyro.enable_validation(False)
     return example(size)
 
 
 def example_jit(size: Size) -> Contender:
-    """Pyro's example under torch.jit.trace, Pyro's own way of compiling."""
+    """Pyro's example with torch.jit.trace, Pyro's own way to compile."""
     return _contender(SVI, Example(size), JitTrace_ELBO(ignore_jit_warnings=True), size)
 
 
 def ours(size: Size) -> Contender:
-    """Our VAE under CompiledSVI."""
+    """Our VAE with CompiledSVI."""
     return _contender(_compiled("fast"), size.vae(), _objective(size), size)
 
 
 def ours_unaudited(size: Size) -> Contender:
-    """The same, never compared with Pyro."""
+    """The same, without audits."""
     return _contender(_compiled("fast", audit=False), size.vae(), _objective(size), size)
 
 
@@ -104,7 +104,7 @@ def ours_exact(size: Size) -> Contender:
 
 
 def ours_on_example(size: Size) -> Contender:
-    """Pyro's example under CompiledSVI."""
+    """Pyro's example with CompiledSVI."""
     return _contender(_compiled("fast"), Example(size), Trace_ELBO(), size)
 
 

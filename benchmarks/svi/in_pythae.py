@@ -1,4 +1,4 @@
-"""pythae's trainer, with encoder and decoder given to it."""
+"""pythae's trainer, with our encoder and decoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from svi.sizes import LR, Size
 
 
 class Encoder(BaseEncoder):
-    """Our network; its raw scales are taken for log variances, as pythae wants them."""
+    """Our network; its raw scales serve as the log variances that pythae expects."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    """Our network; pythae wants probabilities."""
+    """Our network; pythae expects probabilities."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class Decoder(BaseDecoder):
 
 
 class Batches(list):
-    """In the place of a DataLoader: batches that are there."""
+    """Replaces a DataLoader: the batches are in memory."""
 
     dataset = range(0)
 
 
 def trainer(size: Size) -> Contender:
-    """A call of ``BaseTrainer.train_step`` for each pass over the batches, without loader and progress bar."""
+    """Call ``BaseTrainer.train_step`` for each pass over the batches, without loader and progress bar."""
     xs = [torch.from_numpy(x) for x in size.batches()]
     config = VAEConfig(input_dim=size.event_shape, latent_dim=size.latent, reconstruction_loss="bce")
     options = BaseTrainerConfig(output_dir=tempfile.mkdtemp(), learning_rate=LR, no_cuda=True)

@@ -20,11 +20,11 @@ class Bound(nn.Module):
         super().__init__()
         vae = size.vae()
         self.encoder, self.decoder = vae.posterior.net, vae.likelihood.net
-        if not size.parts:  # without the checks of shapes that our nets make
+        if not size.parts:  # without the shape checks of our nets
             self.encoder, self.decoder = self.encoder.layers, self.decoder.layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """A sum over the batch, in nats."""
+        """Return a sum over the batch, in nats."""
         loc, raw = self.encoder(x).chunk(2, dim=-1)
         scale = softplus(raw) + 1e-6
         z = loc + scale * torch.randn_like(scale)
@@ -50,28 +50,28 @@ def _stepping(loss_of: Any, update: Callable[[], Any], optimizer: torch.optim.Op
 
 
 def eager(size: Size) -> Contender:
-    """As a tutorial writes it, with the fused Adam."""
+    """Train as in a tutorial, with the fused Adam."""
     bound = Bound(size)
     optimizer = torch.optim.Adam(bound.parameters(), lr=LR, fused=True)
     return _stepping(bound, optimizer.step, optimizer, size)
 
 
 def compiled_fused(size: Size) -> Contender:
-    """torch.compile over the loss, the fused Adam as it is."""
+    """Compile the loss with torch.compile; the fused Adam steps by itself."""
     bound = Bound(size)
     optimizer = torch.optim.Adam(bound.parameters(), lr=LR, fused=True)
     return _stepping(torch.compile(bound, fullgraph=True), optimizer.step, optimizer, size)
 
 
 def compiled_both(size: Size) -> Contender:
-    """torch.compile over the loss, and over the optimiser's step."""
+    """Compile the loss and the optimiser's step with torch.compile."""
     bound = Bound(size)
     optimizer = torch.optim.Adam(bound.parameters(), lr=LR)
     return _stepping(torch.compile(bound, fullgraph=True), torch.compile(optimizer.step), optimizer, size)
 
 
 def compiled_whole(size: Size) -> Contender:
-    """Loss, gradients and an Adam written out, compiled together: what few write by hand."""
+    """Compile loss, gradients and a hand-written Adam together."""
     bound = Bound(size)
     weights = {name: p.detach() for name, p in bound.named_parameters()}
     first, second = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
@@ -95,7 +95,7 @@ def compiled_whole(size: Size) -> Contender:
 
 
 def floor(size: Size) -> Contender:
-    """The eleven products of a step into memory that is there: forward, for the weights, for the inputs but x."""
+    """Do the eleven products of a step, in allocated memory: forward, for the weights, for all inputs but x."""
     inputs, hidden, latent, batch = size.event_shape[0], size.hidden, size.latent, size.batch
     products = []
     for i, (before, after) in enumerate([(inputs, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, inputs)]):

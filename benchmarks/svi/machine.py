@@ -1,4 +1,4 @@
-"""Where it was measured, in a line."""
+"""The machine of a measurement, in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIBRARIES = ("torch", "pyro-ppl", "jax", "numpyro", "pythae")
 
 
 def machine(threads: int) -> str:
-    """Processor, threads, versions, and what the environment sets that changes the speed."""
+    """Return processor, threads, versions, and the environment variables that change the speed."""
     versions = []
     for library in _LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""What runs in a worker: a contender, warmed up, then a block of steps each time it is woken."""
+"""The code of a worker: it warms a contender up, then runs a block of steps each time it is woken."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from svi.workers import Pause
 __all__ = ["Contender", "serve"]
 
 _WARM_STEPS = 300
-_SETTLE = 0.03  # seconds of steps that are not counted: caches fill, threads wake
+_SETTLE = 0.03  # seconds of steps before timing: caches fill, threads wake
 
 
 @dataclass
 class Contender:
-    """A training under way.
+    """A running training.
 
     Args:
-        run: takes steps on the first n batches, and gives their losses in nats, as anything that iterates over what
-            float takes, or nothing; returns when the steps are done.
-        per: the examples that a loss is a sum over.
-        note: what the table shall say of it.
+        run: takes steps on the first n batches and returns when they are done; returns an iterable of the losses in
+            nats, which ``float`` can convert, or nothing.
+        per: the number of examples that a loss sums over.
+        note: a remark for the table.
     """
 
     run: Callable[[int], Any]
@@ -34,7 +34,7 @@ class Contender:
 
 
 def serve(pause: Pause, name: str, size_name: str, seconds: float) -> None:
-    """Makes the contender when woken for the first time, and answers each further waking with ms a step."""
+    """Make the contender when first woken, and answer each later wake-up with the ms per step."""
     size = SIZES[size_name]
     make = pkgutil.resolve_name(CONTENDERS[name])
     pause("imported")

@@ -1,4 +1,4 @@
-"""What is trained: networks, batches, and who takes part."""
+"""Networks, batches and contenders."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _OURS_AND_STOCK = ("ours", "ours, mode exact", "Pyro SVI, our VAE")
 
 @dataclass(frozen=True)
 class Size:
-    """A VAE of one hidden layer in each of its networks, and batches of random binary data.
+    """A VAE with one hidden layer in each network, and batches of random binary data.
 
     Args:
         event_shape: of one example.
         hidden: width of the hidden layers.
         latent: dimensions of z.
-        batch: examples a step.
-        steps: different batches, gone through again and again.
-        num_particles: draws of z an example; above 1, the objective is that of the importance-weighted autoencoder.
-        parts: what else ``pyro_vae.build`` is told.
-        contenders: who takes part.
+        batch: examples per step.
+        steps: number of different batches, which are repeated.
+        num_particles: draws of z per example; above 1, the objective is that of the importance-weighted autoencoder.
+        parts: further arguments of ``pyro_vae.build``.
+        contenders: the names of those that take part.
     """
 
     event_shape: tuple[int, ...]
@@ -60,14 +60,14 @@ class Size:
     contenders: tuple[str, ...] = tuple(CONTENDERS)
 
     def batches(self) -> list[np.ndarray]:
-        """Binary images about twenty patterns, float32 ``(batch, *event_shape)``; the same each time."""
+        """Return binary images near twenty patterns, float32 ``(batch, *event_shape)``; the same each time."""
         rng = np.random.default_rng(0)
         patterns = rng.choice([0.05, 0.95], size=(20, *self.event_shape), p=[0.8, 0.2])
         which = rng.integers(len(patterns), size=(self.steps, self.batch))
         return [(rng.random(p.shape) < p).astype(np.float32) for p in (patterns[w] for w in which)]
 
     def vae(self) -> Any:
-        """The VAE, with the same weights each time; all start from them, as far as they have such a network."""
+        """Return the VAE, with the same weights each time; contenders with the same networks start from them."""
         import torch
 
         from pyro_vae import build

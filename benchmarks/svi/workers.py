@@ -1,6 +1,6 @@
-"""A process for each contender, asleep but when it is told to run: thread pools that share a process slow one another.
+"""A process per contender, which sleeps between its turns: thread pools that share a process slow one another.
 
-No two of them run at a time, so a pool that spins while it waits disturbs nobody's figures.
+Only one process runs at a time, so a thread pool that spins while it waits does not affect the figures of others.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 __all__ = ["FailedError", "Pause", "Worker", "limit_threads"]
 
 Pause = Callable[[Any], Any]
-"""Hands a result to the parent and sleeps until it answers; gives the answer."""
+"""Sends a result to the parent, sleeps until it answers, and returns the answer."""
 
 
 class FailedError(RuntimeError):
-    """What went wrong in a worker, with its traceback."""
+    """An error in a worker, with its traceback."""
 
 
 def limit_threads(threads: int) -> None:
-    """So many threads and cores for the workers to come, whatever library they use."""
+    """Set the number of threads and cores for later workers, for any library."""
     cores = sorted(os.sched_getaffinity(0))
     if threads > len(cores):
         raise ValueError(f"--threads must be at most the number of cores, {len(cores)}; got {threads}")
@@ -36,7 +36,7 @@ def limit_threads(threads: int) -> None:
 
 
 class Worker:
-    """Runs ``target(pause, *arguments)`` in a new process; ``target`` is written ``"module:name"``."""
+    """Runs ``target(pause, *arguments)`` in a new process; ``target`` is ``"module:name"``."""
 
     def __init__(self, target: str, *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -46,7 +46,7 @@ class Worker:
         there.close()
 
     def result(self) -> Any:
-        """Waits for what the worker hands over next; raises FailedError where it fails."""
+        """Wait for the next result of the worker; raise FailedError if it fails."""
         try:
             kind, value = self._here.recv()
         except EOFError:
@@ -57,12 +57,12 @@ class Worker:
         return value
 
     def ask(self, message: Any) -> Any:
-        """Wakes the worker with a message and waits for its next result."""
+        """Wake the worker with a message, and wait for its next result."""
         self._here.send(message)
         return self.result()
 
     def stop(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._here.close()
         self._process.join(10)
         if self._process.is_alive():
@@ -70,7 +70,7 @@ class Worker:
 
 
 class _Stopped(BaseException):
-    """The parent has hung up."""
+    """The parent has closed the pipe."""
 
 
 def _serve(pipe: Connection, target: str, arguments: tuple[Any, ...]) -> None:

@@ -34,7 +34,7 @@ def _deterministic(inputs: Inputs) -> Finding:
         terms = []
         for key in (1, 2):
             with inputs.seeded(key):
-                terms.append(p.terms(z))
+                terms.append(p.terms(z).totals)
     for what, first, second in zip(("log p(x|z)", "log p(z)", "log q(z|x)"), *terms, strict=True):
         if not torch.equal(first, second):
             return Finding(
@@ -56,7 +56,7 @@ def _examples(inputs: Inputs) -> Finding:
     with torch.no_grad():
         z = p.draw(2)
         names = ["log p(x|z)", "log p(z)", "log q(z|x)"]
-        together, apart = [term[:, :half] for term in p.terms(z)], list(few.terms(z[:, :half]))
+        together, apart = [term[:, :half] for term in p.terms(z).totals], list(few.terms(z[:, :half]).totals)
         if inputs.is_point:  # a point has no density at any other z, even one that differs by rounding
             names[2], together[2], apart[2] = "z of q(z|x)", z[:, :half], few.draw(2)
     for what, all_, some in zip(names, together, apart, strict=True):
@@ -86,7 +86,7 @@ def _modes(inputs: Inputs) -> Finding:
             leaves.append({name for name, _ in named_leaves(p)})
         with inputs.seeded(4), torch.no_grad():
             points.append([_is_point(d) for d in (p.posterior(), p.prior(), p.likelihood(z[0]))])
-            terms.append(p.terms(z))
+            terms.append(p.terms(z).totals)
             spreads.append(p.draw(20).double().std(0).mean())
     for what, evaluated, trained in zip(("q(z|x)", "p(z)", "p(x|z)"), *points, strict=True):
         if trained and not evaluated:

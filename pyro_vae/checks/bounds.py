@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pyro import poutine
 from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, config_enumerate
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -20,8 +19,8 @@ from pyro_vae.checks.inputs import Check, Inputs
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import equal, mean_is_zero, not_above
 from pyro_vae.checks.trials import plate_scale
-from pyro_vae.evaluation.unconstrained import RealCodes
-from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, weighs_examples
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
+from pyro_vae.model_guide import ModelGuide, factors_of, listed, weighs_examples
 from pyro_vae.vae import VAE
 
 __all__ = ["CHECKS"]
@@ -38,15 +37,6 @@ _RUNGS = ((1, 200), (10, 60), (100, 20))  # importance samples, and how many suc
 # Equal to rounding, with the same noise.
 
 
-def _traced(p: ModelGuide) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log p(x|z), log p(z) and log q(z|x) of one run of both programs, each ``(batch,)``."""
-    guide = p.trace_guide()
-    model = poutine.trace(poutine.replay(p.model, guide)).get_trace(p.x, *p.context, **p.named)
-    sites = (model.nodes[p.observed], model.nodes[p.latent], guide.nodes[p.latent])
-    log_x, log_p, log_q = (per_example(site, "model", p.batch).log_prob(site["value"]) for site in sites)
-    return log_x, log_p, log_q
-
-
 def _terms(inputs: Inputs, kl: Literal["analytic", "sampled"]) -> tuple[Tensor, Tensor]:
     """Return recon and kl without Pyro's losses, each ``(batch,)``, under the seed of the comparison."""
     p = inputs.exact
@@ -54,8 +44,8 @@ def _terms(inputs: Inputs, kl: Literal["analytic", "sampled"]) -> tuple[Tensor, 
         if isinstance(p.vae, VAE) and p.vae.model == p.model:
             terms = elbo_terms(p.vae, p.x, *p.context, kl=kl, mask=p.named.get("mask"))
             return terms.recon, terms.kl
-        log_x, log_p, log_q = _traced(p)
-    return log_x, kl_divergence(p.posterior(), p.prior()) if kl == "analytic" else log_q - log_p
+        run = p.run_terms()
+    return run.recon[0], kl_divergence(p.posterior(), p.prior()) if kl == "analytic" else run.kl[0]
 
 
 def _loss(inputs: Inputs, objective: ELBO) -> Tensor:
@@ -101,9 +91,9 @@ def _renyi_elbo(inputs: Inputs) -> Finding:
         return Finding("skipped", "RenyiELBO weights examples one by one only if z and x are in one plate and no other")
     with torch.no_grad():
         with inputs.seeded(20):
-            runs = [_traced(inputs.exact) for _ in range(_PARTICLES)]
+            weights = [inputs.exact.run_terms().weight for _ in range(_PARTICLES)]
         # A plate's scale multiplies the log-weights: the weights are raised to that power.
-        weight = plate_scale(inputs.exact) * torch.stack([log_x + log_p - log_q for log_x, log_p, log_q in runs])
+        weight = plate_scale(inputs.exact) * torch.cat(weights)
         found = []
         for alpha in (0.0, 0.5):
             power = 1 - alpha
@@ -211,7 +201,7 @@ def _evidence(inputs: Inputs) -> Finding:
     if inputs.is_discrete:
         return _against(inputs, p, evaluation.enumeration(p), "by the sum over all values of z")
     try:
-        dims = RealCodes(p, "log p(x)").dim
+        dims = UnconstrainedCodes(p, "log p(x)").dim
     except ValueError as error:
         return Finding("skipped", str(error))
     # In two dimensions, each example takes tens of thousands of decodings.

@@ -31,7 +31,7 @@ def enumerated(pair: ModelGuide) -> Enumerated:
     q = pair.posterior()
     terms = pair.terms(q.enumerate_support(), q)
     by_q, by_p = terms.posterior.exp(), terms.prior.exp()
-    recon = _mean(by_q, terms.likelihood)
+    recon = _mean(by_q, terms.recon)
     return Enumerated(recon, _mean(by_q, terms.posterior - terms.prior), _mean(by_p, terms.prior - terms.posterior))
 
 

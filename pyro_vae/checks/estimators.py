@@ -66,7 +66,7 @@ def score_function(pair: ModelGuide, num_particles: int = 8) -> Tensor:
     value = terms.weight.detach()
     baseline = (value.sum(0) - value) / (num_particles - 1)
     score = (value - baseline) * terms.posterior
-    bound = terms.likelihood + terms.prior + (score - score.detach()) - terms.posterior.detach()
+    bound = terms.recon + terms.prior + (score - score.detach()) - terms.posterior.detach()
     return bound.mean(0)
 
 

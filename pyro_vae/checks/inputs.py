@@ -240,7 +240,7 @@ def named_leaves(pair: ModelGuide) -> list[tuple[str, Tensor]]:
             if site["type"] == "param" and hasattr(site["value"], "unconstrained"):
                 names.setdefault(id(site["value"].unconstrained()), site["name"])
     terms = pair.terms(z)
-    leaves = {id(leaf): leaf for leaf in _leaves([z, *terms])}
+    leaves = {id(leaf): leaf for leaf in _leaves([z, *terms.totals])}
     return [(names.get(i, f"a tensor of shape {tuple(leaf.shape)}"), leaf) for i, leaf in leaves.items()]
 
 

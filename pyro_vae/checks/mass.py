@@ -29,8 +29,7 @@ from pyro_vae.checks.supports import (
     values_of,
 )
 from pyro_vae.checks.vectors import Product, all_vectors, fitted_product, too_slow
-from pyro_vae.distributions import base_constraint
-from pyro_vae.evaluation.unconstrained import support_of
+from pyro_vae.distributions import base_constraint, support_of
 
 __all__ = ["check_mass"]
 

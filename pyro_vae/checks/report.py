@@ -212,6 +212,10 @@ class Report:
             parts += [Text(), Text.assemble(("Fewer than usual, because the networks are large", "bold"), f"  {said}")]
         return Group(*parts, Text(), Text(_sentence(self.summary())))
 
+    def __repr__(self) -> str:
+        """Return the subject and the summary; ``print`` shows what failed, with reasons."""
+        return f"Report({self.subject}: {self.summary()})"
+
     def __rich__(self) -> RenderableType:
         return self.brief()
 

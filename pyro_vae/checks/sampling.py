@@ -21,8 +21,7 @@ from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.supports import counts_of, is_circle, is_lossy, log_probs, take_elements, to_reals, values_of
 from pyro_vae.checks.vectors import all_vectors, neighbours, too_slow
-from pyro_vae.distributions import base_constraint
-from pyro_vae.evaluation.unconstrained import support_of
+from pyro_vae.distributions import base_constraint, support_of
 
 __all__ = ["ELEMENTS", "check_draws"]
 

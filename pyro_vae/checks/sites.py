@@ -18,8 +18,7 @@ from torch import Tensor
 from pyro_vae.checks.in_place import changed_in_place
 from pyro_vae.checks.inputs import Check, Inputs, describe_error
 from pyro_vae.checks.report import UNSUPPORTED, Finding
-from pyro_vae.distributions import base_constraint, check_inverse, innermost
-from pyro_vae.evaluation.unconstrained import support_of
+from pyro_vae.distributions import base_constraint, check_inverse, innermost, support_of
 from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, sampled_sites
 
 __all__ = ["CHECKS"]

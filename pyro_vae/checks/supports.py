@@ -14,9 +14,8 @@ from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import ComposeTransform, LowerCholeskyTransform, ReshapeTransform
 
 from pyro_vae.checks.sphere_charts import HalfAngle, Stereographic
-from pyro_vae.distributions import base_constraint
+from pyro_vae.distributions import base_constraint, support_of
 from pyro_vae.distributions.grid import Grid
-from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = [
     "counts_of",

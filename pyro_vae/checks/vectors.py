@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.distributions import Categorical, constraints
 
 from pyro_vae.checks.operations import OperationCounter
-from pyro_vae.distributions import base_constraint
+from pyro_vae.distributions import base_constraint, support_of
 from pyro_vae.distributions.grid import Grid
 from pyro_vae.distributions.groups import GroupedSupport
-from pyro_vae.evaluation.unconstrained import support_of
 
 __all__ = [
     "Parts",

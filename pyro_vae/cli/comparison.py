@@ -1,4 +1,4 @@
-"""Runs side by side: what they differ in, what came out, as a table, a file and a figure."""
+"""Runs side by side: the options in which they differ and their results, as a table, a file and a figure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from rich.table import Table
 
 from pyro_vae import plots
 from pyro_vae.checkpoints import HISTORY, read_config
+from pyro_vae.cli.options import Value
 from pyro_vae.files import CheckpointError, is_there, read_json, replacing
 from pyro_vae.training import History
 
 __all__ = ["Row", "print_rows", "read_rows", "varied", "write_rows"]
 
-_LEFT_OUT = ("shapes", "from")  # of config.yaml: what the data were like, not what was chosen
+_LEFT_OUT = ("shapes", "from")  # parts of config.yaml that nobody chose
 
-# Title, format and where to find it in evaluation-SPLIT.json.
+# The title of each result, its format, and its place in evaluation-SPLIT.json.
 _FIGURES = {
     "elbo": ("elbo", ".2f", ("elbo", "elbo")),
     "distortion": ("distortion", ".2f", ("elbo", "recon")),
@@ -36,14 +37,14 @@ _FIGURES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A run.
+    """A run and its results.
 
     Args:
-        run: its folder.
-        options: it was made with, by dotted names.
-        figures: what came out, by the names of ``_FIGURES``; what was not evaluated is not there.
-        epochs: that were trained.
-        minutes: that these took.
+        run: run folder.
+        options: options of the run, by dotted names.
+        figures: results by the names of ``_FIGURES``, without those that were not evaluated.
+        epochs: number of epochs trained.
+        minutes: time of these epochs in minutes.
     """
 
     run: str
@@ -53,16 +54,16 @@ class Row:
     minutes: float
 
     def as_dict(self, names: Iterable[str]) -> dict[str, Any]:
-        """Everything, under plain names."""
+        """Return all values under plain names."""
         options = {name: self.options.get(name) for name in names}
         return {"run": self.run, **options, "epochs_trained": self.epochs, "minutes": self.minutes, **self.figures}
 
 
 def read_rows(runs: Sequence[str], split: str) -> list[Row]:
-    """What run folders hold.
+    """Read run folders.
 
     Raises:
-        FileNotFoundError: for a folder that is no run.
+        NotARunError: for a folder that is not a run.
     """
     return [_read(Path(run), split) for run in runs]
 
@@ -72,11 +73,14 @@ def _read(run: Path, split: str) -> Row:
     history = History.read(run / HISTORY) if is_there(run / HISTORY) else History()
     path = run / f"evaluation-{split}.json"
     found = read_json(path) if is_there(path) else {}
-    figures = {name: value for name, (*_, keys) in _FIGURES.items() if (value := _at(found, keys)) is not None}
-    for name, value in figures.items():
-        wanted = int if _FIGURES[name][1] == "d" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise CheckpointError(f"{path}: {'.'.join(_FIGURES[name][2])} must be a number; got {str(value)[:100]!r}")
+    figures: dict[str, float] = {}
+    for name, (_, form, keys) in _FIGURES.items():
+        value = _at(found, keys)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if form == "d" else (int, float)):
+            raise CheckpointError(f"{path}: {'.'.join(keys)} must be a number; got {str(value)[:100]!r}")
+        figures[name] = value
     if "distortion" in figures:
         figures["distortion"] = -figures["distortion"]
     minutes = round(sum(epoch.seconds for epoch in history) / 60, 2)
@@ -84,14 +88,14 @@ def _read(run: Path, split: str) -> Row:
     return Row(str(run), options, figures, len(history), minutes)
 
 
-def _at(found: Any, keys: tuple[str, ...]) -> Any:
+def _at(found: Value, keys: tuple[str, ...]) -> Value:
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted names; a class by the name of what it is for."""
+    """Return nested options by dotted names; a class has the name of its option."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
         key = prefix.removesuffix(".") if name == "class" and prefix else prefix + name
@@ -100,13 +104,13 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def varied(rows: Sequence[Row]) -> list[str]:
-    """The options that are not the same in all rows, in the order of the first row's."""
+    """Return the options that differ between rows, in the order of the first row."""
     names = dict.fromkeys(name for row in rows for name in row.options)
     return [name for name in names if len({json.dumps(row.options.get(name)) for row in rows}) > 1]
 
 
 def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
-    """Prints the runs as a table: what they differ in, then what came out, in nats an example."""
+    """Print the runs as a table: the options in which they differ, then the results, in nats per example."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold")
     shown = [name for name in _FIGURES if any(name in row.figures for row in rows)]
@@ -118,28 +122,28 @@ def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
         table.add_row(row.run, *options, str(row.epochs), f"{row.minutes:.1f}", *figures)
     console = Console()
     if not console.is_terminal:
-        console.width = 250  # a file has no edge to fold at
+        console.width = 250  # a file has no width to wrap at
     console.print(table)
     missing = [row.run for row in rows if not row.figures]
     if missing:
-        print(f"not evaluated on {split} data: {', '.join(missing)}. pyro-vae evaluate RUN --split {split} does it")
+        print(f"not evaluated on {split} data: {', '.join(missing)}. Run: pyro-vae evaluate RUN --split {split}")
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Value) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_rows(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
-    """Writes the runs as .json or .csv, or draws rate against distortion as .png, and prints where.
+    """Write the runs as .json or .csv, or draw rate against distortion as .png, and print the path.
 
     Raises:
-        ValueError: for another ending, or a figure of runs that were not evaluated.
+        ValueError: for another ending, and for a figure if no run was evaluated.
     """
     if path.suffix == ".png":
         drawn = ("rate", "distortion")
         points = [row for row in rows if all(math.isfinite(row.figures.get(name, math.nan)) for name in drawn)]
         if not points:
-            raise ValueError("a figure needs evaluated runs, and there is none: pyro-vae evaluate RUN")
+            raise ValueError("a figure needs evaluated runs, and there are none. Run: pyro-vae evaluate RUN")
         labels = [", ".join(_brief(row.options.get(n)) for n in names) for row in points]
         rates, distortions = ([row.figures[name] for row in points] for name in drawn)
         title = ", ".join(name.rpartition(".")[2] for name in names)

@@ -1,4 +1,4 @@
-"""What pyro-vae evaluate says of a run beyond its bound: labels in the codes, gaps, outliers, memorisation."""
+"""What pyro-vae evaluate prints beyond the ELBO: labels in the codes, gaps, outliers, memorisation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pyro_vae.files import folder_in
 
 __all__ = ["check_wanted", "print_gaps", "print_memorisation", "print_outliers", "print_probe"]
 
-_PROBED = 5000  # codes at most to train the classifier on, and to test it on
-_COMPARED = 1000  # images of each data set at most
+_PROBED = 5000  # most codes to train the classifier on, and to test it on
+_COMPARED = 1000  # most images of each data set
 _PICTURED = 16
 
 
 def check_wanted(vae: VAE, images: Images, *, gaps: bool, others: Images | None, samples: bool) -> None:
-    """Refuses, before anything long is begun, what cannot be printed of a VAE and its images."""
+    """Refuse, before any long computation, what cannot be printed for a VAE and its images."""
     if gaps:
         inference_gaps(vae, *first(images, 1, vae, 0), steps=1, num_particles=1, importance_particles=1)
     if others is not None and (len(images) < 2 or others.pixels.shape[1:] != images.pixels.shape[1:]):
@@ -28,13 +28,13 @@ def check_wanted(vae: VAE, images: Images, *, gaps: bool, others: Images | None,
             f"{tuple(others.pixels.shape[1:])}"
         )
     if samples and images.with_labels:
-        raise ValueError("samples are compared with training images for runs without labels as context")
+        raise ValueError("samples are compared with training images only for runs without labels as context")
 
 
 def print_probe(vae: VAE, dataset: DataSet, images: Images, *, seed: int) -> dict[str, Any] | None:
-    """Prints how well a classifier trained on codes of training images reads labels from those of others.
+    """Print how well a linear classifier, trained on codes of training images, reads labels from codes of other images.
 
-    Nothing for the training images themselves, and where labels are context, or of one class.
+    Prints nothing for the training images themselves, for labels that are context, and for labels of one class.
     """
     if images is dataset.train or images.with_labels or len(dataset.train.labels[:_PROBED].unique()) < 2:
         return None
@@ -46,13 +46,13 @@ def print_probe(vae: VAE, dataset: DataSet, images: Images, *, seed: int) -> dic
     found = linear_probe(codes, labels, test_codes, test_labels)
     print(
         f"labels from codes by a linear classifier: {found.accuracy:.1%} ± {found.standard_error:.1%} right "
-        f"(the commonest label: {found.majority:.1%})"
+        f"(the most common label: {found.majority:.1%})"
     )
     return vars(found)
 
 
 def print_gaps(vae: VAE, images: Images, *, n: int, num_particles: int, seed: int) -> dict[str, Any]:
-    """Prints what of log p(x) − ELBO is the family's of q, and what the encoder's, on the first n images."""
+    """Print log p(x) − ELBO on the first n images, split into the approximation and the amortisation gap."""
     x, *context = first(images, n, vae, seed)
     found = inference_gaps(vae, x, *context, importance_particles=num_particles, seed=seed)
     means = found.means
@@ -64,7 +64,7 @@ def print_gaps(vae: VAE, images: Images, *, n: int, num_particles: int, seed: in
 
 
 def print_outliers(vae: VAE, images: Images, others: Images, *, seed: int) -> dict[str, Any]:
-    """Prints how well scores tell images of another data set from those of the run's."""
+    """Print how well scores tell images of another data set from those of the run's data set."""
     n = min(_COMPARED, len(images) // 2, len(others))
     near, (far, *far_context) = first(images[: 2 * n], 2 * n, vae, seed), first(others, n, vae, seed)
     reference = -outlier_scores(vae, *(t[:n] for t in near), seed=seed)["log_prob"]
@@ -72,24 +72,24 @@ def print_outliers(vae: VAE, images: Images, others: Images, *, seed: int) -> di
     outside = outlier_scores(vae, far, *far_context, reference=reference, seed=seed)
     found = separation(inside, outside)
     areas = ", ".join(f"{name} {area:.3f}" for name, area in found.items())
-    print(f"{others.name} told from {images.name}, area under the ROC curve (0.5: not at all): {areas}")
+    print(f"{others.name} against {images.name}, area under the ROC curve (0.5 is chance): {areas}")
     return {"against": others.name, "images": n, "auroc": found}
 
 
 def print_memorisation(run: str, vae: VAE, trained: Images, images: Images, *, n: int, seed: int) -> dict[str, Any]:
-    """Prints whether samples are nearer to training images than images held out are, and draws the nearest pairs."""
+    """Print whether samples are nearer to training images than held-out images are, and draw the nearest pairs."""
     train, test = (first(part, len(part), vae, seed)[0] for part in (trained, images[:n]))
     samples = vae.sample(n, seed=seed)
     found = memorisation(samples, train, test)
     print(
-        f"samples nearer to a training image than all but {found.quantile:.0%} of the images held out: "
+        f"samples nearer to a training image than all but {found.quantile:.0%} of the held-out images: "
         f"{found.fraction:.1%} of {n:,} (median distance {found.sample_median:.2f}, held out {found.test_median:.2f})"
     )
     if plots.is_image(tuple(train.shape[1:])):
         shown = found.suspects[:_PICTURED]
         nearest = train[found.neighbours.indices[shown, 0]]
         path = folder_in(Path(run), "figures") / "nearest.png"
-        title = "Samples nearest to a training image, and below each that image"
+        title = "The samples nearest to a training image, each above that image"
         save_figure(plots.reconstructions(samples[shown], nearest, title=title), path)
         print(f"figure    {path}")
     kept = ("fraction", "threshold", "quantile", "sample_median", "test_median")

@@ -1,4 +1,4 @@
-"""From arguments to a command and an exit code."""
+"""``main``: parses a command line, runs the command and returns an exit code."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import contextlib
 import functools
 import inspect
 import io
-import json
 import os
-import re
 import sys
 import textwrap
 import warnings
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, Namespace
 
 import pyro_vae
 from pyro_vae.cli import commands
-from pyro_vae.files import CheckpointError, read_yaml
+from pyro_vae.cli.arguments import modules_named, normalised
+from pyro_vae.cli.formatter import Formatter
+from pyro_vae.cli.options import of_build, of_fit
+from pyro_vae.files import CheckpointError
 
 __all__ = ["main"]
 
@@ -62,58 +60,43 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "list": (commands.list_parts, ""),
 }
 
-# How many words come before those that make a list.
-_LISTS = {"compare": 1, "sweep": 2}
+_METAVARS = {"dequantize": "{auto,true,false}", "runs": "RUN ...", "vary": "NAME=VALUE,VALUE,... ..."}
 
-_METAVARS = {"runs": "RUN ...", "vary": "NAME=VALUE,VALUE,... ..."}
-
-# Options of train that a sweep sets itself.
+# Parameters of commands that are no options, and options of train that a sweep sets itself.
+_NO_OPTIONS: set[str | int] = {"options", "check"}
 _OF_ONE_RUN: set[str | int] = {"out", "resume"}
 
-# Options that name a class, with the class's own arguments as --option.argument.
-_SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
-
-# Options whose words may name classes of the user's own.
-_NAMING = (*_SWAPPED, "--activation")
-
-# Commands that open a run or make one, and so may need modules of the user's own.
+# Commands that open or make a run, and may need your own modules for it.
 _OPENS_RUNS = ("train", "evaluate", "sweep", "check", "sample", "reconstruct", "interpolate", "plot")
 
 _ALLOW = (
-    "A module or package of your own that classes may be imported from. Repeat it for each module, and with each "
-    "command: a run folder or a file of options cannot allow anything itself. A part that you name on the command line "
+    "module or package of your own from which classes may be imported. Repeat it for each module, and with each "
+    "command: neither a run folder nor a file of options can allow anything. A class that you name on the command line "
     "(--prior my_module.MyPrior) needs no --allow."
 )
-
-# What a file of options cannot say: where things are is of one machine, and what is imported is the user's to say.
-_NOT_IN_FILES = ("allow", "config", "out", "resume", "root")
-
-
-class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of the examples."""
 
 
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """One paragraph in the place of the whole usage."""
+        """Print one paragraph instead of the whole usage, and exit with 2."""
         prog = self.prog.replace(" [options]", "")
         self.exit(2, f"{prog}: error: {' '.join(message.split())}\nSee: {prog} --help\n")
         raise AssertionError("exit does not return")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
         argv: the arguments; by default those of the process.
 
     Returns:
-        The exit code: 0, 1 where the run failed, 2 for bad usage.
+        The exit code: 0, 1 if the run failed, 2 for bad usage.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
-        options = _parser().parse_args(_normalise([a for a in arguments if a != "--debug"]))
+        options = _parse([a for a in arguments if a != "--debug"])
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except CheckpointError as error:
@@ -122,11 +105,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(next((a for a in arguments if not a.startswith("-")), ""), error)
     command = options.command
     chosen = options[command].as_dict()
-    allow = [*(chosen.pop("allow", None) or ()), *_named(arguments)]
-    names = inspect.signature(_COMMANDS[command][0]).parameters
-    values = {name: chosen[name] for name in names if name != "options"}
-    if "options" in names:
-        values["options"] = {name: value for name, value in chosen.items() if name not in (*values, "config")}
+    allow = [*(chosen.pop("allow", None) or ()), *modules_named(arguments)]
+    values = {name: value for name, value in chosen.items() if name != "config"}
+    if "check" in inspect.signature(_COMMANDS[command][0]).parameters:
+        values["check"] = _check_arguments
     from pyro_vae.registry import allowing
 
     try:
@@ -145,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _modules_from_here(wanted: bool) -> Iterator[None]:
-    """Lets a module of the user's be found in the working directory, after all packages, which it cannot hide."""
+    """Search the working directory for modules, after all packages: a module in it cannot hide a package."""
     if not wanted:
         yield
         return
@@ -154,66 +136,16 @@ def _modules_from_here(wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if here in sys.path:  # a module of the user's may have changed the path itself
+        if here in sys.path:  # an imported module may have changed the path itself
             del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
 
 
-def _split(argument: str) -> tuple[str, str, str]:
-    """An option's name, with underscores, what follows it (=), and its value; of another word, the word alone."""
-    if not argument.startswith("--"):
-        return argument, "", ""
-    name, equals, value = argument.partition("=")
-    return "--" + name[2:].replace("-", "_"), equals, value
-
-
-def _named(arguments: list[str]) -> list[str]:
-    """The modules of the dotted paths that the command line itself names, such as --prior my_module.MyPrior.
-
-    The value of --config does not count: it may be the content of a file.
-    """
-    named: list[str] = []
-    pending = iter(arguments)
-    for argument in pending:
-        option, equals, value = _split(argument)
-        if option == "--debug":
-            continue
-        if option.startswith("--"):
-            value = value if equals else next(pending, "")
-        elif arguments[0] == "sweep":  # prior=my_module.MyPrior,StandardNormal
-            name, _, values = argument.partition("=")
-            option, value = f"--{name.strip().lstrip('-').replace('-', '_')}", f"[{values}]"
-        if option.partition(".")[0] in _NAMING:
-            paths = [word for word in _words(value) if _DOTTED.fullmatch(word)]
-            named += [path.rpartition(".")[0] for path in paths if path.partition(".")[0] not in _LISTED]
-    return named
-
-
-_LISTED = ("pyro", "pyro_vae", "torch", "zuko")  # whose classes are on lists, and are not imported by name
-_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-
-
-def _words(value: str) -> Iterator[str]:
-    """All text in a value of the command line, which may be YAML."""
-    try:
-        pending = [yaml.safe_load(value)]
-    except (yaml.YAMLError, ValueError):
-        pending = [value]
-    while pending:
-        found = pending.pop()
-        if isinstance(found, str):
-            yield found
-        elif isinstance(found, dict):
-            pending += found.values()
-        elif isinstance(found, list):
-            pending += found
-
-
-def check_arguments(arguments: list[str]) -> None:
-    """Raises a ValueError where a command line cannot be read."""
+def _check_arguments(arguments: list[str]) -> None:
+    """Raise a ValueError if a command line cannot be parsed."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         try:
-            _parser().parse_args(_normalise(arguments))
+            _parse(arguments)
         except SystemExit as exit_:
             message = said.getvalue().partition("error: ")[2].partition("\nSee: ")[0]
             raise ValueError(message) from exit_
@@ -223,8 +155,8 @@ def _run_command(name: str, values: dict[str, Any]) -> None:
     _COMMANDS[name][0](**values)
 
 
-def _warn(command: str, message: Warning | str, *_: Any) -> None:
-    """One line in the place of Python's two, whose first is where in the library it was said."""
+def _warn(command: str, message: Warning | str, *_: type[Warning] | str | int | TextIO | None) -> None:
+    """Print a warning in one line, without Python's first line, which names a place in the library."""
     print(f"pyro-vae {command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
@@ -232,7 +164,7 @@ def _fail(command: str, error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"\npyro-vae {command}: {_words_of(error) or 'stopped; nothing was kept'}", file=sys.stderr)
         return 1
-    # Pyro appends the shapes of the sites to an error inside a model; the first sentences are what a user can act on.
+    # Pyro appends the shapes of the sites to an error inside a model; a user can act on the first sentences.
     message = " ".join(_words_of(error).split("Trace Shapes:")[0].split()) or type(error).__name__
     asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
     if not asked_wrongly and not isinstance(error, (OSError, RuntimeError)):
@@ -242,95 +174,58 @@ def _fail(command: str, error: BaseException) -> int:
 
 
 def _words_of(error: BaseException) -> str:
+    """Return the message of an error in words of the command line."""
     from pyro_vae.cli.words import of_error
 
     return of_error(error)
 
 
-def _parser() -> _Parser:
+def _parse(arguments: list[str]) -> Namespace:
+    given = normalised(arguments)
+    return _parser(next((word for word in given if word in _COMMANDS), None)).parse_args(given)
+
+
+def _parser(command: str | None) -> _Parser:
+    """Return the parser with the options of one command; the others have their description alone, which is faster."""
     parser = _Parser(
         prog="pyro-vae",
         description="Variational autoencoders as Pyro models and guides: train, evaluate, look.",
         epilog="Start with: pyro-vae train. --debug with any command shows the traceback of an error.",
         version=pyro_vae.__version__,
-        formatter_class=_Formatter,  # the subcommands take over
+        formatter_class=Formatter,  # the subcommands take over
     )
     subcommands = parser.add_subcommands(required=True, dest="command")
     for name, (function, examples) in _COMMANDS.items():
         lines = (function.__doc__ or "").split("Args:")[0].strip().splitlines()
         description = " ".join(line.strip() for line in lines if line.strip())
         sub = _Parser(description=textwrap.fill(description, 80, break_on_hyphens=False), epilog=examples)
-        if name in ("train", "sweep"):
-            sub.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-        if name in _OPENS_RUNS:
-            sub.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
-        sub.add_function_arguments(function, as_group=False, as_positional=True, skip={"options"})
-        for action in sub._actions:
-            action.metavar = _METAVARS.get(action.dest, action.metavar)
-        if name == "sweep":
-            sub.add_function_arguments(commands.train, skip=_OF_ONE_RUN)
+        if name == command:
+            _add_options(sub, name)
         subcommands.add_subcommand(name, sub, help=lines[0].rstrip("."))
     return parser
 
 
-def _gathered(arguments: list[str]) -> list[str]:
-    """The words that make a list as one, as jsonargparse wants it, wherever they stand between the options."""
-    if not arguments or arguments[0] not in _LISTS:
-        return arguments
-    words: list[str] = []
-    options: list[str] = []
-    for word in arguments:
-        of_option = options and options[-1].startswith("--") and "=" not in options[-1] and options[-1] != "--help"
-        (options if word.startswith("-") or of_option else words).append(word)
-    start = _LISTS[arguments[0]]
-    return [*words[:start], json.dumps(words[start:]), *options] if len(words) > start else [*words, *options]
+def _add_options(parser: _Parser, name: str) -> None:
+    """Add the options of a command."""
+    if name in ("train", "sweep"):
+        parser.add_argument("--config", action="config", help="YAML file of options, such as config.yaml of a run.")
+    if name in _OPENS_RUNS:
+        parser.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
+    parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=_NO_OPTIONS)
+    if name == "sweep":
+        parser.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)
+    if name in ("train", "sweep"):
+        _add_derived_options(parser)
+    for action in parser._actions:
+        action.metavar = _METAVARS.get(action.dest, action.metavar)
 
 
-def _normalise(arguments: list[str]) -> list[str]:
-    """Dashes as underscores in option names; configurations first, then classes by bare name, then the rest.
-
-    Without this order, naming a class would drop those of its arguments that come before it.
-    """
-    arguments = _gathered(arguments)
-    configurations: list[str] = []
-    classes: list[str] = []
-    rest: list[str] = []
-    allow: list[str] = []
-    pending = iter(arguments)
-    for argument in pending:
-        name, equals, value = _split(argument)
-        if name not in (*_SWAPPED, "--config", "--resume", "--allow"):
-            rest.append(name + equals + value)
-            continue
-        if not equals:
-            value = next(pending, "")
-        if not value:
-            rest.append(name)  # argparse says what is missing
-        elif name == "--allow":
-            allow += [module.strip(" \"'") for module in value.strip("[] ").split(",")]
-        elif name in _SWAPPED:
-            classes += [name, value if value.lstrip().startswith("{") else json.dumps({"class": value})]
-        else:
-            path = os.path.join(value, "config.yaml") if name == "--resume" else value
-            configurations += ["--config", _options_of(path)]
-            rest += [name, value] if name == "--resume" else []
-    rest += ["--allow", json.dumps(allow)] if allow else []
-    command = rest[:1] if rest and not rest[0].startswith("-") else []
-    return [*command, *configurations, *classes, *rest[len(command) :]]
-
-
-def _options_of(path: str) -> str:
-    """A configuration file as options: without what a run only writes down, and with classes as mappings."""
-    try:
-        options = json.loads(path) if path.startswith("{") else read_yaml(Path(path))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return path  # the parser says what is wrong with it
-    for name in _NOT_IN_FILES:
-        if name in options:
-            raise CheckpointError(f"{path} must not hold {name!r}, which is for the command line alone. Take it out")
-    options = {name: value for name, value in options.items() if name not in ("shapes", "from")}
-    for option in _SWAPPED:
-        name = option.removeprefix("--")
-        if isinstance(options.get(name), str):
-            options[name] = {"class": options[name]}
-    return json.dumps(options)
+def _add_derived_options(parser: _Parser) -> None:
+    """Add the options that are arguments of build and fit."""
+    for title, options in (
+        ("the VAE (arguments of pyro_vae.build)", of_build()),
+        ("the training (arguments of pyro_vae.fit)", of_fit()),
+    ):
+        group = parser.add_argument_group(title)
+        for option in options:
+            group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)

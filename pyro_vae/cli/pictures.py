@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn into its folder."""
+"""The pictures of a run, in its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["draw_ranks", "draw_run", "first", "one_of_each", "save_figure"]
 
 
 def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
-    """Draws all pictures that a run admits into its folder, and prints their paths."""
+    """Draw all pictures that a run allows into its folder, and print their paths."""
     vae = vae.to("cpu")
     x, *context = first(dataset.test, min(2000, len(dataset.test)), vae)
     z = vae.decoder_input(vae.codes(x, *context))
@@ -42,13 +42,13 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as .png in the place of what is there, be it a link."""
+    """Write a figure as .png; replaces a file or a link at this path."""
     with replacing(path) as partial:
         figure.savefig(partial, format="png")
 
 
 def draw_ranks(report: Report, folder: Path) -> Path:
-    """Draws the rank histograms of a cross-check into a folder, and returns the path."""
+    """Draw the rank histograms of a cross-check into a folder, and return the path."""
     if report.ranks is None:
         raise ValueError("the report has no ranks to draw")
     path = folder / "calibration.png"
@@ -66,7 +66,7 @@ def _images(vae: VAE, x: Tensor, context: list[Tensor], labels: tuple[Tensor, ..
 
 
 def _manifold(vae: VAE, size: int = 20) -> Figure:
-    """A grid over the middle 95 % of a standard normal in each dimension, even in probability."""
+    """Return a grid over the middle 95 % of a standard normal in each dimension, with equal probability per step."""
     like = next(vae.parameters())
     quantiles = torch.linspace(0.025, 0.975, size, dtype=like.dtype)
     points = torch.distributions.Normal(like.new_zeros(()), like.new_ones(())).icdf(quantiles)
@@ -77,13 +77,13 @@ def _manifold(vae: VAE, size: int = 20) -> Figure:
 
 
 def first(images: Images, n: int, vae: VAE, seed: int = 0) -> tuple[Tensor, ...]:
-    """The first images as the VAE sees them, binarised in the same way each time."""
+    """Return the first n images as the VAE sees them, binarised in the same way each time."""
     if not 1 <= n <= len(images):
-        raise ValueError(f"the images asked for must be from 1 to {len(images)}, as many as there are; got {n}")
+        raise ValueError(f"the number of images must be from 1 to {len(images)}, which is all of them; got {n}")
     like = next(vae.parameters())
     return next(iter(batches(images[:n], batch_size=n, seed=seed, device=like.device, dtype=like.dtype)))
 
 
 def one_of_each(classes: int, n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The context of n samples from a run with labels: one class after the other; nothing for 0 classes."""
+    """Return the context of n samples from a run with labels, one class after the other; nothing for 0 classes."""
     return (torch.eye(classes, dtype=dtype)[torch.arange(n) % classes],) if classes else ()

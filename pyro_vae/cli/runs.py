@@ -1,4 +1,4 @@
-"""What the commands share: opening runs, and showing what comes out."""
+"""What the commands share: opening runs and printing results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images
+from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
 from pyro_vae.objectives import Objective
@@ -36,7 +37,6 @@ from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
 __all__ = [
-    "allow_again",
     "check_names",
     "choose_likelihood",
     "class_name",
@@ -53,6 +53,8 @@ __all__ = [
     "print_codes",
     "print_elbo",
     "print_log_prob",
+    "print_next",
+    "print_plan",
     "print_report",
     "print_timings",
     "status",
@@ -61,29 +63,29 @@ __all__ = [
 ]
 
 
-_IMAGES_FOR_CODES = 2000  # each is compared with each
+_IMAGES_FOR_CODES = 2000  # each is compared with every other
 _TOO_LARGE = "the VAE is too large for the command line. Build it in Python"
 _MOST_TENSORS = 20_000  # a flow of 100 transforms makes some 2,000
-_MOST_NUMBERS = 2**28  # of a VAE on the command line, whose largest data are of 28 x 28 pixels
+_MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pixels
 
 
 def class_name(spec: str | Mapping[str, Any]) -> str:
-    """The name in an option such as --prior."""
+    """Return the name of the class in an option such as --prior."""
     return spec if isinstance(spec, str) else str(spec.get("class"))
 
 
 def check_names(options: Mapping[str, Any]) -> None:
-    """Raises a ValueError where the options of train name a part that there is not, or that may not be imported."""
+    """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
     for option in ("prior", "likelihood", "posterior", "objective"):
         if class_name(options[option]) != "auto":
             find(option, class_name(options[option]))
 
 
 def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of :func:`pyro_vae.data.load` that --binarize, --dequantize and --labels mean for a likelihood."""
+    """Return the options of :func:`pyro_vae.data.load` for --binarize, --dequantize, --labels and the likelihood."""
     binarize, dequantize = config["binarize"], config["dequantize"]
     name = class_name(config["likelihood"])
-    # What suits the likelihood; one of the user's own that does not say is taken for a density over the reals.
+    # The data that suit the likelihood. A user's own that does not say counts as a density over the reals.
     suits = "levels" if name == "auto" else data_of(find("likelihood", name))
     if binarize == "auto":
         binarize = "dynamic" if suits == "binary" else "none"
@@ -98,7 +100,7 @@ def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
-    """Puts a likelihood into the options: for ``auto`` one that suits the data; and the grey levels if it has some."""
+    """Replace the likelihood ``auto`` by one that suits the data, and add the number of grey levels if it takes one."""
     likelihood = config["likelihood"]
     if class_name(likelihood) == "auto":
         first, *others = suggest(load_data(config, root))
@@ -113,7 +115,7 @@ def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
 
 
 def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
-    """The VAE that the options of train describe, with fresh weights."""
+    """Return the VAE that the options of train describe, with new weights."""
     options = {name: config[name] for name in VAE_OPTIONS if name in config}
     with (
         seeded(config["seed"]),
@@ -124,10 +126,10 @@ def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
 
 
 def device(name: str) -> str:
-    """The device that --device names.
+    """Return the device that --device names.
 
     Raises:
-        ValueError: where it cannot be used.
+        ValueError: if it cannot be used.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -139,13 +141,13 @@ def device(name: str) -> str:
 
 
 def free_folder(data: str) -> Path:
-    """The first of runs/DATA-1, runs/DATA-2, ... that there is not yet."""
+    """Return the first of runs/DATA-1, runs/DATA-2, ... that does not exist."""
     taken = {path.name for path in Path("runs").glob(f"{data}-*")}
     return Path("runs") / next(name for i in range(1, len(taken) + 2) if (name := f"{data}-{i}") not in taken)
 
 
 def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE, DataSet]:
-    """The VAE of a run and the data it was trained on, or other data in the same form."""
+    """Return the VAE of a run, and the data it was trained on or other data in the same form."""
     config = read_config(Path(run))
     name = data or config.get("data")
     if name is None:
@@ -154,24 +156,24 @@ def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE
         raise CheckpointError(f"{run}/{CONFIG}: data must be the name of a data set; got {str(name)[:100]!r}")
     try:
         vae = load(run, device=device(on))
-        _known_objective(config, vae)  # refused here, before anything is made of the run
+        _known_objective(config, vae)  # refuses it before anything is made of the run
         return vae, load_data({**config, "data": name}, root)
     except KeyError as error:
         raise CheckpointError(f"{run}/{CONFIG} is not complete: it has no {error}. Was it edited by hand?") from error
 
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet:
-    """The data set that the options of train name, in the form that the likelihood takes."""
+    """Return the data set that the options of train name, in the form that the likelihood takes."""
     return data_sets.load(config["data"], root, **form_of_data(config))
 
 
 def trained_on(config: Mapping[str, Any], dataset: DataSet) -> Images:
-    """The images that a run was trained on."""
+    """Return the images that a run was trained on."""
     return dataset.train if config.get("validate", True) else dataset.train_and_valid
 
 
 def form(images: Images) -> str:
-    """What was done to the pixels, in a word or two."""
+    """Return what was done to the pixels, in a few words."""
     if images.binarize:
         return f"binarised ({images.binarize})"
     if images.dequantize:
@@ -180,26 +182,43 @@ def form(images: Images) -> str:
 
 
 def label_classes(run: str) -> int:
-    """How many classes the labels have that a run took as context; 0 where it took none."""
+    """Return the number of classes of the labels that a run took as context; 0 if it took none."""
     config = read_config(Path(run))
     return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
-def print_elbo(split: str, vae: VAE, images: Images, *, num_particles: int, kl: Any, seed: int) -> dict[str, Any]:
-    """Prints the elbo of a split, with its terms and standard error, and returns them."""
+def print_plan(vae: VAE, data: str, images: Images, epochs: int, device: str) -> None:
+    """Print what is trained, and on what."""
+    parts = ", ".join(f"{part_name(getattr(vae, part))} {part}" for part in ("prior", "likelihood", "posterior"))
+    print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
+    shape, length = " x ".join(map(str, images.pixels.shape[1:])), f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    print(f"{data}: {len(images):,} images of {shape} to train on, {form(images)}; {length}")
+
+
+def print_next(run: Path) -> None:
+    """Print what to do with a run that is trained."""
+    modules = list(allowed() or ())
+    loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))
+    print(f"next      pyro-vae evaluate {run}{allow_again()}   or in Python: vae = pyro_vae.load({loading})")
+
+
+def print_elbo(
+    split: str, vae: VAE, images: Images, *, num_particles: int, kl: Literal["sampled", "analytic"], seed: int
+) -> dict[str, Any]:
+    """Print the ELBO of a split with its terms and standard error, and return them."""
     found = average_elbo(vae, images, kl=kl, num_particles=num_particles, seed=seed)
     print(
-        f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image "
+        f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats per image "
         f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
     )
     return {"num_particles": num_particles, **asdict(found)}
 
 
 def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) -> dict[str, Any]:
-    """Prints what the codes of the first images carry, and whether they have collapsed, and returns it.
+    """Print what the codes of the first images carry and whether they have collapsed, and return it.
 
-    Nothing for codes without a density. From ``trained``, the number of images of the training, follows how long a
-    warm-up is.
+    Prints nothing for codes without a density. ``trained`` is the number of training images; the length of the warm-up
+    that is proposed depends on it.
     """
     n = min(len(images), _IMAGES_FOR_CODES)
     if as_posterior(vae.posterior).points or n < 2:
@@ -214,7 +233,7 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     print(
         f"{active}kl {use.kl:.2f} ± {use.kl_standard_error:.2f} = I(x; z) {use.mutual_information:.2f} ± "
         f"{use.mutual_information_standard_error:.2f} + KL(q(z) || p(z)) {use.marginal_kl:.2f} ± "
-        f"{use.marginal_kl_standard_error:.2f} (of {n:,} images among themselves)"
+        f"{use.marginal_kl_standard_error:.2f} (estimated from {n:,} images)"
     )
     if found:
         print(f"{found.kind} collapse:")
@@ -225,22 +244,22 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
 
 
 def print_bits(vae: VAE, images: Images, log_prob: float) -> float | None:
-    """Prints a bound of log p(x) in bits a dimension, and returns it.
+    """Print a bound on -log p(x) in bits per dimension, and return it.
 
-    Nothing for a density of values that were not dequantised, which says nothing of the probability of a level.
+    Prints nothing for a density of values without dequantisation: it does not bound the probability of a level.
     """
     discrete = data_of(vae.likelihood) != "continuous"
     if not (discrete or images.dequantize):
         return None
     bits = bits_per_dim(log_prob, images.pixels[0].numel(), 1 if discrete else images.levels + 1)
-    print(f"at most {bits:.3f} bits a pixel")
+    print(f"at most {bits:.3f} bits per pixel")
     return bits
 
 
 def print_log_prob(
     split: str, vae: VAE, images: Images, *, num_particles: int, n: int | None, seed: int
 ) -> dict[str, Any]:
-    """Prints log p(x) of a split by importance sampling, with its errors, and whether its weights can be trusted."""
+    """Print log p(x) of a split by importance sampling, with its errors and how far to trust its weights."""
     n = n or len(images)
     x, *context = first(images, n, vae, seed)
     found = importance_sampling(vae, x, *context, num_particles=num_particles, progress=True, seed=seed)
@@ -250,7 +269,7 @@ def print_log_prob(
     print(
         f"{split} log p(x) {found.mean:.2f}{spread} nats per image ({n:,} images, {num_particles:,} particles)\n"
         f"error of the draws: ± {found.mean_standard_error:.3f}, bias about {found.mean_bias:.3f}{doubt}\n"
-        f"effective sample size: median {size.median():.0f}, for a tenth of the images below {size.quantile(0.1):.1f}"
+        f"effective sample size: median {size.median():.0f}, below {size.quantile(0.1):.1f} for a tenth of the images"
     )
     shape = found.pareto_k.double()
     told = shape[~shape.isnan()]
@@ -274,22 +293,22 @@ def print_log_prob(
 
 
 def _trained_with(config: Mapping[str, Any], vae: VAE) -> Any:
-    """The objective that a configuration names; None where it names none."""
+    """Return the objective that a configuration names; None if it names none."""
     return make_objective(config["objective"], vae) if "objective" in config else None
 
 
 def _known_objective(config: Mapping[str, Any], vae: VAE) -> Any:
-    """The objective that a configuration names; None where it names none that can be made again."""
+    """Return the objective that a configuration names; None if it names none or one that cannot be made again."""
     try:
         return _trained_with(config, vae)
     except NotAllowedError:
         raise
-    except ValueError:  # one of the user's own from a notebook or script, say
+    except ValueError:  # a user's own from a notebook, for example
         return None
 
 
 def objective(run: str, vae: VAE) -> tuple[Any, int]:
-    """What a run was trained with, if it bounds log p(x), and the number of its importance samples; else None and 1."""
+    """Return the objective of a run and its number of importance samples; None and 1 if it does not bound log p(x)."""
     found = _trained_with(read_config(Path(run)), vae)
     if isinstance(found, Objective):
         samples = found.importance_particles
@@ -301,13 +320,13 @@ def objective(run: str, vae: VAE) -> tuple[Any, int]:
 
 @contextlib.contextmanager
 def status(doing: str) -> Iterator[Callable[[str], None]]:
-    """Shows on a terminal what is being done, and at what; elsewhere shows nothing."""
+    """Show on a terminal what is being done, and with what; elsewhere show nothing."""
     with Console(stderr=True).status(doing) as shown:
         yield lambda what: shown.update(f"{doing} {what}")
 
 
 def print_report(report: Report, why: bool, whole: bool) -> None:
-    """Prints a cross-check: what needs a look, or the whole as a table and its summary."""
+    """Print a cross-check: the lines that need a look, or all lines as a table with a summary."""
     console = Console()
     if not whole:
         console.print(report.brief(why))
@@ -317,10 +336,10 @@ def print_report(report: Report, why: bool, whole: bool) -> None:
 
 
 def print_timings(title: str, timings: list[Timing]) -> None:
-    """Prints how long steps take, with the quartiles over the turns, and against the first way."""
+    """Print the time of a step with quartiles over the turns, and how many times faster it is than the first way."""
     table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for heading in ("ms a step", "25-75 %", "times faster", "first two steps"):
+    for heading in ("ms per step", "25-75 %", "times faster", "first two steps"):
         table.add_column(heading, justify="right")
     for timing in timings:
         low, median, high = np.quantile(timing.ms, [0.25, 0.5, 0.75])
@@ -330,7 +349,7 @@ def print_timings(title: str, timings: list[Timing]) -> None:
 
 
 def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
-    """Writes values as a picture or an array, as the name of the file says, and prints where."""
+    """Write values as a picture or an array, depending on the ending of the file name, and print the path."""
     path = Path(out) if out else folder_in(default.parent.parent, default.parent.name) / default.name
     if path.suffix.lower() not in (".png", ".npy"):
         raise ValueError(f"out must end in .png (a picture) or .npy (an array); got {out!r}")
@@ -346,5 +365,5 @@ def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: 
 
 
 def allow_again() -> str:
-    """What a next command must name once more, with a space before it: the modules of the user's own."""
+    """Return the --allow options that the next command needs too, with a space before each."""
     return "".join(f" --allow {module}" for module in allowed() or ())

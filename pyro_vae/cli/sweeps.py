@@ -1,4 +1,4 @@
-"""Trainings over the values of options, each in a process of its own; what is done is not done again."""
+"""Trainings over the values of options, each in its own process; finished trainings are not repeated."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from typing import Any
 import yaml
 
 from pyro_vae.checkpoints import BEST, CONFIG, LAST
-from pyro_vae.cli.words import word
+from pyro_vae.cli.options import Value
+from pyro_vae.cli.words import as_word
 from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, replacing
 
 __all__ = ["Member", "Sweep", "combinations", "parse_vary"]
 
 _DEFINITION = "sweep.yaml"
-_HOME = str(Path(__file__).resolve().parents[2])  # where this package is, should it not be installed
+_HOME = str(Path(__file__).resolve().parents[2])  # where this package is, if it is not installed
 _START = f"import sys; sys.path.append({_HOME!r}); from pyro_vae.cli import worker; sys.exit(worker.run())"
-_LOGS = ".logs"  # hidden, so that pyro-vae compare SWEEP/* finds runs alone
+_LOGS = ".logs"  # hidden: SWEEP/* matches runs only
 
 
 def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
-    """The values of each option in ``NAME=VALUE,VALUE,...``.
+    """Return the values of each option in ``NAME=VALUE,VALUE,...``.
 
     Raises:
-        ValueError: for what cannot be read so.
+        ValueError: for words that are not of this form, and for an option that is named twice.
     """
     found: dict[str, list[Any]] = {}
     for text in given:
@@ -51,8 +52,8 @@ def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-def _plain(value: Any) -> Any:
-    """A value of an option: YAML 1.1 takes 1e-3 for a word, since it has no point, and 2026-01-01 for a date."""
+def _plain(value: Value) -> Value:
+    """Return a value as plain data: YAML 1.1 reads 1e-3, which has no point, as a word, and 2026-01-01 as a date."""
     value = json.loads(json.dumps(value, default=str))
     try:
         return float(value) if isinstance(value, str) else value
@@ -61,10 +62,10 @@ def _plain(value: Any) -> Any:
 
 
 def combinations(vary: Mapping[str, Sequence[Any]], together: bool) -> list[dict[str, Any]]:
-    """Each value with each, or the first with the first, the second with the second.
+    """Return all combinations of values, or the first values together, then the second, and so on.
 
     Raises:
-        ValueError: where values that go together differ in number.
+        ValueError: if options whose values go together have different numbers of values.
     """
     lengths = {name: len(values) for name, values in vary.items()}
     if together and len(set(lengths.values())) > 1:
@@ -79,9 +80,9 @@ class Member:
     """One training of a sweep.
 
     Args:
-        folder: of the run.
-        values: of the options that vary.
-        error: what it failed with; empty where it did not, or has not been run.
+        folder: run folder.
+        values: values of the options that vary.
+        error: what it said when it failed; empty if it did not fail or has not run.
     """
 
     folder: Path
@@ -90,22 +91,22 @@ class Member:
 
     @property
     def name(self) -> str:
-        """The values in short."""
+        """The name of the folder, made from the values."""
         return self.folder.name
 
 
 @dataclass
 class Sweep:
-    """Trainings with the same options but for those that vary.
+    """Trainings that differ only in the options that vary.
 
     Args:
-        folder: of the sweep; each training has its run folder in it.
-        options: of ``pyro-vae train`` that all have.
-        vary: values of options by their dotted names.
+        folder: folder of the sweep, with a run folder for each training.
+        options: options of ``pyro-vae train`` that all trainings share.
+        vary: values of options, by dotted names.
         together: see :func:`combinations`.
         evaluation: options of ``pyro-vae evaluate`` after each training.
         root: folder of the data, if given.
-        allow: modules of the user's own that the trainings may import.
+        allow: the user's modules that the trainings may import.
     """
 
     folder: Path
@@ -120,34 +121,34 @@ class Sweep:
     def __post_init__(self) -> None:
         rows = combinations(self.vary, self.together)
         self.members = [Member(self.folder / _name(row), row) for row in rows]
-        names = [member.name.casefold() for member in self.members]  # some file systems do not tell A from a
+        names = [member.name.casefold() for member in self.members]  # on some file systems A and a are the same name
         if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
-            raise ValueError(f"two trainings would be the same, or have the same folder, {twice}; vary other values")
+            raise ValueError(f"two trainings would have the same folder, {twice}; vary other values")
 
     def arguments(self, member: Member) -> list[str]:
-        """Of the training, for the command line; a mapping of options stands for the file that they are written to."""
-        varied = [word for name, value in member.values.items() for word in (f"--{name}", word(value))]
+        """Return the command line of a training; its --config holds the options themselves instead of a file name."""
+        varied = [word for name, value in member.values.items() for word in (f"--{name}", as_word(value))]
         return ["train", "--config", json.dumps(self.options), *varied, "--out", str(member.folder), *self._again()]
 
     def _again(self) -> list[str]:
-        """What each command must be told that no run folder says."""
+        """Return the options that every command needs and that no run folder holds."""
         root = [] if self.root is None else ["--root", self.root]
         return [*root, *(word for module in self.allow for word in ("--allow", module))]
 
     def _commands(self, member: Member) -> list[list[str]]:
-        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", word(value))]
+        chosen = [word for name, value in self.evaluation.items() for word in (f"--{name}", as_word(value))]
         evaluate = ["evaluate", str(member.folder), *chosen, *self._again()]
         if any(member.folder.glob("evaluation-*.json")):
-            return [evaluate]  # which was done for something else, so that the training is finished
+            return [evaluate]  # another evaluation was done: the training is finished
         if is_there(member.folder / LAST):
             return [["train", "--resume", str(member.folder), *self._again()], evaluate]
-        for name in (CONFIG, BEST):  # of a training that was killed before it had saved its first epoch
+        for name in (CONFIG, BEST):  # left by a training that was killed before it saved its first epoch
             for path in member.folder.glob(f"{name}*"):
                 path.unlink()
         return [self.arguments(member), evaluate]
 
     def done(self, member: Member) -> bool:
-        """Whether a training is finished and evaluated as this sweep wants it."""
+        """Return True if a training is finished and evaluated as this sweep wants it."""
         path = member.folder / f"evaluation-{self.evaluation['split']}.json"
         if not is_there(path):
             return False
@@ -159,10 +160,10 @@ class Sweep:
         return not wanted or (isinstance(log_prob, dict) and log_prob.get("num_particles") == wanted)
 
     def open(self) -> None:
-        """Writes down what the sweep is, or checks that the folder holds the same one.
+        """Write the definition of the sweep, or check that the folder holds the same one.
 
         Raises:
-            ValueError: where it holds another, and where the folder holds something else.
+            ValueError: if the folder holds another sweep or something else.
         """
         for member in self.members:
             if member.folder.is_symlink():
@@ -183,8 +184,8 @@ class Sweep:
                 if before.get(name) != self.options.get(name):
                     raise ValueError(
                         f"the sweep in {self.folder} was made with {name} = {before.get(name)}; got "
-                        f"{self.options.get(name)}. Go on with the same, or choose another folder. Other values of "
-                        "what varies may be added"
+                        f"{self.options.get(name)}. Go on with the same, or choose another folder. You may add "
+                        "values to the options that vary"
                     )
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f"{self.folder} is not empty and holds no sweep; choose another folder")
@@ -194,11 +195,11 @@ class Sweep:
             partial.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
 
     def run(self, workers: int, started: Callable[[list[str]], None]) -> Iterator[tuple[Member, float]]:
-        """Runs what is not done, and yields each member that has ended, with the seconds that it took.
+        """Run the members that are not done, and yield each when it ends, with its time in seconds.
 
         Args:
-            workers: how many train at a time.
-            started: called with the names of those that are under way, whenever these change.
+            workers: number of members at a time.
+            started: called with the names of the running members whenever these change.
         """
         waiting = [member for member in self.members if not self.done(member)]
         under_way: list[str] = []
@@ -233,37 +234,37 @@ class Sweep:
                     stopped.set()
                     for process in processes:
                         if process.stdin is not None:
-                            process.stdin.close()  # which ends it: see worker.py
+                            process.stdin.close()  # ends it: see worker.py
 
     def _log(self, member: Member) -> Path:
         return self.folder / _LOGS / f"{member.name}.log"
 
     def _start(self, member: Member, workers: int) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # what is said last is then the last line of the log
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # the last thing said is then the last line of the log
         if workers > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
         path = self._log(member)
         is_there(path)  # refuses a link
         with path.open("ab") as log:
             return subprocess.Popen(
-                # Safe path (-P): else whatever lies in the working directory comes before all packages.
+                # -P: without it, modules in the working directory come before all packages.
                 [sys.executable, "-P", "-c", _START, json.dumps(self._commands(member))],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # a Ctrl-C reaches it through its standard input alone, and once
+                start_new_session=True,  # Ctrl-C reaches it only through its standard input, and once
             )
 
 
 def _name(values: Mapping[str, Any]) -> str:
-    """A folder's name for values of options."""
+    """Return the name of the folder for values of options."""
     last = [name.rpartition(".")[2] for name in values]
     short = [part if last.count(part) == 1 else name for name, part in zip(values, last, strict=True)]
-    text = ",".join(f"{name}={word(value)}" for name, value in zip(short, values.values(), strict=True))
+    text = ",".join(f"{name}={as_word(value)}" for name, value in zip(short, values.values(), strict=True))
     return "".join(c if c.isalnum() or c in "=,.+-_" else "_" for c in text)
 
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it ended without a word"
+    return lines[-1] if lines else "it ended without a message"

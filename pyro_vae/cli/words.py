@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
 
 from pyro_vae.checkpoints import NotARunError
+from pyro_vae.cli.options import Value
 from pyro_vae.config import NoContextError
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
 
-__all__ = ["of_error", "of_remedy", "word"]
+__all__ = ["as_word", "of_error", "of_remedy"]
 
 
-def word(value: Any) -> str:
+def as_word(value: Value) -> str:
     """Return a value as one word of the command line."""
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
@@ -30,7 +30,7 @@ def of_remedy(remedy: Remedy) -> str:
     arguments = dict(remedy.value)
     words = [f"--{remedy.argument}", arguments.pop("class")]
     for name, value in arguments.items():
-        words += [f"--{remedy.argument}.{name}", word(value)]
+        words += [f"--{remedy.argument}.{name}", as_word(value)]
     return f"{said}: {shlex.join(words)}"
 
 

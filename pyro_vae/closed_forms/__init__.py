@@ -1,4 +1,4 @@
-"""Models in which everything is known exactly, to check bounds, estimators and trainings against."""
+"""Models with exact evidence and posterior, to check bounds, estimators and training against."""
 
 from pyro_vae.closed_forms.conjugate import BetaBernoulli, DirichletMultinomial, GammaPoisson, NormalNormal
 from pyro_vae.closed_forms.linear_gaussian import LinearGaussian

@@ -1,19 +1,20 @@
-"""The linear VAE: factor analysis and probabilistic PCA, where all is known in closed form."""
+"""The linear VAE: factor analysis and probabilistic PCA, with everything in closed form."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
 from pyro_vae.argument_checks import at_least
+from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import TorchToPyro, inverse_positive
-from pyro_vae.likelihoods.checks import check_finite
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import exportable, holds
 
@@ -21,22 +22,22 @@ __all__ = ["LinearGaussian"]
 
 
 class LinearGaussian:
-    """x = W z + b + noise with z from N(0, I) and noise from N(0, diag(scale²)): evidence, posterior and ELBO exactly.
+    """x = W z + b + noise, with z from N(0, I) and noise from N(0, diag(scale²)); exact evidence, posterior and ELBO.
 
-    With one scale it is probabilistic PCA (Tipping and Bishop 1999, "Probabilistic principal component analysis"),
-    with one for each element of x it is factor analysis. As a VAE it is the one with linear networks: at its optimum
-    the columns of W are orthogonal, the true posterior is a diagonal normal, and the ELBO is the log-likelihood
-    (Lucas et al. 2019, arXiv 1911.02469). It is here to check bounds, estimators and trainings against what is true.
-    All methods keep the tensors' device and dtype (take float64 to check with), and gradients flow through those
-    that return numbers or distributions.
+    With one scale this is probabilistic PCA (Tipping and Bishop 1999, "Probabilistic principal component analysis");
+    with one scale per element of x it is factor analysis. It is the VAE with linear networks: at its optimum the
+    columns of W are orthogonal, the true posterior is a diagonal normal, and the ELBO equals the log-likelihood (Lucas
+    et al. 2019, arXiv 1911.02469). Use it to check bounds, estimators and training against exact values. All methods
+    keep the tensors' device and dtype (use float64 for checks). Gradients flow through methods that return numbers or
+    distributions.
 
     Args:
-        weight: W, ``(D, d)``, of a floating-point dtype, which is that of all results.
+        weight: W, ``(D, d)``, in a floating-point dtype, which all results have.
         bias: b, ``(D,)``.
-        scale: standard deviation of the noise, above 0: a number, or ``(D,)`` for one an element.
+        scale: standard deviation of the noise, above 0: a number, or ``(D,)`` for one per element.
 
     Raises:
-        ValueError: where a shape or a dtype does not fit, a value is not finite or a scale is not above 0.
+        ValueError: if a shape or a dtype does not fit, a value is not finite or a scale is not above 0.
 
     Example:
         >>> model = LinearGaussian(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), torch.zeros(3), 0.5)
@@ -60,19 +61,19 @@ class LinearGaussian:
 
     @classmethod
     def maximum_likelihood(cls, data: Tensor, latent_dim: int) -> LinearGaussian:
-        """The probabilistic PCA under which the data are most likely, from the eigenvectors of their covariance.
+        """Fit probabilistic PCA to data by maximum likelihood, from the eigenvectors of their covariance.
 
         With U and Λ the first ``latent_dim`` eigenvectors and eigenvalues, W = U (Λ − σ²I)^½, and σ² is the mean of
-        the other eigenvalues (Tipping and Bishop 1999, equations 7 and 8). No other W, b and σ is more likely; those
-        as likely are this W turned by rotations of z.
+        the other eigenvalues (Tipping and Bishop 1999, equations 7 and 8). Rotations of z give other W with the same
+        likelihood; no W, b and σ has a higher one.
 
         Args:
             data: ``(n, D)``, with n at least ``latent_dim`` + 2.
             latent_dim: d, from 1 to D − 1.
 
         Raises:
-            ValueError: where data or latent_dim do not fit, or the data lie in a subspace of so few dimensions that
-                no noise is left and the likelihood has no bound.
+            ValueError: if data or latent_dim do not fit, or if the data lie in a subspace of at most latent_dim
+                dimensions: then no noise is left, and the likelihood is unbounded.
 
         Example:
             >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 1.0])
@@ -80,7 +81,7 @@ class LinearGaussian:
             >>> model.weight.shape, model.scale.shape
             (torch.Size([3, 1]), torch.Size([]))
         """
-        _check_floats("data", data, 2, "(n, D), one row an example")
+        _check_floats("data", data, 2, "(n, D), one row per example")
         n, dim = data.shape
         d = at_least(1, "latent_dim", latent_dim)
         if d >= dim:
@@ -88,46 +89,46 @@ class LinearGaussian:
         if n < d + 2:
             raise ValueError(f"data must have at least latent_dim + 2 = {d + 2} rows, to leave noise; got {n}")
         centred = data - data.mean(0)
-        values, vectors = torch.linalg.eigh(centred.T @ centred / n)  # in rising order
+        values, vectors = torch.linalg.eigh(centred.T @ centred / n)  # in ascending order
         noise = values[: dim - d].mean()
         if not noise > torch.finfo(data.dtype).eps * dim * values[-1]:
             raise ValueError(
-                f"data lie in a subspace of at most latent_dim = {d} dimensions, which leaves no noise and a "
-                "likelihood without bound. Give fewer latent dimensions, or leave out elements that others determine"
+                f"data lie in a subspace of at most latent_dim = {d} dimensions, which leaves no noise, so the "
+                "likelihood is unbounded. Give fewer latent dimensions, or leave out elements that others determine"
             )
-        # Below 0 only by rounding, where the eigenvalues are all the same.
+        # Below 0 only by rounding, if all eigenvalues are equal.
         factors = (values[dim - d :] - noise).clamp_min(0).sqrt()
         return cls((vectors[:, dim - d :] * factors).flip(1), data.mean(0), noise.sqrt())
 
     @property
     def latent_dim(self) -> int:
-        """d, the dimensions of z."""
+        """The number of dimensions of z, d."""
         return self.weight.shape[1]
 
-    # What is true.
+    # Exact distributions.
 
     @exportable
     def marginal(self) -> dist.LowRankMultivariateNormal:
-        """p(x) = N(b, W Wᵀ + diag(scale²)), with batch shape ``()`` and event shape ``(D,)``."""
+        """Return p(x) = N(b, W Wᵀ + diag(scale²)), with batch shape ``()`` and event shape ``(D,)``."""
         return dist.LowRankMultivariateNormal(self.bias, self.weight, self._noise**2)
 
     @exportable
     def log_prob(self, x: Tensor) -> Tensor:
-        """The evidence log p(x) in nats, ``(batch,)``, for x ``(batch, D)``."""
+        """Return the evidence log p(x) in nats, ``(batch,)``, for x ``(batch, D)``."""
         return self.marginal().log_prob(self._check(x))
 
     @exportable
     def posterior(self, x: Tensor) -> dist.MultivariateNormal:
-        """The true p(z | x), with batch shape ``(batch,)`` and event shape ``(d,)``, for x ``(batch, D)``."""
+        """Return the true p(z | x), with batch shape ``(batch,)`` and event shape ``(d,)``, for x ``(batch, D)``."""
         return dist.MultivariateNormal(self._mean(x), precision_matrix=self._precision)
 
     @exportable
     def best_diagonal(self, x: Tensor) -> dist.Independent:
-        """The normal with independent dimensions and the largest ELBO, for x ``(batch, D)``.
+        """Return the normal with independent dimensions and the largest ELBO, for x ``(batch, D)``.
 
-        It has the mean of the true posterior, and as variances one over the diagonal of its precision (not the
-        diagonal of its covariance, which is wider); see Bishop 2006, "Pattern recognition and machine learning",
-        section 10.1.2.
+        It has the mean of the true posterior. Its variances are one over the diagonal of the posterior's precision,
+        which is narrower than the diagonal of the covariance; see Bishop 2006, "Pattern recognition and machine
+        learning", section 10.1.2.
         """
         mean = self._mean(x)
         return dist.Normal(mean, self._precision.diagonal().rsqrt().expand_as(mean)).to_event(1)
@@ -135,11 +136,11 @@ class LinearGaussian:
     # The bound.
 
     @exportable
-    def elbo(self, x: Tensor, q: Any) -> Tensor:
-        """E_q[log p(x | z)] − KL(q || p(z)) in closed form, without draws, for any normal q.
+    def elbo(self, x: Tensor, q: TorchDistribution) -> Tensor:
+        """Return E_q[log p(x | z)] − KL(q || p(z)) in closed form for any normal q.
 
-        It is log p(x) − KL(q || p(z | x)), and at most log p(x). Its gradient, also that by the parameters of q, comes
-        by autograd; :meth:`elbo_gradient` has it written out for a diagonal q.
+        It equals log p(x) − KL(q || p(z | x)), so it is at most log p(x). Autograd gives its gradients, also with
+        respect to the parameters of q; :meth:`elbo_gradient` has a closed form for a diagonal q.
 
         Args:
             x: ``(batch, D)``.
@@ -151,22 +152,22 @@ class LinearGaussian:
             The bound of each example in nats, ``(batch,)``.
 
         Raises:
-            ValueError: where x does not fit, or q is no normal over d dimensions.
+            ValueError: if x does not fit, or q is no normal over d dimensions.
         """
         mean, covariance, entropy = self._moments(q)
         at_mean = dist.Normal(mean @ self.weight.T + self.bias, self._noise).to_event(1).log_prob(self._check(x))
         prior = dist.Normal(torch.zeros_like(mean), 1.0).to_event(1).log_prob(mean)
-        # Both are quadratic in z: what the spread of q takes from each is half the trace of a curvature times the
-        # covariance, and the two curvatures add up to the precision of the true posterior.
+        # Both are quadratic in z: the spread of q lowers each by half the trace of its curvature times the covariance.
+        # The two curvatures add up to the precision of the true posterior.
         spread = torch.einsum("ij,...ij->...", self._precision, covariance) / 2
         return at_mean + prior - spread + entropy
 
     @exportable
     def elbo_gradient(self, x: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of :meth:`elbo` by the mean and the scale of q = N(loc, diag(scale²)), in closed form.
+        """Return the gradient of :meth:`elbo` with respect to the mean and scale of q = N(loc, diag(scale²)).
 
-        With M = I + Wᵀ diag(scale_x⁻²) W, the precision of the true posterior, and m its mean, it is M (m − loc) and
-        1 / scale − diag(M) scale.
+        With M = I + Wᵀ diag(scale_x⁻²) W, the precision of the true posterior, and m its mean, the gradients are
+        M (m − loc) and 1 / scale − diag(M) scale.
 
         Args:
             x: ``(batch, D)``.
@@ -174,10 +175,10 @@ class LinearGaussian:
             scale: standard deviations of q, above 0, ``(batch, d)``.
 
         Returns:
-            The gradients of each example's bound by its ``loc`` and ``scale``, each ``(batch, d)``.
+            The gradients of each example's bound with respect to its ``loc`` and ``scale``, each ``(batch, d)``.
 
         Raises:
-            ValueError: where a shape does not fit or a scale is not above 0.
+            ValueError: if a shape does not fit or a scale is not above 0.
 
         Example:
             >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), 1.0)
@@ -196,11 +197,11 @@ class LinearGaussian:
     # Comparisons and uses.
 
     def subspace_angle(self, other_weight: Tensor) -> Tensor:
-        """The largest principal angle between what the columns of W and of another weight span.
+        """Return the largest principal angle between the spans of the columns of W and of another weight.
 
-        It is 0 where one span holds the other. The weights of two linear VAEs that model the same data equally well
-        agree in their span alone, for z can be turned. (Björck and Golub 1973, "Numerical methods for computing angles
-        between linear subspaces".)
+        It is 0 if one span contains the other. Two linear VAEs can fit the same data equally well and agree only in
+        the span of their weights, since z can be rotated. See Björck and Golub 1973, "Numerical methods for computing
+        angles between linear subspaces".
 
         Args:
             other_weight: ``(D, d')`` of full rank, as W must be; d' is at least 1.
@@ -209,7 +210,7 @@ class LinearGaussian:
             The angle in radians, from 0 to π/2, ``()``.
 
         Raises:
-            ValueError: where the shape does not fit.
+            ValueError: if the shape does not fit.
 
         Example:
             >>> model = LinearGaussian(torch.eye(3, 2), torch.zeros(3), 1.0)
@@ -224,22 +225,22 @@ class LinearGaussian:
         weights = sorted((self.weight, other_weight.to(self.weight)), key=lambda w: w.shape[1], reverse=True)
         large, small = (torch.linalg.qr(w).Q for w in weights)
         cosines = large.T @ small
-        # From sine and cosine both: the cosine alone loses half the digits near 0, the sine alone near π/2.
+        # Uses sine and cosine: the cosine alone loses half the digits near 0, the sine alone near π/2.
         sine = torch.linalg.svdvals(small - large @ cosines).max()
         return torch.atan2(sine, torch.linalg.svdvals(cosines).min())
 
     def vae(self, posterior: Literal["exact", "diagonal"] = "exact") -> VAE:
-        """A :class:`pyro_vae.VAE` with these distributions, on which objectives and estimators can be tried.
+        """Return a :class:`pyro_vae.VAE` with these distributions, to try objectives and estimators on.
 
-        Prior ``StandardNormal``, likelihood ``Normal`` with a linear net and a fixed scale, and the posterior from
-        another linear net. Weights and biases are copies and can be trained; the noise stays as it is.
+        The prior is ``StandardNormal``, the likelihood ``Normal`` with a linear net and a fixed scale. The posterior
+        has another linear net. Weights and biases are copies and can be trained; the noise is fixed.
 
         Args:
-            posterior: ``"exact"`` for the true one (``FullNormal``), ``"diagonal"`` for the best with independent
-                dimensions (``DiagonalNormal``).
+            posterior: ``"exact"`` for the true posterior (``FullNormal``), ``"diagonal"`` for the best one with
+                independent dimensions (``DiagonalNormal``).
 
         Raises:
-            ValueError: for another word, and where a scale of the posterior is not above 1e-6, which the VAE's are.
+            ValueError: for another word, or if a scale of the posterior is not above 1e-6, the minimum in a VAE.
 
         Example:
             >>> from pyro_vae import elbo_terms
@@ -256,7 +257,7 @@ class LinearGaussian:
             q: nn.Module
             if posterior == "exact":
                 cholesky = self.posterior(self.bias).scale_tril
-                below = cholesky[tuple(torch.tril_indices(d, d, -1))]  # row by row, as FullNormal has it
+                below = cholesky[tuple(torch.tril_indices(d, d, -1))]  # row by row, as FullNormal takes it
                 q = posteriors.FullNormal(self._encoder(cholesky.diagonal(), below))
             else:
                 scale = self._precision.diagonal().rsqrt()
@@ -267,8 +268,6 @@ class LinearGaussian:
             likelihood = likelihoods.Normal(net, scale=self.scale.item())
         return VAE(priors.StandardNormal(d), likelihood, q).to(self.weight.device, self.weight.dtype)
 
-    # Inside.
-
     @property
     def _noise(self) -> Tensor:
         """The scale of each element, ``(D,)``."""
@@ -276,24 +275,24 @@ class LinearGaussian:
 
     @property
     def _precision(self) -> Tensor:
-        """The precision of the true posterior, which is the same for all x: ``(d, d)``."""
+        """The precision of the true posterior, the same for all x, ``(d, d)``."""
         whitened = self.weight / self._noise.unsqueeze(-1)
         return torch.eye(self.latent_dim).to(whitened) + whitened.T @ whitened
 
     @property
     def _gain(self) -> Tensor:
-        """How the mean of the true posterior grows with x: ``(d, D)``."""
+        """The derivative of the true posterior's mean with respect to x, ``(d, D)``."""
         return torch.linalg.solve(self._precision, (self.weight / self._noise.unsqueeze(-1) ** 2).T)
 
     def _mean(self, x: Tensor) -> Tensor:
-        """The mean of the true posterior, ``(batch, d)``."""
+        """Return the mean of the true posterior, ``(batch, d)``."""
         return (self._check(x) - self.bias) @ self._gain.T
 
     def _encoder(self, scales: Tensor, others: Tensor) -> nn.Linear:
-        """A linear layer that gives the mean of the posterior, raw scales, and others that do not depend on x."""
+        """Return a linear layer for the mean of the posterior, raw scales, and other outputs constant in x."""
         if not (scales > 1e-6).all():
             raise ValueError(
-                f"the scales of a VAE's posterior are above 1e-6, and the true one has {scales.min().item():g}. Take a "
+                f"the scales of a VAE's posterior are above 1e-6, and the true one has {scales.min().item():g}. Use a "
                 "smaller weight or a larger scale"
             )
         constants = torch.cat([inverse_positive(scales), others])
@@ -308,8 +307,8 @@ class LinearGaussian:
         check_finite(x)
         return x
 
-    def _moments(self, q: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, covariance and entropy of a normal."""
+    def _moments(self, q: TorchDistribution) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mean, covariance and entropy of a normal."""
         q = q.base if isinstance(q, TorchToPyro) else q
         diagonal = isinstance(q, Independent) and isinstance(q.base_dist, Normal)
         if not (diagonal or isinstance(q, (MultivariateNormal, LowRankMultivariateNormal))):
@@ -326,7 +325,7 @@ class LinearGaussian:
 
 
 class _FactorAnalysis(nn.Module):
-    """A normal with a fixed scale for each element of x; ``likelihoods.Normal`` has fixed scales for all at once."""
+    """A normal with one fixed scale per element of x; ``likelihoods.Normal`` has one fixed scale for all."""
 
     data = "continuous"
     remedy = likelihoods.Normal.remedy
@@ -342,8 +341,8 @@ class _FactorAnalysis(nn.Module):
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer with copies of a weight and a bias."""
-    # Without initialisation, which would draw from torch's generator.
+    """Return a linear layer with copies of a weight and a bias."""
+    # Initialisation would draw from torch's generator.
     layer = skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -351,8 +350,8 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return layer
 
 
-def _check_floats(name: str, value: Any, dims: int, words: str) -> None:
-    """Raises a ValueError where ``value`` is no finite floating-point tensor of so many dimensions."""
+def _check_floats(name: str, value: Tensor, dims: int, words: str) -> None:
+    """Check that a value is a finite floating-point tensor with so many dimensions."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{name} must be a floating-point tensor {words}; got {kind}")
@@ -361,8 +360,8 @@ def _check_floats(name: str, value: Any, dims: int, words: str) -> None:
     _check_finite(name, value)
 
 
-def _check_beside(name: str, value: Any, weight: Tensor, words: str) -> None:
-    """Raises a ValueError where ``value`` is no finite tensor of ``words``, of the dtype of ``weight``."""
+def _check_beside(name: str, value: Tensor, weight: Tensor, words: str) -> None:
+    """Check that a value is a finite tensor with the dtype of ``weight`` and the shape in ``words``."""
     if not isinstance(value, Tensor) or value.dtype != weight.dtype:
         kind = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{name} must be a tensor of the dtype of weight, {weight.dtype}; got {kind}")

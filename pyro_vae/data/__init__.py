@@ -1,7 +1,7 @@
 """Data: image sets by name, and batches of anything."""
 
 from pyro_vae.data.arrays import as_tensor, check_array
-from pyro_vae.data.batches import Batches, batches, without_single_examples
+from pyro_vae.data.batches import Batches, DataSource, batches, without_single_examples
 from pyro_vae.data.images import DESCRIPTIONS, NAMES, DamagedDataError, DataSet, DownloadError, Images, folder, load
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Batches",
     "DamagedDataError",
     "DataSet",
+    "DataSource",
     "DownloadError",
     "Images",
     "as_tensor",

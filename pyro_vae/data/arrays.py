@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.masked import MaskedTensor
 
 from pyro_vae.value_checks import holds
 
-__all__ = ["as_tensor", "check_array", "hint"]
+__all__ = ["Array", "as_tensor", "check_array", "hint", "module_dtype_and_device", "repeat_rows"]
+
+Array = Tensor | NDArray[Any]
 
 _WIDE = (torch.uint16, torch.uint32, torch.uint64)  # for which torch can do little but convert them
 
@@ -162,3 +165,17 @@ def _may_be_rounded(integer: torch.dtype, dtype: torch.dtype) -> bool:
 
 def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def module_dtype_and_device(module: nn.Module) -> tuple[torch.dtype | None, torch.device | None]:
+    """Return the dtype and device of a module's parameters, else of its buffers, else None twice."""
+    for tensor in module.parameters():
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    tensors = (tensor for tensor in module.buffers() if tensor.is_floating_point())
+    return next(((tensor.dtype, tensor.device) for tensor in tensors), (None, None))
+
+
+def repeat_rows(tensor: Tensor, times: int) -> Tensor:
+    """Return the rows of a tensor, all of them repeated ``times`` times."""
+    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))

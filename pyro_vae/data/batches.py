@@ -17,7 +17,7 @@ from pyro_vae.data.arrays import as_tensor, hint
 from pyro_vae.data.images import Images
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Batches", "batches", "without_single_examples"]
+__all__ = ["Batches", "DataSource", "batches", "without_single_examples"]
 
 Batch = tuple[Tensor, ...]
 
@@ -56,8 +56,12 @@ class Batches:
         return self.epoch(0)
 
 
+DataSource = Images | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any] | Batches
+"""What holds data: see :func:`batches`."""
+
+
 def batches(
-    source: Any,
+    source: DataSource,
     batch_size: int = 128,
     *,
     shuffle: bool = False,

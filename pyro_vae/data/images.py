@@ -78,6 +78,26 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __repr__(self) -> str:
+        """Return the name, the number and shape of the images, their values and classes in one line."""
+        return f"Images({self._kind}: {len(self):,} images; {self._form})"
+
+    @property
+    def _kind(self) -> str:
+        return self.name or "unnamed"
+
+    @property
+    def _form(self) -> str:
+        """The shape of an image, its values and the classes, in words."""
+        if self.binarize is not None:
+            values = "0 or 1, drawn anew in each batch" if self.binarize == "dynamic" else "0 or 1, by a threshold"
+        elif self.integers:
+            values = f"integers 0 to {self.levels}"
+        else:
+            values = f"{self.levels + 1} grey levels in [0, 1]" if not self.dequantize else "dequantised, in (0, 1)"
+        context = ", given as context" if self.with_labels else ""
+        return f"x {tuple(self.pixels.shape[1:])}, {values}; {self.classes} classes{context}"
+
     def __getitem__(self, rows: slice | Tensor) -> Images:
         """Some of the images, by slice or by index."""
         return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
@@ -120,6 +140,11 @@ class DataSet:
     train: Images
     valid: Images
     test: Images
+
+    def __repr__(self) -> str:
+        """Return the name, the sizes of the splits, the shape of an image, its values and classes in one line."""
+        sizes = ", ".join(f"{len(getattr(self, split)):,} {split}" for split in ("train", "valid", "test"))
+        return f"DataSet({self.train._kind}: {sizes}; {self.train._form})"
 
     @property
     def event_shape(self) -> tuple[int, ...]:

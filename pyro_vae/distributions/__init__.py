@@ -2,7 +2,7 @@
 
 from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.distributions.components import factors, innermost, without_independent
+from pyro_vae.distributions.components import HasFactors, factors, innermost, without_independent
 from pyro_vae.distributions.concrete import RelaxedOneHot, check_temperature
 from pyro_vae.distributions.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.distributions.dirichlet import Dirichlet, LogDirichlet
@@ -17,7 +17,7 @@ from pyro_vae.distributions.optimal_normal import OptimalNormal
 from pyro_vae.distributions.parameters import categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
 from pyro_vae.distributions.student import StudentT
-from pyro_vae.distributions.supports import base_constraint
+from pyro_vae.distributions.supports import base_constraint, support_of
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
 from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
@@ -30,6 +30,7 @@ __all__ = [
     "Gamma",
     "GridCategorical",
     "Grouped",
+    "HasFactors",
     "LogDirichlet",
     "LogisticNormal",
     "LogitNormal",
@@ -58,5 +59,6 @@ __all__ = [
     "make_flow",
     "part_name",
     "positive",
+    "support_of",
     "without_independent",
 ]

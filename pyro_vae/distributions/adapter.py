@@ -1,8 +1,8 @@
-"""Distributions of torch's interface with Pyro's on top."""
+"""Distributions with torch's interface, given Pyro's too."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -14,13 +14,13 @@ __all__ = ["TorchToPyro", "as_pyro"]
 
 
 class TorchToPyro(dist.TorchDistribution):
-    """A distribution of torch's interface (Zuko's flows, say) with Pyro's interface on top.
+    """Gives Pyro's interface to a distribution with torch's, such as one of Zuko's flows.
 
-    Pyro's sample statement needs a distribution that can be called, expanded and masked. Everything is
-    passed on to ``base``; where ``base`` has a closed-form KL divergence, so has this. A flow's density at the draw
-    that it has just made is known from the making, and is not computed a second time: for an inverse autoregressive
-    flow that second time would cost a pass for each dimension. (Its gradient is that by the parameters, through the
-    making; for one by z, take the density of a copy of z.)
+    Pyro's sample statement needs a distribution that can be called, expanded and masked. This class passes everything
+    on to ``base``; if ``base`` has a KL divergence in closed form, so has this. A flow knows the density at its last
+    draw from drawing it and does not compute it again, which would cost an inverse autoregressive flow one pass per
+    dimension. (That density has the gradient with respect to the parameters, through the draw; for the gradient with
+    respect to z, take the density of a copy of z.)
 
     Args:
         base: any :class:`torch.distributions.Distribution`.
@@ -41,30 +41,30 @@ class TorchToPyro(dist.TorchDistribution):
 
     @property
     def has_rsample(self) -> bool:
-        """Whether gradients go through samples."""
+        """True if gradients flow through samples."""
         return self.base.has_rsample
 
     @property
     def support(self) -> constraints.Constraint | None:
-        """The set of values that have a density."""
+        """The support of the base."""
         return self.base.support
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the base, where it has one."""
+        """The mean of the base, if it has one."""
         return self.base.mean
 
     @property
     def variance(self) -> Tensor:
-        """The variance of the base, where it has one."""
+        """The variance of the base, if it has one."""
         return self.base.variance
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, without gradient."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, without gradient."""
         return self.base.sample(torch.Size(sample_shape))
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, with gradient."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, with gradient."""
         if not hasattr(self.base, "rsample_and_log_prob"):
             return self.base.rsample(torch.Size(sample_shape))
         value, log_prob = self.base.rsample_and_log_prob(torch.Size(sample_shape))
@@ -72,39 +72,39 @@ class TorchToPyro(dist.TorchDistribution):
         return value
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-density in nats, of shape ``(..., *batch_shape)``."""
         if self._draw is not None:
             drawn, version, log_prob = self._draw
-            # Not where the draw was changed in place, or made without the gradients that are wanted now.
+            # Not if the draw was changed in place, or lacks the gradients that are needed now.
             usable = drawn.requires_grad or not torch.is_grad_enabled()
             if drawn is value and _version(value) == version and usable:
                 return log_prob
         if hasattr(self.base, "rsample_and_log_prob"):
-            # Zuko's flows of a batch of contexts do not broadcast values (n, 1, d), such as a mixture's.
+            # Zuko's flows with a batch of contexts do not broadcast values (n, 1, d), which mixtures give.
             batch = torch.broadcast_shapes(value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)
             value = value.expand(*batch, *self.event_shape)
         return self.base.log_prob(value)
 
     @property
     def has_enumerate_support(self) -> bool:
-        """Whether the values can be listed."""
+        """True if the values can be listed."""
         return self.base.has_enumerate_support
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All values, where the base can list them."""
+        """Return all values, if the base can list them."""
         return self.base.enumerate_support(expand)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, where the base has it in closed form."""
+        """Return the entropy in nats, if the base has it in closed form."""
         return self.base.entropy()
 
-    def expand(self, batch_shape: Any, _instance: None = None) -> TorchToPyro:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> TorchToPyro:
+        """Return the same distribution with another batch shape."""
         return TorchToPyro(self.base.expand(torch.Size(batch_shape)))
 
 
 def _version(value: Tensor) -> int:
-    """How often a tensor was changed in place."""
+    """Return how often a tensor was changed in place."""
     return 0 if value.is_inference() else value._version
 
 
@@ -124,20 +124,20 @@ def _kl_between_adapters(p: TorchToPyro, q: TorchToPyro) -> Tensor:
 
 
 @register_kl(dist.Delta, TorchToPyro)
-def _kl_from_point(p: Any, q: TorchToPyro) -> Tensor:
-    # As Pyro has it for any q; without this, torch finds two that fit and warns.
+def _kl_from_point(p: dist.Delta, q: TorchToPyro) -> Tensor:
+    # The same as Pyro's for any q; without this, torch finds two that fit and warns.
     return -q.log_prob(p.v)
 
 
-def as_pyro(distribution: Any, source: str = "the function") -> Any:
-    """``distribution`` itself if it is Pyro's, wrapped by :class:`TorchToPyro` if it is torch's.
+def as_pyro(distribution: object, source: str = "the function") -> dist.TorchDistribution:
+    """Return a distribution of Pyro's unchanged, and wrap one of torch's in :class:`TorchToPyro`.
 
     Args:
-        distribution: what a prior, likelihood or posterior returned.
-        source: what returned it, for the error.
+        distribution: the value that a prior, likelihood or posterior returned.
+        source: the name of that part, for the error.
 
     Raises:
-        TypeError: where it is no distribution at all.
+        TypeError: if it is no distribution.
     """
     if isinstance(distribution, ZukoToPyro):
         distribution = distribution.dist  # with Pyro's own adapter, Predictive fails

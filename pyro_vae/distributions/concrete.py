@@ -1,9 +1,9 @@
-"""Relaxed one-hot vectors, as their logs."""
+"""Logs of relaxed one-hot vectors."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -22,34 +22,34 @@ _LEAST_TEMPERATURE = 0.01
 
 
 def check_temperature(temperature: float | Tensor) -> None:
-    """Raises a ValueError where a temperature, one number, is not at least 0.01, or is infinite."""
+    """Raise a ValueError if a temperature, one number, is below 0.01 or infinite."""
     value = torch.as_tensor(temperature).reshape(())
-    # 0.01 itself is rounded down by float32.
+    # float32 rounds 0.01 down.
     if not holds((value >= 0.999 * _LEAST_TEMPERATURE) & (value < torch.inf)):
         raise ValueError(
-            f"temperature must be a finite number from {_LEAST_TEMPERATURE} on; got {value.item():g}. 0.5 is a usual "
-            f"choice. An annealed one needs a floor, such as q.temperature.mul_(0.95).clamp_(min=0.1)"
+            f"temperature must be a finite number of at least {_LEAST_TEMPERATURE}; got {value.item():g}. 0.5 is "
+            f"usual. Annealing needs a floor, such as q.temperature.mul_(0.95).clamp_(min=0.1)"
         )
 
 
 class RelaxedOneHot(ExpRelaxedCategorical, TorchDistributionMixin):
-    """The Concrete or Gumbel-softmax distribution, as the logs z of its points y of a simplex.
+    """The Concrete or Gumbel-softmax distribution over the logs z of points y of a simplex.
 
-    Density of z with respect to the log ratios z_i − z_K (Maddison, Mnih and Teh 2016, arXiv 1611.00712, definition 1
-    times Π_k y_k, and appendix C.3; Jang, Gu and Poole 2016, arXiv 1611.01144), for weights α = exp(logits) and
-    temperature λ: (K − 1)! λ^(K−1) Π_k α_k exp(−λ z_k) / (Σ_k α_k exp(−λ z_k))^K.
+    For weights α = exp(logits) and temperature λ, the density of z with respect to the log ratios z_i − z_K is
+    (K − 1)! λ^(K−1) Π_k α_k exp(−λ z_k) / (Σ_k α_k exp(−λ z_k))^K (Maddison, Mnih and Teh 2016, arXiv 1611.00712,
+    definition 1 times Π_k y_k, and appendix C.3; Jang, Gu and Poole 2016, arXiv 1611.01144).
 
-    At low temperatures most elements of y are below the smallest float, but their logs are ordinary numbers, so a
-    sampled KL is right in float32 down to the lowest temperature that is taken, 0.01.
+    At low temperatures most elements of y are below the smallest float, but their logs are ordinary numbers. So a
+    sampled KL is right in float32 at all temperatures down to the lowest allowed one, 0.01.
 
-    There is no mean in closed form.
+    The mean has no closed form.
 
     Args:
-        temperature: λ, one finite number from 0.01 on, or a tensor of one.
+        temperature: λ, one finite number of at least 0.01, or a tensor with one.
         logits: unnormalised log weights, ``(*batch, K)``.
 
     Raises:
-        ValueError: where ``temperature`` is not one such number, or ``logits`` has no dimension.
+        ValueError: if ``temperature`` is not one such number, or ``logits`` has no dimension.
 
     Example:
         >>> import torch
@@ -58,7 +58,7 @@ class RelaxedOneHot(ExpRelaxedCategorical, TorchDistributionMixin):
         (torch.Size([5, 16, 12]), torch.Size([12]))
     """
 
-    support = log_simplex  # type: ignore[assignment]  # torch says all real vectors, of which these are a part
+    support = log_simplex  # type: ignore[assignment]  # torch says all real vectors
 
     def __init__(self, temperature: float | Tensor, logits: Tensor, validate_args: bool | None = None) -> None:
         temperature = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device)
@@ -70,24 +70,24 @@ class RelaxedOneHot(ExpRelaxedCategorical, TorchDistributionMixin):
         check_temperature(temperature)
         super().__init__(temperature.reshape(()), logits=logits, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedOneHot:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: RelaxedOneHot | None = None) -> RelaxedOneHot:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(RelaxedOneHot, _instance)
         return super().expand(batch_shape, _instance=new)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, K)``, with gradient."""
-        # torch takes the logsumexp of large scores away from them, which rounds: normalised once more, they sum to 1.
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, K)``, with gradient."""
+        # torch subtracts the logsumexp of large scores, which rounds: normalised again, the points sum to 1.
         return super().rsample(torch.Size(sample_shape)).log_softmax(-1)
 
 
 @register_kl(Grouped, LogisticNormal)
 def _kl_relaxed_logistic_normal(p: Grouped, q: LogisticNormal) -> Tensor:
-    """Of one relaxed one-hot vector; it is that of the log ratios to the last element, on both sides.
+    """Return the KL from one relaxed one-hot vector; it is the KL between the log ratios to the last element.
 
-    Those of p are (log α_i + G_i − log α_K − G_K) / λ with independent standard Gumbel G: each has variance π² / 3λ²,
-    and at a draw their log-density is log (K − 1)! + (K − 1) log λ − Σ G_k − K log Σ exp(−G_k), in which exp(−G_k) is
-    exponential and their sum a Gamma(K): on average log (K − 1)! + (K − 1) log λ − K (1 + 1/2 + … + 1/(K − 1)).
+    The log ratios of p are (log α_i + G_i − log α_K − G_K) / λ with independent standard Gumbel G, each of variance
+    π² / 3λ². Their log-density at a draw is log (K − 1)! + (K − 1) log λ − Σ G_k − K log Σ exp(−G_k). Each exp(−G_k) is
+    exponential and their sum a Gamma(K), so the mean is log (K − 1)! + (K − 1) log λ − K (1 + 1/2 + … + 1/(K − 1)).
     """
     if not isinstance(p.base, RelaxedOneHot) or p.groups != 1 or p.event_shape != q.event_shape:
         raise NotImplementedError

@@ -1,12 +1,12 @@
-"""Distributions over counts, right in float32 for counts up to 2²⁴.
+"""Distributions over counts, accurate in float32 for counts up to 2²⁴.
 
-torch's take differences of log-gamma functions, which cancel: in float32 its Poisson and its negative binomial are
-whole nats off at counts of 10⁶. See :mod:`pyro_vae.distributions.stirling` for what takes their place.
+torch computes differences of log-gamma functions, which cancel: in float32 its Poisson and its negative binomial are
+whole nats off at counts of 10⁶. See :mod:`pyro_vae.distributions.stirling` for the formulas used here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -20,7 +20,7 @@ __all__ = ["Multinomial", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBi
 
 
 class Poisson(dist.Poisson):
-    """Pyro's Poisson, with a log-density that is right in float32: torch's is 0.5 nats off at rates of 10⁶.
+    """Pyro's Poisson with a log-density that is accurate in float32: torch's is 0.5 nats off at rates of 10⁶.
 
     Example:
         >>> Poisson(torch.tensor(1e6)).log_prob(torch.tensor(1e6))
@@ -28,7 +28,7 @@ class Poisson(dist.Poisson):
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-probability in nats, of shape ``(..., *batch_shape)``."""
         if self._validate_args:
             self._validate_sample(value)
         some = self.rate > 0
@@ -37,35 +37,35 @@ class Poisson(dist.Poisson):
         log_prob = _at_mean(value) - difference * deviance_rate(difference / rate, value / rate)
         return torch.where(some, log_prob, torch.where(value > 0, -torch.inf, 0.0))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Poisson:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: Poisson | None = None) -> Poisson:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(Poisson, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)
 
 
 def _at_mean(count: Tensor) -> Tensor:
-    """The log-probability of a count under the Poisson whose rate it is: 0 for 0."""
+    """Return the log-probability of a count under the Poisson with that count as its rate: 0 for 0."""
     some = _is_some(count)
     safe = count + (1 - some)
     return -some * (0.5 * safe.log() + HALF_LOG_TWO_PI + count_error(1 / safe))
 
 
 def _is_some(count: Tensor) -> Tensor:
-    """1 where a count is above 0, 0 where it is 0."""
+    """Return 1 where a count is above 0, and 0 where it is 0."""
     return count.detach().clamp(max=1).ceil()
 
 
 class NegativeBinomial(dist.TorchDistribution):
     """The negative binomial by mean and dispersion: variance mean + dispersion × mean².
 
-    torch's has a number of failures and a probability, which rounds to 1 where mean × dispersion is above 10⁷ in
-    float32; and differences of log-gamma functions, which leave no digit where the dispersion is small. Here mean and
-    dispersion go straight into the density. For dispersions from 1e-10 to 1e4, means from 1e-3 to 1e7 and counts up to
-    2²⁴ it is right to 2e-5 of its size in float32, and so are its gradients by log mean and log dispersion to 1e-4.
+    torch's has a number of failures and a probability. In float32 the probability rounds to 1 if mean × dispersion is
+    above 10⁷, and differences of log-gamma functions leave no digit if the dispersion is small. Here the density takes
+    mean and dispersion directly. For dispersions from 1e-10 to 1e4, means from 1e-3 to 1e7 and counts up to 2²⁴, its
+    relative error in float32 is below 2e-5, and that of its gradients by log mean and log dispersion below 1e-4.
 
     Args:
         mean: above 0.
-        dispersion: from 0, which is a Poisson; of a shape that broadcasts with ``mean``.
+        dispersion: at least 0, which gives a Poisson; of a shape that broadcasts with ``mean``.
 
     Example:
         >>> p = NegativeBinomial(torch.tensor(1e6), torch.tensor(1e-4))
@@ -77,7 +77,7 @@ class NegativeBinomial(dist.TorchDistribution):
     support = constraints.nonnegative_integer
 
     def __init__(self, mean: Tensor, dispersion: Tensor, validate_args: bool | None = None) -> None:
-        # The dispersion is often one number for all, and what is computed from it alone then costs nothing.
+        # Not expanded: the dispersion is often one number for all, and terms in it alone then cost nothing.
         batch_shape = torch.broadcast_shapes(mean.shape, dispersion.shape)
         self._mean, self.dispersion = mean.expand(batch_shape), dispersion
         super().__init__(batch_shape, validate_args=validate_args)
@@ -93,18 +93,18 @@ class NegativeBinomial(dist.TorchDistribution):
         return self.mean * (1 + self.dispersion * self.mean)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, of shape ``(..., *batch_shape)``.
+        """Return the log-probability in nats, of shape ``(..., *batch_shape)``.
 
-        With a = dispersion, d = x − mean, A = 1 + a x and B = 1 + a mean, it is −½ log(2π x A) and Stirling's errors,
-        −δ(x) − δ(1/a) + δ(x + 1/a), less the deviances of x and of the 1/a failures from what their total A / a would
-        be split into: they are d / B and −d / B off, of mean A / B and A / (a B).
+        With a = dispersion, d = x − mean, A = 1 + a x and B = 1 + a mean, it is −½ log(2π x A), plus Stirling's errors
+        −δ(x) − δ(1/a) + δ(x + 1/a), minus the deviances of x and of the 1/a failures from their expected shares of the
+        total A / a: the shares are mean A / B and A / (a B), and the differences d / B and −d / B.
         """
         if self._validate_args:
             self._validate_sample(value)
         a, mean = self.dispersion, self.mean
         to_value, to_mean = 1 + a * value, 1 + a * mean
         difference = value - mean
-        # value × B / (mean × A), with a gradient that does not cancel where a × mean is large.
+        # value × B / (mean × A), with a gradient that does not cancel if a × mean is large.
         ratio = value * ((1 / mean + a) / to_value)
         rate = deviance_rate(difference / (mean * to_value), ratio)
         rate = rate - deviance_rate(-a * difference / to_value, to_mean / to_value)
@@ -112,8 +112,8 @@ class NegativeBinomial(dist.TorchDistribution):
         errors = count_error(some * a / to_value) - some * (stirling_error(a) + 0.5 * to_value.log())
         return _at_mean(value) + errors - difference / to_mean * rate
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``: a Poisson's, of rates that are Gamma variables."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``, from a Poisson whose rates are Gamma variables."""
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             spread = self.dispersion > 0
@@ -121,8 +121,8 @@ class NegativeBinomial(dist.TorchDistribution):
             gamma = torch.distributions.Gamma(failures, torch.ones_like(failures), validate_args=False).sample()
             return torch.poisson(self.mean * torch.where(spread, self.dispersion * gamma, 1))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> NegativeBinomial:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: NegativeBinomial | None = None) -> NegativeBinomial:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(NegativeBinomial, _instance)
         batch_shape = torch.Size(batch_shape)
         new._mean, new.dispersion = self._mean.expand(batch_shape), self.dispersion
@@ -132,14 +132,14 @@ class NegativeBinomial(dist.TorchDistribution):
 
 
 class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
-    """A negative binomial by mean and dispersion, some of whose draws are made 0 by a gate.
+    """A negative binomial by mean and dispersion, with a gate that sets some draws to 0.
 
-    (Lopez et al. 2018, "Deep generative modeling for single-cell transcriptomics".) Pyro's goes through a probability,
-    as torch's negative binomial does: see :class:`NegativeBinomial`.
+    (Lopez et al. 2018, "Deep generative modeling for single-cell transcriptomics".) Pyro's takes a probability, as
+    torch's negative binomial does: see :class:`NegativeBinomial`.
 
     Args:
         mean: of the negative binomial, above 0.
-        dispersion: of the negative binomial, from 0.
+        dispersion: of the negative binomial, at least 0.
         gate_logits: log-odds of the gate. The three broadcast.
 
     Example:
@@ -172,20 +172,22 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
         return torch.sigmoid(-self.gate_logits) * spread
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-probability in nats, of shape ``(..., *batch_shape)``."""
         if self._validate_args:
             self._validate_sample(value)
         from_base = logsigmoid(-self.gate_logits) + self.base.log_prob(value)
         return torch.where(value > 0, from_base, torch.logaddexp(logsigmoid(self.gate_logits), from_base))
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``."""
         with torch.no_grad():
             draws = self.base.sample(torch.Size(sample_shape))
             return torch.where(torch.rand_like(draws) < torch.sigmoid(self.gate_logits), 0, draws)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> ZeroInflatedNegativeBinomial:
-        """The same distribution with another batch shape."""
+    def expand(
+        self, batch_shape: Sequence[int], _instance: ZeroInflatedNegativeBinomial | None = None
+    ) -> ZeroInflatedNegativeBinomial:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(ZeroInflatedNegativeBinomial, _instance)
         batch_shape = torch.Size(batch_shape)
         new.base, new.gate_logits = self.base.expand(batch_shape), self.gate_logits.expand(batch_shape)
@@ -195,11 +197,11 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
 
 
 class Multinomial(dist.Multinomial):
-    """Pyro's multinomial, where each vector of counts has its own total, right in float32 for totals up to 2²⁴.
+    """Pyro's multinomial with a total for each vector of counts, accurate in float32 for totals up to 2²⁴.
 
     ``log_prob`` is the log-probability of the counts given their total; only samples and the mean need
-    ``total_count``. torch's loses whole nats to rounding at totals of 10⁶, and clamps probabilities that are given as
-    such to one rounding error from 0.
+    ``total_count``. torch's loses whole nats to rounding at totals of 10⁶, and clamps ``probs`` to one rounding error
+    from 0.
 
     Example:
         >>> p = Multinomial(total_count=10, logits=torch.zeros(2))
@@ -209,13 +211,13 @@ class Multinomial(dist.Multinomial):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Vectors of whole numbers from 0, of any total."""
+        """Vectors of whole numbers of at least 0, with any total."""
         return constraints.independent(constraints.nonnegative_integer, 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats given the total, ``(..., *batch_shape)``.
+        """Return the log-probability in nats given the total, ``(..., *batch_shape)``.
 
-        That of independent Poisson counts, over that of their total.
+        It is the log-probability of independent Poisson counts, minus that of their total.
         """
         if self._validate_args:
             self._validate_sample(value)
@@ -225,7 +227,7 @@ class Multinomial(dist.Multinomial):
         difference = value - mean
         near, some = difference.abs() < 0.1 * mean, value > 0
         from_near = difference * near_rate(torch.where(near, difference, 0) / torch.where(near, mean, 1))
-        # In the logarithm: probabilities that are far off underflow.
+        # As logarithms, because small probabilities underflow.
         count = torch.where(some, value, 1)
         log_ratio = torch.where(some, count.log() - torch.where(some, total, 1).log() - log_p, 0)
         deviance = torch.where(near, from_near, value * torch.where(near, 0, log_ratio) - difference)
@@ -235,6 +237,6 @@ class Multinomial(dist.Multinomial):
         given_probs = self._categorical._param is self._categorical.__dict__.get("probs")
         return self.probs.log() if given_probs else self.logits
 
-    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, each of total ``total_count``."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> torch.Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, each of total ``total_count``."""
         return super().sample(torch.Size(sample_shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -14,7 +14,7 @@ __all__ = ["Gamma"]
 
 
 class Gamma(dist.Gamma):
-    """Pyro's Gamma, right in float32 for concentrations up to 10⁷, where torch's is whole nats off.
+    """Pyro's Gamma, accurate in float32 for concentrations up to 10⁷; there, torch's is whole nats off.
 
     Example:
         >>> Gamma(torch.tensor(1e6), torch.tensor(1.0)).log_prob(torch.tensor(1e6))
@@ -22,7 +22,7 @@ class Gamma(dist.Gamma):
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``, by the deviance from rate × value."""
+        """Return the log-density in nats, of shape ``(..., *batch_shape)``, by the deviance from rate × value."""
         if self._validate_args:
             self._validate_sample(value)
         a, tiny = self.concentration, torch.finfo(value.dtype).tiny
@@ -31,7 +31,7 @@ class Gamma(dist.Gamma):
         difference = a - scaled
         near = difference.abs() < 0.1 * scaled
         from_near = difference * near_rate(torch.where(near, difference, 0) / torch.where(near, scaled, 1))
-        # Far from the mean in the logarithm, since a / scaled may overflow, and scaled itself underflow.
+        # Far from the mean as logarithms, because a / scaled may overflow and scaled itself underflow.
         normal = scaled >= tiny
         log_scaled = torch.where(normal, torch.where(normal, scaled, 1).log(), self.rate.log() + x.log())
         deviance = torch.where(near, from_near, a * (a.log() - log_scaled) - difference)
@@ -39,7 +39,7 @@ class Gamma(dist.Gamma):
         # Below the smallest normal float, and at 0, where the density is 0 or infinite.
         return log_prob + torch.where(value >= tiny, 0, torch.xlogy(a - 1, value) - torch.xlogy(a - 1, x))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Gamma:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: Gamma | None = None) -> Gamma:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(Gamma, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -16,11 +16,11 @@ __all__ = ["DiscretizedLogistic", "Grid", "GridCategorical"]
 
 
 class Grid(constraints.Constraint):
-    """The ``levels`` numbers 0, ..., ``upper`` in equal steps, to the rounding of float32.
+    """The ``levels`` numbers from 0 to ``upper`` in equal steps, up to the rounding of float32.
 
     Args:
-        levels: how many there are, at least 2.
-        upper: the last of them, above 0.
+        levels: how many numbers, at least 2.
+        upper: the last number, above 0.
 
     Example:
         >>> Grid(256, 1.0)
@@ -38,18 +38,18 @@ class Grid(constraints.Constraint):
         super().__init__()
 
     def to_index(self, value: Tensor) -> Tensor:
-        """The number of each level, from 0, as floating-point numbers that are whole."""
+        """Return the index of each level, from 0, as whole floating-point numbers."""
         return torch.round(value * ((self.levels - 1) / self.upper))
 
     def from_index(self, index: Tensor) -> Tensor:
-        """The value of each level by its number; of float32, that which k / 255 gives."""
+        """Return the value of each level by its index; in float32 the same number as k / 255."""
         return index if self.upper == self.levels - 1 else index / ((self.levels - 1) / self.upper)
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each value is a level."""
+        """Return True for each value that is a level."""
         exact = value * ((self.levels - 1) / self.upper)
         index = torch.round(exact)
-        tolerance = 1e-3 + 2.4e-7 * self.levels  # of a step; two roundings of float32 at the upper end
+        tolerance = 1e-3 + 2.4e-7 * self.levels  # in steps; two roundings of float32 at the upper end
         return ((exact - index).abs() <= tolerance) & (index >= 0) & (index <= self.levels - 1)
 
     def __repr__(self) -> str:
@@ -60,7 +60,7 @@ class Grid(constraints.Constraint):
 
 
 class GridCategorical(dist.TorchDistribution):
-    """A probability for each of ``levels`` equally spaced values 0, ..., ``upper``.
+    """A probability for each of ``levels`` equally spaced values from 0 to ``upper``.
 
     Args:
         logits: ``(*batch_shape, levels)``.
@@ -86,7 +86,7 @@ class GridCategorical(dist.TorchDistribution):
 
     @property
     def levels(self) -> int:
-        """How many levels there are."""
+        """The number of levels."""
         return self.logits.shape[-1]
 
     @property
@@ -95,13 +95,13 @@ class GridCategorical(dist.TorchDistribution):
         return Grid(self.levels, self.upper)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-probability in nats, of shape ``(..., *batch_shape)``."""
         if self._validate_args:
             self._validate_sample(value)
         return self._index.log_prob(self.support.to_index(value))
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``, floating-point."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``, floating-point."""
         return self.support.from_index(self._index.sample(torch.Size(sample_shape)).to(self.logits.dtype))
 
     @property
@@ -117,8 +117,8 @@ class GridCategorical(dist.TorchDistribution):
     def _values(self) -> Tensor:
         return self.support.from_index(torch.arange(self.levels, dtype=self.logits.dtype, device=self.logits.device))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> GridCategorical:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: GridCategorical | None = None) -> GridCategorical:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(GridCategorical, _instance)
         new._index, new.upper = self._index.expand(torch.Size(batch_shape)), self.upper
         super(GridCategorical, new).__init__(torch.Size(batch_shape), validate_args=False)
@@ -127,16 +127,16 @@ class GridCategorical(dist.TorchDistribution):
 
 
 class DiscretizedLogistic(dist.TorchDistribution):
-    """A logistic variable rounded to the nearest of ``levels`` values 0, ..., ``upper``; the ends take the tails.
+    """A logistic variable, rounded to the nearest of ``levels`` values from 0 to ``upper``; the ends take the tails.
 
     (Kingma et al. 2016, arXiv 1606.04934; Salimans et al. 2017, arXiv 1701.05517.)
 
     Args:
         loc: location of the logistic, in units of the values.
         scale: its scale, in the same units.
-        levels: how many values there are, at least 2.
+        levels: how many values, at least 2.
         upper: the last value.
-        unit: what location and scale are multiples of; ``upper``, and 1 in them is the last value.
+        unit: the unit of location and scale; with ``upper``, a location of 1 is the last value.
 
     Example:
         >>> p = DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.01))
@@ -165,22 +165,22 @@ class DiscretizedLogistic(dist.TorchDistribution):
         return Grid(self.levels, self.upper)
 
     def _in_steps(self) -> tuple[Tensor, Tensor]:
-        """Location and scale where the levels are 0, 1, 2, ..."""
+        """Return location and scale in steps, in which the levels are 0, 1, 2, ..."""
         steps = (self.levels - 1) * (self.unit / self.upper)
         return self.loc * steps, self.scale * steps
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-probability in nats, of shape ``(..., *batch_shape)``."""
         if self._validate_args:
             self._validate_sample(value)
         loc, scale = self._in_steps()
         index = self.support.to_index(value)
-        # Half a level from the location: float32 has 1e-5 of a level, and narrow scales are no wider.
+        # Half a level from the location, in float64: float32 resolves 1e-5 of a level, the width of narrow scales.
         exact_index, exact_loc = more_digits(index, self.loc)
         centre = exact_index - exact_loc * ((self.levels - 1) * (self.unit / self.upper))
         above, below = (((centre + half) / scale).to(loc.dtype) for half in (0.5, -0.5))
-        # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no difference of like numbers, and no
-        # gradient that vanishes or is NaN, however thin the bin and far its location.
+        # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): nothing cancels, and no gradient vanishes
+        # or is NaN, even if the bin is thin and its location far.
         bottom, top = index < 0.5, index > self.levels - 1.5
         log_width = torch.log(-torch.expm1(-1 / scale))
         return (
@@ -189,8 +189,8 @@ class DiscretizedLogistic(dist.TorchDistribution):
             + torch.where(bottom | top, 0, log_width)
         )
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``."""
         with torch.no_grad():
             loc, scale = self._in_steps()
             shape = self._extended_shape(torch.Size(sample_shape))
@@ -201,7 +201,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
     def mean(self) -> Tensor:
         """The mean, ``batch_shape``: exact, from the tails P(level > k)."""
         loc, scale = self._in_steps()
-        # A loop and not one more dimension: 255 times the memory of the batch is much.
+        # A loop, because another dimension would take 255 times the memory of the batch.
         total = torch.zeros_like(loc)
         for k in range(self.levels - 1):
             total = total + torch.sigmoid((loc - k - 0.5) / scale)
@@ -209,10 +209,10 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        """The variance, ``batch_shape``: exact, about the level nearest to the mean to spare digits."""
+        """The variance, ``batch_shape``: exact, around the level nearest to the mean, which saves digits."""
         loc, scale = self._in_steps()
         centre = torch.round(self.mean * ((self.levels - 1) / self.upper))
-        # E[(level - c)²] = c² + the sum over k of ((k + 1 - c)² - (k - c)²) P(level > k), from either side of c.
+        # E[(level - c)²] = c² + Σ_k ((k + 1 - c)² - (k - c)²) P(level > k), from either side of c.
         total = torch.zeros_like(loc)
         for k in range(self.levels - 1):
             step = 2 * (k - centre) + 1
@@ -221,8 +221,8 @@ class DiscretizedLogistic(dist.TorchDistribution):
         mean = self.mean * ((self.levels - 1) / self.upper)
         return (total - (mean - centre) ** 2) * (self.upper / (self.levels - 1)) ** 2
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: DiscretizedLogistic | None = None) -> DiscretizedLogistic:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(DiscretizedLogistic, _instance)
         batch_shape = torch.Size(batch_shape)
         new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)

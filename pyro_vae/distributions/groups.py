@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -13,16 +13,16 @@ from pyro_vae.distributions.adapter import TorchToPyro
 
 __all__ = ["Grouped", "GroupedSupport"]
 
-_MOST_VALUES = 4096  # more values of z than this in front of a batch are no longer a decoder's ordinary input
+_MOST_VALUES = 4096  # the decoder gets this many values of z for each example
 
 
 class GroupedSupport(constraints.Constraint):
-    """Vectors whose groups, side by side, each satisfy a constraint.
+    """Vectors of groups side by side, each of which satisfies a constraint.
 
-    Two are equal where groups, classes and the constraint of a group agree.
+    Two are equal if groups, classes and the constraint on a group agree.
 
     Args:
-        base_constraint: what each group must satisfy, a constraint on vectors.
+        base_constraint: the constraint on each group, which is a vector.
         groups: the number of groups.
         classes: the length of a group.
 
@@ -35,7 +35,7 @@ class GroupedSupport(constraints.Constraint):
 
     event_dim = 1
 
-    def __init__(self, base_constraint: Any, groups: int, classes: int) -> None:
+    def __init__(self, base_constraint: constraints.Constraint, groups: int, classes: int) -> None:
         self.base_constraint = base_constraint
         self.groups = groups
         self.classes = classes
@@ -43,11 +43,11 @@ class GroupedSupport(constraints.Constraint):
 
     @property
     def is_discrete(self) -> bool:  # type: ignore[override]
-        """Whether the values of a group can be counted."""
+        """True if the values of a group can be counted."""
         return self.base_constraint.is_discrete
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each vector ``(..., groups * classes)`` lies in the support, ``(...)``."""
+        """Return True for each vector ``(..., groups * classes)`` in the support, ``(...)``."""
         if value.shape[-1] != self.groups * self.classes:
             return torch.zeros(value.shape[:-1], dtype=torch.bool, device=value.device)
         return self.base_constraint.check(value.unflatten(-1, (self.groups, self.classes))).all(-1)
@@ -66,8 +66,8 @@ class GroupedSupport(constraints.Constraint):
         return f"GroupedSupport({self.base_constraint}, groups={self.groups}, classes={self.classes})"
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Whether two constraints agree; torch makes ``independent`` anew each time, and compares it by identity."""
+def _same(a: constraints.Constraint, b: constraints.Constraint) -> bool:
+    """Return True if two constraints agree; torch makes ``independent`` anew each time and compares by identity."""
     if isinstance(a, constraints.independent) and isinstance(b, constraints.independent):
         return a.reinterpreted_batch_ndims == b.reinterpreted_batch_ndims and _same(
             a.base_constraint, b.base_constraint
@@ -78,18 +78,18 @@ def _same(a: Any, b: Any) -> bool:
 class Grouped(dist.TorchDistribution):
     """Independent groups side by side in one vector.
 
-    Several categorical variables as one latent vector of one-hot groups (Jang, Gu and Poole 2016, arXiv 1611.01144),
-    or relaxed ones (Maddison, Mnih and Teh 2016, arXiv 1611.00712).
+    They make one latent vector of several one-hot variables (Jang, Gu and Poole 2016, arXiv 1611.01144), or of relaxed
+    ones (Maddison, Mnih and Teh 2016, arXiv 1611.00712).
 
     Args:
         base: a distribution over one group, with batch shape ``(*batch, groups)`` and event shape ``(classes,)``.
 
     Attributes:
-        groups: how many groups.
-        classes: the length of each.
+        groups: the number of groups.
+        classes: the length of a group.
 
     Raises:
-        ValueError: where ``base`` has no batch dimension for the groups, or is not over vectors.
+        ValueError: if ``base`` has no batch dimension for the groups, or is not over vectors.
 
     Example:
         >>> import torch
@@ -101,7 +101,7 @@ class Grouped(dist.TorchDistribution):
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  # the base checks its own arguments
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: dist.TorchDistribution) -> None:
         if len(base.batch_shape) < 1 or len(base.event_shape) != 1:
             raise ValueError(
                 "base must have batch shape (*batch, groups) and event shape (classes,); got batch shape "
@@ -115,44 +115,44 @@ class Grouped(dist.TorchDistribution):
 
     @property
     def has_rsample(self) -> bool:
-        """Whether gradients go through samples."""
+        """True if gradients flow through samples."""
         return self.base.has_rsample
 
     @property
     def has_enumerate_support(self) -> bool:
-        """Whether the values can be counted; :meth:`enumerate_support` refuses where they are too many."""
+        """True if the values can be counted; :meth:`enumerate_support` raises an error if they are too many."""
         return self.base.has_enumerate_support
 
     @property
     def support(self) -> GroupedSupport:
-        """Vectors whose groups each lie in the support of the base."""
+        """Vectors with each group in the support of the base."""
         return GroupedSupport(self.base.support, self.groups, self.classes)
 
     @property
     def mean(self) -> Tensor:
-        """The mean, where the base has one."""
+        """The mean, if the base has one."""
         return self.base.mean.flatten(-2)
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest value, where the base has it."""
+        """The likeliest value, if the base has one."""
         return self.base.mode.flatten(-2)
 
     @property
     def variance(self) -> Tensor:
-        """The variance of each dimension, where the base has one."""
+        """The variance of each dimension, if the base has one."""
         return self.base.variance.flatten(-2)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, groups * classes)``, without gradient."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, groups * classes)``, without gradient."""
         return self.base.sample(torch.Size(sample_shape)).flatten(-2)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, groups * classes)``, with gradient."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, groups * classes)``, with gradient."""
         return self.base.rsample(torch.Size(sample_shape)).flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density or log-probability in nats: the sum over the groups, ``(..., *batch_shape)``."""
+        """Return the log-density or log-probability in nats: the sum over the groups, ``(..., *batch_shape)``."""
         if value.shape[-1:] != self.event_shape:
             raise ValueError(
                 f"value must be (..., {self.event_shape[0]}), {self.groups} groups of {self.classes}; "
@@ -161,23 +161,23 @@ class Grouped(dist.TorchDistribution):
         return self.base.log_prob(value.unflatten(-1, (self.groups, self.classes))).sum(-1)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, where the base has it in closed form: the sum over the groups."""
+        """Return the entropy in nats, if the base has it in closed form: the sum over the groups."""
         return self.base.entropy().sum(-1)
 
-    def expand(self, batch_shape: Any, _instance: None = None) -> Grouped:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> Grouped:
+        """Return the same distribution with another batch shape."""
         return Grouped(self.base.expand(torch.Size((*batch_shape, self.groups))))
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Every value: the values of a group, combined over the groups.
+        """Return every value: all combinations of the values of a group.
 
         Args:
-            expand: whether to repeat them along the batch, ``(values ** groups, *batch_shape, groups * classes)``, or
-                leave its dimensions at 1.
+            expand: True to repeat them along the batch, ``(values ** groups, *batch_shape, groups * classes)``; False
+                to keep the dimensions of the batch at 1.
 
         Raises:
-            NotImplementedError: where the base cannot count its values.
-            ValueError: where there are more than 4096.
+            NotImplementedError: if the base cannot list its values.
+            ValueError: if there are more than 4096.
         """
         if not self.has_enumerate_support:
             raise NotImplementedError(f"the values of {type(self.base).__name__} cannot be enumerated")
@@ -207,14 +207,14 @@ def _kl_between_groups(p: Grouped, q: Grouped) -> Tensor:
 
 @register_kl(Grouped, Distribution)
 def _kl_by_summing(p: Grouped, q: Distribution) -> Tensor:
-    """Of codes that can be counted, to anything else that gives them probabilities: the sum over all values."""
+    """Return the KL from codes that can be counted to any other distribution over them: the sum over all values."""
     if not (p.has_enumerate_support and getattr(q.support, "is_discrete", False)):
         raise NotImplementedError
     try:
         values = p.enumerate_support(expand=False)
     except ValueError as error:
         raise NotImplementedError(f"no closed form of the KL but a sum over all values: {error}") from error
-    # In front of all dimensions of the batch, be they those of p or of q.
+    # In front of all batch dimensions of p and q.
     dims = max(len(p.batch_shape), len(q.batch_shape))
     values = values.reshape(-1, *(1 for _ in range(dims)), p.event_shape[0])
     log_p = p.log_prob(values)
@@ -223,5 +223,5 @@ def _kl_by_summing(p: Grouped, q: Distribution) -> Tensor:
 
 @register_kl(Grouped, TorchToPyro)
 def _kl_to_adapter(p: Grouped, q: TorchToPyro) -> Tensor:
-    # Without this, torch finds two that fit, the sum above and the adapter's, and warns.
+    # Without this, torch finds two functions that fit, the sum above and the adapter's, and warns.
     return kl_divergence(p, q.base)

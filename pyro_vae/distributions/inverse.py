@@ -1,41 +1,41 @@
-"""Flows whose density is known at their own draws alone, since a transform of theirs has no inverse."""
+"""Flows with a transform that has no inverse: their density is known only at their own last draw."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from pyro.distributions.transforms import BlockAutoregressive, Polynomial, Sylvester
 from pyro.distributions.transforms.planar import ConditionedPlanar
 from pyro.distributions.transforms.radial import ConditionedRadial
 from torch import Tensor
-from torch.distributions import Transform
+from torch.distributions import Distribution, Transform
 from torch.distributions.transforms import _InverseTransform
 
 __all__ = ["check_inverse"]
 
-# Their _inverse raises a KeyError for what they have not just made.
+# Their _inverse raises a KeyError for any value but the last draw.
 _FORWARDS_ALONE = (BlockAutoregressive, ConditionedPlanar, ConditionedRadial, Polynomial, Sylvester)
 
 
-def check_inverse(distribution: Any, what: str, value: Tensor | None = None) -> None:
-    """Raises a ValueError where a distribution has no density at given values, and names the transform.
+def check_inverse(distribution: Distribution, what: str, value: Tensor | None = None) -> None:
+    """Raise a ValueError that names the transform if a distribution has no density at given values.
 
     Args:
         distribution: any.
-        what: it is, for the message, such as ``"prior MyFlow"``.
-        value: where the density is wanted; a draw that the distribution has just made passes. None for values that it
-            has not made.
+        what: the name of the distribution for the message, such as ``"prior MyFlow"``.
+        value: where the density is needed; the last draw of the distribution passes. None for values that it did not
+            draw.
     """
     name = _without_inverse(distribution, value)
     if name is not None:
         raise ValueError(
-            f"{what}: its transform {name} has no inverse, so that its density is known at its own draws alone, and "
-            "not at values that are given. Use a flow with an inverse, such as Pyro's AffineCoupling or Spline, or "
+            f"{what}: its transform {name} has no inverse, so its density is known only at its own draws, and not at "
+            "given values. Use a flow with an inverse, such as Pyro's AffineCoupling or Spline, or "
             "one of zuko.flows; in this library priors.Flow and posteriors.InverseAutoregressiveFlow"
         )
 
 
-def _without_inverse(distribution: Any, value: Tensor | None) -> str | None:
+def _without_inverse(distribution: Distribution, value: Tensor | None) -> str | None:
     for transform in reversed(_parts(getattr(distribution, "transforms", ()))):
         made_from, made = getattr(transform, "_cached_x_y", (None, None))
         mine = value is not None and made is value
@@ -44,7 +44,7 @@ def _without_inverse(distribution: Any, value: Tensor | None) -> str | None:
         value = made_from if mine else None
     for name in ("base_dist", "base", "component_distribution"):
         inner = getattr(distribution, name, None)
-        # What a mixture has drawn is not what its components have.
+        # The draw of a mixture is not that of its components.
         found = (
             _without_inverse(inner, None if name == "component_distribution" else value) if inner is not None else None
         )
@@ -53,9 +53,9 @@ def _without_inverse(distribution: Any, value: Tensor | None) -> str | None:
     return None
 
 
-def _parts(transforms: Any) -> list[Any]:
-    """The single transforms, in the order in which they are applied."""
-    found: list[Any] = []
+def _parts(transforms: Iterable[Transform]) -> list[Transform]:
+    """Return the single transforms, in the order in which they are applied."""
+    found: list[Transform] = []
     for transform in transforms:
         inner = getattr(transform, "parts", getattr(transform, "transforms", None))  # composed; side by side
         if hasattr(transform, "base_transform"):  # of more dimensions
@@ -64,7 +64,7 @@ def _parts(transforms: Any) -> list[Any]:
     return found
 
 
-def _is_forwards_alone(transform: Any) -> bool:
+def _is_forwards_alone(transform: Transform) -> bool:
     if isinstance(transform, _InverseTransform):
         return False
     return isinstance(transform, _FORWARDS_ALONE) or type(transform)._inverse is Transform._inverse

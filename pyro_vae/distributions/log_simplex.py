@@ -1,18 +1,19 @@
-"""Points of a simplex as their logs: the support, and the ways there from real vectors and from points.
+"""Logs of points of a simplex: their support, and the maps from real vectors and from points.
 
-In floating point the elements of a point near a corner are 0, and a density there is lost with them: at a temperature
-of 0.05, most draws of a relaxed categorical have an element below 1e-38. Their logs are ordinary numbers. So our codes
-on a simplex travel as logs z = log y, from the posterior to the prior and to every estimate, and the decoder sees
-y = exp(z). Densities are with respect to the log ratios z_i − z_K, which gives each class the same part and makes the
-density of z that of y times Π_k y_k.
+Near a corner of the simplex, elements of a point round to 0 in floating point and the density is lost: at a temperature
+of 0.05, most draws of a relaxed categorical have an element below 1e-38. The logs of the elements are ordinary numbers.
+So codes on a simplex are logs z = log y, from the posterior to the prior and in every estimate, and the decoder takes
+y = exp(z). Densities are with respect to the log ratios z_i − z_K, in which all classes play the same role; the density
+of z is that of y times Π_k y_k.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import biject_to, constraints, kl_divergence, register_kl, transform_to
 from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
@@ -29,7 +30,7 @@ class _LogSimplex(constraints.Constraint):
     event_dim = 1
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each vector ``(..., K)`` is the log of a point of the simplex, ``(...)``."""
+        """Return True for each vector ``(..., K)`` that is the log of a point of the simplex, ``(...)``."""
         return (value.exp().sum(-1) - 1).abs() < 1e-4
 
 
@@ -37,10 +38,10 @@ log_simplex = _LogSimplex()
 
 
 class AdditiveLogRatio(Transform):
-    """From R^(K−1) to the logs of the open simplex in R^K: z = log_softmax([x, 0]), with x_i = z_i − z_K.
+    """Maps R^(K−1) to the logs of the open simplex in R^K: z = log_softmax([x, 0]), with x_i = z_i − z_K.
 
-    The additive logistic transformation of Aitchison and Shen (1980, Biometrika 67), whose values stay logs. Densities
-    over logs are with respect to these log ratios, so log |det J| is 0.
+    This is the log of the additive logistic transformation of Aitchison and Shen (1980, Biometrika 67). Densities over
+    logs are with respect to these log ratios, so log |det J| is 0.
 
     Example:
         >>> AdditiveLogRatio()(torch.zeros(2)).exp()
@@ -52,7 +53,7 @@ class AdditiveLogRatio(Transform):
     bijective = True
 
     def __eq__(self, other: object) -> bool:
-        # It has no state; torch compares transforms before it gives a KL between transformed distributions.
+        # It has no state; torch compares transforms before it computes a KL between transformed distributions.
         return isinstance(other, AdditiveLogRatio)
 
     def __hash__(self) -> int:
@@ -65,29 +66,29 @@ class AdditiveLogRatio(Transform):
         return z[..., :-1] - z[..., -1:]
 
     def log_abs_det_jacobian(self, x: Tensor, z: Tensor) -> Tensor:
-        """0 for x of shape ``(..., K − 1)``: ``(...)``."""
+        """Return 0 for x of shape ``(..., K − 1)``: ``(...)``."""
         return x.new_zeros(x.shape[:-1])
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
-        """The shape of z for x of ``shape``."""
+        """Return the shape of z for x of ``shape``."""
         return torch.Size((*shape[:-1], shape[-1] + 1))
 
     def inverse_shape(self, shape: torch.Size) -> torch.Size:
-        """The shape of x for z of ``shape``."""
+        """Return the shape of x for z of ``shape``."""
         return torch.Size((*shape[:-1], shape[-1] - 1))
 
 
 @biject_to.register(_LogSimplex)
 @transform_to.register(_LogSimplex)
-def _to_log_simplex(constraint: Any) -> Transform:
+def _to_log_simplex(constraint: constraints.Constraint) -> Transform:
     return AdditiveLogRatio()
 
 
 @biject_to.register(GroupedSupport)
 @transform_to.register(GroupedSupport)
-def _to_groups(constraint: Any) -> Transform:
+def _to_groups(constraint: GroupedSupport) -> Transform:
     if constraint.base_constraint is not log_simplex:
-        raise NotImplementedError(f"no way from real vectors to {constraint} is known")
+        raise NotImplementedError(f"no map from real vectors to {constraint} is known")
     groups, classes = constraint.groups, constraint.classes
     apart = ReshapeTransform(Size([groups * (classes - 1)]), Size([groups, classes - 1]))
     together = ReshapeTransform(Size([groups, classes]), Size([groups * classes]))
@@ -95,9 +96,9 @@ def _to_groups(constraint: Any) -> Transform:
 
 
 class AsLogs(dist.TorchDistribution):
-    """A distribution over points y of a simplex as one over their logs.
+    """A distribution over the logs of points of a simplex, from one over the points.
 
-    A point whose elements the base lets underflow to 0 has −∞ among its logs.
+    If an element of a point underflows to 0 in the base, its log is −∞.
 
     Args:
         base: a distribution over the simplex, with event shape ``(K,)``.
@@ -112,29 +113,29 @@ class AsLogs(dist.TorchDistribution):
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  # the base checks its own arguments
     support = log_simplex
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: TorchDistribution) -> None:
         self.base = base
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
     def has_rsample(self) -> bool:
-        """Whether gradients go through samples."""
+        """True if gradients flow through samples."""
         return self.base.has_rsample
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, K)``, without gradient."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, K)``, without gradient."""
         return self.base.sample(torch.Size(sample_shape)).log()
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, K)``, with gradient."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, K)``, with gradient."""
         return self.base.rsample(torch.Size(sample_shape)).log()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-density in nats, of shape ``(..., *batch_shape)``."""
         return self.base.log_prob(value.softmax(-1)) + value.sum(-1)
 
-    def expand(self, batch_shape: Any, _instance: None = None) -> AsLogs:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> AsLogs:
+        """Return the same distribution with another batch shape."""
         return AsLogs(self.base.expand(torch.Size(batch_shape)))
 
 
@@ -143,11 +144,11 @@ def _kl_of_the_points(p: AsLogs, q: AsLogs) -> Tensor:
     return kl_divergence(p.base, q.base)
 
 
-def as_logs(distribution: Any) -> Any | None:
-    """The distribution over logs of points of a simplex: itself, or carried there; None where it is over neither.
+def as_logs(distribution: TorchDistribution) -> TorchDistribution | None:
+    """Return the distribution over logs of points of a simplex: itself, or transformed; None if it is over neither.
 
     Args:
-        distribution: one over vectors. One that does not know its support is taken to be over logs.
+        distribution: one over vectors. If it does not know its support, it counts as one over logs.
     """
     try:
         support = distribution.support
@@ -160,8 +161,8 @@ def as_logs(distribution: Any) -> Any | None:
     return AsLogs(distribution) if base_constraint(support) is constraints.simplex else None
 
 
-def is_over_logs(distribution: Any) -> bool:
-    """Whether a distribution says that it is over logs of points of a simplex, be they in groups."""
+def is_over_logs(distribution: TorchDistribution) -> bool:
+    """Return True if the support of a distribution is logs of points of a simplex, or groups of them."""
     try:
         support = distribution.support
     except NotImplementedError:

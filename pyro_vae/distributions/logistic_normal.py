@@ -1,8 +1,8 @@
-"""Normal distributions carried onto the simplex, as logs of its points."""
+"""Normal distributions, transformed to logs of points of the simplex."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -15,22 +15,23 @@ __all__ = ["LogisticNormal"]
 
 
 # torch's LogisticNormal breaks a stick, y_k = v_k Π_{i<k} (1 − v_i), and inverts it through 1 − Σ_{i≤k} y_i, a sum that
-# in float32 has lost the elements below 1e-7. Error of log_prob at its own float32 draws against float64, in nats, for
-# 50 classes, scale 1 and locations of standard deviation 1: 5e-3 root mean square, 0.2 at most; of standard deviation
-# 3: 1e4 in the median.
+# loses elements below 1e-7 in float32. Error of log_prob at its own float32 draws against float64, in nats, for 50
+# classes and scale 1: for locations of standard deviation 1, 5e-3 root mean square and at most 0.2; for standard
+# deviation 3, a median of 1e4.
 class LogisticNormal(dist.TransformedDistribution):
-    """A normal distribution with diagonal covariance, carried to the logs z of points y of a simplex.
+    """A normal distribution with diagonal covariance, transformed to the logs z of points y of a simplex.
 
-    Log ratios z_i − z_K = log(y_i / y_K) are normal, and densities are with respect to them (Aitchison and Shen 1980,
-    Biometrika 67). A prior of topic proportions that, unlike the Dirichlet, is reparametrised (Srivastava and Sutton
-    2017, arXiv 1703.01488). KL to another one is in closed form, that of the normals. There is no mean in closed form.
+    The log ratios z_i − z_K = log(y_i / y_K) are normal, and densities are with respect to them (Aitchison and Shen
+    1980, Biometrika 67). It serves as a prior of topic proportions (Srivastava and Sutton 2017, arXiv 1703.01488) and
+    is reparametrised, unlike the Dirichlet. The KL to another one is that of the normals, in closed form. The mean has
+    no closed form.
 
     Args:
         loc: means of the log ratios, ``(*batch, K − 1)``.
         scale: their standard deviations, of a shape that broadcasts with ``loc``.
 
     Raises:
-        ValueError: where ``loc`` and ``scale`` have no dimension, or torch's validation finds a bad value.
+        ValueError: if ``loc`` and ``scale`` have no dimension, or torch's validation finds a bad value.
 
     Example:
         >>> import torch
@@ -41,7 +42,9 @@ class LogisticNormal(dist.TransformedDistribution):
 
     def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
         if loc.dim() < 1 and scale.dim() < 1:
-            raise ValueError("loc must be (*batch, K - 1), one log ratio a class but the last; got a single number")
+            raise ValueError(
+                "loc must be (*batch, K - 1), one log ratio for each class except the last; got a single number"
+            )
         base = dist.Normal(loc, scale, validate_args=validate_args).to_event(1)
         super().__init__(base, [AdditiveLogRatio()], validate_args=validate_args)
 
@@ -56,14 +59,14 @@ class LogisticNormal(dist.TransformedDistribution):
         return self.base_dist.base_dist.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch)``; in float64, for log ratios of 80 and scales of 1e-6."""
+        """Return the log-density in nats, ``(..., *batch)``; float64 inside for log ratios of 80 and scales of 1e-6."""
         if self._validate_args:
             self._validate_sample(value)
         loc, scale, z = more_digits(self.loc, self.scale, value)
         normal = dist.Normal(loc, scale, validate_args=False).log_prob(AdditiveLogRatio().inv(z))
         return normal.sum(-1).to(self.loc.dtype)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LogisticNormal:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: LogisticNormal | None = None) -> LogisticNormal:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(LogisticNormal, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)

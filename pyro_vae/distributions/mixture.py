@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -16,29 +16,29 @@ from pyro_vae.distributions.stirling import HALF_LOG_TWO_PI
 __all__ = ["NormalMixture"]
 
 
-_FEW = 32  # components up to which differences from each mean take no more time than products
+_FEW = 32  # up to this many components, differences from each mean are as fast as products
 
 
 class NormalMixture(dist.TorchDistribution):
     """A mixture of normal distributions with diagonal covariances, for mixtures of many components.
 
-    The density of torch's ``MixtureSameFamily``, without its tensor of shape ``(batch, k, d)``: with the squares
-    multiplied out, log N(z; μ, s²) = −½ [Σ z²/s² − 2 Σ z μ/s² + Σ μ²/s²] + const is two matrix products. It is what a
-    prior with hundreds of components needs, such as VampPrior (Tomczak and Welling 2017, arXiv 1705.07120).
+    It has the density of torch's ``MixtureSameFamily`` without a tensor of shape ``(batch, k, d)``: with the squares
+    multiplied out, log N(z; μ, s²) = −½ [Σ z²/s² − 2 Σ z μ/s² + Σ μ²/s²] + const is two matrix products. Priors with
+    hundreds of components need this, such as VampPrior (Tomczak and Welling 2017, arXiv 1705.07120).
 
-    Multiplied out, a small distance is the difference of large squares, so z and the means are first moved by the mean
-    of the means, and the products are computed in float64: they lose 1e-16 × Σ (μ − centre)²/s² nats, where float32
-    loses 1e-7 × that. Mixed precision is switched off in here. Up to 32 components are evaluated by their differences,
-    and lose nothing.
+    Multiplied out, a small distance is a difference of large squares. So z and the means are first shifted by the mean
+    of the means, and the products are computed in float64: they lose 1e-16 × Σ (μ − centre)²/s² nats; float32 would
+    lose 1e-7 × that. Mixed precision is off in here. Up to 32 components are evaluated by differences, which lose
+    nothing.
 
     Args:
         logits: unnormalised log weights, ``(*batch, k)``.
         loc: means, ``(*batch, k, d)``.
-        scale: standard deviations, ``(*batch, k, d)``; ``(*batch, k, 1)`` for spherical components, and
-            ``(*batch, 1, d)`` or ``(*batch, 1, 1)`` for a scale that all share, are cheaper.
+        scale: standard deviations, ``(*batch, k, d)``. Cheaper are ``(*batch, k, 1)`` for spherical components, and
+            ``(*batch, 1, d)`` or ``(*batch, 1, 1)`` for one scale for all.
 
     Raises:
-        ValueError: where the shapes do not fit, or torch's validation finds a value outside its range.
+        ValueError: if the shapes do not fit, or torch's validation finds a value outside its range.
 
     Example:
         >>> import torch
@@ -68,8 +68,8 @@ class NormalMixture(dist.TorchDistribution):
         self.logits, self.loc, self.scale = logits, loc, scale
         super().__init__(batch_shape, torch.Size((d,)), validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> NormalMixture:
-        """The same mixture with another batch shape; its parameters are neither copied nor expanded."""
+    def expand(self, batch_shape: Sequence[int], _instance: NormalMixture | None = None) -> NormalMixture:
+        """Return the same mixture with another batch shape; its parameters are neither copied nor expanded."""
         new = self._get_checked_instance(NormalMixture, _instance)
         new.logits, new.loc, new.scale = self.logits, self.loc, self.scale
         super(NormalMixture, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
@@ -77,7 +77,7 @@ class NormalMixture(dist.TorchDistribution):
         return new
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of ``(..., d)`` in nats; the largest tensor on the way is ``(..., k)``."""
+        """Return the log-density of ``(..., d)`` in nats; the largest tensor on the way is ``(..., k)``."""
         if self._validate_args:
             self._validate_sample(value)
         with torch.autocast(value.device.type, enabled=False):
@@ -85,12 +85,12 @@ class NormalMixture(dist.TorchDistribution):
         return log_prob.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
 
     def _log_joint(self, value: Tensor) -> Tensor:
-        """Log-density of each component at ``(..., d)`` plus its log weight, ``(..., k)``."""
+        """Return the log-density of each component at ``(..., d)`` plus its log weight, ``(..., k)``."""
         if self.loc.shape[-2] <= _FEW:
             squares = (((value.unsqueeze(-2) - self.loc) / self.scale) ** 2).sum(-1)
             log_scales = self.scale.log().sum(-1) * (self.loc.shape[-1] / self.scale.shape[-1])
             return self.logits.log_softmax(-1) - log_scales - self.loc.shape[-1] * HALF_LOG_TWO_PI - 0.5 * squares
-        # The density does not depend on where the centre is, so no gradient goes through it.
+        # The density does not depend on the centre, so no gradient flows through it.
         value, loc, scale = more_digits(value, self.loc, self.scale)
         centre = loc.detach().mean(-2)
         z, loc = value - centre, loc - centre.unsqueeze(-2)
@@ -103,15 +103,15 @@ class NormalMixture(dist.TorchDistribution):
         )
         return (_products(z, weighted) - 0.5 * _squares(z, precision) + constant).to(self.loc.dtype)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, d)``, without gradient."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, d)``, without gradient."""
         shape = self._extended_shape(torch.Size(sample_shape))
         k, d = self.loc.shape[-2:]
         with torch.no_grad():
             component = torch.distributions.Categorical(logits=self.logits, validate_args=False)
             component = component.expand(self.batch_shape).sample(torch.Size(sample_shape))
             index = component[..., None, None].expand(*shape[:-1], 1, d)
-            # Views of the parameters: gather reads the chosen rows alone.
+            # Views of the parameters: gather reads only the chosen rows.
             loc, scale = (p.expand(*shape[:-1], k, d).gather(-2, index).squeeze(-2) for p in (self.loc, self.scale))
             return torch.normal(loc, scale)
 
@@ -132,7 +132,7 @@ class NormalMixture(dist.TorchDistribution):
 
 
 def _products(z: Tensor, rows: Tensor) -> Tensor:
-    """Σ_d z rows for z ``(..., *batch, d)`` and rows ``(*batch, k, d)``, as a matrix product: ``(..., *batch, k)``."""
+    """Return the matrix product ``(..., *batch, k)`` of z ``(..., *batch, d)`` and rows ``(*batch, k, d)``."""
     while rows.dim() > 2 and rows.shape[0] == 1:
         rows = rows.squeeze(0)
     if rows.dim() == 2:
@@ -140,13 +140,13 @@ def _products(z: Tensor, rows: Tensor) -> Tensor:
     leading = z.shape[: max(z.dim() - rows.dim() + 1, 0)]
     if not leading:
         return (rows @ z.unsqueeze(-1)).squeeze(-1)
-    # Dimensions in front of the batch become columns; torch.matmul alone would copy the rows for each of them.
+    # Dimensions in front of the batch become columns; torch.matmul would copy the rows for each of them.
     columns = z.flatten(0, len(leading) - 1).movedim(0, -1)
     return (rows @ columns).movedim(-1, 0).unflatten(0, leading)
 
 
 def _squares(z: Tensor, precision: Tensor) -> Tensor:
-    """Σ_d z² precision, ``(..., *batch, k or 1)``; a matrix product only where the precisions need one."""
+    """Return Σ_d z² precision, ``(..., *batch, k or 1)``; a matrix product only if the precisions need one."""
     if precision.shape[-2] == 1:
         return (z**2 * precision.squeeze(-2)).sum(-1, keepdim=True)
     if precision.shape[-1] == 1:
@@ -158,5 +158,5 @@ def _shape_error(logits: Tensor, loc: Tensor, scale: Tensor) -> str:
     return (
         f"NormalMixture needs logits (*batch, k), loc (*batch, k, d) and scale (*batch, k or 1, d or 1); got logits "
         f"{tuple(logits.shape)}, loc {tuple(loc.shape)} and scale {tuple(scale.shape)}. Give one logit and one row of "
-        "means a component"
+        "means per component"
     )

@@ -1,8 +1,6 @@
-"""From unconstrained numbers to parameters of distributions."""
+"""Maps from unconstrained numbers to parameters of distributions, and names of parts."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,28 +11,28 @@ __all__ = ["categories", "inverse_positive", "more_digits", "part_name", "positi
 
 
 def positive(raw: Tensor) -> Tensor:
-    """The scale of a distribution from an unconstrained number: softplus(raw) + 1e-6."""
+    """Return the scale of a distribution from an unconstrained number: softplus(raw) + 1e-6."""
     return torch.nn.functional.softplus(raw) + 1e-6
 
 
 def inverse_positive(scale: Tensor) -> Tensor:
-    """The ``raw`` of which :func:`positive` makes ``scale``, for scales above 1e-6."""
+    """Return the ``raw`` that :func:`positive` maps to ``scale``, for scales above 1e-6."""
     y = scale - 1e-6
-    return y + torch.log(-torch.expm1(-y))  # log(expm1(y)) would overflow where this does not
+    return y + torch.log(-torch.expm1(-y))  # log(expm1(y)) would overflow for large y
 
 
 def more_digits(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in float64, for a difference that float32 has not the digits for; as they are on devices without."""
+    """Return tensors in float64, for differences that cancel in float32; unchanged on devices without float64."""
     return tuple(t if t.device.type == "mps" else t.double() for t in tensors)
 
 
-def part_name(part: Any) -> str:
-    """What errors call a prior, likelihood or posterior: the name of its class or function."""
+def part_name(part: object) -> str:
+    """Return the name of the class or function of a prior, likelihood or posterior, for errors."""
     return getattr(part, "__name__", None) or type(part).__name__
 
 
 def categories(latent_dim: int, classes: int | None) -> tuple[int, int]:
-    """Groups, and classes in each, of a latent space of ``latent_dim`` = groups × classes dimensions."""
+    """Return the number of groups and of classes per group for ``latent_dim`` = groups × classes dimensions."""
     at_least(2, "latent_dim", latent_dim)
     classes = latent_dim if classes is None else at_least(2, "classes", classes)
     if latent_dim % classes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -18,7 +18,7 @@ __all__ = ["PowerSpherical", "UniformOnSphere"]
 
 
 def _log_area(dim: int) -> float:
-    """Log of the area of the unit sphere in R^dim: 2 π^(dim/2) / Γ(dim/2)."""
+    """Return the log of the area of the unit sphere in R^dim: 2 π^(dim/2) / Γ(dim/2)."""
     return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
 
 
@@ -28,12 +28,12 @@ class UniformOnSphere(dist.TorchDistribution):
     The prior of hyperspherical VAEs (Davidson et al. 2018, arXiv 1804.00891).
 
     Args:
-        dim: the dimension of the space around the sphere, at least 2; z has so many elements.
-        like: a tensor whose dtype and device the draws have, a buffer of the module that makes this distribution, say;
-            None for torch's defaults.
+        dim: the dimension of the space around the sphere, at least 2, and the number of elements of z.
+        like: a tensor with the dtype and device that draws shall have, such as a buffer of the module that makes this
+            distribution; None for torch's defaults.
 
     Raises:
-        ValueError: where ``dim`` is below 2.
+        ValueError: if ``dim`` is below 2.
 
     Example:
         >>> p = UniformOnSphere(3)
@@ -51,33 +51,33 @@ class UniformOnSphere(dist.TorchDistribution):
         self.like = torch.empty(()) if like is None else like
         super().__init__(torch.Size(), torch.Size((dim,)), validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> UniformOnSphere:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: UniformOnSphere | None = None) -> UniformOnSphere:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(UniformOnSphere, _instance)
         new.dim, new.like = self.dim, self.like
         super(UniformOnSphere, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, dim)``."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, dim)``."""
         shape = self._extended_shape(torch.Size(sample_shape))
         return normalize(torch.randn(shape, dtype=self.like.dtype, device=self.like.device), dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density with respect to area, −log of the sphere's area, in nats: ``(..., *batch_shape)``."""
+        """Return the log-density with respect to area, −log of the sphere's area, in nats: ``(..., *batch_shape)``."""
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         return value.new_full((), -_log_area(self.dim)).expand(shape)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, the log of the sphere's area, ``(*batch_shape)``."""
+        """Return the entropy in nats, the log of the sphere's area, ``(*batch_shape)``."""
         return self.like.new_full((), _log_area(self.dim)).expand(self.batch_shape)
 
     @property
     def mean(self) -> Tensor:
-        """The centre of the sphere, ``(*batch_shape, dim)``; not itself on the sphere."""
+        """The centre of the sphere, ``(*batch_shape, dim)``, which is not on the sphere."""
         return self.like.new_zeros(()).expand(self._extended_shape())
 
     @property
@@ -89,16 +89,17 @@ class UniformOnSphere(dist.TorchDistribution):
 class PowerSpherical(dist.TorchDistribution):
     """The power spherical distribution on the unit sphere S^(d−1): density proportional to (1 + μ·z)^κ.
 
-    Shaped like the von Mises-Fisher distribution, but sampled without rejection, with exact gradients, and stable in
-    high dimensions (De Cao and Aziz 2020, arXiv 2006.04437). KL to :class:`UniformOnSphere` is in closed form.
+    It has the shape of the von Mises-Fisher distribution, but draws need no rejection, gradients are exact, and it is
+    stable in high dimensions (De Cao and Aziz 2020, arXiv 2006.04437). The KL to
+    :class:`UniformOnSphere` has a closed form.
 
     Args:
         loc: the direction μ, unit vectors ``(*batch, d)`` with d at least 2.
         concentration: κ, at least 0 (0 is uniform), ``(*batch)``, or a number.
 
     Raises:
-        ValueError: where d is below 2, the shapes do not broadcast, or torch's validation finds vectors that are not of
-            unit length.
+        ValueError: if d is below 2, the shapes do not broadcast, or torch's validation finds vectors of another length
+            than 1.
 
     Example:
         >>> import torch
@@ -125,15 +126,15 @@ class PowerSpherical(dist.TorchDistribution):
             batch_shape = torch.broadcast_shapes(loc.shape[:-1], concentration.shape)
         except RuntimeError as error:
             raise ValueError(
-                f"concentration must be one number a direction, {tuple(loc.shape[:-1])}; got shape "
+                f"concentration must be one number per direction, {tuple(loc.shape[:-1])}; got shape "
                 f"{tuple(concentration.shape)}. Squeeze its last dimension"
             ) from error
         self.loc = loc.expand(*batch_shape, -1)
         self.concentration = concentration.expand(batch_shape)
         super().__init__(batch_shape, loc.shape[-1:], validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> PowerSpherical:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: PowerSpherical | None = None) -> PowerSpherical:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(PowerSpherical, _instance)
         new.loc = self.loc.expand(*batch_shape, -1)
         new.concentration = self.concentration.expand(batch_shape)
@@ -141,11 +142,11 @@ class PowerSpherical(dist.TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, d)``, with gradient."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape, d)``, with gradient."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        # s = (1 − t)/2 for t = μ·z, and not (1 + t)/2: at high concentrations it is small, and floats are dense there.
-        # A Beta variable as a ratio of Gammas: unlike the kernel in torch's Beta, theirs goes through torch.export.
+        # s = (1 − t)/2 for t = μ·z, not (1 + t)/2: at high concentrations it is small, and floats are dense near 0.
+        # A Beta variable as a ratio of Gammas, which torch.export takes, unlike the kernel in torch's Beta.
         beta = torch.full_like(self.concentration, (shape[-1] - 1) / 2)
         below, above = (Gamma(c, torch.ones_like(c), validate_args=False) for c in (beta, beta + self.concentration))
         g = below.rsample(torch.Size(sample_shape))
@@ -156,9 +157,9 @@ class PowerSpherical(dist.TorchDistribution):
         return self._turn(torch.cat([1 - 2 * s, 2 * (s * (1 - s)).sqrt() * tangent], dim=-1))
 
     def _turn(self, y: Tensor) -> Tensor:
-        """Maps the sphere onto itself and its first axis e to μ, by a Householder reflection."""
-        # The paper reflects at e − μ, which is zero where μ is e. Where they are near, we take e to −μ, by e + μ, and
-        # change all signs. The vector is then never shorter than √2, and its gradient is finite.
+        """Map the sphere onto itself and its first axis e to μ, by a Householder reflection."""
+        # The paper reflects at e − μ, which is zero if μ is e. If the two are near, reflect e to −μ, at e + μ, and
+        # change all signs. So the vector is never shorter than √2, and its gradient is finite.
         sign = torch.where(self.loc[..., :1] > 0, -1.0, 1.0).to(self.loc.dtype)
         e = torch.zeros_like(self.loc)
         e[..., 0] = 1
@@ -166,11 +167,11 @@ class PowerSpherical(dist.TorchDistribution):
         return sign * (y - w * (2 * (w * y).sum(-1, keepdim=True) / (w * w).sum(-1, keepdim=True)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density with respect to area, in nats: ``(..., *batch_shape)``; finite at −μ, where the density is 0."""
+        """Return the log-density by area in nats, ``(..., *batch_shape)``; finite at −μ, where the density is 0."""
         if self._validate_args:
             self._validate_sample(value)
-        # log((1 + μ·z)/2) from the chord to μ or to −μ, whichever is shorter: 1 + μ·z itself has an error of 1e-7 in
-        # float32, and κ multiplies it.
+        # log((1 + μ·z)/2) from the shorter of the chords to μ and to −μ: in float32, 1 + μ·z has an error of 1e-7,
+        # which κ multiplies.
         to_loc = ((value - self.loc) ** 2).sum(-1) / 4
         to_antipode = ((value + self.loc) ** 2).sum(-1) / 4
         near = torch.log1p(-to_loc.clamp_max(0.6))
@@ -179,18 +180,18 @@ class PowerSpherical(dist.TorchDistribution):
         return self.concentration * log_half + self._log_peak().to(value.dtype)
 
     def _shapes(self) -> tuple[Tensor, float]:
-        """The parameters α and β of the Beta distribution of (1 + μ·z)/2, α in float64."""
-        # Differences of lgamma and digamma at 1e4 keep three decimals in float32; these are one number an example.
+        """Return the parameters α and β of the Beta distribution of (1 + μ·z)/2, α in float64."""
+        # In float32, differences of lgamma and digamma at 1e4 keep three decimals; this is one number per example.
         beta = (self.event_shape[0] - 1) / 2
         return self.concentration.double() + beta, beta
 
     def _log_peak(self) -> Tensor:
-        """The log-density at μ, in float64."""
+        """Return the log-density at μ, in float64."""
         alpha, beta = self._shapes()
         return torch.lgamma(alpha + beta) - torch.lgamma(alpha) - beta * math.log(4 * math.pi)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats, ``(*batch_shape)``."""
+        """Return the entropy in nats, ``(*batch_shape)``."""
         alpha, beta = self._shapes()
         log_half = torch.digamma(alpha) - torch.digamma(alpha + beta)
         return (-self._log_peak() - self.concentration.double() * log_half).to(self.loc.dtype)

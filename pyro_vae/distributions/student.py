@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -16,7 +16,7 @@ _FAR = 1e12  # scales
 
 
 class StudentT(dist.StudentT):
-    """Pyro's Student t, right in float32 for any degrees of freedom: torch's is 0.5 nats off at 10⁶ of them.
+    """Pyro's Student t, accurate in float32 for all degrees of freedom: torch's is 0.5 nats off at df = 10⁶.
 
     Example:
         >>> StudentT(torch.tensor([1e6, 1e9])).log_prob(torch.zeros(2))
@@ -24,9 +24,10 @@ class StudentT(dist.StudentT):
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``, as that of a normal and what is small beside it.
+        """Return the log-density in nats, ``(..., *batch_shape)``, computed as a normal's plus small terms.
 
-        log Γ((df + 1) / 2) − log Γ(df / 2) is a difference of Stirling's errors, and of terms that are written out.
+        log Γ((df + 1) / 2) − log Γ(df / 2) is a difference of Stirling's errors plus the difference of their leading
+        terms, which is written out.
         """
         if self._validate_args:
             self._validate_sample(value)
@@ -35,11 +36,11 @@ class StudentT(dist.StudentT):
         distance = ((value - self.loc) / self.scale).abs()
         squared = distance.clamp(max=_FAR) ** 2
         exponent = 0.5 * (1 + few) * squared * log1p_ratio(few * squared)
-        # Beyond, where a square would overflow, the density falls as a power.
+        # Beyond _FAR a square would overflow; there the density falls as a power.
         exponent = exponent + (1 + self.df) * (distance / _FAR).clamp(min=1).log()
         return errors - HALF_LOG_TWO_PI - self.scale.log() - exponent
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> StudentT:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: StudentT | None = None) -> StudentT:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(StudentT, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)

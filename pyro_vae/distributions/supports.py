@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-__all__ = ["base_constraint"]
+__all__ = ["base_constraint", "support_of"]
 
 
 def base_constraint(
@@ -27,3 +29,24 @@ def base_constraint(
     while isinstance(support, through):
         support = support.base_constraint
     return support
+
+
+def support_of(distribution: TorchDistribution) -> Constraint:
+    """Return the support of a distribution, or all real vectors if it states none, as Zuko's flows do.
+
+    The support of a mixture is that of its components, unless it differs between them.
+    """
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return constraints.independent(constraints.real, len(distribution.event_shape))
+    if isinstance(support, constraints.MixtureSameFamilyConstraint) and not _has_tensors(support.base_constraint):
+        return support.base_constraint
+    return support
+
+
+def _has_tensors(support: Constraint) -> bool:
+    """Return True if the limits of a support are tensors, which may differ between components."""
+    parts = vars(support).values()
+    inner = [part for part in parts if isinstance(part, Constraint)]
+    return any(isinstance(part, Tensor) and part.dim() > 0 for part in parts) or any(map(_has_tensors, inner))

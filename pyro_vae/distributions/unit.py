@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyro.distributions as dist
@@ -28,7 +28,7 @@ class _OpenUnitInterval(constraints.Constraint):
 
 
 open_unit_interval = _OpenUnitInterval()
-"""The open interval (0, 1): where the ends are refused."""
+"""The open interval (0, 1), without its ends."""
 
 
 @biject_to.register(open_unit_interval)
@@ -38,9 +38,10 @@ def _to_open_unit_interval(_: constraints.Constraint) -> SigmoidTransform:
 
 
 class Beta(dist.Beta):
-    """Pyro's Beta on the open interval (0, 1), as its density at the ends is 0 or infinite.
+    """Pyro's Beta on the open interval (0, 1), because its density at the ends is 0 or infinite.
 
-    torch's log-density is a difference of log-gamma functions, in float32 whole nats off at concentrations of 10⁶.
+    torch's log-density is a difference of log-gamma functions, which is whole nats off in float32 at concentrations of
+    10⁶.
 
     Example:
         >>> Beta(torch.tensor(2.0), torch.tensor(3.0)).mean
@@ -49,15 +50,15 @@ class Beta(dist.Beta):
 
     support = open_unit_interval
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Beta:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: Beta | None = None) -> Beta:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(Beta, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``: Stirling's errors, and deviances from the mode.
+        """Return the log-density in nats, ``(..., *batch_shape)``, from Stirling's errors and deviances.
 
-        With s = a + b, those of a from s x, and of b from s (1 − x).
+        With s = a + b, the deviances are those of a from s x, and of b from s (1 − x).
         """
         if self._validate_args:
             self._validate_sample(value)
@@ -70,8 +71,8 @@ class Beta(dist.Beta):
         scale = 0.5 * (a.log() + b.log() - total.log()) - HALF_LOG_TWO_PI - value.log() - rest.log()
         return errors + scale - total * difference * rate
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``; those that rounded to an end are next to it."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``; draws at an end are moved next to it."""
         x = super().rsample(torch.Size(sample_shape))
         limits = torch.finfo(x.dtype)
         return x.clamp(limits.tiny, 1 - limits.eps)
@@ -114,10 +115,10 @@ class LogitNormal(dist.TransformedDistribution):
         return self.base_dist.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``.
+        """Return the log-density in nats, of shape ``(..., *batch_shape)``.
 
-        In float64: float32 has the logits of x to 1e-7, which is much where the scale is 1e-6; and torch's transform
-        clamps x to 1e-7 from 1.
+        It is computed in float64: float32 has an error of 1e-7 in the logits of x, which is much at a scale of 1e-6,
+        and torch's transform clamps x to 1e-7 from 1.
         """
         if self._validate_args:
             self._validate_sample(value)
@@ -128,7 +129,7 @@ class LogitNormal(dist.TransformedDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """E[x], which has no closed form, by quadrature, to rounding."""
+        """E[x], by quadrature up to rounding; it has no closed form."""
         values, narrow, _, wide = self._quadrature()
         return torch.where(self.scale < _WIDE, (values * narrow).sum(-1), wide.sum(-1))
 
@@ -142,29 +143,29 @@ class LogitNormal(dist.TransformedDistribution):
         return torch.where(self.scale < _WIDE, near, (2 * torch.sigmoid(steps) * wide).sum(-1) - mean**2)
 
     def _quadrature(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Values of x and their weights for a narrow normal; steps and the weight of x beyond them for a wide one."""
+        """Return values of x and weights for a narrow normal; steps and the weights of x above them for a wide one."""
         loc, scale = self.loc.unsqueeze(-1), self.scale.unsqueeze(-1)
-        # Gauss-Hermite converges where sigmoid(y) is smooth on the scale of the normal.
+        # Gauss-Hermite converges if sigmoid(y) is smooth on the scale of the normal.
         nodes, weights = (loc.new_tensor(a) for a in _HERMITE)
         values = torch.sigmoid(loc + scale.clamp(max=_WIDE) * nodes)
-        # For a wide normal sigmoid is a step. Then E[x] = P(l < y) for a logistic l, by the trapezoid rule over l.
+        # For a wide normal, sigmoid is a step; then E[x] = P(l < y) for a logistic l, by the trapezoid rule over l.
         steps, of_steps = (loc.new_tensor(a) for a in _LOGISTIC)
         return values, weights, steps, of_steps * torch.special.ndtr((loc - steps) / scale.clamp(min=_WIDE))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LogitNormal:
-        """The same distribution with another batch shape."""
+    def expand(self, batch_shape: Sequence[int], _instance: LogitNormal | None = None) -> LogitNormal:
+        """Return the same distribution with another batch shape."""
         new = self._get_checked_instance(LogitNormal, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)
 
 
 def _hermite(n: int = 64) -> tuple[list[float], list[float]]:
-    """Nodes and weights for means under a standard normal."""
+    """Return nodes and weights for means under a standard normal."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)
     return nodes.tolist(), (weights / math.sqrt(2 * math.pi)).tolist()
 
 
 def _logistic(limit: float = 40.0, step: float = 0.5) -> tuple[list[float], list[float]]:
-    """Nodes and weights for means under a standard logistic, of smooth functions."""
+    """Return nodes and weights for means of smooth functions under a standard logistic."""
     nodes = np.arange(-limit, limit + step, step)
     return nodes.tolist(), (step * np.exp(-np.abs(nodes)) / (1 + np.exp(-np.abs(nodes))) ** 2).tolist()
 
@@ -172,20 +173,19 @@ def _logistic(limit: float = 40.0, step: float = 0.5) -> tuple[list[float], list
 _HERMITE, _LOGISTIC, _WIDE = _hermite(), _logistic(), 1.5
 
 
-# log(sinh(l / 2) / (l / 2)) = l²/24 − l⁴/2880 + ..., by Bernoulli's numbers: to 1e-14 of its size below |l| = 1/2,
-# and so are its first two derivatives, the mean (less 1/2) and the variance.
+# log(sinh(l / 2) / (l / 2)) = l²/24 − l⁴/2880 + ..., by Bernoulli's numbers. Below |l| = 1/2 its relative error is
+# 1e-14, as are those of its first two derivatives, the mean (minus 1/2) and the variance.
 _LOG_SINHC = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000, 1 / 1046139494400)
 
 
 class ContinuousBernoulli(dist.ContinuousBernoulli):
     """The continuous Bernoulli, accurate for all logits (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
 
-    Its density on [0, 1] is exp(logits x) (up to its normaliser, logits / (exp(logits) − 1)).
+    Its density on [0, 1] is exp(logits x), times the normaliser logits / (exp(logits) − 1).
 
-    torch's goes through probabilities, which it clamps to one rounding error from 0 and 1, so that the density no
-    longer integrates to one and gradients are wrong: in float32 its log-density is 0.01 nats off at logits of 15
-    and 1.8 at 100, and its mean 3e-4 off at 0.004. In float64 it is 0.3 nats off at 50. Here everything is a function
-    of the logits.
+    torch's takes probabilities and clamps them to one rounding error from 0 and 1. So its density does not integrate to
+    one and its gradients are wrong: in float32 its log-density is 0.01 nats off at logits of 15 and 1.8 at 100, and its
+    mean 3e-4 off at 0.004; in float64 it is 0.3 nats off at 50. Here everything is a function of the logits.
 
     Example:
         >>> ContinuousBernoulli(logits=torch.tensor([0.0, 100.0])).mean
@@ -193,13 +193,13 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     """
 
     def _split(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the logits are near 0, the logits there (else 0), and their size elsewhere (else 1)."""
+        """Return where the logits are near 0, the logits there (else 0), and their size elsewhere (else 1)."""
         near = self.logits.abs() < 0.5
-        # Both branches of a torch.where get a gradient: neither may divide by zero or overflow.
+        # Both branches of a torch.where get a gradient, so neither may divide by zero or overflow.
         return near, torch.where(near, self.logits, 0), torch.where(near, 1, self.logits.abs())
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, of shape ``(..., *batch_shape)``."""
+        """Return the log-density in nats, of shape ``(..., *batch_shape)``."""
         if self._validate_args:
             self._validate_sample(value)
         near, small, large = self._split()
@@ -224,7 +224,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         return torch.where(near, series, 1 / large**2 - torch.exp(-large) / torch.expm1(-large) ** 2)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """P(x <= value), of shape ``(..., *batch_shape)``."""
+        """Return P(x <= value), of shape ``(..., *batch_shape)``."""
         small = self.logits.abs() < 1e-3
         size = torch.where(small, 1, self.logits.abs())
         v = value.clamp(0, 1)
@@ -235,7 +235,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         return torch.where(small, series, torch.where(self.logits > 0, 1 - p, p))
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The x of which ``value`` is the cdf; what samples are made by."""
+        """Return the x at which the cdf is ``value``; sampling uses it."""
         small = self.logits.abs() < 1e-3
         size = torch.where(small, 1, self.logits.abs())
         from_end = -torch.log1p(torch.where(self.logits > 0, 1 - value, value) * torch.expm1(-size)) / size
@@ -244,17 +244,17 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         x = torch.where(small, series, torch.where(self.logits > 0, 1 - from_end, from_end))
         return x.clamp(0, 1)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``, with gradient."""
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``, with gradient."""
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.icdf(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``, without gradient."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Return draws of shape ``(*sample_shape, *batch_shape)``, without gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def entropy(self) -> Tensor:
-        """Entropy in nats: the log-density is linear in x."""
+        """Return the entropy in nats. It is −log p at the mean, because the log-density is linear in x."""
         with_mean = type(self)(logits=self.logits, validate_args=False)
         return -with_mean.log_prob(self.mean)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
 from torch import nn
 from torch.distributions import Distribution
@@ -13,7 +13,7 @@ __all__ = ["import_zuko", "make_flow"]
 
 
 def import_zuko() -> ModuleType:
-    """Zuko, without what its import changes: torch's default for the validation of arguments."""
+    """Import Zuko, and undo the change that its import makes to torch's validation of arguments."""
     validate, first = Distribution._validate_args, "zuko" not in sys.modules
     import zuko
 
@@ -22,22 +22,24 @@ def import_zuko() -> ModuleType:
     return zuko
 
 
-def make_flow(name: str, features: int, context_features: int, transforms: int | None, hidden: Any) -> nn.Module:
-    """A flow of :mod:`zuko.flows` over vectors, such as ``"MAF"``, ``"NSF"`` or ``"NICE"``.
+def make_flow(
+    name: str, features: int, context_features: int, transforms: int | None, hidden: int | Sequence[int] | None
+) -> nn.Module:
+    """Make a flow of :mod:`zuko.flows` over vectors, such as ``"MAF"``, ``"NSF"`` or ``"NICE"``.
 
     Args:
         name: of its class.
         features: dimensions of the vectors.
         context_features: number of features of the context.
-        transforms: how many transformations follow one another; None for Zuko's default.
+        transforms: number of transformations; None for Zuko's default.
         hidden: widths of their networks; None for Zuko's default.
 
     Raises:
-        ValueError: where Zuko has no such flow, or it does not take these arguments.
+        ValueError: if Zuko has no such flow, or the flow does not take these arguments.
     """
     flows = import_zuko().flows
     kinds = {n: cls for n, cls in vars(flows).items() if isinstance(cls, type) and issubclass(cls, flows.Flow)}
-    for not_over_vectors in ("Flow", "NCSF"):  # the class of them all; circular, over angles
+    for not_over_vectors in ("Flow", "NCSF"):  # the base class; circular, over angles
         kinds.pop(not_over_vectors, None)
     if name not in kinds:
         raise ValueError(f"flow must be the name of one in zuko.flows: {', '.join(sorted(kinds))}; got {name!r}")
@@ -48,6 +50,6 @@ def make_flow(name: str, features: int, context_features: int, transforms: int |
         return kinds[name](features, context_features, **options)
     except TypeError as error:
         raise ValueError(
-            f"flow {name} cannot be made with {options}: {error}. Leave out (None) what it does not take, or pass "
-            "a flow that Zuko made as the prior itself"
+            f"flow {name} cannot be made with {options}: {error}. Leave out (None) the arguments that it does "
+            "not take, or pass a flow made with Zuko as the prior"
         ) from error

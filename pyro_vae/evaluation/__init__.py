@@ -1,21 +1,23 @@
-"""Log p(x) of a trained VAE, or of any Pyro model and guide, four ways, each with its error, in nats an example.
+"""Log p(x) of a trained VAE, or of any Pyro model and guide, with its error, in nats per example; and what it learned.
 
-- :func:`importance_sampling`: from the guide; any codes. Too low where the guide misses some of the posterior; Pareto k̂
-  tells where its draws show that.
-- :func:`quadrature`: one or two continuous dimensions; to a stated error, whatever the guide.
-- :func:`annealed_importance_sampling` and :func:`sandwich`: continuous codes of any dimension; a bound from below, and
-  for simulated data from above too.
-- :func:`enumeration`: discrete codes; exact.
+Four ways to log p(x):
 
-And what a model has learned:
+- :func:`importance_sampling` draws from the guide, for any codes. It is too low if the guide misses a part of the
+  posterior; Pareto k̂ warns if the draws show that.
+- :func:`quadrature` is for one or two continuous dimensions. It reaches a stated error with any guide.
+- :func:`annealed_importance_sampling` and :func:`sandwich` are for continuous codes of any dimension. They give a lower
+  bound, and for simulated data an upper bound too.
+- :func:`enumeration` is for discrete codes, and exact.
 
-- :func:`latent_use`: what the codes carry, active units, the aggregate posterior. :func:`collapse`: whether they are of
-  no use, from what that is seen, and what to do. :func:`linear_probe`: which labels can be read from them.
-- :func:`inference_gaps`: why the ELBO lies below log p(x), the family of q or the encoder.
-- :func:`outlier_scores` and :func:`separation`: data unlike those of the training. :func:`nearest` and
-  :func:`memorisation`: samples that are copies.
+What a model learned:
 
-All take programs with one latent and one observed site, each one distribution per example, and refuse others by name.
+- :func:`latent_use` measures what the codes carry, active units and the aggregate posterior. :func:`collapse` detects
+  codes of no use, with evidence and remedies. :func:`linear_probe` predicts labels from codes.
+- :func:`inference_gaps` splits log p(x) − ELBO into the approximation gap and the amortisation gap.
+- :func:`outlier_scores` and :func:`separation` find data unlike the training data. :func:`nearest` and
+  :func:`memorisation` find samples that are copies.
+
+Models have one latent and one observed site, each with one distribution per example. Others are refused by name.
 """
 
 from pyro_vae.evaluation.annealed import (

@@ -1,19 +1,18 @@
-"""Log p(x) between bounds: annealed importance sampling, forwards and in reverse, by Hamiltonian Monte Carlo."""
+"""Bounds on log p(x) by annealed importance sampling, forwards and in reverse, with Hamiltonian Monte Carlo."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
-from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, blocks, running
-from pyro_vae.evaluation.hmc import PILOT_CHAINS, Path, Start, Weights
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, running
+from pyro_vae.evaluation.hmc import PILOT_CHAINS, AnnealedChains, Start, Weights
 from pyro_vae.evaluation.weights import log_mean
-from pyro_vae.model_guide import ModelGuide
+from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
 
 __all__ = [
@@ -24,7 +23,7 @@ __all__ = [
     "sandwich",
 ]
 
-_PILOT, _FORWARD, _REVERSE, _SIMULATE = range(4)  # streams of random numbers
+_PILOT, _FORWARD, _REVERSE, _SIMULATE = range(4)  # independent streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -32,24 +31,29 @@ class AnnealedEstimate(Estimate):
     """Log p(x) of each example from annealed chains, in nats.
 
     Args:
-        log_weights: of the chains, ``(num_particles, batch)``; those of reverse chains estimate log p(x) from above.
-        acceptance: the share of proposals accepted, ``(batch,)``; about 0.65 where the step sizes are right.
+        log_weights: the log weight of each chain, ``(num_particles, batch)``. Those of reverse chains estimate log p(x)
+            from above.
+        acceptance: the share of accepted proposals, ``(batch,)``; about 0.65 if the step sizes are right.
     """
 
     log_weights: Tensor
     acceptance: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors and the mean acceptance in one line."""
+        return f"AnnealedEstimate({self.summary()}; acceptance {self.acceptance.double().mean().item():.2f})"
+
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Log p(x) of simulated data between two bounds, in nats.
+    """Lower and upper bounds on log p(x) of simulated data, in nats.
 
     Args:
         lower: from forward chains; its expectation is at most log p(x).
-        upper: from reverse chains; its expectation is at least log p(x). The chains of an example start from one z, so
-            that their standard error leaves out what another z would change.
-        z: the codes that were simulated, ``(examples, *event)``: exact draws from p(z | x).
-        x: the data that were simulated, ``(examples, *event_shape)``.
+        upper: from reverse chains; its expectation is at least log p(x). All chains of an example start from the same
+            z, so their standard error does not include the spread over z.
+        z: the simulated codes, ``(examples, *event)``: exact draws from p(z | x).
+        x: the simulated data, ``(examples, *event_shape)``.
     """
 
     lower: AnnealedEstimate
@@ -57,14 +61,20 @@ class Sandwich:
     z: Tensor
     x: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean bounds and the mean gap in one line."""
+        gap = f"mean gap {self.mean_gap:.4f} nats, standard error {self.mean_gap_standard_error:.2g}"
+        bounds = f"mean log p(x) between {self.lower.mean:.4f} and {self.upper.mean:.4f}"
+        return f"Sandwich({gap}; {bounds}, over {len(self.gap):,} simulated examples)"
+
     @property
     def gap(self) -> Tensor:
-        """Upper less lower of each example, ``(examples,)``: at least 0 in expectation."""
+        """The upper bound minus the lower bound, ``(examples,)``: at least 0 in expectation."""
         return self.upper.log_prob - self.lower.log_prob
 
     @property
     def mean_gap(self) -> float:
-        """The mean gap: on average over data, neither bound is further than this from log p(x)."""
+        """The mean gap: on average over the data, each bound is at most this far from log p(x)."""
         return self.gap.double().mean().item()
 
     @property
@@ -74,7 +84,7 @@ class Sandwich:
 
 
 def annealed_importance_sampling(
-    vae: Any,
+    vae: Target,
     x: Tensor | None = None,
     *context: Tensor,
     num_particles: int = 16,
@@ -83,31 +93,32 @@ def annealed_importance_sampling(
     start: Start = "prior",
     chunk_size: int = 20_000,
     seed: int = 0,
-    **named: Any,
+    **named: Named,
 ) -> AnnealedEstimate:
-    """Log p(x) by annealed importance sampling: a lower bound in expectation, and tight with many temperatures.
+    """Estimate log p(x) by annealed importance sampling: a lower bound in expectation, tight with many temperatures.
 
-    Chains go from the start to the posterior through densities between the two, s(z)^(1−β) p(x, z)^β, by Hamiltonian
-    Monte Carlo, which needs no good q (Neal 2001, arXiv physics/9803008; for decoders Wu, Burda, Salakhutdinov and
-    Grosse 2017, arXiv 1611.04273). β rises along a sigmoid. Step sizes, one for each example and temperature, come
-    from a short pilot run, whose noise is its own, and stay as they are in the run that counts: the mean of the
-    weights is then an unbiased estimate of p(x). Constrained codes run as real vectors (``biject_to``).
+    Hamiltonian Monte Carlo chains move from the start to the posterior through the densities s(z)^(1−β) p(x, z)^β
+    between them. They do not need a good q (Neal 2001, arXiv physics/9803008; for decoders Wu, Burda, Salakhutdinov
+    and Grosse 2017, arXiv 1611.04273). β rises along a sigmoid. A short pilot run with its own noise sets the step
+    sizes, one per example and temperature. They stay fixed in the run that counts, so the mean of the weights is an
+    unbiased estimate of p(x). Constrained codes are mapped to real vectors (``biject_to``).
 
     Args:
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        num_particles: of an example, side by side.
-        temperatures: steps of β from 0 to 1; one transition between each two.
-        leapfrog_steps: of a transition.
-        start: ``"prior"``, or ``"posterior"`` for q(z | x), which saves temperatures where q is good and wide enough.
-        chunk_size: rows (chains × examples) that are decoded at a time; of no account for the result, up to rounding.
+        num_particles: parallel chains per example.
+        temperatures: steps of β from 0 to 1, with one transition between each two.
+        leapfrog_steps: leapfrog steps per transition.
+        start: ``"prior"``, or ``"posterior"`` for q(z | x), which needs fewer temperatures if q is good and wide
+            enough.
+        chunk_size: the number of rows (chains × examples) decoded at a time. It changes the result by rounding only.
         seed: of the chains.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
     Raises:
-        ValueError: where codes are discrete or have a support that cannot be mapped from real vectors, and where a
-            number is out of range.
+        ValueError: if the codes are discrete or have a support that real vectors cannot be mapped to, or if a number
+            is out of range.
 
     Example:
         >>> import torch
@@ -120,15 +131,15 @@ def annealed_importance_sampling(
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            path = Path(part, start, temperatures, leapfrog_steps, chunk_size, "annealed_importance_sampling")
+            path = AnnealedChains(part, start, temperatures, leapfrog_steps, chunk_size, "annealed_importance_sampling")
             sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
                 found.append(path.forward(num_particles, sizes))
-    return _forward_estimate(found)
+    return _estimate(found, 1)
 
 
 def reverse_annealed_importance_sampling(
-    vae: Any,
+    vae: Target,
     x: Tensor | None = None,
     *context: Tensor,
     z: Tensor,
@@ -137,28 +148,28 @@ def reverse_annealed_importance_sampling(
     start: Start = "prior",
     chunk_size: int = 20_000,
     seed: int = 0,
-    **named: Any,
+    **named: Named,
 ) -> AnnealedEstimate:
-    """Log p(x) by annealing from exact draws of p(z | x) back to the start: an upper bound in expectation.
+    """Estimate log p(x) by annealing from exact draws of p(z | x) back to the start: an upper bound in expectation.
 
-    The chains of :func:`annealed_importance_sampling` run backwards, so the weights' inverses are unbiased estimates of
-    1 / p(x) (Grosse, Ghahramani and Adams 2015, arXiv 1511.02543). Only exact draws give a bound: those of
-    :func:`sandwich`, or nearly those of :meth:`pyro_vae.evaluation.Quadrature.sample`.
+    The chains of :func:`annealed_importance_sampling` run backwards, so the inverse weights are unbiased estimates of
+    1 / p(x) (Grosse, Ghahramani and Adams 2015, arXiv 1511.02543). Only exact draws give a bound: :func:`sandwich` has
+    them; those of :meth:`pyro_vae.evaluation.Quadrature.sample` are nearly exact.
 
     Args:
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
         z: exact draws from p(z | x), ``(num_particles, batch, *event)``.
-        temperatures: see :func:`annealed_importance_sampling`, as the rest.
-        leapfrog_steps: of a transition.
-        start: where the chains end.
-        chunk_size: rows (chains × examples) that are decoded at a time.
+        temperatures: see :func:`annealed_importance_sampling`, as for the arguments below.
+        leapfrog_steps: leapfrog steps per transition.
+        start: the density at which the chains end.
+        chunk_size: the number of rows (chains × examples) decoded at a time.
         seed: of the chains.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
     Raises:
-        ValueError: as :func:`annealed_importance_sampling`, and where z has another shape.
+        ValueError: as :func:`annealed_importance_sampling` does, and if z has another shape.
 
     Example:
         >>> import torch
@@ -173,16 +184,18 @@ def reverse_annealed_importance_sampling(
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            path = Path(part, start, temperatures, leapfrog_steps, chunk_size, "reverse_annealed_importance_sampling")
+            path = AnnealedChains(
+                part, start, temperatures, leapfrog_steps, chunk_size, "reverse_annealed_importance_sampling"
+            )
             _check_draws(z, pair, path.event_shape)
             sizes = path.pilot(min(len(z), PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _REVERSE, number)):
                 found.append(path.reverse(z[:, number * EXAMPLES :][:, : part.batch], sizes))
-    return _reverse_estimate(found)
+    return _estimate(found, -1)
 
 
 def sandwich(
-    vae: Any,
+    vae: Target,
     x_like: Tensor | None = None,
     *context: Tensor,
     examples: int | None = None,
@@ -192,29 +205,29 @@ def sandwich(
     start: Start = "prior",
     chunk_size: int = 20_000,
     seed: int = 0,
-    **named: Any,
+    **named: Named,
 ) -> Sandwich:
-    """Log p(x) of data simulated from the model, from below and from above: bidirectional Monte Carlo.
+    """Bound log p(x) from below and above, for data simulated from the model: bidirectional Monte Carlo.
 
-    The z that an x was simulated from is an exact draw from p(z | x), so that chains can start there in reverse
-    (Grosse, Ghahramani and Adams 2015, arXiv 1511.02543). The gap says how far annealing with these settings is from
-    log p(x), for data like the model's own.
+    If x was simulated from z, then z is an exact draw from p(z | x), and reverse chains can start there (Grosse,
+    Ghahramani and Adams 2015, arXiv 1511.02543). The gap between the bounds shows how far annealing with these
+    settings is from log p(x), for data like the model's own.
 
     Args:
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
-        x_like: data ``(batch, *event_shape)`` whose shape the simulated data have; its values are of no account.
+        x_like: data ``(batch, *event_shape)`` with the shape of the data to simulate; its values do not matter.
         context: tensors ``(batch, ...)``, from which x is simulated row by row.
-        examples: how many to simulate, the rows of context over and over; by default one a row.
-        num_particles: of an example, in each direction.
-        temperatures: see :func:`annealed_importance_sampling`, as the rest.
-        leapfrog_steps: of a transition.
-        start: where forward chains start and reverse ones end.
-        chunk_size: rows (chains × examples) that are decoded at a time.
+        examples: the number of examples to simulate, with the rows of context repeated; by default one per row.
+        num_particles: chains per example, in each direction.
+        temperatures: see :func:`annealed_importance_sampling`, as for the arguments below.
+        leapfrog_steps: leapfrog steps per transition.
+        start: the density at which forward chains start and reverse chains end.
+        chunk_size: the number of rows (chains × examples) decoded at a time.
         seed: of the simulation and the chains.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
     Raises:
-        ValueError: as :func:`annealed_importance_sampling`.
+        ValueError: as :func:`annealed_importance_sampling` does.
 
     Example:
         >>> import torch
@@ -232,7 +245,7 @@ def sandwich(
         for number, part in blocks(pair.at(torch.arange(count, device=pair.x.device) % pair.batch)):
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
-            path = Path(part.of(x), start, temperatures, leapfrog_steps, chunk_size, "sandwich")
+            path = AnnealedChains(part.of(x), start, temperatures, leapfrog_steps, chunk_size, "sandwich")
             sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
                 lower.append(path.forward(num_particles, sizes))
@@ -240,19 +253,14 @@ def sandwich(
                 upper.append(path.reverse(z.expand(num_particles, *z.shape), sizes))
             codes.append(z)
             data.append(x)
-    return Sandwich(_forward_estimate(lower), _reverse_estimate(upper), torch.cat(codes), torch.cat(data))
+    return Sandwich(_estimate(lower, 1), _estimate(upper, -1), torch.cat(codes), torch.cat(data))
 
 
-def _forward_estimate(found: list[Weights]) -> AnnealedEstimate:
+def _estimate(found: list[Weights], sign: int) -> AnnealedEstimate:
+    """Return the estimate from the weights of all blocks: sign is 1 for forward chains and −1 for reverse ones."""
     weights, acceptance = (torch.cat([f[i] for f in found], -1) for i in range(2))
-    log_prob, error, _ = log_mean(weights)
-    return AnnealedEstimate(log_prob, error, weights, acceptance)
-
-
-def _reverse_estimate(found: list[Weights]) -> AnnealedEstimate:
-    weights, acceptance = (torch.cat([f[i] for f in found], -1) for i in range(2))
-    log_inverse, error, _ = log_mean(-weights)
-    return AnnealedEstimate(-log_inverse, error, weights, acceptance)
+    log_prob, error, _ = log_mean(sign * weights)
+    return AnnealedEstimate(sign * log_prob, error, weights, acceptance)
 
 
 def _check(num_particles: int, temperatures: int, leapfrog_steps: int, start: str, chunk_size: int) -> None:
@@ -265,5 +273,5 @@ def _check(num_particles: int, temperatures: int, leapfrog_steps: int, start: st
 
 def _check_draws(z: Tensor, pair: ModelGuide, event_shape: torch.Size) -> None:
     if z.dim() != 2 + len(event_shape) or z.shape[1:] != (pair.batch, *event_shape) or len(z) == 0:
-        wanted = ", ".join(str(n) for n in ("chains", pair.batch, *event_shape))
+        wanted = ", ".join(str(n) for n in ("num_particles", pair.batch, *event_shape))
         raise ValueError(f"z must be draws from p(z | x) of shape ({wanted}); got shape {tuple(z.shape)}")

@@ -1,4 +1,4 @@
-"""Nats an example as bits a dimension."""
+"""Nats per example as bits per dimension."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ __all__ = ["bits_per_dim"]
 
 
 def bits_per_dim(log_prob: float, dimensions: int, levels: int = 1) -> float:
-    """−log p(x) in bits a dimension, for probabilities of grey levels, or densities of dequantised ones.
+    """Return −log p(x) in bits per dimension, for probabilities of grey levels or densities of dequantised ones.
 
-    A density of levels spread over (0, 1) by uniform noise, (level + u) / levels, is by the volume of a level's cell
-    above a bound on the level's probability (Uria, Murray and Larochelle 2013, arXiv 1306.0186; Theis, van den Oord and
-    Bethge 2015, arXiv 1511.01844), so that figures of densities and of probabilities can be compared.
+    Uniform noise spreads a level over (0, 1): (level + u) / levels. The log-density of the result, minus the log of the
+    number of levels per dimension, is in expectation a lower bound on the log-probability of the level (Uria, Murray
+    and Larochelle 2013, arXiv 1306.0186; Theis, van den Oord and Bethge 2015, arXiv 1511.01844). So the two kinds of
+    figures can be compared.
 
     Args:
-        log_prob: log p(x) or a bound of it, in nats an example.
-        dimensions: of an example, such as 784 pixels.
-        levels: how many levels there are, for a density over (0, 1); 1 where log p(x) is of the levels themselves.
+        log_prob: log p(x) or a bound on it, in nats per example.
+        dimensions: the number of dimensions of an example, such as 784 pixels.
+        levels: the number of levels, for a density over (0, 1); 1 if log p(x) is that of the levels themselves.
 
     Raises:
-        ValueError: for counts below 1.
+        ValueError: if a count is below 1.
 
     Example:
         >>> bits_per_dim(-784 * math.log(256), 784)  # every one of 256 levels as likely as every other

@@ -1,28 +1,30 @@
-"""Posterior collapse: found by rule, with its evidence, and the remedies that apply to the run at hand."""
+"""Posterior collapse: detection by rule, the evidence, and the remedies that apply to this VAE."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_vae.compatibility import check_objective
 from pyro_vae.evaluation.estimates import check_density, log_joint, running
 from pyro_vae.evaluation.latents import LatentUse, latent_use
 from pyro_vae.likelihoods import Laplace, Normal, StudentT
+from pyro_vae.model_guide import Target, uncompiled
 from pyro_vae.objectives import BetaELBO, FreeBits, InfoVAE, Objective
 from pyro_vae.vae import VAE
 
 __all__ = ["Collapse", "Remedy", "collapse"]
 
-_NOTHING = 0.1  # nats: what a code is worth at most that carries nothing
-_WARM_UP = 0.3  # of the training
-_ROWS = 10_000  # codes decoded at a time
+_NOTHING = 0.1  # nats: codes worth less than this carry nothing
+_WARM_UP = 0.3  # the share of the training that a warm-up takes
+_ROWS = 10_000  # rows decoded at a time
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,16 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Collapse:
-    """Whether the codes of a VAE are used, by rule.
+    """The result of :func:`collapse`; true if the codes of the VAE are of no use.
 
     Args:
-        kind: ``"posterior"``: q(z|x) is much the same for every x; I(x; z) is below 0.1 nats. ``"decoder"``: codes
-            tell the examples apart, but the decoder does as well with those of another example, within 0.1 nats. None:
-            neither.
-        use: of the codes.
-        swapped: what E_q[log p(x|z)] loses where each example is decoded from the code of another, in nats an example.
-        evidence: what was measured, a sentence each.
-        remedies: what applies to this VAE and objective, the likeliest first; empty where nothing collapsed.
+        kind: ``"posterior"`` if q(z|x) is nearly the same for every x: I(x; z) is below 0.1 nats. ``"decoder"`` if
+            codes tell the examples apart, but the decoder does as well with the code of another example, within 0.1
+            nats. None if neither holds.
+        use: what the codes carry.
+        swapped: the loss in E_q[log p(x|z)] if each example is decoded from the code of another, in nats per example.
+        evidence: the measurements, one sentence each.
+        remedies: the remedies that apply to this VAE and objective, the most promising first; empty without collapse.
     """
 
     kind: Literal["posterior", "decoder"] | None
@@ -70,29 +72,48 @@ class Collapse:
     remedies: tuple[Remedy, ...]
 
     def __bool__(self) -> bool:
-        """Whether the codes are of no use."""
+        """Return True if the codes are of no use."""
         return self.kind is not None
+
+    def __repr__(self) -> str:
+        """Return the verdict, the information in the codes and the number of remedies in one line."""
+        verdict = "no collapse" if self.kind is None else f"{self.kind} collapse"
+        remedies = f"; {len(self.remedies)} remedies" if self.remedies else ""
+        lost = f"the code of another example costs {_nats(self.swapped)}"
+        return f"Collapse({verdict}: I(x; z) is {_nats(self.use.mutual_information)}, {lost}{remedies})"
+
+    def __str__(self) -> str:
+        """Return the verdict, the evidence and the remedies, one per line."""
+        lines = ["no collapse" if self.kind is None else f"{self.kind} collapse"]
+        lines += [f"  {sentence}" for sentence in self.evidence]
+        return "\n".join([*lines, *(f"  try {remedy}" for remedy in self.remedies)])
 
 
 def collapse(
-    vae: VAE, x: Tensor, *context: Tensor, objective: Any = None, steps: int | None = None, seed: int = 0
+    vae: Target,
+    x: Tensor,
+    *context: Tensor,
+    objective: Objective | None = None,
+    steps: int | None = None,
+    seed: int = 0,
 ) -> Collapse:
-    """Looks for posterior collapse: codes that say nothing of x, or that the decoder does not read.
+    """Detect posterior collapse: codes that carry nothing about x, or that the decoder ignores.
 
-    A unit collapses where what it would save in reconstruction is worth less than its KL: in a linear VAE, where the
-    scale of a normal likelihood is above the standard deviation of the data in every direction (Lucas et al. 2019,
-    arXiv 1911.02469), and often early in training, where codes are still noise (Bowman et al. 2016, arXiv 1511.06349).
+    A unit collapses if it saves less in reconstruction than its KL costs. In a linear VAE this happens if the scale of
+    a normal likelihood is above the standard deviation of the data in every direction (Lucas et al. 2019, arXiv
+    1911.02469). It often happens early in training, while codes are still noise (Bowman et al. 2016, arXiv 1511.06349).
 
     Args:
-        vae: the VAE.
-        x: data ``(batch, *event_shape)``, at least 2 examples; some thousand are enough.
+        vae: the VAE, or another target: see :func:`pyro_vae.evaluation.importance_sampling`. Some remedies are known
+            for a :class:`pyro_vae.VAE` alone.
+        x: data ``(batch, *event_shape)``, at least 2 examples; a few thousand are enough.
         context: tensors ``(batch, ...)``.
-        objective: it was trained with; by default the ELBO.
-        steps: of the training, from which the length of a warm-up follows; by default it is not named.
+        objective: the objective that the VAE was trained with; by default the ELBO.
+        steps: the number of training steps, which sets the length of a warm-up among the remedies.
         seed: of the draws.
 
     Raises:
-        ValueError: where q is a point, which has no density, and for fewer than 2 examples.
+        ValueError: if q is a point, which has no density, or for fewer than 2 examples.
 
     Example:
         >>> import torch
@@ -100,12 +121,13 @@ def collapse(
         >>> _ = torch.manual_seed(0)
         >>> vae = build((1, 8, 8), 2, hidden=(8,))
         >>> with torch.no_grad():
-        ...     _ = vae.likelihood.net.layers[0].weight.zero_()  # a decoder that does not look at z
+        ...     _ = vae.likelihood.net.layers[0].weight.zero_()  # a decoder that ignores z
         >>> collapse(vae, torch.rand(50, 1, 8, 8).round()).kind
         'decoder'
     """
     if len(x) < 2:
         raise ValueError(f"x must have at least 2 examples, whose codes are exchanged; got {len(x)}")
+    vae = uncompiled(vae)
     use = latent_use(vae, x, *context, seed=seed)
     swapped = _swapped(vae, x, context, seed)
     kind: Literal["posterior", "decoder"] | None = None
@@ -114,7 +136,7 @@ def collapse(
     elif swapped < _NOTHING:
         kind = "decoder"
     evidence = [
-        f"I(x; z) is {_nats(use.mutual_information)}, of at most {math.log(len(x)):.2f} for {len(x):,} examples; the "
+        f"I(x; z) is {_nats(use.mutual_information)}, at most {math.log(len(x)):.2f} for {len(x):,} examples; the "
         f"kl is {_nats(use.kl)}",
         f"with the code of another example recon loses {_nats(swapped)}",
     ]
@@ -133,7 +155,7 @@ def _nats(value: float) -> str:
     return f"{0.0 if abs(value) < 0.005 else value:.2f} nats"
 
 
-def _swapped(vae: VAE, x: Tensor, context: tuple[Tensor, ...], seed: int) -> float:
+def _swapped(vae: Target, x: Tensor, context: tuple[Tensor, ...], seed: int) -> float:
     with running(vae, x, context, {}, seed) as pair:
         z = check_density(pair.posterior(), "collapse")((1,))
         own, _ = log_joint(pair, z, _ROWS)
@@ -142,10 +164,10 @@ def _swapped(vae: VAE, x: Tensor, context: tuple[Tensor, ...], seed: int) -> flo
 
 
 def _remedies(
-    vae: VAE, x: Tensor, context: tuple[Tensor, ...], objective: Any, steps: int | None, use: LatentUse
+    vae: Target, x: Tensor, context: tuple[Tensor, ...], objective: Objective | None, steps: int | None, use: LatentUse
 ) -> tuple[list[str], tuple[Remedy, ...]]:
-    """Return the causes that can be seen, and what to do, the remedies of these causes first."""
-    likelihood = vae.likelihood if isinstance(vae, VAE) else None  # of a pair (model, guide), none is known
+    """Return the causes that show, and the remedies, those of these causes first."""
+    likelihood = vae.likelihood if isinstance(vae, VAE) else None  # unknown for a pair (model, guide)
     causes: list[str] = []
     found = [*_scales(likelihood, x, causes)]
     for other, remedy in (*_weights(objective, causes), *_objectives(objective, steps, use)):
@@ -153,42 +175,42 @@ def _remedies(
             found.append(remedy)
     if isinstance(likelihood, torch.nn.Module):
         size = sum(p.numel() for p in likelihood.parameters())
-        why = f"one that can do less than this one, of {size:,} weights, by itself needs codes more"
+        why = f"a decoder that can do less than this one, with {size:,} weights, relies more on the codes"
         found.append(Remedy("a weaker decoder", why))
     return causes, tuple(found)
 
 
-def _scales(likelihood: Any, x: Tensor, causes: list[str]) -> Iterator[Remedy]:
-    """Yield the remedy of a fixed scale; where the scale is too wide for any code, add that to the causes."""
+def _scales(likelihood: Callable[..., TorchDistribution] | None, x: Tensor, causes: list[str]) -> Iterator[Remedy]:
+    """Yield the remedy of a fixed scale; if the scale is too wide for any code, add that to the causes."""
     if not (isinstance(likelihood, (Normal, Laplace, StudentT)) and isinstance(likelihood.scale, (int, float))):
         return
     scale, widest, name = likelihood.scale, _widest(x), type(likelihood).__name__
     if name == "Normal" and scale >= widest:
         causes.append(
-            f"the likelihood Normal has the fixed scale {scale:g}; in no direction do the data have a standard "
-            f"deviation above {widest:.2g}, and then no code of a linear decoder is worth its kl"
+            f"the likelihood Normal has the fixed scale {scale:g}; the standard deviation of the data is at most "
+            f"{widest:.2g} in any direction, and then no code of a linear decoder is worth its kl"
         )
-    why = f"a fixed scale of {scale:g} says how far off a reconstruction may be at no cost"
+    why = f"with a fixed scale of {scale:g}, smaller errors of reconstruction cost little"
     better = {"class": name, "scale": "optimal" if name == "Normal" else "learned"}
     yield Remedy("a scale that follows the data", why, "likelihood", better)
 
 
-def _weights(objective: Any, causes: list[str]) -> Iterator[tuple[Objective, Remedy]]:
+def _weights(objective: Objective | None, causes: list[str]) -> Iterator[tuple[Objective, Remedy]]:
     """Yield the remedy of a weight of the kl above 1, and add the weight to the causes."""
     beta = objective.beta if isinstance(objective, BetaELBO) else 1.0
     if isinstance(beta, Real) and beta > 1:
         causes.append(
-            f"the objective weighs the kl by {beta:g}: a nat in the code must save {beta:g} of reconstruction"
+            f"the objective weighs the kl by {beta:g}: a nat in the code must save {beta:g} nats of reconstruction"
         )
-        why = "1 is the bound on log p(x)"
+        why = "with weight 1 the objective bounds log p(x)"
         yield BetaELBO(), Remedy("a smaller weight of the kl", why, "objective", {"class": "beta"})
 
 
-def _objectives(objective: Any, steps: int | None, use: LatentUse) -> Iterator[tuple[Objective, Remedy]]:
-    """Yield objectives under which codes collapse less, except the one that the VAE was trained with."""
+def _objectives(objective: Objective | None, steps: int | None, use: LatentUse) -> Iterator[tuple[Objective, Remedy]]:
+    """Yield objectives under which codes collapse less, except the one that trained the VAE."""
     if not isinstance(objective, BetaELBO) or isinstance(objective.beta, Real):
         length = {} if steps is None else {"steps": max(1, round(_WARM_UP * steps))}
-        why = "codes are noise at first, and the kl takes them away before the decoder has learnt to read them"
+        why = "codes are noise at first, and the kl removes them before the decoder learns to read them"
         warm_up = {"class": "beta", "beta": {"class": "linear", **length}}
         yield BetaELBO(), Remedy("a warm-up of the kl", why, "objective", warm_up)
     if not isinstance(objective, FreeBits):
@@ -203,7 +225,7 @@ def _objectives(objective: Any, steps: int | None, use: LatentUse) -> Iterator[t
         yield InfoVAE(alpha=0.9), Remedy("another objective", why, "objective", {"class": "info", "alpha": 0.9})
 
 
-def _trains(vae: VAE, objective: Objective, x: Tensor, context: tuple[Tensor, ...]) -> bool:
+def _trains(vae: Target, objective: Objective, x: Tensor, context: tuple[Tensor, ...]) -> bool:
     """Return False if the VAE cannot be trained with the objective."""
     try:
         if isinstance(vae, VAE):
@@ -214,7 +236,7 @@ def _trains(vae: VAE, objective: Objective, x: Tensor, context: tuple[Tensor, ..
 
 
 def _widest(x: Tensor) -> float:
-    """The standard deviation of x in the direction in which it is largest."""
+    """Return the standard deviation of x in the direction in which it is largest."""
     values = x.detach().flatten(1).double()
     centred = (values - values.nanmean(0)).nan_to_num(0.0)  # missing values do not vary
     return torch.linalg.matrix_norm(centred, 2).item() / math.sqrt(len(values))

@@ -1,18 +1,17 @@
-"""Log p(x) of discrete codes, by summing over all their values."""
+"""Log p(x) of models with discrete codes, as a sum over all their values."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
-from pyro_vae.evaluation.estimates import Estimate, blocks, log_joint, running
-from pyro_vae.evaluation.unconstrained import support_of
-from pyro_vae.model_guide import ModelGuide
+from pyro_vae.distributions import support_of
+from pyro_vae.evaluation.estimates import Estimate, Named, blocks, log_joint, running
+from pyro_vae.model_guide import ModelGuide, Target
 
 __all__ = ["Enumeration", "enumeration"]
 
@@ -24,31 +23,35 @@ class Enumeration(Estimate):
     """Log p(x) of each example, exact, in nats; ``standard_error`` is 0.
 
     Args:
-        values: the values of z, ``(values, *event)``.
-        log_posterior: log p(z | x) of each, exact, ``(values, batch)``.
+        values: all values of z, ``(values, *event)``.
+        log_posterior: log p(z | x) of each value, exact, ``(values, batch)``.
     """
 
     values: Tensor
     log_posterior: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors and the number of values of z in one line."""
+        return f"Enumeration({self.summary()}; exact, over {len(self.values):,} values of z)"
+
 
 def enumeration(
-    vae: Any, x: Tensor | None = None, *context: Tensor, chunk_size: int = 20_000, seed: int = 0, **named: Any
+    vae: Target, x: Tensor | None = None, *context: Tensor, chunk_size: int = 20_000, seed: int = 0, **named: Named
 ) -> Enumeration:
-    """Log p(x) of a model with discrete codes: log of the sum of p(x, z) over every value of z, which is exact.
+    """Compute log p(x) of a model with discrete codes exactly: the log of the sum of p(x, z) over all values of z.
 
-    Vectors of independent elements, such as ``Bernoulli(...).to_event(1)``, may have up to 4096 values: 12 bits.
+    A vector of independent elements, such as ``Bernoulli(...).to_event(1)``, may have up to 4096 values: 12 bits.
 
     Args:
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        chunk_size: rows (values × examples) that are decoded at a time; of no account for the result.
-        seed: for programs that draw something else; the sum needs none.
+        chunk_size: the number of rows (values × examples) decoded at a time. It does not change the result.
+        seed: for models and guides that draw something else; the sum itself draws nothing.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
     Raises:
-        ValueError: where codes are not discrete, or have too many values.
+        ValueError: if the codes are not discrete, or have too many values.
 
     Example:
         >>> import torch
@@ -73,7 +76,7 @@ def enumeration(
 
 
 def _values(pair: ModelGuide) -> Tensor:
-    """Every value of z, ``(values, *event)``, as the prior lists them, or the guide where the prior cannot."""
+    """Return every value of z, ``(values, *event)``, from the prior if it can list them, else from the guide."""
     prior = pair.prior()
     for distribution in (prior, pair.posterior()):
         element, elements = distribution, 1
@@ -95,7 +98,7 @@ def _values(pair: ModelGuide) -> Tensor:
 
 
 def _combinations(values: Tensor, elements: int) -> Tensor:
-    """All vectors of so many elements, each of these values, ``(vectors, elements, *event)``."""
+    """Return all vectors whose elements have these values, ``(vectors, elements, *event)``."""
     if elements > 1 and len(values) ** elements > _MOST:
         raise ValueError(
             f"enumeration lists up to {_MOST} values of z; {elements} independent elements of {len(values)} values "

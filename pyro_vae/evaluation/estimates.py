@@ -1,34 +1,38 @@
-"""What the four estimates share: how they run the programs, and log-densities of many rows, some at a time."""
+"""What the estimates of log p(x) share: how they run model and guide, and densities of many rows in chunks."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.distributions import innermost
-from pyro_vae.model_guide import ModelGuide, kept_store
+from pyro_vae.model_guide import ModelGuide, Target, kept_store
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import evaluating
 
 __all__ = [
     "EXAMPLES",
     "Estimate",
+    "Named",
     "blocks",
     "check_density",
     "log_joint",
     "running",
 ]
 
-# Noise is drawn for so many examples together, each such block from a seed of its own. The number is fixed, so that
-# what is drawn does not depend on the chunk size, which only says how much of it is decoded at a time.
+# Noise is drawn for blocks of so many examples, each with its own seed. The number is fixed, so the draws do not depend
+# on the chunk size, which only says how many rows are decoded at a time.
 EXAMPLES = 64
+
+Named = Tensor | str | None
+"""A tensor that model and guide take by name, such as ``mask``; or the name of a site, ``latent`` or ``observed``."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +41,40 @@ class Estimate:
 
     Args:
         log_prob: the estimates, ``(batch,)``.
-        standard_error: their standard errors from the draws, ``(batch,)``; 0 where nothing was drawn.
+        standard_error: their standard errors, from the draws, ``(batch,)``; 0 if nothing was drawn.
     """
 
     log_prob: Tensor
     standard_error: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean and its errors in one line."""
+        return f"{type(self).__name__}({self.summary()})"
+
+    def summary(self) -> str:
+        """Return the mean and its standard errors in words."""
+        n, draws, data = len(self.log_prob), self.mean_standard_error, self.data_standard_error
+        errors = [f"{draws:.2g} from the draws"] * (draws != 0) + [f"{data:.2g} from the data"] * (n > 1)
+        mean = (
+            f"mean log p(x) = {self.mean:.4f} nats over {n:,} examples" if n > 1 else f"log p(x) = {self.mean:.4f} nats"
+        )
+        return f"{mean}, standard error {', '.join(errors)}" if errors else mean
+
     @property
     def mean(self) -> float:
-        """The mean over the examples."""
+        """The mean of ``log_prob`` over the examples."""
         return self.log_prob.double().mean().item()
 
     @property
     def mean_standard_error(self) -> float:
-        """The standard error of :attr:`mean` from the draws alone: what other draws for these examples would change."""
+        """The standard error of :attr:`mean` from the draws alone: how much it changes with other draws."""
         return self.standard_error.double().square().sum().sqrt().item() / len(self.standard_error)
 
     @property
     def data_standard_error(self) -> float:
-        """The standard error of :attr:`mean` from the spread over the examples: what other examples would change.
+        """The standard error of :attr:`mean` from the spread over the examples: how much it changes with others.
 
-        The draws' error is in it already. NaN for one example.
+        It includes the error from the draws. NaN for one example.
         """
         n = len(self.log_prob)
         return self.log_prob.double().std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
@@ -65,25 +82,20 @@ class Estimate:
 
 @contextlib.contextmanager
 def running(
-    vae: Any, x: Tensor | None, context: tuple[Tensor, ...], named: dict[str, Any], seed: int
+    vae: Target, x: Tensor | None, context: tuple[Tensor, ...], named: Mapping[str, Named], seed: int
 ) -> Iterator[ModelGuide]:
-    """The programs on x, in evaluation mode, without gradients, with torch's generators and Pyro's store kept."""
-    if not isinstance(vae, ModelGuide):
-        if x is None:
-            raise ValueError("x must be a tensor (batch, *event_shape); got None. Only ModelGuide bring their own x")
-        pair = ModelGuide(vae, x, *context, **named)
-    elif context or named:
-        raise ValueError(
-            "vae is ModelGuide, which have their context and names already: give them to ModelGuide instead"
-        )
-    else:
-        pair = vae if x is None else vae.of(x)
+    """Give model and guide on x, in evaluation mode and without gradients; restore generators and Pyro's store after.
+
+    Raises:
+        ValueError: if x is missing or empty, or if context comes both in a ``ModelGuide`` and beside it.
+    """
+    pair = _model_guide(vae, x, context, named)
     if pair.batch == 0:
         raise ValueError(f"x must have at least one example; got shape {tuple(pair.x.shape)}")
     pair.check_event_shape()
     with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
         try:
-            yield pair.alone()
+            yield pair.strict()
         except ValueError as error:
             said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
             if not dump or type(error) is not ValueError:
@@ -91,8 +103,25 @@ def running(
             raise ValueError(said.strip()) from None
 
 
-def check_density(posterior: Any, method: str) -> Any:
-    """The posterior; raises a ValueError where it is a point, which has no density."""
+def _model_guide(vae: Target, x: Tensor | None, context: tuple[Tensor, ...], named: Mapping[str, Named]) -> ModelGuide:
+    if isinstance(vae, ModelGuide):
+        if context or named:
+            raise ValueError(
+                "vae is a ModelGuide, which has its own context and names: give them to ModelGuide instead"
+            )
+        return vae if x is None else vae.of(x)
+    if x is None:
+        raise ValueError("x must be a tensor (batch, *event_shape); got None. Only a ModelGuide brings its own x")
+    given: Any = named
+    return ModelGuide(vae, x, *context, **given)
+
+
+def check_density(posterior: TorchDistribution, method: str) -> TorchDistribution:
+    """Return the posterior.
+
+    Raises:
+        ValueError: if the posterior is a point, which has no density.
+    """
     if isinstance(innermost(posterior), Delta):
         raise ValueError(
             f"{method} needs a guide with a density; got Delta, a point. Use quadrature, or "
@@ -102,21 +131,24 @@ def check_density(posterior: Any, method: str) -> Any:
 
 
 def blocks(pair: ModelGuide, size: int = EXAMPLES) -> Iterator[tuple[int, ModelGuide]]:
-    """The programs on so many examples at a time, numbered."""
+    """Yield model and guide on ``size`` examples at a time, with the number of each block."""
     for number, start in enumerate(range(0, pair.batch, size)):
         stop = min(start + size, pair.batch)
         yield number, pair if stop - start == pair.batch else pair.rows(start, stop)
 
 
 def log_joint(pair: ModelGuide, z: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-    """Log p(x | z) and log p(z) at z ``(draws, batch, *event)``, at most ``chunk_size`` rows at a time."""
-    draws, batch = z.shape[:2]
+    """Return log p(x | z) and log p(z) at z ``(num_particles, batch, *event)``, ``(num_particles, batch)`` each.
+
+    At most ``chunk_size`` rows run at a time.
+    """
+    num_particles, batch = z.shape[:2]
     examples = min(batch, chunk_size)
     step = chunk_size // examples
     likelihood, prior = [], []
     for number, part in blocks(pair, examples):
         columns = z[:, number * examples : (number + 1) * examples]
-        parts = [part.log_joint(columns[i : i + step]) for i in range(0, draws, step)]
+        parts = [part.log_joint(columns[i : i + step]) for i in range(0, num_particles, step)]
         likelihood.append(torch.cat([p[0] for p in parts]))
         prior.append(torch.cat([p[1] for p in parts]))
     return torch.cat(likelihood, 1), torch.cat(prior, 1)

@@ -1,4 +1,4 @@
-"""Why the ELBO lies below log p(x): what the family of q cannot do, and what the encoder does not find in it."""
+"""The gap between log p(x) and the ELBO, split into the approximation gap and the amortisation gap."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.distributions import innermost, part_name
-from pyro_vae.evaluation.estimates import blocks, running
+from pyro_vae.evaluation.estimates import Named, blocks, running
 from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
-from pyro_vae.evaluation.weights import warn_of_heavy_tails
-from pyro_vae.model_guide import ModelGuide
+from pyro_vae.evaluation.weights import TOO_HEAVY, warn_of_heavy_tails
+from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.parts import child
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.vae import VAE
 
 __all__ = ["InferenceGaps", "inference_gaps"]
 
-_OPTIMISING, _PICKING, _REPORTING = range(3)  # whose draws are independent
+_OPTIMISING, _PICKING, _REPORTING = range(3)  # independent streams of random numbers
 _DRAWS_TO_PICK = 500
 
 
 @dataclass(frozen=True)
 class InferenceGaps:
-    """Log p(x) and the ELBO of two q of each example, in nats, each ``(batch,)``.
+    """Log p(x) and the ELBO of two q for each example, in nats. Each has shape ``(batch,)``.
 
     Args:
-        elbo: of the encoder's q.
-        best_elbo: of the best q of the same family that was found.
+        elbo: the ELBO of the encoder's q.
+        best_elbo: the ELBO of the best q found in the same family.
         log_prob: log p(x), by importance sampling from that best q.
         standard_error: of ``log_prob``, from the draws.
-        effective_sample_size: of ``log_prob``. Where it is small, log p(x) and the approximation gap are too low.
-        pareto_k: of ``log_prob``, see :class:`pyro_vae.evaluation.ImportanceEstimate`; likewise where it is above 0.7.
+        effective_sample_size: of ``log_prob``. If it is small, log p(x) and the approximation gap are too low.
+        pareto_k: of ``log_prob``, see :class:`pyro_vae.evaluation.ImportanceEstimate`. If it is above 0.7, log p(x)
+            and the approximation gap are too low.
     """
 
     elbo: Tensor
@@ -47,25 +48,34 @@ class InferenceGaps:
     effective_sample_size: Tensor
     pareto_k: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean log p(x), ELBO and gaps in one line."""
+        means = {name: f"{value:.4f}" for name, value in self.means.items()}
+        gaps = f"approximation gap {means['approximation']} + amortisation gap {means['amortisation']}"
+        parts = f"ELBO {means['elbo']} + {gaps} = log p(x) {means['log_prob']}"
+        heavy = int((self.pareto_k > TOO_HEAVY).sum())
+        warning = f"; log p(x) is too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,}" if heavy else ""
+        return f"InferenceGaps({parts}, means over {len(self.elbo):,} examples in nats{warning})"
+
     @property
     def approximation(self) -> Tensor:
-        """What the family of q cannot do: log p(x) − best ELBO, ``(batch,)``. Not below 0, by the way it is drawn."""
+        """Log p(x) − best ELBO, what the family of q costs, ``(batch,)``. At least 0, as both use the same draws."""
         return self.log_prob - self.best_elbo
 
     @property
     def amortisation(self) -> Tensor:
-        """What the encoder does not find: best ELBO − ELBO, ``(batch,)``; where it is below 0, that is noise."""
+        """Best ELBO − ELBO, what the encoder misses, ``(batch,)``. Values below 0 are noise."""
         return self.best_elbo - self.elbo
 
     @property
     def means(self) -> dict[str, float]:
-        """The means over the examples of the three and of the two gaps."""
+        """The means of ELBO, best ELBO, log p(x) and both gaps over the examples."""
         names = ("elbo", "best_elbo", "log_prob", "approximation", "amortisation")
         return {name: getattr(self, name).double().mean().item() for name in names}
 
 
 def inference_gaps(
-    vae: Any,
+    vae: Target,
     x: Tensor | None = None,
     *context: Tensor,
     steps: int = 1000,
@@ -73,43 +83,41 @@ def inference_gaps(
     importance_particles: int = 5000,
     lr: float = 0.05,
     seed: int = 0,
-    **named: Any,
+    **named: Named,
 ) -> InferenceGaps:
-    """Log p(x) − ELBO of each example, taken apart into an approximation gap and an amortisation gap.
+    """Split log p(x) − ELBO of each example into the approximation gap and the amortisation gap.
 
-    A large approximation gap asks for another posterior, a large amortisation gap for a larger encoder or a longer
-    training of it (Cremer, Li and Duvenaud 2018, arXiv 1801.03558).
+    A large approximation gap calls for another posterior; a large amortisation gap calls for a larger encoder or
+    longer training (Cremer, Li and Duvenaud 2018, arXiv 1801.03558).
 
-    The best q of an example has parameters of its own, in the place of what the posterior's net gives for x. They
-    start from that and follow the gradient of the ELBO (Adam, with a learning rate that falls to 0). All else stays as
-    it is: the decoder, the prior, and the weights of a flow's maps, so that the family of a flow is here what its net
-    can reach. Where the search has not helped, the encoder's q is kept. Which of the two is better is judged with other
-    draws than those that the results are from, since the larger of two noisy numbers is too large on average; the
-    results of both have the same noise, so that their difference has little.
+    The best q of an example has its own parameters, which replace the output of the posterior's net for x. The search
+    starts from that output and follows the gradient of the ELBO (Adam, with a learning rate that falls to 0).
+    Everything else stays fixed: the decoder, the prior, and the weights of a flow's maps, so for a flow the family is
+    what its net can reach. If the search does not help, the encoder's q is kept. The choice between the two uses other
+    draws than the results, since the larger of two noisy numbers is too large on average. The results of both share
+    their noise, so their difference has little.
 
-    Log p(x) is a lower bound, as :func:`pyro_vae.evaluation.importance_sampling` explains, and the best q that was
-    found may not be the best there is: approximation gaps are rather too small through the one and too large through
-    the other. The best q has lighter tails than p(z | x), and a diagonal one of strongly correlated codes so light that
-    weights have no variance. A better log p(x), by :func:`pyro_vae.evaluation.quadrature` or
-    :func:`pyro_vae.evaluation.annealed_importance_sampling`, takes its place with
-    ``dataclasses.replace(gaps, log_prob=better)``.
+    Log p(x) is a lower bound, as :func:`pyro_vae.evaluation.importance_sampling` explains, which makes the
+    approximation gap too small. The search may miss the best q, which makes it too large. The best q has lighter tails
+    than p(z | x). If codes are strongly correlated, the tails of a diagonal q are so light that the weights have no
+    variance. To use a better log p(x), from :func:`pyro_vae.evaluation.quadrature` or
+    :func:`pyro_vae.evaluation.annealed_importance_sampling`, call ``dataclasses.replace(gaps, log_prob=better)``.
 
     Args:
-        vae: a :class:`pyro_vae.VAE` whose posterior has a ``net`` and draws with gradient, as all of
-            :mod:`pyro_vae.posteriors` but ``Delta`` and ``Categorical``, or
-            :class:`pyro_vae.model_guide.ModelGuide` of one.
-        x: data ``(batch, *event_shape)``; some hundred examples are enough for the means.
+        vae: a :class:`pyro_vae.VAE`, or a :class:`pyro_vae.model_guide.ModelGuide` of one. Its posterior has a ``net``
+            and reparametrised draws, like all of :mod:`pyro_vae.posteriors` but ``Delta`` and ``Categorical``.
+        x: data ``(batch, *event_shape)``; a few hundred examples are enough for the means.
         context: tensors ``(batch, ...)``.
-        steps: of the search.
-        num_particles: of z, an example and a step of the search.
-        importance_particles: of z, an example, from which log p(x) and the ELBOs are.
-        lr: at the first step, in units of the net's outputs.
+        steps: steps of the search.
+        num_particles: draws of z per example and step of the search.
+        importance_particles: draws of z per example, for log p(x) and the ELBOs.
+        lr: the learning rate at the first step, in units of the net's outputs.
         seed: of the draws.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
     Raises:
-        ValueError: where a number is out of range, where there is no posterior whose net could be replaced, and where
-            q is a point or its draws have no gradient.
+        ValueError: if a number is out of range, if there is no posterior with a net to replace, or if q is a point or
+            its draws have no gradient.
 
     Example:
         >>> import torch
@@ -135,43 +143,47 @@ def inference_gaps(
 
         enough = min(importance_particles, _DRAWS_TO_PICK)
         first = estimate(pair, enough, _PICKING).bounds[1]
-        better = estimate(_with_rows(free, best), enough, _PICKING).bounds[1] > first
+        better = estimate(free.replace(rows=best), enough, _PICKING).bounds[1] > first
         best = torch.where(better.reshape(-1, *(1 for _ in best.shape[1:])), best, start)
         elbo = estimate(pair, importance_particles, _REPORTING).bounds[1]
-        last = estimate(_with_rows(free, best), importance_particles, _REPORTING)
+        last = estimate(free.replace(rows=best), importance_particles, _REPORTING)
     warn_of_heavy_tails(last.pareto_k, "inference_gaps")
     error, size = last.standard_error, last.effective_sample_size
     return InferenceGaps(elbo, last.bounds[1], last.log_prob, error, size, last.pareto_k)
 
 
 class _Rows(nn.Module):
-    """Takes the place of a net: gives the same rows, whatever it is asked."""
+    """Replaces a net: returns the same rows for any input."""
 
     rows: Tensor
 
-    def forward(self, *_: Any) -> Tensor:
+    def forward(self, *_: Tensor) -> Tensor:
         return self.rows
 
 
 def _net(pair: ModelGuide) -> nn.Module:
-    """The net of the posterior, or a ValueError that says why there is none to be replaced."""
+    """Return the net of the posterior.
+
+    Raises:
+        ValueError: if there is no net to replace, or q is a point or its draws have no gradient.
+    """
     vae = pair.vae
     if not isinstance(vae, VAE):
         raise ValueError(
-            "inference_gaps needs a pyro_vae.VAE, of whose posterior it replaces the net; got "
-            f"{type(vae).__name__}. Put the programs' distributions together as VAE(prior, likelihood, posterior)"
+            "inference_gaps needs a pyro_vae.VAE, since it replaces the net of the posterior; got "
+            f"{type(vae).__name__}. Build a VAE(prior, likelihood, posterior) from the distributions of model and guide"
         )
     name, net = part_name(vae.posterior), child(vae.posterior, "net")
     if not isinstance(vae.posterior, nn.Module) or not isinstance(net, nn.Module):
         raise ValueError(
-            f"inference_gaps needs a posterior that is a module with a net, whose outputs it replaces by free "
-            f"parameters; got {name}, which has none. Use one such as posteriors.DiagonalNormal(net), or name the "
-            "module in yours that gives the parameters net"
+            f"inference_gaps needs a posterior that is a module with a net, since it replaces the net's outputs by "
+            f"free parameters; got {name}, which has none. Use one such as posteriors.DiagonalNormal(net), or call the "
+            "module that returns the parameters of yours net"
         )
     q = pair.rows(0, 1).posterior()
     if isinstance(innermost(q), Delta):
         raise ValueError(
-            f"inference_gaps needs a posterior with a density; got {name}, a point, whose ELBO is no bound on log "
+            f"inference_gaps needs a posterior with a density; got {name}, a point, whose ELBO does not bound log "
             "p(x). Use one such as posteriors.DiagonalNormal"
         )
     if not q.has_rsample:
@@ -184,7 +196,7 @@ def _net(pair: ModelGuide) -> nn.Module:
 
 
 def _rows_of(net: nn.Module, pair: ModelGuide) -> Tensor:
-    """What the net gives when the guide runs, ``(batch, ...)``."""
+    """Return the output of the net when the guide runs, ``(batch, ...)``."""
     kept: list[Any] = []
     hook = net.register_forward_hook(lambda _net, _inputs, output: kept.append(output))
     try:
@@ -194,17 +206,17 @@ def _rows_of(net: nn.Module, pair: ModelGuide) -> Tensor:
     if len(kept) != 1 or not isinstance(kept[0], Tensor) or kept[0].shape[:1] != (pair.batch,):
         what = [tuple(k.shape) if isinstance(k, Tensor) else type(k).__name__ for k in kept]
         raise ValueError(
-            f"inference_gaps needs a posterior that asks its net once, for a tensor with a row an example, "
-            f"({pair.batch}, ...); got {what if what else 'no call'}. Let the net give one tensor, and split it "
-            "in the posterior"
+            f"inference_gaps needs a posterior that calls its net once, for a tensor with one row per example, "
+            f"({pair.batch}, ...); got {what if what else 'no call'}. Let the net return one tensor, and split it in "
+            "the posterior"
         )
     return kept[0]
 
 
 def _freed(pair: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
-    """The same programs, which take the ``rows`` that the net gives by name, and so example by example."""
+    """Return the same model and guide, which take the net's output by name as ``rows``, one per example."""
     vae, given = pair.vae, _Rows()
-    # Prior and likelihood stay what they are, also where a prior (VampPrior) holds the posterior.
+    # Prior and likelihood are not copied, also if a prior (VampPrior) holds the posterior.
     kept = {id(part): part for part in (vae.prior, vae.likelihood)}
     free = copy.deepcopy(vae, {**kept, id(net): given})
 
@@ -215,29 +227,22 @@ def _freed(pair: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
         given.rows = rows
         return free.guide(x, *context, **named)
 
-    named: Any = {**pair.named, "rows": rows}
-    names: Any = {"latent": pair.latent, "observed": pair.observed}
-    return ModelGuide((model, guide), pair.x, *pair.context, **names, **named)
-
-
-def _with_rows(free: ModelGuide, rows: Tensor) -> ModelGuide:
-    named: Any = {**free.named, "rows": rows}
-    return ModelGuide(free.vae, free.x, *free.context, latent=free.latent, observed=free.observed, **named)
+    return pair.replace((model, guide), rows=rows)
 
 
 def _search(free: ModelGuide, steps: int, num_particles: int, lr: float, seed: int) -> Tensor:
-    """The rows with the largest ELBO that Adam finds."""
+    """Return the rows with the largest ELBO that Adam finds."""
     rows = free.named["rows"].clone().requires_grad_()
-    free = _with_rows(free, rows)
-    # Adam goes by each number's own gradient, so examples do not see one another.
+    free = free.replace(rows=rows)
+    # Adam uses each number's own gradient, so examples do not influence each other.
     optimizer = torch.optim.Adam([rows], lr=lr)
     schedule = CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad(), seeded(seed):
         for _ in range(steps):
             loss = -free.draw_terms(num_particles).weight.mean(0).sum()
-            # Not backward(), which would leave gradients in the weights of the VAE.
+            # Not backward(), which would leave gradients on the weights of the VAE.
             (gradient,) = torch.autograd.grad(loss, rows)
-            # An example without a finite gradient has none in this step.
+            # An example without a finite gradient stays where it is in this step.
             rows.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
             optimizer.step()
             schedule.step()

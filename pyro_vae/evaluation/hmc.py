@@ -1,39 +1,40 @@
-"""Chains of Hamiltonian Monte Carlo along the densities between a start and p(x, z)."""
+"""Hamiltonian Monte Carlo chains along the densities between a start and p(x, z)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_vae.evaluation.estimates import blocks, check_density
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import seeded
 
-__all__ = ["PILOT_CHAINS", "Path", "Start", "Weights"]
+__all__ = ["PILOT_CHAINS", "AnnealedChains", "Start", "Weights"]
 
 Start = Literal["prior", "posterior"]
 Weights = tuple[Tensor, Tensor]
 """Log weights ``(num_particles, batch)`` and acceptance ``(batch,)``."""
 
 PILOT_CHAINS = 4
-_WANTED = 0.65  # of proposals accepted, near what is best for Hamiltonian Monte Carlo (Beskos et al. 2013)
+_WANTED = 0.65  # the share of accepted proposals, near the best for Hamiltonian Monte Carlo (Beskos et al. 2013)
 
 
-class Path:
-    """The densities from the start to p(x, z) of a block of examples, and the chains that walk along them.
+class AnnealedChains:
+    """The densities from the start to p(x, z) for a block of examples, and chains that move along them.
 
     Args:
         pair: model and guide on the block.
         start: the density at β = 0.
         temperatures: steps of β.
-        leapfrog_steps: of a transition.
-        chunk_size: rows at a time.
-        method: the function that asks, for its messages.
+        leapfrog_steps: leapfrog steps per transition.
+        chunk_size: the number of rows decoded at a time.
+        method: the calling function, for error messages.
     """
 
     def __init__(
@@ -41,23 +42,23 @@ class Path:
     ) -> None:
         self.leapfrog_steps = leapfrog_steps
         self.chunk_size = chunk_size
-        self.codes = RealCodes(pair, method)
+        self.codes = UnconstrainedCodes(pair, method)
         self.event_shape = self.codes.prior.event_shape
         self.betas = _schedule(temperatures)
-        # Chunks of examples, and of each what the start needs; chunks of chains are cut as they come.
+        # Chunks of examples, each with its posterior if the chains start there. Chains are cut into chunks later.
         self.columns = min(pair.batch, chunk_size)
         self.parts = [
-            (RealCodes(part, method), part.posterior() if start == "posterior" else None)
+            (UnconstrainedCodes(part, method), part.posterior() if start == "posterior" else None)
             for _, part in blocks(pair, self.columns)
         ]
         self.source = self.codes.prior if start == "prior" else check_density(pair.posterior(), method)
 
     def draw(self, num_particles: int) -> Tensor:
-        """U from the start, ``(num_particles, batch, dim)``."""
+        """Draw u from the start, ``(num_particles, batch, dim)``."""
         return self.codes.unconstrain(self.source((num_particles,)))
 
     def gradient(self, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Log p(x, z) less the start's log-density, ``(num_particles, batch)``; the density at β and its gradient."""
+        """Return log p(x, z) minus the start's log-density, the log-density at β, and the gradient of the latter."""
         found = []
         for (codes, posterior), columns in zip(self.parts, u.split(self.columns, 1), strict=True):
             chunks = columns.split(self.chunk_size // self.columns)
@@ -66,7 +67,9 @@ class Path:
         difference, density, slope = (torch.cat([f[i] for f in found], 1) for i in range(3))
         return difference, density, slope
 
-    def _gradient(self, codes: RealCodes, posterior: Any, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _gradient(
+        self, codes: UnconstrainedCodes, posterior: TorchDistribution | None, u: Tensor, beta: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             z = codes.constrain(u)
@@ -74,20 +77,20 @@ class Path:
             volume = codes.log_volume(u, z)
             first = (prior if posterior is None else codes.pair.log_posterior(z, posterior)) + volume
             difference = likelihood + prior + volume - first
-            # β of 0 drops the joint, even where that is minus infinity.
+            # β = 0 drops the joint density, even if its log is minus infinity.
             density = first + beta * difference if beta > 0 else first
             # A flat density, such as a uniform prior's, has no graph.
             slope = torch.autograd.grad(density.sum(), u, allow_unused=True)[0] if density.requires_grad else None
         return difference.detach(), density.detach(), torch.zeros_like(u) if slope is None else slope
 
     def transition(self, u: Tensor, beta: float, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of Hamiltonian Monte Carlo at β, with step sizes ``(batch,)``.
+        """Take one step of Hamiltonian Monte Carlo at β, with step sizes ``(batch,)``.
 
         Returns:
-            The new u, log p(x, z) less the start's log-density there, and the probability of acceptance.
+            The new u, log p(x, z) minus the start's log-density there, and the probability of acceptance.
         """
-        # Trajectories of one length can close on themselves, so that lengths vary; by no more than noise of their own,
-        # which keeps the transition reversible.
+        # Trajectories of fixed length can close on themselves, so lengths vary. They depend on noise of their own
+        # alone, which keeps the transition reversible.
         jitter = 0.8 + 0.4 * torch.rand(u.shape[:-1], dtype=u.dtype, device=u.device)
         step = (size * jitter).unsqueeze(-1)
         momentum = torch.randn_like(u)
@@ -98,8 +101,7 @@ class Path:
         new_difference, new_density = difference, density
         for _ in range(self.leapfrog_steps):
             half = momentum + step / 2 * slope
-            # A trajectory that has left for infinity goes back to where it began, where densities are defined; it will
-            # be rejected.
+            # A trajectory that diverged goes back to its start, where the densities are defined. It will be rejected.
             moved = torch.where(lost.unsqueeze(-1), u, moved + step * half)
             new_difference, new_density, slope = self.gradient(moved, beta)
             momentum = half + step / 2 * slope
@@ -115,13 +117,13 @@ class Path:
         )
 
     def pilot(self, num_particles: int, seed: int) -> list[Tensor]:
-        """Step sizes for each transition, ``(batch,)`` each, from chains whose steps follow their acceptance."""
+        """Return a step size ``(batch,)`` for each transition, from chains that adapt them to their acceptance."""
         sizes: list[Tensor] = []
         with seeded(seed):
             u = self.draw(num_particles)
             log_size = u.new_full((u.shape[1],), math.log(0.5 * u.shape[-1] ** -0.25))
             inner = self.betas[1:-1]
-            # Fewer temperatures leave less time to follow.
+            # With fewer temperatures there is less time to adapt.
             rate = min(1.0, max(0.2, 50 / len(self.betas)))
             for _ in range(10 if inner else 0):
                 u, _, probability = self.transition(u, inner[0], log_size.exp())
@@ -133,18 +135,18 @@ class Path:
         return sizes
 
     def forward(self, num_particles: int, sizes: list[Tensor]) -> Weights:
-        """Log weights of chains from the start to p(x, z)."""
+        """Run chains from the start to p(x, z) and return their log weights."""
         steps = [(self.betas[t + 1] - self.betas[t], self.betas[t], t - 1) for t in range(len(self.betas) - 1)]
         return self._walk(self.draw(num_particles), iter(steps), sizes)
 
     def reverse(self, z: Tensor, sizes: list[Tensor]) -> Weights:
-        """Log weights of chains from z, ``(num_particles, batch, *event)``, to the start, which estimate log p(x)."""
+        """Run chains from z ``(num_particles, batch, *event)`` to the start; their log weights estimate log p(x)."""
         last = len(self.betas) - 1
         steps = [(self.betas[t + 1] - self.betas[t], self.betas[t + 1], t) for t in range(last - 1, -1, -1)]
         return self._walk(self.codes.unconstrain(z), iter(steps), sizes)
 
     def _walk(self, u: Tensor, steps: Iterator[tuple[float, float, int]], sizes: list[Tensor]) -> Weights:
-        """The sum of the differences, after a transition at the given β before each but the first."""
+        """Add up the differences, with a transition at the given β before each but the first."""
         width, beta, _ = next(steps)
         difference = self.gradient(u, beta)[0]
         weights = width * difference
@@ -157,7 +159,7 @@ class Path:
 
 
 def _schedule(temperatures: int) -> list[float]:
-    """β from 0 to 1 along a sigmoid from −4 to 4, which is slow at both ends (Wu et al. 2017)."""
+    """Return β from 0 to 1 along a sigmoid from −4 to 4, which is slow at both ends (Wu et al. 2017)."""
 
     def sigmoid(t: float) -> float:
         return 1 / (1 + math.exp(-t))

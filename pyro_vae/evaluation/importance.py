@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
-from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, blocks, check_density, running
-from pyro_vae.evaluation.joint_density import Joint
+from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, check_density, running
+from pyro_vae.evaluation.joint_density import JointDensity
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
-from pyro_vae.model_guide import ModelGuide
+from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["ImportanceEstimate", "importance_sampling", "weighed"]
 
-# Draws from one seed. Fixed, as the number of examples from one seed is: see rows.EXAMPLES.
+# Draws from one seed. The number is fixed for the same reason as estimates.EXAMPLES.
 _DRAWS = 256
 
 
@@ -28,40 +27,47 @@ class ImportanceEstimate(Estimate):
     """Log p(x) of each example by importance sampling, in nats.
 
     Args:
-        effective_sample_size: (sum w)² / sum w² of the weights, from 1 to the number of draws, ``(batch,)``.
-        bounds: for each k asked for, an unbiased estimate of the bound of k draws, E[log mean of k weights]
-            (the ELBO for k = 1), ``(batch,)``.
-        pareto_k: k̂, how heavy the tail of the weights is, ``(batch,)`` (Vehtari, Simpson, Gelman, Yao and Gabry 2015,
-            arXiv 1507.02646). Below 0.5 the weights have a variance. Above 0.7 ``log_prob`` is too low by more than
-            ``standard_error`` says. NaN where it cannot be told: for fewer than 21 draws, and for codes of few values.
+        effective_sample_size: (sum w)² / sum w² of the weights, from 1 to the number of particles, ``(batch,)``.
+        bounds: for each requested k, an unbiased estimate of the k-particle bound E[log mean of k weights], which is
+            the ELBO for k = 1, ``(batch,)``.
+        pareto_k: Pareto k̂, which measures how heavy the tail of the weights is, ``(batch,)`` (Vehtari, Simpson,
+            Gelman, Yao and Gabry 2015, arXiv 1507.02646). Below 0.5 the weights have a finite variance. Above 0.7
+            ``log_prob`` is too low by more than ``standard_error`` says. NaN if it is unknown: with fewer than 21
+            particles, or if z has few values.
     """
 
     effective_sample_size: Tensor
     bounds: dict[int, Tensor]
     pareto_k: Tensor
 
+    def __repr__(self) -> str:
+        """Return the mean, its errors and the number of examples with a high Pareto k̂ in one line."""
+        heavy = int((self.pareto_k > TOO_HEAVY).sum())
+        warning = f"; too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,} of {len(self.pareto_k):,}" if heavy else ""
+        return f"ImportanceEstimate({self.summary()}{warning})"
+
     @property
     def bias(self) -> Tensor:
-        """About how far the expectation of ``log_prob`` is from log p(x): −standard_error² / 2, ``(batch,)``.
+        """The approximate bias of ``log_prob``, −standard_error² / 2, ``(batch,)``.
 
-        From the second order of the logarithm. Where ``pareto_k`` is from 0.5 to 0.7 the bias may be twice that, above
-        0.7 many times.
+        This is the second-order term of the logarithm. The bias may be twice that if ``pareto_k`` is between 0.5 and
+        0.7, and many times that above 0.7.
         """
         return -self.standard_error.square() / 2
 
     @property
     def mean_bias(self) -> float:
-        """The mean of :attr:`bias`, which does not become smaller with more examples, as standard errors do."""
+        """The mean of :attr:`bias`. Unlike standard errors it does not shrink with more examples."""
         return self.bias.double().mean().item()
 
     @property
     def heavy_tailed(self) -> float:
-        """The share of the examples whose ``pareto_k`` is above 0.7."""
+        """The share of examples with ``pareto_k`` above 0.7."""
         return (self.pareto_k > TOO_HEAVY).double().mean().item()
 
 
 def importance_sampling(
-    vae: Any,
+    vae: Target,
     x: Tensor | None = None,
     *context: Tensor,
     num_particles: int = 5000,
@@ -70,36 +76,36 @@ def importance_sampling(
     compiled: bool | None = None,
     progress: bool = False,
     seed: int = 0,
-    **named: Any,
+    **named: Named,
 ) -> ImportanceEstimate:
-    """Log p(x), estimated as log of the mean of p(x, z) / q(z | x) over draws of z from q.
+    """Estimate log p(x) as the log of the mean of p(x, z) / q(z | x) over draws of z from q.
 
-    Its expectation is a lower bound, which rises to log p(x) with the draws (Burda, Grosse and Salakhutdinov 2015,
-    arXiv 1509.00519), and lies below it by about half the squared standard error. Where a few draws have most of the
-    weight it is further below, and Pareto k̂ is above 0.7: a warning says for how many examples. Neither shows a part of
-    p(z | x) that no draw from q has come near. Each example is encoded once.
+    Its expectation is a lower bound, which rises to log p(x) with the number of draws (Burda, Grosse and Salakhutdinov
+    2015, arXiv 1509.00519). It is below log p(x) by about half the squared standard error. If a few draws have most of
+    the weight, it is further below, and Pareto k̂ is above 0.7: a warning says for how many examples. Neither figure
+    shows a part of p(z | x) that no draw from q comes near. Each example is encoded once.
 
-    Two errors are told apart. ``standard_error`` and ``mean_standard_error`` are of the draws: what other draws for
-    these examples would change. ``data_standard_error`` is what other examples would change in the mean.
+    There are two kinds of error. ``standard_error`` and ``mean_standard_error`` measure how the estimates change with
+    other draws for these examples; ``data_standard_error`` measures how the mean changes with other examples.
 
     Args:
-        vae: a :class:`pyro_vae.VAE`, or what else has a model and a guide, a pair of them, or
-            :class:`pyro_vae.model_guide.ModelGuide`, which bring x and context with them.
+        vae: a :class:`pyro_vae.VAE`, another object with a model and a guide, or a pair of them. A
+            :class:`pyro_vae.model_guide.ModelGuide` brings its own x and context.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        num_particles: of z, an example.
-        bounds: numbers of draws k, at most ``draws``, of whose bounds estimates are wanted too.
-        chunk_size: rows (draws × examples) that are decoded at a time, by default as many as a CPU's caches hold
-            (1,024), and 20,000 on other devices; of no account for the result, up to rounding.
-        compiled: whether what is done with a chunk is compiled, several times faster after a few seconds; by default
-            where there are a million rows or more.
+        num_particles: draws of z per example.
+        bounds: numbers of particles k, at most ``num_particles``, to estimate the k-particle bound for.
+        chunk_size: the number of rows (draws × examples) decoded at a time, by default 1,024 on a CPU, which fit its
+            caches, and 20,000 on other devices. It changes the result by rounding only.
+        compiled: if True, compile the work on a chunk, which is several times faster after a few seconds; by default
+            from a million rows on.
         progress: show a progress bar.
         seed: of the draws.
-        named: tensors that the programs take by name, such as ``mask``, and ``latent`` and ``observed``, the names of
-            the sites.
+        named: tensors that model and guide take by name, such as ``mask``; and the names of the sites, ``latent`` and
+            ``observed``.
 
     Raises:
-        ValueError: where a number is out of range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> import torch
@@ -130,7 +136,7 @@ def importance_sampling(
 
 
 def weighed(
-    vae: Any,
+    vae: Target,
     x: Tensor | None = None,
     *context: Tensor,
     num_particles: int,
@@ -139,12 +145,12 @@ def weighed(
     compiled: bool | None = None,
     progress: bool = False,
     seed: int,
-    **named: Any,
+    **named: Named,
 ) -> ImportanceEstimate:
-    """:func:`importance_sampling` for those that look at Pareto k̂ themselves: it does not warn."""
+    """Do the same as :func:`importance_sampling`, without its check of ``bounds`` and its warning of a high k̂."""
     found = []
     with running(vae, x, context, named, seed) as pair:
-        joint = Joint(pair, num_particles, chunk_size, compiled)
+        joint = JointDensity(pair, num_particles, chunk_size, compiled)
         parts = blocks(pair)
         if progress:
             parts = _shown(parts, f"log p(x) from {num_particles:,} particles", -(-pair.batch // EXAMPLES))
@@ -163,12 +169,12 @@ def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> I
     return iter(track(parts, words, count, console=Console(stderr=True)))
 
 
-def _log_weights(pair: ModelGuide, num_particles: int, joint: Joint, seed: int) -> Tensor:
+def _log_weights(pair: ModelGuide, num_particles: int, joint: JointDensity, seed: int) -> Tensor:
     posterior, weights = check_density(pair.posterior(), "importance_sampling"), []
     for block, start in enumerate(range(0, num_particles, _DRAWS)):
         with seeded(derive(seed, block)):
             z = posterior((min(_DRAWS, num_particles - start),))
-        # At once: a flow may remember where the draw came from, and need not be inverted.
+        # At once: a flow may cache the inverse of its last draw.
         log_q = pair.log_posterior(z, posterior)
         weights.append(joint(pair, z) - log_q)
     return torch.cat(weights)

@@ -1,4 +1,4 @@
-"""Log p(x, z) at many draws of z: some at a time, and as one graph where that pays."""
+"""Log p(x, z) at many draws of z, in chunks and, for many draws, as a compiled graph."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from pyro_vae.svi import CannotCaptureError, private
 from pyro_vae.value_checks import noting
 
 if TYPE_CHECKING:
-    # It imports private pieces of torch, so it is imported where it is used, once `private` has looked for them.
-    from pyro_vae.svi.execution import Compiled
+    # It imports private names of torch, so the functions below import it, after `private` has checked that they exist.
+    from pyro_vae.svi.execution import CompiledGraph
 
-__all__ = ["Joint"]
+__all__ = ["JointDensity"]
 
-_ROWS_ON_CPU, _ROWS = 1024, 20_000  # those on a CPU stay in its caches
-_WORTH_COMPILING = 1_000_000  # rows of which the compilation takes less time than it saves
+_ROWS_ON_CPU, _ROWS = 1024, 20_000  # 1024 rows fit into the caches of a CPU
+_WORTH_COMPILING = 1_000_000  # with so many rows, compiling saves more time than it takes
 
 
-class Joint:
-    """Log p(x, z) = log p(x | z) + log p(z) at draws of z.
+class JointDensity:
+    """Computes log p(x, z) = log p(x | z) + log p(z) at draws of z.
 
     Args:
-        pair: on all the examples.
-        num_particles: how many there will be, an example.
-        chunk_size: rows (draws × examples) that are decoded at a time; by default 1,024 on a CPU, else 20,000.
-        compiled: whether to compile what is done with a chunk; by default where there are a million rows or more. What
-            cannot be captured as a graph runs as it is, and so does all where torch or Pyro lack what captures rest on.
+        pair: model and guide on all examples.
+        num_particles: draws of z per example.
+        chunk_size: the number of rows (draws × examples) decoded at a time; by default 1,024 on a CPU, else 20,000.
+        compiled: if True, compile the work on a chunk; by default from a million rows on. A model that cannot be
+            captured as a graph runs uncompiled. So does every model if torch or Pyro lack a private name that captures
+            need.
     """
 
     def __init__(self, pair: ModelGuide, num_particles: int, chunk_size: int | None, compiled: bool | None) -> None:
@@ -38,15 +39,15 @@ class Joint:
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
         wanted = num_particles * pair.batch >= _WORTH_COMPILING if compiled is None else compiled
         self.compiled = wanted and not private.missing()
-        self._graph: Compiled | None = None
+        self._graph: CompiledGraph | None = None
         self._checked: ModelGuide | None = None
         self._shapes: list[torch.Size] = []
 
     def __call__(self, pair: ModelGuide, z: Tensor) -> Tensor:
-        """Log p(x, z), ``(draws, batch)``.
+        """Return log p(x, z), ``(draws, batch)``.
 
         Args:
-            pair: on some of the examples.
+            pair: model and guide on some of the examples.
             z: codes ``(draws, batch, *event)``.
         """
         chunks = list(z.split(max(1, self.chunk_size // pair.batch)))
@@ -54,7 +55,7 @@ class Joint:
             return self._uncompiled(pair, z)
         if pair is self._checked:
             return torch.cat(self._run(pair, chunks))
-        # The first as it is, which looks at whether the data are what the model wants.
+        # The first chunk runs uncompiled, which checks the data.
         self._checked = pair
         return torch.cat([self._uncompiled(pair, chunks[0]), *self._run(pair, chunks[1:])])
 
@@ -79,17 +80,17 @@ class Joint:
         return found
 
 
-def _compiled(pair: ModelGuide, examples: list[Tensor]) -> Compiled:
-    from pyro_vae.svi.execution import Compiled
-    from pyro_vae.svi.tracing import capture
+def _compiled(pair: ModelGuide, examples: list[Tensor]) -> CompiledGraph:
+    from pyro_vae.svi.capture import capture
+    from pyro_vae.svi.execution import CompiledGraph
 
     names, contexts = list(pair.named), len(pair.context)
 
     def program(z: Tensor, x: Tensor, *others: Tensor) -> Tensor:
         named: Any = dict(zip(names, others[contexts:], strict=True))
-        again = ModelGuide(pair.vae, x, *others[:contexts], latent=pair.latent, observed=pair.observed, **named)
+        again = pair.replace(x=x, context=others[:contexts], **named)
         with torch.no_grad(), noting():
             likelihood, prior = again.log_joint(z)
             return likelihood + prior
 
-    return Compiled(capture(program, [], examples))
+    return CompiledGraph(capture(program, [], examples))

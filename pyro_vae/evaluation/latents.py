@@ -1,42 +1,43 @@
-"""What the codes of data are used for: information, the aggregate posterior, active units, KL of each dimension."""
+"""What the codes carry: mutual information, the aggregate posterior, active units, the KL of each dimension."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.distributions import factors
-from pyro_vae.evaluation.estimates import check_density, running
-from pyro_vae.model_guide import ModelGuide
+from pyro_vae.evaluation.estimates import Named, check_density, running
+from pyro_vae.model_guide import ModelGuide, Target
 
 __all__ = ["LatentUse", "latent_use"]
 
-_ACTIVE = 0.01  # the variance over data of a code's mean above which Burda et al. call it active
-_PAIRS = 500_000  # of a draw and an example, for which log q is worked out at a time
+_ACTIVE = 0.01  # a unit is active if the variance of its mean over the data is above this (Burda et al.)
+_PAIRS = 500_000  # pairs of a draw and an example, for which log q is computed at a time
 
 
 @dataclass(frozen=True)
 class LatentUse:
-    """How the codes of some data are used; means over the data, in nats.
+    """What the codes of some data carry: means over the data, in nats.
 
     Standard errors come from the spread over the examples.
 
     Args:
-        kl: E[KL(q(z|x) || p(z))], the rate: in closed form, and at the draws where none is known. It is the sum of the
-            next two.
-        mutual_information: I(x; z) under q, of the examples at hand, at most the log of their number; at the draws.
-        marginal_kl: KL(q(z) || p(z)) of the aggregate posterior, the mean of q(z|x) over the examples at hand: what
-            the information leaves of the rate. Where it is small, chance may take it below 0.
-        variance_of_means: over the data, of the mean of q(z|x), ``(latent_dim,)``; None where q has no mean.
-        kl_of_dimensions: E[KL(q(z_j|x) || p(z_j))], ``(latent_dim,)``, whose sum is ``kl``; None where q or p is no
+        kl: E[KL(q(z|x) || p(z))], the rate: in closed form if there is one, else at the draws. It is the sum of
+            ``mutual_information`` and ``marginal_kl``.
+        mutual_information: I(x; z) under q over these examples, estimated at the draws; at most the log of the number
+            of examples.
+        marginal_kl: KL(q(z) || p(z)) of the aggregate posterior q(z), the mean of q(z|x) over these examples. If it is
+            small, noise may take it below 0.
+        variance_of_means: the variance over the data of the mean of q(z|x), ``(latent_dim,)``; None if q has no mean.
+        kl_of_dimensions: E[KL(q(z_j|x) || p(z_j))], ``(latent_dim,)``, which sums to ``kl``; None if q or p is no
             product over dimensions.
-        kl_standard_error: of ``kl``; NaN for one example, as the next two.
+        kl_standard_error: of ``kl``; NaN for one example, like the next two.
         mutual_information_standard_error: of ``mutual_information``.
         marginal_kl_standard_error: of ``marginal_kl``.
     """
@@ -50,39 +51,49 @@ class LatentUse:
     mutual_information_standard_error: float
     marginal_kl_standard_error: float
 
+    def __repr__(self) -> str:
+        """Return the rate, its two parts with standard errors, and the active units in one line."""
+
+        def number(name: str) -> str:
+            return f"{getattr(self, name):.3f} ± {getattr(self, f'{name}_standard_error'):.2g}"
+
+        parts = f"I(x; z) {number('mutual_information')} + KL(q(z) || p(z)) {number('marginal_kl')}"
+        units = "" if self.size is None else f"; {self.active_units} of {self.size} units are active"
+        return f"LatentUse(kl {number('kl')} = {parts} nats{units})"
+
     @property
     def size(self) -> int | None:
-        """How many dimensions z has; None where q has no mean."""
+        """The number of dimensions of z; None if q has no mean."""
         return None if self.variance_of_means is None else len(self.variance_of_means)
 
     @property
     def active_units(self) -> int | None:
-        """How many dimensions of z follow x: whose mean has a variance above 0.01 over the data; None without means.
+        """The number of dimensions of z whose mean has a variance above 0.01 over the data; None if q has no mean.
 
-        (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519, section 5.)
+        See Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519, section 5.
         """
         return None if self.variance_of_means is None else int((self.variance_of_means > _ACTIVE).sum())
 
 
 def latent_use(
-    vae: Any, x: Tensor | None = None, *context: Tensor, num_particles: int = 1, seed: int = 0, **named: Any
+    vae: Target, x: Tensor | None = None, *context: Tensor, num_particles: int = 1, seed: int = 0, **named: Named
 ) -> LatentUse:
-    """How the codes of x are used: the rate, taken apart into information and distance of the aggregate posterior.
+    """Measure what the codes of x carry: the rate, split into mutual information and KL of the aggregate posterior.
 
-    E[KL(q(z|x) || p(z))] = I(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016, "ELBO surgery"). Where the first is
-    zero, codes carry nothing of x; a large second term says that draws from the prior are not what the decoder was
-    trained on. Both are worked out over the examples at hand: every draw is compared with q of every example.
+    E[KL(q(z|x) || p(z))] = I(x; z) + KL(q(z) || p(z)) (Hoffman and Johnson 2016, "ELBO surgery"). If the first term is
+    0, the codes carry nothing about x. If the second term is large, draws from the prior differ from the codes that the
+    decoder was trained on. Both are computed over the given examples: each draw is compared with q of every example.
 
     Args:
         vae: see :func:`pyro_vae.evaluation.importance_sampling`.
-        x: data ``(batch, *event_shape)``; some thousand examples are enough.
+        x: data ``(batch, *event_shape)``; a few thousand examples are enough.
         context: tensors ``(batch, ...)``; the prior must not depend on them.
-        num_particles: of z an example.
+        num_particles: draws of z per example.
         seed: of the draws.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
 
     Raises:
-        ValueError: where q is a point, which has no density, and where ``draws`` is out of range.
+        ValueError: if q is a point, which has no density, or if ``num_particles`` is out of range.
 
     Example:
         >>> import torch
@@ -95,7 +106,7 @@ def latent_use(
     with running(vae, x, context, named, seed) as pair:
         posterior, prior = check_density(pair.posterior(), "latent_use"), pair.prior()
         z = posterior((num_particles,))
-        log_q = pair.log_posterior(z, posterior)  # at once: a flow may remember where the draw came from
+        log_q = pair.log_posterior(z, posterior)  # at once: a flow may cache the inverse of its last draw
         of_dimensions = _kl_of_dimensions(posterior, prior, z)
         kl = _kl(posterior, prior, log_q, pair, z) if of_dimensions is None else of_dimensions.sum(-1)
         information = (log_q.double() - _log_aggregate(pair, posterior, z)).mean(0)
@@ -113,13 +124,13 @@ def latent_use(
 
 
 def _mean_and_error(term: Tensor) -> tuple[float, float]:
-    """Of one number per example."""
+    """Return the mean of ``(batch,)`` and its standard error."""
     n = len(term)
     return term.mean().item(), term.std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
 
 
-def _kl(posterior: Any, prior: Any, log_q: Tensor, pair: ModelGuide, z: Tensor) -> Tensor:
-    """KL(q || p) of each example, in closed form if it is known and else at the draws, ``(batch,)``."""
+def _kl(posterior: TorchDistribution, prior: TorchDistribution, log_q: Tensor, pair: ModelGuide, z: Tensor) -> Tensor:
+    """Return KL(q || p) of each example, in closed form if there is one, else at the draws, ``(batch,)``."""
     try:
         return kl_divergence(posterior, prior).double().expand(z.shape[1])
     except NotImplementedError:
@@ -127,15 +138,15 @@ def _kl(posterior: Any, prior: Any, log_q: Tensor, pair: ModelGuide, z: Tensor) 
         return (log_q.double() - log_p.double()).mean(0)
 
 
-def _log_aggregate(pair: ModelGuide, posterior: Any, z: Tensor) -> Tensor:
-    """Log of the mean over the examples of q(z | x), at draws ``(draws, batch, *event)``."""
+def _log_aggregate(pair: ModelGuide, posterior: TorchDistribution, z: Tensor) -> Tensor:
+    """Return the log of the mean over the examples of q(z | x), at draws ``(num_particles, batch, *event)``."""
     examples = z.shape[1]
     rows = z.flatten(0, 1).split(max(1, _PAIRS // examples))
     found = [pair.log_posterior(part.unsqueeze(1), posterior).double().logsumexp(1) for part in rows]
     return torch.cat(found).unflatten(0, z.shape[:2]) - math.log(examples)
 
 
-def _variance_of_means(posterior: Any) -> Tensor | None:
+def _variance_of_means(posterior: TorchDistribution) -> Tensor | None:
     try:
         mean = posterior.mean
     except NotImplementedError:
@@ -143,8 +154,8 @@ def _variance_of_means(posterior: Any) -> Tensor | None:
     return mean.reshape(len(mean), -1).var(0, correction=0)
 
 
-def _kl_of_dimensions(posterior: Any, prior: Any, z: Tensor) -> Tensor | None:
-    """KL of each example and dimension, in closed form if it is known, else at the draws, ``(batch, latent_dim)``."""
+def _kl_of_dimensions(posterior: TorchDistribution, prior: TorchDistribution, z: Tensor) -> Tensor | None:
+    """Return the KL of each example and dimension, in closed form if there is one, else at the draws."""
     q, p = factors(posterior), factors(prior)
     if q is None or p is None:
         return None

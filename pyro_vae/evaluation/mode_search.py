@@ -1,4 +1,4 @@
-"""Points where p(x, z) is large, so that no peak of it is overlooked between the nodes of a quadrature."""
+"""A search for points where p(x, z) is large, for peaks that fall between the nodes of a quadrature."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import torch
 from torch import Tensor
 
 from pyro_vae.evaluation.estimates import log_joint
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 
-__all__ = ["ascend", "landmarks", "log_density"]
+__all__ = ["ascend", "log_density", "points_near_modes"]
 
 _STEPS = 40
 _RADII = (0.75, 1.5, 2.25, 3.0, 3.75, 4.5, 5.25, 6.0, 6.75, 7.5)
 
 
-def log_density(codes: RealCodes, u: Tensor, chunk_size: int) -> Tensor:
-    """Log of p(x, z) |dz/du| at u ``(draws, batch, dim)``, ``(draws, batch)``."""
+def log_density(codes: UnconstrainedCodes, u: Tensor, chunk_size: int) -> Tensor:
+    """Return log of p(x, z) |dz/du| at u ``(draws, batch, dim)``, ``(draws, batch)``."""
     z = codes.constrain(u)
     likelihood, prior = log_joint(codes.pair, z, chunk_size)
     return likelihood + prior + codes.log_volume(u, z)
 
 
-def landmarks(codes: RealCodes, draws: Tensor, starts: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-    """Points ``(points, batch, dim)`` and log-densities there ``(points, batch)``.
+def points_near_modes(
+    codes: UnconstrainedCodes, draws: Tensor, starts: Tensor, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return points ``(points, batch, dim)`` and the log-densities there ``(points, batch)``.
 
-    The draws; and the modes that gradient ascent finds from the starts, each with rings of points around it, up
-    to 7.5 standard deviations away in the scale of its curvature. Points that are not finite have minus infinity.
+    The points are the draws, and the modes that ascent finds from the starts, each with rings of points around it. The
+    rings reach 7.5 standard deviations, as the curvature gives them. Points that are not finite get minus infinity.
     """
     modes, curvature, axes = ascend(codes, starts, chunk_size)
     spread = axes * curvature.clamp_min(1e-12).rsqrt().clamp(max=10).unsqueeze(-2)  # columns are the axes
@@ -39,25 +41,25 @@ def landmarks(codes: RealCodes, draws: Tensor, starts: Tensor, chunk_size: int) 
 
 
 def _directions(dim: int, like: Tensor) -> Tensor:
-    """Unit vectors, ``(directions, dim)``."""
+    """Return unit vectors, ``(directions, dim)``."""
     if dim == 1:
         return like.new_tensor([[-1.0], [1.0]])
     angle = torch.arange(12, dtype=like.dtype, device=like.device) * (math.pi / 6)
     return torch.stack([angle.cos(), angle.sin()], -1)
 
 
-def ascend(codes: RealCodes, u: Tensor, chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where damped Newton steps lead from u ``(starts, batch, dim)``: points, curvatures and their axes.
+def ascend(codes: UnconstrainedCodes, u: Tensor, chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Climb from u ``(starts, batch, dim)`` by damped Newton steps; return the points, the curvatures and their axes.
 
-    Curvatures are the absolute eigenvalues of minus the Hessian, ``(starts, batch, dim)``, and the axes its
-    eigenvectors, in columns. Differences of gradients give the Hessian, because some decoders have no second derivative
-    in autograd.
+    Curvatures are the absolute eigenvalues of minus the Hessian, ``(starts, batch, dim)``; axes are its eigenvectors,
+    in columns. The Hessian comes from differences of gradients, because autograd has no second derivative of some
+    decoders.
     """
     density, slope = _gradient(codes, u, chunk_size)
     damping = torch.ones_like(density)
     curvature, axes = _curvature(codes, u, slope, chunk_size)
     for _ in range(_STEPS):
-        # Along each axis, uphill by slope / |curvature|, so that saddles are left too.
+        # Along each axis, uphill by slope / |curvature|, which leaves saddles too.
         along = (axes.mT @ slope.unsqueeze(-1)).squeeze(-1) / (curvature + damping.unsqueeze(-1))
         step = (axes @ along.nan_to_num().clamp(-3, 3).unsqueeze(-1)).squeeze(-1)
         new_density, new_slope = _gradient(codes, u + step, chunk_size)
@@ -74,7 +76,7 @@ def ascend(codes: RealCodes, u: Tensor, chunk_size: int) -> tuple[Tensor, Tensor
     return u, curvature, axes
 
 
-def _gradient(codes: RealCodes, u: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+def _gradient(codes: UnconstrainedCodes, u: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         u = u.detach().requires_grad_()
         density = log_density(codes, u, chunk_size)
@@ -82,7 +84,7 @@ def _gradient(codes: RealCodes, u: Tensor, chunk_size: int) -> tuple[Tensor, Ten
     return density.detach(), torch.zeros_like(u) if slope is None else slope
 
 
-def _curvature(codes: RealCodes, u: Tensor, slope: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+def _curvature(codes: UnconstrainedCodes, u: Tensor, slope: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
     width = torch.finfo(u.dtype).eps ** (1 / 3)
     columns = []
     for k in range(codes.dim):

@@ -1,4 +1,4 @@
-"""Nearest examples, and whether samples are nearer to the training data than new data are."""
+"""Nearest training examples, and a test for samples that are copies of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_vae.argument_checks import at_least_one, finite_number
 
 __all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
 
-_IMAGES, _TRAIN = 1000, 5000  # whose distances are worked out at a time: 40 MB
+_IMAGES, _TRAIN = 1000, 5000  # distances are computed for so many at a time: 40 MB
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Neighbours:
     """The training examples nearest to each image, nearest first.
 
     Args:
-        distances: Euclidean, in the units of the values, float64, ``(n, k)``.
-        indices: into the training examples, ``(n, k)``. Which of several as near comes first is not said.
+        distances: Euclidean, in the units of the values, in float64, ``(n, k)``.
+        indices: into the training examples, ``(n, k)``; ties come in any order.
     """
 
     distances: Tensor
@@ -28,15 +28,15 @@ class Neighbours:
 
 
 def nearest(images: Tensor, train: Tensor, k: int = 1) -> Neighbours:
-    """The k training examples nearest to each image, by the Euclidean distance of all their values.
+    """Find the k training examples nearest to each image, by the Euclidean distance over all their values.
 
     Args:
         images: ``(n, *event_shape)``.
         train: ``(m, *event_shape)``.
-        k: how many, at most m.
+        k: the number of neighbours, at most m.
 
     Raises:
-        ValueError: where shapes do not fit, k is out of range or a value is not finite.
+        ValueError: if shapes do not fit, k is out of range or a value is not finite.
 
     Example:
         >>> nearest(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 5.0], [0.0, 1.0]]), k=2)
@@ -58,9 +58,9 @@ def nearest(images: Tensor, train: Tensor, k: int = 1) -> Neighbours:
 
 
 def _nearest(rows: Tensor, train: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    # cdist takes |a|² − 2 a·b + |b|², which is fast and loses digits where a and b are near each other and far from 0:
-    # all of them in float32 for copies. So float64, around the middle of the data, and the distances of the few that
-    # were found are worked out again, from differences.
+    # cdist computes |a|² − 2 a·b + |b|², which is fast but loses digits if a and b are near each other and far from 0:
+    # all of them in float32 for copies. So use float64, centre the data, and compute the distances of the neighbours
+    # found once more, from differences.
     middle = rows.double().mean(0)
     centred = rows.double() - middle
     distances, indices = centred.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.long).to(rows.device)
@@ -77,16 +77,15 @@ def _nearest(rows: Tensor, train: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How near samples are to the training examples, against how near test examples are.
+    """How near samples are to the training examples, compared with test examples.
 
     Args:
-        fraction: of the samples that are nearer than ``threshold``. About ``quantile`` where samples are as new as the
-            test examples are, more where some are copies.
-        threshold: the distance to the nearest training example below which the share ``quantile`` of the test
-            examples lies.
-        quantile: that share.
-        sample_median: the median over the samples of the distance to the nearest training example.
-        test_median: the same over the test examples.
+        fraction: the share of samples nearer than ``threshold``. About ``quantile`` if samples are as new as the test
+            examples; more if some are copies.
+        threshold: the ``quantile`` of the test examples' distances to their nearest training example.
+        quantile: the share of test examples below the threshold.
+        sample_median: the median distance from a sample to its nearest training example.
+        test_median: the median distance from a test example to its nearest training example.
         neighbours: the nearest training example of each sample, ``(n, 1)``.
     """
 
@@ -97,32 +96,40 @@ class Memorisation:
     test_median: float
     neighbours: Neighbours
 
+    def __repr__(self) -> str:
+        """Return the share of near samples and the median distances in one line."""
+        near = (
+            f"{self.fraction:.2%} of the samples are nearer than {self.threshold:.4g}, the {self.quantile:g} quantile"
+        )
+        medians = f"median distance {self.sample_median:.4g} of samples, {self.test_median:.4g} of test examples"
+        return f"Memorisation({near} of test examples; {medians})"
+
     @property
     def suspects(self) -> Tensor:
-        """The indices of the samples, those nearest to their training example first, ``(n,)``: a picture's first rows.
+        """The indices of the samples, ordered by the distance to their nearest training example, ``(n,)``.
 
-        Beside ``samples[suspects]`` belongs ``train[neighbours.indices[suspects, 0]]``.
+        The neighbours of ``samples[suspects]`` are ``train[neighbours.indices[suspects, 0]]``.
         """
         return self.neighbours.distances[:, 0].argsort(stable=True)
 
 
 def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float = 0.01) -> Memorisation:
-    """Whether samples are copies of training examples: nearer to them than examples that were not trained on.
+    """Test whether samples are copies of training examples: nearer to them than held-out examples are.
 
-    Held-out examples say how near new data of this kind are to the training data (Meehan, Chaudhuri and Dasgupta 2020,
-    arXiv 2004.05675). A mean of p(x | z) lies nearer to most things than a draw of it: give samples of the same kind as
-    the data. Samples that are all alike or all smooth can be near too, without being copies: look at the picture. Where
-    some test examples are equal to training examples, as small binary images can be, ``threshold`` may be 0, and no
-    sample is below it: take a larger ``quantile``, or leave those test examples out.
+    Held-out examples show how near new data are to the training data (Meehan, Chaudhuri and Dasgupta 2020, arXiv
+    2004.05675). Give samples of the same kind as the data: a mean of p(x | z) is nearer to most images than a draw
+    from it. Samples that are all alike or all smooth can be near without being copies, so look at the pictures too. If
+    some test examples equal training examples, as small binary images can, ``threshold`` may be 0, and no sample is
+    below it. Then use a larger ``quantile``, or leave those test examples out.
 
     Args:
-        samples: of the model, such as ``vae.sample(1000)``, ``(n, *event_shape)``.
-        train: the examples that it was trained on, ``(m, *event_shape)``.
-        test: examples that it was not trained on, ``(l, *event_shape)``.
+        samples: samples of the model, such as ``vae.sample(1000)``, ``(n, *event_shape)``.
+        train: the examples that the model was trained on, ``(m, *event_shape)``.
+        test: examples that the model was not trained on, ``(l, *event_shape)``.
         quantile: the share of the test examples that count as near, above 0 and below 1.
 
     Raises:
-        ValueError: where shapes do not fit, a value is not finite, or ``quantile`` is out of range.
+        ValueError: if shapes do not fit, a value is not finite, or ``quantile`` is out of range.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)

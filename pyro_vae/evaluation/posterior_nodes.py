@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_vae.evaluation.quadrature_cells import Cells
 from pyro_vae.evaluation.quadrature_rules import Rule
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 
 __all__ = ["PosteriorNodes"]
 
@@ -30,15 +30,19 @@ class PosteriorNodes:
         dtype: the dtype of z.
     """
 
-    codes: RealCodes
+    codes: UnconstrainedCodes
     low: Tensor
     width: Tensor
     weight: Tensor
     example: Tensor
     dtype: torch.dtype
 
+    def __repr__(self) -> str:
+        """Return the numbers of nodes and examples in one line."""
+        return f"PosteriorNodes({len(self.weight):,} nodes for {self.codes.pair.batch:,} examples)"
+
     @classmethod
-    def of(cls, cells: Cells, n: int, codes: RealCodes, dtype: torch.dtype) -> PosteriorNodes:
+    def of(cls, cells: Cells, n: int, codes: UnconstrainedCodes, dtype: torch.dtype) -> PosteriorNodes:
         """Return the nodes of the Gauss-Legendre rule with n nodes per dimension, with boxes around them."""
         dim = codes.dim
         cells = cells.select(cells.example.argsort(stable=True))

@@ -1,10 +1,11 @@
-"""How much of a label can be read from codes by a linear classifier."""
+"""Linear probes: how well a linear classifier predicts labels from codes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +14,13 @@ __all__ = ["Probe", "linear_probe"]
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a linear classifier tells labels from codes, on test examples.
+    """How well a linear classifier predicts labels from codes, on test examples.
 
     Args:
-        accuracy: the share of them that it names right.
-        standard_error: of the accuracy, from the number of test examples alone, with two right and two wrong ones
-            added (Agresti and Coull 1998), so that it is not 0 where all or none are right.
-        majority: the accuracy of always naming the commonest label of the training examples.
+        accuracy: the share of correct predictions.
+        standard_error: of the accuracy, from the number of test examples alone, with two correct and two wrong ones
+            added (Agresti and Coull 1998): it is not 0 if all or none are correct.
+        majority: the accuracy of always predicting the most frequent label of the training examples.
     """
 
     accuracy: float
@@ -28,19 +29,19 @@ class Probe:
 
 
 def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: Tensor) -> Probe:
-    """The accuracy of a linear classifier of codes: scikit-learn's logistic regression on standardised codes.
+    """Fit a linear classifier to codes and measure its accuracy: scikit-learn's logistic regression, standardised.
 
-    (Alain and Bengio 2016, arXiv 1610.01644.) To know what the VAE has made easier, give the data too:
+    See Alain and Bengio 2016, arXiv 1610.01644. To see how much the codes help, probe the data as well:
     ``linear_probe(x.flatten(1), ...)``.
 
     Args:
-        codes: of the training examples, such as ``vae.codes(x)``, ``(n, d)``.
+        codes: codes of the training examples, such as ``vae.codes(x)``, ``(n, d)``.
         labels: integers ``(n,)``, of at least two classes.
-        test_codes: ``(m, d)``.
-        test_labels: integers ``(m,)``; those that are not among ``labels`` are never named right.
+        test_codes: codes of the test examples, ``(m, d)``.
+        test_labels: integers ``(m,)``; labels that ``labels`` lacks are never predicted.
 
     Raises:
-        ValueError: where shapes do not fit, a code is not finite, a label is no integer or all labels are the same.
+        ValueError: if shapes do not fit, a code is not finite, a label is no integer or all labels are the same.
 
     Example:
         >>> codes = torch.tensor([[-1.0], [-2.0], [1.0], [2.0], [3.0]])
@@ -76,13 +77,13 @@ def _predicted(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
     return torch.as_tensor(classifier.predict(_numbers(test_codes)))
 
 
-def _numbers(codes: Tensor) -> object:
+def _numbers(codes: Tensor) -> np.ndarray:
     return codes.detach().double().cpu().numpy()
 
 
 def _check(name: str, codes: Tensor, of_labels: str, labels: Tensor) -> None:
     if codes.dim() != 2 or not codes.numel():
-        raise ValueError(f"{name} must be (n, d), one row an example; got shape {tuple(codes.shape)}. Flatten them")
+        raise ValueError(f"{name} must be (n, d), one row per example; got shape {tuple(codes.shape)}. Flatten them")
     if labels.shape != codes.shape[:1]:
         raise ValueError(
             f"{of_labels} must be ({len(codes)},), one for each of {name}; got shape {tuple(labels.shape)}"

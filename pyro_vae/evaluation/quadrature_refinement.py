@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pyro_vae.evaluation.mode_search import landmarks
+from pyro_vae.evaluation.mode_search import points_near_modes
 from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
 from pyro_vae.evaluation.quadrature_cells import Boxes, Cells, largest
 from pyro_vae.evaluation.quadrature_rules import Integrand, Rule
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 
 __all__ = ["Refinement"]
 
@@ -43,7 +43,7 @@ class Refinement:
         chunk_size: the number of rows that are decoded at a time.
     """
 
-    def __init__(self, codes: RealCodes, tolerance: float, max_evaluations: int, chunk_size: int) -> None:
+    def __init__(self, codes: UnconstrainedCodes, tolerance: float, max_evaluations: int, chunk_size: int) -> None:
         self.codes = codes
         self.tolerance = tolerance
         self.max_evaluations = max_evaluations
@@ -54,7 +54,7 @@ class Refinement:
         self.integrand = Integrand(codes, self.dtype, chunk_size)
         starts = torch.cat([prior[: _ASCENTS[codes.dim]], guide.mean(0, keepdim=True), guide[:1]])
         starts = torch.where(starts.isfinite(), starts, prior[:1])
-        points, self.seen = landmarks(codes, torch.cat([guide, prior]), starts, chunk_size)
+        points, self.seen = points_near_modes(codes, torch.cat([guide, prior]), starts, chunk_size)
         self.points = points.double()
         device = points.device
         self.low, self.high = (Rule.gauss_legendre(n, codes.dim, device) for n in (_LOW, _HIGH))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.evaluation.quadrature_cells import Boxes
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 
 __all__ = ["Integrand", "Rule"]
 
@@ -53,7 +53,7 @@ class Integrand:
         chunk_size: the number of rows that are decoded at a time.
     """
 
-    def __init__(self, codes: RealCodes, dtype: torch.dtype, chunk_size: int) -> None:
+    def __init__(self, codes: UnconstrainedCodes, dtype: torch.dtype, chunk_size: int) -> None:
         self.codes = codes
         self.dtype = dtype
         self.chunk_size = chunk_size
@@ -74,7 +74,7 @@ class Integrand:
         """Return the log-density at u ``(rows, dim)`` for the examples with these indices, ``(rows,)``."""
         pair = self.codes.pair.at(index)
         # The limits of a support may differ between examples, so only real vectors do without the prior of these rows.
-        codes = self.codes if self.codes.transform is None else RealCodes(pair, "quadrature")
+        codes = self.codes if self.codes.transform is None else UnconstrainedCodes(pair, "quadrature")
         u = u.to(self.dtype).unsqueeze(0)
         z = codes.constrain(u)
         likelihood, prior = pair.log_joint(z)

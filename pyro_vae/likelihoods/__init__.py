@@ -4,6 +4,7 @@ from pyro_vae.likelihoods.binary import Bernoulli
 from pyro_vae.likelihoods.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from pyro_vae.likelihoods.levels import Categorical, DiscretizedLogistic, DiscretizedLogisticMixture
 from pyro_vae.likelihoods.mixed import Mixed
+from pyro_vae.likelihoods.positive import Gamma
 from pyro_vae.likelihoods.real import Laplace, Normal, StudentT
 from pyro_vae.likelihoods.unit import Beta, ContinuousBernoulli, LogitNormal
 
@@ -14,6 +15,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "Gamma",
     "Laplace",
     "LogitNormal",
     "Mixed",

@@ -13,8 +13,8 @@ __all__ = ["Bernoulli"]
 class Bernoulli(Likelihood):
     """Independent binary elements; for x in {0, 1}.
 
-    Grey values are no Bernoulli's: what such a script calls a likelihood does not integrate to one
-    (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845). The VAE refuses them.
+    On grey values this formula does not integrate to one (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845), so the
+    VAE refuses them.
 
     Args:
         net: maps z, and the context if there is any, to the logits, of the shape of x.
@@ -37,6 +37,6 @@ class Bernoulli(Likelihood):
         self.net = net
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Bernoulli with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a Bernoulli with batch shape ``(*batch,)`` and the event shape of x."""
         logits = self.net(z, *context)
         return dist.Bernoulli(logits=logits).to_event(logits.dim() - z.dim() + 1)

@@ -1,4 +1,4 @@
-"""Likelihoods of equally spaced levels, such as grey values as they are."""
+"""Likelihoods of equally spaced levels, such as grey values."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Categorical(Likelihood):
 
     Args:
         net: maps z, and the context if there is any, to the logits, ``(levels, *shape of x)``.
-        levels: how many values an element takes: 0, ..., ``upper`` in equal steps.
-        upper: the last of them: 1 for grey values k / 255, ``levels - 1`` for whole numbers.
+        levels: how many values an element can take, from 0 to ``upper`` in equal steps.
+        upper: the last level: 1 for grey values k / 255, ``levels - 1`` for whole numbers.
 
     Raises:
-        ValueError: where ``levels`` or ``upper`` makes no such grid, or the net gives another number of logits.
+        ValueError: if ``levels`` is below 2, ``upper`` is not above 0, or the net gives another number of logits.
 
     Example:
         >>> import torch
@@ -51,17 +51,17 @@ class Categorical(Likelihood):
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], levels: int = 256, **_: object) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: ``levels`` parameters an element."""
+        """Return the shape that the net must give for x of ``event_shape``: ``levels`` parameters per element."""
         return (levels, *event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Categorical of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a categorical of batch shape ``(*batch,)`` and the event shape of x."""
         logits = _first(self, self.net(z, *context), z.dim() - 1, self.levels, "logits of the levels")
         return grid.GridCategorical(logits, self.upper).to_event(logits.dim() - z.dim())
 
 
 class DiscretizedLogistic(LocationScale):
-    """Independent logistic elements rounded to the nearest level, the ends taking the tails; for grey values.
+    """Independent logistic elements, rounded to the nearest level; for grey values. The end levels take the tails.
 
     (Kingma et al. 2016, arXiv 1606.04934; Salimans et al. 2017, arXiv 1701.05517.)
 
@@ -69,15 +69,15 @@ class DiscretizedLogistic(LocationScale):
         net: maps z, and the context if there is any, to the locations, of the shape of x; with
             ``scale="per_element"`` to ``(2, *shape of x)``: the locations, then the raw scales. Both are in units
             of ``upper``: 0 is the first level and 1 the last.
-        levels: how many values an element takes: 0, ..., ``upper`` in equal steps.
-        upper: the last of them: 1 for grey values k / 255, ``levels - 1`` for whole numbers.
+        levels: how many values an element can take, from 0 to ``upper`` in equal steps.
+        upper: the last level: 1 for grey values k / 255, ``levels - 1`` for whole numbers.
         scale: in units of ``upper``: a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all
             elements, or ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
         initial_scale: where a learned scale starts.
 
     Raises:
-        ValueError: where ``levels`` or ``upper`` makes no such grid, a scale is not above 0, or the net does not give
-            two parameters an element.
+        ValueError: if ``levels`` is below 2, ``upper`` or a scale is not above 0, or the net does not give two
+            parameters per element.
 
     Example:
         >>> import torch
@@ -104,7 +104,7 @@ class DiscretizedLogistic(LocationScale):
         finite_number("upper", upper, above=0)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Discretized logistic of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a discretized logistic of batch shape ``(*batch,)`` and the event shape of x."""
         loc, scale = self._loc_and_scale(z, *context)
         p = grid.DiscretizedLogistic(loc, scale, self.levels, self.upper, unit=self.upper)
         return p.to_event(loc.dim() - z.dim() + 1)
@@ -113,20 +113,21 @@ class DiscretizedLogistic(LocationScale):
 class DiscretizedLogisticMixture(Likelihood):
     """Independent elements, each a mixture of discretized logistics; for grey values.
 
-    The likelihood of PixelCNN++ (Salimans et al. 2017, arXiv 1701.05517) without its coupling of the colour
-    channels: there green depends on red, and blue on both, within a pixel; here every element of x, channel or
-    pixel, is independent of the others given z.
+    This is the likelihood of PixelCNN++ (Salimans et al. 2017, arXiv 1701.05517) without its coupling of the colour
+    channels: there, green depends on red and blue on both within a pixel; here, all elements of x are independent
+    given z.
 
     Args:
         net: maps z, and the context if there is any, to ``(3 * components, *shape of x)``: the logits of the
             components, then their locations, then their raw scales. Locations and scales are in units of ``upper``;
             scales are softplus(raw) + 1e-6.
-        levels: how many values an element takes: 0, ..., ``upper`` in equal steps.
+        levels: how many values an element can take, from 0 to ``upper`` in equal steps.
         components: of the mixture, at least 1.
-        upper: the last of the levels: 1 for grey values k / 255, ``levels - 1`` for whole numbers.
+        upper: the last level: 1 for grey values k / 255, ``levels - 1`` for whole numbers.
 
     Raises:
-        ValueError: where ``levels`` or ``upper`` makes no such grid, or the net gives another number of parameters.
+        ValueError: if ``levels`` is below 2, ``components`` below 1, ``upper`` not above 0, or the net gives another
+            number of parameters.
 
     Example:
         >>> import torch
@@ -149,11 +150,11 @@ class DiscretizedLogisticMixture(Likelihood):
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], components: int = 5, **_: object) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: three parameters an element and component."""
+        """Return the shape that the net must give: three parameters per element of ``event_shape`` and component."""
         return (3 * components, *event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Mixture of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a mixture of batch shape ``(*batch,)`` and the event shape of x."""
         what = f"logits, locations and raw scales of {self.components} components"
         out = _first(self, self.net(z, *context), z.dim() - 1, 3 * self.components, what)
         logits, loc, raw_scale = out.chunk(3, dim=-1)
@@ -162,7 +163,7 @@ class DiscretizedLogisticMixture(Likelihood):
 
 
 def _first(likelihood: nn.Module, out: Tensor, batch_dim: int, size: int, what: str) -> Tensor:
-    """A net's output with its first dimension after the batch, which must have this size, as the last."""
+    """Check the size of the first dimension after the batch in a net's output, and move that dimension to the end."""
     if out.dim() <= batch_dim or out.shape[batch_dim] != size:
         raise ValueError(
             f"likelihood {type(likelihood).__name__} needs a net whose output is (batch, {size}, *shape of x), "

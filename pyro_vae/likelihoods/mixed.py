@@ -6,18 +6,20 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.parts import Likelihood, known, net_shape_of
-from pyro_vae.registry import NotAllowedError, find_part
+from pyro_vae.parts import Likelihood, as_likelihood, known, net_shape_of
+from pyro_vae.registry import Kind, find, prefix_errors
+from pyro_vae.resolver import build_from
 
 __all__ = ["Mixed"]
 
-Column = str | Mapping[str, Any] | Callable[..., Any]
+Column = str | Mapping[str, Any] | Callable[..., TorchDistribution]
+"""The likelihood of a column: by name, as a mapping with its arguments, or as a class or partial."""
 
 
 class Mixed(Likelihood):
@@ -28,14 +30,14 @@ class Mixed(Likelihood):
     Args:
         net: maps z, and the context if there is any, to the parameters of all columns, side by side: vectors of
             ``Mixed.net_shape(event_shape, columns)``.
-        columns: from the name of each column to its likelihood, in the order in which x has them. A likelihood is
-            given by its name here (``"Normal"``) or its dotted path, as a mapping with that under ``class`` and its
-            arguments beside it, as a class, or as a ``functools.partial`` of one. Any class with an argument ``net``
-            will do; a ``net_shape`` says what its net must give for x of shape ``(1,)``, else that is ``(1,)``.
+        columns: from the name of each column to its likelihood, in the order of the columns in x. A likelihood is a
+            name (``"Normal"``) or a dotted path, a mapping with that under ``class`` and its arguments beside it, a
+            class, or a ``functools.partial`` of one. Any class with an argument ``net`` works; its ``net_shape``, if
+            there is one, says what its net must give for x of shape ``(1,)``, else that is ``(1,)``.
 
     Raises:
-        ValueError: where a column's likelihood is not found or cannot be made, or the net gives vectors of another
-            length; from ``net_shape`` where x has not as many columns.
+        ValueError: if a column's likelihood is not found or cannot be made, or the net gives vectors of another
+            length; from ``net_shape`` if x has another number of columns.
 
     Example:
         >>> import torch
@@ -58,10 +60,11 @@ class Mixed(Likelihood):
             shape = _part_shape(name, spec)
             self.parts.append(_make(name, spec, net=nn.Unflatten(-1, shape)))
             self.sizes.append(math.prod(shape))
+        self.depends_on_batch = any(as_likelihood(part).depends_on_batch for part in self.parts)
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], columns: Mapping[str, Column], **_: object) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: the parameters of all columns."""
+        """Return the shape that the net must give for x of ``event_shape``: the parameters of all columns."""
         specs = {str(name): _spec(str(name), column) for name, column in _checked(columns).items()}
         if tuple(event_shape) != (len(specs),):
             raise ValueError(
@@ -70,12 +73,12 @@ class Mixed(Likelihood):
             )
         return (sum(math.prod(_part_shape(name, spec)) for name, spec in specs.items()),)
 
-    def of_columns(self) -> list[Callable[..., Any]]:
-        """The likelihood of each column."""
+    def of_columns(self) -> list[Callable[..., TorchDistribution]]:
+        """Return the likelihood of each column."""
         return list(self.parts)
 
     def forward(self, z: Tensor, *context: Tensor) -> Columns:
-        """Columns with batch shape ``(*batch,)`` and event shape ``(columns,)``."""
+        """Return columns with batch shape ``(*batch,)`` and event shape ``(columns,)``."""
         out = self.net(z, *context)
         if out.dim() != z.dim() or out.shape[-1] != sum(self.sizes):
             each = ", ".join(f"{size} for {name!r}" for name, size in zip(self.columns, self.sizes, strict=True))
@@ -87,7 +90,7 @@ class Mixed(Likelihood):
         return Columns([part(s) for part, s in zip(self.parts, slices, strict=True)], list(self.columns))
 
 
-def _checked(columns: Any) -> Mapping[str, Column]:
+def _checked(columns: object) -> Mapping[str, Column]:
     if not isinstance(columns, Mapping) or not columns:
         raise ValueError(
             f'columns must be a mapping from the name of each column to its likelihood, such as {{"age": "Normal"}}; '
@@ -97,7 +100,7 @@ def _checked(columns: Any) -> Mapping[str, Column]:
 
 
 def _spec(name: str, column: Column) -> dict[str, Any]:
-    """A column's likelihood as a mapping: its ``class``, by name or itself, and its arguments."""
+    """Return a column's likelihood as a mapping: its ``class``, by name or itself, and its arguments."""
     if isinstance(column, functools.partial):
         if column.args:
             raise ValueError(f"column {name!r}: give the arguments of functools.partial by name; got {column.args}")
@@ -109,18 +112,12 @@ def _spec(name: str, column: Column) -> dict[str, Any]:
     return {"class": column}
 
 
-def _find(name: str, likelihood: Any) -> Any:
-    """The class that a column's spec means."""
-    found = likelihood
+def _find(name: str, likelihood: str | Callable[..., TorchDistribution]) -> type[nn.Module]:
+    """Return the class of a column's likelihood."""
+    found: Any = likelihood
     if isinstance(likelihood, str):
-        there = known(Likelihood)
-        room = SimpleNamespace(__all__=list(there), **there)
-        try:
-            found = find_part("likelihood", room, likelihood)
-        except NotAllowedError as error:
-            raise NotAllowedError(f"column {name!r}: {error.found}", error.module) from error
-        except ValueError as error:
-            raise ValueError(f"column {name!r}: {error}") from error
+        with prefix_errors(f"column {name!r}"):
+            found = find(Kind("likelihood", known(Likelihood)), likelihood)
     if not isinstance(found, type) or "net" not in inspect.signature(found).parameters:
         raise ValueError(
             f"column {name!r} must have a likelihood by name, or a class with an argument net; got {likelihood!r}"
@@ -129,7 +126,7 @@ def _find(name: str, likelihood: Any) -> Any:
 
 
 def _part_shape(name: str, spec: dict[str, Any]) -> tuple[int, ...]:
-    """What the net of a column's likelihood must give."""
+    """Return the shape that the net of a column's likelihood must give."""
     found = _find(name, spec["class"])
     try:
         return tuple(net_shape_of(found, (1,), **{key: value for key, value in spec.items() if key != "class"}))
@@ -139,7 +136,5 @@ def _part_shape(name: str, spec: dict[str, Any]) -> tuple[int, ...]:
 
 def _make(name: str, spec: dict[str, Any], net: nn.Module) -> nn.Module:
     found = _find(name, spec["class"])
-    try:
-        return found(net=net, **{key: value for key, value in spec.items() if key != "class"})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {name!r}: {found.__name__} cannot be made from {spec}: {error}") from error
+    with prefix_errors(f"column {name!r}"):
+        return build_from(Kind("likelihood"), {**spec, "class": found}, {"net": net})

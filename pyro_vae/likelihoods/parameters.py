@@ -1,9 +1,9 @@
-"""How a net's output becomes the parameters of a likelihood."""
+"""Parameters of likelihoods, from the output of a net or learned by themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,14 @@ from pyro_vae.argument_checks import finite_number
 from pyro_vae.distributions import inverse_positive, part_name, positive
 from pyro_vae.parts import Likelihood
 
-__all__ = ["LocationScale", "check_number", "per_element", "positive_number", "raw_parameter"]
+__all__ = ["LocationScale", "MeanDispersion", "check_number", "per_element", "positive_number", "raw_parameter"]
 
 
 def per_element(likelihood: nn.Module, out: Tensor, batch_dim: int, names: Sequence[str]) -> tuple[Tensor, ...]:
-    """The parameters, ``names``, that lie in the first dimension after the batch of a net's output.
+    """Split a net's output along its first dimension after the batch, one piece for each of ``names``.
 
     Raises:
-        ValueError: where there are not so many.
+        ValueError: if that dimension has another size.
     """
     if out.dim() <= batch_dim or out.shape[batch_dim] != len(names):
         raise ValueError(
@@ -29,15 +29,18 @@ def per_element(likelihood: nn.Module, out: Tensor, batch_dim: int, names: Seque
     return out.unbind(batch_dim)
 
 
-def check_number(name: str, value: Any, initial: Any, words: Sequence[str], above: float = 0.0) -> None:
-    """Raises a ValueError where a parameter is neither a finite number above ``above`` nor one of ``words``.
+def check_number(name: str, value: float | str, initial: float, words: Sequence[str], above: float = 0.0) -> None:
+    """Check that a parameter is a finite number above ``above`` or one of ``words``.
 
     Args:
-        name: of the argument; ``initial`` is then that of ``initial_<name>``.
+        name: of the argument; ``initial`` is then the argument ``initial_<name>``.
         value: a number, or one of ``words``.
-        initial: where it starts, if it is not a number.
+        initial: where the parameter starts if it is not a number.
         words: such as ``("learned", "per_element")``.
-        above: what the number must exceed.
+        above: the number must be larger.
+
+    Raises:
+        ValueError: if it is neither.
     """
     if not isinstance(value, str):
         finite_number(name, value, above=above)
@@ -49,31 +52,35 @@ def check_number(name: str, value: Any, initial: Any, words: Sequence[str], abov
 
 
 def raw_parameter(initial: float) -> nn.Parameter:
-    """A parameter of which ``positive`` makes ``initial``."""
+    """Return the parameter that ``positive`` maps to ``initial``."""
     raw = inverse_positive(torch.tensor(float(initial), dtype=torch.float64))
     return nn.Parameter(raw.to(torch.get_default_dtype()))
 
 
-def positive_number(value: Any, raw: Tensor | None, like: Tensor, above: float = 0.0) -> Tensor:
-    """A number that :func:`check_number` passed, learned (``raw``) or fixed, in the shape of ``like``."""
+def positive_number(value: float | str, raw: Tensor | None, like: Tensor, above: float = 0.0) -> Tensor:
+    """Return a checked number, learned (``raw``) or fixed (``value``), in the shape of ``like``."""
     if raw is None:
         return like.new_tensor(float(value)).expand_as(like)
     return (above + positive(raw)).expand_as(like)
 
 
 class LocationScale(Likelihood):
-    """What likelihoods with a location from the net and a scale have in common.
+    """Likelihoods whose elements have a location from the net, and a scale.
 
     Args:
         net: maps z, and the context if there is any, to the locations; with ``scale="per_element"`` to
             ``(2, *shape of x)``: the locations, then the raw scales.
         scale: a number, ``"learned"`` or ``"per_element"``.
         initial_scale: where a learned scale starts.
-        words: what ``scale`` may say.
+        words: the words that ``scale`` may be.
     """
 
     def __init__(
-        self, net: nn.Module, scale: Any, initial_scale: float, words: tuple[str, ...] = ("learned", "per_element")
+        self,
+        net: nn.Module,
+        scale: float | str,
+        initial_scale: float,
+        words: tuple[str, ...] = ("learned", "per_element"),
     ) -> None:
         super().__init__()
         self.net = net
@@ -89,7 +96,7 @@ class LocationScale(Likelihood):
         scale: float | Literal["learned", "per_element"] | str = "learned",
         **_: object,
     ) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: one or two parameters an element."""
+        """Return the shape that the net must give for x of ``event_shape``: one or two parameters per element."""
         return (2, *event_shape) if scale == "per_element" else tuple(event_shape)
 
     def _loc_and_scale(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,3 +110,58 @@ class LocationScale(Likelihood):
             )
         loc, raw_scale = out.unbind(z.dim() - 1)
         return loc, positive(raw_scale)
+
+
+class MeanDispersion(Likelihood):
+    """Likelihoods whose elements have a mean from the net, and a dispersion that multiplies mean² in the variance.
+
+    The inverse dispersion θ = softplus(raw) + 1e-6 is learned, or comes from the net.
+
+    Args:
+        net: maps z, and the context if there is any, to the raw means, then one piece for each of the other ``names``;
+            with ``dispersion="per_element"`` the raw inverse dispersions come last. Means are softplus(raw) + 1e-6.
+        dispersion: a number above 0 for a fixed dispersion 1/θ, ``"learned"`` for one learned θ for all elements, or
+            ``"per_element"`` for θ from the net.
+        initial_dispersion: where a learned dispersion starts.
+
+    Raises:
+        ValueError: if a dispersion is not above 0; in ``forward`` if the net gives another number of parameters.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("raw means",)
+
+    def __init__(
+        self,
+        net: nn.Module,
+        dispersion: float | Literal["learned", "per_element"] = "learned",
+        initial_dispersion: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.dispersion = dispersion
+        self.initial_dispersion = initial_dispersion
+        check_number("dispersion", dispersion, initial_dispersion, ("learned", "per_element"))
+        self.raw_inverse_dispersion = raw_parameter(1 / initial_dispersion) if dispersion == "learned" else None
+
+    @classmethod
+    def net_shape(
+        cls,
+        event_shape: tuple[int, ...],
+        dispersion: float | Literal["learned", "per_element"] = "learned",
+        **_: object,
+    ) -> tuple[int, ...]:
+        """Return the shape that the net must give for x of ``event_shape``: one or more parameters per element."""
+        parameters = len(cls.names) + (dispersion == "per_element")
+        return (parameters, *event_shape) if parameters > 1 else tuple(event_shape)
+
+    def _split(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return the means, the dispersions (one, or of their shape), and the others of ``names`` from the net."""
+        out = self.net(z, *context)
+        names = (*self.names, *(("raw inverse dispersions",) if self.dispersion == "per_element" else ()))
+        raw_mean, *rest = per_element(self, out, z.dim() - 1, names) if len(names) > 1 else (out,)
+        mean = positive(raw_mean)
+        if self.dispersion == "per_element":
+            return mean, 1 / positive(rest[-1]), tuple(rest[:-1])
+        if self.raw_inverse_dispersion is not None:
+            return mean, 1 / positive(self.raw_inverse_dispersion), tuple(rest)
+        return mean, mean.new_tensor(self.dispersion), tuple(rest)

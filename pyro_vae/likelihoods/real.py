@@ -18,15 +18,14 @@ __all__ = ["Laplace", "Normal", "StudentT"]
 class Normal(LocationScale):
     """Independent normal elements; for real x.
 
-    The scale is what makes pictures sharp or blurred: it weighs the reconstruction against the KL
-    (Rybkin, Daniilidis and Levine 2020, arXiv 2006.13202).
+    The scale weighs the reconstruction against the KL, so it decides whether pictures are sharp or blurred (Rybkin,
+    Daniilidis and Levine 2020, arXiv 2006.13202).
 
-    With ``scale="optimal"`` it is no parameter but computed, as in that paper: in training mode ``log_prob(x)`` has
-    σ² = the mean of (x − mean)² over the batch and all elements, the value at which the batch is most likely. The
-    log-density of an example then depends on the batch that it is in. A running mean of σ² is kept in the buffer
-    ``running_variance`` and saved with the weights, as BatchNorm keeps its statistics: each ``log_prob`` in training
-    mode moves it a tenth of the way. In evaluation mode, and for samples, the scale is its root, and the
-    distribution an ordinary normal.
+    With ``scale="optimal"`` the scale is computed, as in that paper: in training mode ``log_prob(x)`` uses σ² = the
+    mean of (x − mean)² over the batch and all elements, which maximises the density of the batch. The log-density of
+    an example then depends on its batch. The buffer ``running_variance`` holds a running mean of σ², which is saved
+    with the weights, as BatchNorm's statistics are: each ``log_prob`` in training mode moves it a tenth of the way. In
+    evaluation mode, and for samples, the distribution is an ordinary normal with this variance.
 
     Args:
         net: maps z, and the context if there is any, to the means, of the shape of x; with
@@ -36,7 +35,7 @@ class Normal(LocationScale):
         initial_scale: where a learned or optimal scale starts.
 
     Raises:
-        ValueError: where a scale is not above 0, or the net does not give two parameters an element.
+        ValueError: if a scale is not above 0, or the net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -61,7 +60,7 @@ class Normal(LocationScale):
             self.register_buffer("running_variance", torch.tensor(float(initial_scale) ** 2))
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Normal with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a normal with batch shape ``(*batch,)`` and the event shape of x."""
         if self.scale == "optimal":
             loc = self.net(z, *context)
             if self.training:
@@ -73,7 +72,7 @@ class Normal(LocationScale):
 
 
 class Laplace(LocationScale):
-    """Independent Laplace elements; for real x with rare large errors. Its log-density is an absolute error.
+    """Independent Laplace elements; for real x with rare large errors. The log-density is an absolute error.
 
     Args:
         net: maps z, and the context if there is any, to the medians, of the shape of x; with
@@ -83,7 +82,7 @@ class Laplace(LocationScale):
         initial_scale: where a learned scale starts.
 
     Raises:
-        ValueError: where a scale is not above 0, or the net does not give two parameters an element.
+        ValueError: if a scale is not above 0, or the net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -101,7 +100,7 @@ class Laplace(LocationScale):
         super().__init__(net, scale, initial_scale)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Laplace with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a Laplace with batch shape ``(*batch,)`` and the event shape of x."""
         loc, scale = self._loc_and_scale(z, *context)
         return dist.Laplace(loc, scale).to_event(loc.dim() - z.dim() + 1)
 
@@ -112,16 +111,15 @@ class StudentT(LocationScale):
     Args:
         net: maps z, and the context if there is any, to the means, of the shape of x; with
             ``scale="per_element"`` to ``(2, *shape of x)``: the means, then the raw scales.
-        df: degrees of freedom: a number above 1, so that there is a mean, or ``"learned"`` for one learned number for
-            all elements, 1 + softplus(raw) + 1e-6.
+        df: degrees of freedom: a number above 1, because the mean must exist, or ``"learned"`` for one learned number
+            for all elements, 1 + softplus(raw) + 1e-6.
         scale: a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all elements, or
             ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
         initial_scale: where a learned scale starts.
         initial_df: where learned degrees of freedom start.
 
     Raises:
-        ValueError: where a scale is not above 0 or df not above 1, or the net does not give two parameters an
-            element.
+        ValueError: if a scale is not above 0 or df not above 1, or the net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -148,7 +146,7 @@ class StudentT(LocationScale):
         self.raw_df = raw_parameter(initial_df - 1) if df == "learned" else None
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Student's t with batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a Student t with batch shape ``(*batch,)`` and the event shape of x."""
         loc, scale = self._loc_and_scale(z, *context)
         df = positive_number(self.df, self.raw_df, loc, above=1.0)
         return StudentTDistribution(df, loc, scale).to_event(loc.dim() - z.dim() + 1)

@@ -23,8 +23,8 @@ _OPEN = (
 class ContinuousBernoulli(Likelihood):
     """Independent continuous Bernoulli elements; for x in [0, 1], ends included.
 
-    What a Bernoulli on grey values lacks is its normaliser (Loaiza-Ganem and Cunningham 2019, arXiv 1907.06845).
-    The logits are no log-odds, and the mean is not their sigmoid.
+    This is a Bernoulli's formula on grey values with the normaliser that it lacks (Loaiza-Ganem and Cunningham 2019,
+    arXiv 1907.06845). The logits are no log-odds, and the mean is not their sigmoid.
 
     Args:
         net: maps z, and the context if there is any, to the logits, of the shape of x.
@@ -44,7 +44,7 @@ class ContinuousBernoulli(Likelihood):
         self.net = net
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Continuous Bernoulli of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a continuous Bernoulli of batch shape ``(*batch,)`` and the event shape of x."""
         logits = self.net(z, *context)
         return densities.ContinuousBernoulli(logits=logits).to_event(logits.dim() - z.dim() + 1)
 
@@ -54,11 +54,10 @@ class Beta(Likelihood):
 
     Args:
         net: maps z, and the context if there is any, to ``(2, *shape of x)``: the raw concentrations at 1, then
-            those at 0. Concentrations are softplus(raw) + 1e-6; those below 1 let the density grow without bound at
-            the ends.
+            those at 0. Concentrations are softplus(raw) + 1e-6; with one below 1 the density is unbounded at an end.
 
     Raises:
-        ValueError: where the net does not give two parameters an element.
+        ValueError: if the net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -76,11 +75,11 @@ class Beta(Likelihood):
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the net must give for x of ``event_shape``: two parameters an element."""
+        """Return the shape that the net must give for x of ``event_shape``: two parameters per element."""
         return (2, *event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Beta of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a beta of batch shape ``(*batch,)`` and the event shape of x."""
         names = ("raw concentrations at 1", "those at 0")
         one, zero = per_element(self, self.net(z, *context), z.dim() - 1, names)
         return densities.Beta(positive(one), positive(zero)).to_event(one.dim() - z.dim() + 1)
@@ -99,7 +98,7 @@ class LogitNormal(LocationScale):
         initial_scale: where a learned scale starts.
 
     Raises:
-        ValueError: where a scale is not above 0, or the net does not give two parameters an element.
+        ValueError: if a scale is not above 0, or the net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -117,6 +116,6 @@ class LogitNormal(LocationScale):
         super().__init__(net, scale, initial_scale)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
-        """Logit-normal of batch shape ``(*batch,)``; all dimensions of x after the batch are its event."""
+        """Return a logit-normal of batch shape ``(*batch,)`` and the event shape of x."""
         loc, scale = self._loc_and_scale(z, *context)
         return densities.LogitNormal(loc, scale).to_event(loc.dim() - z.dim() + 1)

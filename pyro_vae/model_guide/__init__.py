@@ -2,7 +2,7 @@
 
 from pyro_vae.model_guide.modules import modules_around
 from pyro_vae.model_guide.owners import kept_store
-from pyro_vae.model_guide.pair import LogTerms, ModelGuide
+from pyro_vae.model_guide.pair import ModelGuide
 from pyro_vae.model_guide.sites import (
     check_sites,
     factors_of,
@@ -16,7 +16,6 @@ from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, 
 
 __all__ = [
     "HasModelGuide",
-    "LogTerms",
     "ModelGuide",
     "Target",
     "check_sites",

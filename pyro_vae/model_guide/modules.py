@@ -17,16 +17,17 @@ _MOST_LINKS, _MOST_ELEMENTS = 8, 1000
 _LIBRARIES = {"torch", "pyro", "numpy", "scipy", "pandas", "matplotlib", *sys.stdlib_module_names} - {"__main__"}
 
 
-def modules_around(*programs: Callable[..., object]) -> dict[str, nn.Module]:
+def modules_around(**programs: Callable[..., object]) -> dict[str, nn.Module]:
     """Find the modules that programs can use, and the name that each goes by.
 
-    Of a module, or a method of one, that is this module, named ``""``. Of a function they are those in its closure, in
+    Of a module, or a method of one, that is this module, with the name of the program, or ``""`` if there is no other
+    module. Of a function they are those in its closure, in
     the globals that it names, and in its arguments if it is a ``functools.partial``; of a method of another object,
     those in the object's attributes. Containers, the user's own objects and functions found on the way are searched
     too. A module inside another one that was found is left out.
 
     Args:
-        programs: a model, a guide, or both.
+        programs: a model, a guide, or both, by name.
 
     Returns:
         The modules by the names of the variables or attributes that hold them, such as ``"decoder"``.
@@ -34,7 +35,7 @@ def modules_around(*programs: Callable[..., object]) -> dict[str, nn.Module]:
     Example:
         >>> from torch import nn
         >>> decoder = nn.Linear(2, 3)
-        >>> list(modules_around(lambda z: decoder(z), lambda x: x))
+        >>> list(modules_around(model=lambda z: decoder(z)))
         ['decoder']
     """
     found: dict[int, tuple[str, nn.Module]] = {}
@@ -50,17 +51,19 @@ def modules_around(*programs: Callable[..., object]) -> dict[str, nn.Module]:
         for key, inner in _inside(thing):
             look(inner, key or name, links + 1)
 
-    for program in programs:
-        look(program, "", 0)
+    for name, program in programs.items():
+        look(program, name, 0)
     inside = {id(m) for _, module in found.values() for m in module.modules() if m is not module}
-    return _named([pair for key, pair in found.items() if key not in inside])
+    roots = [pair for key, pair in found.items() if key not in inside]
+    if len(roots) == 1 and roots[0][0] in programs:
+        return {"": roots[0][1]}
+    return _named(roots)
 
 
 def _named(found: list[tuple[str, nn.Module]]) -> dict[str, nn.Module]:
-    """The modules by name; the second of a name is numbered, and of several none is without a name."""
+    """The modules by name; from the second of a name on, they are numbered."""
     named: dict[str, nn.Module] = {}
     for name, module in found:
-        name = name if name or len(found) == 1 else "module"
         numbered = (f"{name}_{i}" if i else name for i in range(len(found)))
         named[next(n for n in numbered if n not in named)] = module
     return named

@@ -1,68 +1,57 @@
-"""A Pyro model and guide over a batch, taken apart into log p(x|z), log p(z) and log q(z|x), example by example."""
+"""A Pyro model and guide on a batch: their distributions and log-densities, example by example."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.poutine import Trace
+from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pyro_vae.data import as_tensor, check_array
+from pyro_vae.data.arrays import Array, as_tensor, check_array, module_dtype_and_device, repeat_rows
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide.modules import modules_around
 from pyro_vae.model_guide.owners import rename
-from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example
+from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example, plates_of_event
 from pyro_vae.model_guide.target import Target, model_and_guide, uncompiled
-from pyro_vae.vae import VAE, reference, repeat
+from pyro_vae.terms import Run, Site, Terms
 
-__all__ = ["LogTerms", "ModelGuide"]
+__all__ = ["ModelGuide"]
 
-
-class LogTerms(NamedTuple):
-    """The three log-densities at some z, in nats, each ``(draws, batch)``.
-
-    Args:
-        likelihood: log p(x | z).
-        prior: log p(z).
-        posterior: log q(z | x).
-    """
-
-    likelihood: Tensor
-    prior: Tensor
-    posterior: Tensor
-
-    @property
-    def weight(self) -> Tensor:
-        """Log of p(x, z) / q(z | x), of which the mean over q is the ELBO, ``(draws, batch)``."""
-        return self.likelihood + self.prior - self.posterior
+_Program: TypeAlias = Literal["model", "guide"]
 
 
-def _as_tensor_of(x: Any) -> str:
-    """How to make a batch of what is none; empty where that is not known."""
-    if isinstance(x, (DataLoader, Dataset)):
-        return ". Pass one batch of it"
-    if hasattr(x, "to_numpy"):  # a table of pandas or polars
-        return ". Pass torch.as_tensor(x.to_numpy())"
-    return ". Pass torch.tensor(x)" if isinstance(x, (list, tuple)) else ""
+@runtime_checkable
+class _ConvertsData(Protocol):
+    """A module that converts and checks its own data, as a VAE does."""
+
+    def tensors(self, x: Array | None, *context: Array) -> tuple[Any, tuple[Tensor, ...]]:
+        """Return x and the context in the dtype and on the device of the parameters."""
+
+    def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
+        """Raise a ValueError if x has another event shape than the likelihood."""
 
 
 class ModelGuide:
     """A Pyro model and guide with one latent and one observed site, on a batch of data.
 
-    They may be those of a :class:`pyro_vae.VAE` or any others: functions of ``(x, *context)`` whose examples are
-    independent given their parameters. Many draws of z are run by repeating the rows of x and the context, so that
-    the programs need to know of no dimension in front of the batch. Scales (``poutine.scale``, the subsampling of
-    plates) are left out, masks are not.
+    They are those of a :class:`pyro_vae.VAE` or any others: functions of ``(x, *context)`` whose examples are
+    independent given their parameters. For many draws of z, the rows of x and the context are repeated, so the programs
+    need no dimension to the left of the batch. The log-densities contain masks (``poutine.mask``), but no scales
+    (``poutine.scale``, the subsampling of plates).
 
-    ModelGuide with another latent site, or without these two, are refused where a density is asked for.
+    A density of programs with another latent site, or without these two sites, is refused.
 
     Args:
-        vae: what has a ``model`` and a ``guide``, or a pair of them.
+        vae: a target: an object with a ``model`` and a ``guide``, or a pair of them. A ModelGuide passes on the names
+            of its sites.
         x: data ``(batch, *event_shape)``, a tensor or NumPy array.
         context: tensors or arrays ``(batch, ...)`` that the programs take after x.
         latent: the name of the latent site.
@@ -70,9 +59,9 @@ class ModelGuide:
         named: further tensors ``(batch, ...)`` that the programs take by name, such as ``mask``.
 
     Raises:
-        TypeError: where ``vae`` has no model and guide, or x is no tensor with a batch.
-        ValueError: in what runs the programs, where they have not one latent and one observed site with a log-density
-            per example, and where a density at given values needs the inverse of a transform that has none.
+        TypeError: if ``vae`` has no model and guide, or x is no tensor with a batch.
+        ValueError: by the methods, if the programs do not have one latent and one observed site with a log-density per
+            example, or if a density at given values needs the inverse of a transform without one.
 
     Example:
         >>> import torch
@@ -83,44 +72,43 @@ class ModelGuide:
     """
 
     def __init__(
-        self, vae: Target, x: Any, *context: Any, latent: str = "z", observed: str = "x", **named: Any
+        self, vae: Target, x: Array, *context: Array, latent: str = "z", observed: str = "x", **named: Array | None
     ) -> None:
+        if isinstance(vae, ModelGuide):
+            latent = vae.latent if latent == "z" else latent
+            observed = vae.observed if observed == "x" else observed
+            vae = vae.vae
         vae = uncompiled(vae)
         self.model, self.guide = model_and_guide(vae)
-        if isinstance(x, Tensor) and x.is_nested:  # which has no shape to look at
-            check_array("x", x)
-        if not isinstance(x, (Tensor, np.ndarray)) or not len(x.shape):
-            array = isinstance(x, (Tensor, np.ndarray))
-            what = f"one of shape {tuple(x.shape)}" if array else f"a {type(x).__name__}"
-            raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}{_as_tensor_of(x)}")
+        _check_batch(x)
         self.vae: Any = vae
         self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)
-        self.latent = latent
-        self.observed = observed
+        self.latent: str = latent
+        self.observed: str = observed
         given = {name: value for name, value in named.items() if value is not None}
         self.named = {name: as_tensor(name, v, device=self.x.device) for name, v in given.items()}
-        self._alone = False
+        self._strict = False
 
     def check_event_shape(self) -> None:
-        """Raises a ValueError where x has another event shape than the likelihood of the VAE, if it is one."""
-        vae = self._owner()
+        """Raise a ValueError if the programs are a VAE's and x has another event shape than its likelihood."""
+        vae = self._converter()
         if vae is not None:
             vae.check_event_shape(self.x, *self.context, mask=self.named.get("mask"))
 
-    def _owner(self) -> VAE | None:
-        return next((m for m in self.modules if isinstance(m, VAE)), None)
+    def _converter(self) -> _ConvertsData | None:
+        return next((m for m in self.modules if isinstance(m, _ConvertsData)), None)
 
-    def _tensors(self, *arrays: Any) -> tuple[Tensor, ...]:
-        """X and context as tensors: in the dtype of the parameters, where a VAE is to see them or they are NumPy's."""
-        vae = self._owner()
+    def _tensors(self, *arrays: Array) -> tuple[Tensor, ...]:
+        """Return x and context as tensors; NumPy arrays, and all data of a VAE, in the dtype of the parameters."""
+        vae = self._converter()
         if vae is not None:
             x, context = vae.tensors(*arrays)
             return x, *context
         names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]
-        if all(isinstance(array, Tensor) for array in arrays):  # what a user's own programs make of a dtype is theirs
+        if all(isinstance(array, Tensor) for array in arrays):  # other programs convert dtypes themselves
             return tuple(map(as_tensor, names, arrays))
-        dtype, device = reference(nn.ModuleList(self.all_modules))
+        dtype, device = module_dtype_and_device(nn.ModuleList(self.all_modules))
         dtype = dtype or torch.get_default_dtype()
         return tuple(
             as_tensor(name, a, None if isinstance(a, Tensor) else dtype, device)
@@ -129,183 +117,255 @@ class ModelGuide:
 
     @property
     def batch(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return self.x.shape[0]
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The modules that the programs are methods of, or are; empty for functions."""
+        """The modules that the programs are, or are methods of; empty for functions."""
         owners = [getattr(program, "__self__", program) for program in (self.model, self.guide)]
         candidates = [self.vae, *owners]
         return list({id(m): m for m in candidates if isinstance(m, nn.Module)}.values())
 
     @property
     def all_modules(self) -> list[nn.Module]:
-        """The same, and those that functions find around them."""
-        found = [*self.modules, *modules_around(self.model, self.guide).values()]
+        """The same, and those that functions refer to."""
+        found = [*self.modules, *modules_around(model=self.model, guide=self.guide).values()]
         return list({id(m): m for m in found}.values())
 
+    # The same programs, with something changed.
+
+    def replace(
+        self,
+        vae: Target | None = None,
+        x: Array | None = None,
+        context: tuple[Array, ...] | None = None,
+        **named: Array,
+    ) -> ModelGuide:
+        """Return a copy with other programs or data.
+
+        Args:
+            vae: other programs.
+            x: other data.
+            context: other context.
+            named: tensors to add to those that the programs take by name, or to replace.
+        """
+        changed = ModelGuide(
+            self.vae if vae is None else vae,
+            self.x if x is None else x,
+            *(self.context if context is None else context),
+            latent=self.latent,
+            observed=self.observed,
+            **{**self.named, **named},
+        )
+        changed._strict = self._strict
+        return changed
+
     def rows(self, start: int, stop: int) -> ModelGuide:
-        """The same programs on some of the examples."""
-        return self._on(lambda t: t[start:stop])
+        """Return the same programs on the examples from ``start`` to ``stop``."""
+        return self._map(lambda t: t[start:stop])
 
     def at(self, index: Tensor) -> ModelGuide:
-        """The same programs on the examples of that index, which may repeat."""
-        return self._on(lambda t: t[index])
+        """Return the same programs on the examples of an index, which may repeat."""
+        return self._map(lambda t: t[index])
 
-    def _on(self, change: Callable[[Tensor], Tensor], vae: Any = None) -> ModelGuide:
-        named: Any = {name: change(value) for name, value in self.named.items()}
-        x, *context = (change(t) for t in (self.x, *self.context))
-        vae = self.vae if vae is None else vae
-        changed = ModelGuide(vae, x, *context, latent=self.latent, observed=self.observed, **named)
-        changed._alone = self._alone
-        return changed
+    def _map(self, change: Callable[[Tensor], Tensor]) -> ModelGuide:
+        named = {name: change(value) for name, value in self.named.items()}
+        return self.replace(None, change(self.x), tuple(map(change, self.context)), **named)
 
-    def alone(self) -> ModelGuide:
-        """The same programs, which are refused where the model observes anything else too.
+    def of(self, x: Tensor) -> ModelGuide:
+        """Return the same programs on other data of the same shape.
 
-        Log p(x | z) is that of one observed site. What looks for mistakes may leave others aside, such as a
-        ``pyro.factor``; a number that claims to be log p(x) may not.
+        The data get the dtype of x if that changes no value: a model of counts may draw integers although x are floats.
         """
-        changed = self._on(lambda t: t)
-        changed._alone = True
+        if x.dtype != self.x.dtype and torch.equal(x.to(self.x.dtype).to(x.dtype), x):
+            x = x.to(self.x.dtype)
+        return self.replace(x=x)
+
+    def strict(self) -> ModelGuide:
+        """Return the same programs, which refuse a model with other observed sites.
+
+        log p(x | z) is that of one observed site. A search for mistakes may ignore others, such as a ``pyro.factor``; a
+        number that is called log p(x) may not.
+        """
+        changed = self.replace()
+        changed._strict = True
         return changed
 
-    def with_guide(self, guide: Callable[..., Any]) -> ModelGuide:
-        """The same programs with another guide, such as this one with a handler around it."""
-        return self._on(lambda t: t, (self.model, guide))
+    def with_guide(self, guide: Callable[..., object]) -> ModelGuide:
+        """Return the same programs with another guide, such as this one with a handler around it."""
+        return self.replace((self.model, guide))
 
     def copied(self) -> ModelGuide | None:
-        """The same programs on a copy of their module; None where there is no copy, such as of functions."""
+        """Return the same programs on a copy of their module; None if it cannot be copied, as with functions."""
         owners = self.modules
         methods = not isinstance(self.vae, tuple) or all(hasattr(p, "__self__") for p in self.vae)
         if len(owners) != 1 or not methods:
             return None
         try:
-            owner = copy.deepcopy(owners[0])
-        except RuntimeError:  # it keeps a tensor that was computed, say
+            owner: Any = copy.deepcopy(owners[0])
+        except RuntimeError:  # for example, since it holds a computed tensor
             return None
         rename(owner)
-        vae = owner if isinstance(self.vae, nn.Module) else tuple(getattr(owner, p.__name__) for p in self.vae)
-        return self._on(lambda t: t, vae)
+        if isinstance(self.vae, nn.Module):
+            return self.replace(owner)
+        model, guide = (getattr(owner, program.__name__) for program in self.vae)
+        return self.replace((model, guide))
 
     def in_float64(self) -> ModelGuide:
-        """The same programs on a copy of their module in float64; themselves where they cannot be copied."""
+        """Return the same programs on a copy of their module in float64; unchanged if it cannot be copied."""
         copied = self.copied()
         if copied is None:
             return self
         copied.modules[0].double()
-        return copied._on(lambda t: t.double() if t.is_floating_point() else t)
+        return copied._map(lambda t: t.double() if t.is_floating_point() else t)
 
-    # Runs.
+    # Runs and distributions.
 
-    def trace_guide(self) -> Any:
-        """A run of the guide."""
+    def trace_guide(self) -> Trace:
+        """Run the guide."""
         return self._trace(self.guide)
 
-    def trace_model(self, z: Tensor | None = None) -> Any:
-        """A run of the model on x, with z given, ``(batch, *event)``, or drawn."""
+    def trace_model(self, z: Tensor | None = None) -> Trace:
+        """Run the model on x, with a given z ``(batch, *event_shape)`` or a draw from the prior."""
         model = self.model if z is None else poutine.condition(self.model, data={self.latent: z})
         return self._trace(model)
 
-    def _trace(self, program: Callable[..., Any]) -> Any:
+    def _trace(self, program: Callable[..., object]) -> Trace:
         with MoreRows():
             return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
 
-    def posterior(self) -> Any:
-        """q(z | x), with batch shape ``(batch,)``."""
+    def posterior(self) -> TorchDistribution:
+        """Return q(z | x), with batch shape ``(batch,)``."""
         trace = self.trace_guide()
         check_sites("guide", trace, self.latent, self.observed)
         return per_example(trace.nodes[self.latent], "guide", self.batch)
 
-    def prior(self) -> Any:
-        """p(z), with batch shape ``(batch,)``."""
+    def prior(self) -> TorchDistribution:
+        """Return p(z), with batch shape ``(batch,)``."""
         return per_example(self._model_nodes()[self.latent], "model", self.batch)
 
-    def likelihood(self, z: Tensor) -> Any:
-        """p(x | z) for z ``(batch, *event)``, with batch shape ``(batch,)``."""
+    def likelihood(self, z: Tensor) -> TorchDistribution:
+        """Return p(x | z) for z ``(batch, *event_shape)``, with batch shape ``(batch,)``."""
         return per_example(self._model_nodes(z)[self.observed], "model", self.batch)
 
-    def _model_nodes(self, z: Tensor | None = None) -> Any:
+    def _model_nodes(self, z: Tensor | None = None) -> dict[str, Message]:
         trace = self.trace_model(z)
-        check_sites("model", trace, self.latent, self.observed, self._alone)
-        return trace.nodes
+        check_sites("model", trace, self.latent, self.observed, self._strict)
+        nodes: dict[str, Message] = trace.nodes
+        return nodes
 
     def draw(self, num_particles: int) -> Tensor:
-        """Z from q(z | x), ``(draws, batch, *event)``, with gradient where q can be reparametrised."""
+        """Draw z from q(z | x), ``(num_particles, batch, *event_shape)``; with gradient if q is reparametrised."""
         return self.posterior()((num_particles,))
 
     def simulate(self) -> tuple[Tensor, Tensor]:
-        """Z from the prior and x from the likelihood, one per row of x, ``(batch, ...)`` each, without gradient."""
+        """Draw z from the prior and x from the likelihood, one per row of x, ``(batch, ...)``, without gradient."""
         with torch.no_grad():
             trace = self._trace(poutine.uncondition(self.model))
-        check_sites("model", trace, self.latent, self.observed, self._alone)
+        check_sites("model", trace, self.latent, self.observed, self._strict)
         for name in (self.latent, self.observed):
             per_example(trace.nodes[name], "model", self.batch)
         return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
 
-    def of(self, x: Tensor) -> ModelGuide:
-        """The same programs on other data, of the same shape.
-
-        They get the dtype of x where that changes no value: a model of counts may draw integers where x are floats.
-        """
-        named: Any = self.named
-        if x.dtype != self.x.dtype and torch.equal(x.to(self.x.dtype).to(x.dtype), x):
-            x = x.to(self.x.dtype)
-        changed = ModelGuide(self.vae, x, *self.context, latent=self.latent, observed=self.observed, **named)
-        changed._alone = self._alone
-        return changed
-
-    # Log-densities at z of shape (draws, batch, *event), each (draws, batch), in nats.
+    # Log-densities at z of shape (num_particles, batch, *event_shape), each (num_particles, batch), in nats.
 
     def log_likelihood(self, z: Tensor) -> Tensor:
-        """Log p(x | z)."""
+        """Return log p(x | z)."""
         return self.log_joint(z)[0]
 
-    def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p(x | z) and log p(z)."""
-        num_particles = z.shape[0]
-        repeated = self._on(lambda t: repeat(t, num_particles))
-        nodes = repeated._model_nodes(z.flatten(0, 1))
-        found = []
-        for name in (self.observed, self.latent):
-            distribution = per_example(nodes[name], "model", repeated.batch)
-            log_prob = self.log_density(distribution, nodes[name]["value"], name, "model")
-            found.append(log_prob.unflatten(0, (num_particles, -1)))
-        return found[0], found[1]
-
     def log_prior(self, z: Tensor) -> Tensor:
-        """Log p(z)."""
+        """Return log p(z)."""
         return self.log_density(self.prior(), z, self.latent, "model")
 
-    def log_posterior(self, z: Tensor, posterior: Any = None) -> Tensor:
-        """Log q(z | x); q(z | x) is run again where it is not given."""
+    def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(x | z) and log p(z)."""
+        observed, latent = self._joint(z)
+        return observed.log_prob, latent.log_prob
+
+    def log_posterior(self, z: Tensor, posterior: TorchDistribution | None = None) -> Tensor:
+        """Return log q(z | x); runs the guide if q(z | x) is not given."""
         return self.log_density(posterior or self.posterior(), z, self.latent, "guide")
 
-    def terms(self, z: Tensor, posterior: Any = None) -> LogTerms:
-        """All three; q(z | x) is run again where it is not given."""
-        likelihood, prior = self.log_joint(z)
-        return LogTerms(likelihood, prior, self.log_posterior(z, posterior))
+    def terms(self, z: Tensor, posterior: TorchDistribution | None = None) -> Terms:
+        """Return all three; runs the guide if q(z | x) is not given."""
+        observed, latent = self._joint(z)
+        posterior = posterior or self.posterior()
+        log_q = self.log_density(posterior, z, self.latent, "guide")
+        return _terms(observed, latent, Site(self.latent, posterior, z, log_q))
 
-    def draw_terms(self, num_particles: int) -> LogTerms:
-        """All three at draws of z from q(z | x), with gradient as :meth:`draw` has it."""
+    def draw_terms(self, num_particles: int) -> Terms:
+        """Return all three at draws of z from q(z | x), with gradient as in :meth:`draw`."""
         posterior = self.posterior()
         return self.terms(posterior((num_particles,)), posterior)
 
-    def log_density(self, distribution: Any, value: Tensor, site: str, program: str) -> Tensor:
-        """Its log-density at a value, which it may have drawn just now.
+    def run_terms(self) -> Terms:
+        """Return all three of one run of guide and model, with the noise of Pyro's losses; ``(1, batch)``."""
+        guide = self.trace_guide()
+        model = self._trace(poutine.replay(self.model, guide))
+        return _terms(
+            self._site(model.nodes[self.observed], "model", 1),
+            self._site(model.nodes[self.latent], "model", 1),
+            self._site(guide.nodes[self.latent], "guide", 1),
+        )
+
+    def _joint(self, z: Tensor) -> tuple[Site, Site]:
+        """Return the observed and the latent site of the model, run once with the rows repeated for each particle."""
+        num_particles = z.shape[0]
+        repeated = self._map(lambda t: repeat_rows(t, num_particles))
+        nodes = repeated._model_nodes(z.flatten(0, 1))
+        observed, latent = (
+            repeated._site(nodes[name], "model", num_particles) for name in (self.observed, self.latent)
+        )
+        return observed, latent
+
+    def _site(self, site: Message, program: _Program, num_particles: int) -> Site:
+        name, value = site["name"], site["value"]
+        distribution = per_example(site, program, self.batch)
+        log_prob = self.log_density(distribution, value, name, program).unflatten(0, (num_particles, -1))
+        return Site(name, site["fn"], value, log_prob, 1.0, site["mask"], plates_of_event(site))
+
+    def log_density(self, distribution: TorchDistribution, value: Tensor, site: str, program: _Program) -> Tensor:
+        """Return the log-density of a distribution at a value, which it may just have drawn.
 
         Args:
             distribution: of a site.
             value: of any shape that it takes.
-            site: its name.
-            program: whose it is, ``"model"`` or ``"guide"``.
+            site: the name of the site.
+            program: ``"model"`` or ``"guide"``.
 
         Raises:
-            ValueError: where that needs the inverse of a transform that has none.
+            ValueError: if the density needs the inverse of a transform that has none.
         """
         role = {self.latent: "prior" if program == "model" else "posterior"}.get(site, "likelihood")
         part = getattr(self.vae, role, None)
         named = "" if part is None else f"{role} {part_name(part)}, "
         check_inverse(distribution, f"{named}site {site!r} of the {program}", value)
-        return distribution.log_prob(value)
+        log_prob: Tensor = distribution.log_prob(value)
+        return log_prob
+
+
+def _terms(observed: Site, prior: Site, posterior: Site) -> Terms:
+    run: Run = {
+        "recon": {observed.name: observed},
+        "prior": {prior.name: prior},
+        "posterior": {posterior.name: posterior},
+    }
+    return Terms(observed.log_prob, prior.log_prob, posterior.log_prob, [run])
+
+
+def _check_batch(x: object) -> None:
+    """Raise a TypeError if x is no tensor or array with a first dimension; say how to make one of it."""
+    if isinstance(x, Tensor) and x.is_nested:  # it has no shape to look at
+        check_array("x", x)
+    if isinstance(x, (Tensor, np.ndarray)) and len(x.shape):
+        return
+    what = f"one of shape {tuple(x.shape)}" if isinstance(x, (Tensor, np.ndarray)) else f"a {type(x).__name__}"
+    remedy = ""
+    if isinstance(x, (DataLoader, Dataset)):
+        remedy = ". Pass one batch of it"
+    elif hasattr(x, "to_numpy"):  # a table of pandas or polars
+        remedy = ". Pass torch.as_tensor(x.to_numpy())"
+    elif isinstance(x, (list, tuple)):
+        remedy = ". Pass torch.tensor(x)"
+    raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}{remedy}")

@@ -1,15 +1,16 @@
-"""The sites of a program's trace: which there are, their distributions example by example, and their scales."""
+"""The sites of a program's trace: their names, their distributions per example, and their scales."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from pyro.distributions import Unit
+from pyro.distributions import TorchDistribution, Unit
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
 __all__ = [
     "MoreRows",
@@ -17,6 +18,7 @@ __all__ = [
     "factors_of",
     "listed",
     "per_example",
+    "plates_of_event",
     "sampled_sites",
     "scale_of",
     "weighs_examples",
@@ -24,13 +26,13 @@ __all__ = [
 
 
 class MoreRows(Messenger):
-    """Lets a plate that chooses its subsample have more rows than it is large.
+    """Lets the subsample of a plate have more rows than the plate has elements.
 
-    Many draws are run by repeating rows, so that ``pyro.plate("data", size, subsample_size=len(x))`` may be asked for
-    more than ``size`` of them, of which Pyro chooses no more than there are.
+    Many draws are run by repeating rows. A ``pyro.plate("data", size, subsample_size=len(x))`` is then asked for more
+    than ``size`` rows, and Pyro would choose ``size`` of them.
     """
 
-    def _pyro_sample(self, msg: Any) -> None:
+    def _pyro_sample(self, msg: Message) -> None:
         if not site_is_subsample(msg) or msg["value"] is not None:
             return
         rows, size = msg["fn"].subsample_size, msg["fn"].size
@@ -38,23 +40,28 @@ class MoreRows(Messenger):
             msg["value"] = torch.arange(rows, device=msg["fn"].device) % size
 
 
-def per_example(site: Any, program: str, rows: int) -> Any:
-    """The distribution of a site, one per example, with the masks around it and without the scales.
+def plates_of_event(site: Message) -> tuple[int, ...]:
+    """Return the dimensions of the plates to the right of the examples' plate, such as one of pixels."""
+    return tuple(range(1 - len(site["fn"].batch_shape), 0))
+
+
+def per_example(site: Message, program: str, rows: int) -> TorchDistribution:
+    """Return the distribution of a site, one per example, with its masks and without its scales.
 
     Plates to the right of the examples' plate, such as one of pixels, become dimensions of the event.
 
     Args:
         site: of a trace.
-        program: whose it is, ``"model"`` or ``"guide"``.
-        rows: how many examples there are.
+        program: of the site, ``"model"`` or ``"guide"``.
+        rows: the number of examples.
 
     Raises:
-        ValueError: where there is no such distribution; says what would do.
+        ValueError: if there is not one distribution per example; says what to do.
     """
     distribution, mask = site["fn"], site["mask"]
-    first, others = tuple(distribution.batch_shape[:1]), tuple(distribution.batch_shape[1:])
+    first, inner = tuple(distribution.batch_shape[:1]), tuple(distribution.batch_shape[1:])
     plates = {frame.dim for frame in site["cond_indep_stack"]}
-    declared = all(size == 1 or i - len(others) in plates for i, size in enumerate(others))
+    declared = all(size == 1 or i - len(inner) in plates for i, size in enumerate(inner))
     if first != (rows,) or not declared:
         raise ValueError(
             f"the {program}'s site {site['name']!r} must have one distribution per example, of batch shape ({rows},); "
@@ -63,59 +70,58 @@ def per_example(site: Any, program: str, rows: int) -> Any:
         )
     if mask is not None and mask is not True:
         distribution = distribution.mask(mask)
-    return distribution.to_event(len(others)) if others else distribution
+    return distribution.to_event(len(inner)) if inner else distribution
 
 
-def scale_of(site: Any) -> float:
-    """How often a site's log-density counts in Pyro's losses, on average over its examples.
-
-    A number stays what it is: through a tensor of torch's default dtype it would be rounded.
-    """
+def scale_of(site: Message) -> float:
+    """Return the factor of a site's log-density in Pyro's losses, the mean over its examples."""
     scale = site["scale"]
-    return float(scale.double().mean()) if isinstance(scale, torch.Tensor) else float(scale)
+    # Not through a tensor of torch's default dtype, which would round a number.
+    return float(scale.double().mean()) if isinstance(scale, Tensor) else float(scale)
 
 
-def weighs_examples(site: Any) -> bool:
-    """Whether a scale differs between examples, as weights of classes do."""
+def weighs_examples(site: Message) -> bool:
+    """Return True if the scale of a site differs between examples, as weights of classes do."""
     scale = site["scale"]
-    return isinstance(scale, torch.Tensor) and bool((scale != scale.flatten()[0]).any())
+    return isinstance(scale, Tensor) and bool((scale != scale.flatten()[0]).any())
 
 
-def check_sites(program: str, trace: Any, latent: str, observed: str, alone: bool = True) -> None:
-    """Raises a ValueError where a program has other sites than a latent one and, in a model, an observed one.
+def check_sites(program: str, trace: Trace, latent: str, observed: str, strict: bool = True) -> None:
+    """Check that a program has one latent site and, if it is a model, one observed site.
 
-    Sites of ``pyro.deterministic`` and the subsamples of plates are none.
+    Sites of ``pyro.deterministic`` and the subsamples of plates do not count.
 
     Args:
         program: ``"model"`` or ``"guide"``.
         trace: of a run.
         latent: the name of the latent site, which may be conditioned on.
-        observed: the name of the observed site, which a guide may have too: a model is a guide that draws from its
-            prior.
-        alone: whether there may be no other observed site.
+        observed: the name of the observed site. A guide may have it too: a model that draws from its prior is a guide.
+        strict: refuse other observed sites of a model.
+
+    Raises:
+        ValueError: if the program has other sites.
     """
-    latents, others = sampled_sites(trace, latent)
-    if program == "model" and observed in latents:
+    latent_sites, observed_sites = sampled_sites(trace, latent)
+    if program == "model" and observed in latent_sites:
         raise ValueError(f"the model must observe its site {observed!r}, with obs=x; got one that it draws")
-    if latents != [latent]:
+    if latent_sites != [latent]:
         remedies = {0: "", 1: ". Name it with latent="}
-        remedy = remedies.get(len(latents), ". Put them into one site, whose distribution is over all of them")
-        raise ValueError(
-            f"the {program} must have one latent site, {latent!r}; got {listed(map(repr, latents))}{remedy}"
-        )
+        remedy = remedies.get(len(latent_sites), ". Put them into one site, whose distribution is over all of them")
+        raise ValueError(f"the {program} must have one latent site, {latent!r}; got {_names(latent_sites)}{remedy}")
     if program == "guide":
-        strangers = [name for name in others if name != observed]
-        if strangers:
-            raise ValueError(
-                f"the guide must have no observed site, nor a pyro.factor; got {listed(map(repr, strangers))}"
-            )
+        unexpected = [name for name in observed_sites if name != observed]
+        if unexpected:
+            raise ValueError(f"the guide must have no observed site and no pyro.factor; got {_names(unexpected)}")
         return
-    if others != [observed] if alone else observed not in others:
+    if observed_sites != [observed] if strict else observed not in observed_sites:
         remedies = {0: "", 1: ". Name it with observed="}
-        remedy = remedies.get(len(others), ", which all (pyro.factor too) count in log p(x, z). Put them into one")
-        raise ValueError(
-            f"the model must have one observed site, {observed!r}; got {listed(map(repr, others))}{remedy}"
-        )
+        all_count = ". All of them count in log p(x, z), a pyro.factor too. Put them into one"
+        remedy = remedies.get(len(observed_sites), all_count)
+        raise ValueError(f"the model must have one observed site, {observed!r}; got {_names(observed_sites)}{remedy}")
+
+
+def _names(sites: Iterable[str]) -> str:
+    return listed(map(repr, sites))
 
 
 def sampled_sites(trace: Trace, latent: str = "") -> tuple[list[str], list[str]]:
@@ -137,8 +143,8 @@ def sampled_sites(trace: Trace, latent: str = "") -> tuple[list[str], list[str]]
     return latents, observed
 
 
-def factors_of(trace: Any) -> list[str]:
-    """The names of the sites that are a ``pyro.factor``."""
+def factors_of(trace: Trace) -> list[str]:
+    """Return the names of the sites of ``pyro.factor``."""
     return [name for name, site in trace.nodes.items() if site["type"] == "sample" and isinstance(site["fn"], Unit)]
 
 

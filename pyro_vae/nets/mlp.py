@@ -16,7 +16,7 @@ __all__ = ["MLP", "GatedMLP"]
 
 
 class _Dense(nn.Module):
-    """What the fully connected networks share: all but their hidden layers."""
+    """Everything that the fully connected networks share, except their hidden layers."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class _Dense(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
-        """Maps ``(*batch, *in_shape)`` and contexts ``(*batch, features)`` to ``(*batch, *out_shape)``.
+        """Map ``(*batch, *in_shape)`` and contexts ``(*batch, features)`` to ``(*batch, *out_shape)``.
 
         The leading dimensions broadcast in both directions: codes ``(n, 1, latent_dim)`` meet a context
         ``(batch, features)``, and codes ``(batch, latent_dim)`` a context ``(particles, batch, features)``.
         """
         batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context_features)
         h = join(x, self.in_shape, context, batch)
-        # One batch dimension, because a batch normalisation would take a second one for the features.
+        # One batch dimension: a batch normalisation would take a second one for the features.
         out = self.layers(h.reshape(math.prod(batch), h.shape[-1]))
         return out.reshape(*batch, *self.out_shape)
 
@@ -58,13 +58,13 @@ class MLP(_Dense):
 
     Args:
         in_shape: shape of one input, such as ``(1, 28, 28)`` or ``20``.
-        hidden: widths of the hidden layers, one for one layer; ``()`` gives a linear map.
+        hidden: widths of the hidden layers; one number for one layer, ``()`` for a linear map.
         out_shape: shape of one output.
         activation: name of an activation in :mod:`torch.nn`, or a class or function that makes one.
         context_features: number of features of the context that follow the input (labels, covariates), 0 for none.
         normalization: of each hidden layer, before its activation: None, the name of one in :mod:`torch.nn`
-            (``"LayerNorm"``, ``"RMSNorm"``, ``"BatchNorm1d"``, ``"GroupNorm"``), or a class or function that makes
-            one of the number of features.
+            (``"LayerNorm"``, ``"RMSNorm"``, ``"BatchNorm1d"``, ``"GroupNorm"``), or a class or function that takes
+            the number of features and makes one.
 
     Raises:
         ValueError: at construction for widths below one, an unknown activation or an unknown normalisation; in
@@ -99,14 +99,14 @@ class MLP(_Dense):
 
 
 class GatedMLP(_Dense):
-    """A multi-layer perceptron of gated linear units, in which a sigmoid of the input opens and shuts each unit.
+    """A multi-layer perceptron of gated linear units: a sigmoid of the input opens and closes each unit.
 
-    Each hidden layer is (W₁x + b₁) · sigmoid(W₂x + b₂) (Dauphin et al. 2016, arXiv 1612.08083). The VAEs of
-    Tomczak and Welling (2017, arXiv 1705.07120, the VampPrior) are made of them.
+    Each hidden layer is (W₁x + b₁) · sigmoid(W₂x + b₂) (Dauphin et al. 2016, arXiv 1612.08083). Tomczak and Welling
+    (2017, arXiv 1705.07120, the VampPrior) use such networks.
 
     Args:
         in_shape: shape of one input, such as ``(1, 28, 28)`` or ``20``.
-        hidden: widths of the hidden layers, one for one layer; ``()`` gives a linear map.
+        hidden: widths of the hidden layers; one number for one layer, ``()`` for a linear map.
         out_shape: shape of one output.
         context_features: number of features of the context that follow the input (labels, covariates), 0 for none.
         normalization: of each hidden layer, after its gate; see :class:`MLP`.
@@ -139,11 +139,11 @@ class GatedMLP(_Dense):
 
 
 _MEAN_SQUARE_GATE = 0.2933790359
-"""The mean of sigmoid(u)² over a standard normal u: what a gate leaves of the second moment of its unit."""
+"""The mean of sigmoid(u)² over a standard normal u: a gate scales the second moment of its unit by this."""
 
 
 def _gated(inputs: int, outputs: int) -> nn.Module:
-    """W₁ above W₂, such that inputs of second moment 1 give gated units of second moment 1."""
+    """Return W₁ above W₂, scaled so that inputs of second moment 1 give gated units of second moment 1."""
     layer = nn.Linear(inputs, 2 * outputs)
     initialise(layer, inputs, gain=1.0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Shapes that constructors take, and the inputs and contexts that nets are called with."""
+"""Checks of shapes that constructors take, and of the inputs and contexts of nets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Shape = int | Sequence[int]
 
 
 def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
-    """A shape as a tuple; raises a ValueError with its name where it is none."""
+    """Return a shape as a tuple; raise a ValueError with its name if it is none."""
     try:
         sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
-    except TypeError:  # not integers, of Python's or NumPy's
+    except TypeError:  # not integers of Python or NumPy
         sizes = ()
     if not sizes or min(sizes) < 1:
         raise ValueError(f"{name} must be an integer or integers of at least 1; got {shape!r}")
@@ -27,27 +27,27 @@ def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
 
 
 def as_widths(name: str, widths: Shape) -> tuple[int, ...]:
-    """Widths of layers as a tuple, which may be empty."""
+    """Return widths of layers as a tuple, which may be empty."""
     return () if widths == () or widths == [] else as_shape(name, widths)
 
 
 def check_inputs(
     net: str, x: Tensor, in_shape: tuple[int, ...], context: tuple[Tensor, ...], context_features: int
 ) -> torch.Size:
-    """Refuses an input or a context of another shape or dtype than a net was built for.
+    """Check the shapes and dtypes of the input and the contexts of a net.
 
     Args:
-        net: the name of its class, for the error.
+        net: the name of its class, for errors.
         x: the input, ``(*batch, *in_shape)`` in floating point.
-        in_shape: what it was built for.
+        in_shape: the shape of one input that the net was built for.
         context: tensors ``(*batch, features)`` in floating point.
-        context_features: how many features all contexts must have together.
+        context_features: how many features the contexts must have in total.
 
     Returns:
         The leading dimensions of the output, to which those of the input and of the contexts broadcast.
 
     Raises:
-        ValueError: which names what came and what would do.
+        ValueError: if one of them does not fit.
     """
     if tuple(x.shape[-len(in_shape) :]) != in_shape:
         raise ValueError(f"{net} needs input of shape (batch, {', '.join(map(str, in_shape))}); got {tuple(x.shape)}")
@@ -78,12 +78,12 @@ def check_inputs(
         shapes = " and ".join(str(tuple(c.shape)) for c in context)
         raise ValueError(
             f"{net} needs a context whose leading dimensions broadcast with those of the input; got context "
-            f"{shapes} for input {tuple(x.shape)}. Give the context one row an example"
+            f"{shapes} for input {tuple(x.shape)}. Give the context one row per example"
         ) from error
 
 
 def join(x: Tensor, in_shape: tuple[int, ...], context: tuple[Tensor, ...], batch: torch.Size) -> Tensor:
-    """The input, flattened, and its contexts side by side: ``(*batch, features)``."""
+    """Return the flattened input and its contexts side by side, ``(*batch, features)``."""
     h = x.reshape(*x.shape[: x.dim() - len(in_shape)], math.prod(in_shape))
     if not context:
         return h

@@ -1,9 +1,9 @@
-"""What SVI minimises: Pyro ELBO classes for ``pyro.infer.SVI``, :class:`pyro_vae.CompiledSVI` and :func:`pyro_vae.fit`.
+"""Pyro ELBO classes for ``pyro.infer.SVI``, :class:`pyro_vae.CompiledSVI` and :func:`pyro_vae.fit`.
 
-The weight of the KL:
+Weights of the KL:
 
-- :class:`BetaELBO`: constant or scheduled. :class:`CapacityELBO`: held at a capacity. :class:`FreeBits`: not pushed
-  below a floor. :class:`GECO`: found for a chosen reconstruction.
+- :class:`BetaELBO`: a constant or scheduled weight. :class:`CapacityELBO`: a KL held at a capacity. :class:`FreeBits`:
+  a KL that keeps a minimum. :class:`GECO`: a weight found for a chosen reconstruction.
 
 Tighter bounds from several draws:
 
@@ -11,14 +11,15 @@ Tighter bounds from several draws:
 
 Gradients with less variance:
 
-- :class:`StickingTheLanding` of the ELBO, :class:`DReG` of the IWAE.
+- :class:`StickingTheLanding` for the ELBO, :class:`DReG` for IWAE.
 
-The posteriors of a batch together:
+Comparisons of the posteriors of a batch:
 
 - :class:`BetaTCVAE`, :class:`InfoVAE`.
 
-Any model and guide will do whose latent variables can be reparametrised. Weights are those of each example: of each
-block in the plates that all sites share. :class:`Linear`, :class:`Cyclical` and :class:`Sigmoid` are schedules.
+They take any model and guide with reparametrised latent variables. Importance weights are those of each example, that
+is of each element of the plates that all sites share. :class:`Linear`, :class:`Cyclical` and :class:`Sigmoid` are
+schedules.
 """
 
 from pyro_vae.objectives.aggregate import BetaTCVAE, InfoVAE

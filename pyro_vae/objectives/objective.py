@@ -5,55 +5,68 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, ParamSpec, TypedDict
 
 import pyro.infer.elbo
 import torch
 from pyro.infer import ELBO
 from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled
+from pyro.poutine import Trace
 from pyro.util import warn_if_nan
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least, is_finite_number
 from pyro_vae.objectives.schedules import Weight
-from pyro_vae.objectives.terms import Draws, draws_of
 from pyro_vae.seeds import seeded
+from pyro_vae.terms import Terms, read_terms
 
-__all__ = ["Objective", "weight"]
+__all__ = ["Objective", "Options", "weight"]
+
+_P = ParamSpec("_P")
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of :class:`Objective` that all objectives take."""
+
+    vectorize_particles: bool
+    max_plate_nesting: float
 
 
 class Objective(ELBO):
-    """An objective of SVI over a model and guide whose latent variables can be reparametrised.
+    """An objective of SVI for a model and a guide with reparametrised latent variables.
 
-    It serves ``pyro.infer.SVI``, :class:`pyro_vae.CompiledSVI` and :func:`pyro_vae.fit`. A subclass says what is
-    maximised, in :meth:`objective`. Scales and masks of Pyro's handlers are part of the log-densities; what a mask
-    leaves out counts as an example all the same.
+    It works with ``pyro.infer.SVI``, :class:`pyro_vae.CompiledSVI` and :func:`pyro_vae.fit`. A subclass defines what is
+    maximised, in :meth:`objective`. Scales and masks of Pyro's handlers are part of the log-densities; a masked example
+    still counts as an example.
 
     Args:
-        num_particles: draws of the latent variables an example.
-        vectorize_particles: run the programs once for all particles, in a plate further left than all others, or once
-            for each.
-        max_plate_nesting: how many dimensions the plates take; found by a run where it is not given.
+        num_particles: draws of the latent variables per example.
+        vectorize_particles: run the programs once for all particles, in a plate to the left of all others; otherwise
+            once for each particle.
+        max_plate_nesting: the number of dimensions that the plates take; by default, a run of the programs finds it.
 
     Attributes:
-        terms: what the last step was made of, in nats an example: ``recon``, ``kl`` and what else the objective knows.
-        state: tensors that change from step to step, from 0 on: the number of the step, a log-multiplier.
+        terms: the parts of the last step's value, in nats per example: ``recon``, ``kl`` and others that the objective
+            has.
+        state: tensors that change from step to step and start at 0, such as the number of steps.
+        on_terms: a function that each step calls with the :class:`pyro_vae.terms.Terms` that it has read; None for
+            none.
 
     Raises:
-        ValueError: for arguments out of range; in a step, where a draw cannot be reparametrised.
+        ValueError: if an argument is out of range; in a step, if a draw cannot be reparametrised.
     """
 
-    weighs_draws = False  # whether some draws of an example count more than others
+    weighs_draws = False  # True if some draws of an example count more than others
 
     @property
     def bounds_log_prob(self) -> bool:
-        """Whether log p(x) is what it bounds, so that the weights of the best validation elbo are the best."""
+        """True if this objective is a lower bound on log p(x); :func:`pyro_vae.fit` then keeps the best epoch."""
         return self.importance_particles is not None
 
     @property
     def importance_particles(self) -> int | None:
-        """Of how many importance samples the expected bound is that it is, 1 for the ELBO; None for anything else."""
+        """The number of importance samples of the bound that the objective is: 1 for the ELBO, None for no bound."""
         return None
 
     def __init__(
@@ -68,32 +81,37 @@ class Objective(ELBO):
         self.num_particles = num_particles
         self.terms: dict[str, Tensor] = {}
         self.state: dict[str, Tensor] = {"steps": torch.zeros((), dtype=torch.float64)}
+        self.on_terms: Callable[[Terms], None] | None = None
 
-    def objective(self, draws: Draws) -> Tensor:
-        """What is maximised, summed over the examples, ``()``.
+    def objective(self, terms: Terms) -> Tensor:
+        """Return the value to maximise, a sum over the examples, ``()``.
 
         Args:
-            draws: log-densities at draws of the latent variables.
+            terms: log-densities at draws of the latent variables.
         """
         raise NotImplementedError
 
     # What Pyro asks of an ELBO.
 
-    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss, in nats: a sum over the examples, as Pyro has it."""
+    def loss(
+        self, model: Callable[_P, object], guide: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+    ) -> float | Tensor:
+        """Return the loss in nats, a sum over the examples."""
         with torch.no_grad():
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
         return _checked(loss)
 
     def differentiable_loss(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+        self, model: Callable[_P, object], guide: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
     ) -> Tensor:
-        """The loss as a tensor ``()``, to go backward from; the schedules stay where they are."""
-        draws = self._draw(model, guide, args, kwargs)
-        return -draws.scale * self.objective(draws)
+        """Return the loss as a tensor ``()`` with a gradient; the schedules do not advance."""
+        terms = self._read(list(self._get_traces(model, guide, args, kwargs)))
+        return -terms.scale * self.objective(terms)
 
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss, whose gradient is added to that of the parameters; a step of the schedules."""
+    def loss_and_grads(
+        self, model: Callable[_P, object], guide: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+    ) -> float | Tensor:
+        """Return the loss, add its gradient to the parameters' gradients, and advance the schedules."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward()
@@ -103,27 +121,29 @@ class Objective(ELBO):
     # From one training to another.
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A copy of the state, from which a training can go on."""
+        """Return a copy of the state, to resume training from."""
         return {name: tensor.detach().clone() for name, tensor in self.state.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up a state; in place, since a captured graph may hold it."""
+        """Load a state; in place, since a captured graph may hold the tensors."""
         for name, tensor in self.state.items():
             tensor.copy_(state[name])
 
     def reset(self) -> None:
-        """Goes back to the start."""
+        """Return to the state before the first step."""
         for tensor in self.state.values():
             tensor.zero_()
 
-    def check_on(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Raises a ValueError where this objective cannot serve these programs."""
+    def check_on(
+        self, model: Callable[_P, object], guide: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """Raise a ValueError if this objective cannot be used with these programs."""
         self.loss(model, guide, *args, **kwargs)
 
     # For subclasses.
 
     def weigh(self, weight: Weight, like: Tensor) -> Tensor:
-        """A weight or a schedule of one as it is at this step."""
+        """Return a weight, or the value of a schedule at this step, in the dtype and on the device of ``like``."""
         steps = self.state["steps"]
         if steps.device != like.device:
             steps = self.state["steps"] = steps.to(like.device)
@@ -132,69 +152,95 @@ class Objective(ELBO):
             raise ValueError(f"a schedule must give a number or a tensor (); {weight!r} gave {value!r}")
         return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
-    def note(self, draws: Draws, **terms: Tensor) -> None:
-        """Keeps terms for who wants to read them.
+    def note(self, terms: Terms, **values: Tensor) -> None:
+        """Store recon, kl and other values of this step in :attr:`terms`, per example.
+
+        With several observed or latent sites, recon or KL of each is stored too, such as ``recon/image`` or ``kl/z1``.
 
         Args:
-            draws: of which recon and kl are noted too.
-            terms: sums over the examples, ``()``.
+            terms: the terms of this step.
+            values: sums over the examples, ``()``.
         """
-        terms = {"recon": draws.mean(draws.recon).sum(), "kl": draws.mean(draws.kl).sum(), **terms}
-        for name, value in terms.items():
-            self.keep(self.terms, name, value / draws.examples)
+        found = {"recon": terms.mean(terms.recon).sum(), "kl": terms.mean(terms.kl).sum(), **values}
+        for name, value in {**found, **_by_site(terms)}.items():
+            self.keep(self.terms, name, value / terms.examples)
 
     def keep(self, place: dict[str, Tensor], name: str, value: Tensor) -> None:
-        """Writes a value into the tensor of this name; in place, so that a captured graph does too."""
+        """Write a value into the tensor of this name; in place, so that a captured graph does so too."""
         with torch.no_grad():
             if name in place and place[name].device == value.device:
                 place[name].copy_(value)
             else:
                 place[name] = value.detach().double().clone()
 
-    def _get_trace(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        traces = get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
+    def _get_trace(
+        self,
+        model: Callable[..., object],
+        guide: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Trace, Trace]:
+        traces: tuple[Trace, Trace] = get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
         self.check(traces[1])
         return traces
 
-    def _draw(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Draws:
-        return self._read(list(self._get_traces(model, guide, args, kwargs)))
+    def _read(self, traces: Sequence[tuple[Trace, Trace]]) -> Terms:
+        terms = read_terms(traces, -self.max_plate_nesting if self.vectorize_particles else None)
+        if self.on_terms is not None:
+            self.on_terms(terms)
+        return terms
 
-    def _read(self, traces: Sequence[tuple[Any, Any]]) -> Draws:
-        return draws_of(traces, -self.max_plate_nesting if self.vectorize_particles else None)
-
-    def _guess_max_plate_nesting(self, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
-        said = pyro.infer.elbo.logger.disabled
-        pyro.infer.elbo.logger.disabled = True  # it would tell what it found
+    def _guess_max_plate_nesting(
+        self,
+        model: Callable[..., object],
+        guide: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        was_disabled = pyro.infer.elbo.logger.disabled
+        pyro.infer.elbo.logger.disabled = True  # Pyro would log the number that it found
         try:
-            with seeded(0):  # the run that finds out is not one of those that count
+            with seeded(0):  # so that this extra run does not change the draws of the training
                 super()._guess_max_plate_nesting(model, guide, args, kwargs)
         finally:
-            pyro.infer.elbo.logger.disabled = said
+            pyro.infer.elbo.logger.disabled = was_disabled
 
-    def check(self, guide_trace: Any) -> None:
-        """Raises a ValueError where no gradient goes through a draw of the guide's."""
+    def check(self, guide_trace: Trace) -> None:
+        """Raise a ValueError if a draw of the guide cannot be reparametrised."""
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and not site["is_observed"] and not site["fn"].has_rsample:
                 raise ValueError(
-                    f"{type(self).__name__} needs draws through which gradients go; site {name!r} of the guide is a "
+                    f"{type(self).__name__} needs draws with gradients; site {name!r} of the guide is a "
                     f"{type(site['fn']).__name__}, which has no rsample. Use TraceEnum_ELBO, which sums over discrete "
                     "codes exactly, TraceGraph_ELBO, or a relaxed posterior such as RelaxedCategorical"
                 )
 
 
+def _by_site(terms: Terms) -> dict[str, Tensor]:
+    """Return recon of each observed site and KL of each latent site, if there are several, summed over the examples."""
+    recon, prior, posterior = (terms.by_site(term) for term in ("recon", "prior", "posterior"))
+    kl = {name: posterior[name] - prior[name] for name in posterior.keys() & prior.keys()}
+    return {
+        f"{term}/{name}": terms.mean(sites[name]).sum()
+        for term, sites in (("recon", recon), ("kl", kl))
+        if len(sites) > 1
+        for name in sorted(sites)
+    }
+
+
 def _checked(loss: Tensor) -> Tensor:
-    """The loss; warns where it is NaN, as Pyro does."""
+    """Return the loss; warn if it is NaN, as Pyro does."""
     if is_validation_enabled():
         warn_if_nan(loss, "loss")
     return loss
 
 
-def weight(name: str, value: Any) -> None:
-    """Raises a ValueError for what is neither a number of at least 0, a tensor of one, nor a schedule."""
+def weight(name: str, value: object) -> None:
+    """Raise a ValueError if a value is neither a number of at least 0, a tensor of one, nor a schedule."""
     if callable(value) and not isinstance(value, type):
         return
     given = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not is_finite_number(given) or given < 0:
+    if not (isinstance(given, Real) and is_finite_number(given) and float(given) >= 0):
         raise ValueError(
             f"{name} must be a finite number of at least 0, or a schedule such as Linear(steps=5000); got {value!r}"
         )

@@ -1,7 +1,7 @@
 """Weights that change from step to step.
 
-A schedule is any function of the number of steps taken so far, a tensor ``()``, that gives the weight; written with
-operations on tensors, it stands in the graph of :class:`pyro_vae.CompiledSVI` too.
+A schedule is any function that takes the number of steps so far, a tensor ``()``, and returns the weight. If it uses
+operations on tensors, it becomes a part of the graph of :class:`pyro_vae.CompiledSVI`.
 
 Example:
     >>> import torch
@@ -22,7 +22,7 @@ from pyro_vae.argument_checks import finite_number
 __all__ = ["Cyclical", "Linear", "Sigmoid", "Weight"]
 
 Weight = float | Tensor | Callable[[Tensor], "Tensor | float"]
-"""A number, a tensor ``()`` that may be changed in place between steps, or a schedule."""
+"""A number, a tensor ``()`` that you may change in place between steps, or a schedule."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,31 @@ class _Schedule:
 
 @dataclass(frozen=True)
 class Linear(_Schedule):
-    """Along a line, and then the end: KL warm-up (Sønderby et al. 2016, arXiv 1602.02282).
+    """A line from start to end, then constant: KL warm-up (Sønderby et al. 2016, arXiv 1602.02282).
 
     Args:
         start: the weight at the first step.
         end: the weight from step ``steps`` on.
-        steps: how many steps it takes.
+        steps: the length of the line, in steps.
     """
 
     steps: float = 10_000
 
     def __call__(self, step: Tensor) -> Tensor:
-        """The weight after so many steps."""
+        """Return the weight after ``step`` steps."""
         return self._between((torch.as_tensor(step) / self.steps).clamp(max=1))
 
 
 @dataclass(frozen=True)
 class Cyclical(_Schedule):
-    """Up a line again and again, each time followed by a plateau (Fu et al. 2019, arXiv 1903.10145).
+    """Cycles of a rising line and a plateau (Fu et al. 2019, arXiv 1903.10145).
 
     Args:
         start: the weight at the first step of a cycle.
         end: the weight on the plateau.
-        period: the steps of a cycle.
-        rise: the share of a cycle that the line takes.
-        cycles: after so many it stays at the end.
+        period: the length of a cycle, in steps.
+        rise: the share of the line in a cycle.
+        cycles: the number of cycles; afterwards, the weight stays at ``end``.
     """
 
     period: float = 10_000
@@ -81,7 +81,7 @@ class Cyclical(_Schedule):
         finite_number("rise", self.rise, above=0, most=1, why="a share of the period")
 
     def __call__(self, step: Tensor) -> Tensor:
-        """The weight after so many steps."""
+        """Return the weight after ``step`` steps."""
         step = torch.as_tensor(step)
         phase = torch.remainder(step, self.period) / self.period
         return self._between(torch.where(step < self.cycles * self.period, (phase / self.rise).clamp(max=1), 1.0))
@@ -89,18 +89,18 @@ class Cyclical(_Schedule):
 
 @dataclass(frozen=True)
 class Sigmoid(_Schedule):
-    """Along a logistic curve (Bowman et al. 2016, arXiv 1511.06349).
+    """A logistic curve (Bowman et al. 2016, arXiv 1511.06349).
 
     Args:
         start: the weight long before ``middle``.
-        end: the weight long after it.
-        middle: the step of the weight half way.
-        width: steps in which the logit grows by one.
+        end: the weight long after ``middle``.
+        middle: the step with the mean of both weights.
+        width: the number of steps in which the logit grows by one.
     """
 
     middle: float = 5_000
     width: float = 1_000
 
     def __call__(self, step: Tensor) -> Tensor:
-        """The weight after so many steps."""
+        """Return the weight after ``step`` steps."""
         return self._between(torch.sigmoid((torch.as_tensor(step) - self.middle) / self.width))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -19,18 +18,18 @@ __all__ = ["Categorical", "LogisticNormal", "RelaxedCategorical"]
 
 
 class Categorical(Posterior):
-    """Groups of categories, summed over exactly: for Pyro's ``TraceEnum_ELBO``, which ``fit`` takes by itself.
+    """Groups of categories. Pyro's ``TraceEnum_ELBO``, the default of ``fit`` here, sums over them exactly.
 
-    The bound then has no noise from z at all; its cost grows as classes ** groups, at most 4,096. For more groups there
-    is ``RelaxedCategorical``. Goes with the prior of the same name. (Kingma et al. 2014, arXiv 1406.5298, sum over the
-    class so.)
+    So the bound has no noise from z; its cost grows as classes ** groups, which may be at most 4,096. For more groups
+    use ``RelaxedCategorical``. It goes with the prior of the same name. (Kingma et al. 2014, arXiv 1406.5298, sum over
+    the class in this way.)
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, groups * classes)`` logits.
-        classes: categories in a group; None for one group.
+        classes: categories per group; None for one group.
 
     Raises:
-        ValueError: where ``classes`` is below 2 or does not divide the net's outputs.
+        ValueError: if ``classes`` is below 2 or does not divide the net's outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -48,29 +47,29 @@ class Categorical(Posterior):
 
     @classmethod
     def net_shape(cls, latent_dim: int, classes: int | None = None) -> tuple[int, ...]:
-        """The shape that the net must give: a logit for each entry of the one-hot vectors."""
+        """Return the shape that the net must give: a logit for each entry of the one-hot vectors."""
         return (latent_dim,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """One-hot vectors side by side, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return one-hot vectors, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
         return Grouped(dist.OneHotCategorical(logits=_groups(self, self.net(x, *context), self.classes)))
 
 
 class RelaxedCategorical(Posterior):
-    """Groups of categories, relaxed to points of a simplex near its corners, through which gradients flow.
+    """Groups of categories, relaxed to points near the corners of a simplex: gradients flow through draws.
 
     The Gumbel-softmax or Concrete distribution (Jang, Gu and Poole 2016, arXiv 1611.01144; Maddison, Mnih and Teh 2016,
-    arXiv 1611.00712). Goes with the prior of the same name. Codes z are the logs of the points, and the likelihood sees
+    arXiv 1611.00712). It goes with the prior of the same name. Codes z are the logs of the points; the likelihood takes
     the points. The temperature is a buffer: to anneal it, change it between epochs,
     ``fit(..., on_epoch=lambda epoch: q.temperature.mul_(0.95).clamp_(min=0.1))``.
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, groups * classes)`` logits.
-        classes: categories in a group; None for one group.
-        temperature: from 0.01 on; the lower, the nearer to one-hot and the noisier the gradient.
+        classes: categories per group; None for one group.
+        temperature: at least 0.01; at low temperatures the points are almost one-hot and the gradients noisy.
 
     Raises:
-        ValueError: where ``classes`` is below 2 or does not divide the net's outputs, or the temperature is below 0.01.
+        ValueError: if ``classes`` is below 2 or does not divide the net's outputs, or the temperature is below 0.01.
 
     Example:
         >>> from pyro_vae import nets
@@ -91,11 +90,11 @@ class RelaxedCategorical(Posterior):
 
     @classmethod
     def net_shape(cls, latent_dim: int, classes: int | None = None, **_: object) -> tuple[int, ...]:
-        """The shape that the net must give: a logit for each entry of the points."""
+        """Return the shape that the net must give: a logit for each entry of the points."""
         return (latent_dim,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """Logs of points side by side, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return logs of points, with batch shape ``(batch,)`` and event shape ``(groups * classes,)``."""
         logits = _groups(self, self.net(x, *context), self.classes)
         return Grouped(RelaxedOneHot(self.temperature, logits=logits))
 
@@ -103,15 +102,15 @@ class RelaxedCategorical(Posterior):
 class LogisticNormal(Posterior):
     """Proportions whose log ratios to the last one are normal: the posterior of topics.
 
-    (Srivastava and Sutton 2017, arXiv 1703.01488.) Goes with the priors ``LogisticNormal`` (the KL has a closed form)
-    and ``Dirichlet``. Codes z are the logs of the proportions, and the likelihood sees the proportions.
+    (Srivastava and Sutton 2017, arXiv 1703.01488.) It goes with the priors ``LogisticNormal``, for which the KL has a
+    closed form, and ``Dirichlet``. Codes z are the logs of the proportions; the likelihood takes the proportions.
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, 2 * (latent_dim - 1))``: the means of the log
             ratios, then the raw scales, which become softplus(raw) + 1e-6.
 
     Raises:
-        ValueError: where the net's output cannot be split into two halves.
+        ValueError: if the net gives an odd number of outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -128,11 +127,11 @@ class LogisticNormal(Posterior):
 
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` proportions."""
+        """Return the shape that the net must give for a latent space of ``latent_dim`` proportions."""
         return (2 * (at_least(2, "latent_dim", latent_dim) - 1),)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """The logistic normal, over logs, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return the logistic normal, over logs, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         out = self.net(x, *context)
         if out.shape[-1] % 2:
             raise ValueError(
@@ -144,7 +143,7 @@ class LogisticNormal(Posterior):
 
 
 def _groups(posterior: nn.Module, logits: Tensor, classes: int | None) -> Tensor:
-    """Logits ``(..., groups, classes)``."""
+    """Return the logits as ``(..., groups, classes)``."""
     size = logits.shape[-1] if classes is None else classes
     if size < 2 or logits.shape[-1] % size:
         raise ValueError(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -16,8 +15,15 @@ from pyro_vae.parts import Posterior
 __all__ = ["Flow", "InverseAutoregressiveFlow"]
 
 
-class Flow(Posterior):
-    """A conditional normalising flow of Zuko's, which sees x through features that a net gives.
+class _OfFeatures(Posterior):
+    """Flows over real vectors, which have no mean in closed form."""
+
+    support = constraints.real_vector
+    has_mean = False
+
+
+class Flow(_OfFeatures):
+    """One of Zuko's conditional normalising flows, given features of x from a net.
 
     (Rezende and Mohamed 2015, arXiv 1505.05770.)
 
@@ -25,13 +31,13 @@ class Flow(Posterior):
         net: maps x, and the context if there is any, to ``(batch, features)``.
         latent_dim: dimensions of z, at least 1.
         flow: name of a class in :mod:`zuko.flows`. Coupling flows such as ``"NICE"`` (arXiv 1605.08803) draw fast,
-            as training needs; autoregressive ones (MAF, NSF) draw one dimension after the other.
+            which training needs; autoregressive flows (MAF, NSF) draw one dimension after the other.
         features: outputs of the net.
-        transforms: how many maps follow one another; None for Zuko's default.
+        transforms: number of maps; None for Zuko's default.
         hidden: widths of the maps' networks; None for Zuko's default.
 
     Raises:
-        ValueError: where Zuko has no such flow, or it does not take these arguments.
+        ValueError: if Zuko has no such flow, or the flow does not take these arguments.
 
     Example:
         >>> from pyro_vae import nets
@@ -39,9 +45,6 @@ class Flow(Posterior):
         >>> q(torch.rand(16, 1, 8, 8)).event_shape
         torch.Size([5])
     """
-
-    support = constraints.real_vector
-    has_mean = False
 
     def __init__(
         self,
@@ -63,31 +66,31 @@ class Flow(Posterior):
 
     @classmethod
     def net_shape(cls, latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
-        """The shape that the net must give: the features."""
+        """Return the shape that the net must give: the features."""
         return (features,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """The flow, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return the flow, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         return TorchToPyro(self.layers(self.net(x, *context)))
 
 
-class InverseAutoregressiveFlow(Posterior):
+class InverseAutoregressiveFlow(_OfFeatures):
     """A normal whose draws pass through autoregressive maps, all dimensions of a draw at once.
 
-    A draw and its density take one pass a map; the density at any other point takes one pass a dimension. (Kingma et
-    al. 2016, arXiv 1606.04934.) The maps are Zuko's, z ← shift + scale · z with shift and scale from a masked network
-    of the dimensions before and of features of x; the order of the dimensions is reversed from map to map.
+    A draw and its density take one pass per map; the density at any other point takes one pass per dimension (Kingma et
+    al. 2016, arXiv 1606.04934). Zuko makes the maps, z ← shift + scale · z: a masked network computes shift and scale
+    from the dimensions before and from features of x. The order of the dimensions is reversed from map to map.
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, 2 * latent_dim + features)``: the means and the
             raw scales of the normal at the start, which become softplus(raw) + 1e-6, and the features.
         latent_dim: dimensions of z, at least 1.
-        transforms: how many maps follow one another, at least 1.
+        transforms: number of maps, at least 1.
         hidden: widths of the masked networks.
         features: features of x that the maps see.
 
     Raises:
-        ValueError: where a number is out of range, or the net gives another number of outputs.
+        ValueError: if a number is out of range, or the net gives another number of outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -95,9 +98,6 @@ class InverseAutoregressiveFlow(Posterior):
         >>> q(torch.rand(16, 1, 8, 8)).event_shape
         torch.Size([5])
     """
-
-    support = constraints.real_vector
-    has_mean = False
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class InverseAutoregressiveFlow(Posterior):
             order = order.flip(0) if i % 2 else order
             self.maps.append(make(latent_dim, features, order=order, hidden_features=widths, activation=nn.SiLU))
         for map_ in self.maps:
-            # Near the identity to start from, as the diagonal normal that it refines.
+            # At the start close to the identity, so to the diagonal normal.
             *_, last = (m for m in map_.modules() if isinstance(m, nn.Linear))
             nn.init.zeros_(last.bias)
             with torch.no_grad():
@@ -129,11 +129,11 @@ class InverseAutoregressiveFlow(Posterior):
 
     @classmethod
     def net_shape(cls, latent_dim: int, /, features: int = 64, **_: object) -> tuple[int, ...]:
-        """The shape that the net must give: means, raw scales and features."""
+        """Return the shape that the net must give: means, raw scales and features."""
         return (2 * latent_dim + features,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """The flow, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return the flow, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         zuko = import_zuko()
         out = self.net(x, *context)
         sizes = [self.latent_dim, self.latent_dim, self.features]
@@ -144,6 +144,6 @@ class InverseAutoregressiveFlow(Posterior):
             )
         loc, raw_scale, features = out.split(sizes, dim=-1)
         chain = zuko.transforms.ComposedTransform(*(map_(features) for map_ in self.maps))
-        # Zuko's flows map from data to noise, and here the fast direction is the other one.
+        # Zuko's flows map data to noise; here the fast direction is the inverse.
         start = zuko.distributions.DiagNormal(loc, positive(raw_scale))
         return TorchToPyro(zuko.distributions.NormalizingFlow(chain.inv, start))

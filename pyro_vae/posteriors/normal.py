@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.distributions.transforms.householder import ConditionedHouseholder
 from torch import Tensor, nn
 from torch.distributions import (
@@ -30,20 +31,40 @@ _NO_SHAPE = torch.Size()
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
 
 
-class _LocationAndScale(Posterior):
+class _RealVectors(Posterior):
+    """Posteriors over real vectors with one net."""
+
     support = constraints.real_vector
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
+
+class _LocationScale(_RealVectors):
+    """Independent dimensions of one family, with locations and scales from the net; ``locations`` names the former."""
+
+    family: ClassVar[type[TorchDistribution]]
+    locations: ClassVar[str] = "means"
+
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        """Return the shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (2 * latent_dim,)
 
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return ``family(loc, scale)`` with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        out = self.net(x, *context)
+        if out.shape[-1] % 2:
+            raise ValueError(
+                f"posterior {type(self).__name__} needs a net whose last dimension is 2 * latent_dim, {self.locations} "
+                f"then raw scales; got {out.shape[-1]}, which is odd"
+            )
+        loc, raw_scale = out.chunk(2, dim=-1)
+        return self.family(loc, positive(raw_scale)).to_event(1)
 
-class DiagonalNormal(_LocationAndScale):
+
+class DiagonalNormal(_LocationScale):
     """A normal with independent dimensions: the mean-field posterior of Kingma and Welling (arXiv 1312.6114).
 
     Args:
@@ -51,7 +72,7 @@ class DiagonalNormal(_LocationAndScale):
             scales, which become softplus(raw) + 1e-6.
 
     Raises:
-        ValueError: where the net's output cannot be split into two halves.
+        ValueError: if the net gives an odd number of outputs.
 
     Example:
         >>> import torch
@@ -61,13 +82,10 @@ class DiagonalNormal(_LocationAndScale):
         torch.Size([5])
     """
 
-    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
-        """N(loc(x, c), diag(scale(x, c)²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        loc, raw_scale = _halves(self, self.net(x, *context))
-        return dist.Normal(loc, positive(raw_scale)).to_event(1)
+    family = dist.Normal
 
 
-class Laplace(_LocationAndScale):
+class Laplace(_LocationScale):
     """Independent Laplace dimensions; with the prior ``Laplace``, sparse codes (Barello, Charles and Pillow 2018).
 
     Args:
@@ -75,7 +93,7 @@ class Laplace(_LocationAndScale):
             scales, which become softplus(raw) + 1e-6.
 
     Raises:
-        ValueError: where the net's output cannot be split into two halves.
+        ValueError: if the net gives an odd number of outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -84,23 +102,21 @@ class Laplace(_LocationAndScale):
         torch.Size([5])
     """
 
-    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
-        """Laplace(loc(x, c), scale(x, c)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        loc, raw_scale = _halves(self, self.net(x, *context))
-        return dist.Laplace(loc, positive(raw_scale)).to_event(1)
+    family = dist.Laplace
+    locations = "locations"
 
 
-class FullNormal(Posterior):
-    """A normal with any covariance, L Lᵀ, of which the net gives the Cholesky factor L.
+class FullNormal(_RealVectors):
+    """A normal with any covariance L Lᵀ; the net gives the Cholesky factor L.
 
     (Kingma and Welling 2019, arXiv 1906.02691, section 2.5.1.)
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, d * (d + 3) / 2)`` for d latent dimensions: the
-            means, the raw diagonal of L, which becomes softplus(raw) + 1e-6, and what is below it, row by row.
+            means, the raw diagonal of L, which becomes softplus(raw) + 1e-6, and the entries below it, row by row.
 
     Raises:
-        ValueError: where the net's output has not such a number of entries.
+        ValueError: if the net gives another number of outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -109,19 +125,13 @@ class FullNormal(Posterior):
         torch.Size([5])
     """
 
-    support = constraints.real_vector
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        """Return the shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (latent_dim * (latent_dim + 3) // 2,)
 
     def forward(self, x: Tensor, *context: Tensor) -> TorchToPyro:
-        """N(loc, L Lᵀ) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        """Return N(loc, L Lᵀ) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         out = self.net(x, *context)
         n = out.shape[-1]
         d = (math.isqrt(9 + 8 * n) - 3) // 2
@@ -136,9 +146,9 @@ class FullNormal(Posterior):
 
 
 class _CholeskyNormal(MultivariateNormal):
-    """A normal that knows the density of a draw from its making.
+    """A normal that computes the density of a draw from the noise of the draw.
 
-    Solving for the noise again, as ``log_prob`` must, fails in float32 where L is nearly singular.
+    ``log_prob`` must solve for that noise, which fails in float32 if L is nearly singular.
     """
 
     def rsample_and_log_prob(self, shape: torch.Size = _NO_SHAPE) -> tuple[Tensor, Tensor]:
@@ -156,8 +166,8 @@ class _CholeskyNormal(MultivariateNormal):
         return wide.log_prob(z).to(self.loc.dtype)
 
 
-class LowRankNormal(Posterior):
-    """A normal with covariance F Fᵀ + diag(s²), F of a few columns: correlations at little cost.
+class LowRankNormal(_RealVectors):
+    """A normal with covariance F Fᵀ + diag(s²), where F has a few columns: correlations at little cost.
 
     (Ong, Nott and Smith 2017, arXiv 1701.03208.)
 
@@ -167,7 +177,7 @@ class LowRankNormal(Posterior):
         rank: columns of F, at least 1.
 
     Raises:
-        ValueError: where ``rank`` is below 1, or the net's output cannot be split so.
+        ValueError: if ``rank`` is below 1, or the net gives another number of outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -176,26 +186,23 @@ class LowRankNormal(Posterior):
         torch.Size([5])
     """
 
-    support = constraints.real_vector
-
     def __init__(self, net: nn.Module, rank: int = 2) -> None:
-        super().__init__()
-        self.net = net
+        super().__init__(net)
         self.rank = at_least(1, "rank", rank)
 
     @classmethod
     def net_shape(cls, latent_dim: int, rank: int = 2) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        """Return the shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return ((2 + rank) * latent_dim,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
-        """N(loc, F Fᵀ + diag(s²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return N(loc, F Fᵀ + diag(s²)) with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         loc, raw_scale, *columns = _parts(self, self.net(x, *context), 2 + self.rank, "(2 + rank) * latent_dim")
         return _LowRankNormal(loc, torch.stack(columns, dim=-1), positive(raw_scale) ** 2)
 
 
 class _LowRankNormal(dist.LowRankMultivariateNormal):
-    """With a log-density in float64: it is the difference of two squares of the size of (F / s)²."""
+    """Computes the log-density in float64: it is the difference of two squares of the size of (F / s)²."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -204,24 +211,24 @@ class _LowRankNormal(dist.LowRankMultivariateNormal):
         wide = LowRankMultivariateNormal(loc, factor, diagonal, validate_args=False)
         return wide.log_prob(z).to(self.loc.dtype)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> _LowRankNormal:
+    def expand(self, batch_shape: torch.Size, _instance: _LowRankNormal | None = None) -> _LowRankNormal:
         new = self._get_checked_instance(_LowRankNormal, _instance)
         return super().expand(torch.Size(batch_shape), _instance=new)
 
 
-class Householder(Posterior):
-    """A normal with independent dimensions, turned by reflections of which the net gives the directions.
+class Householder(_RealVectors):
+    """A normal with independent dimensions, turned by reflections whose directions the net gives.
 
-    A chain of Householder reflections can turn the axes of the normal into any others, and keeps volumes, so the
-    density stays as cheap as before (Tomczak and Welling 2016, arXiv 1611.09630). The reflections are Pyro's.
+    A chain of Householder reflections can turn the axes of the normal into any others and keeps volumes, so the density
+    stays cheap (Tomczak and Welling 2016, arXiv 1611.09630). The reflections are Pyro's.
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, (2 + reflections) * latent_dim)``: the means, the
             raw scales, which become softplus(raw) + 1e-6, and the directions.
-        reflections: how many, at least 1.
+        reflections: number of reflections, at least 1.
 
     Raises:
-        ValueError: where ``reflections`` is below 1, or the net's output cannot be split so.
+        ValueError: if ``reflections`` is below 1, or the net gives another number of outputs.
 
     Example:
         >>> from pyro_vae import nets
@@ -230,20 +237,17 @@ class Householder(Posterior):
         torch.Size([5])
     """
 
-    support = constraints.real_vector
-
     def __init__(self, net: nn.Module, reflections: int = 4) -> None:
-        super().__init__()
-        self.net = net
+        super().__init__(net)
         self.reflections = at_least(1, "reflections", reflections)
 
     @classmethod
     def net_shape(cls, latent_dim: int, reflections: int = 4) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        """Return the shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return ((2 + reflections) * latent_dim,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
-        """The turned normal, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return the turned normal, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         out = self.net(x, *context)
         loc, raw_scale, *directions = _parts(self, out, 2 + self.reflections, "(2 + reflections) * latent_dim")
         turn = ConditionedHouseholder(torch.stack(directions, dim=-2))
@@ -251,7 +255,7 @@ class Householder(Posterior):
 
 
 class _Turned(dist.TransformedDistribution):
-    """Independent dimensions after a rotation, which turns their mean and axes too, and leaves the entropy."""
+    """Independent dimensions after a rotation, which also turns their mean and axes and keeps the entropy."""
 
     @property
     def mean(self) -> Tensor:
@@ -268,26 +272,26 @@ class _Turned(dist.TransformedDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         (turn,) = self.transforms
         if value is turn._cached_x_y[1]:
-            return super().log_prob(value)  # of the draw just made, whose noise is known
+            return super().log_prob(value)  # of the last draw, whose noise is known
         if self._validate_args:
             self._validate_sample(value)
         normal = self.base_dist.base_dist
-        # Turning a value back rounds it by 1e-7, which is much where a scale is 1e-6.
+        # Turning a value back rounds it by 1e-7, which is much if a scale is 1e-6.
         loc, scale, directions, wide = more_digits(normal.loc, normal.scale, turn.u_unnormed, value)
         noise = ConditionedHouseholder(directions).inv(wide)
         return dist.Normal(loc, scale, validate_args=False).log_prob(noise).sum(-1).to(value.dtype)
 
     def _turn(self, vectors: Tensor) -> Tensor:
         for turn in self.transforms:
-            vectors = turn._call(vectors)  # not turn(vectors), which would take the place of a draw in its memory
+            vectors = turn._call(vectors)  # turn(vectors) would replace the last draw in its cache
         return vectors
 
 
-class Delta(Posterior):
+class Delta(_RealVectors):
     """A point: q(z | x) has all its mass at the net's output, as in an autoencoder. For comparison.
 
-    The entropy of a point is −∞; it is left out, so what is maximised is log p(x | z) + log p(z), no bound on log p(x)
-    (Ghosh et al. 2019, arXiv 1903.12436, on what such a model can and cannot do).
+    The entropy of a point, −∞, is left out. So the training maximises log p(x | z) + log p(z), which is no bound on
+    log p(x) (Ghosh et al. 2019, arXiv 1903.12436, say what such a model can do).
 
     Args:
         net: maps x, and the context if there is any, to ``(batch, latent_dim)``.
@@ -299,32 +303,16 @@ class Delta(Posterior):
         torch.Size([5])
     """
 
-    support = constraints.real_vector
     points = True
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
 
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a latent space of ``latent_dim`` dimensions."""
+        """Return the shape that the net must give for a latent space of ``latent_dim`` dimensions."""
         return (latent_dim,)
 
-    def forward(self, x: Tensor, *context: Tensor) -> dist.Distribution:
-        """The point, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return the point, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         return dist.Delta(self.net(x, *context), event_dim=1)
-
-
-def _halves(posterior: nn.Module, out: Tensor) -> tuple[Tensor, ...]:
-    name = type(posterior).__name__
-    if out.shape[-1] % 2:
-        what = "locations" if name == "Laplace" else "means"
-        raise ValueError(
-            f"posterior {name} needs a net whose last dimension is 2 * latent_dim, {what} then raw scales; "
-            f"got {out.shape[-1]}, which is odd"
-        )
-    return out.chunk(2, dim=-1)
 
 
 def _parts(posterior: nn.Module, out: Tensor, parts: int, formula: str) -> tuple[Tensor, ...]:
@@ -339,10 +327,11 @@ def _parts(posterior: nn.Module, out: Tensor, parts: int, formula: str) -> tuple
 @register_kl(MultivariateNormal, Independent)
 @register_kl(LowRankMultivariateNormal, Independent)
 @register_kl(_Turned, Independent)
-def _kl_normal_independent(p: Any, q: Any) -> Tensor:
-    """Closed forms that torch lacks: from a normal with any covariance to any q with independent dimensions.
+def _kl_normal_independent(p: TorchDistribution, q: Independent) -> Tensor:
+    """Return KL(p || q) from a normal with any covariance to independent dimensions, which torch lacks.
 
-    E_p[log q] is that of the marginals of p, so the KL is the sum of theirs, plus what their entropy is too high.
+    E_p[log q] depends only on the marginals of p. So the KL is the sum of their KLs, plus the entropy of the
+    marginals, minus that of p.
     """
     if q.reinterpreted_batch_ndims != 1 or q.base_dist.event_shape:
         raise NotImplementedError

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pyro.distributions import constraints
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from pyro_vae.argument_checks import at_least
@@ -15,18 +13,18 @@ __all__ = ["PowerSpherical"]
 
 
 class PowerSpherical(Posterior):
-    """Vectors of length 1 around a direction: what the von Mises-Fisher distribution is for, without its instabilities.
+    """Vectors of length 1 around a direction: like the von Mises-Fisher distribution, but numerically stable.
 
-    (De Cao and Aziz 2020, arXiv 2006.04437.) Goes with the prior ``UniformOnSphere``; the KL has a closed form.
+    (De Cao and Aziz 2020, arXiv 2006.04437.) It goes with the prior ``UniformOnSphere``; the KL has a closed form.
 
-    Direction and concentration come from one vector v, as v / |v| and latent_dim · |v| + 1e-6. A concentration of its
-    own, softplus(raw), has next to no gradient once it is near 0, and in ten dimensions none came back from there.
+    The direction is v / |v| and the concentration latent_dim · |v| + 1e-6, from one vector v. A separate concentration
+    softplus(raw) has almost no gradient near 0: in ten dimensions, none that came there grew again.
 
     Args:
         net: maps x, and the context if there is any, to v, ``(batch, latent_dim)``.
 
     Raises:
-        ValueError: where the net gives fewer than two outputs.
+        ValueError: if the net gives fewer than two outputs.
 
     Example:
         >>> import torch
@@ -44,12 +42,12 @@ class PowerSpherical(Posterior):
 
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
-        """The shape that the net must give for a sphere in ``latent_dim`` dimensions."""
+        """Return the shape that the net must give for a sphere in ``latent_dim`` dimensions."""
         return (at_least(2, "latent_dim", latent_dim),)
 
-    def forward(self, x: Tensor, *context: Tensor) -> Any:
-        """The distribution, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        # The small number gives an output of zeros, as a new net makes of an x of zeros, a direction too.
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return the distribution, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+        # The small number gives a direction to zeros too, which a new net returns for an x of zeros.
         v = self.net(x, *context) + 1e-6
         if v.shape[-1] < 2:
             raise ValueError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.distributions import part_name
@@ -18,18 +18,18 @@ __all__ = ["Conditional"]
 class Conditional(Prior):
     """Another prior with parameters from a net of the context: p(z | c).
 
-    The net gives, for each example, what is added to the parameters of the prior (Sohn, Lee and Yan 2015, "Learning
-    structured output representation using deep conditional generative models", have a normal so). A ``Flow`` needs
-    no such help: give it its ``context``.
+    The net's output for each example is added to the parameters of the prior (for a normal: Sohn, Lee and Yan 2015,
+    "Learning structured output representation using deep conditional generative models"). A ``Flow`` takes the context
+    itself: give it its ``context_features``.
 
     Args:
-        prior: a prior with parameters, such as :class:`Normal` or :class:`MixtureOfNormals`; its ``forward`` must take
-            parameters with dimensions ``(batch, ...)`` in front, as those of this room do.
+        prior: a prior with parameters, such as :class:`Normal` or :class:`MixtureOfNormals`; its ``forward`` must work
+            with parameters that have batch dimensions in front, ``(batch, ...)``, as those of this library do.
         net: maps the context, ``(batch, features)``, to one number for each of the prior's parameters.
 
     Raises:
-        ValueError: where the prior has no parameters, or shares the posterior's; in ``forward`` where there is no
-            context or the net gives another number of outputs.
+        ValueError: if the prior has no parameters, or shares the posterior's; in ``forward`` if there is no context or
+            the net gives another number of outputs.
 
     Example:
         >>> from pyro_vae import nets, priors
@@ -48,12 +48,12 @@ class Conditional(Prior):
 
     @classmethod
     def net_shape(cls, latent_dim: int, prior: nn.Module) -> tuple[int, ...]:
-        """The shape that the net must give: one number for each of the prior's parameters."""
+        """Return the shape that the net must give: one number for each of the prior's parameters."""
         _check_conditional(prior)
         return (sum(p.numel() for p in prior.parameters()),)
 
-    def forward(self, *context: Tensor) -> Any:
-        """The prior of each example, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return the prior of each example, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         if not context:
             raise ValueError("prior Conditional needs the context: call it, model and guide with c after x")
         out = self.net(torch.cat(context, dim=-1))
@@ -69,7 +69,7 @@ class Conditional(Prior):
         return torch.func.functional_call(self.prior, values, ())
 
 
-def _check_conditional(prior: Any) -> None:
+def _check_conditional(prior: nn.Module) -> None:
     if isinstance(prior, Flow):
         raise ValueError(
             "prior Conditional is not for flows, which take the context themselves: Flow(..., context=...)"

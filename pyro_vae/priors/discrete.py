@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -19,15 +18,15 @@ __all__ = ["Categorical", "RelaxedCategorical"]
 class Categorical(Prior):
     """Groups of categories with learned probabilities; z holds a one-hot vector for each group, side by side.
 
-    Goes with the posterior of the same name, summed over exactly by ``TraceEnum_ELBO``. (Kingma et al. 2014, arXiv
-    1406.5298, have one such group for the class.)
+    It goes with the posterior of the same name, and ``TraceEnum_ELBO`` sums over the categories exactly. (Kingma et al.
+    2014, arXiv 1406.5298, use one such group for the class.)
 
     Args:
         latent_dim: dimensions of z: groups × classes.
-        classes: categories in a group; None for one group of ``latent_dim``.
+        classes: categories per group; None for one group of ``latent_dim``.
 
     Raises:
-        ValueError: where ``classes`` is below 2 or does not divide ``latent_dim``.
+        ValueError: if ``classes`` is below 2 or does not divide ``latent_dim``.
 
     Example:
         >>> Categorical(20, classes=10)().event_shape
@@ -43,25 +42,25 @@ class Categorical(Prior):
         self.classes = size
         self.logits = nn.Parameter(torch.zeros(groups, size))
 
-    def forward(self, *context: Tensor) -> Any:
-        """One-hot vectors side by side, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return one-hot vectors side by side, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return Grouped(dist.OneHotCategorical(logits=self.logits))
 
 
 class RelaxedCategorical(Prior):
-    """Groups of points of a simplex that lie near its corners, with learned probabilities: the Concrete distribution.
+    """Groups of points near the corners of a simplex, with learned probabilities: the Concrete distribution.
 
-    Goes with the posterior of the same name (Maddison, Mnih and Teh 2016, arXiv 1611.00712; Jang, Gu and Poole 2016,
-    arXiv 1611.01144): a relaxed posterior against a relaxed prior makes a bound, against a discrete one it does not.
-    Codes z are the logs of the points, and the likelihood sees the points.
+    It goes with the posterior of the same name (Maddison, Mnih and Teh 2016, arXiv 1611.00712; Jang, Gu and Poole 2016,
+    arXiv 1611.01144): a relaxed posterior gives a bound with a relaxed prior, and none with a discrete one. Codes z are
+    the logs of the points; the likelihood takes the points.
 
     Args:
         latent_dim: dimensions of z: groups × classes.
-        classes: categories in a group; None for one group of ``latent_dim``.
-        temperature: from 0.01 on; the lower, the nearer to one-hot.
+        classes: categories per group; None for one group of ``latent_dim``.
+        temperature: at least 0.01; at low temperatures the points are almost one-hot.
 
     Raises:
-        ValueError: where ``classes`` is below 2 or does not divide ``latent_dim``, or the temperature is below 0.01.
+        ValueError: if ``classes`` is below 2 or does not divide ``latent_dim``, or the temperature is below 0.01.
 
     Example:
         >>> RelaxedCategorical(20, classes=10)().event_shape
@@ -80,6 +79,6 @@ class RelaxedCategorical(Prior):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.logits = nn.Parameter(torch.zeros(groups, size))
 
-    def forward(self, *context: Tensor) -> Any:
-        """Logs of points side by side, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return logs of points side by side, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return Grouped(RelaxedOneHot(self.temperature, logits=self.logits))

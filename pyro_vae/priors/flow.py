@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -17,22 +16,22 @@ __all__ = ["Flow"]
 
 
 class Flow(Prior):
-    """A normalising flow of Zuko's: a normal, bent by learned invertible maps into whatever shape the codes have.
+    """One of Zuko's normalising flows: learned invertible maps that turn a normal into the distribution of the codes.
 
     (Rezende and Mohamed 2015, arXiv 1505.05770; as the prior of a VAE, Chen et al. 2016, arXiv 1611.02731.) A flow made
-    with Zuko itself is a prior as it is; this class makes one by name.
+    with Zuko itself is a prior too; this class makes one by name.
 
     Args:
         latent_dim: dimensions of z, at least 1.
         flow: name of a class in :mod:`zuko.flows`: ``"MAF"`` (arXiv 1705.07057), ``"NSF"`` (arXiv 1906.04032),
-            ``"NICE"`` (arXiv 1605.08803), ... Autoregressive ones (MAF, NSF) have a fast density and draw one dimension
-            after the other.
-        transforms: how many maps follow one another; None for Zuko's default.
+            ``"NICE"`` (arXiv 1605.08803), ... Autoregressive flows (MAF, NSF) have a fast density and draw one
+            dimension after the other.
+        transforms: number of maps; None for Zuko's default.
         hidden: widths of the maps' networks; None for Zuko's default.
         context_features: number of features of the context, 0 for an unconditional prior.
 
     Raises:
-        ValueError: where Zuko has no such flow, or it does not take these arguments.
+        ValueError: if Zuko has no such flow, or the flow does not take these arguments.
 
     Example:
         >>> Flow(8, "MAF", transforms=2)().event_shape
@@ -57,8 +56,8 @@ class Flow(Prior):
         self.context_features = at_least(0, "context_features", context_features)
         self.layers = make_flow(flow, latent_dim, context_features, transforms, hidden)
 
-    def forward(self, *context: Tensor) -> Any:
-        """The flow, with batch shape ``()``, or that of the context, and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return the flow, with batch shape ``()`` or that of the context, and event shape ``(latent_dim,)``."""
         if self.context_features and not context:
             raise ValueError("prior Flow was built for a context: call it, model and guide with c after x")
         return TorchToPyro(self.layers(torch.cat(context, dim=-1)) if self.context_features else self.layers())

@@ -1,12 +1,13 @@
-"""Mixture priors: of normals, and of the posterior at learned or given examples."""
+"""Mixture priors: of normals, and of posteriors at learned or given examples."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, constraints
 
@@ -22,16 +23,16 @@ __all__ = ["Exemplar", "MixtureOfNormals", "VampPrior"]
 class MixtureOfNormals(Prior):
     """A mixture of normals with learned weights, means and scales.
 
-    It lets the codes fall into clusters (as in Dilokthanakul et al. 2016, arXiv 1611.02648, and Tomczak and Welling
-    2017, arXiv 1705.07120, where it is a baseline). Evaluated through matrix products, so hundreds of components cost
-    little.
+    With it, codes can form clusters (as in Dilokthanakul et al. 2016, arXiv 1611.02648, and Tomczak and Welling 2017,
+    arXiv 1705.07120, where it is a baseline). Its density is computed by matrix products, so hundreds of components
+    cost little.
 
     Args:
         latent_dim: dimensions of z, at least 1.
         components: how many normals, at least 1.
 
     Raises:
-        ValueError: where one of the two is below 1.
+        ValueError: if one of the two is below 1.
 
     Example:
         >>> MixtureOfNormals(20, components=10)().event_shape
@@ -45,30 +46,79 @@ class MixtureOfNormals(Prior):
         self.latent_dim = at_least(1, "latent_dim", latent_dim)
         self.components = at_least(1, "components", components)
         self.logits = nn.Parameter(torch.zeros(components))
-        # Spread out, or the components would stay alike; with these two the mixture starts with variance 1.
+        # Equal components would stay equal. With these two the mixture starts with variance 1.
         self.loc = nn.Parameter(0.6 * torch.randn(components, latent_dim))
         self.raw_scale = nn.Parameter(inverse_positive(torch.full((components, latent_dim), 0.8)))
 
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return the mixture, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return NormalMixture(self.logits, self.loc, positive(self.raw_scale))
 
 
-class VampPrior(Prior):
+class _OfExamples(Prior):
+    """Mixtures with one component per example, which start from training data."""
+
+    event_shape: tuple[int, ...]
+    components: int
+    context_features: int
+    started: Tensor
+
+    @abstractmethod
+    def _examples(self) -> tuple[Tensor, Tensor | None]:
+        """Return the examples, ``(components, *event_shape)``, and their contexts, ``(components, features)``."""
+
+    def wanted_examples(self) -> int:
+        """Return the number of components, or 0 if the prior has started."""
+        return 0 if self.started else self.components
+
+    def start_from(self, x: Tensor, *context: Tensor) -> None:
+        """Start from the first ``components`` examples; ``fit`` calls this once, with training data.
+
+        To keep examples that you have set yourself, call ``prior.started.fill_(True)``.
+
+        Args:
+            x: inputs of the posterior (``vae.encoder_input(x)`` if values are missing), ``(n, *event_shape)``;
+                repeated if there are fewer than components.
+            context: tensors ``(n, ...)``.
+
+        Raises:
+            ValueError: if x or the context has another shape.
+        """
+        if tuple(x.shape[1:]) != self.event_shape or not len(x):
+            raise ValueError(
+                f"prior {part_name(self)} needs examples of shape (n, {', '.join(map(str, self.event_shape))}) to "
+                f"start from; got {tuple(x.shape)}"
+            )
+        features = sum(c.shape[-1] for c in context)
+        if features != self.context_features:
+            raise ValueError(
+                f"prior {part_name(self)} was built for {self.context_features} context features; got {features} "
+                f"beside x. Pass the context after x, or build it with context_features={features}"
+            )
+        examples, contexts = self._examples()
+        rows = torch.arange(self.components, device=x.device) % len(x)
+        with torch.no_grad():
+            examples.copy_(x[rows])
+            if contexts is not None:
+                contexts.copy_(torch.cat([c[rows] for c in context], dim=-1))
+            self.started.fill_(True)
+
+
+class VampPrior(_OfExamples):
     """The posterior averaged over learned pseudo-inputs: (1/K) Σ q(z | u_k).
 
-    The prior that is best for the bound is the posterior averaged over the data; this one learns a few hundred inputs
-    that stand for them (Tomczak and Welling 2017, arXiv 1705.07120).
+    The best prior for the bound is the posterior averaged over the data; this one learns a few hundred inputs in the
+    place of the data (Tomczak and Welling 2017, arXiv 1705.07120).
 
     Args:
         posterior: the VAE's own posterior; the two share its parameters.
         event_shape: shape of one input of the posterior.
         components: number of pseudo-inputs, K.
         context_features: number of features of the context that the posterior takes after x; each pseudo-input then
-            has learned ones.
+            has learned features.
 
     Raises:
-        ValueError: where a number is out of range, or the posterior is one of points (``Delta``).
+        ValueError: if a number is out of range, or the posterior has no density (``Delta``).
 
     Example:
         >>> from pyro_vae import nets, posteriors
@@ -80,7 +130,11 @@ class VampPrior(Prior):
     started: Tensor
 
     def __init__(
-        self, posterior: Callable[..., Any], event_shape: Shape, components: int = 500, context_features: int = 0
+        self,
+        posterior: Callable[..., TorchDistribution],
+        event_shape: Shape,
+        components: int = 500,
+        context_features: int = 0,
     ) -> None:
         super().__init__()
         _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
@@ -97,55 +151,42 @@ class VampPrior(Prior):
 
     @classmethod
     def goes_with(cls, posterior: Posterior) -> bool:
-        """Whether the posterior has a density that can be averaged."""
+        """Return True if the posterior has a density, which can be averaged."""
         return not posterior.points
 
-    def wanted_examples(self) -> int:
-        """As many as there are components, unless it has started."""
-        return 0 if self.started else self.components
+    def _examples(self) -> tuple[Tensor, Tensor | None]:
+        return self.pseudo_inputs, self.pseudo_contexts
 
-    def start_from(self, x: Tensor, *context: Tensor) -> None:
-        """Makes the first ``components`` examples the pseudo-inputs to start from; ``fit`` does so once.
-
-        To keep pseudo-inputs that you have set yourself, ``prior.started.fill_(True)``.
-
-        Args:
-            x: inputs of the posterior (``vae.encoder_input(x)`` where values are missing), ``(n, *event_shape)``;
-                repeated where there are fewer than components.
-            context: tensors ``(n, ...)``.
-        """
-        _copy_examples(self, self.pseudo_inputs, self.pseudo_contexts, x, *context)
-
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, whatever the context."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return the mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, for any context."""
         contexts = () if self.pseudo_contexts is None else (self.pseudo_contexts,)
         q = as_pyro(self.posterior(self.pseudo_inputs, *contexts), "the posterior of the VampPrior")
         logits = self.pseudo_inputs.new_zeros(self.components)
         base = getattr(q, "base_dist", None)
         if isinstance(q, dist.Independent) and isinstance(base, dist.Normal):
             return NormalMixture(logits, base.loc, base.scale)
-        # Torch's, since Pyro's does not know its support; without validation, since a flow does not know its own.
+        # torch's class, because Pyro's does not know its support; no validation, because a flow does not know its own.
         return TorchToPyro(MixtureSameFamily(Categorical(logits=logits), q, validate_args=False))
 
 
-class Exemplar(Prior):
+class Exemplar(_OfExamples):
     """Normals of one learned scale around the codes of training examples: (1/K) Σ N(z; E[q(z | x_k)], σ² I).
 
-    A kernel density estimate in the latent space, in the space of the learned codes (Norouzi, Fleet and Norouzi 2020,
-    arXiv 2004.04795). The exemplars here are a fixed part of the training data, kept with the weights; the paper draws
-    them anew from all training data at each step and leaves out the example at hand.
+    A kernel density estimate in the latent space (Norouzi, Fleet and Norouzi 2020, arXiv 2004.04795). Here the
+    exemplars are a fixed part of the training data, saved with the weights; the paper draws new ones from all training
+    data at each step, without the example that is encoded.
 
     Args:
         posterior: the VAE's own posterior, which must have a mean; the two share its parameters.
         event_shape: shape of one input of the posterior.
         components: number of exemplars, K.
         context_features: number of features of the context that the posterior takes after x; those of the exemplars
-            are kept too.
+            are saved too.
         initial_scale: where σ starts.
 
     Raises:
-        ValueError: where a number is out of range, or the posterior is not over real vectors; in ``forward`` where
-            there are no exemplars yet.
+        ValueError: if a number is out of range, or the posterior is not over real vectors or has no mean; in
+            ``forward`` if there are no exemplars yet.
 
     Example:
         >>> from pyro_vae import nets, posteriors
@@ -157,13 +198,12 @@ class Exemplar(Prior):
     """
 
     support = constraints.real_vector
-    started: Tensor
     exemplars: Tensor
     exemplar_contexts: Tensor | None
 
     def __init__(
         self,
-        posterior: Callable[..., Any],
+        posterior: Callable[..., TorchDistribution],
         event_shape: Shape,
         components: int = 500,
         context_features: int = 0,
@@ -196,25 +236,14 @@ class Exemplar(Prior):
 
     @classmethod
     def goes_with(cls, posterior: Posterior) -> bool:
-        """Whether the posterior is over real vectors and has a mean."""
+        """Return True if the posterior is over real vectors and has a mean."""
         return posterior.has_mean and super().goes_with(posterior)
 
-    def wanted_examples(self) -> int:
-        """As many as there are components, unless it has started."""
-        return 0 if self.started else self.components
+    def _examples(self) -> tuple[Tensor, Tensor | None]:
+        return self.exemplars, self.exemplar_contexts
 
-    def start_from(self, x: Tensor, *context: Tensor) -> None:
-        """Makes the first ``components`` examples the exemplars; ``fit`` does so once, with training data.
-
-        Args:
-            x: inputs of the posterior (``vae.encoder_input(x)`` where values are missing), ``(n, *event_shape)``;
-                repeated where there are fewer than components.
-            context: tensors ``(n, ...)``.
-        """
-        _copy_examples(self, self.exemplars, self.exemplar_contexts, x, *context)
-
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """The mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, whatever the context."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return the mixture, with batch shape ``()`` and event shape ``(latent_dim,)``, for any context."""
         if not holds(self.started):
             raise ValueError(
                 "prior Exemplar has no exemplars yet. Train with fit, which takes them from the training data, or give "
@@ -226,28 +255,6 @@ class Exemplar(Prior):
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
-def _refuse_points(name: str, posterior: Callable[..., Any], reason: str) -> None:
+def _refuse_points(name: str, posterior: Callable[..., TorchDistribution], reason: str) -> None:
     if as_posterior(posterior).points:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")
-
-
-def _copy_examples(
-    prior: VampPrior | Exemplar, examples: Tensor, contexts: Tensor | None, x: Tensor, *context: Tensor
-) -> None:
-    if tuple(x.shape[1:]) != prior.event_shape or not len(x):
-        raise ValueError(
-            f"prior {part_name(prior)} needs examples of shape (n, {', '.join(map(str, prior.event_shape))}) to start "
-            f"from; got {tuple(x.shape)}"
-        )
-    features = sum(c.shape[-1] for c in context)
-    if features != prior.context_features:
-        raise ValueError(
-            f"prior {part_name(prior)} was built for {prior.context_features} context features; got {features} beside "
-            f"x. Pass the context after x, or build it with context_features={features}"
-        )
-    rows = torch.arange(prior.components, device=x.device) % len(x)
-    with torch.no_grad():
-        examples.copy_(x[rows])
-        if contexts is not None:
-            contexts.copy_(torch.cat([c[rows] for c in context], dim=-1))
-        prior.started.fill_(True)

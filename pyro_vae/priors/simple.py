@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -16,15 +19,13 @@ __all__ = ["Gumbel", "Laplace", "Normal", "StandardNormal", "StudentT"]
 
 
 class StandardNormal(Prior):
-    """N(0, I) over the latent space, whatever the context.
-
-    The prior of Kingma and Welling (2013, arXiv 1312.6114).
+    """N(0, I) over the latent space, for any context: the prior of Kingma and Welling (2013, arXiv 1312.6114).
 
     Args:
         latent_dim: dimensions of z, at least 1.
 
     Raises:
-        ValueError: where ``latent_dim`` is below 1.
+        ValueError: if ``latent_dim`` is below 1.
 
     Example:
         >>> StandardNormal(20)().event_shape
@@ -38,17 +39,20 @@ class StandardNormal(Prior):
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = at_least(1, "latent_dim", latent_dim)
-        # Buffers, so that the prior follows the device and the dtype of the parameters; nothing to save.
+        # Buffers follow the device and the dtype of the parameters; there is nothing to save.
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
 
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """N(0, I) with batch shape ``()`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return N(0, I) with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return dist.Normal(self.loc, self.scale).to_event(1)
 
 
-class _LearnedLocationAndScale(Prior):
+class _LocationScale(Prior):
+    """Independent dimensions of one family, with a learned location and a learned scale each; they start at 0 and 1."""
+
     support = constraints.real_vector
+    family: ClassVar[type[TorchDistribution]]
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -56,49 +60,49 @@ class _LearnedLocationAndScale(Prior):
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.raw_scale = nn.Parameter(inverse_positive(torch.ones(latent_dim)))
 
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return ``family(loc, scale)`` with batch shape ``()`` and event shape ``(latent_dim,)``."""
+        return self.family(self.loc, positive(self.raw_scale)).to_event(1)
 
-class Normal(_LearnedLocationAndScale):
+
+class Normal(_LocationScale):
     """A normal with a learned mean and a learned scale in each dimension; it starts as N(0, I).
 
     Args:
         latent_dim: dimensions of z, at least 1.
 
     Raises:
-        ValueError: where ``latent_dim`` is below 1.
+        ValueError: if ``latent_dim`` is below 1.
 
     Example:
         >>> Normal(20)().event_shape
         torch.Size([20])
     """
 
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """N(loc, diag(scale²)) with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return dist.Normal(self.loc, positive(self.raw_scale)).to_event(1)
+    family = dist.Normal
 
 
-class Laplace(_LearnedLocationAndScale):
+class Laplace(_LocationScale):
     """Independent Laplace dimensions with learned locations and scales: sharper in the middle, heavier in the tails.
 
-    It favours codes of which only a few dimensions are far from the middle (as in Barello, Charles and Pillow 2018,
+    It favours codes with only a few dimensions far from the middle (as in Barello, Charles and Pillow 2018,
     "Sparse-coding variational auto-encoders").
 
     Args:
         latent_dim: dimensions of z, at least 1.
 
     Raises:
-        ValueError: where ``latent_dim`` is below 1.
+        ValueError: if ``latent_dim`` is below 1.
 
     Example:
         >>> Laplace(20)().event_shape
         torch.Size([20])
     """
 
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """Laplace(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return dist.Laplace(self.loc, positive(self.raw_scale)).to_event(1)
+    family = dist.Laplace
 
 
-class Gumbel(_LearnedLocationAndScale):
+class Gumbel(_LocationScale):
     """Independent Gumbel dimensions with learned locations and scales: skewed, with the long tail to the right.
 
     (Gumbel 1958, "Statistics of extremes".) The left tail falls as exp(-exp(-z)): a code far to the left of a narrow
@@ -108,31 +112,29 @@ class Gumbel(_LearnedLocationAndScale):
         latent_dim: dimensions of z, at least 1.
 
     Raises:
-        ValueError: where ``latent_dim`` is below 1.
+        ValueError: if ``latent_dim`` is below 1.
 
     Example:
         >>> Gumbel(20)().event_shape
         torch.Size([20])
     """
 
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """Gumbel(loc, scale) with batch shape ``()`` and event shape ``(latent_dim,)``."""
-        return dist.Gumbel(self.loc, positive(self.raw_scale)).to_event(1)
+    family = dist.Gumbel
 
 
-class StudentT(_LearnedLocationAndScale):
+class StudentT(_LocationScale):
     """Independent Student t dimensions with learned locations, scales and degrees of freedom.
 
-    A weakly informative prior: its heavy tails let unusual data have far-away codes (Takahashi et al. 2018, "Student-t
+    A weakly informative prior: its heavy tails allow distant codes for unusual data (Takahashi et al. 2018, "Student-t
     variational autoencoder for robust density estimation").
 
     Args:
         latent_dim: dimensions of z, at least 1.
-        initial_df: degrees of freedom to start from, above 1; they are learned as 1 + softplus(raw) + 1e-6, so that
-            the mean exists.
+        initial_df: where the degrees of freedom start, above 1. They are learned as 1 + softplus(raw) + 1e-6, because
+            the mean must exist.
 
     Raises:
-        ValueError: where ``latent_dim`` is below 1 or ``initial_df`` not above 1.
+        ValueError: if ``latent_dim`` is below 1 or ``initial_df`` not above 1.
 
     Example:
         >>> StudentT(20)().event_shape
@@ -145,6 +147,6 @@ class StudentT(_LearnedLocationAndScale):
         self.initial_df = initial_df
         self.raw_df = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_df) - 1)))
 
-    def forward(self, *context: Tensor) -> dist.Distribution:
-        """Student t with batch shape ``()`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return a Student t with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return StudentTDistribution(1 + positive(self.raw_df), self.loc, positive(self.raw_scale)).to_event(1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from pyro.distributions import constraints
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least
@@ -16,16 +14,16 @@ __all__ = ["UniformOnSphere"]
 
 
 class UniformOnSphere(Prior):
-    """All directions alike: the uniform distribution over vectors of length 1.
+    """The uniform distribution over vectors of length 1.
 
-    Goes with the posterior ``PowerSpherical``. Codes on a sphere have no middle to which a prior could pull them
+    It goes with the posterior ``PowerSpherical``. A sphere has no middle to which a prior could pull the codes
     (Davidson et al. 2018, arXiv 1804.00891).
 
     Args:
-        latent_dim: dimensions of the space that the sphere is in, at least 2.
+        latent_dim: dimensions of the space around the sphere, at least 2.
 
     Raises:
-        ValueError: where ``latent_dim`` is below 2.
+        ValueError: if ``latent_dim`` is below 2.
 
     Example:
         >>> UniformOnSphere(10)().sample().norm().round(decimals=3)
@@ -40,6 +38,6 @@ class UniformOnSphere(Prior):
         self.latent_dim = at_least(2, "latent_dim", latent_dim)
         self.register_buffer("like", torch.zeros(latent_dim), persistent=False)
 
-    def forward(self, *context: Tensor) -> Any:
-        """The uniform distribution, with batch shape ``()`` and event shape ``(latent_dim,)``."""
+    def forward(self, *context: Tensor) -> TorchDistribution:
+        """Return the uniform distribution, with batch shape ``()`` and event shape ``(latent_dim,)``."""
         return UniformDistribution(len(self.like), self.like)

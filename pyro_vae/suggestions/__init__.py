@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from pyro_vae.suggestions.rules import Suggestion, judge
 from pyro_vae.suggestions.tables import judge_table
-from pyro_vae.suggestions.values import read
+from pyro_vae.suggestions.values import Data, read
 
 __all__ = ["Suggestion", "suggest"]
 
 
-def suggest(data: Any, names: Sequence[str] | None = None) -> list[Suggestion]:
-    """The likelihoods that fit the data, best first, each with the reason.
+def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
+    """Suggest likelihoods that fit the data, best first, each with the reason.
 
-    All values decide what is possible; shapes (dispersion, zeros, tails) are judged within each element of x, from at
-    most 4,000 evenly spaced rows. A table of 2 to 100 columns of different kinds gets ``Mixed``. What a VAE learns is
-    p(x | z), which is narrower than the data: dispersion, zeros and tails may be the latent's doing, so that the
-    simpler likelihood always stands beside the richer one.
+    All values decide which likelihoods are possible. Dispersion, zeros and tails are judged within each element of x,
+    from at most 4,000 evenly spaced rows. A table with 2 to 100 columns of different kinds gets ``Mixed``. A VAE learns
+    p(x | z), which is narrower than the data: the latent may explain dispersion, zeros and tails. So the simpler
+    likelihood always stands beside the richer one.
 
     Args:
-        data: tensor or array ``(n, *event_shape)``, a table with ``columns`` and ``to_numpy()`` (a pandas DataFrame),
-            or images of :mod:`pyro_vae.data`, as they would be fed. NaN is a missing value.
-        names: of the columns of a table ``(n, columns)``.
+        data: a tensor or array ``(n, *event_shape)``, a table with ``columns`` and ``to_numpy()`` (a pandas DataFrame),
+            or images of :mod:`pyro_vae.data`, as a VAE would get them. NaN is a missing value.
+        names: the names of the columns of a table ``(n, columns)``.
 
     Raises:
-        ValueError: where there is nothing to judge: no values, infinite ones, a single constant, no numbers.
-        TypeError: where ``data`` is something else.
+        ValueError: if there is nothing to judge: no values, infinite values, a single constant, or no numbers.
+        TypeError: if ``data`` is something else.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The rules: what values, taken to be of one kind, say about their likelihood."""
+"""The rules: which likelihoods fit values of one kind."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.config import Spec
+from pyro_vae.registry import Spec
 from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percent
 
 __all__ = ["EXPECTED", "Suggestion", "class_of", "judge", "judge_reals"]
 
-SIGMAS = 4.0  # Chance alone goes further than four standard errors once in 30,000 times.
-OFF_GRID = 1e-3  # Of a step: k / 255 in float32 is off by 1.5e-5 of a step.
-EXPECTED = 5.0  # Values expected above the top where there is none: chance does that once in e^5 = 150 times.
-AT_TOP = 10  # Values at the top that are no stragglers; they must also be a tenth of an even share of the levels.
-OVER, UNDER = 1.2, 0.8  # Variance over mean, 1 for Poisson: within a fifth, Poisson costs next to nothing.
-ZEROS, FITS = 0.05, 25  # Share of extra zeros that is worth a parameter an element; columns they are judged from.
-SPARSE, TOTALS = 0.8, 2.0  # Bags of words: share of zeros, variance of totals over that of independent columns.
-FINE = 100  # Whole numbers never below this have steps of less than 1 % of any value: as good as reals.
+SIGMAS = 4.0  # Chance exceeds four standard errors once in 30,000 times.
+OFF_GRID = 1e-3  # In steps of the grid: k / 255 in float32 is off by 1.5e-5 steps.
+EXPECTED = 5.0  # Values expected above the top although there are none: probability e^-5 = 1/150.
+AT_TOP = 10  # Values at the top, at least; they must also be a tenth of an even share of the levels.
+OVER, UNDER = 1.2, 0.8  # Variance over mean, 1 for Poisson: within a fifth of 1, Poisson costs little.
+ZEROS, FITS = 0.05, 25  # Share of extra zeros that is worth a parameter per element; columns fitted, at most.
+SPARSE, TOTALS = 0.8, 2.0  # Bags of words: share of zeros; variance of totals over that of independent columns.
+FINE = 100  # Whole numbers never below this have steps below 1 % of any value: as good as reals.
 NORMAL, HEAVY = 3.45, 4.3  # (q99 - q1) / (q75 - q25): the normal's; heavy tails (t of 6 degrees; Laplace has 5.6).
 SKEWED = 0.25  # (q95 + q5 - 2 q50) / (q95 - q5): lognormal of sigma 0.3; the exponential has 0.56.
 
@@ -33,21 +33,26 @@ class Suggestion:
     """A likelihood that fits the data.
 
     Args:
-        likelihood: what ``pyro_vae.build(likelihood=...)`` takes.
-        reason: what was seen in the data.
-        prepare: what to do to the data first; empty where nothing is to be done.
+        likelihood: the value for ``pyro_vae.build(likelihood=...)``.
+        reason: the evidence in the data.
+        prepare: how to prepare the data first; empty if there is nothing to do.
     """
 
     likelihood: Spec
     reason: str
     prepare: str = ""
 
+    def __repr__(self) -> str:
+        """Return the same as ``str`` within the name of the class."""
+        return f"Suggestion({self})"
+
     def __str__(self) -> str:
+        """Return the likelihood, the reason and the preparation in one line."""
         return f"{show(self.likelihood)}: {self.reason}." + (f" First: {self.prepare}." if self.prepare else "")
 
 
 def judge(v: Values) -> list[Suggestion]:
-    """All elements taken to be of one kind: the first rule that knows the values."""
+    """Judge all elements as one kind, by the first rule that fits the values."""
     return _two_values(v) or _whole(v) or _unit(v) or judge_reals(v)
 
 
@@ -64,7 +69,7 @@ def _two_values(v: Values) -> list[Suggestion]:
 
 
 def _whole(v: Values) -> list[Suggestion]:
-    """Whole numbers from 0: of a bounded range, or counts; or else so large that they are as good as reals."""
+    """Judge whole numbers from 0: as levels in a bounded range, as counts, or, if they are large, as reals."""
     if v.low < 0 or not v.all(lambda x: x == np.round(x)):
         return []
     if v.low >= FINE:
@@ -81,7 +86,7 @@ def _whole(v: Values) -> list[Suggestion]:
 
 
 def _bounded(v: Values) -> bool:
-    """Whether the values stop at a top that is well populated and where counts of such spread would go on."""
+    """Return True if many values are at the top and none above it, although counts of this spread would go on."""
     top, at_top = v.high, v.count(v.high)
     if top >= LEVELS or at_top < max(AT_TOP, 0.1 * (~np.isnan(v.x)).sum() / (top + 1)):
         return False
@@ -95,7 +100,7 @@ def _bounded(v: Values) -> bool:
 
 
 def _levels(v: Values, levels: int, upper: float, reason: str) -> list[Suggestion]:
-    """The likelihoods over equally spaced levels, and those over the unit interval after dequantising."""
+    """Return likelihoods over equally spaced levels, and over the unit interval after dequantising."""
     grid = {"levels": levels} if upper == 1 else {"levels": levels, "upper": upper}
     free = Suggestion({"class": "Categorical", **grid}, reason)
     ordered = [Suggestion({"class": f"DiscretizedLogistic{k}", **grid}, reason) for k in ("", "Mixture")]
@@ -120,19 +125,19 @@ def _bag_of_words(v: Values) -> list[Suggestion]:
 
 
 def _counts(v: Values) -> list[Suggestion]:
-    """Counts by their variance over their mean: a score test against Poisson (Dean and Lawless 1989)."""
+    """Judge counts by variance over mean: a score test against Poisson (Dean and Lawless 1989)."""
     mean, variance, n = moments(v.sample())
     if not len(mean):
         return [Suggestion("Poisson", "counts, nearly all of them 0")]
     ratio = variance.sum() / mean.sum()
     z = (variance - mean).sum() / math.sqrt((2 * mean**2 / n).sum())
     seen = f"counts whose variance, {variance.mean():,.4g}, is {ratio:.2g} times their mean"
-    poisson, negative = Suggestion("Poisson", f"{seen}, where a Poisson has 1"), Suggestion("NegativeBinomial", seen)
+    poisson, negative = Suggestion("Poisson", f"{seen}; for a Poisson it is 1"), Suggestion("NegativeBinomial", seen)
     if z < -SIGMAS and ratio < UNDER and v.high < LEVELS:
         spec = {"class": "Categorical", "levels": int(v.high) + 1, "upper": v.high}
         return [Suggestion(spec, f"{seen}, less than a Poisson's"), poisson]
     if z < SIGMAS or ratio < OVER:
-        return [poisson, replace(negative, reason=f"{seen}, in case it is more elsewhere")]
+        return [poisson, replace(negative, reason=f"{seen}; in case it is larger elsewhere")]
     others = [
         replace(negative, reason=f"{seen}; the latent may explain a part of that"),
         replace(poisson, reason=f"{seen}; enough if the latent explains that"),
@@ -145,16 +150,16 @@ def _counts(v: Values) -> list[Suggestion]:
 
 
 def _zeros(counts: np.ndarray) -> tuple[float, float, float]:
-    """Share of zeros, the share that a negative binomial beside extra zeros explains, and what the extra zeros gain.
+    """Return the share of zeros, the share explained by a zero-inflated negative binomial's counts, and the gain.
 
-    Both are fitted to each column by maximum likelihood; the gain is twice the difference of the log-likelihoods, less
-    one a column, which is twice what chance gives.
+    A negative binomial with and without extra zeros is fitted to each column by maximum likelihood. The gain of the
+    extra zeros is twice the difference of the log-likelihoods minus one per column, which is twice the gain by chance.
     """
     counts = counts[:, np.nansum(counts, 0) > 0]
     counts = counts[:: -(-len(counts) // (ROWS // 4)), :: -(-counts.shape[1] // FITS)]  # fits cost time
     mean, _, n = moments(counts)
     x, total, above = torch.from_numpy(counts), n * mean, (counts > 0).sum(0)
-    fitted, of = [], n.astype(float)  # how many values are of the negative binomial: all of them, then fewer
+    fitted, of = [], n.astype(float)  # values from the negative binomial: all of them, then fewer
     for _ in range(15):
         size = _size(x, total / of, of)
         log_p = -size * np.log1p(total / of / size)
@@ -171,7 +176,7 @@ def _zeros(counts: np.ndarray) -> tuple[float, float, float]:
 
 
 def _size(x: Tensor, mean: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """The most likely size (inverse dispersion) of negative binomials of these means, by bisection."""
+    """Return the maximum-likelihood size (inverse dispersion) of negative binomials with these means, by bisection."""
     low, high = np.full(len(mean), math.log(1e-3)), np.full(len(mean), math.log(1e4))
     for _ in range(25):
         middle = (low + high) / 2
@@ -182,13 +187,13 @@ def _size(x: Tensor, mean: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def _unit(v: Values) -> list[Suggestion]:
-    """Values in [0, 1]: on a grid from end to end, inside, or touching an end."""
+    """Judge values in [0, 1]: on a grid from end to end, inside, or touching an end."""
     if v.low < 0 or v.high > 1:
         return []
     seen = f"from {v.low:.3g} to {v.high:.3g}"
     if levels := v.levels or _grid(v):
         return _levels(v, levels, 1.0, f"grey values {seen} in steps of 1/{levels - 1}")
-    # An end is what a VAE in single precision would see as one.
+    # A value is at an end if it is in single precision, as in a VAE.
     if np.float32(v.low) > 0 and np.float32(v.high) < 1:
         beta = Suggestion("Beta", f"reals {seen}, inside (0, 1)")
         return [beta, *(replace(beta, likelihood=name) for name in ("LogitNormal", "ContinuousBernoulli"))]
@@ -198,9 +203,9 @@ def _unit(v: Values) -> list[Suggestion]:
 
 
 def _grid(v: Values) -> int:
-    """The fewest levels k / (levels - 1) that hold every value; 0 where there are none, or no end is reached."""
+    """Return the fewest levels k / (levels - 1) that contain all values; 0 if there are none, or no end is reached."""
     ends = (v.low == 0) + (v.high == 1)
-    if ends < (2 if v.names else 1):  # else any measurement rounded to 2 digits would be an image
+    if ends < (2 if v.names else 1):  # otherwise any measurement rounded to 2 digits would pass
         return 0
     some = np.unique(v.x.ravel()[: 100 * LEVELS])
     for steps in range(2, LEVELS):
@@ -214,7 +219,7 @@ def _off(x: np.ndarray, steps: int) -> np.ndarray:
 
 
 def judge_reals(v: Values) -> list[Suggestion]:
-    """Reals by their tails, each column by itself: after the logarithm where they are positive and skewed."""
+    """Judge reals by their tails, each column by itself, after the logarithm if they are positive and skewed."""
     x = v.sample()
     error = SIGMAS / math.sqrt(len(x))  # 4 standard errors of the skewness; those of the tails are 5 times as large
     skew, tails = _skew_and_tails(x)
@@ -234,7 +239,7 @@ def judge_reals(v: Values) -> list[Suggestion]:
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance and number of values of the columns that are not all 0."""
+    """Return mean, variance and number of values of each column that is not all 0."""
     n = (~np.isnan(x)).sum(0)
     mean = np.nansum(x, 0) / np.maximum(n, 1)
     variance = np.nansum((x - mean) ** 2, 0) / np.maximum(n - 1, 1)
@@ -242,7 +247,7 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _skew_and_tails(x: np.ndarray) -> tuple[float, float]:
-    """The medians over columns of two ratios of quantiles; NaN where at least half of every column is one value."""
+    """Return the medians over columns of two ratios of quantiles; NaN if half of every column is one value."""
     q1, q5, q25, q50, q75, q95, q99 = np.nanquantile(x, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], axis=0)
     some = ((x == q50).sum(0) < 0.5 * (~np.isnan(x)).sum(0)) & (q75 > q25)
     if not some.any():
@@ -252,18 +257,18 @@ def _skew_and_tails(x: np.ndarray) -> tuple[float, float]:
 
 
 def _is_standard(x: np.ndarray) -> bool:
-    """Whether every column lies about 0 and spreads by about 1, as a new network's output does."""
+    """Return True if every column is near 0 with a spread near 1, like the output of a new network."""
     mean, scale = np.nanmean(x, 0), np.nanstd(x, 0)
     return bool((np.abs(mean) < 3).all() and (scale < 3).all() and (scale[scale > 0] > 1 / 3).all())
 
 
 def class_of(s: Suggestion) -> str:
-    """The name of the suggested likelihood, without its arguments."""
+    """Return the name of the suggested likelihood, without its arguments."""
     return str(s.likelihood if isinstance(s.likelihood, str) else s.likelihood["class"])
 
 
 def show(spec: Spec) -> str:
-    """A specification as one would write the call; Mixed by its kinds of columns."""
+    """Write a specification as a call; Mixed by its kinds of columns."""
     if isinstance(spec, str):
         return spec
     if spec["class"] != "Mixed":

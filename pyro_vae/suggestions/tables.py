@@ -1,4 +1,4 @@
-"""Tables: each column by itself, and then together."""
+"""Tables: judge each column by itself, then all of them together."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pyro_vae.suggestions.values import Values
 
 __all__ = ["judge_table"]
 
-CLEAR = 10  # Beside columns of reals, whole numbers never below this are reals that were rounded.
-SPAN = 0.75  # Of (0, 1), that a column beside columns of reals must fill to be a proportion and no small measurement.
-RARE = 0.2  # Share of ones below which a column of 0 and 1 may be a count that is rarely above 1.
+CLEAR = 10  # Beside columns of reals, whole numbers never below this are rounded reals.
+SPAN = 0.75  # Beside columns of reals, a column must span this much of (0, 1) to be a proportion, no measurement.
+RARE = 0.2  # With a smaller share of ones, a column of 0 and 1 may be a count that is rarely above 1.
 
 _REALS = {"Normal", "StudentT"}
 _KINDS = {
@@ -28,7 +28,7 @@ _KINDS = {
 
 
 def judge_table(v: Values) -> list[Suggestion]:
-    """Each column by itself; one likelihood for all where they are of one kind, else Mixed."""
+    """Judge each column by itself; suggest one likelihood if all columns are of one kind, else Mixed."""
     columns = [replace(v, x=v.x[:, j : j + 1], names=(name,)) for j, name in enumerate(v.names)]
     first = [_judge_column(column) for column in columns]
     if any(class_of(s) in _REALS and c.low < c.high for c, s in zip(columns, first, strict=True)):
@@ -54,13 +54,13 @@ def _judge_column(v: Values) -> Suggestion:
 
 
 def _is_measured(v: Values, first: Suggestion) -> bool:
-    """Whether what looks like a proportion or a count is, beside columns of reals, a measurement."""
+    """Return True if an apparent proportion or count beside columns of reals is a measurement."""
     kind = _KINDS[class_of(first)]
     return (kind == "unit" and v.high - v.low < SPAN) or (kind in ("counts", "levels") and v.low >= CLEAR)
 
 
 def _is_rare(v: Values) -> bool:
-    """Whether a column of 0 and 1 goes with any other: it never varies, or counts above 1 are too rare to be seen."""
+    """Return True if a column of 0 and 1 fits any kind: it never varies, or counts above 1 are too rare to show."""
     n = (~np.isnan(v.x)).sum()
     p = v.count(1) / n
     no_more = v.low == 0 and v.high == 1 and n * (1 - math.exp(-p) * (1 + p)) < EXPECTED
@@ -68,7 +68,7 @@ def _is_rare(v: Values) -> bool:
 
 
 def _together(names: tuple[str, ...], first: list[Suggestion]) -> list[Suggestion]:
-    """One likelihood of reals where all columns have the same; else Mixed."""
+    """Suggest one likelihood of reals if all columns have the same, else Mixed."""
     todo: dict[str, list[str]] = {}
     examples: dict[str, str] = {}
     for name, suggestion in zip(names, first, strict=True):

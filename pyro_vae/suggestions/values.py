@@ -1,10 +1,10 @@
-"""The data as an array, checked, with what is known about it."""
+"""The data as a checked array, with its names and levels if they are known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,21 +12,42 @@ from torch import Tensor
 
 from pyro_vae.data import DataSet, Images, check_array
 
-__all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Values", "percent", "read"]
+__all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Data", "Values", "percent", "read"]
 
-ROWS = 4000  # Enough for every shape judged here to have a standard error of a few per cent.
-TABLE = 100  # Columns of a table at most: one likelihood a column is of no use for a thousand of them.
-LEVELS, FEW = 256, 32  # Levels of a grid at most, a byte; and those of which each can afford a free probability.
+ROWS = 4000  # Enough for a standard error of a few per cent in every figure judged here.
+TABLE = 100  # Columns of a table, at most: one likelihood per column is of no use for a thousand columns.
+LEVELS, FEW = 256, 32  # Levels of a grid, at most (a byte); and levels with a free probability each, at most.
+
+
+class Table(Protocol):
+    """A table of pandas or polars."""
+
+    @property
+    def columns(self) -> Iterable[Any]:
+        """The names of the columns."""
+
+    def to_numpy(self) -> np.ndarray:
+        """Return the values, ``(n, columns)``."""
+
+
+Data = Tensor | np.ndarray | Table | DataSet | Images
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """The data of all elements, or of one column."""
+    """The values of all elements, or of one column.
 
-    x: np.ndarray  # (n, elements), floating-point; NaN where missing
-    names: tuple[str, ...] = ()  # of the columns, where this is a table
-    levels: int = 0  # where known
-    dequantise: str = ""  # how to, where known
+    Args:
+        x: floating-point numbers ``(n, elements)``; NaN if missing.
+        names: the names of the columns of a table; else empty.
+        levels: the number of grey levels if known, else 0.
+        dequantise: how to dequantise the data if known, else empty.
+    """
+
+    x: np.ndarray
+    names: tuple[str, ...] = ()
+    levels: int = 0
+    dequantise: str = ""
 
     @property
     def low(self) -> float:
@@ -39,24 +60,24 @@ class Values:
         return float(np.nanmax(self.x))
 
     def all(self, holds: Callable[[np.ndarray], np.ndarray]) -> bool:
-        """Whether something holds of all values that are not missing."""
+        """Return True if a condition holds for all values that are not missing."""
         return bool((holds(self.x) | np.isnan(self.x)).all())
 
     def count(self, value: float) -> int:
-        """How often a value comes up."""
+        """Return how often a value occurs."""
         return int((self.x == value).sum())
 
     def percent(self, value: float) -> str:
-        """The share of a value among those that are not missing, in words."""
+        """Return the share of a value among those that are not missing, as text."""
         return percent(self.count(value) / (~np.isnan(self.x)).sum())
 
     def sample(self) -> np.ndarray:
-        """At most ``ROWS`` evenly spaced rows."""
+        """Return at most ``ROWS`` evenly spaced rows."""
         return self.x[:: -(-len(self.x) // ROWS)].astype(np.float64)
 
 
-def read(data: Any, names: Sequence[str] | None) -> Values:
-    """The data as an array ``(n, elements)``, checked."""
+def read(data: Data, names: Sequence[str] | None) -> Values:
+    """Return the data as a checked array ``(n, elements)``."""
     if isinstance(data, (DataSet, Images)):
         return _of_images(data.train if isinstance(data, DataSet) else data, names)
     if isinstance(data, Tensor) or (isinstance(data, np.ndarray) and data.dtype != object):  # whose None is missing
@@ -73,7 +94,9 @@ def read(data: Any, names: Sequence[str] | None) -> Values:
     labels = _labels(data.shape, names)
     x = _numbers(data, labels).reshape(len(data), -1)
     if np.isinf(x).any():
-        raise ValueError(f"data has infinite values: {np.isinf(x).sum()} of {x.size}. Remove them, or write NaN")
+        raise ValueError(
+            f"data has infinite values: {np.isinf(x).sum()} of {x.size}. Remove them, or replace them by NaN"
+        )
     empty = np.isnan(x).all(0)
     if empty.all() or (labels and empty.any()):
         raise ValueError(f"data must have values; {labels[empty.argmax()] if labels else 'all of it'} is only NaN")
@@ -86,24 +109,24 @@ def read(data: Any, names: Sequence[str] | None) -> Values:
 
 def _of_images(images: Images, names: Sequence[str] | None) -> Values:
     if names is not None or not len(images):
-        raise ValueError(f"images must be at least one, without names; got {len(images)} and names {names}")
+        raise ValueError(f"there must be at least one image, and no names; got {len(images)} and names {names}")
     some = images.pixels[:: -(-len(images) // ROWS)]
     x = images.to_x(some, torch.float32, torch.Generator(some.device).manual_seed(0)).flatten(1).cpu().numpy()
     levels = 0 if images.dequantize or images.binarize else images.levels + 1
     return Values(x, (), levels, "Dequantise: data.load(..., dequantize=True)")
 
 
-def _labels(shape: tuple[int, ...], names: Sequence[Any] | None) -> tuple[str, ...]:
+def _labels(shape: tuple[int, ...], names: Iterable[object] | None) -> tuple[str, ...]:
     if names is None:
         return tuple(f"column {j}" for j in range(shape[1])) if len(shape) == 2 else ()
     labels = tuple(str(name) for name in names)
     if len(shape) != 2 or len(labels) != shape[1] or len(set(labels)) < len(labels):
-        raise ValueError(f"names must be one for each column of a table, all different; got {labels} for {shape}")
+        raise ValueError(f"names must have one name per column of a table, all different; got {labels} for {shape}")
     return labels
 
 
 def _numbers(data: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
-    """The same as floating-point numbers; None and pandas' NA become NaN."""
+    """Return the data as floating-point numbers; None and pandas' NA become NaN."""
     if data.dtype.kind in "biuf":
         return data if data.dtype in (np.float32, np.float64) else data.astype(np.float64)
     if data.dtype != object:
@@ -119,5 +142,5 @@ def _numbers(data: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
 
 
 def percent(share: float) -> str:
-    """A share in words."""
+    """Return a share as text."""
     return f"{100 * share:.3g} %"

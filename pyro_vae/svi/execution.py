@@ -1,4 +1,4 @@
-"""How a captured graph is run: as it is, or compiled."""
+"""How a captured graph runs: operation by operation, or compiled."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pyro_vae.svi.graph import Graph
 
-__all__ = ["Compiled", "batch_sizes", "give_back_freed_memory", "run"]
+__all__ = ["CompiledGraph", "batch_sizes", "give_back_freed_memory", "run"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 # PyTorch's own random numbers are faster on a CPU than those in the compiled code, and follow the same stream as
-# without compilation. Shapes and strides are looked at before a graph is run (Captured.takes, structure).
+# without compilation. Shapes and strides are checked before a graph runs (RunGraph.takes, take_apart).
 _OPTIONS: dict[str, Any] = {"fallback_random": True, "size_asserts": False, "alignment_asserts": False}
-_RARE = 100  # runs with another batch size than the first before a graph for any size is compiled
+_RARE = 100  # runs with other batch sizes than the first, after which a graph for any size is compiled
 
 
 def run(graph: Graph, arguments: Sequence[Tensor]) -> Any:
-    """Runs a graph operation by operation.
+    """Run a graph operation by operation.
 
     Args:
         graph: the graph.
         arguments: the program's own.
     """
     with torch.no_grad():
-        return graph.module.forward(*graph.tensors, *arguments)  # hooks on all modules are not meant for this one
+        return graph.module.forward(*graph.tensors, *arguments)  # hooks on all modules are not for this one
 
 
 def batch_sizes(arguments: Sequence[Tensor]) -> tuple[int, ...]:
-    """The first dimensions, 0 where there is none."""
+    """Return the first dimensions; 0 for a tensor of shape ()."""
     return tuple([a.shape[0] if a.dim() else 0 for a in arguments])
 
 
-class Compiled:
-    """Runs a graph compiled by TorchInductor.
+class CompiledGraph:
+    """A graph compiled by TorchInductor.
 
-    It is compiled for the batch size of its first run, which is faster than for any size; a few runs of another size,
-    such as the last batch of an epoch, go operation by operation, and many make one more compilation, for any size.
+    It is compiled for the batch size of its first run, which is faster than for any size. A few runs of another size,
+    such as the last batch of an epoch, go operation by operation; after many, it is compiled once more, for any size.
 
     Args:
         graph: the graph.
@@ -68,7 +68,7 @@ class Compiled:
         _keep_freed_memory()
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
-        """What the graph returns."""
+        """Run the graph, and return its results."""
         sizes = batch_sizes(arguments)
         if self._sizes is None:
             self._sizes = sizes
@@ -85,59 +85,59 @@ class Compiled:
         try:
             with torch.no_grad():
                 return compiled(*self.graph.tensors, *arguments)
-        except TorchDynamoException as error:  # the graph for any size is compiled when it is first run
+        except TorchDynamoException as error:  # the graph for any size is compiled in its first run
             self._for_any = None
             _warn_of_no_compiler(error)
             return run(self.graph, arguments)
 
     def _compiled(self, arguments: Sequence[Tensor]) -> Callable[..., Any] | None:
-        """The graph compiled for these arguments; None where that does not work here."""
+        """Compile the graph for these arguments; return None if that does not work here."""
         module = fx.GraphModule({}, copy.deepcopy(self.graph.module.graph))  # the compiler changes it
         for node in module.graph.nodes:
-            node.meta = {}  # of a capture for any batch size
+            node.meta = {}  # from a capture for any batch size
         fake = FakeTensorMode(shape_env=ShapeEnv())
-        # Of these sizes alone; from the tensors themselves it would make a graph of open sizes.
+        # For these sizes alone; from the tensors themselves the compiler would make a graph of open sizes.
         examples: list[Any] = [fake.from_tensor(t, static_shapes=True) for t in (*self.graph.tensors, *arguments)]
         try:
             with torch.no_grad(), _without_cuda_note(), tracing(TracingContext(fake)):
                 return torch._inductor.compile(module, examples, _OPTIONS)
-        except Exception as error:  # whatever it is: the graph runs without
+        except Exception as error:  # whatever it is: the graph runs uncompiled
             _warn_of_no_compiler(error)
             return None
 
 
 def _for_any_size(graph: Graph) -> Callable[..., Any]:
-    """The graph, to be compiled for any size when it is first run."""
+    """Return the graph, to be compiled for any size in its first run."""
     validate = Distribution._validate_args
     try:
         return torch.compile(graph.module.forward, fullgraph=True, dynamic=True, options=_OPTIONS)
     finally:
-        Distribution.set_default_validate_args(validate)  # which the first torch.compile of a process turns off
+        Distribution.set_default_validate_args(validate)  # the first torch.compile of a process turns it off
 
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Has glibc keep what a step frees for the next one, which would have to be mapped anew, page by page.
+    """Make glibc keep the memory that a step frees for the next step, instead of mapping it again page by page.
 
-    It holds for the whole process, up to 512 MB, unless the environment says how it shall be.
+    This holds for the whole process, up to 512 MB, unless the environment sets it.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 
 
 def give_back_freed_memory() -> None:
-    """Gives what steps have freed back to the system, before something else takes as much in other pieces."""
+    """Return freed memory to the system, before something else allocates as much in pieces of other sizes."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 
 
 @contextlib.contextmanager
 def _without_cuda_note() -> Iterator[None]:
-    """Without what PyTorch for CUDA tells on a machine without CUDA when it compiles for the first time."""
+    """Silence the message of PyTorch for CUDA, on a machine without CUDA, when it first compiles."""
     logger = logging.getLogger("torch.utils.cpp_extension")
     before = logger.disabled
     logger.disabled = True

@@ -1,4 +1,4 @@
-"""What a run by Pyro shows of the programs, which the graphs after it rest on."""
+"""The first run, by Pyro: it shows what the graphs after it rest on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import TypeVar
 
 import pyro
 from pyro import poutine
@@ -14,24 +14,25 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.svi.generators import seeds_set
-from pyro_vae.svi.watch import looked_through
+from pyro_vae.svi.watch import reachable_places
 
-__all__ = ["Shown", "watched"]
+__all__ = ["FirstRun", "run_first"]
 
+T = TypeVar("T")
 _REQUIRES_GRAD, _GRADIENT = operator.attrgetter("requires_grad"), operator.attrgetter("grad")
 
 
 @dataclass
-class Shown:
-    """What a run by Pyro has shown.
+class FirstRun:
+    """What a run by Pyro has shown of the programs.
 
     Args:
         parameters: those that the programs registered, by name.
         in_store: the names of those that are in Pyro's parameter store.
-        modules: those that were called.
+        modules: the modules that were called.
         seed: the line that set a seed or the state of a generator, or None.
-        iterator: where there is an iterator from which the run may have taken something, or None.
-        doubtful: whether another run by Pyro has to show if the programs set that seed each time.
+        iterator: the words for an iterator that the run may have advanced, or None.
+        doubtful: True if another run by Pyro has to show whether the programs set that seed each time.
     """
 
     parameters: dict[str, Tensor]
@@ -42,23 +43,23 @@ class Shown:
     doubtful: bool = False
 
     def replaced(self) -> bool:
-        """Whether another parameter has taken the name of one, as after ``pyro.clear_param_store()``."""
+        """Return True if a name has another parameter now, as after ``pyro.clear_param_store()``."""
         store = pyro.get_param_store()._params
         return any(name in self.in_store and store.get(name) is not p for name, p in self.parameters.items())
 
     def unrepeatable(self) -> str | None:
-        """Why no run repeats this one, or None."""
+        """Say why no run repeats this one, or return None."""
         if self.seed is not None:
             return f"it sets a seed or the state of a generator, {self.seed}"
         if self.iterator is not None:
-            return f"it does not do the same again when run again: it may take from the iterator {self.iterator}"
+            return f"it does something else when it runs again: it may advance the iterator {self.iterator}"
         return None
 
     def gradient_elsewhere(self, arguments: Sequence[Tensor]) -> str | None:
-        """Why a step has a gradient that a graph does not compute, or None; clears zeros that Pyro has left.
+        """Say why a step has a gradient that a graph does not compute, or return None; clear zeros that Pyro has left.
 
         Args:
-            arguments: the tensors among those of the step.
+            arguments: the tensors among the arguments of the step.
         """
         if any(map(_REQUIRES_GRAD, arguments)):
             return "An argument requires a gradient"
@@ -72,23 +73,23 @@ class Shown:
         return None
 
 
-def watched(run: Callable[[], Any], roots: Iterable[Any]) -> tuple[Any, Shown]:
-    """Runs the programs by Pyro, and notes what they do.
+def run_first(run: Callable[[], T], roots: Iterable[object]) -> tuple[T, FirstRun]:
+    """Run the programs with Pyro, and record what they do.
 
     Args:
         run: runs them.
-        roots: where the walk through what they reach starts.
+        roots: where the walk through what they can reach starts.
 
     Returns:
-        What ``run`` returns, and what it has shown.
+        The result of ``run``, and the record.
 
     Raises:
-        CannotCaptureError: where an object that they reach raises an error when it is looked at; nothing has run then.
+        CannotCaptureError: if an object that they can reach raises an error when it is inspected; nothing has run then.
     """
-    iterators = looked_through(roots).iterators  # before the run, which may drop one once it is empty
+    iterators = reachable_places(roots).iterators  # before the run, which may drop one once it is empty
     called: dict[int, nn.Module] = {}
 
-    def note(module: nn.Module, _: Any) -> None:
+    def note(module: nn.Module, _: tuple[object, ...]) -> None:
         called[id(module)] = module
 
     hook = register_module_forward_pre_hook(note)
@@ -100,4 +101,4 @@ def watched(run: Callable[[], Any], roots: Iterable[Any]) -> tuple[Any, Shown]:
     parameters = {name: site["value"].unconstrained() for name, site in seen.trace.nodes.items()}
     store = pyro.get_param_store()._params
     in_store = {name for name, p in parameters.items() if store.get(name) is p}
-    return result, Shown(parameters, in_store, [*called.values()], seeds.line, next(iter(iterators), None))
+    return result, FirstRun(parameters, in_store, [*called.values()], seeds.line, next(iter(iterators), None))

@@ -1,24 +1,26 @@
-"""Functions of torch that take float arguments while a graph is captured."""
+"""Functions of torch that get symbolic floats while a graph is captured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_vae.svi.refusals import CannotCaptureError, at_user_line
-from pyro_vae.svi.symbolic_floats import FloatArgument
+from pyro_vae.svi.symbolic_floats import SymbolicFloat
 
-__all__ = ["has_numbers", "meet"]
+__all__ = ["call_with_floats", "has_floats"]
 
-_Call = Callable[[Any, tuple[Any, ...]], Any]
+_Function = Callable[..., Any]
+_Call = Callable[[_Function, tuple[Any, ...]], Any]
+_Device = torch.device | str | int | None
 
 
-def has_numbers(arguments: Any) -> bool:
-    """Whether a FloatArgument is among arguments, or in lists, tuples and dictionaries of them.
+def has_floats(arguments: object) -> bool:
+    """Return True if a SymbolicFloat is among the arguments, or in lists, tuples and dictionaries of them.
 
     Args:
         arguments: of a function of torch.
@@ -26,54 +28,54 @@ def has_numbers(arguments: Any) -> bool:
     if isinstance(arguments, dict):
         arguments = arguments.values()
     elif not isinstance(arguments, (list, tuple)):
-        return isinstance(arguments, FloatArgument)
-    return any(map(has_numbers, arguments))
+        return isinstance(arguments, SymbolicFloat)
+    return any(map(has_floats, arguments))
 
 
-def meet(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: _Call) -> Any:
-    """The result of a function of torch with tensors in the floats' places, equal to the bit.
+def call_with_floats(func: _Function, args: tuple[Any, ...], kwargs: dict[str, Any], call: _Call) -> Any:
+    """Call a function of torch with tensors in place of the floats; the result is equal to the bit.
 
     Args:
-        func: the function, as a ``TorchFunctionMode`` has it.
-        args: its arguments, FloatArguments among them.
+        func: the function, as a ``TorchFunctionMode`` gets it.
+        args: its arguments, SymbolicFloats among them.
         kwargs: those by name.
-        call: calls a function with arguments without FloatArguments.
+        call: calls a function with arguments without SymbolicFloats.
 
     Raises:
-        CannotCaptureError: where a tensor in a float's place might give other bits.
+        CannotCaptureError: if a tensor in place of a float might give other bits.
     """
-    way = _WAYS.get(func)
-    result = NotImplemented if way is None else way(func, call, *args, **kwargs)
+    rule = _RULES.get(func)
+    result = NotImplemented if rule is None else rule(func, call, *args, **kwargs)
     if result is NotImplemented:
         name = getattr(func, "__qualname__", repr(func))
         raise CannotCaptureError(
-            at_user_line(f"a float argument goes into {name}, which a graph cannot follow; hand over a tensor there")
+            at_user_line(f"a float argument goes into {name}, which a graph cannot follow; pass a tensor there")
         )
     return result
 
 
-def _rounded(number: Any, *others: Any) -> Any:
-    """A FloatArgument as a tensor that rounds, and decides on a dtype, as the float would; others as they are.
+def _rounded(number: object, other: object) -> Any:
+    """Return a tensor for a SymbolicFloat that rounds, and promotes dtypes, as the float would; others as they are.
 
     Args:
-        number: maybe a FloatArgument.
-        others: what it meets.
+        number: maybe a SymbolicFloat.
+        other: the other operand.
     """
-    if not isinstance(number, FloatArgument):
+    if not isinstance(number, SymbolicFloat):
         return number
-    tensors = [other for other in others if isinstance(other, Tensor)]
-    if any(t.dim() and t.is_floating_point() for t in tensors):
-        return number.tensor  # which torch rounds where it is used, as it does with floats
-    dtypes = {torch.result_type(t, 0.5) for t in tensors} or {torch.get_default_dtype()}
-    if not dtypes <= {torch.float32, torch.float64}:  # half precision is computed with the float before it is rounded
+    tensor = other if isinstance(other, Tensor) else None
+    if tensor is not None and tensor.dim() and tensor.is_floating_point():
+        return number.tensor  # torch rounds it in use, as it does with floats
+    dtype = torch.get_default_dtype() if tensor is None else torch.result_type(tensor, 0.5)
+    if dtype not in (torch.float32, torch.float64):  # in half precision, torch computes with the unrounded float
         raise CannotCaptureError(
-            at_user_line(f"a float argument meets a tensor () of {dtypes.pop()}; hand over a tensor in its place")
+            at_user_line(f"a float argument meets a tensor () of {dtype}; pass a tensor in its place")
         )
-    return number.tensor.to(dtypes.pop())
+    return number.tensor.to(dtype)
 
 
-def _with_one(func: Any, call: _Call, *args: Any, **kwargs: Any) -> Any:
-    """Arithmetic and comparisons of a tensor with a number."""
+def _with_one(func: _Function, call: _Call, *args: Any, **kwargs: Any) -> Any:
+    """Do arithmetic with, or compare, a tensor and a number."""
     if len(args) + ("other" in kwargs) != 2 or kwargs.keys() - {"other"}:
         return NotImplemented
     first, second = (*args, *kwargs.values())
@@ -82,57 +84,67 @@ def _with_one(func: Any, call: _Call, *args: Any, **kwargs: Any) -> Any:
     return call(func, (_rounded(first, second), _rounded(second, first)))
 
 
-def _where(func: Any, call: _Call, *args: Any, **kwargs: Any) -> Any:
+def _where(func: _Function, call: _Call, *args: Any, **kwargs: Any) -> Any:
     if kwargs or len(args) != 3:
         return NotImplemented
     condition, yes, no = args if func is torch.where else (args[1], args[0], args[2])
     return call(torch.where, (condition, _rounded(yes, no), _rounded(no, yes)))
 
 
-def _new(func: Any, call: _Call, data: Any, dtype: Any = None, device: Any = None, **options: Any) -> Any:
-    """``torch.tensor`` of a number, or of a list of numbers."""
+def _new(
+    func: _Function,
+    call: _Call,
+    data: object,
+    dtype: torch.dtype | None = None,
+    device: _Device = None,
+    **options: Any,
+) -> Any:
+    """Do ``torch.tensor`` of a number, or of a list of numbers."""
     if options:
         return NotImplemented
     if isinstance(data, (list, tuple)):
-        if not all(type(part) in (float, int, FloatArgument) for part in data):
+        if not all(type(part) in (float, int, SymbolicFloat) for part in data):
             return NotImplemented
         return torch.stack([_new(func, call, part, dtype, device) for part in data])
-    if isinstance(data, FloatArgument):
+    if isinstance(data, SymbolicFloat):
         own = torch.float64 if isinstance(data.value, np.float64) else torch.get_default_dtype()
         return data.tensor.to(device or torch.get_default_device(), dtype or own, copy=True)
-    return torch.tensor(float(data), dtype=dtype, device=device)
+    return torch.tensor(float(cast(float, data)), dtype=dtype, device=device)
 
 
-def _new_like(func: Any, call: _Call, x: Tensor, data: Any, **options: Any) -> Any:
-    return _new(func, call, data, **{"dtype": x.dtype, "device": x.device} | options)
+def _new_like(func: _Function, call: _Call, x: Tensor, data: object, **options: Any) -> Any:
+    like: dict[str, Any] = {"dtype": x.dtype, "device": x.device}
+    return _new(func, call, data, **like | options)
 
 
-def _full(func: Any, call: _Call, size: Any, fill_value: Any, **options: Any) -> Any:
-    if has_numbers(size):
+def _full(func: _Function, call: _Call, size: Sequence[int], fill_value: SymbolicFloat, **options: Any) -> Any:
+    if has_floats(size):
         return NotImplemented
     return torch.empty(size, **{"dtype": torch.get_default_dtype()} | options).fill_(fill_value.tensor)
 
 
-def _full_like(func: Any, call: _Call, x: Tensor, fill_value: Any, **options: Any) -> Any:
+def _full_like(func: _Function, call: _Call, x: Tensor, fill_value: SymbolicFloat, **options: Any) -> Any:
     return torch.empty_like(x, **options).fill_(fill_value.tensor)
 
 
-def _new_full(func: Any, call: _Call, x: Tensor, size: Any, fill_value: Any, **options: Any) -> Any:
-    if has_numbers(size):
+def _new_full(
+    func: _Function, call: _Call, x: Tensor, size: Sequence[int], fill_value: SymbolicFloat, **options: Any
+) -> Any:
+    if has_floats(size):
         return NotImplemented
     return x.new_empty(size, **options).fill_(fill_value.tensor)
 
 
-def _put(func: Any, call: _Call, x: Tensor, *args: Any) -> Any:
-    """A number as the last argument that is put into some elements of a tensor."""
+def _put(func: _Function, call: _Call, x: Tensor, *args: Any) -> Any:
+    """Put a number, the last argument, into some elements of a tensor."""
     *where, value = args
-    if has_numbers(where) or not x.is_floating_point():
+    if has_floats(where) or not x.is_floating_point():
         return NotImplemented
     return call(func, (x, *where, value.tensor.to(x.dtype)))
 
 
 def _named(names: str) -> list[Any]:
-    """The methods of tensors of these names, and the functions of torch."""
+    """Return the methods of tensors, and the functions of torch, with these names."""
     methods = [getattr(Tensor, name) for name in names.split() if hasattr(Tensor, name)]
     return methods + [getattr(torch, n) for n in names.split() if hasattr(torch, n) and not n.startswith("__")]
 
@@ -142,7 +154,7 @@ _ARITHMETIC = (
     "__rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __rdiv__ __itruediv__ __idiv__"
 )
 _COMPARISONS = "eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
-_WAYS: dict[Any, Callable[..., Any]] = {
+_RULES: dict[_Function, _Function] = {
     **dict.fromkeys(_named(f"{_ARITHMETIC} {_COMPARISONS}"), _with_one),
     **dict.fromkeys(_named("where"), _where),
     **dict.fromkeys([torch.tensor, torch.as_tensor], _new),

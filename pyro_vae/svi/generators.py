@@ -1,4 +1,4 @@
-"""Generators of random numbers: the seeds that a run sets, and the states before it."""
+"""Random number generators: the seeds that a run sets, and the states before it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SET = {"manual_seed", "manual_seed_all", "seed", "set_state", "setstate", "grap
 class Seeds:
     """Where a run set a seed or a state.
 
-    Args:
-        line: the first function that did, with the user's line; None where there was none.
+    Attributes:
+        line: the first function that did, with the user's line; None if there was none.
     """
 
     def __init__(self) -> None:
         self.line: str | None = None
 
     def note(self, _: FrameType, event: str, function: Any) -> None:
-        """Looks whether a call sets a generator; Python calls this for each call, as a profiler."""
+        """Record a call that sets a generator; Python calls this for each call, as a profiler."""
         if event != "c_call" or self.line is not None or getattr(function, "__name__", "") not in _SET:
             return
         if isinstance(function.__self__, (torch.Generator, random.Random)):
@@ -40,10 +40,10 @@ class Seeds:
 
 @contextlib.contextmanager
 def seeds_set() -> Iterator[Seeds]:
-    """Notes the first seed that a block sets; nothing where another profiler runs, whose place it would take.
+    """Record the first seed that a block sets; nothing if another profiler runs, which this would replace.
 
     Yields:
-        What was noted.
+        The record.
     """
     seeds = Seeds()
     if sys.getprofile() is not None:
@@ -57,10 +57,10 @@ def seeds_set() -> Iterator[Seeds]:
 
 
 class Generators:
-    """The states of PyTorch's, Python's and NumPy's generators now, to compare with and to put back."""
+    """The states of PyTorch's, Python's and NumPy's generators now, to compare with and to restore."""
 
     def __init__(self) -> None:
-        # Asking a GPU's generator would start CUDA, so leave it alone where nobody has used it.
+        # Asking a GPU's generator would start CUDA, so leave it alone if nobody has used it.
         self._devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         self.of_torch = self._now()
         self._python = random.getstate()
@@ -70,18 +70,18 @@ class Generators:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
 
     def same_torch(self) -> bool:
-        """Whether PyTorch's are where they were."""
+        """Return True if PyTorch's generators have not moved since."""
         return all(map(torch.equal, self.of_torch, self._now()))
 
     def same_python(self) -> bool:
-        """Whether Python's and NumPy's have drawn nothing since."""
+        """Return True if Python's and NumPy's generators have not moved since."""
         kind, keys, *rest = self._numpy
         kind_now, keys_now, *rest_now = np.random.get_state()  # noqa: NPY002  as above
         numpy = kind == kind_now and rest == rest_now and bool(np.array_equal(keys, keys_now))
         return numpy and random.getstate() == self._python
 
     def restore(self) -> None:
-        """Puts all of them back."""
+        """Restore all states."""
         state, *others = self.of_torch
         torch.set_rng_state(state)
         for device, other in zip(self._devices, others, strict=True):

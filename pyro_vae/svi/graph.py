@@ -1,4 +1,4 @@
-"""A captured graph: for which arguments it is right, and what is changed in it after the capture."""
+"""A captured graph: which arguments it fits, and how it is changed after the capture."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import sympy  # type: ignore[import-untyped]  # it has no types
 import torch
 from torch import Tensor, fx
+from torch._C._dynamo.guards import TensorGuards
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from pyro_vae.svi.refusals import CannotCaptureError
-from pyro_vae.svi.symbolic_floats import Numbers
+from pyro_vae.svi.symbolic_floats import FloatOperations
 
-__all__ = ["Graph", "first_results", "keep_unless", "lift", "same", "written_by_schema"]
+__all__ = ["Graph", "first_results", "guard_on", "keep_unless", "lift", "same", "written_by_schema"]
 
 
 class Graph(NamedTuple):
@@ -22,25 +24,26 @@ class Graph(NamedTuple):
 
     Args:
         module: the graph, a function of ``tensors`` and then of the program's own arguments.
-        tensors: what the program read or wrote around it, parameters among them: the tensors themselves.
-        written: the places, among those, of tensors that it writes to.
-        sizes: the first dimensions of the arguments, as expressions or numbers; None where there is none.
+        tensors: the tensors outside its arguments that the program reads or writes, such as parameters: the tensors
+            themselves.
+        written: the indices in ``tensors`` of those that it writes to.
+        sizes: the first dimensions of the arguments, as expressions or numbers; None for a tensor of shape ().
         shapes: what is known of those expressions.
-        numbers: what the program computed from its float arguments in Python, and decided by them.
-        floats: the places of the floats among the arguments.
+        numbers: what the program computed from its float arguments in Python, and its decisions by them.
+        floats: the indices of the floats among the arguments.
     """
 
     module: fx.GraphModule
     tensors: list[Tensor]
     written: list[int]
-    sizes: list[Any]
+    sizes: list[sympy.Expr | int | None]
     shapes: ShapeEnv
-    numbers: Numbers
+    numbers: FloatOperations
     floats: list[int]
 
     def takes(self, arguments: Sequence[Tensor]) -> bool:
-        """Whether the graph is right for arguments of these first dimensions."""
-        symbols: dict[Any, int] = {}
+        """Return True if the graph fits arguments of these first dimensions."""
+        symbols: dict[sympy.Expr | int, int] = {}
         for size, argument in zip(self.sizes, arguments, strict=True):
             if isinstance(size, int) and size != len(argument):
                 return False
@@ -52,7 +55,7 @@ class Graph(NamedTuple):
         return all(guard.expr.subs(symbols) == True for guard in self.shapes.guards)  # noqa: E712  sympy's own true
 
     def decides_alike(self, arguments: Sequence[Tensor]) -> bool:
-        """Whether the program would take the same branches with these float arguments."""
+        """Return True if the program would take the same branches with these float arguments."""
         if not self.numbers.decided:
             return True
         pairs = zip(self.sizes, arguments, strict=True)
@@ -60,14 +63,30 @@ class Graph(NamedTuple):
         return self.numbers.hold([arguments[i].item() for i in self.floats], sizes)
 
 
+def guard_on(tensors: Sequence[Tensor]) -> TensorGuards | None:
+    """Return a guard on shapes, strides, dtypes, devices and ``requires_grad``, checked at the speed of C++.
+
+    Args:
+        tensors: those around a graph.
+
+    Returns:
+        torch's guard: ``check(*tensors)`` is True while all are as now; None if there are no tensors.
+    """
+    if not tensors:
+        return None
+    sizes: list[Any] = [list(t.shape) for t in tensors]
+    strides: list[Any] = [list(t.stride()) for t in tensors]
+    return TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+
+
 def lift(traced: fx.GraphModule) -> list[Tensor]:
-    """Makes arguments of the tensors that a graph holds, in front of its own, and returns them.
+    """Turn the tensors that a graph holds into arguments, before its own, and return them.
 
     Args:
         traced: the graph; it is changed.
 
     Raises:
-        CannotCaptureError: where it holds anything but tensors.
+        CannotCaptureError: if it holds anything but tensors.
     """
     graph = traced.graph
     first = next(iter(graph.nodes))
@@ -91,11 +110,11 @@ def lift(traced: fx.GraphModule) -> list[Tensor]:
 
 
 def keep_unless(graph: Graph, result: int) -> None:
-    """Has a graph leave the tensors around it as they are in a run of which one result is false.
+    """Make a graph leave the tensors around it unchanged in a run with one false result.
 
     Args:
         graph: the graph; it is changed.
-        result: the place of a bool ``()`` among what it returns; where there is None, nothing changes.
+        result: the index of a bool ``()`` among its results; if that is None, nothing changes.
     """
     nodes = list(graph.module.graph.nodes)
     condition = nodes[-1].args[0][result]
@@ -113,7 +132,7 @@ def keep_unless(graph: Graph, result: int) -> None:
 
 
 def first_results(graph: Graph, results: int) -> Graph:
-    """A graph that does the same, and returns the first results alone.
+    """Return a graph that does the same, and returns only the first results.
 
     Args:
         graph: the graph; it stays as it is.
@@ -126,12 +145,12 @@ def first_results(graph: Graph, results: int) -> Graph:
 
 
 def written_by_schema(nodes: Iterable[fx.Node]) -> set[int]:
-    """The places of the arguments to which operations write by their schemas; some of these count no versions.
+    """Return the indices of the arguments to which operations write by their schemas; some count no versions.
 
     Args:
         nodes: of a graph.
     """
-    places: dict[Any, set[int]] = {}  # of each node, the arguments of which it may be a view
+    places: dict[Any, set[int]] = {}  # for each node, the arguments of which it may be a view
     written: set[int] = set()
     for node in nodes:
         if node.op == "placeholder":
@@ -153,11 +172,11 @@ def written_by_schema(nodes: Iterable[fx.Node]) -> set[int]:
 
 
 def same(graph: Graph, other: Graph) -> bool:
-    """Whether two captures have the same operations and numbers, on the same tensors.
+    """Return True if two captures have the same operations and numbers, on the same tensors.
 
     Args:
-        graph: of one.
-        other: of the other.
+        graph: of the first capture.
+        other: of the second.
     """
     if graph.module.code != other.module.code or len(graph.tensors) != len(other.tensors):
         return False

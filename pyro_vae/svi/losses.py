@@ -1,18 +1,21 @@
-"""Losses in the types in which they are returned."""
+"""Losses, in the types in which they are returned."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from pyro.infer.util import torch_item
 from torch import Tensor
 
-__all__ = ["as_pyro", "stacked"]
+__all__ = ["Loss", "as_pyro", "stacked"]
+
+Loss = float | Tensor | tuple[float | Tensor, ...]  # of one step, in nats
 
 
-def as_pyro(loss: Any) -> Any:
-    """A loss as ``pyro.infer.SVI`` returns it: a float, or a tuple of them.
+def as_pyro(loss: Loss) -> Any:
+    """Return a loss as ``pyro.infer.SVI`` does: a float, or a tuple of floats.
 
     Args:
         loss: of one step.
@@ -22,11 +25,11 @@ def as_pyro(loss: Any) -> Any:
     return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else loss
 
 
-def stacked(losses: list[Any]) -> Tensor:
-    """The losses of some steps: float64, ``(steps,)``, or ``(steps, losses)`` where a step has more.
+def stacked(losses: Sequence[Loss]) -> Tensor:
+    """Return the losses of some steps: float64, ``(steps,)``, or ``(steps, losses)`` if a step has several.
 
     Args:
-        losses: of each step; a float, a tensor, or a tuple of them.
+        losses: of each step.
     """
     if not losses:
         return torch.empty(0, dtype=torch.float64)
@@ -35,7 +38,7 @@ def stacked(losses: list[Any]) -> Tensor:
     return torch.stack([row.to(device) for row in rows])
 
 
-def _row(loss: Any) -> Tensor:
+def _row(loss: Loss) -> Tensor:
     if isinstance(loss, tuple):
         return torch.stack(list(map(_row, loss)))
     return torch.as_tensor(loss, dtype=torch.float64)  # a float would become float32

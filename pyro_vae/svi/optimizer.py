@@ -1,4 +1,4 @@
-"""One torch optimiser in the place of Pyro's one object a parameter."""
+"""One torch optimiser for all parameters, where Pyro has one per parameter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["SharedOptim", "as_pyro_optim", "steps_of"]
 class SharedOptim(PyroOptim):
     """A :class:`pyro.optim.PyroOptim` that steps one torch optimiser over all parameters at once.
 
-    ``pyro.optim.Adam`` makes one optimiser object a parameter, and takes as many steps.
+    ``pyro.optim.Adam`` makes one optimiser object per parameter, and takes as many steps.
 
     Args:
-        optimizer: any torch optimiser over the parameters that SVI will hand over.
+        optimizer: any torch optimiser over the parameters that SVI trains.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -26,12 +26,15 @@ class SharedOptim(PyroOptim):
         self.optimizer = optimizer
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
-        """Takes one step; the gradients are those of SVI."""
+        """Take one step with the gradients of SVI."""
         self.optimizer.step(*args, **kwargs)
 
 
-def as_pyro_optim(optim: Any) -> PyroOptim:
-    """An optimiser of Pyro's, from one of those, a torch optimiser, or a class of torch's with its default options.
+def as_pyro_optim(optim: PyroOptim | torch.optim.Optimizer | type[torch.optim.Optimizer]) -> PyroOptim:
+    """Return an optimiser of Pyro's.
+
+    Args:
+        optim: one of Pyro's, one of torch's, or a class of torch's, which then has its default options.
 
     Raises:
         TypeError: for anything else.
@@ -43,13 +46,13 @@ def as_pyro_optim(optim: Any) -> PyroOptim:
     if isinstance(optim, type) and issubclass(optim, torch.optim.Optimizer):
         return PyroOptim(optim, {})
     raise TypeError(
-        "optim must be an optimiser of Pyro's, such as pyro.optim.Adam({'lr': 1e-3}), or a torch optimiser over the "
+        "optim must be an optimiser of Pyro's, such as pyro.optim.Adam({'lr': 1e-3}), a torch optimiser over the "
         f"parameters, or a class of torch's; got {type(optim).__name__}: {optim!r}"
     )
 
 
-def steps_of(optim: Any, parameters: Iterable[Tensor]) -> int:
-    """How many steps an optimiser has taken, as far as it counts them.
+def steps_of(optim: PyroOptim, parameters: Iterable[Tensor]) -> int:
+    """Return how many steps an optimiser has taken; 0 if it does not count them.
 
     Args:
         optim: an optimiser of Pyro's.

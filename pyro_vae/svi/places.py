@@ -1,13 +1,13 @@
-"""Places in Python that hold something: whether they hold something else now, and how to put it back."""
+"""Places in Python that hold something, such as attributes: whether their contents changed, and how to restore them."""
 
 from __future__ import annotations
 
 import enum
 import operator
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain, repeat
-from types import CellType, FunctionType, MappingProxyType
-from typing import Any, NamedTuple
+from types import CellType, FunctionType, MappingProxyType, MemberDescriptorType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,22 +16,23 @@ from torch.utils import _pytree as pytree
 
 __all__ = ["ABSENT", "Change", "Key", "Places", "contents"]
 
-Key = tuple[int, str]  # the object that holds something, and under what name
+T = TypeVar("T")
+Key = tuple[int, str]  # the id of the object that holds something, and the name under which
 ABSENT: Any = object()
-# Two of these that are equal, and of one type, are the same to any program.
+# Two equal values of one of these types are the same to any program.
 _BY_VALUE = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.Size, enum.Enum)
 
 
 class Change(NamedTuple):
-    """A place that holds something else than before.
+    """A place whose contents changed.
 
     Args:
         key: of the place.
         where: in words.
-        by_user: whether the place is the user's own, and not inside torch, Pyro or this library.
+        by_user: True if the place is the user's own, and not inside torch, Pyro or this library.
         then: what it held; ``ABSENT`` for nothing.
         now: what it holds.
-        put: puts something there, or takes it away for ``ABSENT``; None where that is not possible.
+        put: puts something there, or deletes it for ``ABSENT``; None if that is not possible.
     """
 
     key: Key
@@ -43,7 +44,7 @@ class Change(NamedTuple):
 
     @property
     def of_tensors(self) -> bool:
-        """Whether only tensors were replaced: one by another, or those in containers that are the same."""
+        """True if only tensors were replaced: one by another, or those in containers of the same structure."""
         if self.put is None:
             return False
         if isinstance(self.now, Tensor):
@@ -54,20 +55,20 @@ class Change(NamedTuple):
         return how == how_now and all(isinstance(a, Tensor) and isinstance(b, Tensor) for a, b in changed)
 
     def __str__(self) -> str:
-        """The place and both contents."""
+        """Return the place and both contents in words."""
         return f"{self.where} from {_short(self.then)} to {_short(self.now)}"
 
 
 class _Names(NamedTuple):
     """Names in the dictionaries of objects, modules and classes."""
 
-    places: list[tuple[Key, str, bool, Any]]  # a class where it is an attribute of one
+    places: list[tuple[Key, str, bool, type | None]]  # the class, for an attribute of a class
     dictionaries: list[Any]
     names: list[str]
 
 
 class _Rest(NamedTuple):
-    """A place that is read and written in a way of its own."""
+    """A place with its own way to read, write and compare."""
 
     key: Key
     where: str
@@ -77,9 +78,9 @@ class _Rest(NamedTuple):
 
 
 class Places:
-    """Places to look at in each step, which has to be quick, and to put back.
+    """Places to compare in each step, which has to be quick, and to restore.
 
-    What they hold is compared by identity, at the speed of C; numbers and strings that are not the same object are
+    Their contents are compared by identity, at the speed of C; numbers and strings that are not the same object are
     then compared by value.
     """
 
@@ -89,63 +90,63 @@ class Places:
         self._cells: list[tuple[Key, str, CellType]] = []
         self._hooked: list[Tensor] = []
         self._functions: list[FunctionType] = []
-        self._objects: list[Any] = []
+        self._objects: list[object] = []
         self._with_bases: list[type] = []
         self._rest: list[_Rest] = []
         self._sized: list[tuple[Key, str, bool, Collection[str] | None, Collection[Any]]] = []
-        self.iterators: list[str] = []  # nobody can look at these, nor put them back
-        self.modules: list[nn.Module] = []  # which have a mode
+        self.iterators: list[str] = []  # in words; they can neither be inspected nor restored
+        self.modules: list[nn.Module] = []  # these have a mode
 
-    # What to look at.
+    # What to watch.
 
-    def attribute(self, owner: Any, name: str, where: str, by_user: bool) -> None:
-        """An attribute of an object or a class."""
+    def attribute(self, owner: object, name: str, where: str, by_user: bool) -> None:
+        """Watch an attribute of an object or a class."""
         if isinstance(owner, type):
             _add(self._of_classes, vars(owner), name, where, by_user, owner)
         else:
             _add(self._attributes, vars(owner), name, where, by_user, None)
 
     def variable(self, variables: dict[str, Any], name: str, where: str) -> None:
-        """A global variable."""
+        """Watch a global variable."""
         _add(self._attributes, variables, name, where, True, None)
 
-    def container(self, thing: Any, where: str, by_user: bool) -> None:
-        """All that a dictionary, list, deque or set holds."""
+    def container(self, thing: Collection[Any], where: str, by_user: bool) -> None:
+        """Watch all that a dictionary, list, deque or set holds."""
         self._containers.append(((id(thing), ""), where, by_user, thing))
 
     def size(self, thing: Collection[Any], where: str, by_user: bool, names: Collection[str] | None = None) -> None:
-        """How many things there are in a container, or which attributes an object has.
+        """Watch the number of things in a container, or which attributes an object has.
 
         Args:
             thing: a container, or the dictionary of an object.
             where: in words.
-            by_user: whether it is the user's own.
+            by_user: True if it is the user's own.
             names: the attributes that matter; None for all.
         """
         self._sized.append(((id(thing), ""), where, by_user, names, thing))
 
     def cell(self, cell: CellType, where: str) -> None:
-        """A variable that functions share."""
+        """Watch a variable that functions share."""
         self._cells.append(((id(cell), ""), where, cell))
 
     def hooks(self, parameter: Tensor) -> None:
-        """Whether a parameter has hooks."""
+        """Watch the hooks of a parameter."""
         self._hooked.append(parameter)
 
     def function(self, function: FunctionType) -> None:
-        """The code and the defaults of a function."""
+        """Watch the code and the defaults of a function."""
         self._functions.append(function)
 
-    def kind(self, thing: Any) -> None:
-        """Of which class an object is."""
+    def kind(self, thing: object) -> None:
+        """Watch the class of an object."""
         self._objects.append(thing)
 
     def bases(self, cls: type) -> None:
-        """What a class inherits from."""
+        """Watch the bases of a class."""
         self._with_bases.append(cls)
 
-    def slot(self, owner: Any, slot: Any, where: str) -> None:
-        """An attribute in a slot."""
+    def slot(self, owner: object, slot: MemberDescriptorType, where: str) -> None:
+        """Watch an attribute in a slot."""
 
         def get() -> Any:
             try:
@@ -153,27 +154,27 @@ class Places:
             except AttributeError:  # it is empty
                 return ABSENT
 
-        def put(value: Any) -> None:
+        def put(value: object) -> None:
             slot.__delete__(owner) if value is ABSENT else slot.__set__(owner, value)
 
         self._rest.append(_Rest((id(owner), slot.__name__), where, get, put, _same))
 
-    def array(self, array: Any, where: str) -> None:
-        """The values of an array."""
+    def array(self, array: np.ndarray[Any, Any], where: str) -> None:
+        """Watch the values of an array."""
 
-        def put(value: Any) -> None:
+        def put(value: tuple[tuple[int, ...], str, bytes]) -> None:
             shape, _, content = value
             array.shape = shape
             array[...] = np.frombuffer(content, array.dtype).reshape(shape)
 
         self.state(id(array), lambda: (array.shape, array.dtype.str, array.tobytes()), put, where)
 
-    def state(self, key: int, get: Callable[[], Any], put: Callable[[Any], None], where: str) -> None:
-        """The state of what keeps it to itself, such as a generator of random numbers; it is compared by its value."""
+    def state(self, key: int, get: Callable[[], T], put: Callable[[T], None], where: str) -> None:
+        """Watch the hidden state of an object, such as a random number generator; it is compared by value."""
         self._rest.append(_Rest((key, ""), where, get, put, operator.eq))
 
     def without(self, keys: Collection[Key]) -> None:
-        """Looks no more at some places, nor at the rest of a list or set that has one.
+        """Stop watching some places, and the rest of a list or set that has one of them.
 
         Args:
             keys: of the places.
@@ -194,10 +195,10 @@ class Places:
         self._rest = [row for row in self._rest if row.key not in keys]
         self._sized = [row for row in self._sized if row[0] not in keys]
 
-    # Whether they have changed.
+    # Have they changed?
 
     def note(self) -> None:
-        """Takes what all places hold now as what they should hold; has to come before any comparison."""
+        """Take the present contents as those to compare with; call it before any comparison."""
         things = [thing for *_, thing in self._containers]
         self._copies = [dict(thing) if isinstance(thing, dict) else list(thing) for thing in things]
         self._empty = [thing for thing in things if not thing]
@@ -229,25 +230,25 @@ class Places:
         )
 
     def same(self) -> bool:
-        """Whether all places hold what they should."""
+        """Return True if no place has changed."""
         if self._identical() and (not self._rest or not self._changes_of_rest()):
             return True
         if self.changes():
             return False
-        self.note()  # equal numbers in other objects; the next comparison by identity knows these
+        self.note()  # equal numbers in other objects, for the next comparison by identity
         return True
 
     def _identical(self) -> bool:
         try:
             same = all(map(operator.is_, self._now(), self._held))
-        except (ValueError, RuntimeError):  # a variable that was deleted, a container that another thread changes
+        except (ValueError, RuntimeError):  # a deleted variable, or a container that another thread changes
             return False
         if not same or any(self._empty) or list(map(len, self._counted)) != self._lengths:
             return False
         return all(contents(cell) is ABSENT for cell in self._without_value)
 
     def changes(self) -> list[Change]:
-        """All places that hold something else; of a container, the elements."""
+        """Return all places that changed; of a container, the elements."""
         found: list[Change] = []
         held = iter(self._held)  # in the order of _now
         for names in (self._attributes, self._of_classes):
@@ -281,7 +282,7 @@ class Places:
         return [Change(r.key, r.where, True, then, found, r.put) for r, then, found in now if not r.same(then, found)]
 
     def restore(self) -> None:
-        """Puts back what all places should hold."""
+        """Restore the contents of all places."""
         for (*_, thing), copy in zip(self._containers, self._copies, strict=True):
             if not _holds(thing, copy):
                 thing.clear()
@@ -303,34 +304,34 @@ _IN_CELL = operator.attrgetter("cell_contents")
 
 
 def contents(cell: CellType) -> Any:
-    """What a variable that functions share holds; ``ABSENT`` where it has no value yet."""
+    """Return what a variable that functions share holds; ``ABSENT`` if it has no value yet."""
     try:
         return cell.cell_contents
     except ValueError:
         return ABSENT
 
 
-def _add(names: _Names, dictionary: Any, name: str, where: str, by_user: bool, cls: Any) -> None:
+def _add(names: _Names, dictionary: Mapping[str, Any], name: str, where: str, by_user: bool, cls: type | None) -> None:
     names.places.append(((id(cls or dictionary), name), where, by_user, cls))
     names.dictionaries.append(dictionary)
     names.names.append(name)
 
 
-def _same(then: Any, now: Any) -> bool:
-    """Whether two things are the same to any program: one object, or equal numbers or strings of one type."""
+def _same(then: object, now: object) -> bool:
+    """Return True if two things are the same to any program: one object, or equal numbers or strings of one type."""
     if then is now:
         return True
     if type(then) is not type(now) or not isinstance(then, _BY_VALUE):
         return False
     if isinstance(then, (float, complex, np.inexact)):
-        return repr(then) == repr(now)  # which tells 0.0 from -0.0, and not NaN from NaN
+        return repr(then) == repr(now)  # 0.0 and -0.0 differ, NaN equals NaN
     return bool(then == now)
 
 
-def _holds(thing: Any, copy: Any) -> bool:
+def _holds(thing: Collection[Any], copy: Collection[Any]) -> bool:
     if len(thing) != len(copy):
         return False
-    if not isinstance(thing, dict):
+    if not (isinstance(thing, dict) and isinstance(copy, dict)):
         return all(map(operator.is_, thing, copy))
     return all(map(operator.is_, chain(thing, thing.values()), chain(copy, copy.values())))
 
@@ -339,13 +340,13 @@ def _alike(elements: list[Any], others: list[Any]) -> bool:
     return len(elements) == len(others) and all(map(_same, elements, others))
 
 
-def _of_container(key: Key, where: str, by_user: bool, thing: Any, copy: Any) -> list[Change]:
+def _of_container(key: Key, where: str, by_user: bool, thing: Any, copy: dict[Any, Any] | list[Any]) -> list[Change]:
     if isinstance(thing, dict) and not _alike(list(thing), list(copy)):
         return [Change(key, f"the keys of {where}", by_user, list(copy), list(thing))]
     if len(thing) != len(copy):
         return [Change(key, f"the length of {where}", by_user, len(copy), len(thing))]
     if isinstance(thing, set):
-        return [] if _alike(list(thing), copy) else [Change(key, where, by_user, copy, list(thing))]
+        return [] if _alike(list(thing), list(copy)) else [Change(key, where, by_user, copy, list(thing))]
     elements = copy.items() if isinstance(copy, dict) else enumerate(copy)
     return [
         Change((key[0], str(k)), f"{k!r} of {where}", by_user, a, thing[k], _into_container(thing, k))
@@ -364,7 +365,7 @@ def _of_size(
     return [Change((key[0], name), f"{name!r} of the {where}", by_user, there, thing) for name in sorted(other)]
 
 
-def _into_container(thing: Any, key: Any) -> Callable[[Any], None]:
+def _into_container(thing: Any, key: object) -> Callable[[Any], None]:
     return lambda value: thing.__setitem__(key, value)
 
 
@@ -377,7 +378,7 @@ def _into_class(cls: type, name: str) -> Callable[[Any], None]:
 
 
 def _into_cell(cell: CellType) -> Callable[[Any], None]:
-    def put(value: Any) -> None:
+    def put(value: object) -> None:
         if value is ABSENT:
             del cell.cell_contents
         else:
@@ -386,7 +387,7 @@ def _into_cell(cell: CellType) -> Callable[[Any], None]:
     return put
 
 
-def _short(thing: Any) -> str:
+def _short(thing: object) -> str:
     if thing is ABSENT:
         return "nothing"
     if type(thing) not in (type(None), bool, int, float, complex, str, bytes, list, dict):

@@ -1,14 +1,14 @@
-"""What Pyro and torch.distributions do with the values of tensors, done without them while a graph is captured.
+"""Replacements, during a capture, for the lines of Pyro and torch.distributions that read the values of tensors.
 
-Each stands in for one line of theirs, which is named, and does the same for all values. What reads values anywhere
-else, in a user's model above all, has no stand-in and is refused.
+Each replaces one line, which it names, and does the same for all values. Code that reads values anywhere else, above
+all in a user's model, has no replacement and is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -24,9 +24,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pyro_vae.svi.symbolic_floats import FloatArgument
+from pyro_vae.svi.symbolic_floats import SymbolicFloat
 
-__all__ = ["pyro_without_values", "sizes_in_words", "stand_in"]
+__all__ = ["pyro_without_values", "replacement", "sizes_as_numbers"]
 
 _PYRO = Path(pyro.__file__).parent
 _LOSSES = str(_PYRO / "infer")
@@ -37,8 +37,8 @@ _TRIANGLES = str(torch.distributions.utils.__file__)
 _TORCH_WRAPPERS = tuple(str(Path(torch.__file__).parent / name) for name in ("_tensor.py", "functional.py"))
 
 
-# Draws and gradients of draws, of which torch (which ones depends on its version) does not say the shape: that of their
-# first argument. Kept as long as the process lasts.
+# Draws and gradients of draws that have the shape of their first argument; some versions of torch lack this rule for
+# some of them. It stays for the whole process.
 _SHAPES = torch.library.Library("aten", "IMPL", "Meta")
 for _name in ("_standard_gamma", "_standard_gamma_grad", "_sample_dirichlet", "_dirichlet_grad"):
     if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_name}", "Meta"):
@@ -46,21 +46,21 @@ for _name in ("_standard_gamma", "_standard_gamma_grad", "_sample_dirichlet", "_
 
 
 class _Chosen(NamedTuple):
-    """``x[mask]``, whose shape depends on values, until it is put back in the same places."""
+    """``x[mask]``, whose shape depends on values, until it is written back to the same elements."""
 
     x: Tensor
     mask: Tensor
 
 
-def stand_in(func: Any, args: Any) -> Any:
-    """The result of a function of torch that reads values, or ``NotImplemented``.
+def replacement(func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Return the result of a function of torch that reads values, or ``NotImplemented``.
 
     Args:
-        func: the function, as a ``TorchFunctionMode`` has it; this is to be called by that mode itself.
+        func: the function, as a ``TorchFunctionMode`` gets it; only the mode itself may call this.
         args: its arguments.
     """
-    finder = _STAND_INS.get(func)
-    return NotImplemented if finder is None else finder(_caller(), *args)
+    replaced = _REPLACEMENTS.get(func)
+    return NotImplemented if replaced is None else replaced(_caller(), *args)
 
 
 def _caller() -> FrameType:
@@ -71,7 +71,7 @@ def _caller() -> FrameType:
 
 
 def _item(caller: FrameType, x: Tensor) -> Any:
-    # pyro.infer: a loss is read for its value, in double precision as a float has it.
+    # pyro.infer reads the value of a loss, in double precision like a float.
     if not caller.f_code.co_filename.startswith(_LOSSES):
         return NotImplemented
     return x.double() if x.is_floating_point() else x
@@ -80,21 +80,21 @@ def _item(caller: FrameType, x: Tensor) -> Any:
 def _bool(caller: FrameType, x: Tensor) -> Any:
     file = caller.f_code.co_filename
     if file == _VALIDATION:
-        return True  # a distribution that was made before, with validation on
-    # pyro.infer.util: whether all probabilities are above zero; if not, masked_select, below, takes those that are.
+        return True  # of a distribution that was made earlier, with validation
+    # pyro.infer.util asks if all probabilities are above zero; if not, masked_select, below, takes those that are.
     return False if file.startswith(_LOSSES) else NotImplemented
 
 
 def _masked_select(caller: FrameType, x: Tensor, mask: Tensor) -> Any:
-    # pyro.infer.util: of products of what is selected the sum is taken, in an order that depends on the layout of x.
+    # pyro.infer.util sums products of the selected elements, in an order that depends on the layout of x.
     return x.clone().masked_fill_(~mask, 0) if caller.f_code.co_filename.startswith(_LOSSES) else NotImplemented
 
 
-def _nonzero(caller: FrameType, x: Tensor, *_: Any) -> Any:
+def _nonzero(caller: FrameType, x: Tensor, *_: bool) -> Any:
     if _is_held_mask(x):
         with _disable_current_modes():
             return x.nonzero(*_)
-    # pyro.infer.energy_distance: the pairs of particles.
+    # pyro.infer.energy_distance asks for the pairs of particles.
     if not caller.f_code.co_filename.startswith(_LOSSES):
         return NotImplemented
     return torch.tril_indices(x.shape[0], x.shape[0], -1, device=x.device).T
@@ -108,17 +108,17 @@ def _invert(caller: FrameType, x: Tensor) -> Any:
 
 
 def _is_held_mask(x: Tensor) -> bool:
-    # Which elements a coupling of Zuko's leaves as they are: a constant that a module holds.
+    # A module of Zuko's holds it as a constant: the elements that a coupling leaves unchanged.
     return x.dtype == torch.bool and not is_fake(x)
 
 
-def _unbind(caller: FrameType, x: Tensor, *_: Any) -> Any:
-    # The numbers of the steps of a sequential plate.
+def _unbind(caller: FrameType, x: Tensor, *_: int) -> Any:
+    # A sequential plate reads the numbers of its steps.
     plate = caller.f_locals.get("self") if caller.f_code.co_filename == _PLATE else None
     return list(range(plate.size)) if plate is not None and plate.subsample_size == plate.size else NotImplemented
 
 
-def _get(caller: FrameType, x: Tensor, index: Any) -> Any:
+def _get(caller: FrameType, x: Tensor, index: object) -> Any:
     if caller.f_code.co_filename == _TRIANGLES:
         return x[_triangle(caller)]
     if not isinstance(index, Tensor):
@@ -126,11 +126,11 @@ def _get(caller: FrameType, x: Tensor, index: Any) -> Any:
     if index.dtype == torch.bool:
         return _Chosen(x, index) if caller.f_code.co_filename == _SPLINE else NotImplemented
     if index.dim() == 0 and not index.is_floating_point():
-        return x.index_select(0, index.reshape(1)).squeeze(0)  # which torch would read as a number
+        return x.index_select(0, index.reshape(1)).squeeze(0)  # torch would read the index as a number
     return NotImplemented
 
 
-def _set(caller: FrameType, x: Tensor, index: Any, value: Any) -> Any:
+def _set(caller: FrameType, x: Tensor, index: object, value: Any) -> Any:
     if caller.f_code.co_filename == _TRIANGLES:
         x[_triangle(caller)] = value
         return None
@@ -144,13 +144,13 @@ def _set(caller: FrameType, x: Tensor, index: Any, value: Any) -> Any:
 
 
 def _triangle(caller: FrameType) -> Any:
-    # tril_matrix_to_vec and vec_to_tril_matrix: the lower triangle, by a mask.
+    # tril_matrix_to_vec and vec_to_tril_matrix take the lower triangle by a mask.
     n, diagonal = caller.f_locals["n"], caller.f_locals["diag"]
     rows, columns = torch.tril_indices(n, n, diagonal)
     return ..., rows, columns
 
 
-_STAND_INS: dict[Any, Any] = {
+_REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
     Tensor.item: _item,
     Tensor.__bool__: _bool,
     Tensor.masked_select: _masked_select,
@@ -164,26 +164,47 @@ _STAND_INS: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def pyro_without_values() -> Iterator[None]:
-    """Has Pyro do without values where it is not a function of torch that would ask for them."""
+    """Keep Pyro from reading values in ways other than functions of torch."""
+    with contextlib.ExitStack() as patches:
+        for owner, name, function in (
+            (CondIndepStackFrame, "__hash__", _hash_of_plate),
+            (traceenum_elbo, "_get_common_scale", _common_scale),
+            (pyro.util, "torch_isnan", lambda x: False),
+            (ProvenanceTensor, "__new__", _marked),
+        ):
+            patches.enter_context(patch.object(owner, name, function))
+        patches.enter_context(_store_written_in_place())
+        yield
 
-    def mark(cls: Any, data: Tensor, provenance: Any = frozenset(), **_: Any) -> Tensor:
-        # Pyro makes a marked tensor of another class out of the same memory, which tensors without values refuse. The
-        # mark's own memory is never read: all that is done to it is done to the tensor that it marks.
-        if not provenance:
-            return data
-        with _disable_current_modes():
-            marked = torch.empty(0).as_subclass(cls)
-        marked._t, marked._provenance = data, provenance
-        return marked
 
-    common_scale = traceenum_elbo._get_common_scale
+def _hash_of_plate(frame: CondIndepStackFrame) -> int:
+    return hash((frame.name, frame.dim, frame.counter))  # without the size, which may be open
 
-    def common_scale_of_floats(scales: list[Any]) -> Any:
-        # Pyro looks whether enumerated sites have one scale in common by float(scale).
-        if any(isinstance(s, FloatArgument) for s in scales) and all(s == scales[0] for s in scales[1:]):
-            return scales[0]
-        return common_scale(scales)
 
+_GET_COMMON_SCALE = traceenum_elbo._get_common_scale
+
+
+def _common_scale(scales: list[Any]) -> Any:
+    # Pyro compares the scales of enumerated sites by float(scale).
+    if any(isinstance(s, SymbolicFloat) for s in scales) and all(s == scales[0] for s in scales[1:]):
+        return scales[0]
+    return _GET_COMMON_SCALE(scales)
+
+
+def _marked(cls: type[ProvenanceTensor], data: Tensor, provenance: frozenset[Any] = frozenset(), **_: object) -> Tensor:
+    # Pyro makes a marked tensor of another class from the same memory, which tensors without values refuse. Nothing
+    # reads the memory of the mark: each operation on it is done on the tensor that it marks.
+    if not provenance:
+        return data
+    with _disable_current_modes():
+        marked = torch.empty(0).as_subclass(cls)
+    marked._t, marked._provenance = data, provenance
+    return marked
+
+
+@contextlib.contextmanager
+def _store_written_in_place() -> Iterator[None]:
+    """Write new values of parameters into the tensors that Pyro's store holds, at the end of the block."""
     set_item = ParamStoreDict.__setitem__
     replaced: dict[str, Tensor] = {}
 
@@ -193,16 +214,8 @@ def pyro_without_values() -> Iterator[None]:
             replaced.setdefault(name, store._params[name])
         set_item(store, name, value)
 
-    def hash_of_plate(frame: CondIndepStackFrame) -> int:
-        return hash((frame.name, frame.dim, frame.counter))  # without the size, which may be open
-
-    with contextlib.ExitStack() as patches:
-        patches.enter_context(patch.object(CondIndepStackFrame, "__hash__", hash_of_plate))
-        patches.enter_context(patch.object(traceenum_elbo, "_get_common_scale", common_scale_of_floats))
-        patches.enter_context(patch.object(pyro.util, "torch_isnan", lambda x: False))
-        patches.enter_context(patch.object(ProvenanceTensor, "__new__", mark))
-        patches.enter_context(patch.object(ParamStoreDict, "__setitem__", replace))
-        store = pyro.get_param_store()
+    store = pyro.get_param_store()
+    with patch.object(ParamStoreDict, "__setitem__", replace):
         try:
             yield
             with torch.no_grad():
@@ -215,10 +228,10 @@ def pyro_without_values() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sizes_in_words() -> Iterator[None]:
-    """Has a size that may change be a number where a program puts it into a name, such as that of a site.
+def sizes_as_numbers() -> Iterator[None]:
+    """Turn a size that may change into a number if a program formats it, as in the name of a site.
 
-    The graph then is right for this size alone. What torch writes for itself stays a symbol.
+    The graph then fits this size alone. In text that torch itself writes, the size stays a symbol.
     """
     torch_itself = str(Path(torch.__file__).parent)
     symbol = torch.SymInt.__str__

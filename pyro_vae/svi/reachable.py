@@ -1,10 +1,10 @@
-"""What the programs of a step can reach in Python, so that a change of it is seen.
+"""What the programs of a step can reach in Python, to detect changes of it.
 
-The walk starts at the model, the guide and the loss. It follows what Python would: the variables that a function shares
-with others, the globals and attributes that it names, what it wraps; the attributes of objects and of the user's
-classes; what containers hold. Of an object of the user's own it looks at those attributes alone whose names stand in
-code that the programs can run: what a trainer notes beside them does not matter. It ends in tensors, and in what torch,
-Pyro and other libraries keep to themselves.
+The walk starts at the model, the guide and the loss. It follows the links that Python would follow: variables that a
+function shares with others, the globals and attributes that it names, what it wraps; the attributes of objects and of
+the user's classes; the elements of containers. Of a user's object it inspects only the attributes whose names appear in
+code that the programs can run: other attributes, such as the notes of a trainer, do not matter. It ends in tensors, and
+in the private objects of torch, Pyro and other libraries.
 """
 
 from __future__ import annotations
@@ -22,36 +22,43 @@ import random
 import sys
 import types
 import weakref
-from abc import ABC
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol
+from typing import Any
 
 import numpy as np
 import pyro
 import torch
 from pyro.infer import SVI
-from pyro.nn import PyroModule
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from pyro_vae.svi.places import Places, contents
+from pyro_vae.svi.user_code import (
+    CALLED_BY_LIBRARIES,
+    LOOKS_NAMES_UP,
+    READ_BY_ANY_NAME,
+    has_other_readers,
+    is_entered,
+    is_users,
+    may_be_used,
+    names_in,
+)
 
 __all__ = ["reach"]
 
-# The most links from a program, things, elements of a container, and numbers in all arrays together. The audit has to
-# find what lies beyond.
+# The largest number of links from a program, of objects, of elements of a container, and of numbers in all arrays. Only
+# the audit finds changes beyond these.
 _MOST_LINKS, _MOST_THINGS, _MOST_ELEMENTS, _MOST_NUMBERS = 30, 20_000, 1_000, 1 << 16
-_ENTERED = {"torch", "pyro", "zuko", "pyro_vae", "sklearn"}  # libraries whose objects are looked at, but not their code
-_LIBRARIES = _ENTERED | sys.stdlib_module_names - {"__main__"}
-_LIBRARIES |= {"torchvision", "numpy", "scipy", "pandas", "matplotlib", "PIL", "rich", "tqdm", "pytest"}
 _NOTHING_INSIDE = (type(None), bool, int, float, complex, str, bytes)
-# These change in each step, or have nothing that a program reads.
+# These change in each step, or hold nothing that a program reads.
 _NOT_ENTERED = (torch.optim.Optimizer, PyroOptim, SVI, torch.Generator, type(pyro.get_param_store()), io.IOBase)
 _NAMESPACES = (
     *(types.SimpleNamespace, argparse.Namespace, collections.UserDict, collections.UserList, collections.ChainMap),
 )
 _CONTAINERS = (dict, list, set, collections.deque)
+Container = dict[Any, Any] | list[Any] | set[Any] | collections.deque[Any]
+_NumpyGenerator = np.random.Generator | np.random.RandomState
 _IN_MODULES = (
     *("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks"),
     *("_backward_pre_hooks", "_pyro_samples", "_pyro_params"),
@@ -60,31 +67,20 @@ _OF_ALL_MODULES = {*vars(nn.Module()), *_IN_MODULES}
 _HOOKS_OF_ALL_MODULES = (
     *("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks"),
 )
-# Bases that read no attribute of the user's own by its name; others, such as Trace_ELBO, do.
-_SILENT_BASES = {object, nn.Module, PyroModule, ABC, Generic, Protocol, tuple, *_CONTAINERS}
-_READ_BY_ANY_NAME = {"getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "__getattribute__"}
-_LOOKS_NAMES_UP = _READ_BY_ANY_NAME | {"hasattr", "attrgetter", "import_module", "__import__", "__globals__", "sys"}
-_CALLED_BY_LIBRARIES = {"forward", "__call__"}
-_WHEN_MADE = {"__init__", "__new__", "__post_init__"}
-_BY_PYTHON = {f"__{name}__" for name in dir(operator) if name.islower() and not name.startswith("_")} | {
-    *("__call__", "__enter__", "__exit__", "__getattr__", "__getattribute__", "__getitem__", "__iter__", "__next__"),
-    *("__len__", "__bool__", "__float__", "__int__", "__index__", "__array__", "__get__", "__radd__", "__rmul__"),
-    *("__rsub__", "__rtruediv__", "__hash__", "__torch_function__"),
-}
 
 
-def reach(roots: Iterable[Any], parameters: Iterable[Tensor] = ()) -> Places:
-    """Finds the places that programs can reach, and notes what they hold now.
+def reach(roots: Iterable[object], parameters: Iterable[Tensor] = ()) -> Places:
+    """Find the places that programs can reach, and note what they hold now.
 
     Args:
         roots: where the walk starts: functions, methods, modules and other objects.
-        parameters: tensors whose hooks are looked at too.
+        parameters: tensors whose hooks are watched too.
 
     Returns:
         The places.
     """
     roots, parameters = list(roots), list(parameters)
-    names = set(_CALLED_BY_LIBRARIES)
+    names = set(CALLED_BY_LIBRARIES)
     while True:  # code names attributes, which lead to more code
         before = len(names)
         places = _Walk(names).from_all(roots, parameters)
@@ -97,19 +93,19 @@ class _Walk:
     """One walk.
 
     Args:
-        names: the names in code that can run; the walk adds those that it finds.
+        names: the names in code that can run; the walk adds the names that it finds.
     """
 
     def __init__(self, names: set[str]) -> None:
         self.names = names
         self.places = Places()
-        self._seen: dict[int, Any] = {}  # holds them, so that no other gets the same id
+        self._seen: dict[int, object] = {}  # holds them: while they live, no other object gets the same id
         self._classes: set[tuple[type, bool]] = set()
         self._elements = 0  # of arrays
-        self._ahead: collections.deque[tuple[Any, str, int]] = collections.deque()
+        self._ahead: collections.deque[tuple[object, str, int]] = collections.deque()
 
-    def from_all(self, roots: list[Any], parameters: list[Tensor]) -> Places:
-        """Follows everything, and returns the places."""
+    def from_all(self, roots: list[object], parameters: list[Tensor]) -> Places:
+        """Follow everything, and return the places."""
         for name in _HOOKS_OF_ALL_MODULES:
             self._see(getattr(torch_module, name, None), "the hooks of all modules", 0)
         for parameter in {id(p): p for p in parameters}.values():
@@ -122,21 +118,21 @@ class _Walk:
             self._enter(thing, where, links + 1)
         return self.places
 
-    def _see(self, thing: Any, where: str, links: int) -> None:
-        """Puts a thing on the list of those to enter."""
+    def _see(self, thing: object, where: str, links: int) -> None:
+        """Put an object on the list of those to enter."""
         if isinstance(thing, _NOTHING_INSIDE) or id(thing) in self._seen:
             return
         if links < _MOST_LINKS and len(self._seen) < _MOST_THINGS:
             self._seen[id(thing)] = thing
             self._ahead.append((thing, where, links))
 
-    def _enter(self, thing: Any, where: str, links: int) -> None:
+    def _enter(self, thing: object, where: str, links: int) -> None:
         if isinstance(thing, _NOT_ENTERED):
             return
         kind, enter = next((kind, enter) for kind, enter in _KINDS if isinstance(thing, kind))
         enter(self, thing, where, links)
         if kind in (_CONTAINERS, tuple):
-            self.object(thing, where, links)  # that of a user's class may have attributes too
+            self.instance(thing, where, links)  # a container of a user's class may have attributes too
 
     # Code.
 
@@ -153,18 +149,18 @@ class _Walk:
             self._code(function.__code__, function.__globals__, links)
 
     def _code(self, code: types.CodeType, variables: dict[str, Any], links: int) -> None:
-        """The globals and the modules that code names."""
-        # Sites have names too, so strings count only where code looks names up.
-        names = _names(code, strings=bool(self.names & _LOOKS_NAMES_UP))
+        """Enter the globals and the modules that code names."""
+        # The names of sites are strings too, so strings count only if code looks names up.
+        names = names_in(code, strings=bool(self.names & LOOKS_NAMES_UP))
         self.names |= names
         for name in sorted(names & variables.keys()):
             self._variable(variables, name, f"the global {name!r}", links)
-        for name in sorted(names & sys.modules.keys()):  # which it may import
+        for name in sorted(names & sys.modules.keys()):  # it may import them
             self._see(sys.modules[name], f"module {name}", links)
 
     def module_of_code(self, module: types.ModuleType, where: str, links: int) -> None:
-        """What code names of a module of the user's."""
-        if _top(module.__name__) not in _LIBRARIES:
+        """Enter the variables of a user's module that code names."""
+        if is_users(module):
             for name in sorted(self.names & vars(module).keys()):
                 self._variable(vars(module), name, f"{name!r} of module {module.__name__}", links)
 
@@ -176,8 +172,8 @@ class _Walk:
         self._see(method.__func__, where, links)
         self._see(method.__self__, where, links)
 
-    def cached(self, cached: Any, where: str, links: int) -> None:
-        """A function with a cache, in which a run may leave something."""
+    def cached(self, cached: functools._lru_cache_wrapper[Any], where: str, links: int) -> None:
+        """Enter a function with a cache, in which a run may leave something."""
 
         def sizes() -> tuple[int, int]:
             return cached.cache_info().misses, cached.cache_info().currsize
@@ -185,21 +181,21 @@ class _Walk:
         self.places.state(id(cached), sizes, lambda _: cached.cache_clear(), f"the cache of {where}")
         self._see(cached.__wrapped__, where, links)
 
-    def reference(self, reference: Any, where: str, links: int) -> None:
-        """What a weak reference leads to."""
+    def reference(self, reference: weakref.ref[Any], where: str, links: int) -> None:
+        """Enter the object behind a weak reference."""
         self._see(reference(), where, links)
 
     def reader(self, reader: operator.attrgetter[Any], where: str, links: int) -> None:
-        """What reads attributes by their names."""
+        """Add the names of the attributes that an ``attrgetter`` reads."""
         self.names |= {part for name in reader.__reduce__()[1] for part in name.split(".")}
 
-    def view(self, view: Any, where: str, links: int) -> None:
-        """The dictionary behind it."""
+    def view(self, view: Iterable[Any], where: str, links: int) -> None:
+        """Enter the dictionary behind a view."""
         for thing in gc.get_referents(view):
             self._see(thing, where, links)
 
-    def built_in(self, method: Any, where: str, links: int) -> None:
-        """What a method of a container, say, is a method of."""
+    def built_in(self, method: types.BuiltinMethodType, where: str, links: int) -> None:
+        """Enter the object that a built-in method belongs to, such as a list."""
         if not isinstance(method.__self__, types.ModuleType):
             self._see(method.__self__, where, links)
 
@@ -207,13 +203,13 @@ class _Walk:
         for part in (partial.func, *partial.args, partial.keywords):
             self._see(part, f"an argument of {_name(partial.func)}", links)
 
-    def descriptor(self, descriptor: Any, where: str, links: int) -> None:
+    def descriptor(self, descriptor: property | staticmethod[..., Any], where: str, links: int) -> None:
         for name in ("__func__", "fget", "func"):
             self._see(getattr(descriptor, name, None), where, links)
 
     # Containers and values.
 
-    def container(self, thing: Any, where: str, links: int, by_user: bool = True) -> None:
+    def container(self, thing: Container, where: str, links: int, by_user: bool = True) -> None:
         if len(thing) > _MOST_ELEMENTS:
             self.places.size(thing, f"elements of {where}", by_user)
             return
@@ -221,33 +217,38 @@ class _Walk:
         for key, value in list(thing.items() if isinstance(thing, dict) else enumerate(thing)):
             self._see(value, f"{where}[{key!r}]" if isinstance(key, (str, int)) else where, links)
 
-    def tuple(self, thing: tuple[Any, ...], where: str, links: int) -> None:
+    def elements(self, thing: tuple[Any, ...], where: str, links: int) -> None:
         for element in thing[:_MOST_ELEMENTS]:
             self._see(element, where, links)
 
-    def array(self, values: np.ndarray[Any, Any], where: str, links: int) -> None:
+    def numpy_array(self, values: np.ndarray[Any, Any], where: str, links: int) -> None:
         self._elements += values.size
         if values.dtype != object and self._elements <= _MOST_NUMBERS:
             self.places.array(values, where)
 
-    def generator(self, generator: Any, where: str, links: int) -> None:
-        """A generator of random numbers, Python's or NumPy's."""
-        python = isinstance(generator, random.Random)
-        get, put = (generator.getstate, generator.setstate) if python else _state_of_numpy(generator)
-        self.places.state(id(generator), get, put, f"the state of {where}")
+    def generator(self, generator: random.Random | _NumpyGenerator, where: str, links: int) -> None:
+        """Watch the state of a random number generator of Python or NumPy."""
+        if isinstance(generator, random.Random):
+            self.places.state(id(generator), generator.getstate, generator.setstate, f"the state of {where}")
+        else:
+            self.places.state(id(generator), *_state_of_numpy(generator), f"the state of {where}")
 
-    def bytes(self, thing: Any, where: str, links: int) -> None:
-        """A bytearray, an array, or what looks into one."""
-        self.places.state(id(thing), lambda: bytes(thing), lambda value: _overwrite(thing, value), where)
+    def buffer(self, thing: bytearray | memoryview | array.array[Any], where: str, links: int) -> None:
+        """Watch the contents of a bytearray, an array or a memoryview."""
 
-    def iterator(self, iterator: Any, where: str, links: int) -> None:
+        def put(value: bytes) -> None:
+            _overwrite(thing, value)
+
+        self.places.state(id(thing), lambda: bytes(thing), put, where)
+
+    def iterator(self, iterator: collections.abc.Iterator[Any], where: str, links: int) -> None:
         if is_users(type(iterator)):
-            self.object(iterator, where, links)
+            self.instance(iterator, where, links)
         else:
             self.places.iterators.append(where)
 
     def tensor(self, tensor: Tensor, where: str, links: int) -> None:
-        """The attributes that the user has given it."""
+        """Watch the attributes that the user has given to a tensor."""
         attributes = getattr(tensor, "__dict__", {})
         for name in sorted(attributes.keys() & self.names):
             self._attribute(tensor, attributes, name, links, by_user=True)
@@ -259,15 +260,15 @@ class _Walk:
         by_user = is_users(type(module))
         for name in _IN_MODULES:
             self._inner(vars(module).get(name), type(module).__name__, links, by_user)
-        self.object(module, where, links)
+        self.instance(module, where, links)
 
-    def _inner(self, container: Any, where: str, links: int, by_user: bool) -> None:
-        """A container that an object holds."""
+    def _inner(self, container: object, where: str, links: int, by_user: bool) -> None:
+        """Enter a container that an object holds."""
         if id(container) not in self._seen and isinstance(container, _CONTAINERS):
             self._seen[id(container)] = container
             self.container(container, where, links, by_user)
 
-    def object(self, thing: Any, where: str, links: int) -> None:
+    def instance(self, thing: object, where: str, links: int) -> None:
         cls: type = type(thing)
         attributes: Any = getattr(thing, "__dict__", None)
         if isinstance(thing, _NAMESPACES):
@@ -280,24 +281,24 @@ class _Walk:
             self._slots(thing, cls, links)
             for name in self._named(thing, cls, attributes) if attributes is not None else ():
                 self._attribute(thing, attributes, name, links, by_user=True)
-        elif _top(cls.__module__) in _ENTERED and attributes is not None:
+        elif is_entered(cls) and attributes is not None:
             self.places.size(attributes, f"attributes of {cls.__name__}", by_user=False)
             for name in attributes.keys() - _of_module(thing):
                 self._attribute(thing, attributes, name, links, by_user=False)
 
     def _named_ones(self, cls: type) -> set[str] | None:
-        """The names of attributes that code may read of the user's objects of a class; None for any."""
-        # Where a module reads its parts by names that it puts together, these are looked at anyway.
-        any_name = self.names & (_READ_BY_ANY_NAME - ({"getattr"} if issubclass(cls, nn.Module) else set()))
-        return None if any_name or _libraries(cls) - _SILENT_BASES else self.names
+        """Return the names of the attributes that code may read of the user's objects of a class; None for any."""
+        # A module may read its parts by names that it composes, but its parts are watched anyway.
+        any_name = self.names & (READ_BY_ANY_NAME - ({"getattr"} if issubclass(cls, nn.Module) else set()))
+        return None if any_name or has_other_readers(cls) else self.names
 
     def _named(self, thing: Any, cls: type, attributes: dict[str, Any]) -> list[str]:
-        """The attributes of the user's object, or of its class, that code may read."""
+        """Return the attributes of the user's object, or of its class, that code may read."""
         there = attributes.keys() | {name for base in cls.__mro__ if is_users(base) for name in vars(base)}
         named = self._named_ones(cls)
         return sorted((there if named is None else there & named) - _of_module(thing))
 
-    def _attribute(self, owner: Any, attributes: dict[str, Any], name: str, links: int, by_user: bool) -> None:
+    def _attribute(self, owner: object, attributes: dict[str, Any], name: str, links: int, by_user: bool) -> None:
         where = f"{name!r} of {type(owner).__name__}"
         self.places.attribute(owner, name, where, by_user)
         if not by_user:
@@ -305,13 +306,13 @@ class _Walk:
         self._see(attributes.get(name), where, links)
 
     def user_class(self, cls: type, where: str, links: int, made: bool = True) -> None:
-        """What code may read of a class of the user's, and its methods that may be run.
+        """Enter what code may read of a user's class, and the methods that may run.
 
         Args:
             cls: the class.
             where: in words, where it was found.
-            links: how many links it is away from a program.
-            made: whether code may make objects of it.
+            links: the number of links between a program and the class.
+            made: True if code may make objects of the class.
         """
         if (cls, made) in self._classes:
             return
@@ -320,22 +321,14 @@ class _Walk:
             self.user_class(type(cls), where, links, made)
         self.places.bases(cls)
         bases = [base for base in cls.__mro__ if is_users(base)]
-        names = {name for base in bases for name in vars(base) if self._may_be_used(cls, name, made)}
+        names = {name for base in bases for name in vars(base) if may_be_used(cls, name, self.names, made)}
         for base in bases:
             for name in sorted(names):
                 what = f"{name!r} of class {base.__name__}"
                 self.places.attribute(base, name, what, by_user=True)
                 self._see(vars(base).get(name), what, links)
 
-    def _may_be_used(self, cls: type, name: str, made: bool) -> bool:
-        """Whether code that can be reached reads a name of a class, or Python or a library does."""
-        if name in self.names or _libraries(cls) - _SILENT_BASES:
-            return name not in _WHEN_MADE or made
-        if name.startswith("__") and name.endswith("__"):
-            return name in _BY_PYTHON or (made and name in _WHEN_MADE)
-        return any(name in vars(library) for library in _libraries(cls) - {object})
-
-    def _slots(self, thing: Any, cls: type, links: int) -> None:
+    def _slots(self, thing: object, cls: type, links: int) -> None:
         for base in cls.__mro__:
             for name, slot in vars(base).items():
                 if isinstance(slot, types.MemberDescriptorType) and name in self.names:
@@ -343,8 +336,8 @@ class _Walk:
                     self._see(getattr(thing, name, None), f"{name!r} of {cls.__name__}", links)
 
 
-# The first kind that a thing is of says how it is entered.
-_KINDS: list[tuple[Any, Callable[..., None]]] = [
+# The first kind that fits an object says how it is entered.
+_KINDS: list[tuple[type | tuple[type, ...], Callable[..., None]]] = [
     (types.FunctionType, _Walk.function),
     (types.MethodType, _Walk.method),
     ((functools.partial, functools.partialmethod), _Walk.partial),
@@ -358,60 +351,36 @@ _KINDS: list[tuple[Any, Callable[..., None]]] = [
     (type, _Walk.user_class),
     (nn.Module, _Walk.module),
     (_CONTAINERS, _Walk.container),
-    (tuple, _Walk.tuple),
+    (tuple, _Walk.elements),
     (Tensor, _Walk.tensor),
-    (np.ndarray, _Walk.array),
-    ((bytearray, memoryview, array.array), _Walk.bytes),
+    (np.ndarray, _Walk.numpy_array),
+    ((bytearray, memoryview, array.array), _Walk.buffer),
     ((random.Random, np.random.Generator, np.random.RandomState), _Walk.generator),
     (collections.abc.Iterator, _Walk.iterator),
-    (object, _Walk.object),
+    (object, _Walk.instance),
 ]
 
 
-def is_users(thing: Any) -> bool:
-    """Whether a class or a function is the user's own, and of none of the libraries that programs are written with."""
-    return _top(getattr(thing, "__module__", None)) not in _LIBRARIES
-
-
-def _libraries(cls: type) -> set[type]:
-    """The bases of a class that are not the user's."""
-    return {base for base in cls.__mro__ if not is_users(base)}
-
-
-def _top(module: str | None) -> str:
-    return (module or "").partition(".")[0]
-
-
-def _name(program: Any) -> str:
+def _name(program: object) -> str:
     named = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type)
     return program.__qualname__ if isinstance(program, named) else type(program).__name__
 
 
-def _names(code: types.CodeType, strings: bool) -> set[str]:
-    """The names in code, also those that it has as strings."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant, strings)
-        elif strings and isinstance(constant, str) and constant.isidentifier():
-            names.add(constant)
-    return names
-
-
-def _of_module(thing: Any) -> set[str]:
-    """The attributes that every module has, which are looked at in another way."""
+def _of_module(thing: object) -> set[str]:
+    """Return the attributes that every module has; they are watched in another way."""
     return _OF_ALL_MODULES if isinstance(thing, nn.Module) else set()
 
 
-def _state_of_numpy(generator: Any) -> tuple[Callable[[], bytes], Callable[[bytes], None]]:
-    """Reads and writes the state as bytes, which can be compared."""
+def _state_of_numpy(generator: _NumpyGenerator) -> tuple[Callable[[], bytes], Callable[[bytes], None]]:
+    """Return functions that read and write the state as bytes, which can be compared."""
 
     def get() -> bytes:
-        new = isinstance(generator, np.random.Generator)
-        return pickle.dumps(generator.bit_generator.state if new else generator.get_state())
+        if isinstance(generator, np.random.Generator):
+            return pickle.dumps(generator.bit_generator.state)
+        return pickle.dumps(generator.get_state())
 
     def put(state: bytes) -> None:
-        found = pickle.loads(state)  # our own, of the lines above
+        found = pickle.loads(state)  # our own bytes, from the lines above
         if isinstance(generator, np.random.Generator):
             generator.bit_generator.state = found
         else:
@@ -420,7 +389,7 @@ def _state_of_numpy(generator: Any) -> tuple[Callable[[], bytes], Callable[[byte
     return get, put
 
 
-def _overwrite(thing: Any, value: bytes) -> None:
+def _overwrite(thing: bytearray | memoryview | array.array[Any], value: bytes) -> None:
     if isinstance(thing, memoryview):
         thing.cast("B")[:] = value
         return

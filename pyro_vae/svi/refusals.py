@@ -1,10 +1,9 @@
-"""The error for what cannot be captured, and the line of the user's program that it names."""
+"""The error for programs that cannot be captured, and the line of the user's program that it names."""
 
 from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import Any
 
 import pyro
 import torch
@@ -19,7 +18,7 @@ class CannotCaptureError(RuntimeError):
 
 
 def at_user_line(what: str) -> str:
-    """Adds the line of the user's program that is being run.
+    """Add the line of the user's program that runs now.
 
     Args:
         what: the reason.
@@ -27,8 +26,8 @@ def at_user_line(what: str) -> str:
     return at_line(traceback.extract_stack(), what)
 
 
-def at_line(frames: Any, what: str) -> str:
-    """Adds the innermost line that is neither in a library nor in this package.
+def at_line(frames: traceback.StackSummary, what: str) -> str:
+    """Add the innermost line that is neither in a library nor in this package.
 
     Args:
         frames: of a traceback or of the stack.

@@ -1,10 +1,9 @@
-"""What a run leaves in Python objects: put back after a capture, and followed where it is tensors."""
+"""What a run changes in Python: undone after a capture, and repeated in each run of a graph if it concerns tensors."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
@@ -15,19 +14,16 @@ from torch.utils import _pytree as pytree
 from pyro_vae.svi.graph import Graph
 from pyro_vae.svi.places import Change
 from pyro_vae.svi.refusals import CannotCaptureError
-from pyro_vae.svi.watch import looked_through
+from pyro_vae.svi.watch import Watch, reachable_places
 
-if TYPE_CHECKING:
-    from pyro_vae.svi.compiled_svi import CompiledSVI
-
-__all__ = ["Copies", "Store", "Written", "put_back"]
+__all__ = ["StoreCopy", "TensorCopies", "WrittenPlace", "side_effects_undone"]
 
 
-class Written:
+class WrittenPlace:
     """A place into which each run puts a tensor, or a container of tensors.
 
     Args:
-        change: what the capture's run put there.
+        change: what the captured run put there.
     """
 
     def __init__(self, change: Change) -> None:
@@ -37,13 +33,13 @@ class Written:
         self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, FakeTensor)]
 
     def refuse_if_read(self, graph: Graph) -> None:
-        """Raises where a run reads what the run before has put there: the graph holds that one tensor.
+        """Raise if a run reads what the previous run has put there: the graph holds that one tensor.
 
         Args:
             graph: the graph.
 
         Raises:
-            CannotCaptureError: where it reads it.
+            CannotCaptureError: if it reads it.
         """
         if any(had is t for had in self._had for t in graph.tensors):
             raise CannotCaptureError(
@@ -52,18 +48,18 @@ class Written:
             )
 
     def put(self, tensors: Iterator[Tensor]) -> None:
-        """Puts there what a run of the graph gave.
+        """Put there what a run of the graph gave.
 
         Args:
-            tensors: what the graph returned; takes as many as belong here.
+            tensors: the results of the graph; takes as many as belong here.
         """
         leaves = [next(tensors) if isinstance(leaf, FakeTensor) else leaf for leaf in self._leaves]
         if self._put is not None:
             self._put(pytree.tree_unflatten(leaves, self._spec))
 
 
-class Copies:
-    """Copies of tensors; two that share memory have copies that share memory.
+class TensorCopies:
+    """Copies of tensors; the copies of two tensors that share memory share memory too.
 
     Args:
         tensors: of any layout in memory.
@@ -74,7 +70,7 @@ class Copies:
         self._copies = {where: storage.clone() for where, storage in self._storages.items()}
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The copy of one.
+        """Return the copy of a tensor.
 
         Args:
             tensor: one of those, or another in the same memory.
@@ -84,13 +80,13 @@ class Copies:
         return empty.set_(copy, tensor.storage_offset(), tensor.shape, tensor.stride())
 
     def restore(self) -> None:
-        """Gives the tensors the numbers that they had."""
+        """Give the tensors back the numbers that they had."""
         for where, storage in self._storages.items():
             storage.copy_(self._copies[where])
 
 
-class Store:
-    """What Pyro's parameter store holds now, to be put back: some losses put other tensors there."""
+class StoreCopy:
+    """The contents of Pyro's parameter store now, to restore: some losses put other tensors there."""
 
     def __init__(self) -> None:
         store = pyro.get_param_store()
@@ -98,39 +94,39 @@ class Store:
         self._had = [dict(place) for place in self._places]
 
     def now(self, tensor: Tensor) -> Tensor:
-        """What the store now holds under the name that a tensor had in it.
+        """Return the tensor that the store now holds under the name that a tensor had in it.
 
         Args:
             tensor: maybe one from the store, or another in the same memory.
 
         Returns:
-            The tensor itself where it had no name, or still has it.
+            The tensor itself if it had no name, or still has it.
         """
         names = {p.data_ptr(): name for name, p in self._had[0].items()}
         name = names.get(tensor.data_ptr())
         return tensor if name is None or self._places[0].get(name) is self._had[0][name] else self._places[0][name]
 
     def restore(self) -> None:
-        """Puts it back."""
+        """Restore the contents."""
         for place, had in zip(self._places, self._had, strict=True):
             place.clear()
             place.update(had)
 
 
 @contextlib.contextmanager
-def put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
-    """Puts back whatever a block changes in Python, as a capture has to.
+def side_effects_undone(watch: Watch) -> Iterator[list[Change]]:
+    """Undo whatever a block changes in Python, as a capture has to.
 
     Args:
-        svi: whose programs run in the block.
+        watch: of the programs that run in the block.
 
     Yields:
         A list. After the block it has the changes that a graph has to make in each run: places that got tensors.
 
     Raises:
-        CannotCaptureError: where it changes anything else of the user's.
+        CannotCaptureError: if it changes anything else of the user's.
     """
-    places = looked_through(svi.roots())
+    places = reachable_places(watch.roots())
     followed: list[Change] = []
     try:
         yield followed
@@ -138,17 +134,17 @@ def put_back(svi: CompiledSVI) -> Iterator[list[Change]]:
     finally:
         places.restore()
     for change in changes:
-        # What a library keeps under a private name is for that library alone.
+        # Only the library itself reads what it keeps under a private name.
         if change.of_tensors and _is_fake(change.now) and (change.by_user or not change.key[1].startswith("_")):
             followed.append(change)
         elif change.by_user:
             raise CannotCaptureError(
-                f"it does not do the same again when run again: it changes {change}. A number that changes from step "
+                f"it does something else when it runs again: it changes {change}. A number that changes from step "
                 "to step can be an argument, or a buffer that is changed in place"
             )
-    svi.look_no_more_at([change.key for change in changes])
+    watch.without([change.key for change in changes])
 
 
-def _is_fake(thing: Any) -> bool:
+def _is_fake(thing: object) -> bool:
     tensors = [leaf for leaf in pytree.tree_leaves(thing) if isinstance(leaf, Tensor)]
     return bool(tensors) and all(isinstance(t, FakeTensor) for t in tensors)

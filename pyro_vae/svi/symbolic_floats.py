@@ -1,4 +1,4 @@
-"""Float arguments while a graph is captured: a float for the program, a tensor for the graph."""
+"""Symbolic floats, during a capture: floats for the program, tensors for the graph."""
 
 from __future__ import annotations
 
@@ -7,126 +7,130 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from unittest.mock import patch
 
 import numpy as np
-import sympy  # type: ignore[import-untyped]  # it comes without types
+import sympy  # type: ignore[import-untyped]  # it has no types
 import torch
 from torch import SymFloat, SymInt, Tensor
 from torch.utils._sympy.functions import FloatTrueDiv, IntTrueDiv, ToFloat
 
 from pyro_vae.svi.refusals import CannotCaptureError, at_user_line
 
-__all__ = ["FloatArgument", "Numbers", "math_that_asks"]
+__all__ = ["FloatOperations", "SymbolicFloat", "math_refusing_floats"]
 
 _SIZES = (SymInt, SymFloat)  # of dimensions that may change
+Operand = float | SymInt | SymFloat  # SymbolicFloats among them
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Place(NamedTuple):
-    """Where a number is when notes are evaluated: first the float arguments, then the results of the notes."""
+    """The index of a number when notes are evaluated: first the float arguments, then the results of the notes."""
 
     place: int
 
 
 class _Size(NamedTuple):
-    """A dimension that may change, or a quotient of such, as an expression."""
+    """A dimension that may change, or a quotient of such dimensions, as an expression."""
 
-    expression: Any
+    expression: sympy.Expr
 
-    def at(self, sizes: Mapping[Any, int]) -> int | float:
+    def at(self, sizes: Mapping[sympy.Expr, int]) -> int | float:
         value = self.expression.subs(sizes)
         return int(value) if value.is_Integer else float(value)
 
 
 class _Note(NamedTuple):
-    """An operation of the program on its float arguments; of a decision, how it went in the capture."""
+    """An operation of the program on its float arguments; for a decision, also the outcome in the capture."""
 
     operation: Callable[..., Any]
     operands: tuple[Any, ...]
     outcome: bool | None = None
 
-    def at(self, sizes: Mapping[Any, int]) -> _Note:
-        """The note with numbers in the places of sizes."""
-        return self._replace(operands=tuple(o.at(sizes) if isinstance(o, _Size) else o for o in self.operands))
+    def at(self, sizes: Mapping[sympy.Expr, int]) -> _Note:
+        """Return the note with numbers in place of sizes."""
+        operands = tuple(o.at(sizes) if isinstance(o, _Size) else o for o in self.operands)
+        return _Note(self.operation, operands, self.outcome)
 
 
-class Numbers:
-    """The float arguments of one capture, what the program computes from them in Python, and what it decides by them.
+class FloatOperations:
+    """What the program of one capture computes from its float arguments in Python, and what it decides by them.
 
     Args:
-        hidden: whether C code that reads the double in a :class:`FloatArgument` finds a wrong one.
+        hidden: True if C code that reads the double in a :class:`SymbolicFloat` is to find a wrong one.
     """
 
     def __init__(self, hidden: bool = False) -> None:
         self.hidden = hidden
         self.of_runs = False
         self.notes: list[_Note] = []
-        self.decided = 0  # how many notes there are up to the last decision
+        self.decided = 0  # the number of notes up to the last decision
         self._arguments = 0
         self._known: dict[Any, _Place] = {}
         self._of_sizes: dict[tuple[int, ...], list[_Note]] = {}
 
-    def arguments(self, examples: Sequence[Tensor | float], tensors: Sequence[Tensor]) -> list[Tensor | FloatArgument]:
-        """The arguments of the program: the tensors, and in the floats' places what the program takes for floats.
+    def arguments(self, examples: Sequence[Tensor | float], tensors: Sequence[Tensor]) -> list[Tensor | SymbolicFloat]:
+        """Return the arguments of the program: the tensors, with symbolic floats in place of floats.
 
         Args:
             examples: the arguments of the step, floats among them.
-            tensors: what the graph has for each, and maybe more.
+            tensors: the tensor of the graph for each, and maybe more.
         """
         first = zip(examples, tensors, strict=False)
         found = [self._argument(a, t) if isinstance(a, float) else t for a, t in first]
         return [*found, *tensors[len(examples) :]]
 
-    def _argument(self, value: float, tensor: Tensor) -> FloatArgument:
+    def _argument(self, value: float, tensor: Tensor) -> SymbolicFloat:
         self._arguments += 1
-        return FloatArgument(value, tensor, self, _Place(self._arguments - 1))
+        return SymbolicFloat(value, tensor, self, _Place(self._arguments - 1))
 
-    def of_run(self, tensor: Tensor) -> FloatArgument:
-        """A number that each run makes anew, such as a loss: what is computed from it is followed, nothing else.
+    def of_run(self, tensor: Tensor) -> SymbolicFloat:
+        """Return a number that each run computes, such as a loss: only arithmetic with it is followed.
 
         Args:
             tensor: the number, float64, ``()``, without a value.
         """
         self.of_runs = True
-        return FloatArgument(1.0, tensor, self, None)
+        return SymbolicFloat(1.0, tensor, self, None)
 
-    def compute(self, operation: Callable[..., Any], *operands: Any) -> FloatArgument:
-        """Does an operation on the values and on the tensors, which gives the same bits.
+    def compute(self, operation: Callable[..., Any], *operands: Operand) -> SymbolicFloat:
+        """Do an operation on the values and on the tensors, which gives the same bits.
 
         Args:
             operation: of the module ``operator``.
-            operands: FloatArguments, numbers of Python, sizes.
+            operands: SymbolicFloats, numbers of Python, sizes.
 
         Raises:
             ZeroDivisionError: as Python does.
         """
-        if any(isinstance(o, FloatArgument) and o.place is None for o in operands):
+        if any(isinstance(o, SymbolicFloat) and o.place is None for o in operands):
             return self.of_run(operation(*map(_in_graph, operands)))
-        if operation is operator.truediv and isinstance(operands[1], FloatArgument):
-            self.decide(operator.eq, operands[1], 0.0)  # Python raises where the graph would go on with an infinity
+        if operation is operator.truediv and isinstance(operands[1], SymbolicFloat):
+            self.decide(operator.eq, operands[1], 0.0)  # Python raises, but the graph would go on with an infinity
         value = operation(*map(_value, operands))
         tensors = list(map(_in_graph, operands))
         if operation is operator.truediv and not isinstance(tensors[0], Tensor):
-            # torch would multiply with the reciprocal, which rounds twice.
+            # torch would multiply by the reciprocal, which rounds twice.
             tensors[0] = torch.full((), tensors[0], dtype=torch.float64, device="cpu")
-        return FloatArgument(value, operation(*tensors), self, self._note(operation, operands))
+        return SymbolicFloat(value, operation(*tensors), self, self._note(operation, operands))
 
-    def decide(self, operation: Callable[..., Any], *operands: Any) -> bool:
-        """What a condition gives for the values; it must give the same for whatever floats the graph is run with.
+    def decide(self, operation: Callable[..., Any], *operands: Operand) -> bool:
+        """Evaluate a condition for the values, and note it: the graph fits other floats only with the same outcome.
 
         Args:
             operation: of the module ``operator``, or bool.
-            operands: FloatArguments, numbers of Python, sizes.
+            operands: SymbolicFloats, numbers of Python, sizes.
         """
-        if any(isinstance(o, FloatArgument) and o.place is None for o in operands):
+        if any(isinstance(o, SymbolicFloat) and o.place is None for o in operands):
             raise CannotCaptureError(at_user_line("a branch or a number depends on the value of a loss"))
         outcome = bool(operation(*map(_value, operands)))
         self._note(operation, operands, outcome)
         return outcome
 
-    def _note(self, operation: Callable[..., Any], operands: Sequence[Any], outcome: bool | None = None) -> _Place:
-        if any(isinstance(o, FloatArgument) and o.numbers is not self for o in operands):
+    def _note(self, operation: Callable[..., Any], operands: Sequence[Operand], outcome: bool | None = None) -> _Place:
+        if any(isinstance(o, SymbolicFloat) and o.numbers is not self for o in operands):
             raise _refusal("of another run is kept")
         note = _Note(operation, tuple(map(_noted, operands)), outcome)
         key = operation, tuple((type(o), repr(o)) for o in note.operands)  # 0.0 and -0.0 are equal, but not the same
@@ -137,8 +141,8 @@ class Numbers:
                 self.decided = len(self.notes)
         return self._known[key]
 
-    def hold(self, floats: Sequence[float], sizes: Mapping[Any, int]) -> bool:
-        """Whether the program would decide the same with other floats.
+    def hold(self, floats: Sequence[float], sizes: Mapping[sympy.Expr, int]) -> bool:
+        """Return True if the program would decide the same with other floats.
 
         Args:
             floats: the float arguments, in order.
@@ -156,42 +160,42 @@ class Numbers:
         return True
 
 
-class FloatArgument(float):
-    """What a program that is being captured sees of a float argument, or computes from one in Python.
+class SymbolicFloat(float):
+    """A float argument of a captured program, or the result of arithmetic with one.
 
-    It is a float to ``isinstance``. Sums, differences, products, quotients, ``-`` and ``abs`` are followed by the graph
-    in float64, to the same bits as in Python. Comparisons answer by the value, and are noted. What else reads the
-    value is refused. C code reads the double without asking: so a second capture shows it a wrong double, and what
-    came of the double in Python makes that capture differ.
+    ``isinstance`` takes it for a float. The graph follows sums, differences, products, quotients, ``-`` and ``abs`` in
+    float64, with the same bits as in Python. Comparisons use the value, and are noted. All other reads of the value are
+    refused. C code can read the double unnoticed: so a second capture holds a wrong double, and differs if anything
+    in Python depends on it.
 
     Args:
-        value: the true value; of NumPy's type where the argument is.
+        value: the true value; of NumPy's type if the argument is.
         tensor: the number in the graph, float64, ``()``.
-        numbers: those of the capture.
-        place: where ``numbers`` know it; None for one that each run makes anew.
+        numbers: the operations of the capture.
+        place: its index there; None for a number that each run computes.
     """
 
-    __array_ufunc__ = None  # NumPy leaves operations to this class, and refuses its own functions
+    __array_ufunc__ = None  # NumPy then leaves operations to this class, and refuses its own functions
     __slots__ = ("numbers", "place", "tensor", "value")
 
     value: float
     tensor: Tensor
-    numbers: Numbers
+    numbers: FloatOperations
     place: _Place | None
 
-    def __new__(cls, value: float, tensor: Tensor, numbers: Numbers, place: _Place | None) -> FloatArgument:
-        """A number with its value, or with another to those who do not ask."""
+    def __new__(cls, value: float, tensor: Tensor, numbers: FloatOperations, place: _Place | None) -> SymbolicFloat:
+        """Make a float with the value, or with a wrong double if values are hidden."""
         self = super().__new__(cls, _other(value) if numbers.hidden else value)
         self.value, self.tensor, self.numbers, self.place = value, tensor, numbers, place
         return self
 
-    def __pos__(self) -> FloatArgument:
+    def __pos__(self) -> SymbolicFloat:
         return self
 
-    def __copy__(self) -> FloatArgument:
+    def __copy__(self) -> SymbolicFloat:
         return self
 
-    def __deepcopy__(self, memo: Any) -> FloatArgument:
+    def __deepcopy__(self, memo: dict[int, Any]) -> SymbolicFloat:
         return self
 
     def __bool__(self) -> bool:
@@ -199,24 +203,24 @@ class FloatArgument(float):
 
 
 def _other(value: float) -> float:
-    """NaN, since hardly any function makes the same of it as of a number."""
+    """Return NaN, since hardly any function gives the same result for it; for NaN, a number."""
     return 0.5 if value != value else float("nan")
 
 
-def _value(operand: Any) -> Any:
-    if isinstance(operand, FloatArgument):
+def _value(operand: Operand) -> Any:
+    if isinstance(operand, SymbolicFloat):
         return operand.value
     return operand.node.hint if isinstance(operand, _SIZES) else operand
 
 
-def _in_graph(operand: Any) -> Any:
-    if isinstance(operand, FloatArgument):
+def _in_graph(operand: Operand) -> Any:
+    if isinstance(operand, SymbolicFloat):
         return operand.tensor
     return operand if isinstance(operand, _SIZES) else float(operand)
 
 
-def _noted(operand: Any) -> Any:
-    if isinstance(operand, FloatArgument):
+def _noted(operand: Operand) -> Any:
+    if isinstance(operand, SymbolicFloat):
         return operand.place
     if not isinstance(operand, _SIZES):
         return operand
@@ -225,8 +229,8 @@ def _noted(operand: Any) -> Any:
     return _Size(operand.node.expr)
 
 
-def _has_bits_of_python(expression: Any) -> bool:
-    """Whether an expression rounds as what it stands for; it puts factors together, which is exact for whole ones."""
+def _has_bits_of_python(expression: sympy.Expr) -> bool:
+    """Return True if an expression rounds as Python does: it combines factors, which is exact for whole numbers."""
     if expression.is_integer:
         return True
     if isinstance(expression, sympy.Float):
@@ -235,7 +239,7 @@ def _has_bits_of_python(expression: Any) -> bool:
     return exact and all(map(_has_bits_of_python, expression.args))
 
 
-def _is_followed(operand: Any) -> bool:
+def _is_followed(operand: object) -> bool:
     if isinstance(operand, (np.generic, np.ndarray)) and not isinstance(operand, float):
         raise _refusal(f"meets a {type(operand).__name__} of NumPy")
     return isinstance(operand, (float, int, *_SIZES))
@@ -243,75 +247,75 @@ def _is_followed(operand: Any) -> bool:
 
 def _refusal(what: str) -> CannotCaptureError:
     return CannotCaptureError(
-        at_user_line(f"a float argument {what}, which a graph cannot follow; hand over a tensor in its place")
+        at_user_line(f"a float argument {what}, which a graph cannot follow; pass a tensor in its place")
     )
 
 
-def _binary(operation: Callable[..., Any]) -> Callable[[FloatArgument, Any], Any]:
-    def followed(self: FloatArgument, other: Any) -> Any:
+def _binary(operation: Callable[..., Any]) -> Callable[[SymbolicFloat, Operand], Any]:
+    def followed(self: SymbolicFloat, other: Operand) -> Any:
         return self.numbers.compute(operation, self, other) if _is_followed(other) else NotImplemented
 
     return followed
 
 
-def _reflected(operation: Callable[..., Any]) -> Callable[[FloatArgument, Any], Any]:
-    def followed(self: FloatArgument, other: Any) -> Any:
+def _reflected(operation: Callable[..., Any]) -> Callable[[SymbolicFloat, Operand], Any]:
+    def followed(self: SymbolicFloat, other: Operand) -> Any:
         return self.numbers.compute(operation, other, self) if _is_followed(other) else NotImplemented
 
     return followed
 
 
-def _unary(operation: Callable[..., Any]) -> Callable[[FloatArgument], Any]:
+def _unary(operation: Callable[..., Any]) -> Callable[[SymbolicFloat], Any]:
     return lambda self: self.numbers.compute(operation, self)
 
 
-def _comparison(operation: Callable[..., Any]) -> Callable[[FloatArgument, Any], Any]:
-    def compared(self: FloatArgument, other: Any) -> Any:
+def _comparison(operation: Callable[..., Any]) -> Callable[[SymbolicFloat, Operand], Any]:
+    def compared(self: SymbolicFloat, other: Operand) -> Any:
         return self.numbers.decide(operation, self, other) if _is_followed(other) else NotImplemented
 
     return compared
 
 
 def _refused(name: str) -> Callable[..., Any]:
-    def refused(self: FloatArgument, *_: Any) -> Any:
+    def refused(self: SymbolicFloat, *_: object) -> Any:
         raise _refusal(f"is read by {name}")
 
     return refused
 
 
 def _complete() -> None:
-    """Gives the class the rest of what floats do: what is followed, and the refusal of all else."""
+    """Add the other methods of floats to the class: those that are followed, and refusals for the rest."""
     for operation in (operator.add, operator.sub, operator.mul, operator.truediv):
-        setattr(FloatArgument, f"__{operation.__name__}__", _binary(operation))
-        setattr(FloatArgument, f"__r{operation.__name__}__", _reflected(operation))
+        setattr(SymbolicFloat, f"__{operation.__name__}__", _binary(operation))
+        setattr(SymbolicFloat, f"__r{operation.__name__}__", _reflected(operation))
     for unary in (operator.neg, operator.abs):
-        setattr(FloatArgument, f"__{unary.__name__}__", _unary(unary))
+        setattr(SymbolicFloat, f"__{unary.__name__}__", _unary(unary))
     for operation in (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge):
-        setattr(FloatArgument, f"__{operation.__name__}__", _comparison(operation))
-    here = {"__new__", "__getattribute__", "__getformat__", "fromhex", "from_number"}  # which read no value
-    for name in {*vars(float), "__str__"} - {*vars(FloatArgument), *here} | {"__hash__"}:
+        setattr(SymbolicFloat, f"__{operation.__name__}__", _comparison(operation))
+    here = {"__new__", "__getattribute__", "__getformat__", "fromhex", "from_number"}  # these read no value
+    for name in {*vars(float), "__str__"} - {*vars(SymbolicFloat), *here} | {"__hash__"}:
         refused = _refused(name)
-        setattr(FloatArgument, name, property(refused) if name in ("real", "imag") else refused)
+        setattr(SymbolicFloat, name, property(refused) if name in ("real", "imag") else refused)
 
 
 _complete()
 
 
 @contextlib.contextmanager
-def math_that_asks() -> Iterator[None]:
-    """Has the functions of ``math`` refuse a FloatArgument, whose double they would read without asking."""
+def math_refusing_floats() -> Iterator[None]:
+    """Make the functions of ``math`` refuse a SymbolicFloat; they would read its double unnoticed."""
 
-    def asking(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def refusing(name: str, function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
-        def asks(*args: Any, **kwargs: Any) -> Any:
-            if any(isinstance(a, FloatArgument) for a in args):
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            if any(isinstance(a, SymbolicFloat) for a in args):
                 raise _refusal(f"is read by math.{name}")
             return function(*args, **kwargs)
 
-        return asks
+        return checked
 
     with contextlib.ExitStack() as patches:
         for name, function in list(vars(math).items()):
             if callable(function) and not name.startswith("_"):
-                patches.enter_context(patch.object(math, name, asking(name, function)))
+                patches.enter_context(patch.object(math, name, refusing(name, function)))
         yield

@@ -1,10 +1,11 @@
-"""How long a step takes, run by Pyro and as one graph, side by side."""
+"""How long a step takes, by Pyro and as one graph."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 import pyro
@@ -14,21 +15,32 @@ from torch import Tensor
 
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.compiled_svi import CompiledSVI
-from pyro_vae.vae import VAE
 
 __all__ = ["Timing", "time_steps"]
 
 _WARM_STEPS = 20
 
 
+class Programs(Protocol):
+    """Has a model and a guide, as a VAE does."""
+
+    @property
+    def model(self) -> Callable[..., object]:
+        """The model."""
+
+    @property
+    def guide(self) -> Callable[..., object]:
+        """The guide."""
+
+
 @dataclass
 class Timing:
-    """What was measured of one way to take steps.
+    """The measurements of one way to take steps.
 
     Args:
         name: of the way.
         first: seconds of the first two steps, in which a graph is captured and compiled.
-        ms: milliseconds a step, in each round.
+        ms: milliseconds per step, in each round.
     """
 
     name: str
@@ -36,27 +48,27 @@ class Timing:
     ms: list[float] = field(default_factory=list)
 
     def faster_than(self, other: Timing) -> float:
-        """How many times less time a step takes: the median of the ratios within a round.
+        """Return how many times faster a step is: the median of the ratios within a round.
 
         Args:
-            other: what was measured in the same rounds.
+            other: measured in the same rounds.
         """
         return float(np.median(np.divide(other.ms, self.ms)))
 
 
-def time_steps(make: Callable[[], VAE], x: Tensor, rounds: int = 9, seconds: float = 0.2) -> list[Timing]:
-    """Times steps of training with Trace_ELBO and Adam.
+def time_steps(make: Callable[[], Programs], x: Tensor, rounds: int = 9, seconds: float = 0.2) -> list[Timing]:
+    """Time training steps with Trace_ELBO and Adam.
 
-    The ways take turns, so that what else the machine does falls on all alike.
+    The ways take turns, because other work on the machine then slows all of them alike.
 
     Args:
-        make: gives a VAE with the same weights each time.
+        make: returns a VAE with the same weights each time.
         x: data ``(batch, *event_shape)``.
-        rounds: turns of each.
+        rounds: turns of each way.
         seconds: of a turn.
 
     Returns:
-        First pyro.infer.SVI, then CompiledSVI in mode exact and in mode fast, and its ``steps``.
+        First pyro.infer.SVI, then CompiledSVI in the modes exact and fast, and its ``steps``.
 
     Example:
         >>> from pyro_vae import build
@@ -66,7 +78,7 @@ def time_steps(make: Callable[[], VAE], x: Tensor, rounds: int = 9, seconds: flo
     """
     batches = [x] * _WARM_STEPS
     with seeded(0):
-        stock, exact, fast = (_svi(make(), mode) for mode in ("stock", "exact", "fast"))
+        stock, exact, fast = _svi(make(), "stock"), _svi(make(), "exact"), _svi(make(), "fast")
         ways: dict[str, Callable[[], object]] = {
             "pyro.infer.SVI": lambda: [stock.step(x) for x in batches],
             "CompiledSVI, exact": lambda: [exact.step(x) for x in batches],
@@ -83,12 +95,12 @@ def time_steps(make: Callable[[], VAE], x: Tensor, rounds: int = 9, seconds: flo
     return timings
 
 
-def _svi(vae: VAE, mode: str) -> SVI:
+def _svi(programs: Programs, mode: Literal["stock", "exact", "fast"]) -> SVI:
     optim = pyro.optim.Adam({"lr": 1e-3})
     if mode == "stock":
-        return SVI(vae.model, vae.guide, optim, Trace_ELBO())
-    # Audits come to less than 0.5 % of the time, but not among the first steps.
-    return CompiledSVI(vae.model, vae.guide, optim, Trace_ELBO(), mode=mode, fallback="error", audit=False)  # type: ignore[arg-type]
+        return SVI(programs.model, programs.guide, optim, Trace_ELBO())
+    # Audits take less than 0.5 % of the time, except among the first steps.
+    return CompiledSVI(programs.model, programs.guide, optim, Trace_ELBO(), mode=mode, fallback="error", audit=False)
 
 
 def _first(svi: SVI, x: Tensor) -> float:
@@ -96,7 +108,7 @@ def _first(svi: SVI, x: Tensor) -> float:
 
 
 def _taken(way: Callable[[], object], x: Tensor) -> float:
-    """Seconds of some steps, until the device has done them."""
+    """Return the seconds of some steps, until the device has finished them."""
     start = time.perf_counter()
     way()
     if x.is_cuda:

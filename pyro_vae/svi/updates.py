@@ -1,8 +1,8 @@
-"""The updates of Adam, AdamW, ClippedAdam and SGD as tensor operations, to stand in the graph of a step.
+"""The updates of Adam, AdamW, ClippedAdam and SGD as tensor operations, for the graph of a step.
 
-Each is the rule of the optimiser that it is named after and uses its state, so that the optimiser can take over at any
-step. What changes from step to step (the learning rate, the corrections of Adam's means, the other options) comes in as
-numbers in float64, worked out in Python as the optimiser does itself.
+Each follows the rule of its optimiser and uses the optimiser's state, so the optimiser can take over at any step. What
+changes from step to step (the learning rate, the bias corrections of Adam, the other options) enters as numbers in
+float64, computed in Python as the optimiser does.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Rule(NamedTuple):
     """How one optimiser changes a parameter.
 
     Args:
-        numbers: what a step needs, from the options of a parameter group and the number of the step.
-        apply: changes a parameter and its state in place, from parameter, gradient, state, options and numbers.
+        numbers: computes the numbers of a step from the options of a parameter group and the number of the step.
+        apply: changes a parameter and its state in place, given parameter, gradient, state, options and numbers.
         state: the names of the tensors of the state.
         refuses: options that must be off.
     """
@@ -43,7 +43,7 @@ class Rule(NamedTuple):
 
 
 def _decayed(g: Tensor, p: Tensor, l2: Tensor, group: dict[str, Any]) -> Tensor:
-    """The gradient with that of the weight decay; without decay as it is, which saves a pass over the weights."""
+    """Add the gradient of the weight decay; without decay, save a pass over the weights."""
     return g + l2 * p if group["weight_decay"] and not group.get("decoupled_weight_decay") else g
 
 
@@ -107,7 +107,7 @@ _RULES: dict[type, Rule] = {
 _BAKED = ("maximize", "nesterov", "centered_variance", "decoupled_weight_decay", "amsgrad", "dampening")
 
 
-# Optimisers that are called in another way do more than the rule says.
+# Optimisers with another ``__call__`` do more than the rule.
 _CALLS = (PyroOptim.__call__, PyroLRScheduler.__call__, SharedOptim.__call__)
 
 
@@ -119,12 +119,12 @@ class _Member(NamedTuple):
 
     @property
     def group(self) -> dict[str, Any]:
-        """The options; looked up anew, since loading a state puts other dictionaries in their place."""
+        """The options; looked up each time, since loading a state replaces the dictionaries."""
         return self.optimizer.param_groups[self.group_number]
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the optimiser keeps of this parameter."""
+        """The optimiser's state of this parameter."""
         return self.optimizer.state[self.parameter]
 
 
@@ -132,10 +132,10 @@ class Updates:
     """The updates of some parameters, each by the rule of its optimiser.
 
     Args:
-        optim: of which the optimisers are.
+        optim: has the optimisers.
         members: parameters, and what updates each.
-        steps: how many steps each parameter has taken, where the optimiser counts them on a GPU, which reading would
-            wait for; all the graphs of one CompiledSVI share it.
+        steps: the number of steps of each parameter, if the optimiser counts them on a GPU, where reading would wait;
+            all graphs of one CompiledSVI share it.
     """
 
     def __init__(
@@ -148,11 +148,11 @@ class Updates:
         groups = list({id(m.group): m for m in self.members}.values())
         self._readers = [(m, _reader(m.group)) for m in groups]
         keys = self._keys()
-        self._leaders = [keys.index(key) for key in keys]  # of each member, the first that shares its row of numbers
+        self._leaders = [keys.index(key) for key in keys]  # for each member, the first that shares its row of numbers
         self._rows = list(dict.fromkeys(self._leaders))
         self._width = max(len(m.rule.numbers(m.group, 1)) for m in self.members)
         self._count_in_python = [m for m in self.members if isinstance(m.state.get("step"), int)]
-        self._decayed = [m for m, _ in self._readers if "lrd" in m.group]  # by ClippedAdam
+        self._decayed = [m for m, _ in self._readers if "lrd" in m.group]  # ClippedAdam's
         tensors = [_tensors(m) for m in self.members]
         self._names = [(i, name) for i, held in enumerate(tensors) for name in held]
         self._held = [t for held in tensors for t in held.values()]
@@ -165,29 +165,29 @@ class Updates:
         self._attributes = [vars(optimizer) for optimizer in optimizers]
         self._methods = [attributes.get("step") for attributes in self._attributes]
 
-    def _keys(self) -> list[Any]:
-        """What two members must have in common to share a row of numbers."""
+    def _keys(self) -> list[tuple[Rule, tuple[Any, ...], int]]:
+        """Return for each member what those who share a row of numbers have in common."""
         options = {id(m.group): read(m.group) for m, read in self._readers}
         return [(m.rule, options[id(m.group)], self._steps_taken(m, m.state)) for m in self.members]
 
     def _together(self) -> bool:
-        """Whether members that share a row still can."""
+        """Return True if members that share a row still can."""
         keys = self._keys()
         return all(key == keys[leader] for key, leader in zip(keys, self._leaders, strict=True))
 
     def _structural(self) -> list[Any]:
-        """The options that stand in the graph."""
+        """Return the options that are fixed in the graph."""
         return [
             [isinstance(g["lr"], Tensor), bool(g["weight_decay"]), bool(g.get("momentum")), *[g.get(n) for n in _BAKED]]
             for g in (m.group for m, _ in self._readers)
         ]
 
     def fit(self, tensors: list[Tensor]) -> bool:
-        """Whether a graph is right for the options, steps and state that the optimisers have now.
+        """Return True if a graph fits the present options, steps and state of the optimisers.
 
         Args:
-            tensors: those that the graph reads and writes; where the optimisers have got another state, as by loading
-                one, it takes the place of what they had.
+            tensors: those that the graph reads and writes. If the optimisers have another state, as after loading one,
+                its tensors replace the old ones here.
         """
         if getattr(self.optim, "optim_objs", None) is not self._objects or any(self._hooks) or self._own_steps():
             return False
@@ -202,13 +202,13 @@ class Updates:
         return self._fit and taken == [taken[leader] for leader in self._leaders]
 
     def _own_steps(self) -> bool:
-        """Whether an optimiser has got another ``step`` since."""
+        """Return True if an optimiser has another ``step`` since."""
         return not all(map(is_, map(dict.get, self._attributes, repeat("step")), self._methods))
 
     def _follow(self, states: list[dict[str, Any]], tensors: list[Tensor]) -> None:
-        """Puts the state that the optimisers have now in the place of what they had."""
+        """Replace the old state by the present state of the optimisers."""
         for place, ((i, name), old) in enumerate(zip(self._names, self._held, strict=True)):
-            if name not in states[i]:  # it was cleared, to start anew
+            if name not in states[i]:  # it was cleared, to start again
                 states[i][name] = torch.zeros_like(old)
             new = states[i][name]
             if new is not old:
@@ -217,7 +217,7 @@ class Updates:
                 self.steps.pop(id(self.members[i].parameter), None)
 
     def numbers(self, steps: int = 1) -> Tensor:
-        """What the next steps need: float64 ``(steps, rows, columns)``, a row for each kind of parameter.
+        """Return the numbers of the next steps: float64 ``(steps, rows, columns)``, a row per kind of parameter.
 
         Args:
             steps: how many.
@@ -233,11 +233,11 @@ class Updates:
         return torch.from_numpy(table).to(self._device)
 
     def apply(self, gradients: Sequence[Tensor], numbers: Tensor) -> None:
-        """Changes the parameters and the state of their optimisers in place.
+        """Change the parameters and the state of their optimisers in place.
 
         Args:
-            gradients: one a member.
-            numbers: those of one step, as :meth:`numbers` gives them.
+            gradients: one per member.
+            numbers: those of one step, from :meth:`numbers`.
         """
         for member, leader, g in zip(self.members, self._leaders, gradients, strict=True):
             p, state = member.parameter, member.state
@@ -247,17 +247,17 @@ class Updates:
                 state["step"].add_(1)
 
     def tensors(self) -> list[Tensor]:
-        """The parameters and the state, which the updates change."""
+        """Return the parameters and the state, which the updates change."""
         return [m.parameter for m in self.members] + [t for m in self.members for t in _tensors(m).values()]
 
     def count(self, steps: int = 1) -> None:
-        """Tells the optimisers that steps were taken, as far as the graph has not.
+        """Count steps for the optimisers, except where the graph has.
 
         Args:
             steps: how many.
         """
-        for member in self.members if self.steps else ():  # there are none on a CPU
-            if id(member.parameter) in self.steps:  # if not, it is read when it is wanted
+        for member in self.members if self.steps else ():  # empty on a CPU
+            if id(member.parameter) in self.steps:  # if not, it is read when needed
                 self.steps[id(member.parameter)] += steps
         for member in self._decayed:
             member.group["lr"] *= member.group["lrd"] ** steps
@@ -279,7 +279,7 @@ class Updates:
 def updates_of(
     optim: PyroOptim | torch.optim.Optimizer, leaves: Sequence[Tensor], steps: dict[int, int]
 ) -> Updates | None:
-    """The updates of parameters that an optimiser has stepped already; None where it has a rule of its own."""
+    """Return the updates of parameters that an optimiser has stepped already; None if its rule is not among these."""
     members = [_member(optim, p) for p in leaves]
     known = [m for m in members if m is not None]
     return Updates(optim, known, steps) if known and len(known) == len(members) else None
@@ -292,7 +292,7 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
         if optim.grad_clip.get(p) is not None or p not in optim.optim_objs:
             return None
         found = optim.optim_objs[p]
-        optimizer = getattr(found, "optimizer", found)  # where it is a schedule
+        optimizer = getattr(found, "optimizer", found)  # if it is a schedule
     else:
         optimizer = getattr(optim, "optimizer", optim)
     rule = _RULES.get(type(optimizer))
@@ -314,24 +314,24 @@ def _member(optim: PyroOptim | torch.optim.Optimizer, p: Tensor) -> _Member | No
     return _Member(p, optimizer, number, rule)
 
 
-def _counted(step: Any) -> bool:
-    """Whether the ``step`` of an object's own is none, or that by which a schedule counts steps."""
+def _counted(step: Callable[..., Any] | None) -> bool:
+    """Return True if an object's own ``step`` is None, or the one by which a schedule counts steps."""
     code = getattr(getattr(step, "__func__", step), "__code__", None)
     return step is None or (code is not None and code.co_filename == torch.optim.lr_scheduler.__file__)
 
 
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[dict[int, Any]]:
-    """The hooks that run with a step."""
+    """Return the hooks that run with a step."""
     mine: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
     return [*mine, _global_optimizer_pre_hooks, _global_optimizer_post_hooks]
 
 
 def _reader(group: dict[str, Any]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
-    """Reads all the options of a group."""
+    """Return a function that reads all options of a group."""
     return itemgetter(*[name for name in group if name != "params"])
 
 
 def _tensors(member: _Member) -> dict[str, Tensor]:
-    """The tensors of an optimiser's state that a step changes."""
+    """Return the tensors of an optimiser's state that a step changes."""
     state = member.state
     return {name: t for name in (*member.rule.state, "step") if isinstance(t := state.get(name), Tensor)}

@@ -1,4 +1,4 @@
-"""What the first batch tells before a training: BatchNorms that want two examples, and data of another scale."""
+"""Checks of the first batch before a training: BatchNorms that need two examples, and data of another scale."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ from pyro_vae.distributions import TorchToPyro, base_constraint, innermost, part
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import as_likelihood
 from pyro_vae.suggestions import suggest
+from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["needs_two", "warn_of_scale"]
 
-# Mean |x - location| in units of the scale, or of 1 where the scale is smaller. Data in [0, 1] and standardised data
-# have at most 1 beside where the network starts, grey values to 255 some tens, raw columns hundreds and more.
+# Mean |x - location| in units of the scale, or of 1 if the scale is smaller. At the start of a training it is at most
+# about 1 for data in [0, 1] and standardised data, some tens for grey values up to 255, and hundreds for raw columns.
 _FAR = 20.0
-_FAR_COUNTS = 1000.0  # Networks learn a count of some hundreds, as a rate that rises from 1 to it.
-_NAMED = 100  # columns at most that are looked at one by one
+_FAR_COUNTS = 1000.0  # Networks learn counts of some hundreds: the rate rises from 1 to them.
+_NAMED = 100  # a table with more columns is looked at as a whole
 _SHOWN = 3
 
 
-def needs_two(vae: VAE, x: Tensor, *context: Tensor) -> str:
-    """Why a batch must have two examples, in words; empty where one will do.
+def needs_two(trainee: Trainee, x: Tensor, *context: Tensor) -> str:
+    """Return why a batch must have two examples, in words; empty if one is enough.
 
-    A BatchNorm cannot be trained on one number a channel. One over images has as many as there are pixels.
+    A BatchNorm cannot be trained on one number per channel. Over images it has one number per pixel.
 
     Args:
-        vae: the VAE.
-        x: data ``(batch, *event_shape)``, of which the first example is run.
+        trainee: what is trained.
+        x: data ``(batch, *event_shape)``; only the first example is used.
         context: tensors ``(batch, ...)``.
     """
     found: list[str] = []
 
-    def note(name: str) -> Any:
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if inputs[0].numel() == inputs[0].shape[1]:
                 found.append(f"{type(module).__name__} in {name} cannot be trained on one")
 
         return look
 
-    norms = [(name, module) for name, module in vae.named_modules() if isinstance(module, _BatchNorm)]
+    trained = trainee.trained_modules()
+    modules = ((name, m) for prefix, of in trained.items() for name, m in of.named_modules(prefix=prefix))
+    norms = [(name, module) for name, module in modules if isinstance(module, _BatchNorm)]
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in norms]
     try:
         if hooks:
-            with evaluating(vae):
-                elbo_terms(vae, x[:1], *(c[:1] for c in context), kl="sampled")
+            with evaluating(trainee.module), trainee.scope():
+                trainee.run(x[:1], *(c[:1] for c in context))
     finally:
         for hook in hooks:
             hook.remove()
@@ -59,7 +62,7 @@ def needs_two(vae: VAE, x: Tensor, *context: Tensor) -> str:
 
 
 def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
-    """Warns where x lies so far from what the decoder gives that hardly anything will be learned but its scale.
+    """Warn if x is so far from what the decoder gives that the training will learn little but the scale.
 
     Args:
         vae: the VAE.
@@ -71,8 +74,8 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
     if not (columns.float().abs().nanmean(0) > _FAR).any():
         return
     with evaluating(vae):
-        # At the codes of x, a trained decoder knows the scale of x. At draws from the prior, a new one does not yet
-        # see it, while the codes of one raw column may drive the location of all columns far off.
+        # At the codes of x, a trained decoder knows the scale of x. A new decoder is looked at on draws from the prior
+        # too: there it does not see x, while the codes of one raw column may move the location of all columns far off.
         prior = vae.prior_of(*context).expand((len(x),))
         likelihoods = [vae.decode(z, *context) for z in (prior.sample(), vae.encode(x, *context).sample())]
         far = _far(vae.likelihood, likelihoods, x)
@@ -82,14 +85,14 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
     more = f" and {len(far) - _SHOWN} more" if len(far) > _SHOWN else ""
     warnings.warn(
         f"the scale of the training data is not that of likelihood {part_name(vae.likelihood)}: "
-        f"{'; '.join(far[:_SHOWN])}{more}. The training starts at an ELBO of {elbo:.1e} nats per example, and most of "
-        f"it will go into the scale. {_remedy(x, likelihoods[0])}",
-        stacklevel=3,
+        f"{'; '.join(far[:_SHOWN])}{more}. The training starts at an ELBO of {elbo:.1e} nats per example and will "
+        f"mostly learn the scale. {_remedy(x, likelihoods[0])}",
+        stacklevel=4,
     )
 
 
 def _far(part: Callable[..., Any], likelihoods: list[Any], x: Tensor) -> list[str]:
-    """The columns that are far from what p(x | z) gives, in words; or all of x as one, where it is no table."""
+    """Return the columns that are far from p(x | z), in words; x as a whole if it is not a table."""
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
     if isinstance(first, Columns):
@@ -113,7 +116,7 @@ def _far_values(part: Callable[..., Any], likelihoods: list[Any], x: Tensor, nam
         scales.append(scale.mean((0, 2)))
     limit = _FAR if likelihoods[0].support.is_discrete is False else _FAR_COUNTS
     return [
-        f"{name}{_range(columns[:, j])}, where p(x | z) starts with a scale of {scales[0][j].item():.2g}"
+        f"{name}{_range(columns[:, j])}, but p(x | z) starts with a scale of {scales[0][j].item():.2g}"
         for j, name in enumerate(names)
         if all(distance[j] > limit for distance in distances)
     ]
@@ -125,8 +128,8 @@ def _range(values: Tensor) -> str:
 
 
 def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tensor, Tensor] | None:
-    """Of p(x | z) over all real numbers, or over counts; None for one over a range, or with a scale of its own."""
-    if as_likelihood(part).depends_on_batch:  # it is that of the data, whatever they are
+    """Return those of p(x | z) if it is over real numbers or counts and its scale does not follow x, else None."""
+    if as_likelihood(part).depends_on_batch:  # its scale is that of the data
         return None
     try:
         support = base_constraint(likelihood.support)
@@ -141,9 +144,9 @@ def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tens
 
 
 def _remedy(x: Tensor, likelihood: Any) -> str:
-    """What would do, as :func:`pyro_vae.suggest` knows it."""
+    """Return what to do instead, from :func:`pyro_vae.suggest`."""
     names = likelihood.names if isinstance(likelihood, Columns) else None
     try:
         return f"pyro_vae.suggest(x) says: {suggest(x, names)[0]}"
-    except ValueError:  # nothing to judge by, such as a single value
+    except ValueError:  # too little to judge by, such as a single value
         return "Standardise the data, or use a likelihood over such values"

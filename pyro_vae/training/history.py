@@ -7,9 +7,11 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
 from pyro_vae.argument_checks import is_integer
-from pyro_vae.files import is_there, read_text, replacing
+from pyro_vae.files import is_there, read_text, write_text
 
 __all__ = ["Epoch", "History"]
+
+_HEADER = ["epoch", "elbo", "recon", "kl", "valid elbo"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,21 @@ class History(list[Epoch]):
         2
     """
 
+    def __repr__(self) -> str:
+        """Return a table of the epochs, without those in the middle if there are more than 12, and the best epoch."""
+        rows = [_HEADER, *(_cells(epoch) for epoch in self)]
+        if len(rows) > 13:
+            rows[7:-6] = [["..."] * len(_HEADER)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, f"best: epoch {self.best.epoch}"] if self else ["History(no epoch was finished)"])
+
+    def _repr_html_(self) -> str:
+        """Return a table of all epochs, as a notebook shows it."""
+        head, *rows = ("".join(f"<td>{cell}</td>" for cell in row) for row in (_HEADER, *map(_cells, self)))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
     @property
     def best(self) -> Epoch:
         """The epoch of the highest validation elbo (training elbo where there are no validation data)."""
@@ -62,8 +79,7 @@ class History(list[Epoch]):
 
     def write(self, path: Path) -> None:
         """Writes the epochs as JSON, one a line."""
-        with replacing(path) as partial:
-            partial.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in self), encoding="utf-8")
+        write_text(path, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in self))
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -86,6 +102,12 @@ class History(list[Epoch]):
                 raise ValueError(f"{path}, line {number}, is not an epoch: {error}") from error
             history.append(record)
         return history
+
+
+def _cells(epoch: Epoch) -> list[str]:
+    """Return an epoch as the cells of a table."""
+    valid = "-" if epoch.valid_elbo is None else f"{epoch.valid_elbo:.2f}"
+    return [str(epoch.epoch), *(f"{value:.2f}" for value in (epoch.elbo, epoch.recon, epoch.kl)), valid]
 
 
 def _check(record: Epoch) -> None:

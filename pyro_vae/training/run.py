@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from pyro.infer import ELBO, SVI
 from torch import Tensor
@@ -23,16 +22,19 @@ from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
 from pyro_vae.svi.optimizer import SharedOptim
+from pyro_vae.tensors import write_tensors
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.optimizer import Schedule, learning_rate, states_after_a_step
+from pyro_vae.training.optimizer import learning_rate, states_after_a_step
+from pyro_vae.training.options import Options
 from pyro_vae.training.progress import Reporter
+from pyro_vae.training.streams import TRAIN_NOISE, VALID_NOISE
 from pyro_vae.training.terms import Terms
-from pyro_vae.vae import VAE
+from pyro_vae.training.trainee import Trainee
+from pyro_vae.vae import evaluating
 from pyro_vae.value_checks import without_validation
 
 __all__ = ["Run", "Snapshot", "TrainingDivergedError"]
 
-_TRAIN_NOISE, _VALID_NOISE = 3, 4  # see fitting.py
 _WARMUP_STEPS = 200  # or one epoch, where that is shorter
 
 
@@ -61,24 +63,31 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Run:
-    """Everything that an epoch of training needs; the arguments are those of :func:`pyro_vae.fit`, made ready."""
+    """Everything that an epoch of training needs, made ready.
 
-    vae: VAE
+    Args:
+        trainee: what is trained.
+        train: batches to train on.
+        valid: batches to validate on.
+        objective: what SVI minimises.
+        options: the other arguments of :func:`pyro_vae.fit`.
+        compiled: True if each step runs as one graph.
+    """
+
+    trainee: Trainee
     train: Batches
     valid: Batches | None
     objective: ELBO
-    optimizer: torch.optim.Optimizer
-    lr: float
-    schedule: Schedule
-    epochs: int
-    seed: int
+    options: Options
     compiled: bool = False
 
     def __post_init__(self) -> None:
+        self.lr, self.epochs, self.seed = self.options.lr, self.options.epochs, self.options.seed
+        self.optimizer = self.options.make_optimizer(self.trainee.parameters)
         if isinstance(self.objective, Objective):
             self.objective.reset()
         self.terms = Terms()
-        model, guide = self.terms.watch_model(self.vae.model), self.terms.watch_guide(self.vae.guide)
+        model, guide = self.terms.watch_model(self.trainee.model), self.terms.watch_guide(self.trainee.guide)
         self.svi: SVI
         if self.compiled:
             self.svi = CompiledSVI(model, guide, self.optimizer, self.objective, also=self.terms.take)
@@ -113,13 +122,13 @@ class Run:
     def _trial(self) -> Iterator[tuple[Tensor, ...]]:
         """Gives a batch for steps of which nothing is left."""
         batch = next(iter(self.train))
-        self.vae.train()
-        # The tensors themselves, since a state dictionary leaves out buffers that are not persistent.
-        kept = [(t, t.detach().clone()) for t in (*self.vae.parameters(), *self.vae.buffers())]
+        self.trainee.train()
+        kept = [(t, t.detach().clone()) for t in self.trainee.tensors()]
         state = copy.deepcopy(self.optimizer.state_dict())
         of_objective = _state(self.objective)
-        with seeded(derive(self.seed, _TRAIN_NOISE)), pyro.get_param_store().scope(), without_validation():
+        with seeded(derive(self.seed, TRAIN_NOISE)), self.trainee.scope(), without_validation():
             yield batch
+        self.terms.take()
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)
@@ -130,9 +139,7 @@ class Run:
         """Trains one epoch, validates, and remembers the weights."""
         start = time.perf_counter()
         loss, recon, kl = self._pass_over_data(number, reporter)
-        valid_elbo = None
-        if self.valid is not None:
-            valid_elbo = self._validate(number)
+        valid_elbo = None if self.valid is None else self._validate(number, self.valid)
         seconds = round(time.perf_counter() - start, 3)
         record = Epoch(number, loss, recon - kl, recon, kl, valid_elbo, seconds, _terms(self.objective))
         self.history.append(record)
@@ -143,12 +150,11 @@ class Run:
 
     def _pass_over_data(self, number: int, reporter: Reporter) -> tuple[float, float, float]:
         """Loss, recon and kl, means over the examples of the epoch."""
-        self.vae.train()
+        self.trainee.train()
         loss = examples = 0.0
         sums = torch.zeros(2)
-        store = pyro.get_param_store()
         # The first batch was checked with validation on; at every step it would cost time and find nothing.
-        with seeded(derive(self.seed, _TRAIN_NOISE, number)), store.scope(), without_validation():
+        with seeded(derive(self.seed, TRAIN_NOISE, number)), self.trainee.scope(), without_validation():
             for step, batch in enumerate(self.train.epoch(number)):
                 self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
                 step_loss = self.svi.step(*batch)
@@ -166,15 +172,16 @@ class Run:
                     reporter.step(number)
         if not examples:
             raise ValueError(f"the training data gave no batch in epoch {number}; an iterator gives its data only once")
-        if not all(torch.isfinite(p).all() for p in self.vae.parameters()):
+        if not all(torch.isfinite(p).all() for p in self.trainee.tensors() if p.requires_grad):
             self._diverged("the weights became NaN or infinite", number, step, terms)
         recon, kl = (sums / examples).tolist()
         return loss / examples, recon, kl
 
-    def _validate(self, number: int) -> float:
+    def _validate(self, number: int, valid: Batches) -> float:
         # The same noise after each epoch: epochs differ by their weights alone.
         try:
-            valid_elbo = average_elbo(self.vae, self.valid, seed=derive(self.seed, _VALID_NOISE)).elbo
+            with evaluating(self.trainee.module), self.trainee.scope():
+                valid_elbo = average_elbo(self.trainee.target, valid, seed=derive(self.seed, VALID_NOISE)).elbo
         except NotANumberError as error:
             raise TrainingDivergedError(f"the validation elbo became NaN after epoch {number}: {error}.") from error
         if not math.isfinite(valid_elbo):
@@ -183,7 +190,7 @@ class Run:
 
     def _set_learning_rate(self, epochs_done: float) -> None:
         warmup = min(_WARMUP_STEPS, len(self.train) or _WARMUP_STEPS)
-        lr = learning_rate(self.lr, self.schedule, self.steps, warmup, epochs_done / self.epochs)
+        lr = learning_rate(self.lr, self.options.schedule, self.steps, warmup, epochs_done / self.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
@@ -197,7 +204,11 @@ class Run:
 
     def _snapshot(self, epoch: int) -> Snapshot:
         return Snapshot(
-            epoch, self.steps, _copy(self.vae), copy.deepcopy(self.optimizer.state_dict()), _state(self.objective)
+            epoch,
+            self.steps,
+            _copy(self.trainee.state_dict()),
+            copy.deepcopy(self.optimizer.state_dict()),
+            _state(self.objective),
         )
 
     def remember(self) -> None:
@@ -209,7 +220,7 @@ class Run:
         if self.best is None:
             return
         checkpoints.write_config(folder, self.config)
-        checkpoints.write_tensors(folder / checkpoints.BEST, self.best)
+        write_tensors(folder / checkpoints.BEST, self.best)
         progress = {"epoch": self.last.epoch, "steps": self.last.steps, "best_score": self.best_score}
         checkpoints.write_last(folder, self.last.weights, self.last.optimizer, self.last.objective, progress)
         History(self.history[: self.last.epoch]).write(folder / checkpoints.HISTORY)
@@ -222,7 +233,7 @@ class Run:
                 "with the same, or train into another folder"
             )
         states = self._expected_states(folder)
-        expected = checkpoints.Last(self.vae.state_dict(), states, _state(self.objective), {})
+        expected = checkpoints.Last(self.trainee.state_dict(), states, _state(self.objective), {})
         last = checkpoints.read_last(folder, expected)
         progress = last.progress
         if progress["epoch"] > self.epochs:
@@ -236,8 +247,8 @@ class Run:
                 f"{folder / checkpoints.HISTORY} must hold epochs 1 to {progress['epoch']}, as {checkpoints.LAST} says"
             )
         # Before anything is changed: the best weights, compared with what they must be.
-        best = _copy(checkpoints.load(folder, vae=copy.deepcopy(self.vae), device=next(self.vae.parameters()).device))
-        self.vae.load_state_dict(last.weights)
+        best = self._best(folder)
+        self.trainee.load_state_dict(last.weights)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": last.optimizer, "param_groups": groups})
         _load_state(self.objective, last.objective)
@@ -245,6 +256,14 @@ class Run:
         self.best_score, self.steps = progress["best_score"], progress["steps"]
         self.history = History(history)
         self.last = self._snapshot(progress["epoch"])
+
+    def _best(self, folder: Path) -> dict[str, Tensor]:
+        """Return the best weights in a folder, which must be those of this training."""
+        vae = self.trainee.vae
+        if vae is None:
+            return checkpoints.read_best(folder, self.trainee.state_dict())
+        device = self.trainee.parameters[0].device
+        return _copy(checkpoints.load(folder, vae=copy.deepcopy(vae), device=device).state_dict())
 
     def _expected_states(self, folder: Path) -> dict[int, dict[str, Any]]:
         """What the optimiser has kept of each parameter, but of those that no gradient reaches."""
@@ -258,8 +277,8 @@ class Run:
         return {index: state for index, state in states.items() if str(index) in there or index in reached}
 
 
-def _copy(vae: VAE) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in vae.state_dict().items()}
+def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def _terms(objective: ELBO) -> dict[str, float]:

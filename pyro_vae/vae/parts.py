@@ -1,18 +1,19 @@
-"""How a VAE calls its three parts and looks at what they return."""
+"""Calls of the three parts of a VAE, and checks of what they return."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pyro
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from pyro_vae.distributions import as_logs, as_pyro, part_name
 from pyro_vae.value_checks import exportable, holds
@@ -26,20 +27,20 @@ __all__ = [
     "over_batch",
     "over_codes",
     "points_of",
-    "repeat",
+    "summary",
 ]
 
-_ROUNDING = 1e-6  # by which the log of a point may exceed 0
+_ROUNDING = 1e-6  # the log of a point may exceed 0 by this much
 
 
 @effectful(type="param")
-def local_parameter(value: Tensor, **_: Any) -> Tensor:
-    """A param site as ``pyro.param`` makes one, but for a parameter that lives in a module and in no store."""
+def local_parameter(value: Tensor, **_: object) -> Tensor:
+    """A param site like those of ``pyro.param``, for a parameter that lives in a module and not in Pyro's store."""
     return value
 
 
-def declare(**parts: Callable[..., Any]) -> None:
-    """Tells the handlers around us (SVI, say) which parameters the parts have; without handlers, does nothing."""
+def declare(**parts: Callable[..., TorchDistribution]) -> None:
+    """Show the parts' parameters to the Pyro handlers around this call, such as SVI's; without any, do nothing."""
     if not am_i_wrapped():
         return
     for part, module in parts.items():
@@ -47,8 +48,8 @@ def declare(**parts: Callable[..., Any]) -> None:
             continue
         for name, parameter in module.named_parameters(part):
             if parameter.requires_grad:
-                # What SVI optimises is site["value"].unconstrained(). A view carries that attribute, so
-                # that the parameter itself stays as torch made it (and can be pickled).
+                # SVI optimises site["value"].unconstrained(). A view carries that attribute, so the parameter itself
+                # stays as torch made it and can be pickled.
                 value = parameter.view_as(parameter)
                 value.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
                 local_parameter(value, name=name, constraint=constraints.real)
@@ -56,7 +57,7 @@ def declare(**parts: Callable[..., Any]) -> None:
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Runs the block in evaluation mode (no dropout) and without gradients, then restores the mode."""
+    """Run the block in evaluation mode (no dropout) and without gradients, then restore the mode."""
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -67,8 +68,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def check_part(place: str, part: Callable[..., Any]) -> None:
-    """Raises a TypeError where a prior, likelihood or posterior cannot be called, or is a class."""
+def check_part(place: str, part: object) -> None:
+    """Raise a TypeError if a prior, likelihood or posterior cannot be called, or is a class."""
     if isinstance(part, type) or not callable(part):
         what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
         raise TypeError(
@@ -78,10 +79,10 @@ def check_part(place: str, part: Callable[..., Any]) -> None:
 
 
 @exportable
-def call(place: str, part: Callable[..., Any], *inputs: Tensor) -> Any:
-    """What a prior, likelihood or posterior returns, as a distribution of Pyro's, with the store kept out of it."""
+def call(place: str, part: Callable[..., TorchDistribution], *inputs: Tensor) -> TorchDistribution:
+    """Call a prior, likelihood or posterior and return a Pyro distribution; Pyro's parameter store stays as it is."""
     store = pyro.get_param_store()
-    # A PyroModule writes its parameters into the store and reads those of its namesakes: give it one of its own.
+    # A PyroModule writes its parameters into the store and reads those of the same names: it gets a store of its own.
     has_own_way = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
     with store.scope() if has_own_way else contextlib.nullcontext():
         before = set(store.keys())
@@ -98,10 +99,11 @@ def call(place: str, part: Callable[..., Any], *inputs: Tensor) -> Any:
     return as_pyro(distribution, f"{place} {part_name(part)}")
 
 
-def over_codes(distribution: Distribution, place: str, part: Callable[..., Any], log_codes: bool) -> Any:
-    """The distribution, if it is one over vectors z; raises a ValueError where it is not.
+def over_codes(distribution: TorchDistribution, place: str, part: object, log_codes: bool) -> TorchDistribution:
+    """Return the distribution if it is over vectors z; raise a ValueError if it is not.
 
-    With ``log_codes`` it must be over a simplex, and is carried to the logs of its points where it is not over them.
+    With ``log_codes`` it must be over a simplex. It is then transformed to the logs of points, unless it already is
+    over logs.
     """
     if len(distribution.event_shape) != 1:
         raise ValueError(
@@ -111,23 +113,23 @@ def over_codes(distribution: Distribution, place: str, part: Callable[..., Any],
         )
     if not log_codes:
         return distribution
-    carried = as_logs(distribution)
-    if carried is None:
+    over_logs = as_logs(distribution)
+    if over_logs is None:
         raise ValueError(
             f"{place} {part_name(part)} is over {distribution.support} and the codes of this VAE are points of a "
             "simplex. Give prior and posterior the same space"
         )
-    return carried
+    return over_logs
 
 
 def points_of(z: Tensor, parts: str) -> Tensor:
-    """The points of a simplex whose logs are z; raises a ValueError where z must be something else.
+    """Return the points of a simplex whose logs are z; raise a ValueError if z cannot be such logs.
 
     Args:
         z: logs ``(*batch, latent_dim)``.
-        parts: what gives logs, for the error.
+        parts: names of prior and posterior, for the error.
     """
-    # A point itself has elements above 0; NaN goes on, and is found in the loss.
+    # A point itself has elements above 0. NaN passes here and is found in the loss.
     if not holds(~(z > _ROUNDING).any()):
         raise ValueError(
             f"z must hold the logs of points of a simplex, none above 0, as {parts} give them; got "
@@ -136,19 +138,35 @@ def points_of(z: Tensor, parts: str) -> Tensor:
     return z.exp()
 
 
-def over_batch(distribution: Distribution, batch_shape: torch.Size, place: str, part: Callable[..., Any]) -> Any:
-    """One distribution an example: as it is, or the same for all."""
+def over_batch(distribution: TorchDistribution, batch_shape: torch.Size, place: str, part: object) -> TorchDistribution:
+    """Return one distribution per example; a single one is expanded to all examples."""
     if distribution.batch_shape == batch_shape:
         return distribution
     if distribution.batch_shape in ((), (1,)):
         return distribution.expand(batch_shape)
     raise ValueError(
-        f"{place} {part_name(part)} must return one distribution an example, of batch shape {tuple(batch_shape)}; got "
+        f"{place} {part_name(part)} must return one distribution per example, of batch shape {tuple(batch_shape)}; got "
         f"batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. Declare "
         "every dimension after the batch with .to_event"
     )
 
 
-def repeat(tensor: Tensor, times: int) -> Tensor:
-    """The rows of a tensor so many times over."""
-    return tensor if times == 1 else tensor.repeat(times, *(1 for _ in tensor.shape[1:]))
+def summary(part: Callable[..., TorchDistribution]) -> str:
+    """Return a part in one line: its name, and the arguments of its constructor that it keeps.
+
+    Example:
+        >>> from pyro_vae import likelihoods, nets
+        >>> summary(likelihoods.Normal(nets.MLP(2, (4,), 3), scale=0.1))
+        'Normal(net=MLP, scale=0.1)'
+    """
+    if not isinstance(part, nn.Module):
+        return part_name(part)
+    kept = {**vars(part), **dict(part.named_children())}
+    said = []
+    for name, parameter in inspect.signature(type(part)).parameters.items():
+        value = kept.get(name)
+        if isinstance(value, nn.Module):
+            said.append(f"{name}={part_name(value)}")
+        elif isinstance(value, (bool, int, float, str, tuple)) and value != parameter.default:
+            said.append(f"{name}={value!r}")
+    return f"{part_name(part)}({', '.join(said)})"

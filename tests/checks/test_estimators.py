@@ -132,7 +132,7 @@ def gradient_of_the_model(name, draws):
     terms = pair.draw_terms(draws)
     weighted = name in ("importance_weighted", "doubly_reparametrised")
     share = terms.weight.softmax(0).detach() if weighted else torch.full_like(terms.weight, 1 / draws)
-    expected = torch.autograd.grad((share * terms.likelihood).sum(), parameters)
+    expected = torch.autograd.grad((share * terms.recon).sum(), parameters)
     pyro.set_rng_seed(3)
     return torch.autograd.grad(estimate(name, pair, [q, *parameters], draws).sum(), parameters), expected
 

@@ -184,7 +184,10 @@ BEYOND = {
     "a plate that takes rows": (TakesRows, "the plate 'data' subsamples 4 of the 16 rows of x itself"),
     "a flow without an inverse": (Flow, "q(z|x): its transform Planar has no inverse"),
     "rounded draws": (Rounded, "q(z|x) is one of Pyro's relaxed straight-through distributions"),
-    "examples to the right of pixels": (ExamplesOnTheRight, "at the site 'x', the plate of examples 'data' is to the right of 'pixels'"),
+    "examples to the right of pixels": (
+        ExamplesOnTheRight,
+        "at the site 'x', the plate of examples 'data' is to the right of 'pixels'",
+    ),
     "a site for each example": (OneByOne, "model and guide have the latent sites 'z_0', 'z_1', 'z_2' and 13 more"),
     "AutoNormal": (lambda: with_auto(AutoNormal), "the guide is an AutoNormal"),
     "AutoDelta": (lambda: with_auto(AutoDelta), "the guide is an AutoDelta"),

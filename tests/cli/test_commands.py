@@ -64,7 +64,7 @@ def test_train_ends_with_elbo_run_and_pictures(here, capsys):
     out = capsys.readouterr().out
     assert "StandardNormal prior, Bernoulli likelihood, DiagonalNormal posterior" in out
     assert "digits: 1,297 images of 1 x 8 x 8 to train on, binarised (dynamic); 2 epochs" in out
-    assert re.search(r"test elbo -\d+\.\d\d ± \d\.\d\d nats an image \(recon -.*kl .*; 300 images\)", out)
+    assert re.search(r"test elbo -\d+\.\d\d ± \d\.\d\d nats per image \(recon -.*kl .*; 300 images\)", out)
     for name in ("training", "codes", "reconstructions", "samples", "interpolations"):
         assert f"runs/digits-2/figures/{name}.png" in out
         assert imread(here / f"runs/digits-2/figures/{name}.png").std() > 0.01
@@ -129,7 +129,7 @@ def test_evaluate_prints_what_train_printed_and_what_python_computes(here, capsy
     printed = capsys.readouterr().out
     test = data.load("digits", binarize="dynamic").test
     found = average_elbo(load("runs/digits-1"), test)
-    assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats an image" in printed
+    assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats per image" in printed
     assert main(["evaluate", "runs/digits-1", "--split", "valid", "--kl", "analytic", "--num_particles", "3"]) == 0
     assert "200 images" in capsys.readouterr().out
 
@@ -422,19 +422,19 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (["bench", "--latent_dim", "0"], 2, "latent_dim must be an integer of at least 1; got 0"),
         (["bench", "--hidden", "0"], 2, "hidden must"),
         (["check", "nowhere"], 2, "nowhere is not a run folder"),
-        (["check", "two", "--n", "0"], 2, "the images asked for must be from 1 to 300, as many as there are; got 0"),
+        (["check", "two", "--n", "0"], 2, "the number of images must be from 1 to 300, which is all of them; got 0"),
         (["check", "two", "--out", "no/where.json"], 2, "out: there is no folder no to write where.json into"),
         (["check", "two", "--seed", "-1"], 2, "seed must be an integer of at least 0; got -1"),
         (["check", "two", "--only", "kll"], 2, "only names the line 'kll'; there are sites, shapes"),
         (
             ["reconstruct", "two", "--n", "0"],
             2,
-            "must be from 1 to 300, as many as there are; got 0",
+            "must be from 1 to 300, which is all of them; got 0",
         ),
         (
             ["interpolate", "two", "--n", "151"],
             2,
-            "must be from 1 to 300, as many as there are; got 302",
+            "must be from 1 to 300, which is all of them; got 302",
         ),
         (["interpolate", "two", "--steps", "1"], 2, "steps must be an integer of at least 2; got 1"),
     ],

@@ -57,7 +57,7 @@ def test_gaps_strangers_and_copies(run, capsys):
     expected = evaluation.separation(inside, outside)
     assert expected["log_prob"] != 0.5
     assert written["out_of_distribution"]["auroc"] == pytest.approx(expected)
-    assert "digits told from digits, area under the ROC curve (0.5: not at all): log_prob 0." in out
+    assert "digits against digits, area under the ROC curve (0.5 is chance): log_prob 0." in out
     (train,) = next(iter(data.batches(digits.train, 1297, seed=0)))
     copies = evaluation.memorisation(vae.sample(40, seed=0), train, next(iter(data.batches(digits.test, 300)))[0][:40])
     for name in ("fraction", "threshold", "sample_median", "test_median"):
@@ -73,8 +73,8 @@ def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
     out, written = evaluated(run, capsys)
     assert written["codes"]["collapse"] == "posterior"
     assert "posterior collapse:" in out
-    assert "the likelihood Normal has the fixed scale 1; in no direction do the data have" in out
-    assert "try a scale that follows the data (a fixed scale of 1 says how far off" in out
+    assert "the likelihood Normal has the fixed scale 1; the standard deviation of the data is" in out
+    assert "try a scale that follows the data (with a fixed scale of 1, smaller errors" in out
     assert '--objective beta --objective.beta \'{"class": "linear", "steps": 198}' in out  # 0.3 of 60 x 11
     # 300 test images: log2(17) more than the density's bits.
     assert written["bits_per_dim"] == pytest.approx(evaluation.bits_per_dim(written["elbo"]["elbo"], 64, levels=17))
@@ -84,10 +84,10 @@ def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
     ("options", "message"),
     [
         (["--gaps", "-1"], "gaps must be an integer of at least 0, 0 for none; got -1"),
-        (["--samples", "1000"], "gaps and samples must be at most 300, as many as there are images"),
+        (["--samples", "1000"], "samples must be at most 300, the number of images; got 1000"),
         (["--against", "mnists"], "unknown data set 'mnists'"),
-        (["--samples", "10", "--split", "train"], "samples need images of the run's own data that were held out"),
-        (["--samples", "10", "--data", "digits"], "samples need images of the run's own data that were held out"),
+        (["--samples", "10", "--split", "train"], "samples need held-out images of the run's own data"),
+        (["--samples", "10", "--data", "digits"], "samples need held-out images of the run's own data"),
     ],
 )
 def test_bad_input(run, options, message, capsys):

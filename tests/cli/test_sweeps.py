@@ -115,9 +115,9 @@ def test_failures_are_told_at_the_end_and_tried_again(tmp_path, monkeypatch, cap
         (["beta="], "vary must be NAME=VALUE"),
         (["lr=[1"], "vary must be NAME=VALUE"),
         (["lr=1,2", "lr=3"], "vary names lr twice; give all its values at once"),
-        (["lr=1e-3,0.001"], "two trainings would be the same, or have the same folder, lr=0.001; vary other values"),
+        (["lr=1e-3,0.001"], "two trainings would have the same folder, lr=0.001; vary other values"),
         (["objective=a/b,A_b"], "have the same folder, objective=a_b"),
-        (["lr=1,2", "--validate", "false"], "the validation images are trained on; add --split test"),
+        (["lr=1,2", "--validate", "false"], "--validate false trains on the validation images too; add --split test"),
         (
             ["lr=1,2", "seed=0,1,2", "--together", "true"],
             "together needs as many values of each option; lr has 2, seed",
@@ -206,14 +206,14 @@ def test_compare_sorts_and_writes_and_names_what_is_missing(swept, monkeypatch, 
     assert main(["compare", *runs, "--split", "valid"]) == 0
     assert "not evaluated on valid data: beta/beta=0.5, " in capsys.readouterr().out
     for arguments, message in (
-        (["--split", "valid", "--out", "f.png"], "a figure needs evaluated runs, and there is none"),
+        (["--split", "valid", "--out", "f.png"], "a figure needs evaluated runs, and there are none"),
         (["--out", "table.txt"], "out must end in .png (a figure), .json or .csv; got 'table.txt'"),
     ):
         assert main(["compare", *runs, *arguments]) == 2
         assert message in capsys.readouterr().err
     Path("folder").mkdir()
     assert main(["compare", "--split", "test", "folder", runs[0]]) == 0  # options in front
-    assert "left out, since they are no run folders: folder\n" in capsys.readouterr().out
+    assert "left out, because they are not run folders: folder\n" in capsys.readouterr().out
     assert main(["compare", "nowhere"]) == 2
     assert "nowhere is not a run folder" in capsys.readouterr().err
 

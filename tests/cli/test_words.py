@@ -11,7 +11,7 @@ import yaml
 from pyro_vae import TrainingInterrupted, build, fit, load
 from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli import main
-from pyro_vae.cli.words import of_error, of_remedy, word
+from pyro_vae.cli.words import as_word, of_error, of_remedy
 from pyro_vae.config import NoContextError, make_objective
 from pyro_vae.evaluation import collapse
 from pyro_vae.evaluation.collapse import Remedy
@@ -28,7 +28,7 @@ QUICK = ["--epochs", "1", "--hidden", "8", "--latent_dim", "2"]
     [(0.1, "0.1"), (1e-3, "0.001"), (1 / 3, repr(1 / 3)), ("iaf", "iaf"), (True, "true"), ([1, 2], "[1, 2]")],
 )
 def test_a_value_is_one_word(value, text):
-    assert word(value) == text
+    assert as_word(value) == text
     assert yaml.safe_load(text) == value
 
 

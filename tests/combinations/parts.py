@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class Part:
     ``space`` is None for a prior over the codes of any posterior. ``classes`` are those of a group, None for one group.
     ``density`` is the log-density a second time: of a prior, its parameters and z; of a posterior, its net's output and
     z. ``closed_forms`` are the posteriors from which the KL to a prior has one. ``corners`` are what each parameter is
-    filled with for the tests in float32, at the points ``at``, or those of its space.
+    filled with for the tests in float32, at the points ``at``, or those of its space; ``rows`` are what the net of a
+    posterior gives there.
     """
 
     cls: type
@@ -38,6 +40,7 @@ class Part:
     closed_forms: tuple[str, ...] = ()
     corners: dict[str, tuple[Any, ...]] | None = None
     at: tuple[tuple[float, ...], ...] | None = None
+    rows: tuple[list[float], ...] = ()
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -57,6 +60,19 @@ P, Q = priors, posteriors
 NORMALS = ("DiagonalNormal", "FullNormal", "LowRankNormal", "Householder")
 FLOOR = -30.0  # of raw scales: 1e-6 is what is left
 SCALES = (FLOOR, -7.0, 0.5413, 1000.0)
+
+
+def rows(*columns: Any) -> tuple[list[float], ...]:
+    """Every combination of one element from each column, side by side."""
+    return tuple([value for part in row for value in part] for row in product(*columns))
+
+
+# What the nets of posteriors over three dimensions give in float32.
+LOCS = ([0.0, 0.3, -2.0], [1e-5, 5.0, 300.0])
+RAWS = [[raw] * 3 for raw in SCALES]
+BELOW = ([0.0, 0.0, 0.0], [1.0, -0.5, 2.0])
+FACTORS = ([1.0, 0.5, -0.2, 0.1, 2.0, 0.3], [1e-3] * 3 + [1e3, 0.0, 1.0])
+TURNS = ([1.0, 0.0, 0.0, 0.3, 0.3, -0.3], [1e-3, 1e-3, 2e-3, 1e3, 0.0, 1.0])
 PRIORS = {
     "StandardNormal": Part(
         P.StandardNormal,
@@ -152,18 +168,33 @@ PRIORS = {
     "VampPrior": Part(P.VampPrior, None, {"components": 3}, closed_forms=("Categorical", "Categorical-groups")),
 }
 POSTERIORS = {
-    "DiagonalNormal": Part(Q.DiagonalNormal, REAL, density=densities.log_normal),
-    "Laplace": Part(Q.Laplace, REAL, density=densities.log_laplace),
-    "FullNormal": Part(Q.FullNormal, REAL, density=densities.log_full),
-    "LowRankNormal": Part(Q.LowRankNormal, REAL, {"rank": 2}, density=densities.log_low_rank),
-    "Householder": Part(Q.Householder, REAL, {"reflections": 2}, density=densities.log_householder),
+    "DiagonalNormal": Part(Q.DiagonalNormal, REAL, density=densities.log_normal, rows=rows(LOCS, RAWS)),
+    "Laplace": Part(Q.Laplace, REAL, density=densities.log_laplace, rows=rows(LOCS, RAWS)),
+    "FullNormal": Part(
+        Q.FullNormal,
+        REAL,
+        density=densities.log_full,
+        # With the narrowest scales and what is below them, log-densities in the corners pass the range of float32.
+        rows=(*rows(LOCS, RAWS, BELOW[:1]), *rows(LOCS, RAWS[1:], BELOW[1:])),
+    ),
+    "LowRankNormal": Part(
+        Q.LowRankNormal, REAL, {"rank": 2}, density=densities.log_low_rank, rows=rows(LOCS, RAWS, FACTORS)
+    ),
+    "Householder": Part(
+        Q.Householder, REAL, {"reflections": 2}, density=densities.log_householder, rows=rows(LOCS, RAWS, TURNS)
+    ),
     "Delta": Part(Q.Delta, REAL),
     **{
         f"Flow-{name}": Part(Q.Flow, REAL, {"flow": name, "features": 3, "transforms": 2, "hidden": (4,)})
         for name in ("NICE", "MAF")
     },
     "InverseAutoregressiveFlow": Part(Q.InverseAutoregressiveFlow, REAL, {"features": 3, "hidden": (5,)}),
-    "LogisticNormal": Part(Q.LogisticNormal, SIMPLEX, density=densities.log_logistic_normal),
+    "LogisticNormal": Part(
+        Q.LogisticNormal,
+        SIMPLEX,
+        density=densities.log_logistic_normal,
+        rows=rows([[0.0, 0.3], [-80.0, 5.0]], [[raw] * 2 for raw in SCALES]),
+    ),
     "RelaxedCategorical": Part(
         Q.RelaxedCategorical,
         SIMPLEX,
@@ -171,7 +202,10 @@ POSTERIORS = {
     ),
     "RelaxedCategorical-groups": Part(Q.RelaxedCategorical, SIMPLEX, {"classes": 2}),
     "Categorical": Part(
-        Q.Categorical, ONE_HOT, density=lambda q, out, z: densities.log_one_hot(z, densities.grouped(q, out))
+        Q.Categorical,
+        ONE_HOT,
+        density=lambda q, out, z: densities.log_one_hot(z, densities.grouped(q, out)),
+        rows=([0.0, 0.0, 0.0], [0.0, 100.0, -100.0]),
     ),
     "Categorical-groups": Part(Q.Categorical, ONE_HOT, {"classes": 2}),
     "PowerSpherical": Part(Q.PowerSpherical, SPHERE, density=densities.log_power_spherical),

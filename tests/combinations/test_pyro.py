@@ -14,8 +14,7 @@ from pyro import poutine
 from pyro.infer import SVI, Predictive, RenyiELBO, Trace_ELBO
 
 from pyro_vae import elbo_terms
-from pyro_vae.config import build, make_objective
-from pyro_vae.description import describe
+from pyro_vae.config import build, describe, make_objective
 from tests.combinations.parts import (
     COMBINATIONS,
     LIKELIHOODS,
@@ -185,7 +184,7 @@ def test_a_description_builds_it_again(case):
     parts = {"prior": describe(vae.prior, vae.posterior), "posterior": describe(vae.posterior)}
     parts["likelihood"] = describe(vae.likelihood)
     shape, d = (x.shape[1:], 2) if isinstance(case, str) else (X, D)
-    again = build(shape, d, context=C if c else 0, **parts).double()
+    again = build(shape, d, context_features=C if c else 0, **parts).double()
     again.load_state_dict(vae.state_dict())
     ours, theirs = (elbo_terms(v, x, *c, kl="sampled", seed=5).elbo for v in (vae, again))
     np.testing.assert_array_equal(ours.detach(), theirs.detach())

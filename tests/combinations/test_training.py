@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pyro_vae import average_elbo, data, fit
 from pyro_vae.config import build
-from pyro_vae.training.fitting import start_from_data
+from pyro_vae.training.preparation import start_from_data
 from tests.combinations.parts import COMBINATIONS, LIKELIHOODS, POSTERIORS, PRIORS, name_of
 
 pytestmark = pytest.mark.slow

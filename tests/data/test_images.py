@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import struct
 
@@ -243,3 +244,26 @@ def test_integers_stay_as_they_are():
 def test_integers_go_with_nothing_else():
     with pytest.raises(ValueError, match="integers leaves the levels as they are; it goes with neither"):
         data.load("digits", integers=True, binarize="dynamic")
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({}, "17 grey levels in [0, 1]"),
+        ({"binarize": "dynamic"}, "0 or 1, drawn anew in each batch"),
+        ({"binarize": "threshold"}, "0 or 1, by a threshold"),
+        ({"dequantize": True}, "dequantised, in (0, 1)"),
+    ],
+)
+def test_data_sets_show_their_splits_shapes_and_values(options, values):
+    digits = data.load("digits", **options)
+    form = f"x (1, 8, 8), {values}; 10 classes"
+    assert repr(digits) == f"DataSet(digits: 1,297 train, 200 valid, 300 test; {form})"
+    assert repr(digits.test) == f"Images(digits: 300 images; {form})"
+    other = dataclasses.replace(digits.valid, name=None, with_labels=True)
+    assert repr(other) == f"Images(unnamed: 200 images; {form}, given as context)"
+
+
+def test_integers_are_shown():
+    images = dataclasses.replace(data.load("digits").test, integers=True)
+    assert "x (1, 8, 8), integers 0 to 16; 10 classes" in repr(images)

@@ -174,7 +174,7 @@ def test_groups_in_a_pyro_model_and_guide():
 @pytest.mark.parametrize("temperature", [0.0, -1.0, torch.tensor(-1.0), float("nan"), math.inf, 0.009])
 def test_bad_temperatures_are_refused(temperature):
     with pytest.raises(
-        ValueError, match=r"temperature must be a finite number from 0.01 on; got (-1|0|nan|inf|0.009)\. 0.5"
+        ValueError, match=r"temperature must be a finite number of at least 0.01; got (-1|0|nan|inf|0.009)\. 0.5"
     ):
         RelaxedOneHot(temperature, logits(3))
 

@@ -154,10 +154,13 @@ OF_GIVEN_CODES = {
         lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3, start="posterior"),
         "posterior PlanarPosterior, site 'z' of the guide",
     ),
-    "sticking": (lambda vae: step(vae, objectives.StickingTheLanding()), "StickingTheLanding asks for .* site 'z' of"),
+    "sticking": (
+        lambda vae: step(vae, objectives.StickingTheLanding()),
+        "StickingTheLanding evaluates densities twice, .* site 'z' of",
+    ),
     "dreg": (
         lambda vae: step(vae, objectives.DReG(3)),
-        "DReG asks for densities a second time, .* site 'z' of the gui",
+        "DReG evaluates densities twice, .* site 'z' of the gui",
     ),
     "vamp": (
         lambda vae: step(VAE(priors.VampPrior(vae.posterior, (4,), 3), vae.likelihood, vae.posterior), Trace_ELBO()),

@@ -68,7 +68,7 @@ def test_real_vectors_are_brought_to_the_support_also_of_groups(way):
     torch.testing.assert_close(transform.inv(z), u)
     assert transform.inverse_shape((5, 6)) == (5, 4)
     assert torch.equal(transform.log_abs_det_jacobian(u, z), torch.zeros(5, dtype=torch.float64))
-    with pytest.raises(NotImplementedError, match="no way from real vectors to GroupedSupport"):
+    with pytest.raises(NotImplementedError, match="no map from real vectors to GroupedSupport"):
         way(GroupedSupport(constraints.simplex, 2, 3))
 
 

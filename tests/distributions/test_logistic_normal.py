@@ -160,7 +160,7 @@ def test_in_a_pyro_model_and_guide():
 
 def test_single_numbers_are_refused():
     with pytest.raises(
-        ValueError, match=r"loc must be \(\*batch, K - 1\), one log ratio a class but the last; got a single"
+        ValueError, match=r"loc must be \(\*batch, K - 1\), one log ratio for each class except the last; got a single"
     ):
         LogisticNormal(torch.tensor(0.0), torch.tensor(1.0))
     with pytest.raises(ValueError, match="parameter scale"):

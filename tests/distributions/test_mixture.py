@@ -242,7 +242,7 @@ def test_shapes_that_do_not_fit_are_named(logits, loc, scale):
         NormalMixture(torch.zeros(logits), torch.zeros(loc), torch.ones(scale))
     assert str(error.value) == (
         "NormalMixture needs logits (*batch, k), loc (*batch, k, d) and scale (*batch, k or 1, d or 1); got logits "
-        f"{logits}, loc {loc} and scale {scale}. Give one logit and one row of means a component"
+        f"{logits}, loc {loc} and scale {scale}. Give one logit and one row of means per component"
     )
 
 

@@ -310,7 +310,7 @@ def test_bad_parameters_are_refused():
         ValueError, match=r"loc must be unit vectors \(\*batch, d\) with d of at least 2; got shape \(5, 1\)"
     ):
         PowerSpherical(torch.ones(5, 1), 1.0)
-    with pytest.raises(ValueError, match=r"concentration must be one number a direction, \(5,\); got shape \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"concentration must be one number per direction, \(5,\); got shape \(5, 2\)"):
         PowerSpherical(directions(5, 3), torch.ones(5, 2))
     with pytest.raises(ValueError, match="parameter loc"):
         PowerSpherical(2 * directions(3), 1.0)

@@ -16,7 +16,7 @@ from pyro_vae.evaluation import (
     reverse_annealed_importance_sampling,
     sandwich,
 )
-from pyro_vae.evaluation.hmc import Path
+from pyro_vae.evaluation.hmc import AnnealedChains
 from pyro_vae.model_guide import ModelGuide
 from tests.combinations.parts import make_vae as parts_vae
 from tests.combinations.parts import make_x as parts_x
@@ -91,7 +91,7 @@ def test_transitions_leave_the_posterior_as_it_is():
     linear = Linear(1, 0.3)
     x = linear.data(1)
     with torch.no_grad():
-        path = Path(ModelGuide(linear, x), "prior", 10, 3, 10**6, "this")
+        path = AnnealedChains(ModelGuide(linear, x), "prior", 10, 3, 10**6, "this")
         torch.manual_seed(0)
         u = exact_draws(linear, x, 4000)
         mean, covariance = linear.moments(x)
@@ -262,7 +262,9 @@ def test_bad_input():
     with pytest.raises(ValueError, match="examples must be an integer of at least 1; got 0"):
         sandwich(linear, x, examples=0)
     for z in (torch.zeros(4, 3, 2), torch.zeros(2, 2), torch.zeros(0, 2, 2), torch.zeros(4, 2, 3)):
-        with pytest.raises(ValueError, match=r"z must be draws from p\(z \| x\) of shape \(chains, 2, 2\); got shape"):
+        with pytest.raises(
+            ValueError, match=r"z must be draws from p\(z \| x\) of shape \(num_particles, 2, 2\); got shape"
+        ):
             reverse_annealed_importance_sampling(linear, x, z=z.double())
     with pytest.raises(ValueError, match="annealed_importance_sampling needs continuous codes; got discrete ones"):
         annealed_importance_sampling(parts_vae("Categorical", "Categorical"), parts_x())

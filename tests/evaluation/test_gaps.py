@@ -16,7 +16,7 @@ from pyro_vae.closed_forms import LinearGaussian
 from pyro_vae.evaluation import importance_sampling
 from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.model_guide import ModelGuide
-from pyro_vae.svi.execution import Compiled
+from pyro_vae.svi.execution import CompiledGraph
 from tests.combinations.parts import make_vae as make_combination
 from tests.combinations.parts import make_x as make_combination_x
 from tests.conftest import make_context, make_vae, make_x
@@ -212,11 +212,12 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
     plain = inference_gaps(vae, x, steps=3, importance_particles=501)
     ran = []
 
-    def compiled(*args, draws, **kwargs):
-        return importance_sampling(*args, num_particles=draws, compiled=draws == 501, chunk_size=6400, **kwargs)
+    def compiled(*args, num_particles, **kwargs):
+        options = {"compiled": num_particles == 501, "chunk_size": 6400}
+        return importance_sampling(*args, num_particles=num_particles, **options, **kwargs)
 
-    run = Compiled.__call__
-    monkeypatch.setattr(Compiled, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
+    run = CompiledGraph.__call__
+    monkeypatch.setattr(CompiledGraph, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
     monkeypatch.setattr(module, "weighed", compiled)
     found = inference_gaps(vae, x, steps=3, importance_particles=501)
     torch.testing.assert_close(fields(found), fields(plain), rtol=1e-10, atol=1e-10)
@@ -265,9 +266,9 @@ def test_posteriors_that_will_not_do():
     one_hot = of(posteriors.Categorical(net), priors.Categorical(3), likelihoods.Bernoulli(decoder(3)))
     with pytest.raises(ValueError, match=r"draws have a gradient; got Categorical.*enumeration gives log p\(x\)"):
         inference_gaps(one_hot, x)
-    with pytest.raises(ValueError, match=r"asks its net once.*got \[\(7, 4\), \(7, 4\)\]"):
+    with pytest.raises(ValueError, match=r"calls its net once.*got \[\(7, 4\), \(7, 4\)\]"):
         inference_gaps(of(TwoNets(2)), x)
-    with pytest.raises(ValueError, match=r"asks its net once.*got no call"):
+    with pytest.raises(ValueError, match=r"calls its net once.*got no call"):
         inference_gaps(of(TwoNets(0)), x)
     vae = make_vae()
     with pytest.raises(ValueError, match=r"needs a pyro_vae.VAE.*got tuple"):

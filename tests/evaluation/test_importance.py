@@ -202,11 +202,11 @@ def test_bad_input():
         importance_sampling(linear, x, num_particles=5, bounds=(1, 6))
     with pytest.raises(ValueError, match="seed must be an integer of at least 0; got -1"):
         importance_sampling(linear, x, seed=-1)
-    with pytest.raises(ValueError, match=r"x must be a tensor \(batch, \*event_shape\); got None. Only ModelGuide"):
+    with pytest.raises(ValueError, match=r"x must be a tensor \(batch, \*event_shape\); got None. Only a ModelGuide"):
         importance_sampling(linear)
     with pytest.raises(ValueError, match=r"x must have at least one example; got shape \(0, 3\)"):
         importance_sampling(linear, x[:0])
-    with pytest.raises(ValueError, match="vae is ModelGuide, which have their context and names already"):
+    with pytest.raises(ValueError, match="vae is a ModelGuide, which has its own context and names"):
         importance_sampling(ModelGuide(linear, x), x, x)
     with pytest.raises(TypeError, match="vae must have a model and a guide"):
         importance_sampling("vae", x)

@@ -86,9 +86,9 @@ def test_bad_arguments():
     for name in ("num_particles", "steps"):
         with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1; got 0"):
             outlier_scores(vae, x, **{name: 0})
-    with pytest.raises(ValueError, match=r"reference must be \(n,\), one number an example; got shape \(0,\)"):
+    with pytest.raises(ValueError, match=r"reference must be \(n,\), one number per example; got shape \(0,\)"):
         outlier_scores(vae, x, reference=torch.zeros(0))
-    with pytest.raises(ValueError, match=r"reference must be \(n,\), one number an example; got shape \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"reference must be \(n,\), one number per example; got shape \(3, 1\)"):
         outlier_scores(vae, x, reference=torch.zeros(3, 1))
     with pytest.raises(ValueError, match="reference must be finite; got 1 values that are not"):
         outlier_scores(vae, x, reference=torch.tensor([0.0, -torch.inf]))
@@ -135,7 +135,7 @@ def test_infinite_scores_are_the_strangest():
 def test_bad_scores():
     with pytest.raises(ValueError, match=r"same names; got \['a'\] and \['b'\]"):
         separation({"a": torch.zeros(1)}, {"b": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"outside\['a'\] must be \(n,\), one number an example; got shape \(0,\)"):
+    with pytest.raises(ValueError, match=r"outside\['a'\] must be \(n,\), one number per example; got shape \(0,\)"):
         separation({"a": torch.zeros(1)}, {"a": torch.zeros(0)})
     with pytest.raises(ValueError, match=r"inside\['a'\] must be numbers; got 1 NaN"):
         separation({"a": torch.tensor([0.0, torch.nan])}, {"a": torch.zeros(1)})

@@ -69,7 +69,7 @@ def test_booleans_are_classes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"codes": torch.zeros(4)}, r"codes must be \(n, d\), one row an example; got shape \(4,\). Flatten them"),
+        ({"codes": torch.zeros(4)}, r"codes must be \(n, d\), one row per example; got shape \(4,\). Flatten them"),
         ({"codes": torch.zeros(0, 2)}, r"codes must be \(n, d\)"),
         ({"labels": torch.zeros(3).long()}, r"labels must be \(4,\), one for each of codes; got shape \(3,\)"),
         ({"labels": torch.zeros(4, 1).long()}, r"got shape \(4, 1\)"),

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from pyro_vae import VAE, build
 from pyro_vae.evaluation import annealed_importance_sampling, importance_sampling, quadrature
 from pyro_vae.evaluation.mode_search import ascend
-from pyro_vae.evaluation.unconstrained import RealCodes
+from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide
 from tests.combinations.parts import make_context as parts_context
 from tests.combinations.parts import make_vae as parts_vae
@@ -285,7 +285,7 @@ def test_the_ascent_finds_the_mode_and_its_curvature():
     for d in (1, 2):
         linear = Linear(d, 0.05)
         x = linear.data(5)
-        codes = RealCodes(ModelGuide(linear, x), "this")
+        codes = UnconstrainedCodes(ModelGuide(linear, x), "this")
         starts = 3 * torch.randn(4, 5, d, dtype=torch.float64)
         modes, curvature, axes = ascend(codes, starts, 1000)
         mean, _ = linear.moments(x)

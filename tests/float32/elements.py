@@ -1,4 +1,4 @@
-"""Corners of the likelihoods of independent elements, and their log-densities with 50 digits."""
+"""Corners for likelihoods of independent elements, and log-densities with 50 digits; tests/likelihoods/cases.py has them all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import mpmath as mp
 import numpy as np
 import torch
 from torch import nn
-
-from pyro_vae import likelihoods as L
 
 mp.mp.dps = 50
 BELOW_ONE = 1 - 2**-24  # the largest of float32
@@ -55,10 +53,9 @@ class Given(nn.Module):
 
 
 @dataclass
-class Element:
-    """A likelihood of independent elements: raw outputs of its net, values of x at them, and what is right."""
+class Corners:
+    """Raw outputs of a likelihood's net, values of x at each, and the log-density of an element with 50 digits."""
 
-    cls: type
     raws: list[tuple[float, ...]]
     values: Callable[..., Sequence[float]]
     log_density: Callable[..., Any]
@@ -69,10 +66,10 @@ class Element:
         raws = [tuple(single(r) for r in raw) for raw in self.raws]
         return [(raw, x) for raw in raws for x in sorted({single(x) for x in self.values(*raw)})]
 
-    def log_prob(self, raws: torch.Tensor, xs: torch.Tensor) -> torch.Tensor:
-        """Through the likelihood, for raw outputs ``(n, k)`` and x ``(n,)``."""
+    def log_prob(self, likelihood: type, raws: torch.Tensor, xs: torch.Tensor) -> torch.Tensor:
+        """The log-density by a likelihood, for raw outputs ``(n, k)`` and x ``(n,)``."""
         out = raws if raws.shape[1] == 1 else raws.unsqueeze(-1)
-        p = self.cls(Given(out), **self.options).to(raws.dtype)
+        p = likelihood(Given(out), **self.options).to(raws.dtype)
         return p(torch.zeros(len(raws), 1)).log_prob(xs.unsqueeze(-1))
 
 
@@ -226,44 +223,40 @@ DISPERSIONS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0, 10.0, 1e4)
 LOGITS = (0.0, 1e-4, -0.4999, 0.5001, 15.0, -100.0, 1e4)
 SPECTRUM = [0.0, 1.0, -100.0, 60.0, 3.0]
 
-ELEMENTS = {
-    "Bernoulli": Element(L.Bernoulli, [(x,) for x in LOGITS], lambda _: [0, 1], bernoulli),
-    "ContinuousBernoulli": Element(
-        L.ContinuousBernoulli,
-        [(x,) for x in LOGITS],
-        lambda _: [0, 1e-6, 0.3, 0.5, BELOW_ONE, 1],
-        continuous_bernoulli,
-    ),
-    "Beta": Element(
-        L.Beta, [tuple(map(raw_of, p)) for p in product((0, 1e-3, 0.5, 1.0, 1e3, 1e6), repeat=2)], of_beta, beta
-    ),
-    "LogitNormal": Element(
-        L.LogitNormal,
+BERNOULLI = {"Bernoulli": Corners([(x,) for x in LOGITS], lambda _: [0, 1], bernoulli)}
+CONTINUOUS_BERNOULLI = {
+    "ContinuousBernoulli": Corners(
+        [(x,) for x in LOGITS], lambda _: [0, 1e-6, 0.3, 0.5, BELOW_ONE, 1], continuous_bernoulli
+    )
+}
+BETA = {
+    "Beta": Corners([tuple(map(raw_of, p)) for p in product((0, 1e-3, 0.5, 1.0, 1e3, 1e6), repeat=2)], of_beta, beta)
+}
+LOGIT_NORMAL = {
+    "LogitNormal": Corners(
         [(loc, raw_of(s)) for loc, s in product((0.0, 0.3, -5.0, 80.0), (0, 1e-3, 1.0, 30.0))],
         lambda loc, raw: inside([1.2e-38, 1e-6, 0.3, 0.5, BELOW_ONE, *(float(sigmoid(y)) for y in of_scale(loc, raw))]),
         logit_normal,
         {"scale": "per_element"},
-    ),
-    "Normal": Element(L.Normal, LOCATIONS, of_scale, normal, {"scale": "per_element"}),
-    "Laplace": Element(L.Laplace, LOCATIONS, of_scale, laplace, {"scale": "per_element"}),
-    **{
-        f"StudentT {df:g} degrees": Element(
-            L.StudentT, LOCATIONS, of_scale, student(df), {"df": df, "scale": "per_element"}
-        )
-        for df in (1.0001, 2.0, 30.0, 1e4, 1e6, 1e9)
-    },
-    **{
-        f"DiscretizedLogistic upper {upper:g}": Element(
-            L.DiscretizedLogistic,
-            [(loc, raw_of(s)) for loc, s in product((0.0, 0.3, 0.5, 1.0, -2.0, 30.0), (0, 1e-3, 0.1, 100.0))],
-            lambda loc, raw, upper=upper: of_levels(256, upper),
-            discretized(256, upper),
-            {"scale": "per_element", "upper": upper},
-        )
-        for upper in (1.0, 255.0)
-    },
-    "DiscretizedLogisticMixture": Element(
-        L.DiscretizedLogisticMixture,
+    )
+}
+NORMAL = {"Normal": Corners(LOCATIONS, of_scale, normal, {"scale": "per_element"})}
+LAPLACE = {"Laplace": Corners(LOCATIONS, of_scale, laplace, {"scale": "per_element"})}
+STUDENT = {
+    f"StudentT {df:g} degrees": Corners(LOCATIONS, of_scale, student(df), {"df": df, "scale": "per_element"})
+    for df in (1.0001, 2.0, 30.0, 1e4, 1e6, 1e9)
+}
+DISCRETIZED_LOGISTIC = {
+    f"DiscretizedLogistic upper {upper:g}": Corners(
+        [(loc, raw_of(s)) for loc, s in product((0.0, 0.3, 0.5, 1.0, -2.0, 30.0), (0, 1e-3, 0.1, 100.0))],
+        lambda loc, raw, upper=upper: of_levels(256, upper),
+        discretized(256, upper),
+        {"scale": "per_element", "upper": upper},
+    )
+    for upper in (1.0, 255.0)
+}
+DISCRETIZED_MIXTURE = {
+    "DiscretizedLogisticMixture": Corners(
         [
             (0.0, g, 0.3, m, raw_of(s), raw_of(t))
             for g, m, s, t in product((0.0, 60.0, -60.0), (0.5, 20.0), (0, 0.1), (0, 1.0))
@@ -271,30 +264,30 @@ ELEMENTS = {
         lambda *_: of_levels(256, 1),
         discretized_mixture(256),
         {"components": 2},
-    ),
-    "Categorical": Element(L.Categorical, [tuple(SPECTRUM)], lambda *_: of_levels(5, 1), categorical(5), {"levels": 5}),
-    "Poisson": Element(L.Poisson, [(raw_of(m),) for m in MEANS], counts(0.0), poisson),
+    )
+}
+CATEGORICAL = {"Categorical": Corners([tuple(SPECTRUM)], lambda *_: of_levels(5, 1), categorical(5), {"levels": 5})}
+POISSON = {"Poisson": Corners([(raw_of(m),) for m in MEANS], counts(0.0), poisson)}
+NEGATIVE_BINOMIAL = {
     **{
-        f"NegativeBinomial dispersion {a:g}": Element(
-            L.NegativeBinomial, [(raw_of(m),) for m in MEANS], counts(a), negative_binomial(a), {"dispersion": a}
+        f"NegativeBinomial dispersion {a:g}": Corners(
+            [(raw_of(m),) for m in MEANS], counts(a), negative_binomial(a), {"dispersion": a}
         )
         for a in DISPERSIONS
     },
-    "NegativeBinomial per element": Element(
-        L.NegativeBinomial,
+    "NegativeBinomial per element": Corners(
         [(raw_of(m), raw_of(1 / a)) for m in MEANS for a in DISPERSIONS],
         counts(),
         negative_binomial(),
         {"dispersion": "per_element"},
     ),
-    **{
-        f"ZeroInflatedNegativeBinomial dispersion {a:g}": Element(
-            L.ZeroInflatedNegativeBinomial,
-            [(raw_of(m), gate) for m in MEANS for gate in (0.0, 40.0, -40.0, -200.0)],
-            lambda raw, gate, a=a: around(float(positive(raw)), a),
-            zero_inflated(a),
-            {"dispersion": a},
-        )
-        for a in (1e-8, 1e-2, 1e4)
-    },
+}
+ZERO_INFLATED = {
+    f"ZeroInflatedNegativeBinomial dispersion {a:g}": Corners(
+        [(raw_of(m), gate) for m in MEANS for gate in (0.0, 40.0, -40.0, -200.0)],
+        lambda raw, gate, a=a: around(float(positive(raw)), a),
+        zero_inflated(a),
+        {"dispersion": a},
+    )
+    for a in (1e-8, 1e-2, 1e4)
 }

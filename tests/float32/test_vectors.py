@@ -22,8 +22,9 @@ from pyro_vae.distributions import Gamma, inverse_positive
 from tests.combinations import parts
 from tests.combinations.parts import FLOOR, SCALES
 from tests.combinations.references import log_posterior, log_prior
-from tests.float32.elements import ELEMENTS, SPECTRUM, Given, single
+from tests.float32.elements import SPECTRUM, Given, single
 from tests.float32.test_elements import TOLERANCE, error
+from tests.likelihoods.cases import ELEMENTS
 
 TINY = 1.2e-38  # the smallest normal number
 
@@ -248,33 +249,9 @@ def test_mixtures_of_few_and_of_many(components, scale):
 # Posteriors, from what their nets give.
 
 
-def rows(*columns):
-    """Every combination of one element from each column, as rows."""
-    return torch.tensor([[v for part in row for v in part] for row in product(*columns)])
-
-
-LOCS = ([0.0, 0.3, -2.0], [1e-5, 5.0, 300.0])
-RAWS = [[raw] * D for raw in SCALES]
-BELOW = ([0.0, 0.0, 0.0], [1.0, -0.5, 2.0])
-COLUMNS = ([1.0, 0.5, -0.2, 0.1, 2.0, 0.3], [1e-3] * 3 + [1e3, 0.0, 1.0])
-TURNS = ([1.0, 0.0, 0.0, 0.3, 0.3, -0.3], [1e-3, 1e-3, 2e-3, 1e3, 0.0, 1.0])
+POINTS = {parts.REAL: REAL, parts.SIMPLEX: SIMPLEX, parts.ONE_HOT: ONE_HOT}
 POSTERIORS = {
-    "DiagonalNormal": (posteriors.DiagonalNormal, rows(LOCS, RAWS), REAL),
-    "Laplace": (posteriors.Laplace, rows(LOCS, RAWS), REAL),
-    # With the narrowest scales and what is below them, log-densities in the corners pass the range of float32.
-    "FullNormal": (
-        posteriors.FullNormal,
-        torch.cat([rows(LOCS, RAWS, BELOW[:1]), rows(LOCS, RAWS[1:], BELOW[1:])]),
-        REAL,
-    ),
-    "LowRankNormal": (posteriors.LowRankNormal, rows(LOCS, RAWS, COLUMNS), REAL),
-    "Householder": (lambda net: posteriors.Householder(net, reflections=2), rows(LOCS, RAWS, TURNS), REAL),
-    "LogisticNormal": (
-        posteriors.LogisticNormal,
-        rows([[0.0, 0.3], [-80.0, 5.0]], [[raw] * 2 for raw in SCALES]),
-        SIMPLEX,
-    ),
-    "Categorical": (posteriors.Categorical, rows([[0.0, 0.0, 0.0], [0.0, 100.0, -100.0]]), ONE_HOT),
+    name: (part, torch.tensor(part.rows), POINTS[part.space]) for name, part in parts.POSTERIORS.items() if part.rows
 }
 
 
@@ -310,11 +287,11 @@ def log_matrix_normal(name, out, z):
 
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_posteriors(name):
-    make, out, z = POSTERIORS[name]
-    out = out.requires_grad_()
+    part, out, z = POSTERIORS[name]
+    out = out.clone().requires_grad_()
     found = []
     for point in z:
-        q = make(Given(out))
+        q = part.cls(Given(out), **part.options)
         values = point.expand(len(out), -1)
         got = q(torch.zeros(len(out), 1)).log_prob(values)
         (gradient,) = torch.autograd.grad(got.sum(), out)
@@ -323,7 +300,9 @@ def test_posteriors(name):
             rights = [log_matrix_normal(name, row.tolist(), point.tolist()) for row in out]
         else:
             wide = values.double().log_softmax(-1) if z is SIMPLEX else values.double()
-            rights = log_posterior(make(Given(out.detach().double())), torch.zeros(len(out), 1), wide)
+            rights = log_posterior(
+                part.cls(Given(out.detach().double()), **part.options), torch.zeros(len(out), 1), wide
+            )
         found += [
             (error(g, mp.mpf(r)), row, point) for g, r, row in zip(got.tolist(), rights, out.tolist(), strict=True)
         ]
@@ -335,7 +314,7 @@ def test_posteriors(name):
 def test_householder_near_its_mode():
     """At a scale of 1e-6, of values that are not the draw just made."""
     _, out, _ = POSTERIORS["Householder"]
-    out = out.detach()[out[:, D] == FLOOR]
+    out = out[out[:, D] == FLOOR]
     q = posteriors.Householder(Given(out), reflections=2)(torch.zeros(len(out), 1))
     torch.manual_seed(0)
     for _ in range(5):
@@ -420,11 +399,11 @@ def test_inverse_autoregressive_flows_at_their_draws():
 
 def test_a_row_of_columns_is_the_sum_of_them():
     names = {"a": "Normal", "b": "Bernoulli", "c": "Poisson", "d": "Beta"}
-    points = {key: ELEMENTS[key].points()[-1] for key in ("Bernoulli", "Poisson", "Beta")}
+    points = {key: ELEMENTS[key][1].points()[-1] for key in ("Bernoulli", "Poisson", "Beta")}
     raws = [0.5, *points["Bernoulli"][0], *points["Poisson"][0], *points["Beta"][0]]
     xs = [0.25, points["Bernoulli"][1], points["Poisson"][1], points["Beta"][1]]
     p = likelihoods.Mixed(Given(tensor(raws)), names)
-    right = sum(ELEMENTS[key].log_density(*map(mp.mpf, raw), mp.mpf(x)) for key, (raw, x) in points.items())
+    right = sum(ELEMENTS[key][1].log_density(*map(mp.mpf, raw), mp.mpf(x)) for key, (raw, x) in points.items())
     scale = mp.mpf(single(0.5))
     right += -((mp.mpf(0.25) / scale) ** 2) / 2 - mp.log(scale) - mp.log(2 * mp.pi) / 2
     assert error(p(torch.zeros(1, 1)).log_prob(tensor(xs)).item(), right) <= TOLERANCE
@@ -441,13 +420,16 @@ def test_the_optimal_normal(size):
 
 
 def test_every_density_is_swept():
-    assert set(priors.__all__) == {*PRIORS, *SPHERES, *ELSEWHERE}
+    missing = set(priors.__all__) - {*PRIORS, *SPHERES, *ELSEWHERE}
+    assert not missing, f"give {missing} corners in PRIORS in tests/combinations/parts.py, or a test here"
     of_posteriors = {*POSTERIORS, "PowerSpherical", "InverseAutoregressiveFlow", *ELSEWHERE}
-    assert set(posteriors.__all__) == {*of_posteriors, "Delta"}  # which has no density
+    missing = set(posteriors.__all__) - {*of_posteriors, "Delta"}  # which has no density
+    assert not missing, f"give {missing} rows in POSTERIORS in tests/combinations/parts.py, or a test here"
     by_way_of_parts = {
         "Beta", "ContinuousBernoulli", "Columns", "Dirichlet", "DiscretizedLogistic", "LogDirichlet", "Gamma", "GridCategorical", "Grouped",
         "LogisticNormal", "LogitNormal", "Multinomial", "NegativeBinomial", "NormalMixture", "OptimalNormal", "Poisson",
         "PowerSpherical", "RelaxedOneHot", "StudentT", "TorchToPyro", "UniformOnSphere", "ZeroInflatedNegativeBinomial",
     }  # fmt: skip
-    of_ours = {n for n in distributions.__all__ if isinstance(getattr(distributions, n), type)}
+    classes = {n: getattr(distributions, n) for n in distributions.__all__ if isinstance(getattr(distributions, n), type)}
+    of_ours = {n for n, cls in classes.items() if issubclass(cls, torch.distributions.Distribution)}
     assert of_ours == by_way_of_parts

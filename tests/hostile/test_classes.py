@@ -12,7 +12,8 @@ import yaml
 
 from pyro_vae import build, load
 from pyro_vae.cli import main
-from pyro_vae.cli.parser import _modules_from_here, _named
+from pyro_vae.cli.arguments import modules_named
+from pyro_vae.cli.parser import _modules_from_here
 from pyro_vae.cli.sweeps import Sweep
 from pyro_vae.config import make_objective
 from pyro_vae.registry import NotAllowedError, allowing
@@ -75,8 +76,8 @@ NAMED = [
 ]
 
 OBJECTIVES = [
-    ({"class": "beta", "beta": SHELL}, "schedule of beta 'subprocess.Popen'"),
-    ({"class": "beta", "beta": {"class": "evil.schedule"}}, "schedule of beta 'evil.schedule'"),
+    ({"class": "beta", "beta": SHELL}, "beta: schedule 'subprocess.Popen'"),
+    ({"class": "beta", "beta": {"class": "evil.schedule"}}, "beta: schedule 'evil.schedule'"),
     ("evil.Objective", "objective 'evil.Objective'"),
     ({**SHELL}, "objective 'subprocess.Popen'"),
     ("pyro.infer.traceenum_elbo.warnings.warn", "objective 'pyro.infer.traceenum_elbo.warnings.warn'"),
@@ -287,7 +288,7 @@ def test_parts_are_named_in_every_way_that_options_are_given(here, own):
         ["sweep", "s", "prior=StandardNormal,own_parts.Own"],
         ["sweep", "s", "--workers", "2", "prior=own_parts.Own"],
     ):
-        assert _named(arguments) == ["own_parts"], arguments
+        assert modules_named(arguments) == ["own_parts"], arguments
     for arguments in (
         ["train", "--config", "own_parts.Own"],
         ["train", "--config", '{"prior": "own_parts.Own"}'],
@@ -297,7 +298,7 @@ def test_parts_are_named_in_every_way_that_options_are_given(here, own):
         ["train", "--prior", "torch.nn.Linear", "--prior.width", "0.5"],
         ["sweep", "own_parts.Own", "seed=0"],
     ):
-        assert _named(arguments) == [], arguments
+        assert modules_named(arguments) == [], arguments
 
 
 def test_names_in_a_call_of_build_are_the_callers_own(own):

@@ -1,17 +1,20 @@
-"""Every likelihood, with data for it and its density by SciPy."""
+"""Every likelihood: data for it, its density by SciPy, and its corners in float32. A new one needs an entry in CASES."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
+import mpmath as mp
 import numpy as np
 import torch
 from scipy import special, stats
 from torch import nn
 
 from pyro_vae import likelihoods, nets
+from tests.float32 import elements as e
 
 X, Z = (2, 3), 2
 COLUMNS = {
@@ -103,7 +106,7 @@ def log_poisson(p, out, x):
 
 
 def nb_parameters(p, out):
-    names = [*p._names, *(["θ"] if p.dispersion == "per_element" else [])]
+    names = [*p.names, *(["θ"] if p.dispersion == "per_element" else [])]
     raws = split(out, len(names)) if len(names) > 1 else [out]
     theta = 1 / p.dispersion if isinstance(p.dispersion, float) else None
     if p.dispersion == "learned":
@@ -122,15 +125,41 @@ def log_zinb(p, out, x):
     return np.log(gate * (x == 0) + (1 - gate) * stats.nbinom.pmf(x, theta, theta / (theta + mean)))
 
 
+def log_gamma(p, out, x):
+    mean, theta, _ = nb_parameters(p, out)
+    return stats.gamma.logpdf(x, theta, scale=mean / theta)
+
+
+def exact_gamma(raw_mean, raw_theta, x):
+    a, mean = e.positive(raw_theta), e.positive(raw_mean)
+    return a * mp.log(a / mean) - mp.loggamma(a) + (a - 1) * mp.log(x) - a * x / mean
+
+
+GAMMA = {
+    "Gamma": e.Corners(
+        [(e.raw_of(m), e.raw_of(a)) for m, a in product((1e-3, 1.0, 1e4, 1e7), (0, 0.1, 1.0, 30.0, 1e4, 1e6))],
+        lambda raw, _: [float(e.positive(raw)) * s for s in (1e-30, 1e-6, 0.5, 0.999, 1.0, 1.01, 3.0, 50.0)],
+        exact_gamma,
+        {"dispersion": "per_element"},
+    )
+}
+
+
 @dataclass
 class Case:
-    """A likelihood with its options, what x is like, and its log-density an element by SciPy."""
+    """A likelihood with its options.
+
+    ``values`` says what x is like. ``log_density`` is that of an element by SciPy: of the likelihood, its net's output
+    and x; None if there are no independent elements. ``corners`` are those of its class for the tests in float32; one
+    case of a class suffices.
+    """
 
     cls: type
     values: str
     log_density: Callable[..., np.ndarray] | None
     options: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = X
+    corners: dict[str, e.Corners] = field(default_factory=dict)
 
     def build(self, net: nn.Module) -> nn.Module:
         return self.cls(net, **self.options)
@@ -165,6 +194,7 @@ def draw(values, shape, g, levels=256, upper=None):
     return {
         "real": 3 * u - 1,
         "unit": u,
+        "positive": 3 * u**2 + 0.01,
         "binary": (u > 0.5).double(),
         "levels": index / ((levels - 1) / upper),
         "counts": (4 * u**2 / (1.05 - u)).floor(),
@@ -183,35 +213,59 @@ class Raw(nn.Module):
 
 
 L = likelihoods
+INTERVALS = {"real": (-np.inf, np.inf), "unit": (0.0, 1.0), "positive": (0.0, np.inf)}  # of continuous values
 SCALES = {"fixed": 0.3, "learned": "learned", "per_element": "per_element"}
 CASES = {
-    "bernoulli": Case(L.Bernoulli, "binary", log_bernoulli),
-    **{f"normal_{k}": Case(L.Normal, "real", log_normal, {"scale": v}) for k, v in SCALES.items()},
+    "bernoulli": Case(L.Bernoulli, "binary", log_bernoulli, corners=e.BERNOULLI),
+    **{f"normal_{k}": Case(L.Normal, "real", log_normal, {"scale": v}, corners=e.NORMAL) for k, v in SCALES.items()},
     "normal_optimal": Case(L.Normal, "real", None, {"scale": "optimal"}),
-    **{f"laplace_{k}": Case(L.Laplace, "real", log_laplace, {"scale": v}) for k, v in SCALES.items()},
-    **{f"student_{k}": Case(L.StudentT, "real", log_student, {"scale": v}) for k, v in SCALES.items()},
+    **{
+        f"laplace_{k}": Case(L.Laplace, "real", log_laplace, {"scale": v}, corners=e.LAPLACE) for k, v in SCALES.items()
+    },
+    **{
+        f"student_{k}": Case(L.StudentT, "real", log_student, {"scale": v}, corners=e.STUDENT)
+        for k, v in SCALES.items()
+    },
     "student_fixed_df": Case(L.StudentT, "real", log_student, {"df": 3.5}),
-    "continuous_bernoulli": Case(L.ContinuousBernoulli, "unit", log_continuous_bernoulli),
-    "beta": Case(L.Beta, "unit", log_beta),
-    **{f"logit_normal_{k}": Case(L.LogitNormal, "unit", log_logit_normal, {"scale": v}) for k, v in SCALES.items()},
-    "categorical": Case(L.Categorical, "levels", log_categorical, {"levels": 17}),
+    "continuous_bernoulli": Case(
+        L.ContinuousBernoulli, "unit", log_continuous_bernoulli, corners=e.CONTINUOUS_BERNOULLI
+    ),
+    "beta": Case(L.Beta, "unit", log_beta, corners=e.BETA),
+    **{
+        f"logit_normal_{k}": Case(L.LogitNormal, "unit", log_logit_normal, {"scale": v}, corners=e.LOGIT_NORMAL)
+        for k, v in SCALES.items()
+    },
+    "categorical": Case(L.Categorical, "levels", log_categorical, {"levels": 17}, corners=e.CATEGORICAL),
     "class_codes": Case(L.Categorical, "levels", log_categorical, {"levels": 4, "upper": 3}),
     **{
-        f"discretized_{k}": Case(L.DiscretizedLogistic, "levels", log_discretized, {"levels": 17, "scale": v})
+        f"discretized_{k}": Case(
+            L.DiscretizedLogistic, "levels", log_discretized, {"levels": 17, "scale": v}, corners=e.DISCRETIZED_LOGISTIC
+        )
         for k, v in SCALES.items()
     },
     "discretized_256": Case(L.DiscretizedLogistic, "levels", log_discretized, {"levels": 256, "upper": 255.0}),
     "discretized_mixture": Case(
-        L.DiscretizedLogisticMixture, "levels", log_discretized_mixture, {"levels": 17, "components": 3}
+        L.DiscretizedLogisticMixture,
+        "levels",
+        log_discretized_mixture,
+        {"levels": 17, "components": 3},
+        corners=e.DISCRETIZED_MIXTURE,
     ),
-    "poisson": Case(L.Poisson, "counts", log_poisson),
-    **{f"nb_{k}": Case(L.NegativeBinomial, "counts", log_nb, {"dispersion": v}) for k, v in SCALES.items()},
+    "poisson": Case(L.Poisson, "counts", log_poisson, corners=e.POISSON),
     **{
-        f"zinb_{k}": Case(L.ZeroInflatedNegativeBinomial, "counts", log_zinb, {"dispersion": v})
+        f"nb_{k}": Case(L.NegativeBinomial, "counts", log_nb, {"dispersion": v}, corners=e.NEGATIVE_BINOMIAL)
         for k, v in SCALES.items()
     },
+    **{
+        f"zinb_{k}": Case(
+            L.ZeroInflatedNegativeBinomial, "counts", log_zinb, {"dispersion": v}, corners=e.ZERO_INFLATED
+        )
+        for k, v in SCALES.items()
+    },
+    **{f"gamma_{k}": Case(L.Gamma, "positive", log_gamma, {"dispersion": v}, corners=GAMMA) for k, v in SCALES.items()},
     "multinomial": Case(L.Multinomial, "counts", None, {"total_count": 3}, shape=(4,)),
     "mixed": Case(L.Mixed, "columns", None, {"columns": COLUMNS}, shape=(5,)),
 }
+ELEMENTS = {name: (case.cls, corners) for case in CASES.values() for name, corners in case.corners.items()}
 ELEMENTWISE = [name for name, case in CASES.items() if case.log_density is not None]
 CODES = torch.linspace(-1, 1, 14, dtype=torch.float64).reshape(7, Z)

@@ -6,9 +6,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from pyro_vae.data_checks import check_support
 from pyro_vae.distributions import as_pyro
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.likelihoods.checks import check_support
 
 
 def users(z):

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from pyro_vae import likelihoods, nets
-from pyro_vae.likelihoods.checks import check_support
+from pyro_vae.data_checks import check_support
 from tests.likelihoods.cases import CASES, CODES, Raw, softplus
 
 
@@ -104,7 +104,7 @@ def test_variance_is_mean_and_dispersion_times_its_square(dispersion, alpha):
 @pytest.mark.parametrize("dispersion", [1e4, "per_element"])
 def test_large_means_and_dispersions_train(make, dispersion):
     """Mean × dispersion of 1e11, where the probability of a failure rounds to 0."""
-    k = len(make._names) + (dispersion == "per_element")
+    k = len(make.names) + (dispersion == "per_element")
     raw = torch.zeros(1, k, 2)
     raw[0, 0] = 1e7
     if dispersion == "per_element":

@@ -10,9 +10,8 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from scipy import integrate, stats
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
-from pyro_vae.config import build
-from pyro_vae.description import describe
-from tests.likelihoods.cases import CASES, CODES, ELEMENTWISE, Z
+from pyro_vae.config import build, describe
+from tests.likelihoods.cases import CASES, CODES, ELEMENTS, ELEMENTWISE, INTERVALS, Z
 
 every = pytest.mark.parametrize("name", CASES)
 elementwise = pytest.mark.parametrize("name", ELEMENTWISE)
@@ -20,7 +19,11 @@ MOST_COUNTS = 4000
 
 
 def test_every_likelihood_is_tested():
-    assert {case.cls.__name__ for case in CASES.values()} == set(likelihoods.__all__)
+    tested = {case.cls.__name__ for case in CASES.values()}
+    assert tested == set(likelihoods.__all__), "enter it in CASES in tests/likelihoods/cases.py"
+    swept = {likelihood.__name__ for likelihood, _ in ELEMENTS.values()}
+    of_vectors = {"Multinomial", "Mixed"}  # in tests/float32/test_vectors.py
+    assert swept | of_vectors == tested, "give it corners in CASES in tests/likelihoods/cases.py"
 
 
 @elementwise
@@ -65,10 +68,12 @@ def moments(name):
         def density(x, i=i):
             return d.log_prob(torch.full((3, 1), x, dtype=torch.float64))[i].exp().item()
 
-        limits = (-np.inf, np.inf) if case.values == "real" else (0, 1)
+        limits = INTERVALS[case.values]
+        centre = d.mean[i].item()  # quad does not find a peak by itself
         if case.values == "real":
-            centre = d.mean[i].item()  # quad does not find a peak by itself
             pieces = [(-np.inf, centre - 1), (centre - 1, centre), (centre, centre + 1), (centre + 1, np.inf)]
+        elif case.values == "positive":
+            pieces = [(0, centre / 4), (centre / 4, centre), (centre, 4 * centre), (4 * centre, np.inf)]
         else:
             pieces = [(a / 8, (a + 1) / 8) for a in range(8)]
         assert pieces[0][0] == limits[0]
@@ -95,7 +100,7 @@ def test_samples_follow_the_density(name):
     values = points(case, d)
     for i in range(3):
         if values is None:
-            low, high = (-60, 60) if case.values == "real" else (1e-12, 1 - 1e-12)
+            low, high = (max(INTERVALS[case.values][0] + 1e-12, -60), min(INTERVALS[case.values][1] - 1e-12, 60))
             # Evenly in probability, roughly: from the samples themselves, with the ends put on.
             grid = np.unique(np.concatenate([[low], np.quantile(samples[:, i], np.linspace(0, 1, 4001)), [high]]))
             density = np.exp(d.log_prob(torch.from_numpy(grid).reshape(-1, 1, 1))[:, i].detach().numpy())
@@ -117,12 +122,11 @@ def test_samples_follow_the_density(name):
 
 def stats_tail(case, p, d, i, start):
     """The probability below the least sample, which the trapezoid rule does not see."""
-    low = -np.inf if case.values == "real" else 0
 
     def density(x):
         return d.log_prob(torch.full((3, 1), x, dtype=torch.float64))[i].exp().item()
 
-    return integrate.quad(density, low, start)[0]
+    return integrate.quad(density, INTERVALS[case.values][0], start)[0]
 
 
 @every

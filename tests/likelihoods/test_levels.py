@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_vae import likelihoods, nets
-from pyro_vae.likelihoods.checks import check_support
+from pyro_vae.data_checks import check_support
 
 MAKE = {
     "Categorical": lambda **o: likelihoods.Categorical(nets.MLP(2, (), (o.get("levels", 256), 3)), **o),

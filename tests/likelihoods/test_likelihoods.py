@@ -10,7 +10,7 @@ import torch
 from scipy import integrate, stats
 
 from pyro_vae import likelihoods, nets
-from pyro_vae.likelihoods.checks import check_support
+from pyro_vae.data_checks import check_support
 from tests.conftest import LIKELIHOODS, X, Z, make_context, make_vae, make_x
 
 CODES = torch.linspace(-1, 1, 14, dtype=torch.float64).reshape(7, Z)

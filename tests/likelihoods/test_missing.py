@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pyro_vae import likelihoods, nets
-from pyro_vae.likelihoods.checks import check_support
-from pyro_vae.likelihoods.missing import fill_missing, observed
+from pyro_vae.data_checks import check_support
+from pyro_vae.distributions.observed import fill_missing, observed
 from tests.likelihoods.cases import CASES, CODES, ELEMENTWISE, X
 
 PRODUCTS = [name for name in CASES if name != "multinomial"]

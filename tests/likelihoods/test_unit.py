@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_vae import likelihoods, nets
-from pyro_vae.likelihoods.checks import check_support
+from pyro_vae.data_checks import check_support
 from tests.likelihoods.cases import CASES, CODES
 
 

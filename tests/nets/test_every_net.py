@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_vae import build, nets
-from pyro_vae.description import describe
+from pyro_vae.config import describe
 
 IMAGE, CODE = (2, 9, 8), (3,)
 SMALL = {"channels": (3,), "activation": "Tanh"}
@@ -187,7 +187,7 @@ def test_bad_contexts_are_refused(make):
     message = rf"{name} was built for 2 context features; got 0. Pass the context, \(batch, 2\), after the input"
     with pytest.raises(ValueError, match=message):
         net(x)
-    message = rf"{name} needs a context whose leading .*; got context \(3, 2\) for input \(4, .*one row an example"
+    message = rf"{name} needs a context whose leading .*; got context \(3, 2\) for input \(4, .*one row per example"
     with pytest.raises(ValueError, match=message):
         net(x, rand(3, 2))
     for bad in (-1, None, 1.5):

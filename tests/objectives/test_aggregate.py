@@ -127,9 +127,11 @@ def test_a_plate_says_how_many_there_are():
 
 def test_a_batch_that_is_too_large_or_too_small():
     vae, x = made()
-    with pytest.raises(ValueError, match="examples must be at least as many as a batch has, 32: .*; got 31"):
+    with pytest.raises(ValueError, match="examples must be at least as many as a batch has, 32, .*; got 31"):
         objectives.BetaTCVAE(examples=31).loss(vae.model, vae.guide, x)
-    with pytest.raises(ValueError, match="BetaTCVAE needs batches of at least 2 of the 32 examples, .*; got 1"):
+    with pytest.raises(
+        ValueError, match="BetaTCVAE needs batches of at least 2 of the 32 examples to estimate .*; got 1"
+    ):
         objectives.BetaTCVAE(examples=32).loss(vae.model, vae.guide, x[:1])
     for objective in (objectives.BetaTCVAE(), objectives.BetaTCVAE(examples=1)):
         assert parts(objective, vae, x[:1], 0)[1] == pytest.approx(0, abs=1e-12)

@@ -10,37 +10,10 @@ from pyro.infer import SVI
 from pyro_vae import objectives as o
 from pyro_vae.svi import CompiledSVI
 from tests.conftest import make_vae, make_x
-
-OBJECTIVES = {
-    "beta": lambda: o.BetaELBO(0.3),
-    "warm-up": lambda: o.BetaELBO(o.Linear(steps=4)),
-    "cyclical": lambda: o.BetaELBO(o.Cyclical(period=3)),
-    "analytic": lambda: o.BetaELBO(o.Sigmoid(middle=2, width=1), 2, kl="analytic"),
-    "capacity": lambda: o.CapacityELBO(o.Linear(end=5.0, steps=4), gamma=10.0),
-    "free bits": lambda: o.FreeBits(o.Linear(end=0.5, steps=4)),
-    "free bits of a site": lambda: o.FreeBits(0.5, per="site"),
-    "geco": lambda: o.GECO(recon=-2.0, rate=0.1),
-    "iwae": lambda: o.IWAE(5),
-    "iwae one by one": lambda: o.IWAE(3, vectorize_particles=False),
-    "miwae": lambda: o.MIWAE(2, 3),
-    "ciwae": lambda: o.CIWAE(0.3, 5),
-    "piwae": lambda: o.PIWAE(2, 3),
-    "renyi": lambda: o.Renyi(0.5, 4),
-    "stl": lambda: o.StickingTheLanding(2),
-    "dreg": lambda: o.DReG(5),
-    "tc": lambda: o.BetaTCVAE(4.0),
-    "info": lambda: o.InfoVAE(0.5, 10.0),
-}
-
-
-def test_every_objective_is_here():
-    left_out = set(o.OBJECTIVES) - {type(make()).__name__ for make in OBJECTIVES.values()}
-    assert not left_out, f"OBJECTIVES in this file lacks {left_out}"
-
+from tests.objectives.cases import CASES
 
 # One of each kind at every run of the tests, the others with the slow ones.
-QUICK = ("warm-up", "free bits", "geco", "iwae", "piwae", "dreg", "tc", "info")
-NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in OBJECTIVES]
+NAMES = [pytest.param(name, marks=[] if case.quick else pytest.mark.slow) for name, case in CASES.items()]
 
 
 def trained(make_svi, objective, batches):
@@ -54,7 +27,7 @@ def trained(make_svi, objective, batches):
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_are_those_of_pyro(name):
     batches = [make_x(n=n) for n in (7, 7, 7, 5, 7, 7)]
-    ours, theirs = OBJECTIVES[name](), OBJECTIVES[name]()
+    ours, theirs = CASES[name].make(), CASES[name].make()
     exact = lambda *args: CompiledSVI(*args, mode="exact", fallback="error")  # noqa: E731
     vae, svi, losses = trained(exact, ours, batches)
     stock, _, expected = trained(SVI, theirs, batches)
@@ -72,8 +45,8 @@ def test_steps_are_those_of_pyro(name):
 )
 def test_compiled_steps_are_close(name):
     batches = [make_x()] * 5
-    _, svi, losses = trained(lambda *args: CompiledSVI(*args, fallback="error"), OBJECTIVES[name](), batches)
-    _, _, expected = trained(SVI, OBJECTIVES[name](), batches)
+    _, svi, losses = trained(lambda *args: CompiledSVI(*args, fallback="error"), CASES[name].make(), batches)
+    _, _, expected = trained(SVI, CASES[name].make(), batches)
     assert losses == pytest.approx(expected, rel=1e-9)
     assert svi.captures == 1
 

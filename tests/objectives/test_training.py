@@ -11,8 +11,7 @@ import yaml
 from pyro_vae import build, checkpoints, data, elbo_terms, fit
 from pyro_vae import objectives as o
 from pyro_vae.cli import main
-from pyro_vae.config import make_objective
-from pyro_vae.description import describe_objective
+from pyro_vae.config import describe_objective, make_objective
 
 OBJECTIVES = [
     o.BetaELBO(o.Linear(start=0.1, end=2.0, steps=20)),
@@ -94,6 +93,13 @@ def test_what_is_written_makes_the_same_objective():
             objective.vectorize_particles,
         )
     assert describe_objective(o.IWAE()) == {"class": "IWAE"}
+    assert describe_objective(o.MIWAE(3, 4)) == {"class": "MIWAE", "groups": 3, "group_size": 4}
+
+
+def test_old_names_of_the_number_of_draws():
+    assert make_objective({"class": "IWAE", "particles": 5}, new_vae()).num_particles == 5
+    grouped = make_objective({"class": "PIWAE", "groups": 3, "particles": 4}, new_vae())
+    assert (grouped.num_particles, grouped.groups, grouped.group_size) == (12, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +120,12 @@ def test_short_names(name, cls):
     ("spec", "message"),
     [
         ("iwea", r"unknown objective 'iwea'; there are BetaELBO.*Pyro's are.*Trace_ELBO"),
-        ({"class": "iwae", "k": 3}, "objective iwae takes particles; got"),
+        ({"class": "iwae", "k": 3}, "objective IWAE cannot be made from {.k.: 3}: .*'k'"),
         (
             {"class": "beta", "beta": {"class": "linaer"}},
-            "unknown schedule of beta 'linaer'; there are .*Did you mean 'Linear'",
+            "beta: unknown schedule 'linaer'; there are .*Did you mean 'Linear'",
         ),
-        ({"class": "beta", "beta": {"class": "linear", "epochs": 3}}, "schedule Linear of beta cannot be made from"),
+        ({"class": "beta", "beta": {"class": "linear", "epochs": 3}}, "beta: schedule Linear has no argument 'epochs'"),
         ("torch.nn.Linear", "must be a subclass of pyro.infer.ELBO"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_net_of_the_wrong_size_is_refused(make, outputs, message):
         ),
         (
             lambda: posteriors.RelaxedCategorical(nn.Identity(), temperature=-1),
-            "temperature must be a finite number from 0.01 on; got -1",
+            "temperature must be a finite number of at least 0.01; got -1",
         ),
         (lambda: posteriors.Categorical(nn.Identity(), classes=1), "classes must be an integer of at least 2; got 1"),
         (lambda: posteriors.Flow(nn.Identity(), 2, "Glow"), "flow must be the name of one in zuko.flows"),

@@ -31,7 +31,7 @@ def encoder(latent_dim=2, context=0):
         (lambda: priors.Categorical(4, classes=1), "classes must be an integer of at least 2; got 1"),
         (
             lambda: priors.RelaxedCategorical(4, temperature=0.0),
-            "temperature must be a finite number from 0.01 on; got 0",
+            "temperature must be a finite number of at least 0.01; got 0",
         ),
         (lambda: priors.Dirichlet(1), "latent_dim must be an integer of at least 2; got 1"),
         (
@@ -39,7 +39,10 @@ def encoder(latent_dim=2, context=0):
             "initial_concentration must be a finite number above 1e-6; got 0",
         ),
         (lambda: priors.Flow(2, "Glow"), "flow must be the name of one in zuko.flows: BPF, CNF, .*; got 'Glow'"),
-        (lambda: priors.Flow(2, "CNF"), "flow CNF cannot be made with .*Leave out .None. what it does not take"),
+        (
+            lambda: priors.Flow(2, "CNF"),
+            "flow CNF cannot be made with .*Leave out .None. the arguments that it does not take",
+        ),
         (
             lambda: priors.Exemplar(encoder(), 3, initial_scale=0),
             "initial_scale must be a finite number above 1e-6; got 0",

@@ -127,6 +127,7 @@ def test_grey_levels_of_images_are_their_own_even_where_they_are_not_used():
 
 def test_suggestions_print_as_one_would_write_them():
     assert str(Suggestion("Poisson", "counts")) == "Poisson: counts."
+    assert repr(Suggestion("Poisson", "counts")) == "Suggestion(Poisson: counts.)"
     assert str(Suggestion(spec("Categorical", 17, 16.0), "why", "Do this")) == (
         "Categorical(levels=17, upper=16.0): why. First: Do this."
     )
@@ -154,7 +155,7 @@ ONE_EMPTY = np.array([[0.0, math.nan], [1.0, math.nan]])
             "got 'red' in 'colour'. Write classes as codes",
         ),
         ((np.array([1.0, "3"], object),), ValueError, "got '3'. Write classes as codes"),
-        ((INF,), ValueError, "data has infinite values: 1 of 4. Remove them, or write NaN"),
+        ((INF,), ValueError, "data has infinite values: 1 of 4. Remove them, or replace them by NaN"),
         ((np.full((3, 2), math.nan),), ValueError, "data must have values; column 0 is only NaN"),
         ((np.full((3, 2, 2), math.nan),), ValueError, "data must have values; all of it is only NaN"),
         ((ONE_EMPTY, ["age", "bmi"]), ValueError, "data must have values; bmi is only NaN"),
@@ -162,16 +163,16 @@ ONE_EMPTY = np.array([[0.0, math.nan], [1.0, math.nan]])
         (
             (np.eye(2), ["a"]),
             ValueError,
-            "names must be one for each column of a table, all different; got ('a',) for (2, 2)",
+            "names must have one name per column of a table, all different; got ('a',) for (2, 2)",
         ),
         ((np.eye(2), ["a", "a"]), ValueError, "all different; got ('a', 'a') for (2, 2)"),
-        ((np.ones((2, 1, 2)), ["a", "b"]), ValueError, "names must be one for each column of a table"),
+        ((np.ones((2, 1, 2)), ["a", "b"]), ValueError, "names must have one name per column of a table"),
         (
             (data.load("digits"), ["a"]),
             ValueError,
-            "images must be at least one, without names; got 1297 and names ['a']",
+            "there must be at least one image, and no names; got 1297 and names ['a']",
         ),
-        ((data.load("digits").train[:0],), ValueError, "images must be at least one, without names; got 0"),
+        ((data.load("digits").train[:0],), ValueError, "there must be at least one image, and no names; got 0"),
     ],
 )
 def test_bad_input_is_refused(arguments, error, message):

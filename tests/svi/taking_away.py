@@ -54,7 +54,7 @@ def programs():
 
 
 def owner_of(path):
-    """The object that has the last name of a path, and that name; what can be imported is."""
+    """Return the object that has the last name of a path, and that name; import modules on the way."""
     first, *between, last = path.split(".")
     owner = importlib.import_module(first)
     for i, name in enumerate(between, 2):

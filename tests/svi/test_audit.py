@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_vae.svi import audit
-from pyro_vae.svi.audit import Audits, Did, Difference, difference
+from pyro_vae.svi.audit import AuditSchedule, Difference, RunResult, difference
 
 POWERS = [2**i for i in range(15)]
 
 
 class Run:
-    """Steps of a graph that take ``step`` seconds, and audits that take ``audit`` more."""
+    """Steps of a graph that take ``step`` seconds each, and audits that take ``audit`` seconds more."""
 
     def __init__(self, monkeypatch, step=1, audit_=1, start=0):
         self.now, self.step, self.audit, self.number = 0.0, step, audit_, start
         monkeypatch.setattr(audit, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        self.audits = Audits(start)
+        self.audits = AuditSchedule(start)
 
     def until(self, number):
-        """The numbers of the steps that were audited."""
+        """Return the numbers of the audited steps."""
         audited = []
         while self.number < number:
             self.number += 1
@@ -61,7 +61,7 @@ def test_the_gap_that_stays_is_the_first_that_costs_little(monkeypatch, step, se
 
 @given(st.integers(1, 50), st.integers(0, 3000), st.integers(0, 10**6))
 def test_the_gap_that_stays_for_any_costs(step, seconds, start):
-    """Without the steps in between, of which ``left`` says how many there are."""
+    """Skip the steps in between; ``left`` says how many there are."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         run = Run(monkeypatch, step, seconds, start)
         gaps, last = [], start
@@ -94,7 +94,7 @@ def test_what_is_left_before_an_audit(monkeypatch):
 
 
 def test_an_audit_that_came_late_is_due_at_once(monkeypatch):
-    """Another SVI has brought the optimiser further."""
+    """Another SVI has taken steps with the optimiser."""
     run = Run(monkeypatch)
     run.until(2)
     run.number = 99
@@ -114,7 +114,7 @@ def test_no_audits(monkeypatch):
         raise AssertionError("the clock is not to be read")
 
     monkeypatch.setattr(audit, "time", SimpleNamespace(perf_counter=read))
-    audits = Audits(5, on=False)
+    audits = AuditSchedule(5, on=False)
     assert not any(audits.due(number) for number in (5, 6, 7, 10**12))
     assert audits.left(6) == math.inf
 
@@ -123,7 +123,7 @@ def test_no_audits(monkeypatch):
 
 
 def did(losses=(1.5,), gradients=None, tensors=None, generators=((1, 2),)):
-    return Did(losses, gradients or {}, tensors or {}, [torch.tensor(g) for g in generators])
+    return RunResult(losses, gradients or {}, tensors or {}, [torch.tensor(g) for g in generators])
 
 
 def next_to(x: float, dtype: torch.dtype = torch.float64) -> float:
@@ -148,7 +148,7 @@ G = torch.tensor([1.0, -2.0, 4.0])
     ],
 )
 def test_the_same_to_the_bit_is_no_difference(run):
-    copy = Did(
+    copy = RunResult(
         list(run.losses),
         *({name: t.clone() for name, t in part.items()} for part in (run.gradients, run.tensors)),
         [g.clone() for g in run.generators],
@@ -173,14 +173,14 @@ def test_the_same_to_the_bit_is_no_difference(run):
 def test_a_loss_that_is_another(pyro, graph, rounding):
     found = difference(did(losses=(pyro,)), did(losses=(graph,)))
     assert found.rounding is rounding
-    assert found.words == f"the loss is {pyro:.9g} by Pyro and {graph:.9g} by the graph"
+    assert found.words == f"the loss is {pyro:.9g} in Pyro and {graph:.9g} in the graph"
 
 
 def test_one_of_two_losses():
     found = difference(did(losses=(1.0, 2.0)), did(losses=(1.0, 3.0)))
     assert not found.rounding
-    assert "2 by Pyro" in found.words
-    assert "3 by the graph" in found.words
+    assert "2 in Pyro" in found.words
+    assert "3 in the graph" in found.words
 
 
 def test_a_loss_more_is_a_difference():
@@ -207,8 +207,8 @@ def test_a_gradient_that_is_another_by_rounding_or_more(dtype, apart, rounding):
     theirs = ours.double().add(torch.tensor([0.0, 4 * apart, 0.0])).to(dtype)
     found = difference(did(gradients={"w": theirs}), did(gradients={"w": ours}))
     assert found.rounding is rounding
-    assert found.words.startswith("the gradient of w is another by ")
-    assert found.words.endswith(" by Pyro than by the graph")
+    assert found.words.startswith("the gradient of w differs by up to ")
+    assert found.words.endswith(" between Pyro and the graph")
 
 
 def test_a_gradient_of_zeros_has_no_rounding():
@@ -220,11 +220,11 @@ def test_what_is_more_than_rounding_is_named_first():
     pyro = did((next_to(1.0),), {"a": G, "b": G + 1, "c": G})
     graph = did((1.0,), {"a": G * (1 + 1e-6), "b": G, "c": G})
     found = difference(pyro, graph)
-    assert found.words.startswith("the gradient of b is another by ")
+    assert found.words.startswith("the gradient of b differs by up to ")
     assert not found.rounding
     pyro = did((next_to(1.0),), {"a": G})
     graph = did((1.0,), {"a": G * (1 + 1e-6)})
-    assert difference(pyro, graph) == Difference("the loss is 1 by Pyro and 1 by the graph", True)
+    assert difference(pyro, graph) == Difference("the loss is 1 in Pyro and 1 in the graph", True)
 
 
 @pytest.mark.parametrize("part", ["gradients", "tensors"])
@@ -264,4 +264,4 @@ def test_a_gradient_that_is_there_in_one_of_them_only():
 
 def test_other_random_numbers():
     found = difference(did(losses=(2.0,)), did(generators=((1, 3),)))
-    assert found == Difference("Pyro draws other random numbers than the graph", False)
+    assert found == Difference("Pyro and the graph draw different random numbers", False)

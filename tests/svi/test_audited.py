@@ -37,7 +37,7 @@ SOON = PROGRAMS[:4]  # of each mode
 
 
 class Ran(NamedTuple):
-    """What a run gave, and what is there after it."""
+    """The losses of a run, and the state after it."""
 
     losses: list[Any]
     tensors: dict[str, Tensor]
@@ -52,7 +52,7 @@ def _store():
 
 @pytest.fixture
 def audits(monkeypatch):
-    """The steps that were audited."""
+    """The numbers of the audited steps."""
     found, audited = [], CompiledSVI._audited
 
     def noting(self, what, *rest):

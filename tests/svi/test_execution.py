@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from pyro_vae.svi.execution import Compiled
-from pyro_vae.svi.tracing import capture
+from pyro_vae.svi.capture import capture
+from pyro_vae.svi.execution import CompiledGraph
 
 
 def test_square_weights_and_sizes_that_go_through_reshapes():
@@ -22,7 +22,7 @@ def test_square_weights_and_sizes_that_go_through_reshapes():
 
     for parameter in (*into.parameters(), *square.parameters(), *out.parameters()):
         parameter.requires_grad_(False)
-    compiled = Compiled(capture(program, [torch.randn(3, 5, 6), torch.randn(5, 6)]))
+    compiled = CompiledGraph(capture(program, [torch.randn(3, 5, 6), torch.randn(5, 6)]))
     for draws in (3, 3, 4, 3):
         z, x = torch.randn(draws, 5, 6), torch.randn(5, 6)
         torch.testing.assert_close(compiled([z, x]), program(z, x), rtol=1e-4, atol=1e-4)
@@ -35,10 +35,10 @@ def test_compiling_for_any_size_leaves_the_validation_of_distributions_as_it_was
         "import torch\n"
         "from torch.distributions import Distribution\n"
         "from pyro_vae.svi import execution\n"
-        "from pyro_vae.svi.tracing import capture\n"
-        "running._RARE = 1\n"
+        "from pyro_vae.svi.capture import capture\n"
+        "execution._RARE = 1\n"
         f"Distribution.set_default_validate_args({flag})\n"
-        "compiled = running.Compiled(capture(lambda x: x + 1, [torch.zeros(3)]))\n"
+        "compiled = execution.CompiledGraph(capture(lambda x: x + 1, [torch.zeros(3)]))\n"
         "assert torch.equal(compiled([torch.zeros(3)]), torch.ones(3))\n"
         "assert torch.equal(compiled([torch.zeros(2)]), torch.ones(2))\n"
         "assert compiled._for_any is not None\n"

@@ -1,4 +1,4 @@
-"""Where float arguments meet tensors: the bits are those that torch gives for floats, or it is refused."""
+"""Float arguments and tensors: the bits are those of torch with floats, or they are refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from pyro_vae.svi import CannotCaptureError
+from pyro_vae.svi.capture import capture
 from pyro_vae.svi.execution import run
-from pyro_vae.svi.float_functions import _WAYS, _with_one
-from pyro_vae.svi.tracing import capture
+from pyro_vae.svi.float_functions import _RULES, _with_one
 
 VALUES = (0.1, -0.37, 1 / 3, 7.7e8, 1e-5, -2.0)
 PROGRAMS = {
@@ -104,7 +104,7 @@ def name_of(function):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("function", [f for f, way in _WAYS.items() if way is _with_one], ids=name_of)
+@pytest.mark.parametrize("function", [f for f, way in _RULES.items() if way is _with_one], ids=name_of)
 def test_each_function_of_a_tensor_and_a_number(function, dtype):
     assert_bits(lambda x, t: function(x + 0.0, t), dtype)
 
@@ -164,7 +164,7 @@ UNFOLLOWED = {
 @pytest.mark.parametrize("name", UNFOLLOWED)
 def test_other_functions_of_torch_are_refused_by_their_line(name):
     with pytest.raises(
-        CannotCaptureError, match=rf"float argument goes into \S*({name})\b.* hand over a tensor.*test_meeting\.py"
+        CannotCaptureError, match=rf"float argument goes into \S*({name})\b.* pass a tensor.*test_float_functions\.py"
     ):
         capture(lambda x, t: UNFOLLOWED[name](x, t), [torch.ones(3), 0.5])
 

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import warnings
@@ -18,13 +19,13 @@ from pyro.infer import Trace_ELBO
 
 import pyro_vae
 from pyro_vae import CompiledSVI
-from pyro_vae.evaluation.joint_density import Joint
+from pyro_vae.evaluation.joint_density import JointDensity
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.svi import CannotCaptureError, compiled_svi, private
 from tests.conftest import make_vae, make_x
 
 ROOT = Path(pyro_vae.__file__).parent
-SOURCES = [*(p for p in sorted((ROOT / "svi").glob("*.py")) if p.name != "private.py"), ROOT / "deferred.py"]
+SOURCES = [*(p for p in sorted((ROOT / "svi").glob("*.py")) if p.name != "private.py"), ROOT / "value_checks.py"]
 LISTED = {**private.PIECES, **private.EXPORTS}
 
 # What no process can lose and go on: torch or Pyro themselves break without, or it is C++. It is hidden from the
@@ -50,14 +51,14 @@ def how(piece):
 
 @pytest.fixture
 def without(monkeypatch):
-    """Hides pieces from the look-up, in a process that has been told of none."""
+    """Hide pieces from the look-up, in a process that has not been warned yet."""
     monkeypatch.setattr(compiled_svi, "_told", set())
     find = private._is_there
     return lambda *pieces: monkeypatch.setattr(private, "_is_there", lambda path: path not in pieces and find(path))
 
 
 def test_nothing_is_missing_here():
-    assert private.missing(LISTED) == []
+    assert private.missing([*LISTED, *private.ELSEWHERE]) == []
     assert private.lacking() is None
 
 
@@ -87,7 +88,7 @@ def test_without_any_piece_pyro_takes_the_steps_and_one_warning_says_so():
             **stock,
             "captures": 0,
             "refused": found["refused"],
-            "heard": [f"CompiledSVI: {found['refused']}. Steps are run by Pyro itself, which is slower"],
+            "heard": [f"CompiledSVI: {found['refused']}. Pyro runs the steps itself, which is slower"],
             "imported": False,
             "error": found["refused"],
         }, piece
@@ -126,7 +127,7 @@ def test_importing_pyro_vae_asks_for_no_piece():
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(process.stdout.split())
     assert "pyro_vae.svi.compiled_svi" in imported
-    assert not imported & {f"pyro_vae.svi.{name}" for name in ("tracing", "step_graph", "execution", "pyro_patches")}
+    assert not imported & {f"pyro_vae.svi.{name}" for name in ("capture", "step_graph", "execution", "pyro_patches")}
 
 
 def test_three_pieces_are_named(without):
@@ -158,10 +159,10 @@ def test_log_joint_runs_uncaptured(without):
     without("torch.fx.experimental.proxy_tensor.make_fx")
     programs = ModelGuide(make_vae(), make_x())
     z = torch.randn(30, programs.batch, 2, dtype=torch.float64)
-    joint = Joint(programs, 30, 70, True)
+    joint = JointDensity(programs, 30, 70, True)
     with torch.no_grad():
         found = [joint(programs, z), joint(programs, z)]
-        expected = Joint(programs, 30, 70, False)(programs, z)
+        expected = JointDensity(programs, 30, 70, False)(programs, z)
     assert all(torch.equal(each, expected) for each in found)
     assert joint._graph is None
 
@@ -171,7 +172,7 @@ def is_private(name):
 
 
 def dotted(node, homes):
-    """What a chain of names is by the imports; "" where it starts at anything else."""
+    """Return the dotted path of a chain of names by the imports; "" if it starts at anything else."""
     if isinstance(node, ast.Name):
         return homes.get(node.id, "")
     if isinstance(node, ast.Attribute) and (before := dotted(node.value, homes)):
@@ -180,7 +181,7 @@ def dotted(node, homes):
 
 
 def names_in(source):
-    """The private names of torch and Pyro in a source, and what it replaces in them; "?.name" of an unknown object.
+    """Return the private names of torch and Pyro in a source, and what it replaces there; "?.name" for an unknown object.
 
     What `self` has is its class's own.
     """
@@ -210,7 +211,7 @@ def names_in(source):
 
 
 def is_listed(name):
-    """Whether it is in the table, or is a module of something there, or a public part of it."""
+    """Return True if a name is in the table, or is a module or a public part of an entry."""
     paths = [path.replace("()", "") for path in LISTED]
     if name.startswith("?."):
         return name[2:] in {path.rpartition(".")[2] for path in paths}
@@ -254,3 +255,15 @@ def test_what_is_not_listed_is_found(line, name):
 def test_all_that_is_listed_is_used():
     words = {word for path in SOURCES for word in re.findall(r"\w+", path.read_text())}
     assert [path for path in LISTED if path.rpartition(".")[2] not in words] == []
+
+
+def test_other_rooms_use_listed_pieces_alone_and_all_of_them():
+    structure = runpy.run_path(str(ROOT.parent / "benchmarks" / "structure.py"))
+    modules = structure["read"](ROOT)
+    own = structure["own_names"](modules)
+    others = [module for module in modules if not module.name.startswith("pyro_vae.svi")]
+    used = structure["distinct"]({name for module in others for name in structure["private_names"](module, own)})
+    listed = {path.rpartition(".")[2] for path in (*LISTED, *private.ELSEWHERE)}
+    assert [name for name in used if name.rpartition(".")[2] not in listed] == []
+    words = {word for module in others for line in module.lines for word in re.findall(r"\w+", line)}
+    assert [path for path in private.ELSEWHERE if path.rpartition(".")[2] not in words] == []

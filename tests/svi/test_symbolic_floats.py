@@ -22,13 +22,13 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 
 from pyro_vae.svi import CannotCaptureError, CompiledSVI
-from pyro_vae.svi.symbolic_floats import FloatArgument, Numbers
-from pyro_vae.svi.tracing import capture
+from pyro_vae.svi.capture import capture
+from pyro_vae.svi.symbolic_floats import FloatOperations, SymbolicFloat
 
 FLOATS = st.floats(allow_nan=False, width=64)
 
 
-def number_of(numbers: Numbers, *values: float) -> list[FloatArgument]:
+def number_of(numbers: FloatOperations, *values: float) -> list[SymbolicFloat]:
     return numbers.arguments(values, [torch.tensor(v, dtype=torch.float64) for v in values])
 
 
@@ -45,7 +45,7 @@ UNARY = (operator.neg, operator.abs, operator.pos)
 
 @given(FLOATS, st.one_of(FLOATS, st.integers(-(2**70), 2**70), st.booleans()), st.sampled_from(BINARY), st.booleans())
 def test_arithmetic_gives_the_bits_of_python(a, b, operation, both):
-    numbers = Numbers()
+    numbers = FloatOperations()
     t, u = number_of(numbers, a, float(b))
     for first, second, one, two in ((t, u if both else b, a, b), (u if both else b, t, b, a)):
         try:
@@ -55,7 +55,7 @@ def test_arithmetic_gives_the_bits_of_python(a, b, operation, both):
                 operation(first, second)
             continue
         found = operation(first, second)
-        assert type(found) is FloatArgument
+        assert type(found) is SymbolicFloat
         assert same_float(found.value, expected)
         assert same_float(found.tensor.item(), expected)
         assert found.tensor.dtype == torch.float64
@@ -64,7 +64,7 @@ def test_arithmetic_gives_the_bits_of_python(a, b, operation, both):
 
 @given(FLOATS, st.sampled_from(UNARY))
 def test_signs_give_the_bits_of_python(a, operation):
-    (t,) = number_of(Numbers(), a)
+    (t,) = number_of(FloatOperations(), a)
     found = operation(t)
     assert same_float(found.value, operation(a))
     assert same_float(found.tensor.item(), operation(a))
@@ -91,22 +91,22 @@ SMALL = st.one_of(st.sampled_from([0.0, -0.0, 0.5, 1.0, -1.0]), st.floats(-20, 2
 def test_a_graph_is_right_for_other_floats_or_says_that_it_is_not(name, first, others):
     """Here the graph is what was computed with the tensors, done again by the notes."""
     program = PROGRAMS[name]
-    numbers = Numbers()
+    numbers = FloatOperations()
     result = program(*number_of(numbers, *first))
     assert numbers.hold(first, {})
     for other in others:
         if not numbers.hold(other, {}):
             continue
-        again = Numbers()
+        again = FloatOperations()
         expected = program(*other)
         found = program(*number_of(again, *other))
         assert again.notes == numbers.notes
         assert type(found) is type(result)
-        assert same_float(found.tensor.item() if isinstance(found, FloatArgument) else found, expected)
+        assert same_float(found.tensor.item() if isinstance(found, SymbolicFloat) else found, expected)
 
 
 def test_decisions_hold_where_they_come_out_the_same():
-    numbers = Numbers()
+    numbers = FloatOperations()
     (t,) = number_of(numbers, 0.5)
     assert t > 0
     assert t != 1
@@ -119,7 +119,7 @@ def test_decisions_hold_where_they_come_out_the_same():
 
 
 def test_what_it_is():
-    (t,) = number_of(Numbers(), 0.5)
+    (t,) = number_of(FloatOperations(), 0.5)
     assert isinstance(t, float)
     assert isinstance(t, numbers.Number)
     assert not isinstance(t, torch.Tensor)
@@ -129,7 +129,7 @@ def test_what_it_is():
 
 
 def test_notes_that_repeat_are_kept_once():
-    numbers = Numbers()
+    numbers = FloatOperations()
     (t,) = number_of(numbers, 0.5)
     for _ in range(100):
         assert 1.0 * t != 1
@@ -179,7 +179,7 @@ def test_what_else_reads_the_value_is_refused_by_its_line(name):
         READS[name](t)
         return torch.zeros(())
 
-    with pytest.raises(CannotCaptureError, match=r"float argument .*hand over a tensor.*test_numbers\.py:\d+ in"):
+    with pytest.raises(CannotCaptureError, match=r"float argument .*pass a tensor.*test_symbolic_floats\.py:\d+ in"):
         capture(program, [0.5])
 
 
@@ -219,7 +219,7 @@ def test_a_float_of_another_run_is_refused():
         kept.append(t)
         return torch.as_tensor(t - kept[0])
 
-    with pytest.raises(CannotCaptureError, match=r"of another run is kept.*test_numbers\.py"):
+    with pytest.raises(CannotCaptureError, match=r"of another run is kept.*test_symbolic_floats\.py"):
         capture(program, [0.5])
 
 
@@ -230,7 +230,7 @@ def test_a_program_that_changes_is_not_taken_for_one_that_reads_floats():
         runs.append(0)
         return torch.as_tensor(t) * len(runs)
 
-    with pytest.raises(CannotCaptureError, match="does not do the same again"):
+    with pytest.raises(CannotCaptureError, match="does something else when it runs again"):
         capture(program, [0.5])
 
 
@@ -431,8 +431,8 @@ def test_what_no_graph_can_follow_runs_by_pyro_after_one_warning(read, mode):
     assert all(torch.equal(value, ours_after[name]) for name, value in after.items())
     (warning,) = [str(w.message) for w in caught if "captured" in str(w.message)]
     assert "float argument" in warning
-    assert "hand over a tensor" in warning
-    assert read is exp or "test_numbers.py" in warning
+    assert "pass a tensor" in warning
+    assert read is exp or "test_symbolic_floats.py" in warning
     assert svi.captures == 0
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from pyro_vae import VAE, TrainingDivergedError, build, data, fit, likelihoods, posteriors, priors
 from pyro_vae.svi import CompiledSVI
-from pyro_vae.training import fitting
+from pyro_vae.training import options as engine_options
 from pyro_vae.training.run import Run
 from tests.conftest import X, Z, make_context, make_x
 from tests.conftest import make_vae as with_context
@@ -180,15 +180,15 @@ def test_which_engine(monkeypatch, engine, worth, compiled):
 
     monkeypatch.setattr(Run, "__post_init__", note)
     if worth != 3000:
-        monkeypatch.setattr(fitting, "_STEPS_WORTH_COMPILING", worth)
-    assert worth == 3000 or worth == fitting._STEPS_WORTH_COMPILING
+        monkeypatch.setattr(engine_options, "_STEPS_WORTH_COMPILING", worth)
+    assert worth == 3000 or worth == engine_options._STEPS_WORTH_COMPILING
     with pytest.raises(Seen):
         train(engine=engine)
     assert seen == [compiled]
 
 
 def test_short_trainings_are_pyros_own():
-    assert fitting._STEPS_WORTH_COMPILING == 3000
+    assert engine_options._STEPS_WORTH_COMPILING == 3000
     (vae, history), (other, expected) = train(), train(engine="pyro")
     assert records(history) == records(expected)
     assert same(vae, other)

@@ -44,3 +44,31 @@ def test_terms_of_the_objective_are_kept_and_old_files_have_none(tmp_path):
     del line["terms"]
     (tmp_path / "h.jsonl").write_text(json.dumps(line) + "\n")
     assert History.read(tmp_path / "h.jsonl")[0].terms == {}
+
+
+def test_a_history_shows_as_a_table():
+    assert repr(History()) == "History(no epoch was finished)"
+    two = History(
+        [
+            Epoch(1, loss=100.0, elbo=-100.0, recon=-90.25, kl=9.75, valid_elbo=-101.125, seconds=0.5),
+            Epoch(2, loss=95.0, elbo=-95.0, recon=-85.0, kl=10.0, valid_elbo=None, seconds=0.5),
+        ]
+    )
+    assert repr(two).splitlines() == [
+        "epoch     elbo   recon     kl  valid elbo",
+        "    1  -100.00  -90.25   9.75     -101.12",
+        "    2   -95.00  -85.00  10.00           -",
+        "best: epoch 2",
+    ]
+    assert two._repr_html_().count("<tr>") == 3
+    assert "<td>-101.12</td>" in two._repr_html_()
+
+
+def test_a_long_history_shows_both_ends():
+    long = History([Epoch(i, 1.0, -float(i), -1.0, 1.0, None, 0.5) for i in range(1, 31)])
+    lines = repr(long).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("epoch", "1", "2", "3", "4", "5", "6", "...", "25", "26", "27", "28", "29", "30", "best:")
+    ]
+    assert len(repr(History(long[:12])).splitlines()) == 14
+    assert long._repr_html_().count("<tr>") == 31

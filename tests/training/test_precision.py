@@ -8,7 +8,7 @@ import torch
 from pyro_vae import VAE, average_elbo, build, fit, likelihoods, posteriors, priors
 from pyro_vae.seeds import derive
 from pyro_vae.training.precision import in_mixed_precision
-from pyro_vae.training.run import _VALID_NOISE
+from pyro_vae.training.streams import VALID_NOISE
 
 X = torch.bernoulli(torch.full((64, 1, 8, 8), 0.3), generator=torch.Generator().manual_seed(0))
 
@@ -75,7 +75,7 @@ def test_a_training_is_that_of_float32_but_for_rounding(engine):
 def test_validation_is_in_float32():
     vae = make_vae()
     history = train(vae, valid=X)
-    assert history.best.valid_elbo == pytest.approx(average_elbo(vae, X, seed=derive(0, _VALID_NOISE)).elbo, rel=1e-6)
+    assert history.best.valid_elbo == pytest.approx(average_elbo(vae, X, seed=derive(0, VALID_NOISE)).elbo, rel=1e-6)
 
 
 def test_nothing_of_it_is_left_even_after_an_error():

@@ -65,7 +65,7 @@ def test_a_likelihood_that_forgets_to_event_is_refused():
     vae = make_vae()
     forgetful = VAE(vae.prior, lambda z: dist.Normal(vae.likelihood.net(z), 1.0).to_event(1), vae.posterior)
     with pytest.raises(
-        ValueError, match=r"must return one distribution an example, .*got batch shape \(7, 2\).*\.to_event"
+        ValueError, match=r"must return one distribution per example, .*got batch shape \(7, 2\).*\.to_event"
     ):
         elbo_terms(forgetful, make_x())
 

@@ -61,7 +61,7 @@ def test_a_context_of_another_length_is_refused():
     vae = make_vae(context=C)
     for enter in everywhere(vae, make_x(), *make_context(C, n=5)):
         with pytest.raises(
-            ValueError, match=r"context 0 must have one row an example; got \(5, 4\) for x of shape \(7, 2"
+            ValueError, match=r"context 0 must have one row per example; got \(5, 4\) for x of shape \(7, 2"
         ):
             enter()
 

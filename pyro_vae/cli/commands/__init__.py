@@ -1,6 +1,6 @@
-"""The commands, one function each: its arguments are the options, its docstring their help.
+"""The commands, one function each: its arguments are the options, and its docstring is their help.
 
-Whatever needs torch is imported when a command runs, so that ``--help`` answers at once.
+Each command imports what needs torch when it runs, so ``--help`` answers at once.
 """
 
 from pyro_vae.cli.commands.comparison import compare, sweep

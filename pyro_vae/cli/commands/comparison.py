@@ -1,8 +1,9 @@
-"""compare and sweep: many runs, side by side."""
+"""compare and sweep: many runs side by side."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,24 +18,24 @@ def compare(
     sort: Literal["none", "elbo", "log_prob", "rate", "distortion"] = "none",
     out: str | None = None,
 ) -> None:
-    """Set runs side by side: the options they differ in, and what pyro-vae evaluate wrote of them.
+    """Set runs side by side: the options in which they differ, and the results of pyro-vae evaluate.
 
     Args:
         runs: run folders.
-        split: whose evaluation to read: train, valid or test.
-        sort: by this, the best first; none leaves the order as given.
-        out: a .json or .csv file to write the table to, or a .png to draw rate against distortion.
+        split: evaluation to read: train, valid or test.
+        sort: result to sort by, the best first; none keeps the order of the runs.
+        out: .json or .csv file for the table, or .png file for a figure of rate against distortion.
     """
     from pyro_vae.checkpoints import CONFIG
     from pyro_vae.cli import comparison
 
-    # runs/* may hold files, and folders that hold runs. A link for a config.yaml is refused when it is read.
+    # runs/* may match files, and folders of runs. A config.yaml that is a link is refused when it is read.
     folders = [run for run in runs if os.path.lexists(Path(run) / CONFIG) or not Path(run).exists()]
     if not folders:
         raise ValueError(f"runs must be run folders; got {', '.join(runs)}")
     left_out = [run for run in runs if run not in folders and Path(run).is_dir()]
     if left_out:
-        print(f"left out, since they are no run folders: {', '.join(left_out)}")
+        print(f"left out, because they are not run folders: {', '.join(left_out)}")
     rows = comparison.read_rows(folders, split)
     if sort != "none":
         lower = sort in ("rate", "distortion")
@@ -49,50 +50,49 @@ def compare(
 def sweep(
     out: str,
     vary: list[str],
-    options: dict[str, Any],
     together: bool = False,
     workers: int = 1,
     split: Literal["train", "valid", "test"] = "valid",
     importance_particles: int = 0,
+    *,
+    check: Callable[[list[str]], None],
+    **options: Any,
 ) -> None:
-    """Train over the values of options, each with each, and set the runs side by side.
+    """Train with all combinations of the values of options, and set the runs side by side.
 
-    Writes a run folder for each, one table (sweep.csv) and the figure of rate against distortion. Run again after an
-    interruption, it goes on where it was; with more values, it adds their runs.
+    Writes a run folder for each combination, a table (sweep.csv) and the figure of rate against distortion. After an
+    interruption, the same command continues the sweep. With more values, it adds their runs.
 
     Args:
         out: folder of the sweep.
         vary: options and their values, such as objective.beta=0.5,1,2 seed=0,1.
-        options: those of pyro-vae train.
-        together: the first values together, then the second ones, ..., in the place of each with each.
-        workers: how many trainings at a time, each in a process of its own; the cores are shared out among them.
-        split: evaluate on train, valid or test.
-        importance_particles: of z an image for log p(x) by importance sampling; by default none.
+        together: train with the first value of each option, then with the second of each, and so on.
+        workers: number of trainings at a time, each in its own process; they share the cores.
+        split: data to evaluate on: train, valid or test.
+        importance_particles: draws of z per image to estimate log p(x) by importance sampling, such as 5000; by default
+            no estimate.
+        check: raises a ValueError if a command line cannot be parsed.
+        options: options of pyro-vae train.
     """
     from pyro_vae.argument_checks import at_least
     from pyro_vae.cli import comparison, runs
-    from pyro_vae.cli.parser import check_arguments
     from pyro_vae.cli.sweeps import Sweep, parse_vary
     from pyro_vae.registry import allowed
 
     at_least(1, "workers", workers)
     at_least(0, "importance_particles", importance_particles, "0 for none")
     if split == "valid" and not options["validate"]:
-        raise ValueError("with --validate false the validation images are trained on; add --split test")
+        raise ValueError("--validate false trains on the validation images too; add --split test")
     root = options.pop("root", None)
     runs.check_names(options)
-    evaluation = {
-        "split": split,
-        "importance_particles": importance_particles,
-        "device": runs.device(options["device"]),
-    }
+    on = runs.device(options["device"])
+    evaluation = {"split": split, "importance_particles": importance_particles, "device": on}
     found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
     for member in found.members:
-        check_arguments(found.arguments(member))
+        check(found.arguments(member))
     found.open()
-    left = sum(not found.done(member) for member in found.members)
-    print(f"{len(found.members)} trainings, {len(found.members) - left} of them done before, in {out}")
-    finished = len(found.members) - left
+    finished = sum(found.done(member) for member in found.members)
+    print(f"{len(found.members)} trainings, {finished} of them done before, in {out}")
     with runs.status("training") as say:
         for member, seconds in found.run(workers, lambda names: say("   ".join(names))):
             finished += 1

@@ -1,4 +1,4 @@
-"""evaluate and check: numbers of a run, and whether they are right."""
+"""evaluate and check: the numbers of a run, and whether they are right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["check_run", "evaluate"]
 
-_GAP_DRAWS = 1000
+_GAP_PARTICLES = 1000
 
 
 def evaluate(
@@ -28,25 +28,27 @@ def evaluate(
 ) -> None:
     """Print the ELBO of a run and what its codes carry, on test data, in nats per image.
 
-    Says where codes have collapsed, from what that was seen, and what to train with instead. Writes all of it to
+    If codes have collapsed, prints the evidence and what to train with instead. Writes all results to
     evaluation-SPLIT.json in the run folder.
 
     Args:
         run: run folder.
-        split: train, valid or test.
+        split: images to evaluate on: train, valid or test.
         data: another data set than the run's own.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        num_particles: draws of z an image.
-        kl: sampled, or analytic where it has a closed form.
-        importance_particles: draws of z per image for log p(x) by importance sampling, such as 5000; by default none.
-            On two cores, 5,000 draws for 10,000 images of MNIST take some minutes.
-        n: of how many images log p(x) is wanted; by default of all.
-        gaps: of how many images log p(x) - elbo is taken apart into what the family of q cannot do and what the encoder
-            does not find, such as 100; by default of none. A q of its own is searched for each image.
-        against: another data set, such as fashion_mnist: how well scores tell its images from those of the run's.
-        samples: how many samples to compare with the training images, to find copies, such as 1000; by default none.
-        seed: of the draws and the binarisation.
-        device: cpu, cuda, ...
+        num_particles: draws of z per image for the ELBO.
+        kl: kl of the ELBO: sampled, or analytic if it has a closed form.
+        importance_particles: draws of z per image for log p(x) by importance sampling, such as 5000; 0 leaves log p(x)
+            out. On two cores, 5,000 draws for 10,000 images of MNIST take some minutes.
+        n: number of images for log p(x); by default all.
+        gaps: number of images, such as 100, on which log p(x) - ELBO is split into the approximation gap (the family
+            of q) and the amortisation gap (the encoder); 0 leaves the gaps out. Searches for the best q of each image.
+        against: another data set, such as fashion_mnist; measures how well scores tell its images from those of the
+            run's data set.
+        samples: number of samples, such as 1000, to compare with the training images, to find copies; 0 leaves the
+            comparison out.
+        seed: seed of the draws and the binarisation.
+        device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
     """
     from pyro_vae.argument_checks import at_least
     from pyro_vae.checkpoints import read_config
@@ -61,14 +63,9 @@ def evaluate(
     images, trained = getattr(dataset, split), runs.trained_on(config, dataset)
     if data is None and split == "valid" and len(trained) > len(dataset.train):
         raise ValueError(f"{run} was trained on the validation images too (validate: false); use --split test")
-    if n is not None and not 1 <= n <= len(images):
-        raise ValueError(f"n must be from 1 to {len(images)}, as many as there are images; got {n}")
-    if max(gaps, samples) > len(images):
-        raise ValueError(f"gaps and samples must be at most {len(images)}, as many as there are images")
+    _check_counts(len(images), n, gaps, samples)
     if samples and (data is not None or split == "train"):
-        raise ValueError(
-            "samples need images of the run's own data that were held out: no --data, and not --split train"
-        )
+        raise ValueError("samples need held-out images of the run's own data: no --data, and not --split train")
     diagnoses.check_wanted(vae, images, gaps=gaps > 0, others=others, samples=samples > 0)
     found: dict[str, Any] = {"split": split, "seed": seed}
     found["elbo"] = runs.print_elbo(split, vae, images, num_particles=num_particles, kl=kl, seed=seed)
@@ -79,9 +76,8 @@ def evaluate(
     found["bits_per_dim"] = runs.print_bits(vae, images, best)
     found["probe"] = diagnoses.print_probe(vae, dataset, images, seed=seed)
     if gaps:
-        found["gaps"] = diagnoses.print_gaps(
-            vae, images, n=gaps, num_particles=importance_particles or _GAP_DRAWS, seed=seed
-        )
+        particles = importance_particles or _GAP_PARTICLES
+        found["gaps"] = diagnoses.print_gaps(vae, images, n=gaps, num_particles=particles, seed=seed)
     if others is not None:
         found["out_of_distribution"] = diagnoses.print_outliers(vae, images, others, seed=seed)
     if samples:
@@ -91,6 +87,15 @@ def evaluate(
         with replacing(path) as partial:
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"written to {path}")
+
+
+def _check_counts(images: int, n: int | None, gaps: int, samples: int) -> None:
+    """Raise a ValueError if more images are asked for than there are."""
+    if n is not None and not 1 <= n <= images:
+        raise ValueError(f"n must be from 1 to {images}, the number of images; got {n}")
+    for name, count in (("gaps", gaps), ("samples", samples)):
+        if count > images:
+            raise ValueError(f"{name} must be at most {images}, the number of images; got {count}")
 
 
 def check_run(
@@ -106,20 +111,20 @@ def check_run(
 ) -> None:
     """Cross-check a run: its ELBO, densities and gradients against closed forms, Pyro's losses and each other.
 
-    Prints what failed, what was not checked and what is noted, and folds the rest; writes the report as JSON and the
-    rank histograms of simulation-based calibration. Ends with exit code 0 where no line failed, 1 where one did, 2
-    where nothing was checked because the run's model or guide is not supported.
+    Prints the lines that failed, were not checked or have a note, and names the rest. Writes the report as JSON and
+    the rank histograms of simulation-based calibration. The exit code is 0 if no line failed, 1 if one did, 2 if
+    nothing was checked because the model or guide of the run is not supported.
 
     Args:
         run: run folder.
-        n: how many images to check on.
-        split: train, valid or test.
-        only: names of lines to look at, such as trace-elbo,evidence; by default all. --all true shows the names.
-        why: say of each line that is shown in full why it must hold.
+        n: number of images to check on.
+        split: images to check on: train, valid or test.
+        only: names of the lines to check, such as trace-elbo,evidence; by default all. --all true shows the names.
+        why: print why each line must hold, for the lines that are shown in full.
         all: print every line, as a table.
-        seed: of all draws.
+        seed: seed of all draws.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        out: the report's file; by default checks.json in the run folder, which only a whole report is written to.
+        out: file of the report; by default checks.json in the run folder, for a report of all lines only.
     """
     from pyro_vae.checks import check as cross_check
     from pyro_vae.cli import runs
@@ -150,8 +155,6 @@ def check_run(
             written.append(draw_ranks(report, path.parent if out else folder_in(path.parent, "figures")))
         print(f"written to {' and '.join(map(str, written))}")
     if report.unsupported:
-        raise ValueError(report.summary())  # with exit code 2: nothing was found wrong, and nothing right
+        raise ValueError(report.summary())  # with exit code 2: nothing was found right or wrong
     if not report.passed:
-        raise RuntimeError(
-            f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first"
-        )
+        raise RuntimeError(f"{len(report.failures)} of {len(report)} lines failed; fix {report.failures[0].name} first")

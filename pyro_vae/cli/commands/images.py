@@ -13,10 +13,10 @@ def sample(run: str, n: int = 64, mean: bool = True, seed: int = 0, out: str | N
 
     Args:
         run: run folder.
-        n: how many.
-        mean: show the mean of p(x|z) for each z, not a draw from it.
-        seed: of the draws.
-        out: a .png picture or a .npy array; by default figures/samples.png in the run folder.
+        n: number of images.
+        mean: show the mean of p(x|z) for each z instead of a draw.
+        seed: seed of the draws.
+        out: .png picture or .npy array to write; by default figures/samples.png in the run folder.
     """
     from pyro_vae import load, plots
     from pyro_vae.cli import runs
@@ -33,9 +33,9 @@ def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None 
 
     Args:
         run: run folder.
-        n: how many.
+        n: number of images.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        out: a .png picture or a .npy array; by default figures/reconstructions.png in the run folder.
+        out: .png picture or .npy array to write; by default figures/reconstructions.png in the run folder.
     """
     from pyro_vae import plots
     from pyro_vae.cli import runs
@@ -59,11 +59,11 @@ def interpolate(
 
     Args:
         run: run folder.
-        n: how many walks.
-        steps: images in a walk, both ends included.
-        path: linear, or spherical (which keeps the lengths that a normal prior expects).
+        n: number of walks.
+        steps: images in each walk, including both ends.
+        path: linear, or spherical, which keeps the lengths that a normal prior expects.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        out: a .png picture or a .npy array; by default figures/interpolations.png in the run folder.
+        out: .png picture or .npy array to write; by default figures/interpolations.png in the run folder.
     """
     from pyro_vae import plots
     from pyro_vae.cli import runs

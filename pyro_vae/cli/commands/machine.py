@@ -1,4 +1,4 @@
-"""bench and list: what this machine does, and what there is."""
+"""bench and list: the speed of this machine, and the parts that can be swapped."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 __all__ = ["bench", "list_parts"]
 
 _OBJECTIVES = {
-    "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles for more than one.",
-    "TraceEnum_ELBO": "For discrete codes, which it sums over exactly.",
-    "TraceMeanField_ELBO": "The same with the kl in closed form, where there is one.",
+    "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles sets their number.",
+    "TraceEnum_ELBO": "For discrete codes: sums over them exactly.",
+    "TraceMeanField_ELBO": "recon - kl, with the kl in closed form if there is one.",
 }
 
 
 def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128, device: str = "auto") -> None:
-    """Time a step of training on this machine: by Pyro, and as one graph.
+    """Time a training step on this machine: by Pyro, and as one graph.
 
-    A VAE of binary images of 784 pixels; the ways take turns, and ratios are medians over the turns.
+    Trains a VAE of binary images of 784 pixels. The two ways take turns, and the ratios are medians over the turns.
 
     Args:
-        hidden: width of the one hidden layer of encoder and decoder; by default a small network (64 pixels, 64 wide, 8
-            latent dimensions, batches of 64) is timed, and then one of 400.
+        hidden: width of the hidden layer of encoder and decoder; by default, first a small network (64 pixels, 64 wide,
+            8 latent dimensions, batches of 64) is timed, then one of width 400.
         latent_dim: dimensions of z.
-        batch_size: examples a step.
-        device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
+        batch_size: examples per step.
+        device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
     """
     import torch
 
@@ -53,7 +53,7 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
 
 
 def _signature(found: type) -> list[inspect.Parameter]:
-    """The arguments of a class that are not filled in, by their names and defaults, without types."""
+    """Return the arguments of a class that build does not fill in, with their defaults, without types."""
     filled_in = ("latent_dim", "event_shape", "context_features", "posterior", "net", "in_shape", "out_shape")
     parameters = inspect.signature(found).parameters.values()
     named = [p for p in parameters if p.name not in filled_in and p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -62,37 +62,32 @@ def _signature(found: type) -> list[inspect.Parameter]:
 
 def list_parts() -> None:
     """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
-    from pyro_vae import data, likelihoods, nets, objectives, posteriors, priors
-    from pyro_vae.config import SHORT_NAMES
+    from pyro_vae import data
+    from pyro_vae.config import KINDS
     from pyro_vae.parts import Posterior, Prior, words_for
 
-    titles = {"net": "--nets mlp, gated_mlp, conv, resnet, made of", "schedule": "Schedules of weights of an objective"}
-    for option, room, names in (
-        ("prior", priors, priors.__all__),
-        ("likelihood", likelihoods, likelihoods.__all__),
-        ("posterior", posteriors, posteriors.__all__),
-        ("net", nets, nets.__all__),
-        ("objective", objectives, objectives.OBJECTIVES),
-        ("schedule", objectives, objectives.SCHEDULES),
-    ):
+    titles = {
+        "net": "--nets mlp, gated_mlp, conv, resnet: networks",
+        "schedule": "Schedules for weights of an objective",
+    }
+    for option, kind in KINDS.items():
         print(titles.get(option, f"--{option}"))
-        for name in names:
-            found = getattr(room, name)
-            if not inspect.isclass(found):
-                continue
+        for name, found in kind.classes.items():
             options = [str(p) for p in _signature(found)]
-            short = [s for s, of in SHORT_NAMES.get(option, {}).items() if of == name]
+            short = [s for s, of in kind.short.items() if of == name]
             over = found.support if issubclass(found, (Prior, Posterior)) else None
             print(f"  {name}({', '.join(options)})" + "".join(f"  or {s}" for s in short))
             print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
             if over is not None:
                 print(f"      Over {words_for(over)}.")
         for name, line in _OBJECTIVES.items() if option == "objective" else ():
-            print(f"  {name}, of Pyro's, as its other ELBOs\n      {line}")
+            print(f"  {name} of Pyro; its other ELBOs have names too\n      {line}")
     print("--data")
     for name, line in data.DESCRIPTIONS.items():
         print(f"  {name}\n      {line}")
-    print("\nNames may be written in any case and with underscores: --posterior low_rank_normal. A prior and a")
-    print("posterior go together where they are over the same; VampPrior is over what the posterior is over.")
-    print("Your own class or function goes in each place by its dotted path: --prior my_module.MyPrior; commands on")
-    print("the run then name its module again: pyro-vae evaluate RUN --allow my_module")
+    print(
+        "\nWrite names in any case, with or without underscores: --posterior low_rank_normal. A prior and a posterior"
+    )
+    print("go together if they are over the same values; VampPrior takes those of the posterior. Name your own class")
+    print("or function by its dotted path: --prior my_module.MyPrior. Later commands on the run name its module again:")
+    print("pyro-vae evaluate RUN --allow my_module")

@@ -50,9 +50,9 @@ def test_bad_parameters_are_refused(change, message):
         (
             torch.ones(9, 3).int(),
             1,
-            r"data must be a floating-point tensor \(n, D\), one row an example; got dtype torch.int32",
+            r"data must be a floating-point tensor \(n, D\), one row per example; got dtype torch.int32",
         ),
-        (torch.ones(9, 1, 3), 1, r"data must be \(n, D\), one row an example; got shape \(9, 1, 3\)"),
+        (torch.ones(9, 1, 3), 1, r"data must be \(n, D\), one row per example; got shape \(9, 1, 3\)"),
         (torch.tensor([[math.nan, 1.0]]), 1, "data must be finite; got 1 values that are not"),
         (torch.ones(9, 3), 0, "latent_dim must be an integer of at least 1; got 0"),
         (torch.ones(9, 3), 1.5, "latent_dim must be an integer of at least 1; got 1.5"),

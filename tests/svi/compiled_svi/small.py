@@ -19,7 +19,7 @@ D = 5
 
 
 def make_vae(seed=0, dtype=torch.float64):
-    """A small one, since the time of a capture grows with the number of operations and parameters."""
+    """Make a small VAE: the time of a capture grows with the number of operations and parameters."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         likelihood = likelihoods.Bernoulli(nn.Linear(2, D, bias=False))
@@ -98,7 +98,7 @@ def regression(x):
 
 
 def line(x, y):
-    """A regression with one weight, for small changes of what stands around it."""
+    """A regression with one weight, for small changes around it."""
     weight = pyro.param("weight", torch.tensor(0.3, dtype=x.dtype))
     with pyro.plate("data", x.shape[0]):
         pyro.sample("y", dist.Normal(weight * x, 0.5), obs=y)
@@ -109,7 +109,7 @@ def no_latents(*args, **kwargs):
 
 
 def against_stock(make, steps, mode):
-    """The losses of the same steps under both, each from a store of its own."""
+    """Return the losses of the same steps under both, each with its own store."""
     found = []
     for cls, options in ((SVI, {}), (CompiledSVI, {"mode": mode, "fallback": "error"})):
         pyro.clear_param_store()

@@ -35,7 +35,7 @@ from tests.svi.compiled_svi.small import (
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_batches_of_any_size(mode):
-    """A batch of one row has a graph of its own, and the first of each kind is Pyro's step."""
+    """A batch of one row needs its own graph, and Pyro takes the first step of each kind."""
     sizes = (8, 8, 3, 8, 1, 5, 1, 1, 8, 2, 100, 1)
     expected = losses_of(stock_of(make_vae()), batches(sizes))
     svi = svi_of(make_vae(), mode=mode)
@@ -81,7 +81,7 @@ def test_the_data_are_not_changed():
 
 @slow
 def test_too_many_kinds_of_arguments_are_refused_with_a_hint(monkeypatch):
-    monkeypatch.setattr(compiled_svi, "_MOST_CAPTURES", 2)
+    monkeypatch.setattr(compiled_svi, "_MOST_GRAPHS", 2)
     vae = make_vae()
     svi = CompiledSVI(
         lambda x, n: vae.model(x),
@@ -92,7 +92,7 @@ def test_too_many_kinds_of_arguments_are_refused_with_a_hint(monkeypatch):
     )
     for n in (0, 0, 1, 1, 2):
         svi.step(make_x(), n)
-    with pytest.warns(UserWarning, match="its arguments .*structure.*hand it over as a float or a tensor"):
+    with pytest.warns(UserWarning, match="structure of its arguments.*pass it as a float or a tensor"):
         svi.step(make_x(), 2)
     assert svi.captures == 2
     assert "structure" in svi.refused
@@ -101,7 +101,7 @@ def test_too_many_kinds_of_arguments_are_refused_with_a_hint(monkeypatch):
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_one_tensor_in_two_places(mode):
-    """And then two tensors there."""
+    """Later, two different tensors."""
 
     def steps(svi):
         return [svi.step(TEN, y) for y in (TEN, TEN, TEN, 3 * TEN + 1, TEN, 3 * TEN + 1, 3 * TEN)]
@@ -165,7 +165,7 @@ def test_bad_data_are_refused_in_stocks_words_and_change_nothing(mode, bad, at):
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("bad", [with_nan, pytest.param(grey, marks=slow)])
 def test_bad_data_leave_the_running_means_of_batch_normalisation(mode, bad):
-    """Pyro refuses NaN before any net sees it, and a graph must not leave in a buffer what it made of it."""
+    """Pyro refuses NaN before any net sees it, and a graph must not write its results to a buffer."""
     vae = normalised()
     svi = svi_of(vae, mode=mode)
     losses_of(svi, batches()[:3])

@@ -35,7 +35,7 @@ from tests.svi.compiled_svi.small import (
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_train_and_eval_mode(mode):
-    """Each has a graph; dropout and batch normalisation do in it what they do without."""
+    """Each mode has a graph, and dropout and batch normalisation work in it as in Pyro."""
 
     def steps(make):
         vae = normalised()
@@ -102,7 +102,7 @@ def test_buffers_and_weights_changed_in_place(mode):
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_parameters_frozen_between_steps(mode):
-    """With requires_grad off, Pyro's steps leave a parameter as it is, and so must those of a graph."""
+    """With requires_grad off, steps of Pyro and of a graph leave a parameter unchanged."""
 
     def steps(make):
         vae = make_vae()
@@ -122,7 +122,7 @@ def test_parameters_frozen_between_steps(mode):
 
 
 def test_a_part_put_in_the_place_of_another():
-    """Other parameters than those of the graph are trained, as by Pyro."""
+    """As with Pyro, other parameters than those of the graph are trained."""
 
     def steps(make):
         vae = make_vae()
@@ -141,7 +141,7 @@ def test_a_part_put_in_the_place_of_another():
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_parameters_that_get_other_data(mode):
-    """The same parameter objects with other data behind them, of the same kind or of another."""
+    """The same parameter objects get other data, of the same shape and dtype or not."""
 
     def steps(make):
         vae = make_vae()
@@ -174,7 +174,7 @@ def test_a_step_without_gradients_in_between(mode):
 
 
 class Attributes(nn.Module):
-    """A model of y whose parts a user changes in ways of Python."""
+    """A model of y whose parts a user changes in Python."""
 
     def __init__(self):
         super().__init__()
@@ -205,7 +205,7 @@ SOON = ("a tensor", "a number", "a part more", "a hook")
 @pytest.mark.parametrize("change", [c if c in SOON else pytest.param(c, marks=slow) for c in CHANGED])
 @pytest.mark.parametrize("plain", [False, pytest.param(True, marks=slow)])
 def test_what_a_module_holds_is_changed_between_steps(mode, change, plain):
-    """Also where an object that is no module holds it."""
+    """Also if an object that is no module holds it."""
 
     def make():
         module = Attributes()
@@ -227,7 +227,7 @@ def test_what_a_module_holds_is_changed_between_steps(mode, change, plain):
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_parameters_of_another_dtype_get_another_graph(mode):
-    """Though the arguments stay as they are; compiled code would read the numbers in memory wrongly."""
+    """The arguments stay the same, but compiled code would read the memory wrongly."""
 
     class Line(nn.Module):
         def __init__(self):

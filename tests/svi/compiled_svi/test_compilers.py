@@ -1,4 +1,4 @@
-"""Compiled, and where there is no compiler."""
+"""Compiled graphs, with and without a compiler."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ print(svi.captures, resident() / first)
 @slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_step_takes_no_more_memory_than_pyros():
-    """At most a fifth more at its peak, above what is there before the first step; the compiler's own is in it."""
+    """The peak, above the memory before the first step and with the compiler's own, is at most a fifth higher."""
     peaks = {}
     for made in (
         "SVI(vae.model, vae.guide, optim, Trace_ELBO())",

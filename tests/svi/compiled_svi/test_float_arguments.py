@@ -1,4 +1,4 @@
-"""Numbers among the arguments."""
+"""Floats among the arguments."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_a_number_that_changes_at_each_step(mode, number):
 
 @slow
 def test_settings_that_live_for_one_step(monkeypatch):
-    """Objects of the user's own that hold numbers, a new one at each step."""
+    """Objects of the user's that hold numbers, a new one in each step."""
 
-    monkeypatch.setattr(compiled_svi, "_MOST_CAPTURES", 2)
+    monkeypatch.setattr(compiled_svi, "_MOST_GRAPHS", 2)
 
     class Settings:
         def __init__(self, beta):

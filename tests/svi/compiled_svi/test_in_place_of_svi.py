@@ -126,7 +126,7 @@ def test_several_steps_at_once(mode):
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("sizes", [(8, 8, 8, 3, 8, 8, 1, 8), (8,) * 8])
 def test_several_steps_with_a_decaying_rate(mode, sizes):
-    """Batches of several sizes too; what is looked at once for all of them is what cannot change."""
+    """Also batches of several sizes; ``steps`` checks once for all batches only what cannot change."""
     options = {"lr": 1e-2, "lrd": 0.9}
     vae, other = make_vae(), make_vae()
     svi, stock = (
@@ -185,7 +185,7 @@ def test_fallback_eager_warns_once_and_is_stock():
     same(after, weights(vae))
     assert [w.category for w in caught] == [UserWarning]
     assert "if x.mean() > 0.5:" in str(caught[0].message)
-    assert str(caught[0].message).endswith("Steps are run by Pyro itself, which is slower")
+    assert str(caught[0].message).endswith("Pyro runs the steps itself, which is slower")
     assert os.path.basename(__file__) in svi.refused
     assert type(svi.step(make_x())) is float
     assert caught[0].filename == small.__file__  # where the step is called
@@ -222,7 +222,7 @@ def test_also_is_called_in_each_run():
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_an_error_in_a_graph_is_that_of_pyro(mode):
-    """Which names what came, here a category that there is not."""
+    """The error names the value, here a category that does not exist."""
 
     def model(x, k):
         logits = pyro.param("logits", torch.zeros(3))

@@ -57,7 +57,7 @@ OPTIMISERS = {
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", [n if n in ("adam", "clipped") else pytest.param(n, marks=slow) for n in OPTIMISERS])
 def test_any_optimiser(name, mode):
-    """An optimiser of pyro.optim, an object of torch's, or a class; what is not in the graph steps by itself."""
+    """Optimisers of Pyro, optimisers and classes of torch; those without an update in the graph step by themselves."""
     make, vae, other = OPTIMISERS[name], make_vae(), make_vae()
     expected = losses_of(stock_of(other, make(other)), batches())
     assert losses_of(svi_of(vae, make(vae), mode), batches()) == pytest.approx(expected, rel=1e-12)
@@ -78,7 +78,7 @@ def test_a_wrong_optimiser(optim):
     [pyro.optim.ClippedAdam, pyro.optim.Adam, pyro.optim.SGD],
 )
 def test_evaluation_of_a_new_kind_in_between(make):
-    """After a loss or a step by Pyro, the graph goes on with the numbers of steps that the optimiser has."""
+    """After a loss or a step by Pyro, the graph continues with the optimiser's count of steps."""
     vae, other = make_vae(), make_vae()
     svi, stock = svi_of(vae, make({"lr": 1e-2}), mode="fast"), stock_of(other, make({"lr": 1e-2}))
     for number in (svi, stock):
@@ -142,7 +142,7 @@ def test_the_state_of_the_optimiser_saved_and_loaded(mode):
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("both", [False, pytest.param(True, marks=slow)], ids=["with-stock", "with-another"])
 def test_one_optimiser_under_two_svi_in_turn(mode, both):
-    """Each goes on from the number of steps that the other has brought the optimiser to."""
+    """Each continues with the count of steps that the other has left in the optimiser."""
 
     def steps(make, make_other):
         vae = make_vae()
@@ -177,7 +177,7 @@ def test_options_by_the_name_of_a_parameter():
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_parameters_that_a_step_by_pyro_has_no_use_for(mode):
-    """Adam moves them on, as it does after a step that left them a gradient of zero."""
+    """Adam keeps moving them, as after a step with a gradient of zero."""
 
     def model(x, first):
         a, b = pyro.param("a", torch.tensor(0.0)), pyro.param("b", torch.tensor(0.5))
@@ -209,7 +209,7 @@ def test_another_optimiser_takes_over(mode, change):
 
 
 def test_hooks_on_gradients():
-    """A hook that changes a gradient does so in the graph."""
+    """A hook that changes a gradient does so in the graph too."""
 
     def steps(make):
         vae = make_vae()

@@ -18,7 +18,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
 from pyro_vae.svi import CannotCaptureError, CompiledSVI
-from pyro_vae.svi.structure import structure
+from pyro_vae.svi.arguments import take_apart
 from tests.svi.compiled_svi.small import (
     MODES,
     TEN,
@@ -39,7 +39,7 @@ def test_a_capture_draws_no_random_numbers():
     svi.step(make_x())
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     weights_before = weights(vae)
-    svi._capture("step", next(iter(svi._shown)), structure((make_x(),), {}))
+    svi._capture("step", next(iter(svi._first_runs)), take_apart((make_x(),), {}))
     assert svi.captures == 1
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     assert torch.equal(before[0], after[0])
@@ -56,7 +56,7 @@ def test_a_capture_leaves_buffers_and_validation_alone():
     for enabled in (True, False):
         with pyro.validation_enabled(enabled):
             was = torch.distributions.Distribution._validate_args
-            svi._capture("step", next(iter(svi._shown)), structure((make_x(),), {}))
+            svi._capture("step", next(iter(svi._first_runs)), take_apart((make_x(),), {}))
             assert torch.distributions.Distribution._validate_args == was
             same(before, weights(vae))
             svi.step(make_x())
@@ -66,7 +66,7 @@ def test_a_capture_leaves_buffers_and_validation_alone():
 
 
 def stateful(change):
-    """A VAE whose model reads a number from ``change`` at each run."""
+    """A VAE whose model reads a number from ``change`` in each run."""
     vae = make_vae()
 
     def model(x):
@@ -107,21 +107,21 @@ def own_generator_in_a_vector():
 
 
 CHANGES = {
-    "a-counter": (counter, "does not do the same again"),
-    "a-counter-in-a-tensor": (tensor_counter, "does not do the same again"),
+    "a-counter": (counter, "does something else when it runs again"),
+    "a-counter-in-a-tensor": (tensor_counter, "does something else when it runs again"),
     "random": (lambda: lambda: random.uniform(1, 2), "."),
     "random-in-a-tensor": (
         lambda: lambda: torch.tensor(random.uniform(1, 2), dtype=torch.float64),
-        "(does not do the same again|Python's or NumPy's)",
+        "(does something else when it runs again|Python's or NumPy's)",
     ),
     "numpy": (lambda: lambda: float(np.random.uniform(1, 2)), "."),  # noqa: NPY002
     "numpy-in-a-tensor": (
         lambda: lambda: torch.as_tensor(np.random.uniform(1, 2)),  # noqa: NPY002
-        "(does not do the same again|Python's or NumPy's)",
+        "(does something else when it runs again|Python's or NumPy's)",
     ),
-    "a-generator": (own_generator, "does not do the same again"),
-    "a-generator-in-a-tensor": (own_generator_in_a_tensor, "does not do the same again"),
-    "a-generator-in-a-vector": (own_generator_in_a_vector, "does not do the same again"),
+    "a-generator": (own_generator, "does something else when it runs again"),
+    "a-generator-in-a-tensor": (own_generator_in_a_tensor, "does something else when it runs again"),
+    "a-generator-in-a-vector": (own_generator_in_a_vector, "does something else when it runs again"),
 }
 IN_TENSORS = ("a-counter", "a-counter-in-a-tensor", "random-in-a-tensor", "a-generator-in-a-vector")
 
@@ -192,7 +192,7 @@ def test_state_that_a_run_rebinds_is_left_to_pyro(mode):
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_what_a_run_notes_in_an_attribute_is_stocks(mode):
-    """The tensor of the last step, and nothing that a later step changes."""
+    """It is the tensor of the last step, and later steps do not change it."""
 
     def steps(make):
         pyro.clear_param_store()
@@ -221,7 +221,7 @@ def test_what_a_run_notes_in_an_attribute_is_stocks(mode):
     ids=["float", "int", "bool", "item", "math", "index"],
 )
 def test_the_value_of_a_tensor_that_a_model_holds_is_not_read(read):
-    """A graph would go on with the value that it was captured with."""
+    """A graph would keep the value of the capture."""
     level = torch.tensor(1.0)
 
     def model(x):

@@ -72,7 +72,7 @@ def test_our_vaes_leave_the_store_alone_and_each_other():
 @MODES
 @pytest.mark.usefixtures("uncompiled")
 def test_a_net_under_two_names(mode):
-    """Its weights are updated once a step."""
+    """Its weights are updated once per step."""
 
     def make():
         net = nn.Linear(1, 1)

@@ -66,7 +66,7 @@ def batches(svi):
 
 
 def regression(*sizes: int):
-    """x and y, an epoch after the other."""
+    """x and y, one epoch after the other."""
 
     def steps(svi):
         for i in range(STEPS):

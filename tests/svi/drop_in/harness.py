@@ -27,7 +27,7 @@ STEPS, CHANGE = 8, 6
 
 @dataclass
 class Program:
-    """What a user writes.
+    """A program as a user writes it.
 
     ``steps`` takes the SVI and yields the loss of each step; in between it changes what the user changes. ``state``
     gives those of the user's objects that must be as after stock's step. ``modules`` have parameters or buffers, and
@@ -76,7 +76,7 @@ def table(cases: dict[str, Case]) -> Callable[..., Any]:
 
 
 class Moment(NamedTuple):
-    """What is there after a step."""
+    """The state after a step."""
 
     loss: Any
     parameters: dict[str, Any]
@@ -85,7 +85,7 @@ class Moment(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a program did."""
+    """The record of a run."""
 
     moments: list[Moment]
     error: Exception | None
@@ -94,7 +94,7 @@ class Run(NamedTuple):
 
 
 def run(case: Case, make_svi: Callable[..., Any] = SVI) -> Run:
-    """Runs fresh objects, from the same seed and with an empty store."""
+    """Run fresh objects, with the same seed and an empty store."""
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     program = case.make()
@@ -121,7 +121,7 @@ def moment(program: Program, loss: Any) -> Moment:
 
 
 def parameters(program: Program) -> dict[str, Tensor]:
-    """Those of the store, and parameters and buffers of the modules."""
+    """Return the parameters in the store, and the parameters and buffers of the modules."""
     found = {f"store {name}": p for name, p in pyro.get_param_store()._params.items()}
     modules = [*program.modules, *(m for m in (program.model, program.guide) if isinstance(m, nn.Module))]
     for i, module in enumerate(modules):
@@ -130,12 +130,12 @@ def parameters(program: Program) -> dict[str, Tensor]:
 
 
 def generators() -> list[Any]:
-    """Where the random numbers of torch, Python and NumPy are."""
+    """Return the states of the generators of torch, Python and NumPy."""
     return [torch.get_rng_state(), random.getstate(), list(np.random.get_state())]  # noqa: NPY002  the one for all
 
 
 def plain(thing: Any) -> Any:
-    """A copy that a later step cannot change, and that says of what type a tensor was.
+    """Return a copy that later steps cannot change, with the type of each tensor.
 
     Raises:
         TypeError: for an object of which it is not known what is to be compared.
@@ -157,7 +157,7 @@ def plain(thing: Any) -> Any:
 
 
 def difference(found: Any, expected: Any, rtol: float = 0.0) -> str | None:
-    """What is another; None where nothing is. Floats may be apart by ``rtol``, to which 0 means equal bits."""
+    """Return what differs, or None. Floats may differ by ``rtol``; 0 means equal bits."""
     if type(found) is not type(expected):
         return f"{type(found).__name__} {found!r}, not {type(expected).__name__} {expected!r}"
     if isinstance(expected, dict):
@@ -187,7 +187,7 @@ def _same(found: Any, expected: Any, rtol: float) -> bool:
 
 
 def verdict(case: Case, make_svi: Callable[..., Any], loss_rtol: float = 0.0, rtol: float = 0.0) -> None:
-    """Asserts that a program does the same under another SVI, or says why it does not.
+    """Assert that a program does the same under another SVI, or says why it does not.
 
     Args:
         case: the program, and whether a graph is wanted.

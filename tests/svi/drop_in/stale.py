@@ -1,4 +1,4 @@
-"""ModelGuide that read in each run what no rule can watch; the user changes it before one of the steps.
+"""Programs that read in each run what no rule can watch; the user changes it before one of the steps.
 
 What they read is not reachable from model or guide by any name, or it is not kept in Python at all. Only running the
 program again shows that its graph is stale.
@@ -31,7 +31,7 @@ stale = table(STALE)
 def reading(
     read: Callable[[], float], change: Callable[[], object], undo: Callable[[], object] = lambda: None
 ) -> Program:
-    """A prior that is scaled by what each run reads; ``undo`` leaves the process as it was."""
+    """A prior scaled by a number that each run reads; ``undo`` restores the process."""
 
     def model(x):
         seen(latent(read()), x)
@@ -68,7 +68,7 @@ def file():
 
 @stale("stale", "either")
 def registry_of_a_library():
-    """Reached by the name of its module, as plug-ins are; the programs hold strings only."""
+    """Found by the name of its module, like a plug-in; the programs hold only strings."""
     name = "a_library_with_a_registry"
     library = types.ModuleType(name)
     exec("OPTIONS = {'beta': 1.0}\ndef option(name):\n    return OPTIONS[name]\n", vars(library))
@@ -82,7 +82,7 @@ def registry_of_a_library():
 
 @stale("stale", "either")
 def memory_at_an_address():
-    """As what a library in C keeps."""
+    """Like the state of a C library."""
     cell = ctypes.c_double(1.0)
     address = ctypes.addressof(cell)
 

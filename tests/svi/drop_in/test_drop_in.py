@@ -13,7 +13,7 @@ FIRST = {case.kind: name for name, case in reversed(CASES.items())}  # one of ea
 
 
 def every(slow: bool = False) -> list:
-    """All cases; where ``slow``, one of each kind and the others marked so."""
+    """Return all cases; if ``slow``, mark all but one of each kind as slow."""
     marks = {name: [pytest.mark.slow] if slow and FIRST[case.kind] != name else [] for name, case in CASES.items()}
     return [pytest.param(case, id=f"{case.kind}-{name}", marks=marks[name]) for name, case in CASES.items()]
 

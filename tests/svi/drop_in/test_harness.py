@@ -19,7 +19,7 @@ def program() -> Program:
 
 
 class Otherwise(SVI):
-    """Stock's SVI, which claims a graph and does something else at its third step."""
+    """Stock's SVI that claims a graph and does something else in its third step."""
 
     refused, captures, taken = None, 1, 0
 

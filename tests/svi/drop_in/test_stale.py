@@ -25,7 +25,7 @@ CASES = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, c
 
 
 class State(NamedTuple):
-    """What the next step depends on: SGD has no state of its own."""
+    """Return what the next step depends on: SGD has no state."""
 
     parameters: dict[str, Tensor]
     generator: Tensor
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step, and what was there after it."""
+    """A step, and the state after it."""
 
     loss: float
     state: State
@@ -70,7 +70,7 @@ def steps_of(case: Case, make_svi: Callable[..., Any]) -> tuple[list[Step], list
 
 
 def continued(case: Case, step: int, before: State) -> list[float]:
-    """The losses of stock from a step on, which starts from another's state."""
+    """Return the losses of stock from a step on, starting from another's state."""
     program, svi = start(case, SVI)
     with contextlib.closing(program.steps(svi)) as losses:
         for _ in range(1, step):
@@ -93,7 +93,7 @@ def test_stock_sees_the_change(case):
 @pytest.mark.parametrize("mode", ["exact", pytest.param("fast", marks=pytest.mark.slow)])
 @CASES
 def test_no_rule_sees_the_change(case, mode):
-    """Without the audit the graph goes on with what it was captured with."""
+    """Without the audit the graph keeps the value of the capture."""
     stock, _, _ = steps_of(case, SVI)
     steps, warned, svi = steps_of(case, compiled(mode, audit=False))
     assert svi.captures == 1
@@ -120,7 +120,7 @@ def test_the_audit_sees_the_change(case, mode):
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_the_audit_sees_a_hook_of_autograd(mode):
-    """Where a gradient accumulates; the node says nothing of its hooks."""
+    """Hooks where a gradient accumulates; the node does not show them."""
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     svi = CompiledSVI(model, guide, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), mode=mode)

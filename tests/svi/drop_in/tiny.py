@@ -25,7 +25,7 @@ def seen(z: Any, x: Tensor) -> None:
 
 
 def latent(beta: Any = None) -> Any:
-    """A draw from the prior, whose term is scaled by ``beta``."""
+    """A draw from the prior; its term is scaled by ``beta``."""
     if beta is None:
         return pyro.sample("z", dist.Normal(0.0, 1.0))
     with poutine.scale(scale=beta):
@@ -51,7 +51,7 @@ def times(*args: Any, n: int = STEPS, **kwargs: Any) -> Callable[[Any], Iterator
 
 
 def after(change: Callable[[], Any], *args: Any, n: int = STEPS) -> Callable[[Any], Iterator[Any]]:
-    """Steps on the same arguments; before one of them something is changed."""
+    """Steps on the same arguments, with a change before one of them."""
 
     def steps(svi: Any) -> Iterator[Any]:
         for i in range(n):
@@ -63,7 +63,7 @@ def after(change: Callable[[], Any], *args: Any, n: int = STEPS) -> Callable[[An
 
 
 def annealed(beta: Callable[[], Any], state: Callable[[], Any], change: Callable[[], Any] | None = None) -> Program:
-    """A model whose prior is scaled by what ``beta`` gives in each run."""
+    """A model whose prior is scaled by ``beta()`` in each run."""
 
     def annealed_model(x):
         seen(latent(beta()), x)
@@ -72,7 +72,7 @@ def annealed(beta: Callable[[], Any], state: Callable[[], Any], change: Callable
 
 
 class Net(nn.Module):
-    """A VAE of a few numbers, the way Pyro's tutorial writes it."""
+    """A small VAE, as in Pyro's tutorial."""
 
     def __init__(self) -> None:
         super().__init__()

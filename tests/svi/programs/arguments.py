@@ -88,7 +88,7 @@ def prints_of_what_it_draws():
 
 @case(slow=True)
 def structure_that_python_decides():
-    """Branches on shapes, dtypes and what a model's own settings say are those of one structure."""
+    """Branches on shapes, dtypes and a model's settings stay the same for one structure."""
     settings = {"heavy": True}
 
     def model(x):

@@ -1,4 +1,4 @@
-"""What a program is, and the tables of them."""
+"""What a program is, and the tables of programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Case:
-    """``captures`` is None where their number is not part of the contract; ``rtol`` is 0 for equal bits."""
+    """``captures`` is None if their number is not part of the contract; ``rtol`` is 0 for equal bits."""
 
     name: str
     make: Callable[[], Program]
@@ -44,7 +44,7 @@ class Case:
 
     @property
     def place(self) -> str:
-        """Where ``line`` is, as ``file:number``."""
+        """Return the place of ``line`` as ``file:number``."""
         lines, first = inspect.getsourcelines(self.make)
         number = first + next(i for i, text in enumerate(lines) if MARK in text)
         return f"{Path(inspect.getsourcefile(self.make)).name}:{number}"

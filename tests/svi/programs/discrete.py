@@ -284,7 +284,7 @@ def latent_dirichlet_allocation():
 
 @case(captures=2, loud=True)
 def semi_supervised_vae():
-    """Labelled and unlabelled batches by turns: two structures."""
+    """Labelled and unlabelled batches in turn: two structures."""
     classify, encode = nn.Linear(6, 3), nn.Linear(9, 4)
     decode = nn.Linear(5, 6)
 

@@ -106,7 +106,7 @@ def bradley_terry():
 
 @case(slow=True)
 def capture_recapture():
-    """The Cormack-Jolly-Seber model of Pyro's examples: a discrete state a year, summed out."""
+    """The Cormack-Jolly-Seber model of Pyro's examples: one discrete state per year, summed out."""
 
     def model(history):
         phi = pyro.sample("phi", dist.Uniform(0.0, 1.0))

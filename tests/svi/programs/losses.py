@@ -28,7 +28,7 @@ from tests.svi.programs.regression import linear
 
 
 def nets_guide(loss: Any, **options: Any) -> Program:
-    """A regression whose particles may stand in front of the batch."""
+    """A regression that allows a dimension of particles before the batch."""
     return Program(linear, AutoNormal(linear), regression(), loss=loss, **options)
 
 
@@ -73,7 +73,7 @@ def mean_field_with_kl_of_each_family():
 
 
 def switch(infer: dict[str, Any] | None = None, loss: Any = None, net: nn.Module | None = None) -> Program:
-    """A discrete draw whose gradient is the score function's."""
+    """A discrete draw with the score-function gradient."""
 
     def model(x):
         locs = pyro.param("locs", torch.tensor([-1.0, 1.0]))

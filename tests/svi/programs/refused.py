@@ -1,4 +1,4 @@
-"""ModelGuide that no graph holds."""
+"""Programs that cannot be captured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.svi.programs.losses import nets_guide
 
 
 def located(model: Callable[..., Any], batches: list[tuple[Any, ...]] | None = None) -> Program:
-    """With a guide over ``mu``, the one latent variable."""
+    """Add a guide over ``mu``, the only latent variable."""
 
     def guide(*args):
         pyro.sample("mu", dist.Normal(pyro.param("loc", torch.tensor(0.1)), 0.5))

@@ -204,7 +204,7 @@ def local_latents_of_an_autoguide_with_subsampling():
 
 @case(captures=4, slow=True)
 def batches_of_several_sizes():
-    """``len(x)`` is a number in Python, so each size has a graph of its own."""
+    """``len(x)`` is a number in Python, so each size has its own graph."""
     return Program(linear, AutoDiagonalNormal(linear), regression(sizes=(8, 5, 11, 8, 3)))
 
 

@@ -6,7 +6,7 @@ from tests.svi.reachable.things import Plain
 
 @pytest.fixture(autouse=True)
 def _unchanged(monkeypatch):
-    """What a test sets is what it was, after it."""
+    """Restore after each test what it sets."""
     monkeypatch.setattr(things, "LEVEL", 1.0)
     for name in ("shared", "unread"):
         monkeypatch.setattr(Plain, name, 1.0)

@@ -1,4 +1,4 @@
-"""What is let be: what no code names, what lies too far, and objects that mind being asked."""
+"""What is ignored: what no code names, what is too far away, and objects that raise when inspected."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_lies_beyond_the_most_links_is_left_to_the_audit():
 
 
 class Touchy:
-    """It counts what it is asked, and raises."""
+    """It counts the questions, and raises."""
 
     asked: list[str] = []  # noqa: RUF012  a list of all
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro.optim.clipped_adam import ClippedAdam
 
+from pyro_vae.svi.capture import capture
 from pyro_vae.svi.execution import run
 from pyro_vae.svi.graph import keep_unless
 from pyro_vae.svi.optimizer import SharedOptim
-from pyro_vae.svi.tracing import capture
 from pyro_vae.svi.updates import updates_of
 from tests.svi.updates.pairs import RULES, Pair, every, gradients, stock_step
 

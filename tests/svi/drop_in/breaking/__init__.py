@@ -1,4 +1,4 @@
-"""ModelGuide written to break the capture, by kind.
+"""Programs written to break the capture, by kind.
 
 ==================  =====================================================================================
 kind                what it does

@@ -1,4 +1,4 @@
-"""ModelGuide whose loss, optimiser or hooks change what a step does."""
+"""Programs whose loss, optimiser or hooks change what a step does."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def hook_taken_away():
 
 @breaks("edits", "either")
 def loss_that_reads_gradients():
-    """Which are there between ``backward`` and the optimiser."""
+    """They exist between ``backward`` and the optimiser."""
     norms = []
 
     def loss_and_grads(model, guide, *args):

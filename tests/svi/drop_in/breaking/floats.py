@@ -19,7 +19,7 @@ from tests.svi.drop_in.tiny import data, guide, latent, model, seen, times
 
 
 def sloped(x, t, **_):
-    """A prior whose scale is worked out of a float."""
+    """A prior with a scale computed from a float."""
     seen(pyro.sample("z", dist.Normal(0.0, 1.0 - t)), x)
 
 
@@ -43,7 +43,7 @@ def float_that_is_asked_for_its_type():
 
 @breaks("floats", "graph")
 def losses_that_are_floats():
-    """Each use is one that some number-like object fails."""
+    """Some number-like object fails each of these uses."""
     uses = [
         lambda v: json.loads(json.dumps([v]))[0],
         lambda v: statistics.mean([v, v]),
@@ -97,7 +97,7 @@ def fifth_argument_that_differs_from_the_loss():
 
 @breaks("floats", "graph")
 def float_that_python_rounds():
-    """In double precision until it meets a tensor."""
+    """Double precision, until a tensor takes part."""
 
     def rounds(x, t):
         part = (t * 3 - 1) / 7
@@ -108,7 +108,7 @@ def float_that_python_rounds():
 
 @breaks("floats", "either")
 def float_to_a_power():
-    """Where the C library rounds as it does."""
+    """Rounding as in the C library."""
     return Program(lambda x, t: seen(latent() * (t + 1) ** 2.5, x), guide, rising)
 
 
@@ -165,7 +165,7 @@ def float_by_name_in_a_list():
 
 @breaks("floats", "either")
 def integer_and_flag():
-    """Each value is another program, which the one captured before must not answer for."""
+    """Each value makes another program, which must not reuse the previous graph."""
 
     def repeated(x, n, wide):
         z = latent()
@@ -183,7 +183,7 @@ def integer_and_flag():
 
 @breaks("floats", "either")
 def parameters_named_by_sizes():
-    """A batch of another size has a parameter of its own, which its first step makes."""
+    """A batch of another size has its own parameter, made in its first step."""
 
     def named(x):
         z = pyro.sample(f"z_{x.shape[0]}", dist.Normal(0.0, 1.0))
@@ -230,7 +230,7 @@ def loss_that_is_an_item():
 
 @breaks("floats", "graph")
 def early_stopping():
-    """Losses as keys, in sorted lists, and as what ends the loop."""
+    """Losses as keys, in sorted lists, and in the condition of a loop."""
 
     def steps(svi):
         best, since = {}, 0

@@ -1,4 +1,4 @@
-"""ModelGuide with gradients before a step, or with arguments that carry a graph."""
+"""Programs with gradients before a step, or with arguments that carry a graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ModelGuide of which a run leaves something in the user's objects."""
+"""Programs that leave something in the user's objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.svi.drop_in.tiny import data, guide, latent, model, seen, times
 
 
 def growing(svi):
-    """Each batch is another."""
+    """Each batch is a new tensor."""
     for i in range(STEPS):
         yield svi.step(data() * i)
 
@@ -173,7 +173,7 @@ def in_a_tensor_around_in_place():
 
 @breaks("leaves", "either")
 def random_numbers_of_python_where_a_capture_fails():
-    """A run that is refused has not moved the generators."""
+    """A refused run leaves the generators unchanged."""
 
     def drawn(x):
         shift = random.gauss(0.0, 1.0)
@@ -222,7 +222,7 @@ def counters_where_a_capture_fails():
 
 @breaks("leaves", "either")
 def parameters_where_a_capture_fails():
-    """A run that stops leaves no parameters in the store that a run of stock's would not."""
+    """A run that stops leaves only those parameters in the store that stock's run leaves."""
 
     def makes(x):
         late = pyro.param(f"late_{len(pyro.get_param_store())}", torch.tensor(0.1))

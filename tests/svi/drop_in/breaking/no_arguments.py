@@ -1,4 +1,4 @@
-"""ModelGuide that take no tensors."""
+"""Programs that take no tensors."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def data_of_an_object_replaced_between_steps():
 
 @breaks("no-arguments", "either")
 def sometimes_something():
-    """None is another program than a batch."""
+    """None makes another program than a batch."""
 
     def model(x=None):
         z = latent()

@@ -1,4 +1,4 @@
-"""ModelGuide whose numbers, which the user changes between steps, are no ``int`` or ``float``."""
+"""Programs with numbers that the user changes between steps, and that are no ``int`` or ``float``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.svi.drop_in.tiny import after, annealed, data, guide, latent, seen
 
 
 class Holds(nn.Module):
-    """A module with a thing that gives the weight of the prior."""
+    """A module with an object that returns the weight of the prior."""
 
     def __init__(self, thing, weight=float) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Holds(nn.Module):
 
 
 def held(thing, other, weight=float) -> Program:
-    """The user puts another thing into its place."""
+    """The user replaces it."""
     module = Holds(thing, weight)
 
     def change():
@@ -197,7 +197,7 @@ def range_of_numbers():
 
 @breaks("numbers", "either")
 def name_of_a_likelihood():
-    """A string in a container, which chooses a distribution."""
+    """A string in a container selects a distribution."""
     options = {"prior": "Normal"}
 
     def chosen(x):
@@ -224,5 +224,5 @@ def set_changed_in_place():
 
 @breaks("numbers", "either")
 def nan_for_nothing():
-    """A NaN is another than itself, and no change."""
+    """A NaN differs from itself, but it is no change."""
     return held(float("nan"), 0.1, lambda beta: 1.0 if beta != beta else beta)

@@ -1,4 +1,4 @@
-"""ModelGuide that read what is easily overlooked, which the user changes between steps."""
+"""Programs that read easily overlooked things, which the user changes between steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.svi.drop_in.tiny import after, data, guide, latent, seen
 
 
 def reading(read: Callable[[], Any], change: Callable[[], Any], state: Callable[[], Any] = lambda: None) -> Program:
-    """A prior that is scaled by what each run reads."""
+    """A prior scaled by a number that each run reads."""
 
     def model(x):
         seen(latent(read()), x)

@@ -1,4 +1,4 @@
-"""ModelGuide in which the user puts one thing into the place of another between steps."""
+"""Programs in which the user replaces something between steps."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def distribution_in_an_attribute():
 
 @breaks("parts", "either")
 def location_of_a_distribution():
-    """The distribution is the same one; its tensor is another."""
+    """The same distribution object, with another tensor."""
 
     def replace(netted):
         netted.prior.loc = torch.tensor(2.0)
@@ -244,7 +244,7 @@ def function_in_a_dictionary():
 
 @breaks("parts", "either")
 def function_behind_a_name():
-    """The code of a function is another; the function is the same one."""
+    """The same function object, with other code."""
 
     def link(z):
         return z.tanh()
@@ -319,7 +319,7 @@ def parameter_of_the_store():
 
 @breaks("parts", "either")
 def state_of_the_store():
-    """As a checkpoint is loaded."""
+    """As when a checkpoint is loaded."""
     saved = SimpleNamespace()
 
     def steps(svi):

@@ -1,4 +1,4 @@
-"""ModelGuide of which a run sets or restores the state of a generator."""
+"""Programs that set or restore the state of a generator in a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.svi.drop_in.tiny import after, data, guide, latent, model, seen, time
 
 
 def wide(*_):
-    """A guide whose draws matter."""
+    """A guide whose draws affect the loss."""
     pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
 
 
@@ -68,7 +68,7 @@ def seed_that_counts():
 
 @breaks("seeds", "either")
 def fork_of_the_generator():
-    """What is drawn within does not move the generator."""
+    """Draws inside do not move the generator."""
 
     def forked(x):
         with torch.random.fork_rng():
@@ -125,7 +125,7 @@ def seed_of_python():
 
 @breaks("seeds", "either")
 def seed_that_is_set_without_a_draw():
-    """No graph shows it: only the user's next draw does."""
+    """No graph shows it; only the user's next draw does."""
 
     def seeded(x):
         random.seed(8)
@@ -146,5 +146,5 @@ def generator_of_its_own():
 
 @breaks("seeds", "graph")
 def seed_set_between_steps():
-    """By the user, outside: the graph's draws follow it."""
+    """The user sets it outside, and the graph's draws follow it."""
     return Program(model, wide, after(lambda: pyro.set_rng_seed(9)))

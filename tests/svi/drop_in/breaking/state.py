@@ -1,4 +1,4 @@
-"""ModelGuide of which a run changes something in Python, and reads it."""
+"""Programs that change something in Python in a run, and read it."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def default_argument_that_grows():
 
 @breaks("state", "either")
 def flag_that_flips_in_each_run():
-    """Two runs on, all is as it was."""
+    """After two more runs, everything is as before."""
 
     class Flips:
         flag = False
@@ -275,7 +275,7 @@ def counter_that_evaluations_move_too():
 
 @breaks("state", "either")
 def counter_that_comes_to_rest():
-    """After the third run nothing changes any more."""
+    """After the third run nothing changes."""
     rest = SimpleNamespace(runs=0)
 
     def beta():
@@ -288,7 +288,7 @@ def counter_that_comes_to_rest():
 
 @breaks("state", "either")
 def epoch_that_the_last_batch_counts():
-    """Only a batch that is smaller changes anything; what it changes, all read."""
+    """Only a smaller batch changes something, and every run reads it."""
     clock = SimpleNamespace(epoch=0)
 
     def epochs(x):
@@ -382,7 +382,7 @@ def module_that_keeps_its_history():
 
 @breaks("state", "graph")
 def losses_in_a_variable_of_the_file_that_trains():
-    """The programs are methods of what holds the SVI, the optimiser and a log."""
+    """The programs are methods of the object that holds the SVI, the optimiser and a log."""
 
     class Experiment:
         def __init__(self) -> None:

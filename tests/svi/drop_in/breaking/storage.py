@@ -13,7 +13,7 @@ from tests.svi.drop_in.tiny import after, guide, latent, rows, seen
 
 
 class Sums(nn.Module):
-    """What is a sum fits any shape."""
+    """A sum fits any shape."""
 
     def __init__(self, weight: torch.Tensor, buffer: torch.Tensor) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def buffer_that_another_tensor_is_set_into():
 
 @breaks("storage", "either")
 def buffer_reshaped():
-    """As many numbers, in another shape."""
+    """The same number of elements, in another shape."""
     shift = torch.linspace(0.0, 2.0, 20)
     module = Sums(torch.ones(1), shift)
 
@@ -153,7 +153,7 @@ def buffer_of_another_dtype():
 
 @breaks("storage", "either", raises=RuntimeError)
 def parameter_that_no_longer_fits():
-    """Stock raises, and so must a graph; it must not read past the end."""
+    """Stock raises, and so must a graph, instead of reading past the end."""
     net = nn.Linear(3, 3)
 
     def fits(x):
@@ -171,7 +171,7 @@ def parameter_that_no_longer_fits():
 
 @breaks("storage", "either")
 def argument_of_a_buffer_that_shrinks():
-    """The batch is a view of the user's buffer, which is of another size later."""
+    """The batch is a view of the user's buffer, which changes its size later."""
     whole = torch.linspace(0.0, 3.0, 8)
     x = whole[:6]
 

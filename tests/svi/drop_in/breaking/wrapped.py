@@ -1,4 +1,4 @@
-"""ModelGuide whose state, which the user changes between steps, is behind a wrapper."""
+"""Programs with state behind a wrapper, which the user changes between steps."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def size_of_a_plate():
 
 @breaks("wrapped", "either")
 def turned_twice_and_back():
-    """A graph captured before is right again."""
+    """A graph from an earlier capture fits again."""
     w = Weighted()
 
     def steps(svi):

@@ -1,4 +1,4 @@
-"""Names and numbers of what was built, as config.yaml holds them: the way back of :mod:`pyro_vae.config`."""
+"""Names and numbers of what was built, from which :mod:`pyro_vae.config` builds it again."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.infer import ELBO
 from torch import nn
 
-from pyro_vae import objectives
-from pyro_vae.config import ROOMS
-from pyro_vae.registry import TORCH_NN
+from pyro_vae.config.names import KINDS
+from pyro_vae.objectives import Objective
+from pyro_vae.registry import Found
 
 __all__ = ["describe", "describe_objective"]
 
 
-def describe_objective(objective: Any) -> dict[str, Any]:
-    """Name and numbers from which :func:`pyro_vae.config.make_objective` makes the same objective again.
+def describe_objective(objective: ELBO) -> dict[str, Any]:
+    """Return a spec from which :func:`pyro_vae.config.make_objective` makes the same objective again.
 
-    Arguments that cannot be written, such as a schedule without a name, become text for the reader.
+    Arguments without a name, such as a schedule that is a lambda, become text for the reader.
 
     Args:
         objective: an ELBO.
     """
-    ours = isinstance(objective, objectives.Objective)
+    ours = isinstance(objective, Objective)
     parameters = inspect.signature(type(objective)).parameters.values()
     names = ("num_particles", "vectorize_particles", "alpha")  # of Pyro's
     chosen = [p for p in parameters if (ours or p.name in names) and p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -36,41 +37,42 @@ def describe_objective(objective: Any) -> dict[str, Any]:
     }
     if ours and objective.num_particles > 1 and not objective.vectorize_particles:
         changed["vectorize_particles"] = False
-    return {"class": _own_path(type(objective)), **{name: _describe_weight(value) for name, value in changed.items()}}
+    return {
+        "class": _path_or_name(type(objective)),
+        **{name: _describe_weight(value) for name, value in changed.items()},
+    }
 
 
-def _describe_weight(value: Any) -> Any:
+def _describe_weight(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"class": _own_path(type(value)), **dataclasses.asdict(value)}
+        return {"class": _path_or_name(type(value)), **dataclasses.asdict(value)}
     try:
         described = describe(value)
-    except ValueError:  # a schedule of the user's own that has no name
+    except ValueError:  # a schedule of the user's without a name
         return repr(value)
     return {"class": described} if inspect.isfunction(value) else described
 
 
-def _own_path(cls: type) -> str:
-    """The name of an objective or a schedule of this library's or Pyro's, or the path to one of the user's own."""
-    if cls.__module__.startswith((f"{objectives.__name__}.", "pyro.infer.")):
-        return cls.__name__
+def _path_or_name(cls: type) -> str:
+    """Return what :func:`_path` does or, for a class of a notebook or script, its name alone."""
     try:
         return _path(cls)
-    except ValueError:  # of a notebook or script, where no other program finds it
+    except ValueError:
         return cls.__name__
 
 
-def describe(thing: Any, given: Any = None) -> Any:
-    """Names and numbers from which :func:`pyro_vae.build` makes the same prior, likelihood, posterior or net again.
+def describe(thing: object, given: object = None) -> Any:
+    """Return a spec from which :func:`pyro_vae.build` makes the same prior, likelihood, posterior or net again.
 
-    A module is described by its class and its constructor's arguments, which it must keep as attributes of the
-    same names (as scikit-learn's estimators do).
+    It names the class of a module and the arguments of its constructor. The module must keep these as attributes of the
+    same names, as scikit-learn's estimators do.
 
     Args:
-        thing: what to describe.
-        given: what :func:`pyro_vae.build` fills in by itself and is left out: the VAE's posterior, in its prior.
+        thing: a part or a net; within it, also a class, function, number, text, list or mapping.
+        given: is left out because :func:`pyro_vae.build` fills it in: the VAE's posterior, in its prior.
 
     Raises:
-        ValueError: where that is not possible: a lambda, a class of a notebook or script, an argument not kept.
+        ValueError: if there is no such spec: for a lambda, a class of a notebook or script, an argument not kept.
     """
     if isinstance(thing, nn.Module):
         cls = type(thing)
@@ -105,10 +107,10 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
     return arguments
 
 
-def _path(thing: Any) -> str:
-    """The name by which :func:`pyro_vae.config.find` gives this class or function back."""
+def _path(thing: Found) -> str:
+    """Return the name by which :func:`pyro_vae.config.find` finds a class or function."""
     module, name = thing.__module__, thing.__qualname__
-    if TORCH_NN.get(name) is thing or any(getattr(room, name, None) is thing for room in ROOMS.values()):
+    if any(kind.classes.get(name, kind.listed.get(name)) is thing for kind in KINDS.values()):
         return name
     if module in (None, "__main__", "builtins") or "<" in name:
         raise ValueError(f"{name} of {module} cannot be found again by name; define it in a module")

@@ -1,13 +1,13 @@
-"""What a likelihood asks of the data."""
+"""Checks of data against a likelihood: its shape, and its values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, base_constraint, part_name
 from pyro_vae.distributions.columns import Columns
@@ -29,7 +29,7 @@ _SETS = {
 
 
 def check_finite(x: Tensor) -> None:
-    """Raises a ValueError where x holds NaN or infinite values."""
+    """Raise a ValueError if x has NaN or infinite values."""
     if holds(torch.isfinite(x).all()):
         return
     bad = (~torch.isfinite(x)).sum().item()
@@ -40,12 +40,12 @@ def check_finite(x: Tensor) -> None:
     )
 
 
-def check_event_shape(likelihood: Callable[..., Any], event_shape: torch.Size, x: Tensor) -> None:
-    """Raises a ValueError where x ``(batch, *event_shape)`` has another event shape than the likelihood.
+def check_event_shape(likelihood: Callable[..., TorchDistribution], event_shape: torch.Size, x: Tensor) -> None:
+    """Raise a ValueError if x ``(batch, *event_shape)`` has another event shape than the likelihood.
 
     Args:
         likelihood: the module or function, for its name.
-        event_shape: of what it returned, p(x | z).
+        event_shape: of the distribution that it returned, p(x | z).
         x: data.
     """
     if x.shape[1:] == event_shape:
@@ -61,12 +61,12 @@ def check_event_shape(likelihood: Callable[..., Any], event_shape: torch.Size, x
     )
 
 
-def check_support(likelihood: Callable[..., Any], distribution: Distribution, x: Tensor) -> None:
-    """Raises a ValueError where x has another shape than p(x | z), or values to which it gives no density.
+def check_support(likelihood: Callable[..., TorchDistribution], distribution: TorchDistribution, x: Tensor) -> None:
+    """Raise a ValueError if x has another shape than p(x | z), or values outside its support.
 
     Args:
         likelihood: the module or function, for its name and its remedy.
-        distribution: what it returned, p(x | z) with batch shape ``(..., batch)``.
+        distribution: the distribution that it returned, p(x | z), with batch shape ``(..., batch)``.
         x: data ``(batch, *event_shape)``.
     """
     name = f"likelihood {part_name(likelihood)}"
@@ -76,7 +76,7 @@ def check_support(likelihood: Callable[..., Any], distribution: Distribution, x:
     if not isinstance(columns, Columns):
         _check_values(name, [likelihood], distribution, x)
         return
-    # Mixed keeps a likelihood a column; another module that returns Columns need not.
+    # Mixed keeps one likelihood per column; another module that returns Columns may not.
     parts = as_likelihood(likelihood).of_columns()
     for i, column in enumerate(columns.columns):
         part = [parts[i]] if len(parts) == len(columns.columns) else []
@@ -84,8 +84,10 @@ def check_support(likelihood: Callable[..., Any], distribution: Distribution, x:
         _check_values(what, [*part, likelihood], column, x[:, i : i + 1])
 
 
-def _check_values(name: str, likelihoods: list[Callable[..., Any]], distribution: Any, x: Tensor) -> None:
-    """Raises a ValueError where values of x lie outside the distribution's support, with the first remedy there is."""
+def _check_values(
+    name: str, likelihoods: list[Callable[..., TorchDistribution]], distribution: TorchDistribution, x: Tensor
+) -> None:
+    """Raise a ValueError with the first known remedy if values of x lie outside the distribution's support."""
     try:
         support = distribution.support
     except NotImplementedError:
@@ -103,7 +105,7 @@ def _check_values(name: str, likelihoods: list[Callable[..., Any]], distribution
 
 
 def _between(support: constraints.Constraint, x: Tensor) -> str:
-    """One of the wrong values, where the least and the greatest would do."""
+    """Name one of the wrong values if the least and the greatest lie in the support."""
     ends = torch.stack([x.min(), x.max()])
     if not support.check(ends).all():
         return ""

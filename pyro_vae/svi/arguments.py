@@ -1,33 +1,33 @@
-"""The arguments of a step: what changes from step to step, and what makes another graph."""
+"""The arguments of a step: which may change from step to step, and which make another graph."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree  # the module is there wherever Pyro is, which imports it too
+from torch.utils import _pytree as pytree  # Pyro imports it too
 
 from pyro_vae.svi.refusals import CannotCaptureError
 
-__all__ = ["Structure", "alike", "structure"]
+__all__ = ["Arguments", "alike", "args_of", "take_apart"]
 
 
-# Arguments of which no part can change.
+# Types of arguments that nothing can change in place.
 _CONSTANT = (bool, int, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum, np.generic)
 
 
-class Structure(NamedTuple):
-    """Arguments taken apart.
+class Arguments(NamedTuple):
+    """The arguments of a call, taken apart.
 
     Args:
-        key: what two calls have in common that can share a graph, except for the batch size.
+        key: equal for two calls that can share a graph, except for the batch size.
         tensors: the tensors among them, and each float as a tensor, float64, ``()``.
         leaves: all of them in order.
-        spec: how to put them together again; None where they are tensors without keywords.
+        spec: how to put them together again; None if they are tensors without keywords.
     """
 
     key: Hashable
@@ -36,18 +36,18 @@ class Structure(NamedTuple):
     spec: Any
 
     def examples(self) -> list[Tensor | float]:
-        """The tensors, and the floats themselves."""
+        """Return the tensors, and the floats themselves."""
         if self.spec is None:
             return list(self.tensors)
         changing = [leaf for leaf in self.leaves if isinstance(leaf, (Tensor, float))]
         return [a if isinstance(a, float) else t for a, t in zip(changing, self.tensors, strict=True)]
 
-    def callables(self) -> list[Any]:
-        """The functions, modules and other callables among them."""
+    def callables(self) -> list[Callable[..., Any]]:
+        """Return the functions, modules and other callables among them."""
         return [leaf for leaf in self.leaves if callable(leaf) and not isinstance(leaf, Tensor)]
 
     def together(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with others in the places of tensors and floats."""
+        """Return the arguments with these in the places of tensors and floats."""
         if self.spec is None:
             return tuple(tensors), {}
         supply = iter(tensors)
@@ -56,12 +56,12 @@ class Structure(NamedTuple):
         return args, kwargs
 
     def refuse_if_changed(self, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> None:
-        """Raises where a run has changed the lists and dictionaries among its arguments.
+        """Raise if a run has changed the lists and dictionaries among its arguments.
 
         Args:
             args: by position, after the run.
             kwargs: by name, after the run.
-            tensors: those that :meth:`together` was given.
+            tensors: those that :meth:`together` got.
         """
         if self.spec is None:
             return
@@ -71,46 +71,51 @@ class Structure(NamedTuple):
             raise CannotCaptureError("it changes a list or a dictionary among its arguments")
 
 
-def structure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
-    """Takes the arguments of a step apart.
+def take_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Take the arguments of a step apart.
 
     Args:
         args: by position.
         kwargs: by name.
 
     Raises:
-        CannotCaptureError: where an argument holds numbers that a graph would not see change.
+        CannotCaptureError: if an argument holds numbers whose changes a graph would not see.
     """
     if not kwargs and all(type(a) is Tensor for a in args):
-        return Structure((*map(_kind, args), *_repeats(args)), [a.contiguous() for a in args], args, None)
+        return Arguments((*map(_kind, args), *_repeats(args)), [a.contiguous() for a in args], args, None)
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors: list[Tensor] = []
     kinds: list[Hashable] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
             kinds.append(_kind(leaf))
-            tensors.append(leaf.contiguous())  # a graph knows one layout in memory
+            tensors.append(leaf.contiguous())  # a graph fits one memory layout
         elif isinstance(leaf, float):
             tensors.append(torch.tensor(leaf, dtype=torch.float64, device="cpu"))
             kinds.append(float)
         elif isinstance(leaf, np.ndarray):
-            raise CannotCaptureError("an argument is a NumPy array, whose values a graph would not see change")
+            raise CannotCaptureError("an argument is a NumPy array, whose changes a graph would not see; pass a tensor")
         elif (isinstance(leaf, _CONSTANT) or callable(leaf)) and isinstance(leaf, Hashable):
             kinds.append((type(leaf), leaf))
         else:
             raise CannotCaptureError(
-                f"an argument is a {type(leaf).__name__}, whose contents a graph would not see change; hand over the "
-                "tensors in it"
+                f"an argument is a {type(leaf).__name__}, whose contents a graph would not see change; pass "
+                "the tensors in it"
             )
-    return Structure((spec, tuple(kinds), *_repeats(tensors)), tensors, leaves, spec)
+    return Arguments((spec, tuple(kinds), *_repeats(tensors)), tensors, leaves, spec)
+
+
+def args_of(batch: object) -> tuple[Any, ...]:
+    """Return the arguments of a step: the elements of a tuple or a list, or the batch itself."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
 def alike(args: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
-    """Whether arguments are tensors that any graph which took those before takes as they are.
+    """Return True if the arguments are tensors that fit any graph that the previous arguments fit.
 
     Args:
         args: by position.
-        before: of another step.
+        before: of the previous step.
     """
     return (
         len(args) == len(before)
@@ -127,7 +132,7 @@ def alike(args: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
 
 
 def _repeats(tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    """For each tensor the place of the first that is the same one, where there is more than one tensor."""
+    """Return for each tensor the index of the first that is the same object; () for fewer than two tensors."""
     if len(tensors) < 2:
         return ()
     ids = list(map(id, tensors))
@@ -135,7 +140,7 @@ def _repeats(tensors: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def _kind(tensor: Tensor) -> Hashable:
-    # Sizes 0 and 1 broadcast and vanish as others do not.
+    # Only sizes 0 and 1 broadcast or vanish.
     small = tensor.shape[0] if tensor.dim() and tensor.shape[0] < 2 else None
     if tensor.layout is not torch.strided or tensor.is_nested:
         raise CannotCaptureError(f"an argument is a tensor of layout {str(tensor.layout).removeprefix('torch.')}")

@@ -1,13 +1,13 @@
-"""Missing values: the likelihood of what was observed."""
+"""Missing values: the likelihood of the observed elements of x."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution, constraints, transform_to
+from torch.distributions import constraints, transform_to
 
 from pyro_vae.distributions import base_constraint, part_name
 from pyro_vae.distributions.columns import mask_elements
@@ -15,12 +15,12 @@ from pyro_vae.distributions.columns import mask_elements
 __all__ = ["fill_missing", "observed"]
 
 
-def fill_missing(distribution: Any, x: Tensor, mask: Tensor) -> Tensor:
-    """X with what is missing replaced by values that have a density, so that no NaN reaches a gradient.
+def fill_missing(distribution: TorchDistribution, x: Tensor, mask: Tensor) -> Tensor:
+    """Replace missing values of x by values in the support, because a NaN would reach the gradients.
 
     Args:
         distribution: p(x | z).
-        x: data ``(batch, *event_shape)``; anything, NaN included, where values are missing.
+        x: data ``(batch, *event_shape)``; missing values may be anything, NaN included.
         mask: bool, True where x is observed; broadcast to x.
 
     Returns:
@@ -40,7 +40,7 @@ def fill_missing(distribution: Any, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _feasible(support: constraints.Constraint, x: Tensor) -> Tensor:
-    """A point of the support, in the shape of x."""
+    """Return a point of the support, in the shape of x."""
     support = base_constraint(support)
     if isinstance(support, constraints.cat):
         pieces = x.split(support.lengths, dim=support.dim)
@@ -51,20 +51,22 @@ def _feasible(support: constraints.Constraint, x: Tensor) -> Tensor:
     return transform_to(support)(torch.zeros_like(x))
 
 
-def observed(likelihood: Callable[..., Any] | str, distribution: Distribution, mask: Tensor) -> Any:
-    """The distribution whose log-density counts only the observed elements of x.
+def observed(
+    likelihood: Callable[..., TorchDistribution] | str, distribution: TorchDistribution, mask: Tensor
+) -> TorchDistribution:
+    """Return the distribution whose log-density counts only the observed elements of x.
 
-    For a likelihood that is a product over the elements of x, that is the marginal density of what was observed
+    If the likelihood is a product over the elements of x, this is the marginal density of the observed elements
     (Nazábal et al. 2018, arXiv 1807.03653). Its log-density still needs finite values everywhere: see
     :func:`fill_missing`.
 
     Args:
-        likelihood: the module or function that returned it, for the error.
+        likelihood: the module or function that returned the distribution, for the error.
         distribution: p(x | z), with batch shape ``(..., batch)``.
         mask: bool, True where x is observed, ``(batch, *event_shape)``.
 
     Raises:
-        ValueError: where the distribution is no product over the elements of x.
+        ValueError: if the distribution is no product over the elements of x.
 
     Example:
         >>> import pyro.distributions as dist

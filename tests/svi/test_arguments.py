@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from pyro_vae.svi import CannotCaptureError
-from pyro_vae.svi.structure import structure
+from pyro_vae.svi.arguments import take_apart
 
 
 def key(*args, **kwargs):
-    return structure(args, kwargs).key
+    return take_apart(args, kwargs).key
 
 
 X = torch.zeros(8, 3)
@@ -77,7 +77,7 @@ def test_what_needs_another_graph(a, b):
 
 def test_put_together_again():
     args, kwargs = (X, [0.5, None, (X + 1, "name")]), {"mask": X > 0, "n": 3, "beta": 2.0}
-    found = structure(args, kwargs)
+    found = take_apart(args, kwargs)
     assert len(found.tensors) == 5
     others = [t + 1 if t.dtype != torch.bool else ~t for t in found.tensors]
     (x, (half, nothing, (x1, name))), options = found.together(others)
@@ -91,14 +91,14 @@ def test_put_together_again():
     assert torch.equal(options["mask"], X <= 0)
     assert options["n"] == 3
     assert options["beta"].item() == 3.0
-    args, kwargs = structure((X, X + 1), {}).together([X, X + 2])
+    args, kwargs = take_apart((X, X + 1), {}).together([X, X + 2])
     assert torch.equal(args[0], X)
     assert torch.equal(args[1], X + 2)
     assert kwargs == {}
 
 
 def test_a_float_becomes_a_tensor_of_all_its_bits():
-    found = structure((X, 0.1), {"beta": [np.float64(1 / 3)]})
+    found = take_apart((X, 0.1), {"beta": [np.float64(1 / 3)]})
     (_, *floats) = found.tensors
     assert [(beta.dtype, beta.item()) for beta in floats] == [(torch.float64, 0.1), (torch.float64, 1 / 3)]
     assert found.examples()[0] is found.tensors[0]
@@ -109,22 +109,22 @@ def test_a_float_becomes_a_tensor_of_all_its_bits():
 @pytest.mark.parametrize("args", [(np.zeros(3),), (X, np.zeros(3)), (X, [np.zeros(3)]), ({"x": np.zeros((2, 3))},)])
 def test_numpy_arrays_are_refused(args):
     with pytest.raises(
-        CannotCaptureError, match="an argument is a NumPy array, whose values a graph would not see change"
+        CannotCaptureError, match="an argument is a NumPy array, whose changes a graph would not see; pass a tensor"
     ):
-        structure(args, {})
+        take_apart(args, {})
     with pytest.raises(CannotCaptureError, match="NumPy array"):
-        structure((X,), {"x": args})
+        take_apart((X,), {"x": args})
 
 
 @pytest.mark.parametrize("make", [np.float32, np.float16, complex, lambda v: np.int32(int(v))])
 def test_numbers_of_other_kinds_are_told_apart_by_their_values(make):
-    """Not by where they lie in memory, where the next one may come to lie."""
+    """Not by their address in memory, which the next one may get."""
     try:
-        found = structure((X, make(0.0)), {})
+        found = take_apart((X, make(0.0)), {})
     except CannotCaptureError:
         return  # as good
     if len(found.tensors) == 2:
-        assert structure((X, make(3.0)), {}).tensors[1].item() == 3
+        assert take_apart((X, make(3.0)), {}).tensors[1].item() == 3
         return
     assert len({key(X, make(float(i))) for i in range(20)}) == 20
 

@@ -1,4 +1,4 @@
-"""The capture of a Python program over tensors as one graph of tensor operations."""
+"""The capture of a Python program on tensors as one graph of tensor operations."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import contextlib
 import functools
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 from torch._dynamo.source import ConstantSource
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, is_fake
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from pyro_vae.svi.float_functions import has_numbers, meet
+from pyro_vae.svi.float_functions import call_with_floats, has_floats
 from pyro_vae.svi.generators import Generators
 from pyro_vae.svi.graph import Graph, lift, same, written_by_schema
-from pyro_vae.svi.pyro_patches import pyro_without_values, sizes_in_words, stand_in
+from pyro_vae.svi.pyro_patches import pyro_without_values, replacement, sizes_as_numbers
 from pyro_vae.svi.refusals import CannotCaptureError, at_line, at_user_line
-from pyro_vae.svi.symbolic_floats import Numbers, math_that_asks
+from pyro_vae.svi.symbolic_floats import FloatOperations, math_refusing_floats
 from pyro_vae.value_checks import without_validation
 
 __all__ = ["Gradients", "capture"]
@@ -37,17 +38,17 @@ _READERS = (
     *(torch.equal, torch.allclose, torch.is_nonzero),
 )
 _CHANGES = (
-    "it does not do the same again when run again: a number, a branch or the number of its sites comes from something "
-    "in Python that changes from run to run"
+    "it does something else when it runs again: a number, a branch or the number of its sites comes from something in "
+    "Python that changes from run to run"
 )
 _UNFOLLOWED = (
-    "a float argument is used in a way that a graph cannot follow: what comes of it in Python would be a constant "
-    "there; hand over a tensor in its place"
+    "a float argument is used in a way that a graph cannot follow: the result of it in Python would be a constant "
+    "there; pass a tensor in its place"
 )
 
 
 class Gradients:
-    """What ``backward`` calls of a program being captured add up to, for each of some leaves; None where nothing.
+    """The gradients of a captured program: for each of some leaves, the sum over its ``backward`` calls, or None.
 
     Args:
         leaves: tensors that require gradients.
@@ -56,16 +57,16 @@ class Gradients:
     def __init__(self, leaves: Sequence[Tensor]) -> None:
         self.leaves = list(leaves)
         self.values: list[Tensor | None] = [None] * len(self.leaves)
-        # By their memory: what is in the store may go by another object in a capture.
+        # By their memory: in a capture, another object may stand for a tensor in the store.
         self._known = {t.data_ptr() for t in (*leaves, *pyro.get_param_store()._params.values())}
 
     def add(self, loss: Tensor, retain_graph: bool | None) -> None:
-        """Adds the gradients of a loss.
+        """Add the gradients of a loss.
 
         Raises:
-            CannotCaptureError: where a gradient goes to another tensor too, which Pyro's step leaves in its ``grad``.
+            CannotCaptureError: if another tensor gets a gradient too; Pyro's step leaves that in its ``grad``.
         """
-        others = (t for t in _reached_by_gradients(loss) if not is_fake(t))  # of what a run makes itself it is lost
+        others = (t for t in _reached_by_gradients(loss) if not is_fake(t))  # tensors of the run itself are fake
         stranger = next((t for t in others if t.data_ptr() not in self._known), None)
         if stranger is not None:
             raise CannotCaptureError(
@@ -79,7 +80,7 @@ class Gradients:
 
 
 def _reached_by_gradients(loss: Tensor) -> Iterator[Tensor]:
-    """The tensors in which ``backward`` would leave a gradient."""
+    """Yield the tensors in which ``backward`` would leave a gradient."""
     ahead = [loss.grad_fn]
     seen = set()
     while ahead:
@@ -98,33 +99,33 @@ def capture(
     fixed: Sequence[Tensor] = (),
     gradients: Gradients | None = None,
 ) -> Graph:
-    """Runs a program once over tensors without values, and writes down what it does to them.
+    """Run a program on tensors without values, and record its operations.
 
-    Tensors that the program finds around it (parameters, buffers, optimiser state) stay the ones they are: the graph
-    reads and writes them at each run. Numbers become constants. The first dimension of the arguments, where it is
-    above 1, may change afterwards.
+    Other tensors that the program uses (parameters, buffers, optimiser state) are not copied: the graph reads and
+    writes them in each run. Numbers become constants. The first dimension of each argument may change afterwards if it
+    is above 1.
 
     Args:
         program: a function of the arguments; returns tensors.
         arguments: examples of the arguments; a float becomes a tensor of the graph, which the program sees as a
-            :class:`FloatArgument`.
-        fixed: examples of further arguments, of which no dimension changes.
-        gradients: where ``backward`` calls of the program go; by default they are refused.
+            :class:`SymbolicFloat`.
+        fixed: examples of further arguments, whose dimensions do not change.
+        gradients: collects the gradients of ``backward`` calls of the program; by default such calls are refused.
 
     Raises:
-        CannotCaptureError: where the program reads values, or does not do the same again when run again.
+        CannotCaptureError: if the program reads values, or does something else when it runs again.
     """
     store = pyro.get_param_store()
     names = set(store.keys())
     generators = Generators()
     try:
         with _quiet():
-            first, graph = _trace_for_any_size(program, arguments, fixed, gradients)
+            first, graph = _capture_for_any_size(program, arguments, fixed, gradients)
             if not generators.same_python():
                 raise CannotCaptureError(
-                    "it draws from Python's or NumPy's random numbers, of which a graph would repeat one"
+                    "it draws from Python's or NumPy's random numbers, and a graph would repeat the same number"
                 )
-            _compare_with_another(graph, functools.partial(_trace, program, arguments, fixed, gradients, first))
+            _compare_with_another(graph, functools.partial(_capture_once, program, arguments, fixed, gradients, first))
     except CannotCaptureError as error:
         raise CannotCaptureError(_first_part(error)) from error.__cause__
     except Exception as error:
@@ -139,20 +140,20 @@ def capture(
     return graph
 
 
-def _trace_for_any_size(
+def _capture_for_any_size(
     program: Callable[..., Any],
     arguments: Sequence[Tensor | float],
     fixed: Sequence[Tensor],
     gradients: Gradients | None,
 ) -> tuple[DimDynamic, Graph]:
-    """A graph for any batch size, or for that of the arguments alone where Pyro wants a number."""
+    """Return a graph for any batch size, or only for that of the arguments if Pyro needs a number."""
     try:
-        return DimDynamic.DUCK, _trace(program, arguments, fixed, gradients, DimDynamic.DUCK)
-    except Exception:  # whatever it is: where it comes from anything else, it comes again
-        return DimDynamic.STATIC, _trace(program, arguments, fixed, gradients, DimDynamic.STATIC)
+        return DimDynamic.DUCK, _capture_once(program, arguments, fixed, gradients, DimDynamic.DUCK)
+    except Exception:  # whatever it is: an error for another reason comes again
+        return DimDynamic.STATIC, _capture_once(program, arguments, fixed, gradients, DimDynamic.STATIC)
 
 
-def _trace(
+def _capture_once(
     program: Callable[..., Any],
     arguments: Sequence[Tensor | float],
     fixed: Sequence[Tensor],
@@ -165,30 +166,30 @@ def _trace(
     if gradients is not None:
         gradients.values = [None] * len(gradients.leaves)
 
-    numbers = Numbers(hidden)
+    numbers = FloatOperations(hidden)
     floats = [i for i, argument in enumerate(arguments) if isinstance(argument, float)]
 
-    def watched(*tensors: Tensor) -> Any:
+    def without_values(*tensors: Tensor) -> list[Tensor | None] | Tensor:
         with (
-            _Watch(gradients, numbers),
+            _TensorFunctions(gradients, numbers),
             without_validation(),
             pyro_without_values(),
-            math_that_asks(),
-            sizes_in_words(),
+            math_refusing_floats(),
+            sizes_as_numbers(),
         ):
             return program(*numbers.arguments(arguments, tensors))
 
-    def watched_without_arguments(_: Tensor) -> Any:
-        return watched()
+    def without_arguments(_: Tensor) -> list[Tensor | None] | Tensor:
+        return without_values()
 
     examples = [_example(fake, _as_tensor(argument), f"argument{i}", first) for i, argument in enumerate(arguments)]
-    sizes = [_first_size(example) for example in examples]  # now; afterwards some are known to be numbers
+    sizes = [_first_size(example) for example in examples]  # before the run, which may fix some of them
     others = [_example(fake, argument, f"fixed{i}", DimDynamic.STATIC) for i, argument in enumerate(fixed)]
     trace = functools.partial(make_fx, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     if examples or others:
-        traced = trace(watched)(*examples, *others)
-    else:  # without an argument that has no values, the program would run on those there are
-        traced = trace(watched_without_arguments)(_example(fake, torch.zeros(()), "none", DimDynamic.STATIC))
+        traced = trace(without_values)(*examples, *others)
+    else:  # without any argument, make_fx would run the program on values
+        traced = trace(without_arguments)(_example(fake, torch.zeros(()), "none", DimDynamic.STATIC))
     tensors = lift(traced)
     if not (examples or others):
         traced.graph.erase_node(traced.graph.find_nodes(op="placeholder")[-1])
@@ -197,23 +198,23 @@ def _trace(
     versions = [fake.fake_tensor_converter.from_real_tensor(fake, t)._version for t in tensors]
     written = [i for i, version in enumerate(versions) if version or i in by_schema]
     if any(i >= len(tensors) for i in by_schema):
-        raise CannotCaptureError("it writes to a tensor among its arguments; let it make a new one")
+        raise CannotCaptureError("it writes to a tensor among its arguments; make a new tensor instead")
     return Graph(traced, tensors, written, sizes, shapes, numbers, floats)
 
 
-def _compare_with_another(graph: Graph, trace: Callable[..., Graph]) -> None:
-    """Raises where a second capture gives another graph; in that one, float arguments hide their values."""
+def _compare_with_another(graph: Graph, recapture: Callable[..., Graph]) -> None:
+    """Raise if a second capture gives another graph; if there are float arguments, it hides their values."""
     if not graph.floats and not graph.numbers.of_runs:
-        if not same(trace(), graph):
+        if not same(recapture(), graph):
             raise CannotCaptureError(_CHANGES)
         return
     try:
-        if same(trace(hidden=True), graph):
+        if same(recapture(hidden=True), graph):
             return
         reason = _UNFOLLOWED
     except Exception as error:  # whatever the program does with another number
         reason = _reason(error) if isinstance(error, CannotCaptureError) else f"{_UNFOLLOWED} ({_reason(error)})"
-    raise CannotCaptureError(reason if same(trace(), graph) else _CHANGES)
+    raise CannotCaptureError(reason if same(recapture(), graph) else _CHANGES)
 
 
 def _as_tensor(argument: Tensor | float) -> Tensor:
@@ -221,7 +222,7 @@ def _as_tensor(argument: Tensor | float) -> Tensor:
 
 
 def _example(fake: FakeTensorMode, argument: Tensor, name: str, first: DimDynamic) -> Tensor:
-    """A tensor without values; first dimensions of the same size are taken to stay the same."""
+    """Return a tensor without values; equal first dimensions are taken to stay equal."""
     dims = [DimDynamic.STATIC] * argument.dim()
     if dims and argument.shape[0] > 1:
         dims[0] = first
@@ -237,13 +238,15 @@ def _first_size(example: Tensor) -> Any:
 
 
 class _NoValues(FakeTensorMode):
-    """Runs nothing for real, not even what has but tensors with values as its arguments, such as ``buffer.add_(1)``."""
+    """Runs no operation on values, not even if all arguments have values, as in ``buffer.add_(1)``."""
 
-    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Takes the values away from the arguments; those of constants, as ``torch.tensor`` makes them, are kept."""
+    def dispatch(
+        self, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Remove the values from the arguments, except for constants that ``torch.tensor`` makes."""
         if func not in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default):
             args, kwargs = tree_map_only(Tensor, self._without_values, (args, kwargs or {}))
-        return super().dispatch(func, types, args, kwargs)
+        return super().dispatch(func, types, args, kwargs or {})
 
     def _without_values(self, tensor: Tensor) -> Tensor:
         if isinstance(tensor, FakeTensor):
@@ -251,23 +254,29 @@ class _NoValues(FakeTensorMode):
         return self.fake_tensor_converter.from_real_tensor(self, tensor)
 
 
-class _Watch(TorchFunctionMode):
-    """Takes the place of what needs values: ``backward`` is noted, and what Pyro reads of tensors stays one."""
+class _TensorFunctions(TorchFunctionMode):
+    """Replaces functions of torch that need values: ``backward``, and those with which Pyro reads tensors."""
 
-    def __init__(self, gradients: Gradients | None, numbers: Numbers) -> None:
+    def __init__(self, gradients: Gradients | None, numbers: FloatOperations) -> None:
         super().__init__()
         self.gradients = gradients
         self.numbers = numbers
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
-        if has_numbers(args) or has_numbers(kwargs):
-            return meet(func, args, kwargs, lambda func, args: self.__torch_function__(func, types, args))
+        if has_floats(args) or has_floats(kwargs):
+            return call_with_floats(func, args, kwargs, lambda func, args: self.__torch_function__(func, types, args))
         if func is Tensor.backward:
             if self.gradients is None or kwargs.get("inputs") is not None:
                 raise CannotCaptureError("it calls backward" + " with inputs" * (self.gradients is not None))
             return self.gradients.add(args[0], kwargs.get("retain_graph", args[2] if len(args) > 2 else None))
-        result = stand_in(func, args)
+        result = replacement(func, args)
         if result is not NotImplemented:
             number = func is Tensor.item and result.dtype == torch.float64
             return self.numbers.of_run(result) if number else result
@@ -275,9 +284,9 @@ class _Watch(TorchFunctionMode):
             with torch.no_grad():
                 return args[0].copy_(args[1])
         if func in _GRADIENTS and args[0].is_leaf:
-            raise CannotCaptureError(at_user_line("it looks at .grad, which a graph does not have"))
-        if func in _READERS and not isinstance(args[0], FakeTensor):  # of those without values, torch says so itself
-            raise CannotCaptureError(at_user_line("the value of a tensor is read, which a graph would not see change"))
+            raise CannotCaptureError(at_user_line("it reads .grad, which a graph does not have"))
+        if func in _READERS and not isinstance(args[0], FakeTensor):  # for tensors without values, torch raises
+            raise CannotCaptureError(at_user_line("the value of a tensor is read, and a graph would not see it change"))
         if isinstance(kwargs.get("generator"), torch.Generator):
             raise CannotCaptureError(at_user_line("it uses a Generator of its own"))
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
@@ -288,8 +297,8 @@ class _Watch(TorchFunctionMode):
         return result
 
 
-def _forget_value(result: Any) -> None:
-    """Has torch not compute by itself what comes of constants and of tensors that the program finds around it."""
+def _forget_value(result: object) -> None:
+    """Keep torch from computing results of constants and of other tensors with values during the capture."""
     mode = get_proxy_mode()
     for tensor in tree_leaves(result):
         known = get_proxy_slot(tensor, mode.tracer, None) if mode and isinstance(tensor, FakeTensor) else None
@@ -299,20 +308,20 @@ def _forget_value(result: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences warnings: what a run warns of, the step by Pyro before it has warned of already."""
+    """Silence warnings: the previous step, by Pyro, has shown them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _reason(error: Exception) -> str:
-    """The line of the user's program at which a capture failed, and what failed."""
+    """Return what failed in a capture, and the line of the user's program."""
     frames = traceback.extract_tb(error.__traceback__)
     return at_line(frames, _what(error))
 
 
 def _first_part(error: Exception) -> str:
-    """The words of an error without the table of shapes that Pyro adds."""
+    """Return the message of an error without the table of shapes that Pyro adds."""
     return str(error).partition("Trace Shapes:")[0].rstrip()
 
 

@@ -1,0 +1,224 @@
+"""A VAE from names and numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.config.names import ROOMS, kind_of
+from pyro_vae.nets.shapes import Shape, as_shape, as_widths
+from pyro_vae.parts import net_shape_of
+from pyro_vae.registry import Found, Spec, allowing
+from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
+from pyro_vae.vae import VAE
+
+__all__ = ["Nets", "NoContextError", "build"]
+
+Nets = Literal["mlp", "gated_mlp", "conv", "resnet"]
+"""The kinds of networks that :func:`build` makes."""
+
+
+class NoContextError(ValueError):
+    """A part needs a context, and the VAE has none.
+
+    Args:
+        found: the part that needs it.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return what was found and the argument that adds a context."""
+        return f"{self.found}: build(..., context_features=...) adds one"
+
+
+def build(
+    event_shape: Shape,
+    latent_dim: int = 20,
+    *,
+    hidden: Shape = (512, 512),
+    activation: str = "SiLU",
+    prior: Spec | Found = "StandardNormal",
+    likelihood: Spec | Found = "Bernoulli",
+    posterior: Spec | Found = "DiagonalNormal",
+    nets: Nets = "mlp",
+    context_features: int = 0,
+    missing: bool = False,
+    fill: float = 0.0,
+    allow: str | Sequence[str] | None = None,
+) -> VAE:
+    """A VAE for data of a shape, its three distributions given by name.
+
+    Each of the three is a class of its room, by its name or a short one such as
+    ``"vamp"``, ``"normal"`` or ``"iaf"``, or your own class or function, itself or by its dotted path. Arguments named
+    ``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` and ``net`` are filled in: the net has the
+    right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
+    ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
+
+    Args:
+        event_shape: shape of one example of x.
+        latent_dim: dimensions of z.
+        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+        activation: of the networks, by its name in :mod:`torch.nn`.
+        prior: p(z | c).
+        likelihood: p(x | z, c).
+        posterior: q(z | x, c).
+        nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
+        context_features: number of features of the context, 0 for an unconditional VAE.
+        missing: whether x may have missing values; see :class:`VAE`.
+        fill: what the posterior sees in their place.
+        allow: modules of your own whose classes may be imported by dotted path. None allows every module: use it for
+            paths that you wrote yourself. Where options come from a file that you did not write, give a list, which
+            may be empty: ``build(**options, allow=[])``.
+
+    Raises:
+        NotAllowedError: for a dotted path into a module that ``allow`` leaves out.
+        ValueError: for a name that is not found, an argument that its constructor does not have, and parts that do not
+            go together.
+
+    Example:
+        >>> vae = build((1, 8, 8), latent_dim=2, likelihood={"class": "Normal", "scale": 0.1})
+        >>> vae.sample(3, seed=0).shape
+        torch.Size([3, 1, 8, 8])
+    """
+    with nullcontext() if allow is None else allowing(allow):
+        return _build(
+            as_shape("event_shape", event_shape),
+            at_least(1, "latent_dim", latent_dim),
+            hidden=hidden,
+            activation=activation,
+            prior=prior,
+            likelihood=likelihood,
+            posterior=posterior,
+            nets=nets,
+            context_features=at_least(0, "context_features", context_features),
+            missing=missing,
+            fill=fill,
+        )
+
+
+def _build(
+    event_shape: tuple[int, ...],
+    latent_dim: int,
+    *,
+    hidden: Shape,
+    activation: str,
+    prior: Spec | Found,
+    likelihood: Spec | Found,
+    posterior: Spec | Found,
+    nets: str,
+    context_features: int,
+    missing: bool,
+    fill: float,
+) -> VAE:
+    if not isinstance(missing, bool):
+        raise ValueError(f"missing must be True or False; got {missing!r}")
+    finite_number("fill", fill)
+    hidden = as_widths("hidden", hidden)
+    encoder, decoder = _nets(nets)
+    if nets == "gated_mlp" and activation != "SiLU":
+        raise ValueError(f"nets gated_mlp have gates instead of an activation; leave activation={activation!r} out")
+    # With missing values the posterior sees the mask beside x.
+    seen_shape = (2 * event_shape[0], *event_shape[1:]) if missing else event_shape
+    common = {"activation": activation, "context_features": context_features}
+    encoding = {"class": encoder, "in_shape": seen_shape, "hidden": hidden, **common}
+    decoding = {"class": decoder, "in_shape": latent_dim, "hidden": hidden[::-1], **common}
+    of_context = {"class": "MLP", "in_shape": context_features, "hidden": hidden[:1], "activation": activation}
+    # A class of Zuko's, or of the user's own, may call the number of features ``context``.
+    features = {"context_features": context_features, "context": context_features}
+    known = {"latent_dim": latent_dim, "event_shape": event_shape, **features}
+    q = _part("posterior", posterior, known, _Net(encoding, latent_dim))
+    p = _part("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, _Net(of_context, latent_dim))
+    return VAE(p, _part("likelihood", likelihood, known, _Net(decoding, event_shape)), q, missing=missing, fill=fill)
+
+
+@dataclass(frozen=True)
+class _Net:
+    """The net of a part, unless the part's spec names another.
+
+    Args:
+        arguments: its class and arguments, without ``out_shape``.
+        over: the shape that the part's distribution is over, from which the part says what its net must give.
+    """
+
+    arguments: Arguments
+    over: Shape
+
+
+# Examples of arguments that cannot be filled in, for errors.
+_EXAMPLES = {"prior": '{"class": "mixture", "components": 5}', "columns": '{"age": "normal", "smokes": "bernoulli"}'}
+
+
+def _nets(kind: str) -> tuple[str, str]:
+    """Return the classes of encoder and decoder by the name of their kind."""
+    kinds = {
+        "mlp": ("MLP", "MLP"),
+        "gated_mlp": ("GatedMLP", "GatedMLP"),
+        "conv": ("ConvEncoder", "ConvDecoder"),
+        "resnet": ("ResNetEncoder", "ResNetDecoder"),
+    }
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(
+            f"nets must be one of {', '.join(kinds)}; got {kind!r}. A net of your own goes into the posterior and the "
+            'likelihood: {"class": "Bernoulli", "net": {"class": "my_package.MyNet"}}'
+        )
+    return kinds[kind]
+
+
+def _part(room: str, spec: Spec | Found, known: Mapping[str, Any], net: _Net | None = None) -> Any:
+    """Return the prior, likelihood, posterior or net that a spec describes.
+
+    Args:
+        room: which of these.
+        spec: its class and arguments.
+        known: arguments that are filled in if its constructor asks for them.
+        net: is filled in too; None for a part within another part.
+    """
+
+    def complete(found: type, arguments: Arguments) -> None:
+        what, parameters = f"{room} {found.__name__}", inspect.signature(found).parameters
+        _check_needed(what, found, arguments, [n for n in ("prior", "columns") if n in parameters and n not in known])
+        for name, value in arguments.items():
+            described = isinstance(value, Mapping) and "class" in value
+            if name not in ("net", "columns") and (described or (name == "prior" and isinstance(value, str))):
+                arguments[name] = _part(name, value, known) if name in ROOMS else _part("net", value, {})
+        if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
+            arguments["net"] = _net(what, found, arguments, net)
+
+    return build_from(kind_of(room, spec), spec, known, complete)
+
+
+def _check_needed(what: str, found: type, arguments: Arguments, needed: Sequence[str]) -> None:
+    """Raise a ValueError, with an example, if an argument that cannot be filled in is missing or is no spec."""
+    for name in needed:
+        if name not in arguments:
+            raise ValueError(
+                f'{what} needs its argument {name!r}: {{"class": "{found.__name__}", "{name}": {_EXAMPLES[name]}}}'
+            )
+    if isinstance(arguments.get("prior"), Mapping) and "class" not in arguments["prior"]:
+        raise ValueError(
+            f'{what} needs its prior with a class: {{"class": "{found.__name__}", "prior": {_EXAMPLES["prior"]}}}; '
+            f"got {brief(arguments['prior'])}"
+        )
+
+
+def _net(what: str, owner: type, arguments: Arguments, usual: _Net | None) -> Any:
+    """Return the net of a part: the usual one, changed as the part's arguments say, or another."""
+    spec = arguments.get("net", {})
+    if usual is None:
+        return _part("net", spec, {})
+    if usual.arguments["in_shape"] == 0:
+        raise NoContextError(f"{what} depends on the context, and this VAE has none")
+    others = {name: value for name, value in arguments.items() if name != "net"}
+    with translating_errors(owner.__name__, others):
+        out_shape = net_shape_of(owner, usual.over, **others)
+    known = {**usual.arguments, "out_shape": out_shape}
+    return _part("net", {"class": known.pop("class"), **as_mapping("net", spec)}, known)

@@ -1,0 +1,112 @@
+"""The options of a training, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pyro
+import torch
+from pyro.infer import ELBO, ReweightedWakeSleep
+
+from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.data import Batches, DataSource
+from pyro_vae.objectives import Objective
+from pyro_vae.training.optimizer import Schedule, adamw
+
+__all__ = ["Engine", "MakeOptimizer", "Options", "check_objective_alone", "check_sources"]
+
+Engine = Literal["auto", "compiled", "pyro"]
+MakeOptimizer = Callable[..., torch.optim.Optimizer]
+
+_STEPS_WORTH_COMPILING = 3000
+
+
+@dataclass
+class Options:
+    """How to train; the arguments are those of :func:`pyro_vae.fit`.
+
+    Raises:
+        ValueError: if one is out of range.
+        TypeError: if ``optimizer`` is an optimiser of Pyro's.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    schedule: Schedule
+    optimizer: MakeOptimizer | None
+    patience: int | None
+    engine: Engine
+    mixed_precision: bool
+    has_context: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.epochs = at_least(1, "epochs", self.epochs)
+        self.batch_size = at_least(1, "batch_size", self.batch_size)
+        self.patience = None if self.patience is None else at_least(1, "patience", self.patience)
+        self.seed = at_least(0, "seed", self.seed)
+        self.lr = finite_number("lr", self.lr, above=0)
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {self.schedule!r}')
+        if self.engine not in get_args(Engine):
+            raise ValueError(f'engine must be "auto", "compiled" or "pyro"; got {self.engine!r}')
+        if isinstance(self.optimizer, pyro.optim.PyroOptim):
+            raise TypeError(
+                "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
+                f"functools.partial(torch.optim.SGD, momentum=0.9); got {type(self.optimizer).__name__}. For an "
+                "optimiser of Pyro's, use SVI(vae.model, vae.guide, optim, loss) yourself"
+            )
+
+    def make_optimizer(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+        """Return the optimiser of these parameters."""
+        return (self.optimizer or adamw)(parameters, lr=self.lr)
+
+    def compiles(self, steps: int) -> bool:
+        """Return True if a training of so many steps runs each as one graph."""
+        return self.engine == "compiled" or (self.engine == "auto" and steps >= _STEPS_WORTH_COMPILING)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the options that config.yaml holds for any training."""
+        names = ("epochs", "batch_size", "lr", "schedule", "patience", "mixed_precision", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def unusual(self) -> dict[str, Any]:
+        """Return the options, if they were used, that have no place among the other options of config.yaml."""
+        found: dict[str, Any] = {}
+        if self.optimizer is not None and self.optimizer is not adamw:
+            found["optimizer"] = getattr(self.optimizer, "__qualname__", repr(self.optimizer))
+        return found | ({"has_context": True} if self.has_context else {})
+
+
+def check_sources(train: DataSource, valid: DataSource | None) -> None:
+    """Raise a TypeError if the data are batches already."""
+    for name, source in (("train", train), ("valid", valid)):
+        if isinstance(source, Batches):
+            raise TypeError(
+                f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
+                "seed and order"
+            )
+
+
+def check_objective_alone(objective: ELBO | None, patience: int | None) -> None:
+    """Raise an error if fit cannot minimise an objective, whatever it trains.
+
+    Raises:
+        TypeError: if it is no Pyro ELBO, or one without a single loss.
+        ValueError: if ``patience`` is given and the objective does not train the validation elbo.
+    """
+    if objective is not None and not isinstance(objective, ELBO):
+        raise TypeError(f"objective must be a Pyro ELBO, such as Trace_ELBO(); got {objective!r}")
+    if isinstance(objective, ReweightedWakeSleep) or type(objective).__name__.startswith("Jit"):
+        raise TypeError(
+            f"fit cannot minimise {type(objective).__name__}: it needs one loss, and parameters in Pyro's store for "
+            "the Jit classes. Trace_ELBO() is the usual objective"
+        )
+    if patience is not None and isinstance(objective, Objective) and not objective.bounds_log_prob:
+        raise ValueError(
+            f"patience looks at the validation elbo, and {type(objective).__name__} as given does not train that. "
+            "Leave it out"
+        )

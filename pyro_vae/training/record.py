@@ -1,0 +1,107 @@
+"""What the config.yaml of a run says of the training that fit has done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+
+from pyro_vae import checkpoints
+from pyro_vae.config import describe, describe_objective
+from pyro_vae.data import DataSource, Images
+from pyro_vae.parts import child
+from pyro_vae.training.options import Options
+from pyro_vae.training.trainee import Trainee
+from pyro_vae.vae import VAE
+
+__all__ = ["check_unchanged", "open_folder", "record"]
+
+
+def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:
+    """Return the run folder, made if it is not there.
+
+    Raises:
+        FileExistsError: if it is a file, or holds something and ``resume`` is not set.
+        ValueError: if ``resume`` is set without a folder.
+    """
+    if out is None:
+        if resume:
+            raise ValueError("resume needs out=, the folder of the run to go on with")
+        return None
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"out must be a folder; {folder} is a file")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty. Choose another out, or go on with its run: resume=True")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def record(trainee: Trainee, train: DataSource, objective: ELBO, options: Options) -> dict[str, Any]:
+    """Return what config.yaml says of a training that Python code started."""
+    of = _describe_programs(trainee) if trainee.vae is None else _describe(trainee.vae)
+    used = {"objective": describe_objective(objective), **options.recorded(), **options.unusual()}
+    return {"from": "python", **_describe_data(train), **of, **used}
+
+
+def check_unchanged(folder: Path, options: Options) -> None:
+    """Raise a ValueError if the training in a folder had other options than it goes on with."""
+    if not (folder / checkpoints.LAST).is_file():
+        return  # nothing to go on from, as restore will say
+    before = checkpoints.read_config(folder)
+    now = options.recorded()
+    for name in ("batch_size", "lr", "schedule", "seed"):
+        if name in before and before[name] != now[name]:
+            raise ValueError(
+                f"the run in {folder} was trained with {name} = {before[name]}; got {now[name]}. Go on with the same, "
+                "or train into another folder"
+            )
+
+
+def _describe_data(train: DataSource) -> dict[str, Any]:
+    if not isinstance(train, Images):
+        return {"data": None}
+    return {
+        "data": train.name,
+        "binarize": train.binarize or "none",
+        "dequantize": train.dequantize,
+        "labels": train.with_labels,
+    }
+
+
+def _describe_programs(trainee: Trainee) -> dict[str, Any]:
+    programs = {"model": trainee.model, "guide": trainee.guide}
+    return {name: getattr(program, "__qualname__", type(program).__name__) for name, program in programs.items()}
+
+
+def _describe(vae: VAE) -> dict[str, Any]:
+    """Return the parts of a VAE as options of config.yaml, as far as they have names."""
+    config: dict[str, Any] = {}
+    seen: dict[int, str] = {}
+    for part in ("posterior", "prior", "likelihood"):
+        thing = getattr(vae, part)
+        given = vae.posterior if part == "prior" else None
+        mine = {id(m) for m in _modules(thing)}
+        if _is_argument_of(thing, given):
+            mine -= {id(m) for m in _modules(given)}
+        shared = next((seen[m] for m in mine if m in seen), None)
+        seen |= dict.fromkeys(mine, part)
+        try:
+            if shared:
+                raise ValueError(f"it shares a module with the {shared}")
+            config[part] = describe(thing, given)
+        except ValueError as error:
+            config[part] = {"unnamed": str(error)}
+    return config | ({"missing": vae.missing, "fill": vae.fill} if vae.missing else {})
+
+
+def _modules(part: object) -> list[torch.nn.Module]:
+    return list(part.modules()) if isinstance(part, torch.nn.Module) else []
+
+
+def _is_argument_of(prior: object, posterior: object) -> bool:
+    """Return True if the prior is made from the posterior, as ``build`` will make it again."""
+    return any(child(m, "posterior") is posterior for m in _modules(prior)) and posterior is not None

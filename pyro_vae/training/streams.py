@@ -1,0 +1,7 @@
+"""What each stream of randomness in a training is derived from, so that none repeats another."""
+
+from __future__ import annotations
+
+__all__ = ["CALLBACK", "TRAIN_DATA", "TRAIN_NOISE", "VALID_DATA", "VALID_NOISE"]
+
+TRAIN_DATA, VALID_DATA, TRAIN_NOISE, VALID_NOISE, CALLBACK = 1, 2, 3, 4, 5

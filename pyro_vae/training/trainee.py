@@ -1,0 +1,302 @@
+"""What fit trains: a VAE, or any model and guide with the modules and parameters that they use."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.params.param_store import module_from_param_with_module_name
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from pyro_vae.bound import as_vae, modules_of
+from pyro_vae.model_guide import Target, listed, model_and_guide
+from pyro_vae.vae import VAE
+
+__all__ = ["Trainee"]
+
+
+class Trainee:
+    """A model and a guide, and all that their training changes: parameters, buffers, and the modes of modules.
+
+    A VAE says at once what these are. Of other programs, :meth:`run_once` finds it out. They run in a parameter store
+    of their own (:meth:`scope`), so that two trainings never share a parameter by its name.
+
+    Args:
+        target: a VAE, another object with a ``model`` and a ``guide``, or the pair of them.
+
+    Attributes:
+        target: the same.
+        model: its model.
+        guide: its guide.
+        vae: the VAE, or None for programs of the user's own.
+        modules: the modules that the programs use, by name.
+        parameters: those that SVI trains.
+        loose: the parameters among them that are in no module, such as those of ``pyro.param``, by name.
+        enumerates: True if the guide marks a site for enumeration.
+        max_plate_nesting: how many dimensions the plates of the programs take.
+
+    Raises:
+        TypeError: if the target has no model and guide.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.model, self.guide = model_and_guide(target)
+        self.vae = as_vae(target)
+        self.modules = modules_of(target)
+        self.parameters: list[Tensor] = []
+        if self.vae is not None:
+            self.parameters = [p for p in self.vae.parameters() if p.requires_grad]
+        self.loose: dict[str, Tensor] = {}
+        self.enumerates = False
+        self.max_plate_nesting = 1
+        self._store: Any = {"params": {}, "constraints": {}}
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "the pair (model, guide)" if self.vae is None else "the VAE"
+
+    @property
+    def module(self) -> nn.Module:
+        """Its modules as one."""
+        return nn.ModuleList(self.modules.values())
+
+    def tensors(self) -> list[Tensor]:
+        """All parameters and buffers, also those that no state dictionary has."""
+        return [*self.module.parameters(), *self.module.buffers(), *self.loose.values()]
+
+    def to(self, device: torch.device | str | None) -> None:
+        """Move the modules to a device.
+
+        Raises:
+            ValueError: if the target is a pair, whose modules are the user's to move.
+        """
+        if device is None:
+            return
+        if not isinstance(self.target, nn.Module) and self.vae is None:
+            raise ValueError(
+                f"device moves a VAE. Move the modules and tensors of {self.name} yourself, and leave device out"
+            )
+        for module in self.modules.values():
+            module.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name."""
+        state = dict(self.loose)
+        for name, module in self.modules.items():
+            state |= module.state_dict(prefix=name and f"{name}.")
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Copy the values of :meth:`state_dict` into the parameters and buffers."""
+        for name, module in self.modules.items():
+            prefix = name and f"{name}."
+            own = {key: state[prefix + key] for key in module.state_dict()}
+            module.load_state_dict(own)
+        with torch.no_grad():
+            for name, tensor in self.loose.items():
+                tensor.copy_(state[name])
+
+    def trained_modules(self) -> dict[str, nn.Module]:
+        """Return the modules that hold a parameter that is trained, or no parameter at all, by name."""
+        trained = {id(p) for p in self.parameters}
+        own = {name: {id(p) for p in module.parameters()} for name, module in self.modules.items()}
+        return {name: self.modules[name] for name, ids in own.items() if not ids or trained & ids}
+
+    def train(self) -> None:
+        """Put modules into training mode; frozen ones keep their mode."""
+        for module in self.trained_modules().values():
+            module.train()
+
+    @property
+    def owner(self) -> VAE | None:
+        """The VAE that the programs belong to, although they may not be its own."""
+        return next((m for m in self.modules.values() if isinstance(m, VAE)), None)
+
+    @contextlib.contextmanager
+    def modes_kept(self) -> Iterator[None]:
+        """Run the block, then put each module back into its mode."""
+        modes = [(module, module.training) for module in self.module.modules()]
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Run the block with the parameter store of this training in the place of Pyro's.
+
+        Raises:
+            ValueError: if the programs make a parameter that their first run did not make; no optimiser would have it.
+        """
+        if self.vae is not None:  # its parameters are in modules, and their names in no store
+            with pyro.get_param_store().scope():
+                yield
+            return
+        before = set(self._store["params"])
+        with pyro.get_param_store().scope(self._store):
+            yield
+        new = [name for name in self._store["params"] if name not in before]
+        if new:
+            raise ValueError(
+                f"the model and guide made the parameter {new[0]!r} after their first run, so that it is not trained. "
+                "Make all parameters in each run"
+            )
+
+    def publish(self) -> None:
+        """Put the parameters of ``pyro.param`` into Pyro's parameter store, where they stay."""
+        mine = {part: {n: v for n, v in self._store[part].items() if n in self.loose} for part in self._store}
+        pyro.get_param_store().set_state(mine)
+
+    def run(self, *batch: Tensor) -> tuple[Trace, Trace]:
+        """Run the model at a draw from the guide, and return the traces of both."""
+        guide = poutine.trace(self.guide).get_trace(*batch)
+        return poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*batch), guide
+
+    def run_once(self, *batch: Tensor) -> None:
+        """Run model and guide, and note what their training changes. A VAE has nothing to note.
+
+        Args:
+            batch: x ``(batch, *event_shape)`` and its context, ``(batch, ...)`` each.
+
+        Raises:
+            ValueError: if SVI would not train what the programs use, or would train something else; names it.
+        """
+        if self.vae is not None:
+            return
+        store = pyro.get_param_store()
+        outside = store.get_state()
+        batch = tuple(t.detach() for t in batch)
+        with (
+            store.scope() as inside,
+            _FromStore(outside),
+            poutine.trace(param_only=True) as declared,
+            _modules_called() as called,
+            torch.enable_grad(),
+        ):
+            model, guide = self.run(*batch)
+            named = {name: site["value"].unconstrained() for name, site in declared.trace.nodes.items()}
+        self._store = inside
+        self.parameters = [p for p in {id(p): p for p in named.values()}.values() if p.requires_grad]
+        self._add_called(called)
+        self._check_all_declared(model.log_prob_sum(), guide.log_prob_sum())
+        self._leave_out_unused(called)
+        in_modules = {id(p) for p in self.module.parameters()}
+        self.loose = {name: p for name, p in named.items() if id(p) not in in_modules}
+        _check_namesakes({name: p for name, p in named.items() if name not in self.loose}, outside["params"])
+        _check_latents(model, guide)
+        sites = [*model.nodes.values(), *guide.nodes.values()]
+        dims = [frame.dim for site in sites if site["type"] == "sample" for frame in site["cond_indep_stack"]]
+        self.max_plate_nesting = max((-dim for dim in dims if dim is not None), default=0)
+        self.enumerates = any("enumerate" in site["infer"] for site in guide.nodes.values() if "infer" in site)
+
+    def _add_called(self, called: list[nn.Module]) -> None:
+        """Add the modules that only their calls show."""
+        known = {id(m) for m in self.module.modules()}
+        others = [module for module in called if id(module) not in known]
+        inner = {id(m) for module in others for m in module.modules() if m is not module}
+        roots = [module for module in others if id(module) not in inner]
+        self.modules |= {f"called_{i}": module for i, module in enumerate(roots)}
+
+    def _leave_out_unused(self, called: list[nn.Module]) -> None:
+        """Leave out the modules that a program could use and does not."""
+        used = {id(m) for m in called} | {id(p) for p in self.parameters}
+        parts = {name: (*module.modules(), *module.parameters()) for name, module in self.modules.items()}
+        self.modules = {name: self.modules[name] for name, of in parts.items() if any(id(part) in used for part in of)}
+
+    def _check_all_declared(self, *log_probs: Tensor | float) -> None:
+        """Raise a ValueError if a gradient reaches a parameter that SVI does not train."""
+        trained = {id(p) for p in self.parameters}
+        for leaf in _leaves([t for t in log_probs if isinstance(t, Tensor)]):
+            if id(leaf) in trained:
+                continue
+            names = (n for name, m in self.modules.items() for n, p in m.named_parameters(name) if p is leaf)
+            what = next((f"the parameter {name}" for name in names), f"a tensor of shape {tuple(leaf.shape)}")
+            raise ValueError(
+                f"the model and guide use {what}, which requires a gradient, and SVI does not train it. Declare its "
+                'module in the model or guide, as pyro.module("decoder", decoder) does, under a name that no other '
+                "module has; or freeze it with .requires_grad_(False)"
+            )
+
+
+class _FromStore(Messenger):
+    """Gives parameters of ``pyro.param`` that Pyro's store has already; those of modules come from the modules."""
+
+    def __init__(self, outside: Any) -> None:
+        super().__init__()
+        self.outside = outside
+
+    def _pyro_param(self, msg: Message) -> None:
+        name, store = str(msg["name"]), pyro.get_param_store()
+        of_module = module_from_param_with_module_name(name) != name
+        if name in self.outside["params"] and name not in store and not of_module:
+            store.set_state({part: {name: values[name]} for part, values in self.outside.items()})
+
+
+@contextlib.contextmanager
+def _modules_called() -> Iterator[list[nn.Module]]:
+    """List the modules that are called in the block, and put back their buffers after it."""
+    called: dict[int, nn.Module] = {}
+    buffers: list[tuple[Tensor, Tensor]] = []
+
+    def note(module: nn.Module, _: object) -> None:
+        if id(module) not in called:
+            called[id(module)] = module
+            buffers.extend((b, b.clone()) for b in module.buffers(recurse=False))
+
+    found: list[nn.Module] = []
+    hook = register_module_forward_pre_hook(note)
+    try:
+        yield found
+    finally:
+        hook.remove()
+        found += called.values()
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the tensors that a gradient of the outputs reaches."""
+    ahead = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    seen = set(ahead)
+    while ahead:
+        node = ahead.pop()
+        if node.name() == "torch::autograd::AccumulateGrad":
+            yield node.variable  # type: ignore[attr-defined]
+        new = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= new
+        ahead += new
+
+
+def _check_namesakes(of_modules: dict[str, Tensor], outside: dict[str, Tensor]) -> None:
+    """Raise a ValueError if Pyro's store has another tensor under the name of a module's parameter."""
+    for name, parameter in of_modules.items():
+        if outside.get(name, parameter) is not parameter:
+            raise ValueError(
+                f"Pyro's parameter store holds another tensor than the module's under the name {name!r}, which SVI "
+                f"would train in its place. Remove it with del pyro.get_param_store()[{name!r}], or all of them with "
+                "pyro.clear_param_store()"
+            )
+
+
+def _check_latents(model: Trace, guide: Trace) -> None:
+    """Raise a ValueError if the guide leaves a latent site of the model out."""
+    names = [
+        name
+        for name, site in model.nodes.items()
+        if site["type"] == "sample" and not (site["is_observed"] or site_is_subsample(site) or name in guide.nodes)
+    ]
+    if names:
+        raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(names)}")

@@ -1,0 +1,237 @@
+"""The three conditional distributions of a VAE: what its parts return, given tensors, and whether they fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.poutine.runtime import am_i_wrapped
+from torch import Tensor, nn
+
+from pyro_vae.argument_checks import finite_number
+from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
+from pyro_vae.data_checks import check_event_shape, check_finite, check_support
+from pyro_vae.distributions import check_inverse, part_name
+from pyro_vae.distributions.observed import fill_missing, observed
+from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_codes
+from pyro_vae.seeds import seeded
+from pyro_vae.vae.arrays import as_tensors, batch_size
+from pyro_vae.vae.masks import no_mask, where_observed, with_mask
+from pyro_vae.vae.parts import call, check_part, evaluating, over_batch, over_codes, points_of
+from pyro_vae.value_checks import capturing
+
+__all__ = ["Conditionals"]
+
+_SOME = 64  # examples that are encoded to find the event shape of p(x | z)
+
+Part = Callable[..., TorchDistribution]
+
+
+class Conditionals(nn.Module):
+    """p(z | c), p(x | z, c) and q(z | x, c), without the Pyro programs that :class:`VAE` makes of them.
+
+    The arguments and errors are those of :class:`VAE`.
+    """
+
+    def __init__(
+        self, prior: Part, likelihood: Part, posterior: Part, *, missing: bool = False, fill: float = 0.0
+    ) -> None:
+        super().__init__()
+        for place, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
+            check_part(place, part)
+        check_same_codes(as_prior(prior), as_posterior(posterior), (part_name(prior), part_name(posterior)))
+        if missing and not as_likelihood(likelihood).elementwise:
+            raise ValueError(
+                f"likelihood {part_name(likelihood)} is not a product over the elements of x, so missing values cannot "
+                "be left out of it. Use a likelihood of independent elements, such as Poisson for counts"
+            )
+        finite_number("fill", fill)
+        self.prior = prior
+        self.likelihood = likelihood
+        self.posterior = posterior
+        self.log_codes = as_prior(prior).log_codes or as_posterior(posterior).log_codes
+        self.missing = missing
+        self.fill = fill
+        # The likelihood that was last seen to fit some data, and the event shape of these.
+        self._fits: tuple[Part, torch.Size] | None = None
+
+    # The three distributions.
+
+    def prior_of(self, *context: Tensor) -> TorchDistribution:
+        """Return p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
+        _, context = self.tensors(None, *context)
+        return over_codes(call("prior", self.prior, *context), "prior", self.prior, self.log_codes)
+
+    def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> TorchDistribution:
+        """Return q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``.
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            context: tensors ``(batch, ...)``.
+            mask: see :meth:`VAE.model`.
+        """
+        x, context = self.tensors(x, *context)
+        posterior = self.posterior_of(x, *context, mask=mask)
+        if not (am_i_wrapped() or capturing()):  # among Pyro's handlers, the model checks it
+            self._check_event_shape(x, posterior, *context)
+        return posterior
+
+    def decode(self, z: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x.
+
+        If the codes are points of a simplex, z holds their logs; see :meth:`decoder_input`.
+        """
+        z = as_tensor("z", z, *module_dtype_and_device(self))
+        _, context = self.tensors(None, *context)
+        # With codes that are enumerated, z is (values, 1, latent_dim), and a context has the batch.
+        batch_shape = torch.broadcast_shapes(z.shape[:-1], *(c.shape[:1] for c in context))
+        likelihood = call("likelihood", self.likelihood, self.decoder_input(z), *context)
+        return over_batch(likelihood, batch_shape, "likelihood", self.likelihood)
+
+    def posterior_of(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> TorchDistribution:
+        """Return q(z | x, c) as :meth:`encode` does, without a check that x has the event shape of p(x | z)."""
+        batch = batch_size(x, context)
+        seen = self.encoder_input(x, mask)
+        posterior = call("posterior", self.posterior, seen, *context)
+        posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
+        return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
+
+    # What the parts are given.
+
+    def tensors(self, x: Array | None, *context: Array) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return x and context as tensors in the dtype and on the device of the parameters.
+
+        Integers in x become floating-point numbers too, unless the posterior is a function or has an embedding, which
+        looks them up. Integers in the context, such as class labels, stay integers.
+
+        Args:
+            x: a tensor or NumPy array ``(batch, *event_shape)``, or None.
+            context: tensors or NumPy arrays ``(batch, ...)``.
+
+        Returns:
+            x (None if it was None) and the context.
+
+        Raises:
+            TypeError: if one is no dense array of real numbers; says what would do.
+            ValueError: if a number would become infinite or another integer.
+
+        Example:
+            >>> import numpy as np
+            >>> from pyro_vae import build
+            >>> x, (labels,) = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
+            >>> x.dtype, labels.dtype
+            (torch.float32, torch.int64)
+        """
+        return as_tensors(self, self.posterior, x, *context)
+
+    def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what the posterior sees of x: x itself or, with ``missing=True``, x filled in and the mask beside it.
+
+        Args:
+            x: data ``(batch, *event_shape)``.
+            mask: see :meth:`VAE.model`.
+
+        Returns:
+            ``(batch, *event_shape)``; with ``missing=True``, the first dimension after the batch is twice as long.
+        """
+        x, _ = self.tensors(x)
+        seen = self._where_observed(x, mask)
+        if seen is not None and x.dim() < 2:
+            raise ValueError(
+                f"x must be of shape (batch, *event_shape); got {tuple(x.shape)}. Give a single example a batch "
+                "dimension: x[None]"
+            )
+        filled = x if seen is None else with_mask(x, seen, self.fill)
+        check_finite(filled)
+        return filled
+
+    def decoder_input(self, z: Tensor) -> Tensor:
+        """Return what the likelihood sees of z: z itself or, if z holds logs of points of a simplex, the points.
+
+        Args:
+            z: codes ``(batch, latent_dim)``.
+
+        Raises:
+            ValueError: if z must hold such logs and does not.
+        """
+        if not self.log_codes:
+            return z
+        return points_of(z, f"posterior {part_name(self.posterior)} and prior {part_name(self.prior)}")
+
+    def observed(
+        self, likelihood: TorchDistribution, x: Tensor, mask: Tensor | None = None
+    ) -> tuple[TorchDistribution, Tensor]:
+        """Return p(x | z) of the observed elements of x alone, and x with a value of its support in the other places.
+
+        Args:
+            likelihood: p(x | z), as :meth:`decode` returns it.
+            x: data ``(batch, *event_shape)``.
+            mask: see :meth:`VAE.model`.
+
+        Raises:
+            ValueError: if x has another shape or lies outside the support, or if values are missing and the likelihood
+                is not a product over the elements of x.
+        """
+        x, _ = self.tensors(x)
+        seen = self._where_observed(x, mask)
+        if seen is not None and x.shape[1:] == likelihood.event_shape:
+            x = fill_missing(likelihood, x, seen)
+        check_support(self.likelihood, likelihood, x)
+        if not self._is_known_to_fit(x):
+            self._fits = (self.likelihood, likelihood.event_shape)
+        return (likelihood if seen is None else observed(self.likelihood, likelihood, seen)), x
+
+    # Checks.
+
+    def check_codes(self, prior: TorchDistribution, z: Tensor) -> None:
+        """Check that the prior has a density at codes of the posterior.
+
+        Args:
+            prior: as :meth:`prior_of` returns it.
+            z: codes ``(*batch, latent_dim)``.
+
+        Raises:
+            ValueError: if it has none; for example, if prior and posterior have different latent dimensions.
+        """
+        if z.shape[-1:] != prior.event_shape[-1:]:
+            raise ValueError(
+                f"prior {part_name(self.prior)} is over z of shape {tuple(prior.event_shape)}; got z of shape "
+                f"({z.shape[-1]},) from posterior {part_name(self.posterior)}. Give both the same latent dimension"
+            )
+        check_inverse(prior, f"prior {part_name(self.prior)}", z)
+
+    def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
+        """Check that x has the event shape of p(x | z), as :meth:`VAE.model` does.
+
+        Without it, an image that lacks its batch dimension would pass for a batch of its channels. To find the event
+        shape, some examples are encoded and decoded, if it is not known yet or x has another one.
+
+        Raises:
+            ValueError: if it has another event shape.
+        """
+        if self._is_known_to_fit(x):
+            return
+        some, *rest = (t[:_SOME] for t in (x, *context))
+        with evaluating(self), seeded(0):
+            posterior = self.posterior_of(some, *rest, mask=None if mask is None else mask[:_SOME])
+        # The whole x, because the error shows its shape.
+        self._check_event_shape(x, posterior, *rest)
+
+    def _is_known_to_fit(self, x: Tensor) -> bool:
+        return self._fits is not None and self._fits[0] is self.likelihood and self._fits[1] == x.shape[1:]
+
+    def _check_event_shape(self, x: Tensor, posterior: TorchDistribution, *context: Tensor) -> None:
+        if self._is_known_to_fit(x):
+            return
+        with evaluating(self), seeded(0):
+            event_shape = self.decode(posterior.sample(), *context).event_shape
+        check_event_shape(self.likelihood, event_shape, x)
+        self._fits = (self.likelihood, event_shape)
+
+    def _where_observed(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """True where x is observed; None for a VAE over complete data."""
+        if self.missing:
+            return where_observed(x, mask)
+        no_mask(mask)
+        return None
