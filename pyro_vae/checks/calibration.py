@@ -64,12 +64,12 @@ def _calibration(inputs: Inputs) -> Finding:
     place = (found.double() + 0.5) / (_DRAWS + 1)
     spread = place.var(0)[p.argmin()].item() * 12
     shape = "too narrow" if spread > 1.2 else "too wide" if spread < 0.8 else "off centre"
-    words = f"in {off} of {p.numel()} dimensions q(z|x) is not the true posterior; worst: {shape}"
+    words = f"q(z|x) is not the true posterior in {off} of {p.numel()} dimensions; in the worst, it is {shape}"
     if inputs.exact_posterior:
         return Finding("failed", words, p_value=least)
     return Finding(
         "noted",
-        f"{words}. This is no error if q(z|x) is an approximation: it makes the gap between the ELBO and log p(x)",
+        f"{words}. For an approximate q(z|x) this is no error; it makes the ELBO smaller than log p(x)",
         p_value=least,
     )
 
@@ -90,7 +90,7 @@ CHECKS = [
     Check(
         "exact-posterior",
         _SECTION,
-        "log p(x, z) - log q(z|x) at several z",
+        "log p(x, z) - log q(z|x) at one z against other z",
         "For the true posterior it is log p(x) at every z.",
         _exact,
         "whether q(z|x) is the true posterior",
@@ -98,7 +98,7 @@ CHECKS = [
     Check(
         "calibration",
         _SECTION,
-        "the ranks of true z among draws of q(z|x), for simulated data, with equally likely ranks",
+        "the ranks of true z among draws of q(z|x), for simulated data, against equally likely ranks",
         "Among draws of the true posterior all ranks are equally likely (Talts et al. 2018).",
         _calibration,
         "whether true z rank among draws of q(z|x) as they should",

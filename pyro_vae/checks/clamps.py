@@ -145,7 +145,7 @@ CHECKS = [
     Check(
         "clamps",
         "Model and guide",
-        "the values that go into p and q before and after each clamp in model, guide and objective",
+        "the inputs of p and q before each clamp in model, guide and objective against those after it",
         "An active clamp makes the bound that of another p or q, and stops the gradient.",
         _clamps,
         "whether a clamp changes p or q",

@@ -79,29 +79,29 @@ def _mistakes(covariance: Tensor) -> Iterator[tuple[Tensor, str]]:
     yield covariance, ""
     of_draws = "the draws' covariance is"
     root = torch.linalg.cholesky(covariance)
-    yield root.mT @ root, f"{of_draws} L^T L where the density's is L L^T: is scale_tril transposed in one of the two?"
+    yield root.mT @ root, f"{of_draws} L^T L and the density's is L L^T. Is scale_tril transposed in one of the two?"
     yield (
         torch.linalg.inv(covariance),
-        (f"{of_draws} the inverse of the density's: a precision taken for a covariance (variance) in one of the two?"),
+        (f"{of_draws} the inverse of the density's. Is a precision taken for a covariance in one of the two?"),
     )
     factor = torch.linalg.cholesky(torch.linalg.inv(covariance))
     yield (
         torch.linalg.inv(factor.mT @ factor),
-        (f"{of_draws} that of a transposed factor of the precision: solve with L^T instead of L"),
+        (f"{of_draws} that of a transposed factor of the precision. Solve with L^T instead of L"),
     )
     yield (
         covariance @ covariance,
-        (f"{of_draws} the square of the density's: a variance taken for a scale in one of the two?"),
+        (f"{of_draws} the square of the density's. Is a variance taken for a scale in one of the two?"),
     )
     values, vectors = torch.linalg.eigh(covariance)
     yield (
         vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT,
-        (f"{of_draws} the square root of the density's: a scale taken for a variance in one of the two?"),
+        (f"{of_draws} the square root of the density's. Is a scale taken for a variance in one of the two?"),
     )
     yield (
         torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1)),
         (
-            "the draws have the density's variances without its covariances: does one of the two leave out what is off "
+            "the draws have the density's variances without its covariances. Does one of the two leave out what is off "
             "the diagonal?"
         ),
     )

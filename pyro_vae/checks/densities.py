@@ -17,7 +17,7 @@ from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.groups import Grouped
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "elements_of"]
 
 _SECTION = "Distributions"
 
@@ -38,7 +38,7 @@ def _likelihood(inputs: Inputs) -> TorchDistribution:
     return p.likelihood(p.draw(1)[0])
 
 
-def _elements(distribution: TorchDistribution) -> Iterator[TorchDistribution]:
+def elements_of(distribution: TorchDistribution) -> Iterator[TorchDistribution]:
     """Yield the distributions of single elements, column by column if columns differ."""
     while True:
         if isinstance(distribution, TorchToPyro):
@@ -51,14 +51,14 @@ def _elements(distribution: TorchDistribution) -> Iterator[TorchDistribution]:
             break
     if isinstance(distribution, Columns):
         for column in distribution.columns:
-            yield from _elements(column)
+            yield from elements_of(column)
     else:
         yield distribution
 
 
 def _mass(distribution: TorchDistribution, inputs: Inputs) -> Finding:
     """Check the mass of each element."""
-    elements = list(_elements(distribution))
+    elements = list(elements_of(distribution))
     part = replace(inputs, level=inputs.level / len(elements))
     with torch.no_grad(), inputs.seeded(10):
         return worst([check_mass(element, part) for element in elements])
@@ -66,7 +66,7 @@ def _mass(distribution: TorchDistribution, inputs: Inputs) -> Finding:
 
 def _draws(distribution: TorchDistribution, inputs: Inputs) -> Finding:
     """Check the draws of each element, by ``sample`` and, as Pyro trains, by ``rsample``."""
-    elements = list(_elements(distribution))
+    elements = list(elements_of(distribution))
     kinds = [(d, "sample") for d in elements] + [(d, "rsample") for d in elements if d.has_rsample]
     part = replace(inputs, level=inputs.level / len(kinds))
     with inputs.seeded(11):
@@ -113,15 +113,15 @@ CHECKS = [
     Check(
         "noise",
         _SECTION,
-        "draws of z for different examples with each other",
+        "draws of z for one example against those for others",
         "Each example has its own z; shared noise makes the loss far noisier and its standard error wrong.",
         _noise,
         "whether each example has noise of its own",
     ),
-    *_three("mass", "the integral, or sum, of {} with 1", _MASS, _mass, "whether {} integrates to 1"),
+    *_three("mass", "the integral, or sum, of {} against 1", _MASS, _mass, "whether {} integrates to 1"),
     *_three(
         "draws",
-        "draws of {} with its density (Stein's identity, frequencies)",
+        "draws of {} against its density (Stein's identity, frequencies)",
         _FOLLOW,
         _draws,
         "whether draws of {} follow its density",

@@ -65,11 +65,9 @@ def _moving(inputs: Inputs) -> Finding | None:
 def _compare(inputs: Inputs, ours: Tensor, reference: Tensor, words: str, of: str = "pathwise") -> Finding:
     """Compare the means of two sets of slopes, from independent or paired draws, and report their variances' ratio."""
     scale = reference.abs().mean(0).clamp_min(1e-12)
-    found = mean_is_zero(
-        ours - reference, inputs.level, f"{words} differs from the pathwise one on average", 1e-9 * scale
-    )
+    found = mean_is_zero(ours - reference, inputs.level, f"{words} differs on average from the {of} one", 1e-9 * scale)
     ratio = (ours.var(0).sum() / reference.var(0).sum()).item()
-    detail = found.detail or f"variance {ratio:.3g} times that of the pathwise gradient"
+    detail = found.detail or f"variance {ratio:.3g} times that of the {of} gradient"
     return Finding(found.verdict, detail, found.difference, found.standard_error, found.tolerance, found.p_value)
 
 
@@ -215,7 +213,7 @@ CHECKS = [
     Check(
         "gradient",
         _SECTION,
-        "gradients of ELBO and IWAE by autograd with finite differences, under the same noise",
+        "gradients of ELBO and IWAE by autograd against finite differences, under the same noise",
         "Training follows the gradient, which must be that of the whole bound.",
         _finite_differences,
         "whether autograd sees the whole gradient",
@@ -223,7 +221,7 @@ CHECKS = [
     Check(
         "gradient-analytic-kl",
         _SECTION,
-        "the gradient with KL in closed form with that of Trace_ELBO, on average",
+        "the gradient with KL in closed form against that of Trace_ELBO, on average",
         _SAME,
         _analytic,
         "whether the gradient with KL in closed form is right",
@@ -231,7 +229,7 @@ CHECKS = [
     Check(
         "gradient-score",
         _SECTION,
-        "the score-function gradient with the pathwise one, on average",
+        "the score-function gradient against the pathwise one, on average",
         "The first needs no path through the draws, the second no density of them: they share no mistake.",
         _score,
         "whether the score-function gradient is right",
@@ -239,7 +237,7 @@ CHECKS = [
     Check(
         "gradient-landing",
         _SECTION,
-        "the gradient by sticking the landing with that of Trace_ELBO, on average",
+        "the gradient by sticking the landing against that of Trace_ELBO, on average",
         "The score of log q has mean zero if the draws follow the density.",
         _sticking,
         "whether the gradient by sticking the landing is right",
@@ -247,7 +245,7 @@ CHECKS = [
     Check(
         "gradient-doubly",
         _SECTION,
-        "the doubly reparametrised gradient with that of the importance-weighted bound",
+        "the doubly reparametrised gradient against that of the importance-weighted bound, on average",
         _SAME,
         _doubly,
         "whether the doubly reparametrised gradient is right",

@@ -226,7 +226,7 @@ class Inputs:
         can = int(_BUDGET / max(1.0, densities * self.operations))
         number = max(least, min(most, can))
         if number < most:
-            self.cut[what] = f"{number:,} {what} and not {most:,}"
+            self.cut[what] = f"{number:,} {what} instead of {most:,}"
         return number
 
 

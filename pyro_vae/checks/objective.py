@@ -339,7 +339,7 @@ CHECKS = [
     Check(
         "objective",
         _SECTION,
-        "the objective with the negative bound, on average",
+        "the objective against the negative bound, on average",
         "Training must optimise the bound: a sum over elements and examples, in nats.",
         _value,
         "whether the objective is the bound",
@@ -347,7 +347,7 @@ CHECKS = [
     Check(
         "objective-gradient",
         _SECTION,
-        "the gradient of the objective with that of the bound, on average",
+        "the gradient of the objective against that of the bound, on average",
         "An objective can have the right value and still train something else.",
         _gradient,
         "whether the objective has the gradient of the bound",
@@ -355,7 +355,7 @@ CHECKS = [
     Check(
         "objective-training",
         _SECTION,
-        "the objective in training mode with evaluation mode, or with the bound if p or q differs there",
+        "the objective in training mode against evaluation mode, or against the bound if p or q differs there",
         "Training uses training mode; all other lines use evaluation mode.",
         _training,
         "whether the objective is the bound in training mode",
@@ -363,7 +363,7 @@ CHECKS = [
     Check(
         "objective-noise",
         _SECTION,
-        "the losses of different examples with each other, over many draws",
+        "the loss of one example against that of others, over many draws",
         "Each example has its own noise; shared noise keeps the mean and makes the loss far noisier.",
         _noise,
         "whether the objective draws separate noise for each example",

@@ -185,7 +185,8 @@ def _in_float64(given: ModelGuide) -> ModelGuide:
 
 def _subject(vae: Target, x: Tensor) -> str:
     """Say what is checked."""
-    parts = [part_name(getattr(vae, place)) for place in ("prior", "likelihood", "posterior") if hasattr(vae, place)]
+    found = [getattr(vae, place, None) for place in ("prior", "likelihood", "posterior")]
+    parts = [part_name(part) for part in found if part is not None and not inspect.ismethod(part)]
     kind = "a pair of functions" if isinstance(vae, tuple) else type(vae).__name__
     made_of = f" of {', '.join(parts)}" if len(parts) == 3 else ""
     examples = "1 example" if len(x) == 1 else f"{len(x)} examples"

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import nn
 
 from pyro_vae.checks import check
-from pyro_vae.checks.densities import _elements
+from pyro_vae.checks.densities import elements_of
 from pyro_vae.checks.inputs import Inputs
 from pyro_vae.checks.mass import check_mass
 from pyro_vae.checks.ranks import rank_scores
@@ -188,7 +188,7 @@ def test_a_mixture_without_its_weights_is_found_in_20_dimensions():
 
 def test_columns_are_looked_at_one_by_one():
     normal = dist.Normal(_t(0.0), 1.0)
-    assert list(_elements(dist.MaskedDistribution(normal.to_event(1), torch.tensor(True)))) == [normal]
+    assert list(elements_of(dist.MaskedDistribution(normal.to_event(1), torch.tensor(True)))) == [normal]
 
 
 class _Pair(nn.Module):

@@ -233,10 +233,10 @@ def test_a_step_back_is_as_likely(d):
 
 
 def test_groups_of_more_values_than_are_listed_are_looked_at_one_by_one():
-    from pyro_vae.checks.densities import _elements
+    from pyro_vae.checks.densities import elements_of
 
     groups = Grouped(dist.OneHotCategorical(logits=_randn(3, 10, 7)))
-    assert [e.event_shape for e in _elements(groups)] == [(7,)]
+    assert [e.event_shape for e in elements_of(groups)] == [(7,)]
 
 
 # Spheres.
