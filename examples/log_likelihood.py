@@ -3,8 +3,8 @@
     python examples/log_likelihood.py [figure.png]
 
 The VAE has two latent dimensions, so quadrature gives log p(x) to six digits. Importance sampling from q comes close.
-So does annealed importance sampling, which bounds log p(x) of digits simulated from the model from below and from
-above. With more dimensions, quadrature is too expensive, and only the other two remain.
+So does annealed importance sampling, which bounds log p(x) of simulated digits from below and from above. With more
+dimensions, quadrature is too expensive, and only the other two remain.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pyro_vae import build, data, fit
-from pyro_vae.evaluation import importance_sampling, quadrature, sandwich
+from pyro_vae.evaluation import Annealing, importance_sampling, quadrature, sandwich
 
 BOUNDS = (1, 10, 100, 1000, 5000)
 
@@ -30,13 +30,11 @@ def trained(epochs, hidden, seed):
 
 def compare(vae, x, temperatures=150, chains=8, num_particles=5000, seed=0):
     """Estimates beside quadrature: (data, method, quadrature's, the method's)."""
-    simulated = sandwich(vae, x, temperatures=temperatures, num_particles=chains, start="posterior", seed=seed)
+    simulated = sandwich(vae, x, num_particles=chains, annealing=Annealing(temperatures, start="posterior"), seed=seed)
     rows, bounds = [], [k for k in BOUNDS if k <= num_particles]
     for name, each in (("test digits", x), ("simulated digits", simulated.x)):
-        exact, found = (
-            quadrature(vae, each),
-            importance_sampling(vae, each, num_particles=num_particles, bounds=bounds, seed=seed),
-        )
+        exact = quadrature(vae, each)
+        found = importance_sampling(vae, each, num_particles=num_particles, bounds=bounds, seed=seed)
         rows.append((name, "importance sampling", exact, found))
     rows.append((name, "annealed, from below", exact, simulated.lower))
     return [*rows, (name, "annealed, from above", exact, simulated.upper)]
@@ -52,10 +50,10 @@ def figure(rows):
     each.axhline(0, color="black", lw=1, zorder=0, label="quadrature")
     each.set(xlabel="digit simulated from the model", ylabel="nats from quadrature", xticks=range(1, len(place) + 1))
     exact, found = rows[0][2:]
-    means = {k: bound.mean() for k, bound in found.bounds.items()}
-    rise.semilogx(list(means), list(means.values()), "o-", color="#0b6e99", label="bound of k draws (1: ELBO)")
+    means = [bound.mean() for bound in found.bounds.values()]
+    rise.semilogx(list(found.bounds), means, "o-", color="#0b6e99", label="bound of k draws (1: ELBO)")
     rise.axhline(exact.mean, color="black", lw=1, zorder=0, label="quadrature")
-    rise.set(xlabel="draws k", ylabel="log p(x), nats a test digit", xlim=(0.7, 8000))
+    rise.set(xlabel="draws k", ylabel="log p(x), nats per test digit", xlim=(0.7, 8000))
     each.set_title("Estimates of log p(x), with two standard errors", fontsize=11, pad=24)
     rise.set_title("Bounds rise to log p(x)", fontsize=11, pad=24)
     for axis in (each, rise):
@@ -71,8 +69,7 @@ def main(path=None, images=16, epochs=60, hidden=(128, 128), seed=0, **settings)
     for name, method, exact, found in rows:
         error = math.hypot(found.mean_standard_error, exact.error.mean().item())
         scores[name, method] = z = (found.mean - exact.mean) / error
-        numbers = f"{found.mean:14.4f}{error:10.1e}{exact.mean:12.4f}{exact.error.mean():10.1e}{z:7.2f}"
-        print(f"{name:18}{method:22}{numbers}")
+        print(f"{name:18}{method:22}{found.mean:14.4f}{error:10.1e}{exact.mean:12.4f}{exact.error.mean():10.1e}{z:7.2f}")
     if path is not None:
         figure(rows).savefig(path)
     return rows, scores

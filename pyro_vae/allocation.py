@@ -1,4 +1,4 @@
-"""A limit on the tensors that a block makes, kept before they take memory."""
+"""A limit on the tensors that a block may make, checked before they take memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -17,15 +18,15 @@ __all__ = ["at_most"]
 
 @contextlib.contextmanager
 def at_most(numbers: int, tensors: int, why: str) -> Iterator[None]:
-    """Refuses a block that would make larger tensors, before they are made.
+    """Run a block that may make only so many numbers; refuse an operation beyond that before it runs.
 
-    It adds up what operations without tensor arguments make (``torch.zeros``, ``torch.randn``), and compares the size
-    of each other result by itself. It does not see what Python and NumPy hold.
+    New tensors, of operations without tensor arguments (``torch.zeros``, ``torch.randn``), are added up. The result of
+    any other operation is compared with the limit by itself. Memory of Python and NumPy is not seen.
 
     Args:
-        numbers: how many numbers all new tensors may have together, and the result of each operation by itself.
-        tensors: how many new tensors there may be: each costs time, however small it is.
-        why: what errors say of the block.
+        numbers: the most numbers that all new tensors may have together, and any other result by itself.
+        tensors: the most new tensors: each costs time, however small it is.
+        why: the reason for the limit, in errors.
 
     Raises:
         ValueError: at the first operation that would exceed the limit.
@@ -41,7 +42,13 @@ class _Limit(TorchDispatchMode):
         self.tensors = tensors
         self.why = why
 
-    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         if all(result.alias_info is not None for result in func._schema.returns):
             return func(*args, **kwargs)  # a view, or a change in place
@@ -50,22 +57,22 @@ class _Limit(TorchDispatchMode):
             self.left -= size
             self.tensors -= 1
         if self.tensors < 0:
-            raise ValueError(f"refused: {self.why}. It is made of too many tensors")
+            raise ValueError(f"refused: {self.why}. It makes too many tensors")
         if size > self.most or self.left < 0:
             raise ValueError(
-                f"refused: {self.why}. An operation ({func.__name__}) was to make a tensor of {size:,} numbers, of "
-                f"{self.most:,} that are allowed for all"
+                f"refused: {self.why}. An operation ({func.__name__}) would make a tensor of {size:,} numbers; at most "
+                f"{self.most:,} are allowed in all"
             )
         return func(*args, **kwargs)
 
 
-def _size(func: Any, args: Any, kwargs: dict[str, Any]) -> int:
-    """How many numbers an operation would give, found on tensors without values."""
+def _size(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return how many numbers an operation would make, found with tensors that have no values."""
     args, kwargs = tree_map(lambda value: value.to("meta") if isinstance(value, Tensor) else value, (args, kwargs))
     if "device" in kwargs or any(argument.name == "device" for argument in func._schema.arguments):
         kwargs = {**kwargs, "device": torch.device("meta")}
     try:
         results = tree_flatten(func(*args, **kwargs))[0]
     except (RuntimeError, TypeError, ValueError):
-        return 0  # what depends on values (unique, item) gives no more numbers than it got; what is wrong, none
+        return 0  # it depends on values (unique, item) and makes no more numbers than it gets, or it is wrong
     return sum(math.prod(result.shape) for result in results if isinstance(result, Tensor))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from numbers import Real
-from typing import SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 __all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer"]
 
@@ -45,7 +45,7 @@ def at_least_one(**counts: SupportsIndex) -> None:
 
 def finite_number(
     name: str,
-    value: object,
+    value: SupportsFloat,
     *,
     above: float = -math.inf,
     least: float = -math.inf,
@@ -95,7 +95,7 @@ def is_finite_number(value: object) -> bool:
 
 
 def _as_float(value: object) -> float:
-    """The float of a number; NaN for what is none, or too large."""
+    """Return a number as a float; NaN if it is no number, or too large."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
     try:

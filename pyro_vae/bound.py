@@ -6,7 +6,7 @@ import inspect
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -47,7 +47,7 @@ def elbo(recon: Tensor, kl: Tensor | float) -> Tensor: ...
 @overload
 def elbo(recon: float, kl: Tensor) -> Tensor: ...
 def elbo(recon: float | Tensor, kl: float | Tensor) -> float | Tensor:
-    """The evidence lower bound: recon − kl, in nats.
+    """Return the evidence lower bound: recon − kl, in nats.
 
     log p(x) ≥ E_q(z|x)[log p(x|z)] − KL(q(z|x) || p(z)) (Kingma and Welling 2013, arXiv 1312.6114, equation 3).
 
@@ -57,11 +57,11 @@ def elbo(recon: float | Tensor, kl: float | Tensor) -> float | Tensor:
 
     Returns:
         A float for two numbers, else a tensor of the broadcast shape, through which gradients flow. Infinities
-        propagate; ∞ − ∞ has no value and gives NaN.
+        propagate; ∞ − ∞ gives NaN.
 
     Raises:
-        TypeError: where an argument is neither a real number nor a real tensor.
-        NotANumberError: a ValueError, where an argument is NaN or holds one.
+        TypeError: if an argument is neither a real number nor a tensor of real numbers.
+        NotANumberError: a ValueError, if an argument is NaN or holds one.
 
     Example:
         >>> elbo(-80.0, 20.0)
@@ -72,8 +72,12 @@ def elbo(recon: float | Tensor, kl: float | Tensor) -> float | Tensor:
     return _number("recon", recon) - _number("kl", kl)
 
 
-def _number(name: str, value: Any) -> Any:
-    """``value`` as a float or as a floating-point tensor."""
+@overload
+def _number(name: str, value: float) -> float: ...
+@overload
+def _number(name: str, value: Tensor) -> Tensor: ...
+def _number(name: str, value: float | Tensor) -> float | Tensor:
+    """Return a value as a float or as a floating-point tensor."""
     if isinstance(value, Tensor):
         if value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} must be a tensor of real numbers; got dtype {value.dtype}")
@@ -94,7 +98,7 @@ def _number(name: str, value: Any) -> Any:
 
 
 class ElboTerms(NamedTuple):
-    """The two terms of the bound, an estimate an example, in nats; each ``(batch,)``.
+    """The two terms of the bound, estimated for each example, in nats. Each has shape ``(batch,)``.
 
     Args:
         recon: E_q(z|x)[log p(x|z)].
@@ -119,7 +123,7 @@ def elbo_terms(
     num_particles: int = 1,
     seed: int | None = None,
 ) -> ElboTerms:
-    """The terms of the bound for each example of a batch, computed from the three distributions themselves.
+    """Return the terms of the bound for each example of a batch, computed from the three distributions themselves.
 
     With the same noise, the elbo summed over the batch equals ``-Trace_ELBO().loss(vae.model, vae.guide, x)`` for
     ``kl="sampled"``, and ``-TraceMeanField_ELBO().loss(...)`` for ``kl="analytic"``.
@@ -128,18 +132,18 @@ def elbo_terms(
         vae: the prior, likelihood and posterior.
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
-        mask: where x is observed, as in :meth:`VAE.model`; recon is then of the observed elements alone.
+        mask: True where x is observed, as in :meth:`VAE.model`; recon then counts the observed elements alone.
         kl: ``"analytic"`` for the closed form, ``"sampled"`` for log q(z|x) − log p(z) at the same z as recon.
-        num_particles: draws of z an example, at least 1; the terms are means over them.
-        seed: makes the draws repeatable and leaves torch's generators as they were.
+        num_particles: draws of z per example, at least 1; the terms are means over them.
+        seed: makes the draws repeatable and leaves the generators as they were.
 
     Returns:
-        ``recon``, ``kl`` and ``elbo``, each ``(batch,)``, in nats. Gradients are those of the bound where the
-        posterior can be reparametrised (``has_rsample``); of discrete codes they lack the score function's part.
+        ``recon``, ``kl`` and ``elbo``, in nats. Each has shape ``(batch,)``. The gradients are those of the bound if
+        the posterior can be reparametrised (``has_rsample``); for discrete codes they lack the score-function term.
 
     Raises:
-        ValueError: where x is outside the likelihood's support, a shape does not fit, or ``kl="analytic"`` is
-            asked of a pair of distributions that has no closed form.
+        ValueError: if x is outside the likelihood's support, a shape does not fit, or ``kl="analytic"`` is asked of two
+            distributions whose KL has no closed form.
 
     Example:
         >>> from pyro_vae import VAE, likelihoods, nets, posteriors, priors
@@ -156,12 +160,12 @@ def elbo_terms(
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
     num_particles = at_least(1, "num_particles", num_particles)
     x, context = vae.tensors(x, *context)
-    # Whether x has the event shape of p(x | z) is looked at in observed.
+    # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
         z = posterior((num_particles,))  # with gradient where it has one
     vae.check_codes(prior, z)
-    # Particles are folded into the batch: a decoder need not know of dimensions in front of it.
+    # Particles become rows of the batch, since a decoder need not know any other dimension.
     likelihood = vae.decode(z.flatten(0, 1), *(repeat_rows(c, num_particles) for c in context))
     masks = None if mask is None else repeat_rows(as_tensor("mask", mask), num_particles)
     likelihood, xs = vae.observed(likelihood, repeat_rows(x, num_particles), masks)
@@ -236,14 +240,14 @@ def target_terms(
 
 @dataclass(frozen=True)
 class ElboEstimate:
-    """The bound on average over data, in nats an example.
+    """The bound on average over data, in nats per example.
 
     Args:
         elbo: mean of recon − kl.
         recon: mean of E_q[log p(x|z)].
         kl: mean of KL(q(z|x) || p(z)).
-        standard_error: standard error of ``elbo``, from the spread over examples.
-        examples: how many examples.
+        standard_error: of ``elbo``, from the spread over examples; NaN for one example.
+        examples: how many there are.
     """
 
     elbo: float

@@ -1,8 +1,6 @@
-"""What goes together: a VAE and an objective."""
+"""Checks that a VAE and an objective go together."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pyro.infer import ELBO, RenyiELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, TraceTMC_ELBO
 from torch import Tensor
@@ -11,16 +9,17 @@ from torch.distributions import kl_divergence
 from pyro_vae.distributions import part_name
 from pyro_vae.objectives.objective import Objective
 from pyro_vae.parts import as_likelihood, as_posterior
+from pyro_vae.vae import VAE
 
 __all__ = ["check_objective", "usual_objective"]
 
 
-def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> None:
-    """Raises a ValueError where an objective cannot be minimised with a VAE's distributions, and names what can.
+def check_objective(vae: VAE, objective: ELBO, x: Tensor, *context: Tensor) -> None:
+    """Raise a ValueError if an objective cannot be minimised with a VAE's distributions; say which can.
 
     Args:
         vae: the VAE.
-        objective: of Pyro's.
+        objective: an ELBO of Pyro or of this library.
         x: some data, ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
     """
@@ -28,16 +27,16 @@ def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> N
     if _has_discrete_codes(vae):
         if not isinstance(objective, (TraceEnum_ELBO, TraceTMC_ELBO, TraceGraph_ELBO)):
             raise ValueError(
-                f"posterior {part_name(vae.posterior)} is discrete: no gradient flows through its draws, and {name} "
-                "would have to do with a very noisy estimate. Use TraceEnum_ELBO(max_plate_nesting=1), which sums over "
-                "the categories exactly, or posterior and prior RelaxedCategorical"
+                f"posterior {part_name(vae.posterior)} is discrete: no gradient flows through its draws, so {name} "
+                "would have a very noisy gradient. Use TraceEnum_ELBO(max_plate_nesting=1), which sums over the "
+                "categories exactly, or posterior and prior RelaxedCategorical"
             )
         vae.encode(x, *context).enumerate_support(expand=False)  # refuses too many values to sum over
     pooled = _has_discrete_codes(vae) or isinstance(objective, RenyiELBO) or getattr(objective, "weighs_draws", False)
     if pooled and as_likelihood(vae.likelihood).depends_on_batch:
         raise ValueError(
-            f'likelihood {part_name(vae.likelihood)} with scale="optimal" takes its scale from all draws of z alike, '
-            f'and {name} does not weigh them alike. Use scale="learned"'
+            f'likelihood {part_name(vae.likelihood)} with scale="optimal" computes its scale from all draws of z with '
+            f'equal weights, but {name} weighs them. Use scale="learned"'
         )
     if isinstance(objective, Objective):
         objective.check_on(vae.model, vae.guide, x, *context)
@@ -53,10 +52,10 @@ def check_objective(vae: Any, objective: ELBO, x: Tensor, *context: Tensor) -> N
         ) from error
 
 
-def usual_objective(vae: Any) -> str:
-    """The name of the Pyro ELBO that fits a VAE: ``Trace_ELBO``, or ``TraceEnum_ELBO`` for discrete codes."""
+def usual_objective(vae: VAE) -> str:
+    """Return the name of the Pyro ELBO for a VAE: ``Trace_ELBO``, or ``TraceEnum_ELBO`` if the codes are discrete."""
     return "TraceEnum_ELBO" if _has_discrete_codes(vae) else "Trace_ELBO"
 
 
-def _has_discrete_codes(vae: Any) -> bool:
+def _has_discrete_codes(vae: VAE) -> bool:
     return as_posterior(vae.posterior).is_discrete

@@ -51,7 +51,7 @@ def check_event_shape(likelihood: Callable[..., TorchDistribution], event_shape:
     if x.shape[1:] == event_shape:
         return
     remedy = (
-        "This is one example alone: give it a batch dimension, as x[None] has"
+        "This is a single example: give it a batch dimension with x[None]"
         if x.shape == event_shape
         else "Give its net the output shape of the data, and declare every dimension after the batch with .to_event"
     )

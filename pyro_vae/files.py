@@ -21,6 +21,7 @@ __all__ = [
     "HISTORY",
     "LAST",
     "CheckpointError",
+    "Plain",
     "check_regular",
     "folder_in",
     "is_there",
@@ -30,6 +31,9 @@ __all__ = [
     "replacing",
     "write_text",
 ]
+
+Plain = str | int | float | list[Any] | dict[str, Any] | None
+"""What YAML and JSON hold."""
 
 CONFIG, BEST, LAST, HISTORY = "config.yaml", "weights.safetensors", "last.safetensors", "history.jsonl"
 
@@ -95,7 +99,7 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a plain file holds as JSON; raises what :func:`read_text` raises."""
+    """Return the contents of a plain file of JSON; raises the errors of :func:`read_text`."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -136,7 +140,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return options
 
 
-def _check_plain(path: Path, options: object) -> None:
+def _check_plain(path: Path, options: Plain) -> None:
     """Refuse a value that is no text, number, list or mapping, and more values than a configuration needs."""
     values = 0
     pending = [(options, 0)]
@@ -187,7 +191,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(path.name + ".partial")
     if partial.is_dir() and not partial.is_symlink():
-        raise FileExistsError(f"{partial} is a folder, where a file is to be written. Remove it")
+        raise FileExistsError(f"{partial} is a folder, and a file must be written there. Remove it")
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
     try:

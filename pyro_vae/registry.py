@@ -66,7 +66,7 @@ class NotAllowedError(ValueError):
         self.found, self.module = found, module
 
     def __str__(self) -> str:
-        """Return what was found and how to allow it."""
+        """Return the message, with the arguments that allow the class."""
         return (
             f'{self.found}. If you trust it: load(run, allow=["{self.module}"]), or load(run, vae=vae) with a VAE '
             "built as it was"
@@ -80,9 +80,9 @@ def allowed() -> tuple[str, ...] | None:
 
 @contextlib.contextmanager
 def allowing(modules: str | Sequence[str]) -> Iterator[None]:
-    """Run a block in which names may come from a file: only these modules are imported, besides what is on lists.
+    """Run a block in which names may come from a file: besides the classes on lists, only these modules are imported.
 
-    A block inside another may import what either of them allows.
+    A block inside another one may import the modules of both.
 
     Args:
         modules: modules and packages of the user's, such as ``["my_module"]``. A package includes all modules in it.
@@ -112,7 +112,7 @@ def prefix_errors(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _is_part(found: object) -> bool:
+def _is_part(found: Found) -> bool:
     """True for a class of modules and for a function."""
     return (isinstance(found, type) and issubclass(found, nn.Module)) or inspect.isfunction(found)
 
@@ -125,7 +125,7 @@ class Kind:
         name: of the kind, in errors.
         classes: those of this library by their names, which may be written in any case and with underscores.
         short: other names for these, in lower case and without underscores.
-        listed: what else there is, by its exact name.
+        listed: other classes and functions, by their exact names.
         fits: is asked whether a class or function of the user's may stand in this place.
         what: such a class or function, in errors.
         also: a sentence that the error for an unknown name ends with.
@@ -135,12 +135,12 @@ class Kind:
     classes: Mapping[str, type] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=dict)
     listed: Mapping[str, Found] = field(default_factory=dict)
-    fits: Callable[[object], bool] = _is_part
+    fits: Callable[[Found], bool] = _is_part
     what: str = "a subclass of torch.nn.Module, or a function"
     also: str = ""
 
 
-def find(kind: Kind, name: object) -> Found:
+def find(kind: Kind, name: str | Found) -> Found:
     """Return the class or function of a name.
 
     Args:
@@ -171,7 +171,7 @@ def find(kind: Kind, name: object) -> Found:
 
 
 def _of_the_users(kind: Kind, path: str) -> Found:
-    """Return what is at a dotted path, if the call names its module."""
+    """Return the class or function at a dotted path, if the call names its module."""
     what = f"{kind.name} {path!r}"
     if not _is_dotted(path):
         raise ValueError(f"{what} is no dotted path to a class, such as my_module.MyClass")

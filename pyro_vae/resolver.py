@@ -42,7 +42,7 @@ def build_from(
             class itself, or a function, which is returned as it is.
         known: arguments that are filled in if the constructor has them and the spec does not.
         complete: is called with the class and the arguments of the spec. It may change them: replace inner specs by the
-            objects that they describe, or add what is missing.
+            objects that they describe, or add missing arguments.
 
     Raises:
         NotAllowedError: for a dotted path into a module that may not be imported.

@@ -1,4 +1,4 @@
-"""Seeds: the one place where random number generators are set, and set back."""
+"""Seeds: the one place that sets random number generators, and puts them back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["derive", "seeded"]
 
 @contextlib.contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """Runs the block with the generators at ``seed`` and puts them back afterwards, whatever ends the block.
+    """Run the block with the generators at ``seed``, and put them back however the block ends.
 
-    They are torch's, NumPy's global one (``np.random``) and Python's (``random``): the user's own code may draw from
-    each of them.
+    These are torch's, NumPy's global one (``np.random``) and Python's (``random``), since the user's code may draw from
+    each.
 
     Args:
         seed: any integer ≥ 0, or None to leave the generators alone.
@@ -36,7 +36,7 @@ def seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    # Forking a CUDA generator would start CUDA, so leave it alone where nobody has used it.
+    # Forking a CUDA generator would start CUDA, so leave it alone if nobody has used it.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=list(devices)), _python_and_numpy(seed):
         torch.manual_seed(seed)
@@ -46,9 +46,9 @@ def seeded(seed: int | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _python_and_numpy(seed: int) -> Iterator[None]:
     python = random.getstate()
-    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the generator that the user's code may draw from
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  which the user's code may draw from
     mine = np.random.get_bit_generator()  # type: ignore[attr-defined]
-    if not isinstance(mine, np.random.MT19937):  # only this kind can be seeded anew
+    if not isinstance(mine, np.random.MT19937):  # only this kind can be seeded again
         np.random.set_bit_generator(np.random.MT19937())  # type: ignore[attr-defined]
     try:
         random.seed(int(seed))
@@ -61,11 +61,11 @@ def _python_and_numpy(seed: int) -> Iterator[None]:
 
 
 def derive(seed: int, *keys: int) -> int:
-    """A seed of its own for each of ``keys``, such as (stream, epoch), independent of its neighbours.
+    """Return a seed for a stream of random numbers, independent of other streams.
 
     Args:
-        seed: the seed of the whole run, an integer ≥ 0.
-        keys: integers ≥ 0 that name the stream.
+        seed: of the whole run, an integer ≥ 0.
+        keys: integers ≥ 0 that name the stream, such as its number and the epoch.
 
     Raises:
         ValueError: where ``seed`` is negative or not an integer.

@@ -112,7 +112,7 @@ class TensorFile:
         return {name: self._file.get_tensor(name) for name in names}
 
 
-_REMEDY = "Build the VAE, and what trains it, as they were when the file was written"
+_REMEDY = "Build the VAE, its objective and its optimiser as they were when the file was written"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What looks at the values of tensors, also where a graph is being captured that has no values yet."""
+"""Checks of the values of tensors, also while a graph is captured and there are no values yet."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ _noted: ContextVar[list[Tensor] | None] = ContextVar("noted", default=None)
 
 
 def capturing() -> bool:
-    """Whether a graph is being captured: by ``torch.export``, ``torch.compile``, ``torch.jit.trace`` or here."""
+    """Return True while a graph is captured: by ``torch.export``, ``torch.compile``, ``torch.jit.trace`` or here."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.compiler.is_compiling() or _noted.get() is not None or tracing
 
 
 def _exporting() -> bool:
-    """Whether ``torch.export`` runs; its own ``is_exporting`` says so of ``torch.compile`` too on torch 2.10."""
-    flag = getattr(torch.compiler, "_is_exporting_flag", None)  # it may go; the programs of a stock Pyro ask too
+    """Return True while ``torch.export`` runs. On torch 2.10, its ``is_exporting`` is True in ``torch.compile`` too."""
+    flag = getattr(torch.compiler, "_is_exporting_flag", None)  # a later torch may lack it
     return torch.compiler.is_exporting() if flag is None else flag
 
 
 def holds(condition: Tensor) -> bool:
-    """Whether a condition holds; True where that is not known yet, as while a graph is captured.
+    """Return True if a condition holds, or if that is not known yet because a graph is captured.
 
-    A graph that ``torch.export`` makes checks the condition in each run, and raises a RuntimeError where it does not
-    hold.
+    A graph of ``torch.export`` checks the condition in each run, and raises a RuntimeError if it does not hold.
 
     Args:
         condition: a bool tensor, ``()``.
@@ -46,7 +45,7 @@ def holds(condition: Tensor) -> bool:
         False
     """
     if _exporting():
-        # On the CPU, as torch's own checks are: a GPU would stop the process with it.
+        # On the CPU, because on a GPU a failed check ends the process.
         torch._assert_async(condition.cpu(), _REFUSED)
         return True
     if torch.compiler.is_compiling():
@@ -63,7 +62,7 @@ _REFUSED = "this graph does not take these values; the program that it was expor
 
 @contextlib.contextmanager
 def noting() -> Iterator[list[Tensor]]:
-    """Takes every condition in the block to hold, and notes it, so that the graph can look at it in each run."""
+    """Note every condition in the block and take it to hold; the graph checks it in each run."""
     noted: list[Tensor] = []
     token = _noted.set(noted)
     try:
@@ -74,8 +73,8 @@ def noting() -> Iterator[list[Tensor]]:
 
 @contextlib.contextmanager
 def without_validation() -> Iterator[None]:
-    """Validation off in Pyro and in torch, and each back as it was (Pyro's own way turns torch's on)."""
-    mine = getattr(Distribution, "_validate_args", None)  # where torch has it no more, Pyro's own way
+    """Turn validation off in Pyro and torch, then restore both; Pyro's own context manager turns torch's on."""
+    mine = getattr(Distribution, "_validate_args", None)  # a later torch may lack it
     try:
         with pyro.validation_enabled(False):
             yield
@@ -85,14 +84,14 @@ def without_validation() -> Iterator[None]:
 
 
 def exportable(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Makes a function over distributions work under ``torch.export`` with validation on.
+    """Make a function of distributions work under ``torch.export`` with validation on.
 
     Torch validates a distribution by the values of its tensors. An export has no values, and before torch 2.15 it fails
     there. So the distributions that the function makes or returns are not validated in an exported graph. The graph
     still checks every condition that went through :func:`holds`.
 
     Args:
-        function: what it returns may be a distribution.
+        function: makes distributions and may return one.
     """
 
     @functools.wraps(function)
@@ -108,7 +107,7 @@ def exportable(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _do_not_validate(value: object) -> None:
-    """Turns validation off in a distribution and in those that it is made of."""
+    """Turn validation off in a distribution and in those it is made of."""
     if isinstance(value, (list, tuple)):
         for part in value:
             _do_not_validate(part)

@@ -128,11 +128,11 @@ def test_weights_are_never_unpickled(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"likelihood": {"class": "Normal", "scale": 0.5}}, "likelihood.scale 0.5, where it is 0.1"),
-        ({"activation": "Tanh"}, "likelihood.net.activation Tanh, where it is SiLU"),
+        ({"likelihood": {"class": "Normal", "scale": 0.5}}, "likelihood.scale 0.5; the run has 0.1"),
+        ({"activation": "Tanh"}, "likelihood.net.activation Tanh; the run has SiLU"),
         (
             {"prior": {"class": "RelaxedCategorical", "temperature": 0.2}},
-            r"prior.temperature 0.2\d*, where it is 0.67",
+            r"prior.temperature 0.2\d*; the run has 0.67",
         ),
     ],
 )

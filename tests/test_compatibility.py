@@ -134,7 +134,7 @@ def test_too_many_values_to_sum_over_are_refused_before_training(tmp_path):
 def test_an_optimal_scale_goes_with_draws_that_count_alike(options, objective):
     vae = build((3,), 4, hidden=(5,), likelihood={"class": "normal", "scale": "optimal"}, **options)
     with pytest.raises(
-        ValueError, match='likelihood Normal with scale="optimal" takes its scale from all draws of z alike'
+        ValueError, match='likelihood Normal with scale="optimal" computes its scale from all draws of z'
     ):
         fit(vae, X, epochs=1, objective=objective, progress=False)
 
@@ -142,7 +142,7 @@ def test_an_optimal_scale_goes_with_draws_that_count_alike(options, objective):
 def test_a_column_with_an_optimal_scale_counts_too():
     columns = {"a": "Normal", "b": {"class": "Normal", "scale": "optimal"}, "c": "Normal"}
     vae = build((3,), 4, hidden=(5,), likelihood={"class": "Mixed", "columns": columns})
-    with pytest.raises(ValueError, match="likelihood Mixed .* takes its scale from all draws of z alike"):
+    with pytest.raises(ValueError, match="likelihood Mixed .* computes its scale from all draws of z"):
         fit(vae, X, epochs=1, objective=RenyiELBO(), progress=False)
 
 

@@ -11,7 +11,8 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 from torch import nn
 
 from pyro_vae import VAE, build, likelihoods, nets, posteriors, priors
-from pyro_vae.config import describe, find, make_objective
+from pyro_vae.config import KINDS, describe, find, make_objective
+from pyro_vae.registry import NotAllowedError, allowing
 
 
 class Wide(priors.StandardNormal):
@@ -54,6 +55,11 @@ class Decoding(nn.Module):
 
 def wide_prior(*context):
     return Wide(3)()
+
+
+def ramp(step):
+    """A schedule of a user's."""
+    return step / 100
 
 
 HERE = __name__
@@ -295,3 +301,32 @@ def test_old_names_of_arguments_are_translated():
 def test_an_old_name_beside_the_present_one_is_refused():
     with pytest.raises(ValueError, match="objective IWAE .*particles"):
         make_objective({"class": "IWAE", "particles": 5, "num_particles": 3}, VAE_)
+
+
+def test_a_refused_schedule_names_its_argument_and_its_module():
+    spec = {"class": "beta", "beta": {"class": "not_installed.Schedule"}}
+    with (
+        allowing([]),
+        pytest.raises(NotAllowedError, match="^beta: schedule 'not_installed.Schedule' is none") as refused,
+    ):
+        make_objective(spec, VAE_)
+    assert refused.value.module == "not_installed"
+
+
+def test_functions_that_return_parts_stand_for_themselves():
+    assert build((3,), 3, prior=wide_prior).prior is wide_prior
+    with pytest.raises(ValueError, match="schedule ramp is a function and takes no arguments here; got {'a': 1}"):
+        make_objective({"class": "beta", "beta": {"class": f"{HERE}.ramp", "a": 1}}, VAE_)
+    assert make_objective({"class": "beta", "beta": {"class": f"{HERE}.ramp"}}, VAE_).beta is ramp
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_name_of_a_kind_is_found_and_described_by_it(kind):
+    for name, cls in KINDS[kind].classes.items():
+        assert find(kind, name) is cls
+        assert find(kind, name.upper()) is cls
+        assert find(kind, f"{cls.__module__.rpartition('.')[0]}.{name}") is cls
+    for short, name in KINDS[kind].short.items():
+        assert find(kind, short) is KINDS[kind].classes[name]
+    for path, cls in KINDS[kind].listed.items():
+        assert find(kind, path) is cls

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -343,3 +344,75 @@ def test_data_have_no_gradient():
     assert not p.x.requires_grad
     assert not p.context[0].requires_grad
     assert x.requires_grad
+
+
+def test_one_run_has_the_noise_of_pyros_loss():
+    vae, x = make_vae(), make_x()
+    pair = ModelGuide(vae, x)
+    pyro.set_rng_seed(4)
+    terms = pair.run_terms()
+    pyro.set_rng_seed(4)
+    loss = Trace_ELBO().loss(vae.model, vae.guide, x)
+    assert terms.weight.shape == (1, len(x))
+    assert terms.weight.sum().item() == pytest.approx(-loss, rel=1e-12)
+
+
+def test_what_is_replaced_and_what_stays():
+    x, (c,) = make_x(), make_context(4)
+    pair = ModelGuide(make_vae(context=4), x, c).strict()
+    other = make_vae(context=4, seed=1)
+    z = pair.draw(2)
+    replaced = pair.replace(other, 1 - x, (c.flip(0),))
+    expected = ModelGuide(other, 1 - x, c.flip(0))
+    torch.testing.assert_close(replaced.terms(z).totals, expected.terms(z).totals, rtol=0, atol=0)
+    index = torch.tensor([3, 3, 0])
+    at = pair.at(index)
+    torch.testing.assert_close(at.terms(z[:, index]).totals, tuple(t[:, index] for t in pair.terms(z).totals))
+
+    def with_factor(x, c):
+        pyro.factor("penalty", torch.zeros(len(x)))
+        return other.model(x, c)
+
+    with pytest.raises(ValueError, match="the model must have one observed site"):
+        pair.replace((with_factor, other.guide)).terms(z)  # it stays strict
+
+
+def test_named_tensors_are_added_and_replaced():
+    vae = build(4, 2, hidden=(5,), missing=True).double()
+    x = torch.ones(6, 4, dtype=torch.float64)
+    mask = torch.arange(24).reshape(6, 4) % 3 > 0
+    z = torch.zeros(2, 6, 2, dtype=torch.float64)
+    expected = ModelGuide(vae, x, mask=mask).terms(z).totals
+    torch.testing.assert_close(ModelGuide(vae, x).replace(mask=mask).terms(z).totals, expected, rtol=0, atol=0)
+    replaced = ModelGuide(vae, x, mask=~mask).replace(mask=mask)
+    torch.testing.assert_close(replaced.terms(z).totals, expected, rtol=0, atol=0)
+
+
+def test_a_model_and_guide_passes_on_the_names_of_its_sites():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            code = pyro.sample("code", dist.Normal(x.new_zeros(len(x)), 1.0))
+            pyro.sample("image", dist.Normal(code, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("code", dist.Normal(x, 1.0))
+
+    pair = ModelGuide((model, guide), torch.zeros(3), latent="code", observed="image")
+    again = ModelGuide(pair, torch.ones(5))
+    assert again.draw_terms(2).recon.shape == (2, 5)
+
+
+def test_terms_of_each_column_of_a_table():
+    columns = {"height": "normal", "children": "poisson"}
+    vae = build(2, 2, hidden=(5,), likelihood={"class": "Mixed", "columns": columns}, missing=True).double()
+    x = torch.tensor([[1.7, 2.0], [1.6, torch.nan], [torch.nan, 0.0]], dtype=torch.float64)
+    pair = ModelGuide(vae, x)
+    z = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(4, 3, 2)
+    terms = pair.terms(z)
+    found = terms.by_factor("recon")["x"]
+    assert list(found) == list(columns)
+    torch.testing.assert_close(sum(found.values()), terms.recon, rtol=1e-12, atol=1e-12)
+    assert (found["children"][:, 1] == 0).all()  # missing
+    height = vae.decode(z[2]).columns[0].log_prob(x[:, :1])
+    torch.testing.assert_close(found["height"][2, :2], height[:2], rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""What a part says of itself, whatever it is: a class with and without our base, a function, a flow, a compiled module."""
+"""Attributes of parts: classes with and without our base, functions, flows, compiled modules."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_part_without_a_forward_of_its_own_is_refused_when_it_is_called(base):
         Nothing()(torch.zeros(2))
 
 
-# What goes together.
+# Which parts go together.
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_supports_survive_copies_of_a_vae():
         assert VAE(copied.prior, copied.likelihood, copied.posterior).log_codes
 
 
-# What is asked of parts.
+# Attributes that the library reads.
 
 
 def test_a_users_own_prior_that_wants_examples_gets_them():
@@ -307,7 +307,7 @@ def test_kinds_of_data_of_classes_and_functions():
 
 
 def test_parts_become_modules_of_pyros():
-    """Their metaclass is torch's own, so that Pyro can mix its own in."""
+    """Their metaclass is torch's, because Pyro mixes in its own."""
     for part in (priors.Normal(2), decoder(), normal()):
         before = type(part).__name__
         to_pyro_module_(part)

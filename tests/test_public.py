@@ -54,3 +54,13 @@ def test_rooms_show_their_parts_alone():
 def test_importing_leaves_slow_libraries_for_later(module):
     program = f"import sys, {module}; print(sorted({{'matplotlib', 'rich', 'scipy', 'sklearn'}} & set(sys.modules)))"
     assert in_a_process(program) == "[]"
+
+
+def test_a_vae_needs_neither_objectives_nor_every_part():
+    """It takes any part that returns a distribution, so it lies below the rooms of parts."""
+    rooms = ("bound", "checkpoints", "compatibility", "config", "evaluation", "likelihoods", "objectives", "posteriors")
+    program = f"""
+import sys, pyro_vae.vae
+print([name for name in {(*rooms, "priors", "suggestions", "training")} if "pyro_vae." + name in sys.modules])
+"""
+    assert in_a_process(program) == "[]"

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from pyro_vae.argument_checks import is_finite_number, is_integer
-from pyro_vae.files import CONFIG, CheckpointError, is_there, read_yaml, write_text
+from pyro_vae.files import CONFIG, CheckpointError, Plain, is_there, read_yaml, write_text
 
 __all__ = ["DTYPES", "NotARunError", "dump_config", "read_config", "write_config"]
 
@@ -29,7 +29,7 @@ class NotARunError(FileNotFoundError):
         self.found = found
 
     def __str__(self) -> str:
-        """Return what was found and which call writes a run folder."""
+        """Return the message, with the call that writes a run folder."""
         return f"{self.found}. fit(..., out=folder) writes one"
 
 
@@ -51,16 +51,16 @@ def read_config(run: Path) -> dict[str, Any]:
     return config
 
 
-def _is_whole(least: int) -> Callable[[object], bool]:
+def _is_whole(least: int) -> Callable[[Plain], bool]:
     return lambda value: is_integer(value, least)
 
 
-def _is_shape(value: object) -> bool:
+def _is_shape(value: Plain) -> bool:
     return all(map(_is_whole(1), value if isinstance(value, list) else [value]))
 
 
 # The options that a VAE is built from or a run is evaluated with: a test of the value, and its words in errors.
-_OPTIONS: dict[str, tuple[Callable[[object], bool], str]] = {
+_OPTIONS: dict[str, tuple[Callable[[Plain], bool], str]] = {
     **dict.fromkeys(("latent_dim", "epochs", "batch_size"), (_is_whole(1), "an integer of at least 1")),
     "seed": (_is_whole(0), "an integer of at least 0"),
     "hidden": (_is_shape, "an integer of at least 1, or a list of them"),

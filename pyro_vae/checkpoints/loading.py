@@ -15,7 +15,7 @@ from pyro_vae.allocation import at_most
 from pyro_vae.checkpoints.config_file import DTYPES, read_config
 from pyro_vae.checkpoints.weights import last_weights
 from pyro_vae.config import build, describe
-from pyro_vae.files import BEST, CONFIG, LAST, CheckpointError, is_there
+from pyro_vae.files import BEST, CONFIG, LAST, CheckpointError, Plain, is_there
 from pyro_vae.registry import allowing
 from pyro_vae.tensors import open_tensors
 from pyro_vae.vae import VAE
@@ -127,7 +127,7 @@ def _warn_of_other_parts(run: Path, config: dict[str, Any], vae: VAE) -> None:
             return
 
 
-def _difference(name: str, recorded: object, there: object) -> str | None:
+def _difference(name: str, recorded: Plain, there: Plain) -> str | None:
     """Return the first argument that both have and that differs, in words."""
     if isinstance(recorded, dict) and isinstance(there, dict):
         both = (_difference(f"{name}.{key}", recorded[key], there[key]) for key in recorded if key in there)
@@ -140,10 +140,10 @@ def _difference(name: str, recorded: object, there: object) -> str | None:
         same = _last_name(recorded) == _last_name(there)
     else:
         return None
-    return None if same else f"the VAE given has {name} {there}, where it is {recorded}"
+    return None if same else f"the VAE given has {name} {there}; the run has {recorded}"
 
 
-def _last_name(value: object) -> str:
+def _last_name(value: str | float) -> str:
     """Return what follows the last dot, in lower case: relu for torch.nn.ReLU."""
     return str(value).rpartition(".")[2].lower()
 

@@ -276,7 +276,8 @@ def _between(inputs: Inputs, p: ModelGuide) -> Finding:
     examples, temperatures = _annealing(inputs)
     p = p.at(torch.arange(examples) % p.batch)
     # One chain per example, and many examples: the two ends are compared over the examples.
-    found = evaluation.sandwich(p, num_particles=1, temperatures=temperatures, leapfrog_steps=5, seed=inputs.draw_seed)
+    annealing = evaluation.Annealing(temperatures, leapfrog_steps=5)
+    found = evaluation.sandwich(p, num_particles=1, annealing=annealing, seed=inputs.draw_seed)
     with torch.no_grad(), inputs.seeded(26):
         weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))

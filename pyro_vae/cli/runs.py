@@ -20,8 +20,9 @@ from torch import Tensor
 from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
 from pyro_vae.allocation import at_most
-from pyro_vae.checkpoints import CONFIG, HISTORY, VAE_OPTIONS, CheckpointError, read_config
+from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
 from pyro_vae.checks import Report
+from pyro_vae.cli.options import of_build
 from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
@@ -52,6 +53,7 @@ __all__ = [
     "print_bits",
     "print_codes",
     "print_elbo",
+    "print_kept",
     "print_log_prob",
     "print_next",
     "print_plan",
@@ -116,7 +118,7 @@ def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
 
 def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
-    options = {name: config[name] for name in VAE_OPTIONS if name in config}
+    options = {option.name: config[option.name] for option in of_build()}
     with (
         seeded(config["seed"]),
         at_most(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
@@ -193,6 +195,12 @@ def print_plan(vae: VAE, data: str, images: Images, epochs: int, device: str) ->
     print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
     shape, length = " x ".join(map(str, images.pixels.shape[1:])), f"{epochs} epoch{'s' if epochs > 1 else ''}"
     print(f"{data}: {len(images):,} images of {shape} to train on, {form(images)}; {length}")
+
+
+def print_kept(run: Path, history: History, best: bool) -> None:
+    """Print which weights are kept, and where."""
+    kept = f"best epoch {history.best.epoch} of {len(history)}; its weights" if best else "the last epoch's weights"
+    print(f"{kept} are in {run / BEST}")
 
 
 def print_next(run: Path) -> None:

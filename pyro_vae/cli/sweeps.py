@@ -20,7 +20,7 @@ import yaml
 from pyro_vae.checkpoints import BEST, CONFIG, LAST
 from pyro_vae.cli.options import Value
 from pyro_vae.cli.words import as_word
-from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, replacing
+from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, write_text
 
 __all__ = ["Member", "Sweep", "combinations", "parse_vary"]
 
@@ -191,8 +191,7 @@ class Sweep:
             raise ValueError(f"{self.folder} is not empty and holds no sweep; choose another folder")
         folder_in(self.folder, _LOGS)
         definition = {"vary": self.vary, "together": self.together, "options": self.options}
-        with replacing(path) as partial:
-            partial.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(definition, sort_keys=False))
 
     def run(self, workers: int, started: Callable[[list[str]], None]) -> Iterator[tuple[Member, float]]:
         """Run the members that are not done, and yield each when it ends, with its time in seconds.

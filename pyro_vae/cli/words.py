@@ -11,6 +11,7 @@ from pyro_vae.config import NoContextError
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
+from pyro_vae.training.record import FolderNotEmptyError
 
 __all__ = ["as_word", "of_error", "of_remedy"]
 
@@ -43,6 +44,8 @@ def of_error(error: BaseException) -> str:
             return f"{error.found}: --labels true adds one"
         case NotARunError():
             return f"{error.found}. pyro-vae train writes one, below runs/"
+        case FolderNotEmptyError():
+            return f"{error.folder} is not empty. Choose another --out, or go on with its run: --resume {error.folder}"
         case TrainingInterrupted() if error.folder is not None:
             return f"{error.found}. Go on with: pyro-vae train --resume {error.folder}"
     return str(error)

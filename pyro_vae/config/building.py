@@ -36,7 +36,7 @@ class NoContextError(ValueError):
         self.found = found
 
     def __str__(self) -> str:
-        """Return what was found and the argument that adds a context."""
+        """Return the message, with the argument that adds a context."""
         return f"{self.found}: build(..., context_features=...) adds one"
 
 
@@ -55,34 +55,35 @@ def build(
     fill: float = 0.0,
     allow: str | Sequence[str] | None = None,
 ) -> VAE:
-    """A VAE for data of a shape, its three distributions given by name.
+    """Return a VAE whose three distributions are given by name.
 
-    Each of the three is a class of its room, by its name or a short one such as
-    ``"vamp"``, ``"normal"`` or ``"iaf"``, or your own class or function, itself or by its dotted path. Arguments named
-    ``latent_dim``, ``event_shape``, ``context_features``, ``posterior`` and ``net`` are filled in: the net has the
-    right shapes and is of the kind that ``nets`` says, unless the mapping says another, such as
-    ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
+    Prior, likelihood and posterior are classes of :mod:`pyro_vae.priors`, :mod:`pyro_vae.likelihoods` and
+    :mod:`pyro_vae.posteriors`, by their names or by short ones such as ``"vamp"``, ``"normal"`` or ``"iaf"``; or your
+    own classes and functions, themselves or by their dotted paths. Arguments of these classes go into a mapping:
+    ``{"class": "Normal", "scale": 0.1}``. Those named ``latent_dim``, ``event_shape``, ``context_features``,
+    ``posterior`` and ``net`` are filled in. The net has the right shapes and is of the kind ``nets`` unless the mapping
+    names another: ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
 
     Args:
         event_shape: shape of one example of x.
         latent_dim: dimensions of z.
         hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        activation: of the networks, by its name in :mod:`torch.nn`.
+        activation: of the nets, by its name in :mod:`torch.nn`.
         prior: p(z | c).
         likelihood: p(x | z, c).
         posterior: q(z | x, c).
         nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
         context_features: number of features of the context, 0 for an unconditional VAE.
-        missing: whether x may have missing values; see :class:`VAE`.
-        fill: what the posterior sees in their place.
-        allow: modules of your own whose classes may be imported by dotted path. None allows every module: use it for
-            paths that you wrote yourself. Where options come from a file that you did not write, give a list, which
+        missing: True if x may have missing values; see :class:`VAE`.
+        fill: the number that the posterior sees in place of a missing value.
+        allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
+            paths that you wrote yourself. If the options come from a file that you did not write, give a list, which
             may be empty: ``build(**options, allow=[])``.
 
     Raises:
         NotAllowedError: for a dotted path into a module that ``allow`` leaves out.
-        ValueError: for a name that is not found, an argument that its constructor does not have, and parts that do not
-            go together.
+        ValueError: for a name that is not found, an argument that a constructor does not have, and parts that do not
+            fit together.
 
     Example:
         >>> vae = build((1, 8, 8), latent_dim=2, likelihood={"class": "Normal", "scale": 0.1})
@@ -146,7 +147,7 @@ class _Net:
 
     Args:
         arguments: its class and arguments, without ``out_shape``.
-        over: the shape that the part's distribution is over, from which the part says what its net must give.
+        over: the shape of the event of the part's distribution; the part derives the shape of the net's output.
     """
 
     arguments: Arguments
@@ -197,7 +198,7 @@ def _part(room: str, spec: Spec | Found, known: Mapping[str, Any], net: _Net | N
 
 
 def _check_needed(what: str, found: type, arguments: Arguments, needed: Sequence[str]) -> None:
-    """Raise a ValueError, with an example, if an argument that cannot be filled in is missing or is no spec."""
+    """Raise a ValueError, with an example, if an argument is missing that cannot be filled in, or is no spec."""
     for name in needed:
         if name not in arguments:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Names and numbers of what was built, from which :mod:`pyro_vae.config` builds it again."""
+"""Specs of parts, nets and objectives that are built already: the way back of :mod:`pyro_vae.config`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _path_or_name(cls: type) -> str:
         return cls.__name__
 
 
-def describe(thing: object, given: object = None) -> Any:
+def describe(thing: object, given: Found | None = None) -> Any:
     """Return a spec from which :func:`pyro_vae.build` makes the same prior, likelihood, posterior or net again.
 
     It names the class of a module and the arguments of its constructor. The module must keep these as attributes of the

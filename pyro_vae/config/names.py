@@ -11,7 +11,7 @@ import pyro.infer
 
 from pyro_vae import likelihoods, nets, objectives, posteriors, priors, registry
 from pyro_vae.distributions import import_zuko
-from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, Found, Kind
+from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, Found, Kind, Spec
 
 __all__ = ["KINDS", "ROOMS", "find", "kind_of"]
 
@@ -29,12 +29,12 @@ _PYROS: Mapping[str, Found] = {
 }
 
 
-def _is_objective(found: object) -> bool:
+def _is_objective(found: Found) -> bool:
     none = (pyro.infer.ELBO, objectives.Objective)
     return isinstance(found, type) and issubclass(found, pyro.infer.ELBO) and found not in none
 
 
-def _is_schedule(found: object) -> bool:
+def _is_schedule(found: Found) -> bool:
     """True for a function and for a class whose objects can be called, with the number of the step."""
     return inspect.isfunction(found) or (
         isinstance(found, type) and any("__call__" in vars(cls) for cls in found.__mro__)
@@ -95,7 +95,7 @@ KINDS: Mapping[str, Kind] = {
 """What can be named: priors, likelihoods, posteriors, nets, objectives and schedules of an objective's weight."""
 
 
-def kind_of(name: str, spec: object) -> Kind:
+def kind_of(name: str, spec: Spec | Found) -> Kind:
     """Return a kind; Zuko, which is slow to import, is on its list only if the spec names a flow of Zuko's.
 
     Args:
@@ -116,7 +116,7 @@ def _zuko_flows() -> dict[str, Found]:
     return {path: c for name, c in there.items() for path in (f"zuko.flows.{name}", f"{c.__module__}.{name}")}
 
 
-def find(kind: str, name: object) -> Found:
+def find(kind: str, name: str | Found) -> Found:
     """Return the class or function of a name.
 
     Args:

@@ -1,4 +1,4 @@
-"""The one door for arrays: what counts as data, and how it becomes a tensor."""
+"""The one place where arrays become tensors, or are refused."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _WIDE = (torch.uint16, torch.uint32, torch.uint64)  # for which torch can do lit
 
 def as_tensor(
     name: str,
-    value: Any,
+    value: Array,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     *,
     integers: bool = False,
 ) -> Tensor:
-    """A tensor or NumPy array of real numbers as a tensor; itself where it is one of that dtype on that device.
+    """Return a tensor or NumPy array of real numbers as a tensor, itself if dtype and device are right already.
 
-    Rounding to a narrower dtype is taken, as any training in float32 takes it. A number that turns into infinity or
-    into another integer is not.
+    Values may be rounded to a narrower dtype, as in any training in float32. A number that would become infinity or
+    another integer is refused.
 
     Args:
         name: of the argument, for errors.
         value: a tensor, or a NumPy array of any strides and byte order, which is not changed.
-        dtype: of the result where ``value`` has floating-point numbers; by default its own.
+        dtype: of the result if ``value`` has floating-point numbers; by default its own.
         device: of the result; by default that of ``value``.
-        integers: whether integers and bools become ``dtype`` too.
+        integers: convert integers and bools to ``dtype`` too.
 
     Raises:
-        TypeError: where ``value`` is something else, or its numbers are not real.
-        ValueError: where it has no first dimension, or a number that ``dtype`` cannot hold.
+        TypeError: if ``value`` is neither, or its numbers are not real.
+        ValueError: if it has no first dimension, or a number that ``dtype`` cannot hold.
 
     Example:
         >>> import numpy as np
@@ -61,8 +61,8 @@ def as_tensor(
     return tensor if device is None else tensor.to(device)
 
 
-def check_array(name: str, value: Any) -> None:
-    """Raises a TypeError where ``value`` is no dense tensor or NumPy array of real numbers; says what would do."""
+def check_array(name: str, value: Array) -> None:
+    """Raise a TypeError that says what to give, if ``value`` is no dense tensor or NumPy array of real numbers."""
     if isinstance(value, Tensor):
         remedy = _remedy(value)
     elif isinstance(value, np.ndarray):
@@ -76,11 +76,11 @@ def check_array(name: str, value: Any) -> None:
 
 
 def _remedy(tensor: Tensor) -> str:
-    """What is wrong with a tensor, and what to do; empty where nothing is."""
+    """Return what is wrong with a tensor, and what to give; empty if nothing is wrong."""
     if isinstance(tensor, MaskedTensor):
         return (
-            "a masked tensor, whose missing values would be taken for numbers. Give x.to_tensor(torch.nan) to a VAE "
-            "that is built with missing=True"
+            "a masked tensor, whose missing values would count as numbers. Give x.to_tensor(torch.nan) to a VAE that "
+            "is built with missing=True"
         )
     if tensor.is_nested:
         return "a nested tensor. Give x.to_padded_tensor(padding), or one batch for each length"
@@ -96,8 +96,8 @@ def _remedy(tensor: Tensor) -> str:
 def _remedy_of_numpy(array: np.ndarray) -> str:
     if isinstance(array, np.ma.MaskedArray):
         return (
-            "a masked array, whose missing values would be taken for numbers. Give x.filled(numpy.nan) to a VAE that "
-            "is built with missing=True"
+            "a masked array, whose missing values would count as numbers. Give x.filled(numpy.nan) to a VAE that is "
+            "built with missing=True"
         )
     if array.dtype.names:
         return f"a structured array of {', '.join(array.dtype.names)}. Give a plain array, one column for each field"
@@ -109,8 +109,8 @@ def _remedy_of_numpy(array: np.ndarray) -> str:
     return "" if kind in "biuf" else f"{array.dtype}. Code its values as numbers first"
 
 
-def hint(value: Any) -> str:
-    """What to give in the place of a table or a sparse matrix, to end an error with; empty for anything else."""
+def hint(value: object) -> str:
+    """Return the end of an error that says what to give instead of a table or a sparse matrix; else empty."""
     if hasattr(value, "to_numpy"):  # a pandas DataFrame or Series, an Arrow or Polars table
         return ". Give its to_numpy()"
     if hasattr(value, "toarray"):  # a sparse matrix of SciPy's
@@ -119,11 +119,11 @@ def hint(value: Any) -> str:
 
 
 def _plain(name: str, array: np.ndarray) -> np.ndarray:
-    """The same numbers in an array that torch can share: writeable, of positive strides and this machine's bytes."""
+    """Return the same numbers in an array that torch can share: writeable, with positive strides and native bytes."""
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > 8:
         dtype = np.dtype(np.float64)  # torch has none wider
-    with np.errstate(over="ignore"):  # said below, with the name of the argument
+    with np.errstate(over="ignore"):  # the error below names the argument
         plain = np.require(array, dtype, ["C", "W"])
     if plain.dtype.itemsize < array.dtype.itemsize and (np.isinf(plain) & ~np.isinf(array)).any():
         raise ValueError(f"{name} has numbers that {plain.dtype} cannot hold. Scale the data")
@@ -138,7 +138,7 @@ def _widened(name: str, tensor: Tensor) -> Tensor:
 
 
 def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in another dtype; a ValueError where a number would come out as a very different one."""
+    """Return the tensor in another dtype; raise a ValueError if a number would become a very different one."""
     new = tensor.to(dtype)
     if tensor.is_floating_point():
         if torch.finfo(tensor.dtype).max > torch.finfo(dtype).max and not holds(
@@ -152,14 +152,14 @@ def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     elif _may_be_rounded(tensor.dtype, dtype) and not holds((new.to(torch.int64) == tensor).all()):
         changed = new.to(torch.int64) != tensor
         raise ValueError(
-            f"{name} has integers that {_word(dtype)} turns into others, such as {tensor[changed][0].item()} into "
+            f"{name} has integers that {_word(dtype)} rounds to others, such as {tensor[changed][0].item()} to "
             f"{new[changed][0].item():.0f}. Scale the data, or convert the VAE with vae.double()"
         )
     return new
 
 
 def _may_be_rounded(integer: torch.dtype, dtype: torch.dtype) -> bool:
-    """Whether there are integers of a dtype that a floating-point dtype does not have."""
+    """Return True if an integer dtype has numbers that a floating-point dtype lacks."""
     return integer != torch.bool and torch.iinfo(integer).max > 2 / torch.finfo(dtype).eps
 
 

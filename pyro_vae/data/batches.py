@@ -23,17 +23,17 @@ Batch = tuple[Tensor, ...]
 
 
 class Batches:
-    """An endless supply of epochs of batches ``(x, *context)``; each epoch repeats from its number and the seed.
+    """Batches ``(x, *context)`` of any number of epochs, each given by the seed and the epoch's number.
 
-    Iterating gives epoch 0; :meth:`epoch` gives any other, shuffled and binarised in its own way. Make one with
-    :func:`batches`.
+    Iterating gives epoch 0. :meth:`epoch` gives any other, each shuffled and binarised in its own way. :func:`batches`
+    makes them.
 
     Args:
-        length: batches in an epoch, 0 where that is not known.
-        examples: examples in an epoch, 0 where that is not known.
+        length: batches in an epoch, 0 if unknown.
+        examples: examples in an epoch, 0 if unknown.
         draw: makes the batches of an epoch from that epoch's seed.
-        seed: of the whole supply.
-        last: examples in the last batch of an epoch, 0 where that is not known.
+        seed: from which the seeds of the epochs are derived.
+        last: examples in the last batch of an epoch, 0 if unknown.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Batches:
         self.last = last
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Return the batches of one epoch."""
         return self._draw(derive(self.seed, number))
 
     def __len__(self) -> int:
@@ -70,27 +70,27 @@ def batches(
     dtype: torch.dtype | None = None,
     has_context: bool = False,
 ) -> Batches:
-    """Batches ``(x, *context)`` of anything that holds data.
+    """Return batches ``(x, *context)`` of anything that holds data.
 
-    What is in memory (:class:`Images`, tensors, arrays) moves to the device once and is batched there by index; no
-    row is ever touched by Python. Integer grey values of :class:`Images` become floats a batch at a time.
+    Data in memory (:class:`Images`, tensors, arrays) move to the device once and are batched there by index, without a
+    Python loop over rows. The integer grey levels of :class:`Images` become floats one batch at a time.
 
     Args:
         source: :class:`Images`; a tensor or NumPy array of x, or a tuple ``(x, *context)`` of them; a
             :class:`torch.utils.data.Dataset`; a :class:`~torch.utils.data.DataLoader`, which keeps its own batch
-            size and order (its generator, if it has one, is seeded for each epoch); or :class:`Batches`, given back
-            as they are.
+            size and order (its generator, if it has one, is seeded for each epoch); or :class:`Batches`, which are
+            returned as they are.
         batch_size: examples in a batch; the last of an epoch may be smaller.
-        shuffle: another order each epoch.
+        shuffle: take another order in each epoch.
         seed: of order and binarisation.
-        device: where the batches are to be; by default where the data are.
+        device: of the batches; by default that of the data.
         dtype: of the floating-point tensors in a batch; by default torch's default dtype.
-        has_context: whether what a Dataset or DataLoader yields after x is context for the VAE; it is left out by
-            default, as labels are.
+        has_context: True if what a Dataset or DataLoader yields after x is context. By default it is left out, since
+            it often is labels.
 
     Raises:
-        ValueError: where there are no data, or x and context differ in length.
-        TypeError: where ``source`` is something else, or yields something else than tensors.
+        ValueError: if there are no data, or x and context differ in length.
+        TypeError: if ``source`` is of another kind, or yields anything but tensors and arrays.
 
     Example:
         >>> supply = batches(torch.rand(10, 3), batch_size=4)
@@ -121,14 +121,14 @@ def batches(
 
 
 def without_single_examples(supply: Batches, why: str) -> Batches:
-    """The same batches, but a batch of one example is merged into the batch before, and a warning says so once.
+    """Return the same batches, with a batch of one example merged into the one before; a warning says so once.
 
     Args:
         supply: the batches.
-        why: they must have two examples, for the warning and the error.
+        why: the reason why a batch needs two examples, for the warning and the error.
 
     Raises:
-        ValueError: at the first batch, where there is none before it.
+        ValueError: at the first batch, if it has one example.
     """
     said = False
 
@@ -183,7 +183,7 @@ def _of_tensors(
     n = len(tensors[0])
     for i, c in enumerate(tensors[1:]):
         if len(c) != n:
-            raise ValueError(f"context {i} must have one row an example: {n}; got {len(c)}")
+            raise ValueError(f"context {i} must have one row per example: {n}; got {len(c)}")
     moved = [t.to(device) for t in tensors]
 
     def draw(epoch_seed: int) -> Iterator[Batch]:
@@ -237,7 +237,7 @@ def _of_loader(
 
 
 def _named(parts: Sequence[Any], dtype: torch.dtype, device: torch.device | str | None = None) -> list[Tensor]:
-    """X and its context as tensors; integers stay integers, and are moved and stored as the few bytes they are."""
+    """Return x and its context as tensors. Integers stay integers, which take fewer bytes to move and to keep."""
     names = itertools.chain(["x"], (f"context {i}" for i in itertools.count()))
     return [as_tensor(name, part, dtype, device) for name, part in zip(names, parts, strict=False)]
 

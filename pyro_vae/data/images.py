@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -29,11 +29,11 @@ Binarize = Literal["dynamic", "threshold"]
 
 
 class DownloadError(OSError):
-    """A data set is neither on the disk nor to be had from the network."""
+    """A data set is not on the disk, and could not be downloaded."""
 
 
 class DamagedDataError(OSError):
-    """The files of a data set are there, but cannot be read."""
+    """The files of a data set exist but cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +45,14 @@ class Images:
         labels: class of each image, int64 ``(n,)``.
         classes: how many classes there are.
         levels: the brightest level: 255, or 16 for the embedded digits.
-        binarize: ``"dynamic"`` draws each pixel anew each time, 1 with probability level / levels (Burda et al.
-            2015, arXiv 1509.00519); ``"threshold"`` gives 1 where level / levels ≥ 1/2; None leaves the grey value
-            level / levels in [0, 1].
-        dequantize: adds uniform noise within each level, (level + u) / (levels + 1) in (0, 1), so that a density
-            over the reals is not fitted to a grid (Uria, Murray and Larochelle 2013, arXiv 1306.0186).
-        integers: leaves the levels as they are, 0 to ``levels``, for likelihoods of counts.
-        with_labels: batches carry the one-hot label as context, for a conditional VAE.
-        name: what :func:`load` knows the data set by.
+        binarize: ``"dynamic"`` draws each pixel in each batch, 1 with probability level / levels (Burda et al. 2015,
+            arXiv 1509.00519); ``"threshold"`` gives 1 if level / levels ≥ 1/2; None keeps the grey value level / levels
+            in [0, 1].
+        dequantize: add uniform noise within each level, (level + u) / (levels + 1) in (0, 1). A density over the reals
+            would otherwise fit a grid (Uria, Murray and Larochelle 2013, arXiv 1306.0186).
+        integers: keep the levels as they are, 0 to ``levels``, for likelihoods of counts.
+        with_labels: give the one-hot label with each batch as context, for a conditional VAE.
+        name: of the data set, as :func:`load` takes it.
     """
 
     pixels: Tensor
@@ -71,9 +71,9 @@ class Images:
         if self.binarize is not None and self.dequantize:
             raise ValueError("dequantize adds noise to grey values, and binarize leaves none; choose one of the two")
         if self.integers and (self.binarize is not None or self.dequantize):
-            raise ValueError("integers leaves the levels as they are; it goes with neither binarize nor dequantize")
+            raise ValueError("integers keeps the levels as they are; it goes with neither binarize nor dequantize")
         if len(self.pixels) != len(self.labels):
-            raise ValueError(f"labels must have one entry an image: {len(self.pixels)}; got {len(self.labels)}")
+            raise ValueError(f"labels must have one entry per image: {len(self.pixels)}; got {len(self.labels)}")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -99,11 +99,11 @@ class Images:
         return f"x {tuple(self.pixels.shape[1:])}, {values}; {self.classes} classes{context}"
 
     def __getitem__(self, rows: slice | Tensor) -> Images:
-        """Some of the images, by slice or by index."""
+        """Return some of the images, by slice or by index."""
         return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
 
     def to_x(self, pixels: Tensor, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
-        """Pixels as the floats that a VAE sees, of the same shape and on the same device."""
+        """Return pixels as the floats that a VAE sees, with the same shape and device."""
         if self.binarize == "threshold":
             return (2 * pixels.int() >= self.levels).to(dtype)
         if self.binarize == "dynamic":
@@ -112,8 +112,8 @@ class Images:
             return (pixels > torch.empty_like(pixels).random_(0, self.levels, generator=generator)).to(dtype)
         x = pixels.to(dtype)
         if self.dequantize:
-            # Midpoints of 2^15 cells: level + u is exact in float32, and so never 0 or levels + 1, where densities over
-            # (0, 1) are infinite.
+            # Midpoints of 2^15 cells: level + u is exact in float32, so it is never 0 or levels + 1, at which densities
+            # over (0, 1) are infinite.
             cells = torch.empty_like(pixels, dtype=torch.int32).random_(0, 2**15, generator=generator)
             return (x + (cells.to(dtype) + 0.5) / 2**15) / (self.levels + 1)
         if self.integers:
@@ -121,7 +121,7 @@ class Images:
         return x / self.levels
 
     def to_context(self, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """The context of a batch with these labels: one-hot ``(batch, classes)``, or nothing."""
+        """Return the context of a batch with these labels: one-hot ``(batch, classes)``, or nothing."""
         if not self.with_labels:
             return ()
         return (torch.nn.functional.one_hot(labels, self.classes).to(dtype),)
@@ -133,8 +133,8 @@ class DataSet:
 
     Args:
         train: to train on.
-        valid: to choose with (early stopping, hyperparameters).
-        test: to report on.
+        valid: for early stopping and the choice of hyperparameters.
+        test: for the figures that are reported.
     """
 
     train: Images
@@ -158,7 +158,7 @@ class DataSet:
 
     @property
     def train_and_valid(self) -> Images:
-        """The images to train on and to choose with together, for a last training where nothing is to be chosen."""
+        """The images of ``train`` and ``valid`` together, for a last training, in which nothing is chosen."""
         pixels = torch.cat([self.train.pixels, self.valid.pixels])
         return replace(self.train, pixels=pixels, labels=torch.cat([self.train.labels, self.valid.labels]))
 
@@ -172,7 +172,7 @@ def load(
     labels: bool = False,
     integers: bool = False,
 ) -> DataSet:
-    """An image data set by name, in fixed splits.
+    """Return an image data set by name, in fixed splits.
 
     - ``digits``: 1,797 handwritten digits of 8 × 8 pixels (scikit-learn; Alpaydin and Kaynak 1998), shuffled once
       with a fixed seed into 1,297 for training, 200 for validation, 300 for test. Needs no network.
@@ -183,8 +183,8 @@ def load(
 
     Args:
         name: one of ``pyro_vae.data.NAMES``.
-        root: folder in torchvision's layout; by default ``$PYRO_VAE_DATA``, else ``~/.cache/pyro_vae``. What is
-            not there is downloaded into it.
+        root: folder in torchvision's layout; by default ``$PYRO_VAE_DATA``, else ``~/.cache/pyro_vae``. Files that it
+            lacks are downloaded into it.
         binarize: see :class:`Images`.
         dequantize: see :class:`Images`.
         labels: give the VAE the one-hot labels as context.
@@ -192,8 +192,8 @@ def load(
 
     Raises:
         ValueError: for an unknown name or option.
-        DamagedDataError: where its files cannot be read.
-        DownloadError: where the files are neither in the folder nor to be had from the network.
+        DamagedDataError: if its files cannot be read.
+        DownloadError: if the files are not in the folder and cannot be downloaded.
 
     Example:
         >>> digits = load("digits", binarize="dynamic")
@@ -212,12 +212,19 @@ def load(
     return DataSet(images(train), images(valid), images(test))
 
 
+class _Pixels(Protocol):
+    """A data set of torchvision's, all in memory."""
+
+    data: Tensor
+    targets: Tensor
+
+
 Split = tuple[Tensor, Tensor]
 Loaded = tuple[Split, Split, Split, int, int]
 
 
 def folder(root: str | os.PathLike[str] | None = None) -> Path:
-    """Where data sets are read from: ``root``, else ``$PYRO_VAE_DATA``, else ``~/.cache/pyro_vae``."""
+    """Return the folder of the data sets: ``root``, else ``$PYRO_VAE_DATA``, else ``~/.cache/pyro_vae``."""
     return Path(root or os.environ.get("PYRO_VAE_DATA") or Path.home() / ".cache" / "pyro_vae").expanduser()
 
 
@@ -225,7 +232,7 @@ def _digits(root: Path) -> Loaded:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    # The file is ordered by writer: shuffle it, or the test digits come from other hands than the training digits.
+    # The file is ordered by writer. Without a shuffle, other people would have written the test digits.
     order = np.random.default_rng(0).permutation(len(bunch.target))
     pixels = torch.from_numpy(bunch.images[order].astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(bunch.target[order].astype(np.int64))
@@ -249,14 +256,14 @@ def _torchvision(class_name: str, train: dict[str, Any], test: dict[str, Any]) -
     return read
 
 
-def _read_or_download(make: Any, root: Path, options: dict[str, Any]) -> Any:
+def _read_or_download(make: Callable[..., _Pixels], root: Path, options: dict[str, Any]) -> _Pixels:
     try:
         return make(str(root), download=False, **options)
     except Exception as error:
-        if "not found" not in str(error):  # torchvision's word for files that are not there
+        if "not found" not in str(error):  # torchvision says so of missing files
             raise DamagedDataError(
-                f"the files of {make.__name__} in {root} cannot be read ({error}): they are damaged or were cut short. "
-                "Delete them, and they are downloaded again"
+                f"the files of {make.__name__} in {root} cannot be read ({error}): they are damaged or incomplete. "
+                "Delete them to download them again"
             ) from error
     try:
         return make(str(root), download=True, **options)
@@ -268,7 +275,7 @@ def _read_or_download(make: Any, root: Path, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _pixels_and_labels(dataset: Any) -> Split:
+def _pixels_and_labels(dataset: _Pixels) -> Split:
     pixels, labels = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets)
     if type(dataset).__name__ == "EMNIST":
         pixels = pixels.transpose(1, 2)  # its files hold every image transposed

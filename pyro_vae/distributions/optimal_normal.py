@@ -20,8 +20,8 @@ class OptimalNormal(dist.Normal):
     So this is a density of a whole batch and not of one example, and it writes a buffer. A step of the training that
     sets the variance would be cleaner, but it would give another loss: the loss of the paper has the variance of the
     same batch at the same means, and only ``log_prob`` sees both. A variance that was set before belongs to another
-    batch and to older means. :class:`pyro_vae.likelihoods.Normal` therefore uses this class in training mode only, with
-    ``depends_on_batch`` set, and objectives that weigh draws differently refuse it.
+    batch and to older means. Therefore :class:`pyro_vae.likelihoods.Normal` uses this class in training mode only, and
+    sets ``depends_on_batch``; :func:`pyro_vae.fit` then refuses objectives that weigh draws differently.
 
     Args:
         loc: the means.

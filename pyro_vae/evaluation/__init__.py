@@ -22,6 +22,7 @@ Models have one latent and one observed site, each with one distribution per exa
 
 from pyro_vae.evaluation.annealed import (
     AnnealedEstimate,
+    Annealing,
     Sandwich,
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
@@ -42,6 +43,7 @@ from pyro_vae.evaluation.quadrature import Quadrature, quadrature
 
 __all__ = [
     "AnnealedEstimate",
+    "Annealing",
     "Collapse",
     "Enumeration",
     "Estimate",

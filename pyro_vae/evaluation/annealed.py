@@ -10,13 +10,14 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, running
-from pyro_vae.evaluation.hmc import PILOT_CHAINS, AnnealedChains, Start, Weights
+from pyro_vae.evaluation.hmc import PILOT_CHAINS, AnnealedChains, Annealing, Weights
 from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
 
 __all__ = [
     "AnnealedEstimate",
+    "Annealing",
     "Sandwich",
     "annealed_importance_sampling",
     "reverse_annealed_importance_sampling",
@@ -88,9 +89,7 @@ def annealed_importance_sampling(
     x: Tensor | None = None,
     *context: Tensor,
     num_particles: int = 16,
-    temperatures: int = 500,
-    leapfrog_steps: int = 10,
-    start: Start = "prior",
+    annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
     seed: int = 0,
     **named: Named,
@@ -108,10 +107,7 @@ def annealed_importance_sampling(
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
         num_particles: parallel chains per example.
-        temperatures: steps of β from 0 to 1, with one transition between each two.
-        leapfrog_steps: leapfrog steps per transition.
-        start: ``"prior"``, or ``"posterior"`` for q(z | x), which needs fewer temperatures if q is good and wide
-            enough.
+        annealing: how the chains move from the start to the posterior.
         chunk_size: the number of rows (chains × examples) decoded at a time. It changes the result by rounding only.
         seed: of the chains.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
@@ -124,17 +120,17 @@ def annealed_importance_sampling(
         >>> import torch
         >>> from pyro_vae import build
         >>> vae = build(4, 2, hidden=())
-        >>> annealed_importance_sampling(vae, torch.ones(3, 4), num_particles=4, temperatures=5).log_prob.shape
+        >>> annealed_importance_sampling(vae, torch.ones(3, 4), num_particles=4, annealing=Annealing(5)).log_prob.shape
         torch.Size([3])
     """
-    _check(num_particles, temperatures, leapfrog_steps, start, chunk_size)
+    at_least_one(num_particles=num_particles, chunk_size=chunk_size)
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            path = AnnealedChains(part, start, temperatures, leapfrog_steps, chunk_size, "annealed_importance_sampling")
-            sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
+            chains = AnnealedChains(part, annealing, chunk_size, "annealed_importance_sampling")
+            sizes = chains.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
-                found.append(path.forward(num_particles, sizes))
+                found.append(chains.forward(num_particles, sizes))
     return _estimate(found, 1)
 
 
@@ -143,9 +139,7 @@ def reverse_annealed_importance_sampling(
     x: Tensor | None = None,
     *context: Tensor,
     z: Tensor,
-    temperatures: int = 500,
-    leapfrog_steps: int = 10,
-    start: Start = "prior",
+    annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
     seed: int = 0,
     **named: Named,
@@ -161,9 +155,7 @@ def reverse_annealed_importance_sampling(
         x: data ``(batch, *event_shape)``.
         context: tensors ``(batch, ...)``.
         z: exact draws from p(z | x), ``(num_particles, batch, *event)``.
-        temperatures: see :func:`annealed_importance_sampling`, as for the arguments below.
-        leapfrog_steps: leapfrog steps per transition.
-        start: the density at which the chains end.
+        annealing: how the chains move, in reverse, to the start.
         chunk_size: the number of rows (chains × examples) decoded at a time.
         seed: of the chains.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
@@ -177,20 +169,18 @@ def reverse_annealed_importance_sampling(
         >>> from pyro_vae.evaluation import quadrature
         >>> vae, x = build(4, 2, hidden=()), torch.ones(3, 4)
         >>> z = quadrature(vae, x, tolerance=1e-3, nodes=True).sample(5)
-        >>> reverse_annealed_importance_sampling(vae, x, z=z, temperatures=5, leapfrog_steps=3).log_prob.shape
+        >>> reverse_annealed_importance_sampling(vae, x, z=z, annealing=Annealing(5, leapfrog_steps=3)).log_prob.shape
         torch.Size([3])
     """
-    _check(1, temperatures, leapfrog_steps, start, chunk_size)
+    at_least_one(chunk_size=chunk_size)
     found = []
     with running(vae, x, context, named, seed) as pair:
         for number, part in blocks(pair):
-            path = AnnealedChains(
-                part, start, temperatures, leapfrog_steps, chunk_size, "reverse_annealed_importance_sampling"
-            )
-            _check_draws(z, pair, path.event_shape)
-            sizes = path.pilot(min(len(z), PILOT_CHAINS), derive(seed, _PILOT, number))
+            chains = AnnealedChains(part, annealing, chunk_size, "reverse_annealed_importance_sampling")
+            _check_draws(z, pair, chains.event_shape)
+            sizes = chains.pilot(min(len(z), PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _REVERSE, number)):
-                found.append(path.reverse(z[:, number * EXAMPLES :][:, : part.batch], sizes))
+                found.append(chains.reverse(z[:, number * EXAMPLES :][:, : part.batch], sizes))
     return _estimate(found, -1)
 
 
@@ -200,9 +190,7 @@ def sandwich(
     *context: Tensor,
     examples: int | None = None,
     num_particles: int = 16,
-    temperatures: int = 500,
-    leapfrog_steps: int = 10,
-    start: Start = "prior",
+    annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
     seed: int = 0,
     **named: Named,
@@ -219,9 +207,7 @@ def sandwich(
         context: tensors ``(batch, ...)``, from which x is simulated row by row.
         examples: the number of examples to simulate, with the rows of context repeated; by default one per row.
         num_particles: chains per example, in each direction.
-        temperatures: see :func:`annealed_importance_sampling`, as for the arguments below.
-        leapfrog_steps: leapfrog steps per transition.
-        start: the density at which forward chains start and reverse chains end.
+        annealing: how the chains move, in both directions.
         chunk_size: the number of rows (chains × examples) decoded at a time.
         seed: of the simulation and the chains.
         named: see :func:`pyro_vae.evaluation.importance_sampling`.
@@ -232,11 +218,11 @@ def sandwich(
     Example:
         >>> import torch
         >>> from pyro_vae import build
-        >>> found = sandwich(build(4, 2, hidden=()), torch.ones(1, 4), examples=8, temperatures=5, leapfrog_steps=3)
+        >>> found = sandwich(build(4, 2, hidden=()), torch.ones(1, 4), examples=8, annealing=Annealing(5))
         >>> found.x.shape, found.gap.shape
         (torch.Size([8, 4]), torch.Size([8]))
     """
-    _check(num_particles, temperatures, leapfrog_steps, start, chunk_size)
+    at_least_one(num_particles=num_particles, chunk_size=chunk_size)
     if examples is not None:
         at_least_one(examples=examples)
     lower, upper, codes, data = [], [], [], []
@@ -245,12 +231,12 @@ def sandwich(
         for number, part in blocks(pair.at(torch.arange(count, device=pair.x.device) % pair.batch)):
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
-            path = AnnealedChains(part.of(x), start, temperatures, leapfrog_steps, chunk_size, "sandwich")
-            sizes = path.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
+            chains = AnnealedChains(part.of(x), annealing, chunk_size, "sandwich")
+            sizes = chains.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
-                lower.append(path.forward(num_particles, sizes))
+                lower.append(chains.forward(num_particles, sizes))
             with seeded(derive(seed, _REVERSE, number)):
-                upper.append(path.reverse(z.expand(num_particles, *z.shape), sizes))
+                upper.append(chains.reverse(z.expand(num_particles, *z.shape), sizes))
             codes.append(z)
             data.append(x)
     return Sandwich(_estimate(lower, 1), _estimate(upper, -1), torch.cat(codes), torch.cat(data))
@@ -261,14 +247,6 @@ def _estimate(found: list[Weights], sign: int) -> AnnealedEstimate:
     weights, acceptance = (torch.cat([f[i] for f in found], -1) for i in range(2))
     log_prob, error, _ = log_mean(sign * weights)
     return AnnealedEstimate(sign * log_prob, error, weights, acceptance)
-
-
-def _check(num_particles: int, temperatures: int, leapfrog_steps: int, start: str, chunk_size: int) -> None:
-    at_least_one(
-        num_particles=num_particles, temperatures=temperatures, leapfrog_steps=leapfrog_steps, chunk_size=chunk_size
-    )
-    if start not in ("prior", "posterior"):
-        raise ValueError(f'start must be "prior" or "posterior"; got {start!r}')
 
 
 def _check_draws(z: Tensor, pair: ModelGuide, event_shape: torch.Size) -> None:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.distributions import innermost, part_name
 from pyro_vae.evaluation.estimates import Named, blocks, running
-from pyro_vae.evaluation.importance import ImportanceEstimate, weighed
+from pyro_vae.evaluation.importance import ImportanceEstimate, estimate_log_prob
 from pyro_vae.evaluation.weights import TOO_HEAVY, warn_of_heavy_tails
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.parts import child
@@ -54,7 +54,7 @@ class InferenceGaps:
         gaps = f"approximation gap {means['approximation']} + amortisation gap {means['amortisation']}"
         parts = f"ELBO {means['elbo']} + {gaps} = log p(x) {means['log_prob']}"
         heavy = int((self.pareto_k > TOO_HEAVY).sum())
-        warning = f"; log p(x) is too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,}" if heavy else ""
+        warning = f"; log p(x) is too low for {heavy:,} (Pareto k̂ above {TOO_HEAVY})" if heavy else ""
         return f"InferenceGaps({parts}, means over {len(self.elbo):,} examples in nats{warning})"
 
     @property
@@ -139,7 +139,7 @@ def inference_gaps(
         best = torch.cat(found)
 
         def estimate(some: ModelGuide, num_particles: int, stream: int) -> ImportanceEstimate:
-            return weighed(some, num_particles=num_particles, bounds=(1,), seed=derive(seed, stream))
+            return estimate_log_prob(some, num_particles=num_particles, bounds=(1,), seed=derive(seed, stream))
 
         enough = min(importance_particles, _DRAWS_TO_PICK)
         first = estimate(pair, enough, _PICKING).bounds[1]

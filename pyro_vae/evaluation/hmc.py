@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_vae.argument_checks import at_least_one
 from pyro_vae.evaluation.estimates import blocks, check_density
 from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.seeds import seeded
 
-__all__ = ["PILOT_CHAINS", "AnnealedChains", "Start", "Weights"]
+__all__ = ["PILOT_CHAINS", "AnnealedChains", "Annealing", "Weights"]
 
-Start = Literal["prior", "posterior"]
 Weights = tuple[Tensor, Tensor]
 """Log weights ``(num_particles, batch)`` and acceptance ``(batch,)``."""
 
@@ -25,33 +26,57 @@ PILOT_CHAINS = 4
 _WANTED = 0.65  # the share of accepted proposals, near the best for Hamiltonian Monte Carlo (Beskos et al. 2013)
 
 
+@dataclass(frozen=True)
+class Annealing:
+    """How chains move from the start to the posterior.
+
+    Args:
+        temperatures: steps of β from 0 to 1, with one transition between each two.
+        leapfrog_steps: leapfrog steps per transition.
+        start: the density at β = 0: ``"prior"``, or ``"posterior"`` for q(z | x), which needs fewer temperatures if q
+            is good and wide enough.
+
+    Raises:
+        ValueError: if a number is below 1 or ``start`` is another word.
+
+    Example:
+        >>> Annealing(temperatures=1000).leapfrog_steps
+        10
+    """
+
+    temperatures: int = 500
+    leapfrog_steps: int = 10
+    start: Literal["prior", "posterior"] = "prior"
+
+    def __post_init__(self) -> None:
+        at_least_one(temperatures=self.temperatures, leapfrog_steps=self.leapfrog_steps)
+        if self.start not in ("prior", "posterior"):
+            raise ValueError(f'start must be "prior" or "posterior"; got {self.start!r}')
+
+
 class AnnealedChains:
     """The densities from the start to p(x, z) for a block of examples, and chains that move along them.
 
     Args:
         pair: model and guide on the block.
-        start: the density at β = 0.
-        temperatures: steps of β.
-        leapfrog_steps: leapfrog steps per transition.
+        annealing: how the chains move.
         chunk_size: the number of rows decoded at a time.
         method: the calling function, for error messages.
     """
 
-    def __init__(
-        self, pair: ModelGuide, start: Start, temperatures: int, leapfrog_steps: int, chunk_size: int, method: str
-    ) -> None:
-        self.leapfrog_steps = leapfrog_steps
+    def __init__(self, pair: ModelGuide, annealing: Annealing, chunk_size: int, method: str) -> None:
+        self.leapfrog_steps = annealing.leapfrog_steps
         self.chunk_size = chunk_size
         self.codes = UnconstrainedCodes(pair, method)
         self.event_shape = self.codes.prior.event_shape
-        self.betas = _schedule(temperatures)
+        self.betas = _schedule(annealing.temperatures)
         # Chunks of examples, each with its posterior if the chains start there. Chains are cut into chunks later.
         self.columns = min(pair.batch, chunk_size)
         self.parts = [
-            (UnconstrainedCodes(part, method), part.posterior() if start == "posterior" else None)
+            (UnconstrainedCodes(part, method), part.posterior() if annealing.start == "posterior" else None)
             for _, part in blocks(pair, self.columns)
         ]
-        self.source = self.codes.prior if start == "prior" else check_density(pair.posterior(), method)
+        self.source = self.codes.prior if annealing.start == "prior" else check_density(pair.posterior(), method)
 
     def draw(self, num_particles: int) -> Tensor:
         """Draw u from the start, ``(num_particles, batch, dim)``."""

@@ -16,7 +16,7 @@ from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_h
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["ImportanceEstimate", "importance_sampling", "weighed"]
+__all__ = ["ImportanceEstimate", "estimate_log_prob", "importance_sampling"]
 
 # Draws from one seed. The number is fixed for the same reason as estimates.EXAMPLES.
 _DRAWS = 256
@@ -43,7 +43,7 @@ class ImportanceEstimate(Estimate):
     def __repr__(self) -> str:
         """Return the mean, its errors and the number of examples with a high Pareto k̂ in one line."""
         heavy = int((self.pareto_k > TOO_HEAVY).sum())
-        warning = f"; too low if Pareto k̂ is above {TOO_HEAVY}: {heavy:,} of {len(self.pareto_k):,}" if heavy else ""
+        warning = f"; too low for {heavy:,} of {len(self.pareto_k):,} (Pareto k̂ above {TOO_HEAVY})" if heavy else ""
         return f"ImportanceEstimate({self.summary()}{warning})"
 
     @property
@@ -119,7 +119,7 @@ def importance_sampling(
         at_least_one(bounds=k)
         if k > num_particles:
             raise ValueError(f"bounds must be at most num_particles = {num_particles}; got {k}")
-    found = weighed(
+    found = estimate_log_prob(
         vae,
         x,
         *context,
@@ -135,7 +135,7 @@ def importance_sampling(
     return found
 
 
-def weighed(
+def estimate_log_prob(
     vae: Target,
     x: Tensor | None = None,
     *context: Tensor,
@@ -162,7 +162,7 @@ def weighed(
 
 
 def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> Iterator[tuple[int, ModelGuide]]:
-    """The same parts, with a progress bar on stderr."""
+    """Return the same parts, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""Any Pyro model and guide over a batch, taken apart."""
+"""Any Pyro model and guide on a batch: their distributions, log-densities, sites and modules."""
 
 from pyro_vae.model_guide.modules import modules_around
 from pyro_vae.model_guide.owners import kept_store

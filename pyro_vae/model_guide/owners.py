@@ -16,9 +16,9 @@ _COPIES = itertools.count()
 
 
 def rename(owner: nn.Module) -> None:
-    """Gives the parameters of the PyroModules in a copy names of their own in Pyro's store.
+    """Give the parameters of a copied PyroModule new names in Pyro's parameter store.
 
-    Under the names of the original, each run would put the original's parameters into the copy.
+    With the names of the original, each run would load the original's parameters into the copy.
     """
     tag = f"copy {next(_COPIES)}"
     for module in owner.modules():
@@ -28,14 +28,14 @@ def rename(owner: nn.Module) -> None:
 
 @contextlib.contextmanager
 def kept_store() -> Iterator[None]:
-    """Runs the block and then removes from Pyro's parameter store what it has put there."""
+    """Run the block, then remove from Pyro's parameter store what the block has added."""
     store = pyro.get_param_store()
     before = dict(store.named_parameters())
     try:
         yield
     finally:
         for name, value in [item for item in store.named_parameters() if item[0] not in before]:
-            # A tensor that two calls of pyro.module name goes by the last name alone, and is removed by no other.
+            # The store knows a tensor with two names, from two calls of pyro.module, by the last name only.
             store.set_state({"params": {name: value}, "constraints": {}})
             del store[name]
         store.set_state({"params": before, "constraints": {}})

@@ -38,6 +38,11 @@ class _PathGradient(Objective):
             raise ValueError(f"{type(self).__name__} needs vectorize_particles=True; got False")
         super().__init__(num_particles, **options)
 
+    @property
+    def importance_particles(self) -> int | None:
+        """The number of particles."""
+        return self.num_particles
+
     def shares(self, terms: Terms) -> tuple[Tensor, Tensor]:
         """Return the weight of each draw in the gradient of the model, and its further factor in that of the guide.
 
@@ -45,11 +50,6 @@ class _PathGradient(Objective):
             terms: without gradient.
         """
         raise NotImplementedError
-
-    @property
-    def importance_particles(self) -> int | None:
-        """The number of particles."""
-        return self.num_particles
 
     def differentiable_loss(
         self, model: Callable[_P, object], guide: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs

@@ -55,7 +55,9 @@ class Conditional(Prior):
     def forward(self, *context: Tensor) -> TorchDistribution:
         """Return the prior of each example, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
         if not context:
-            raise ValueError("prior Conditional needs the context: call it, model and guide with c after x")
+            raise ValueError(
+                "prior Conditional needs the context: pass it to the prior, and after x to model and guide"
+            )
         out = self.net(torch.cat(context, dim=-1))
         parameters = dict(self.prior.named_parameters())
         sizes = [p.numel() for p in parameters.values()]
@@ -72,7 +74,7 @@ class Conditional(Prior):
 def _check_conditional(prior: nn.Module) -> None:
     if isinstance(prior, Flow):
         raise ValueError(
-            "prior Conditional is not for flows, which take the context themselves: Flow(..., context=...)"
+            "prior Conditional is not for flows, which take the context themselves: Flow(..., context_features=...)"
         )
     of_posterior = "posterior" in inspect.signature(type(prior)).parameters
     if not isinstance(prior, nn.Module) or of_posterior or not list(prior.parameters()):

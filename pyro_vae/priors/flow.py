@@ -59,5 +59,8 @@ class Flow(Prior):
     def forward(self, *context: Tensor) -> TorchDistribution:
         """Return the flow, with batch shape ``()`` or that of the context, and event shape ``(latent_dim,)``."""
         if self.context_features and not context:
-            raise ValueError("prior Flow was built for a context: call it, model and guide with c after x")
+            raise ValueError(
+                f"prior Flow was built for {self.context_features} context features; got none. Pass the context to the "
+                "prior, and after x to model and guide"
+            )
         return TorchToPyro(self.layers(torch.cat(context, dim=-1)) if self.context_features else self.layers())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -26,6 +26,8 @@ _FAR = 20.0
 _FAR_COUNTS = 1000.0  # Networks learn counts of some hundreds: the rate rises from 1 to them.
 _NAMED = 100  # a table with more columns is looked at as a whole
 _SHOWN = 3
+
+Part = Callable[..., TorchDistribution]
 
 
 def needs_two(trainee: Trainee, x: Tensor, *context: Tensor) -> str:
@@ -91,7 +93,7 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
     )
 
 
-def _far(part: Callable[..., Any], likelihoods: list[Any], x: Tensor) -> list[str]:
+def _far(part: Part, likelihoods: list[TorchDistribution], x: Tensor) -> list[str]:
     """Return the columns that are far from p(x | z), in words; x as a whole if it is not a table."""
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
@@ -104,7 +106,7 @@ def _far(part: Callable[..., Any], likelihoods: list[Any], x: Tensor) -> list[st
     return _far_values(part, likelihoods, x, [f"column {j}" for j in range(x.shape[1])] if table else ["its values"])
 
 
-def _far_values(part: Callable[..., Any], likelihoods: list[Any], x: Tensor, names: list[str]) -> list[str]:
+def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, names: list[str]) -> list[str]:
     columns = x.reshape(len(x), len(names), -1)
     distances, scales = [], []
     for likelihood in likelihoods:
@@ -127,7 +129,7 @@ def _range(values: Tensor) -> str:
     return f" from {some.min().item():.4g} to {some.max().item():.4g}"
 
 
-def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tensor, Tensor] | None:
+def _location_and_scale(part: Part, likelihood: TorchDistribution) -> tuple[Tensor, Tensor] | None:
     """Return those of p(x | z) if it is over real numbers or counts and its scale does not follow x, else None."""
     if as_likelihood(part).depends_on_batch:  # its scale is that of the data
         return None
@@ -143,7 +145,7 @@ def _location_and_scale(part: Callable[..., Any], likelihood: Any) -> tuple[Tens
         return None
 
 
-def _remedy(x: Tensor, likelihood: Any) -> str:
+def _remedy(x: Tensor, likelihood: TorchDistribution) -> str:
     """Return what to do instead, from :func:`pyro_vae.suggest`."""
     names = likelihood.names if isinstance(likelihood, Columns) else None
     try:

@@ -1,4 +1,4 @@
-"""What happened in each epoch, as an object and as JSON lines."""
+"""The history of a training, as objects and as JSON lines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Epoch:
 
     Args:
         epoch: its number, from 1.
-        loss: what was minimised, an example; −elbo under ``Trace_ELBO``.
-        elbo: recon − kl, while the weights were changing.
+        loss: the loss per example, with the scales of the model; −elbo under ``Trace_ELBO``.
+        elbo: recon − kl, during the epoch, in which the weights change.
         recon: E_q[log p(x|z)].
         kl: log q(z|x) − log p(z), sampled.
-        valid_elbo: the bound on the validation data after the epoch, None where there are none.
+        valid_elbo: the bound on the validation data after the epoch; None without them.
         seconds: how long the epoch took, validation included.
-        terms: what else the objective knows, at the last step of the epoch: ``beta``, ``bound``, ...
+        terms: other terms of the objective at the last step of the epoch: ``beta``, ``bound``, ...
     """
 
     epoch: int
@@ -40,7 +40,7 @@ class Epoch:
 
     @property
     def score(self) -> float:
-        """What epochs are compared by: the validation elbo, or the training elbo where there is none."""
+        """The number that epochs are compared by: the validation elbo, or the training elbo if there is none."""
         return self.elbo if self.valid_elbo is None else self.valid_elbo
 
 
@@ -72,22 +72,22 @@ class History(list[Epoch]):
 
     @property
     def best(self) -> Epoch:
-        """The epoch of the highest validation elbo (training elbo where there are no validation data)."""
+        """The epoch with the highest validation elbo, or training elbo if there are no validation data."""
         if not self:
             raise ValueError("the history is empty: no epoch was finished")
         return max(self, key=lambda epoch: epoch.score)
 
     def write(self, path: Path) -> None:
-        """Writes the epochs as JSON, one a line."""
+        """Write the epochs as JSON, one per line."""
         write_text(path, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in self))
 
     @classmethod
     def read(cls, path: Path) -> History:
-        """Reads what :meth:`write` wrote.
+        """Read what :meth:`write` wrote.
 
         Raises:
-            FileNotFoundError: where there is no such file.
-            ValueError: where a line is not an epoch, or the file no plain file.
+            FileNotFoundError: if there is no such file.
+            ValueError: if a line is not an epoch, or the path is no regular file.
         """
         needed = [f.name for f in fields(Epoch) if f.default_factory is MISSING]
         if not is_there(path):
@@ -111,7 +111,7 @@ def _cells(epoch: Epoch) -> list[str]:
 
 
 def _check(record: Epoch) -> None:
-    """Raises a TypeError where a value of an epoch is no number."""
+    """Raise a TypeError if a value of an epoch is no number."""
     if not is_integer(record.epoch, 1):
         raise TypeError(f"epoch must be an integer of at least 1; got {str(record.epoch)[:100]!r}")
     if not isinstance(record.terms, dict):

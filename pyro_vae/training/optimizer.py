@@ -18,14 +18,14 @@ _STAIRS = 8
 
 
 def adamw(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), fused into one pass over memory where torch has that."""
+    """Return AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), fused into one pass over memory if torch can."""
     return torch.optim.AdamW(parameters, lr=lr, fused=parameters[0].device.type in ("cpu", "cuda"))
 
 
 def states_after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-    """What an optimiser keeps of each parameter once it has taken a step, by the index of the parameter.
+    """Return the state that an optimiser has for each parameter after a step, by the parameter's index.
 
-    A step of a copy finds it, for any optimiser: names, shapes and dtypes are right, the numbers say nothing.
+    A copy takes a step, so this works for any optimiser. Names, shapes and dtypes are right; the numbers mean nothing.
     """
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
@@ -36,17 +36,17 @@ def states_after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str,
 
 
 def learning_rate(lr: float, schedule: Schedule, step: int, warmup: int, done: float) -> float:
-    """The learning rate of a step: as the schedule says, times a linear rise over the warm-up.
+    """Return the learning rate of a step: that of the schedule, times a linear rise over the warm-up.
 
     Args:
-        lr: the highest.
-        schedule: ``"cosine"``, half of one down to zero (Loshchilov and Hutter 2016, arXiv 1608.03983, without
+        lr: the highest learning rate.
+        schedule: ``"cosine"``, half a period down to zero (Loshchilov and Hutter 2016, arXiv 1608.03983, without
             restarts); ``"constant"``; or ``"staircase"``, lr · 10^(−i/7) for 3^i of 3,280 parts of the training, i = 0
-            to 7 (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519), which has no rise: in a short training the
-            first stairs would be over before it.
+            to 7 (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519). The staircase has no linear rise, which
+            would outlast its first stairs in a short training.
         step: the number of the step, from 0.
         warmup: steps of the linear rise.
-        done: how much of the training is done, from 0 to 1.
+        done: the share of the training that is done, from 0 to 1.
     """
     rise = 1.0 if schedule == "staircase" else min(1.0, (step + 1) / (warmup + 1))
     return lr * rise * _fall(schedule, min(1.0, done))

@@ -1,10 +1,10 @@
-"""Mixed precision: the networks in bfloat16 while they train, all else as it is."""
+"""Mixed precision: networks run in bfloat16 while they train, everything else as usual."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,16 @@ from pyro_vae.parts import child
 
 __all__ = ["check_mixed_precision", "in_mixed_precision"]
 
+_Output = TypeVar("_Output")
+
 
 @contextmanager
 def in_mixed_precision(vae: nn.Module) -> Iterator[None]:
-    """Runs the networks of a VAE under ``torch.autocast`` in bfloat16 as long as they are in training mode.
+    """Run the networks of a VAE under ``torch.autocast`` in bfloat16 while they are in training mode.
 
-    The networks are the modules called ``net`` of its posterior, prior and likelihood. Their matrix products,
-    convolutions and most activations are less exact; weights stay float32, and so do the densities, made of outputs
-    that are float32 again (eight bits would be 0.25 nats of a log-density of 80). In evaluation mode nothing changes.
+    The networks are the modules called ``net`` in its posterior, prior and likelihood. Their matrix products,
+    convolutions and most activations lose precision. Weights stay float32. Outputs become float32 again, so densities
+    are float32 (with eight bits, a log-density of 80 would be off by 0.25 nats). Evaluation mode is unchanged.
 
     Args:
         vae: the VAE.
@@ -38,16 +40,16 @@ def in_mixed_precision(vae: nn.Module) -> Iterator[None]:
 
 
 def check_mixed_precision(vae: nn.Module) -> None:
-    """Refuses a VAE that has nothing to run in bfloat16.
+    """Check that a VAE has networks that can run in bfloat16.
 
     Raises:
-        ValueError: for a VAE without networks, and for weights that are not float32.
+        ValueError: if it has none, or their weights are not float32.
     """
     weights = [p for net in _nets(vae) for p in net.parameters()]
     if not weights:
         raise ValueError(
             "mixed_precision runs networks in bfloat16, those called net in the posterior, prior and likelihood; this "
-            "VAE has none. Leave it out"
+            "VAE has none. Leave mixed_precision out"
         )
     dtype = next((p.dtype for p in weights if p.dtype is not torch.float32), None)
     if dtype is not None:
@@ -70,10 +72,11 @@ class _Autocast:
         region.__enter__()
         self.open.append(region)
 
-    def leave(self, net: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    def leave(self, net: nn.Module, inputs: tuple[Any, ...], output: _Output) -> _Output | Tensor:
         self.open.pop().__exit__(None, None, None)
-        lower = net.training and isinstance(output, Tensor) and output.dtype is torch.bfloat16
-        return output.float() if lower else output
+        if net.training and isinstance(output, Tensor) and output.dtype is torch.bfloat16:
+            return output.float()
+        return output
 
 
 def _device(net: nn.Module) -> str:

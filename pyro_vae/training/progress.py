@@ -1,4 +1,4 @@
-"""How training shows itself: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a training: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,26 +19,33 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Reporter(Protocol):
-    """What training tells while it runs."""
+    """Shows the progress of a training."""
 
     def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
-        """A step was taken; the terms, where they are wanted, are means over the epoch so far."""
+        """Show that a step was taken. The terms, if wanted, are means over the epoch so far."""
 
     def epoch(self, record: Epoch) -> None:
-        """An epoch was finished."""
+        """Show a finished epoch."""
 
     def say(self, what: str) -> None:
-        """Something takes a while before the first step."""
+        """Show what takes a while before the first step."""
 
     @property
     def wants_terms(self) -> bool:
-        """Whether the terms of this step will be shown; reading them off a GPU takes time."""
+        """True if the terms of this step are shown. Reading them from a GPU takes time."""
         ...
 
 
 @contextlib.contextmanager
 def report(epochs: int, steps: int, start: int, enabled: bool) -> Iterator[Reporter]:
-    """A reporter for a training of so many epochs of so many steps (0 where that is not known) from an epoch on."""
+    """Give a reporter of a training.
+
+    Args:
+        epochs: how many there are.
+        steps: in an epoch, 0 if unknown.
+        start: epochs that are finished already.
+        enabled: show anything at all.
+    """
     console = Console()
     if not enabled:
         yield _Silent()
@@ -54,17 +61,17 @@ class _Silent:
     wants_terms = False
 
     def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
-        """Says nothing."""
+        """Show nothing."""
 
     def epoch(self, record: Epoch) -> None:
-        """Says nothing."""
+        """Show nothing."""
 
     def say(self, what: str) -> None:
-        """Says nothing."""
+        """Show nothing."""
 
 
 class _Lines:
-    """One line an epoch, but not more than one every few seconds."""
+    """One line per epoch, at most one every few seconds."""
 
     wants_terms = False
 
@@ -73,10 +80,10 @@ class _Lines:
         self.last = -float("inf")
 
     def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
-        """Says nothing before the epoch is finished."""
+        """Show nothing before the epoch is finished."""
 
     def epoch(self, record: Epoch) -> None:
-        """Prints the line."""
+        """Print the line."""
         now = time.monotonic()
         if now - self.last >= _SECONDS_BETWEEN_LINES or record.epoch == self.epochs:
             self.last = now
@@ -88,7 +95,7 @@ class _Lines:
             )
 
     def say(self, what: str) -> None:
-        """Prints it."""
+        """Print it."""
         print(what, flush=True)
 
 
@@ -113,31 +120,31 @@ class _Bar:
 
     @property
     def wants_terms(self) -> bool:
-        """Ten times a second."""
+        """True ten times a second."""
         return time.monotonic() - self.shown > 0.1
 
     def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         if recon is not None and kl is not None:
             self.shown = time.monotonic()
             self.progress.update(self.task, epoch=epoch, terms=_terms(recon, kl) + self.others)
         self.progress.advance(self.task)
 
     def epoch(self, record: Epoch) -> None:
-        """Shows the validation elbo and the terms of the objective from here on."""
+        """Show the validation elbo and the terms of the objective from now on."""
         self.others = _others(record)
         done = self.steps * (record.epoch - self.start) if self.steps else None
         terms = _terms(record.recon, record.kl) + self.others
         self.progress.update(self.task, epoch=record.epoch, completed=done, terms=terms)
 
     def say(self, what: str) -> None:
-        """Shows it until there are terms to show."""
+        """Show it until there are terms to show."""
         self.progress.update(self.task, terms=what, refresh=True)
 
 
 class _StepRate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Steps a second."""
+        """Return the steps per second."""
         return Text(f"{task.speed:.0f} steps/s" if task.speed else "", style="progress.data.speed")
 
 
@@ -146,6 +153,6 @@ def _terms(recon: float, kl: float) -> str:
 
 
 def _others(record: Epoch) -> str:
-    """What is known at the end of an epoch alone."""
+    """Return the numbers that only a finished epoch has."""
     valid = "" if record.valid_elbo is None else f"  valid elbo {record.valid_elbo:.2f}"
     return valid + "".join(f"  {name} {value:.4g}" for name, value in record.terms.items())

@@ -17,7 +17,23 @@ from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE
 
-__all__ = ["check_unchanged", "open_folder", "record"]
+__all__ = ["FolderNotEmptyError", "check_unchanged", "open_folder", "record"]
+
+
+class FolderNotEmptyError(FileExistsError):
+    """The folder for a new run is not empty.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        """Return the folder and the arguments of fit that help."""
+        return f"{self.folder} is not empty. Choose another out, or go on with its run: resume=True"
 
 
 def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:
@@ -35,7 +51,7 @@ def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"out must be a folder; {folder} is a file")
     if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty. Choose another out, or go on with its run: resume=True")
+        raise FolderNotEmptyError(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

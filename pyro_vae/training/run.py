@@ -1,4 +1,4 @@
-"""One training under way: its state, an epoch of it, and the way to disk and back."""
+"""A training in progress: its state, an epoch, and saving and restoring."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from pyro_vae.training.optimizer import learning_rate, states_after_a_step
 from pyro_vae.training.options import Options
 from pyro_vae.training.progress import Reporter
 from pyro_vae.training.streams import TRAIN_NOISE, VALID_NOISE
-from pyro_vae.training.terms import Terms
+from pyro_vae.training.terms import StepTerms
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import evaluating
 from pyro_vae.value_checks import without_validation
 
 __all__ = ["Run", "Snapshot", "TrainingDivergedError"]
 
-_WARMUP_STEPS = 200  # or one epoch, where that is shorter
+_WARMUP_STEPS = 200  # or one epoch if that is shorter
 
 
 class TrainingDivergedError(RuntimeError):
@@ -44,14 +44,14 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state after a finished epoch, untouched by the training that goes on.
+    """A copy of the state after a finished epoch.
 
     Args:
         epoch: its number, 0 for the start.
-        steps: steps taken so far.
-        weights: the VAE's state.
+        steps: taken so far.
+        weights: parameters and buffers by name.
         optimizer: the optimiser's state.
-        objective: the objective's state; empty where it has none.
+        objective: the objective's state; empty if it has none.
     """
 
     epoch: int
@@ -86,8 +86,8 @@ class Run:
         self.optimizer = self.options.make_optimizer(self.trainee.parameters)
         if isinstance(self.objective, Objective):
             self.objective.reset()
-        self.terms = Terms()
-        model, guide = self.terms.watch_model(self.trainee.model), self.terms.watch_guide(self.trainee.guide)
+        self.terms = StepTerms()
+        model, guide = self.terms.watch(self.trainee.model, self.trainee.guide, self.objective)
         self.svi: SVI
         if self.compiled:
             self.svi = CompiledSVI(model, guide, self.optimizer, self.objective, also=self.terms.take)
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def keeps_last(self) -> bool:
-        """Whether the best weights are the last: where what is minimised is no bound, the elbo is no measure of it."""
+        """True if the last weights are kept, since the objective is no bound on log p(x), which the elbo measures."""
         return isinstance(self.objective, Objective) and not self.objective.bounds_log_prob
 
     def _step_terms(self) -> Tensor:
@@ -110,23 +110,28 @@ class Run:
         return self.terms.take() if noted is None else noted
 
     def compile(self, reporter: Reporter) -> None:
-        """Captures and compiles the step, so that the first step of a training, or of the rest of one, is like all."""
+        """Capture and compile the step, so that the first step of a training takes no longer than the others."""
         if not self.compiled:
             return
         reporter.say("compiling the step")
         with self._trial() as batch:
-            for _ in range(2):  # Pyro's own, and the first of the compiled ones
+            for _ in range(2):  # one by Pyro, then the first compiled one
                 self.svi.step(*batch)
 
     @contextlib.contextmanager
     def _trial(self) -> Iterator[tuple[Tensor, ...]]:
-        """Gives a batch for steps of which nothing is left."""
+        """Give a batch for trial steps, and undo them afterwards."""
         batch = next(iter(self.train))
-        self.trainee.train()
         kept = [(t, t.detach().clone()) for t in self.trainee.tensors()]
         state = copy.deepcopy(self.optimizer.state_dict())
         of_objective = _state(self.objective)
-        with seeded(derive(self.seed, TRAIN_NOISE)), self.trainee.scope(), without_validation():
+        with (
+            self.trainee.modes_kept(),
+            seeded(derive(self.seed, TRAIN_NOISE)),
+            self.trainee.scope(),
+            without_validation(),
+        ):
+            self.trainee.train()
             yield batch
         self.terms.take()
         with torch.no_grad():
@@ -136,7 +141,7 @@ class Run:
         _load_state(self.objective, of_objective)
 
     def epoch(self, number: int, reporter: Reporter) -> Epoch:
-        """Trains one epoch, validates, and remembers the weights."""
+        """Train one epoch, validate, and keep the weights."""
         start = time.perf_counter()
         loss, recon, kl = self._pass_over_data(number, reporter)
         valid_elbo = None if self.valid is None else self._validate(number, self.valid)
@@ -149,11 +154,11 @@ class Run:
         return record
 
     def _pass_over_data(self, number: int, reporter: Reporter) -> tuple[float, float, float]:
-        """Loss, recon and kl, means over the examples of the epoch."""
+        """Train on all batches; return loss, recon and kl, means over the examples."""
         self.trainee.train()
         loss = examples = 0.0
         sums = torch.zeros(2)
-        # The first batch was checked with validation on; at every step it would cost time and find nothing.
+        # The first batch was checked with validation on. Later checks would cost time and find nothing.
         with seeded(derive(self.seed, TRAIN_NOISE, number)), self.trainee.scope(), without_validation():
             for step, batch in enumerate(self.train.epoch(number)):
                 self._set_learning_rate(number - 1 + (step / len(self.train) if len(self.train) else 0.0))
@@ -165,7 +170,7 @@ class Run:
                 self.steps += 1
                 examples += n
                 loss += step_loss
-                sums = sums.to(terms) + n * terms
+                sums = sums.to(terms) + n * self.trainee.terms_per_example(n) * terms
                 if reporter.wants_terms:
                     reporter.step(number, *(sums / examples).tolist())
                 else:
@@ -178,7 +183,7 @@ class Run:
         return loss / examples, recon, kl
 
     def _validate(self, number: int, valid: Batches) -> float:
-        # The same noise after each epoch: epochs differ by their weights alone.
+        # The noise is the same after each epoch, so epochs differ by their weights alone.
         try:
             with evaluating(self.trainee.module), self.trainee.scope():
                 valid_elbo = average_elbo(self.trainee.target, valid, seed=derive(self.seed, VALID_NOISE)).elbo
@@ -212,11 +217,11 @@ class Run:
         )
 
     def remember(self) -> None:
-        """Takes the weights as they are for those of the last epoch."""
+        """Take the weights as they are now for those of the last epoch."""
         self.last = self._snapshot(self.last.epoch)
 
     def save(self, folder: Path) -> None:
-        """Writes config, best weights, the state to go on from, and the history; nothing before the first epoch."""
+        """Write config, best weights, the state to go on from, and the history; nothing before the first epoch."""
         if self.best is None:
             return
         checkpoints.write_config(folder, self.config)
@@ -226,7 +231,7 @@ class Run:
         History(self.history[: self.last.epoch]).write(folder / checkpoints.HISTORY)
 
     def restore(self, folder: Path) -> None:
-        """Takes up a training from its folder."""
+        """Go on with the training in a folder."""
         if _state(self.objective).keys() != checkpoints.names_there(folder, "objective"):
             raise ValueError(
                 f"the run in {folder} was trained with another objective than {type(self.objective).__name__}; go on "
@@ -246,7 +251,7 @@ class Run:
             raise checkpoints.CheckpointError(
                 f"{folder / checkpoints.HISTORY} must hold epochs 1 to {progress['epoch']}, as {checkpoints.LAST} says"
             )
-        # Before anything is changed: the best weights, compared with what they must be.
+        # Before anything changes, since the file may belong to another training.
         best = self._best(folder)
         self.trainee.load_state_dict(last.weights)
         groups = self.optimizer.state_dict()["param_groups"]
@@ -266,7 +271,7 @@ class Run:
         return _copy(checkpoints.load(folder, vae=copy.deepcopy(vae), device=device).state_dict())
 
     def _expected_states(self, folder: Path) -> dict[int, dict[str, Any]]:
-        """What the optimiser has kept of each parameter, but of those that no gradient reaches."""
+        """Return the state that the optimiser has for each parameter that a gradient reaches."""
         states = states_after_a_step(self.optimizer)
         there = {name.partition(".")[0] for name in checkpoints.names_there(folder, "optimizer")}
         if all(str(index) in there for index in states):
@@ -282,7 +287,7 @@ def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _terms(objective: ELBO) -> dict[str, float]:
-    """What an objective knows beside recon and kl, at its last step."""
+    """Return the objective's terms at its last step, without recon and kl."""
     terms = objective.terms if isinstance(objective, Objective) else {}
     return {name: value.item() for name, value in terms.items() if name not in ("recon", "kl")}
 

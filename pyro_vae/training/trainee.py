@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.params.param_store import module_from_param_with_module_name
+from pyro.params.param_store import StateDict, module_from_param_with_module_name
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import site_is_subsample
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.bound import as_vae, modules_of
 from pyro_vae.model_guide import Target, listed, model_and_guide
+from pyro_vae.terms import read_terms
 from pyro_vae.vae import VAE
 
 __all__ = ["Trainee"]
 
 
 class Trainee:
-    """A model and a guide, and all that their training changes: parameters, buffers, and the modes of modules.
+    """A model and a guide, with all that their training changes: parameters, buffers, and the modes of modules.
 
-    A VAE says at once what these are. Of other programs, :meth:`run_once` finds it out. They run in a parameter store
-    of their own (:meth:`scope`), so that two trainings never share a parameter by its name.
+    For a VAE these are known at once. For other programs, :meth:`run_once` finds them. The programs run in a parameter
+    store of their own (:meth:`scope`), so two trainings never share a parameter by its name.
 
     Args:
         target: a VAE, another object with a ``model`` and a ``guide``, or the pair of them.
@@ -40,7 +40,7 @@ class Trainee:
         vae: the VAE, or None for programs of the user's own.
         modules: the modules that the programs use, by name.
         parameters: those that SVI trains.
-        loose: the parameters among them that are in no module, such as those of ``pyro.param``, by name.
+        loose: those of them that are in no module, such as those of ``pyro.param``, by name.
         enumerates: True if the guide marks a site for enumeration.
         max_plate_nesting: how many dimensions the plates of the programs take.
 
@@ -59,27 +59,28 @@ class Trainee:
         self.loose: dict[str, Tensor] = {}
         self.enumerates = False
         self.max_plate_nesting = 1
-        self._store: Any = {"params": {}, "constraints": {}}
+        self._terms_and_rows = 1, 1
+        self._store: StateDict = {"params": {}, "constraints": {}}
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the target in messages."""
         return "the pair (model, guide)" if self.vae is None else "the VAE"
 
     @property
     def module(self) -> nn.Module:
-        """Its modules as one."""
+        """All modules as one."""
         return nn.ModuleList(self.modules.values())
 
     def tensors(self) -> list[Tensor]:
-        """All parameters and buffers, also those that no state dictionary has."""
+        """Return all parameters and buffers, including those that a state dictionary leaves out."""
         return [*self.module.parameters(), *self.module.buffers(), *self.loose.values()]
 
     def to(self, device: torch.device | str | None) -> None:
         """Move the modules to a device.
 
         Raises:
-            ValueError: if the target is a pair, whose modules are the user's to move.
+            ValueError: if the target is a pair; the user moves its modules.
         """
         if device is None:
             return
@@ -91,7 +92,7 @@ class Trainee:
             module.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name."""
+        """Return parameters and buffers by name."""
         state = dict(self.loose)
         for name, module in self.modules.items():
             state |= module.state_dict(prefix=name and f"{name}.")
@@ -108,7 +109,7 @@ class Trainee:
                 tensor.copy_(state[name])
 
     def trained_modules(self) -> dict[str, nn.Module]:
-        """Return the modules that hold a parameter that is trained, or no parameter at all, by name."""
+        """Return the modules with a parameter that is trained, or with no parameter at all, by name."""
         trained = {id(p) for p in self.parameters}
         own = {name: {id(p) for p in module.parameters()} for name, module in self.modules.items()}
         return {name: self.modules[name] for name, ids in own.items() if not ids or trained & ids}
@@ -120,7 +121,7 @@ class Trainee:
 
     @property
     def owner(self) -> VAE | None:
-        """The VAE that the programs belong to, although they may not be its own."""
+        """The VAE among the modules, if there is one; its programs may be overridden."""
         return next((m for m in self.modules.values() if isinstance(m, VAE)), None)
 
     @contextlib.contextmanager
@@ -135,12 +136,12 @@ class Trainee:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Run the block with the parameter store of this training in the place of Pyro's.
+        """Run the block with the parameter store of this training instead of Pyro's.
 
         Raises:
-            ValueError: if the programs make a parameter that their first run did not make; no optimiser would have it.
+            ValueError: if the programs make a parameter after their first run, which no optimiser has.
         """
-        if self.vae is not None:  # its parameters are in modules, and their names in no store
+        if self.vae is not None:  # its parameters are in modules alone
             with pyro.get_param_store().scope():
                 yield
             return
@@ -150,28 +151,35 @@ class Trainee:
         new = [name for name in self._store["params"] if name not in before]
         if new:
             raise ValueError(
-                f"the model and guide made the parameter {new[0]!r} after their first run, so that it is not trained. "
+                f"the model and guide made the parameter {new[0]!r} after their first run, so it is not trained. "
                 "Make all parameters in each run"
             )
 
     def publish(self) -> None:
         """Put the parameters of ``pyro.param`` into Pyro's parameter store, where they stay."""
-        mine = {part: {n: v for n, v in self._store[part].items() if n in self.loose} for part in self._store}
-        pyro.get_param_store().set_state(mine)
+        params, constraints = self._store["params"], self._store["constraints"]
+        mine = [name for name in params if name in self.loose]
+        pyro.get_param_store().set_state(
+            {"params": {n: params[n] for n in mine}, "constraints": {n: constraints[n] for n in mine}}
+        )
 
     def run(self, *batch: Tensor) -> tuple[Trace, Trace]:
-        """Run the model at a draw from the guide, and return the traces of both."""
+        """Run the model at a draw from the guide, and return the traces of both, with log-densities."""
         guide = poutine.trace(self.guide).get_trace(*batch)
-        return poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*batch), guide
+        model = poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*batch)
+        traces = prune_subsample_sites(model), prune_subsample_sites(guide)
+        for trace in traces:
+            trace.compute_log_prob()
+        return traces
 
     def run_once(self, *batch: Tensor) -> None:
-        """Run model and guide, and note what their training changes. A VAE has nothing to note.
+        """Run model and guide, and note what their training changes; of a VAE that is known already.
 
         Args:
             batch: x ``(batch, *event_shape)`` and its context, ``(batch, ...)`` each.
 
         Raises:
-            ValueError: if SVI would not train what the programs use, or would train something else; names it.
+            ValueError: if the programs use a parameter that SVI does not train, or names do not tell parameters apart.
         """
         if self.vae is not None:
             return
@@ -194,15 +202,26 @@ class Trainee:
         self._leave_out_unused(called)
         in_modules = {id(p) for p in self.module.parameters()}
         self.loose = {name: p for name, p in named.items() if id(p) not in in_modules}
-        _check_namesakes({name: p for name, p in named.items() if name not in self.loose}, outside["params"])
+        self._check_names({name: p for name, p in named.items() if name not in self.loose}, outside["params"])
         _check_latents(model, guide)
+        terms = read_terms([(model, guide)])
+        self._terms_and_rows = terms.recon.numel(), len(batch[0])
         sites = [*model.nodes.values(), *guide.nodes.values()]
         dims = [frame.dim for site in sites if site["type"] == "sample" for frame in site["cond_indep_stack"]]
         self.max_plate_nesting = max((-dim for dim in dims if dim is not None), default=0)
         self.enumerates = any("enumerate" in site["infer"] for site in guide.nodes.values() if "infer" in site)
 
+    def terms_per_example(self, rows: int) -> float:
+        """Return how many numbers of :class:`pyro_vae.terms.Terms` an example has in a batch; for a VAE it is one.
+
+        It is more than one if all sites are in a second plate, and less if a latent site is outside the plate of the
+        examples, so that the batch has one number.
+        """
+        numbers, first_rows = self._terms_and_rows
+        return numbers / (rows if numbers % first_rows else first_rows)
+
     def _add_called(self, called: list[nn.Module]) -> None:
-        """Add the modules that only their calls show."""
+        """Add the modules that were called and are not found around the programs."""
         known = {id(m) for m in self.module.modules()}
         others = [module for module in called if id(module) not in known]
         inner = {id(m) for module in others for m in module.modules() if m is not module}
@@ -210,7 +229,7 @@ class Trainee:
         self.modules |= {f"called_{i}": module for i, module in enumerate(roots)}
 
     def _leave_out_unused(self, called: list[nn.Module]) -> None:
-        """Leave out the modules that a program could use and does not."""
+        """Leave out the modules around the programs that they do not use."""
         used = {id(m) for m in called} | {id(p) for p in self.parameters}
         parts = {name: (*module.modules(), *module.parameters()) for name, module in self.modules.items()}
         self.modules = {name: self.modules[name] for name, of in parts.items() if any(id(part) in used for part in of)}
@@ -229,11 +248,26 @@ class Trainee:
                 "module has; or freeze it with .requires_grad_(False)"
             )
 
+    def _check_names(self, of_modules: dict[str, Tensor], outside: dict[str, Tensor]) -> None:
+        """Raise a ValueError if a parameter of a module has a name that another parameter has."""
+        for name, parameter in of_modules.items():
+            if outside.get(name, parameter) is not parameter:
+                raise ValueError(
+                    f"Pyro's parameter store holds another tensor than the module's under the name {name!r}, which SVI "
+                    f"would train instead. Remove it with del pyro.get_param_store()[{name!r}], or all of them with "
+                    "pyro.clear_param_store()"
+                )
+        modules = self.modules.items()
+        in_modules = {key for name, module in modules for key in module.state_dict(prefix=name and f"{name}.")}
+        for name in self.loose:
+            if name in in_modules:
+                raise ValueError(f"pyro.param has the name {name!r}, which a tensor of a module has too. Rename one")
+
 
 class _FromStore(Messenger):
-    """Gives parameters of ``pyro.param`` that Pyro's store has already; those of modules come from the modules."""
+    """Takes parameters of ``pyro.param`` from Pyro's store if it has them, and those of modules from the modules."""
 
-    def __init__(self, outside: Any) -> None:
+    def __init__(self, outside: StateDict) -> None:
         super().__init__()
         self.outside = outside
 
@@ -241,12 +275,13 @@ class _FromStore(Messenger):
         name, store = str(msg["name"]), pyro.get_param_store()
         of_module = module_from_param_with_module_name(name) != name
         if name in self.outside["params"] and name not in store and not of_module:
-            store.set_state({part: {name: values[name]} for part, values in self.outside.items()})
+            params, constraints = self.outside["params"], self.outside["constraints"]
+            store.set_state({"params": {name: params[name]}, "constraints": {name: constraints[name]}})
 
 
 @contextlib.contextmanager
 def _modules_called() -> Iterator[list[nn.Module]]:
-    """List the modules that are called in the block, and put back their buffers after it."""
+    """List the modules that are called in the block, and put back their buffers afterwards."""
     called: dict[int, nn.Module] = {}
     buffers: list[tuple[Tensor, Tensor]] = []
 
@@ -280,23 +315,12 @@ def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
         ahead += new
 
 
-def _check_namesakes(of_modules: dict[str, Tensor], outside: dict[str, Tensor]) -> None:
-    """Raise a ValueError if Pyro's store has another tensor under the name of a module's parameter."""
-    for name, parameter in of_modules.items():
-        if outside.get(name, parameter) is not parameter:
-            raise ValueError(
-                f"Pyro's parameter store holds another tensor than the module's under the name {name!r}, which SVI "
-                f"would train in its place. Remove it with del pyro.get_param_store()[{name!r}], or all of them with "
-                "pyro.clear_param_store()"
-            )
-
-
 def _check_latents(model: Trace, guide: Trace) -> None:
     """Raise a ValueError if the guide leaves a latent site of the model out."""
     names = [
         name
         for name, site in model.nodes.items()
-        if site["type"] == "sample" and not (site["is_observed"] or site_is_subsample(site) or name in guide.nodes)
+        if site["type"] == "sample" and not (site["is_observed"] or name in guide.nodes)
     ]
     if names:
         raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(names)}")

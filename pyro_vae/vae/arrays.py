@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
+from pyro_vae.vae.parts import Part
 
 __all__ = ["as_tensors", "batch_size"]
 
 
-def as_tensors(
-    module: nn.Module, posterior: Callable[..., TorchDistribution], x: Array | None, *context: Array
-) -> tuple[Any, tuple[Tensor, ...]]:
+def as_tensors(module: nn.Module, posterior: Part, x: Array | None, *context: Array) -> tuple[Any, tuple[Tensor, ...]]:
     """Return x and context in the dtype and on the device of the parameters.
 
     Args:
@@ -46,7 +43,7 @@ def batch_size(x: Tensor | None, context: tuple[Tensor, ...]) -> int:
     return x.shape[0]
 
 
-def _takes_integers(posterior: Callable[..., TorchDistribution]) -> bool:
+def _takes_integers(posterior: Part) -> bool:
     if not isinstance(posterior, nn.Module):
         return True
     return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in posterior.modules())

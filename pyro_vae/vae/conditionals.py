@@ -1,8 +1,6 @@
-"""The three conditional distributions of a VAE: what its parts return, given tensors, and whether they fit together."""
+"""The three conditional distributions of a VAE, and checks that its parts and data fit together."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -18,14 +16,12 @@ from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_cod
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.masks import no_mask, where_observed, with_mask
-from pyro_vae.vae.parts import call, check_part, evaluating, over_batch, over_codes, points_of
+from pyro_vae.vae.parts import Part, call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]
 
 _SOME = 64  # examples that are encoded to find the event shape of p(x | z)
-
-Part = Callable[..., TorchDistribution]
 
 
 class Conditionals(nn.Module):
@@ -113,7 +109,7 @@ class Conditionals(nn.Module):
             x (None if it was None) and the context.
 
         Raises:
-            TypeError: if one is no dense array of real numbers; says what would do.
+            TypeError: if one is no dense array of real numbers; says which arrays are taken.
             ValueError: if a number would become infinite or another integer.
 
         Example:

@@ -1,4 +1,4 @@
-"""Which values of x are observed, and what the posterior sees of them."""
+"""Masks of the observed values of x, and the posterior's input with them."""
 
 from __future__ import annotations
 

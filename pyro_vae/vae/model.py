@@ -52,7 +52,7 @@ class VAE(Conditionals):
 
     Raises:
         TypeError: if one of the three cannot be called, or is a class and not an instance.
-        ValueError: if prior and posterior are over different kinds of z; names what goes together.
+        ValueError: if prior and posterior are over different kinds of z; names parts that fit.
 
     Example:
         >>> import pyro, torch

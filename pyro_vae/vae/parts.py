@@ -19,6 +19,7 @@ from pyro_vae.distributions import as_logs, as_pyro, part_name
 from pyro_vae.value_checks import exportable, holds
 
 __all__ = [
+    "Part",
     "call",
     "check_part",
     "declare",
@@ -30,6 +31,9 @@ __all__ = [
     "summary",
 ]
 
+Part = Callable[..., TorchDistribution]
+"""A prior, likelihood or posterior: a module or function that returns a distribution."""
+
 _ROUNDING = 1e-6  # the log of a point may exceed 0 by this much
 
 
@@ -39,7 +43,7 @@ def local_parameter(value: Tensor, **_: object) -> Tensor:
     return value
 
 
-def declare(**parts: Callable[..., TorchDistribution]) -> None:
+def declare(**parts: Part) -> None:
     """Show the parts' parameters to the Pyro handlers around this call, such as SVI's; without any, do nothing."""
     if not am_i_wrapped():
         return
@@ -68,7 +72,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def check_part(place: str, part: object) -> None:
+def check_part(place: str, part: Part) -> None:
     """Raise a TypeError if a prior, likelihood or posterior cannot be called, or is a class."""
     if isinstance(part, type) or not callable(part):
         what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
@@ -79,7 +83,7 @@ def check_part(place: str, part: object) -> None:
 
 
 @exportable
-def call(place: str, part: Callable[..., TorchDistribution], *inputs: Tensor) -> TorchDistribution:
+def call(place: str, part: Part, *inputs: Tensor) -> TorchDistribution:
     """Call a prior, likelihood or posterior and return a Pyro distribution; Pyro's parameter store stays as it is."""
     store = pyro.get_param_store()
     # A PyroModule writes its parameters into the store and reads those of the same names: it gets a store of its own.
@@ -99,7 +103,7 @@ def call(place: str, part: Callable[..., TorchDistribution], *inputs: Tensor) ->
     return as_pyro(distribution, f"{place} {part_name(part)}")
 
 
-def over_codes(distribution: TorchDistribution, place: str, part: object, log_codes: bool) -> TorchDistribution:
+def over_codes(distribution: TorchDistribution, place: str, part: Part, log_codes: bool) -> TorchDistribution:
     """Return the distribution if it is over vectors z; raise a ValueError if it is not.
 
     With ``log_codes`` it must be over a simplex. It is then transformed to the logs of points, unless it already is
@@ -138,7 +142,7 @@ def points_of(z: Tensor, parts: str) -> Tensor:
     return z.exp()
 
 
-def over_batch(distribution: TorchDistribution, batch_shape: torch.Size, place: str, part: object) -> TorchDistribution:
+def over_batch(distribution: TorchDistribution, batch_shape: torch.Size, place: str, part: Part) -> TorchDistribution:
     """Return one distribution per example; a single one is expanded to all examples."""
     if distribution.batch_shape == batch_shape:
         return distribution
@@ -151,7 +155,7 @@ def over_batch(distribution: TorchDistribution, batch_shape: torch.Size, place: 
     )
 
 
-def summary(part: Callable[..., TorchDistribution]) -> str:
+def summary(part: Part) -> str:
     """Return a part in one line: its name, and the arguments of its constructor that it keeps.
 
     Example:

@@ -9,13 +9,13 @@ __all__ = ["path_between", "slerp"]
 
 
 def path_between(z0: Tensor, z1: Tensor, steps: int, *, spherical: bool) -> Tensor:
-    """Points on the paths from each row of z0 to that of z1, both ends included.
+    """Return points on the path from each row of z0 to the same row of z1, both ends included.
 
     Args:
         z0: codes ``(batch, latent_dim)``.
         z1: codes of the same shape.
-        steps: points on each path.
-        spherical: great circles, as :func:`slerp` has them, in the place of straight lines.
+        steps: number of points on each path.
+        spherical: follow great circles (:func:`slerp`) instead of straight lines.
 
     Returns:
         ``(batch, steps, latent_dim)``.
@@ -26,7 +26,10 @@ def path_between(z0: Tensor, z1: Tensor, steps: int, *, spherical: bool) -> Tens
 
 
 def slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
-    """Great-circle directions and linearly changing lengths; a straight line where the directions agree."""
+    """Return points whose directions follow a great circle and whose lengths change linearly.
+
+    If the two directions agree, the path is a straight line.
+    """
     r0, r1 = z0.norm(dim=-1, keepdim=True), z1.norm(dim=-1, keepdim=True)
     tiny = torch.finfo(z0.dtype).tiny
     u0, u1 = z0 / r0.clamp_min(tiny), z1 / r1.clamp_min(tiny)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import pyro_vae
 from pyro_vae import TrainingInterrupted, build, fit, load
 from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli import main
@@ -17,6 +21,7 @@ from pyro_vae.evaluation import collapse
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.objectives import BetaELBO
 from pyro_vae.registry import NotAllowedError
+from pyro_vae.training.record import FolderNotEmptyError
 from tests.conftest import make_x
 from tests.evaluation.test_collapse import collapsed
 
@@ -103,6 +108,14 @@ def test_a_training_that_was_stopped(tmp_path):
     assert of_error(stopped.value) == str(stopped.value)
 
 
+def test_a_folder_that_is_not_empty(tmp_path, capsys):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(FolderNotEmptyError, match="or go on with its run: resume=True"):
+        fit(build(4, 2, hidden=(3,)), torch.rand(20, 4).round(), out=tmp_path, progress=False)
+    assert main(["train", *QUICK, "--out", str(tmp_path)]) == 2
+    assert f"Choose another --out, or go on with its run: --resume {tmp_path}\n" in capsys.readouterr().err
+
+
 def test_other_errors_keep_their_words():
     assert of_error(ValueError("lr must be above 0")) == "lr must be above 0"
 
@@ -116,3 +129,13 @@ def test_the_remedies_are_objectives_and_parts_in_python_too():
         elif remedy.argument == "objective":
             make_objective(remedy.value, collapsed())
         assert str(remedy).startswith(f"{remedy.what} ({remedy.why})")
+
+
+def test_nothing_below_the_command_line_speaks_its_words():
+    home = Path(pyro_vae.__path__[0])
+    sources = [path for path in home.rglob("*.py") if home / "cli" not in path.parents]
+    assert len(sources) > 100
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"(?<![-\w])--[a-z]|pyro-vae [a-z]", node.value), f"{path}: {node.value}"

@@ -52,7 +52,7 @@ SIZES = {"beta": (6, 1), "gamma": (4, 1), "dirichlet": (3, 3), "normal": (5, 1)}
 
 
 def test_evidence_of_throws_is_scipys_beta_binomial():
-    """One series of k ones: the probability of k, shared among the C(n, k) series with so many."""
+    """A sequence with k ones: the probability of k, divided by the C(n, k) sequences with k ones."""
     x = data("beta")
     k = x.sum(-1).numpy()
     expected = stats.betabinom(6, 0.7, 2.5).logpmf(k) - np.log(special.comb(6, k))
@@ -60,7 +60,7 @@ def test_evidence_of_throws_is_scipys_beta_binomial():
 
 
 def test_evidence_of_counts_is_scipys_negative_binomial():
-    """Each count given the ones before it is a negative binomial, by the posterior of those."""
+    """Each count given the earlier ones is negative binomial, from their posterior."""
     x, expected = data("gamma"), 0.0
     for i in range(4):
         shape, rate = 1.7 + x[:, :i].sum(-1).numpy(), 0.6 + i
@@ -96,7 +96,7 @@ def test_evidence_is_the_integral_of_the_joint(name):
         "normal": lambda x, z: stats.norm(z, 0.6).pdf(x).prod(),
     }
     x = data(name, 3)
-    # Over the quantiles u of the prior, so that the range is (0, 1) and a density without bound does no harm.
+    # Over the quantiles u of the prior, so the range is (0, 1) and an unbounded density does no harm.
     integrals = [
         integrate.quad(
             lambda u, row=row: likelihoods[name](row, priors[name].ppf(u)), 0, 1, epsabs=0, epsrel=1e-8, limit=400
@@ -154,7 +154,7 @@ def test_bayes_rule_for_any_parameters(name, numbers, n, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_posterior_calibrates_draws_of_the_joint(name):
-    """The quantile of z under its posterior is uniform: Kolmogorov-Smirnov, level 1e-4 a test, on a fixed seed."""
+    """The quantile of z under its posterior is uniform: Kolmogorov-Smirnov, level 1e-4 per test, on a fixed seed."""
     model = make(name)
     z = model.prior().sample((4000,))
     q, z = model.posterior(model.likelihood(z).sample()), z[:, 0].numpy()
@@ -225,7 +225,7 @@ def test_every_bound_of_the_vae_is_the_evidence(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_analytic_kl_gives_the_evidence_on_average(name):
-    """Within 4.5 standard errors of 20,000 draws, a false alarm in 1e5 an example, on a fixed seed."""
+    """Within 4.5 standard errors of 20,000 draws, one false alarm in 1e5 per example, on a fixed seed."""
     model, x = make(name), data(name)
     vae, n = model.vae(), 20_000
     terms = elbo_terms(vae, x, kl="analytic", num_particles=n, seed=0)
@@ -236,14 +236,14 @@ def test_the_analytic_kl_gives_the_evidence_on_average(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_other_posterior_has_a_lower_bound(name):
-    """Where q is the posterior of the next example, the mean bound of 2,000 draws is below, by far."""
+    """If q is the posterior of the next example, the mean bound of 2,000 draws is far below log p(x)."""
     model, x = make(name), data(name)
     vae = VAE(model.prior, model.likelihood, lambda x: model.posterior(x.roll(1, 0)))
     assert elbo_terms(vae, x, kl="sampled", num_particles=2000, seed=0).elbo.sum() < model.log_prob(x).sum() - 0.1
 
 
 def test_a_guide_that_learns_reaches_the_evidence():
-    """Of a coin: SVI from Beta(1, 1) to the true posterior, as all examples are the same."""
+    """A coin: SVI goes from Beta(1, 1) to the true posterior, since all examples are equal."""
     model = BetaBernoulli(2.0, 2.0, 10)
     x = torch.tensor([1.0] * 7 + [0.0] * 3).expand(64, 10)
 
@@ -265,7 +265,7 @@ def test_a_guide_that_learns_reaches_the_evidence():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_of_the_vae_are_of_the_evidence(name):
-    """E of the first element, within 4.5 standard errors of 20,000 draws: a false alarm in 1e5, on a fixed seed."""
+    """E of the first element, within 4.5 standard errors of 20,000 draws: one false alarm in 1e5, on a fixed seed."""
     x = make(name).vae().sample(20_000, seed=0)[:, 0]
     expected = {"beta": 0.7 / 3.2, "gamma": 1.7 / 0.6, "dirichlet": 8 * 0.5 / 3.8, "normal": -0.4}[name]
     assert abs(x.mean().item() - expected) < 4.5 * x.std().item() / math.sqrt(20_000)
@@ -301,7 +301,7 @@ def test_it_is_exported():
 
 
 class Densities(torch.nn.Module):
-    """Every density of a pair at x and z: that of z given x twice, once by way of the VAE."""
+    """Return every density of a pair at x and z; that of z given x twice, once through the VAE."""
 
     def __init__(self, model):
         super().__init__()
@@ -319,7 +319,7 @@ class Densities(torch.nn.Module):
 
 @functools.cache  # two tests run each graph, and making one takes seconds
 def exported(name):
-    """The densities as a graph for any batch, made with validation on, and as they are."""
+    """Return the densities as a graph for any batch, made with validation on, and as a module."""
     model, x = make(name), data(name)
     z = model.posterior(x).sample()
     rows = {0: torch.export.Dim("batch", min=2)}
@@ -355,7 +355,7 @@ def test_an_exported_graph_refuses_bad_x(name, bad):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_priors_that_put_all_at_the_ends_stay_finite(dtype):
-    """Draws of z that round to an end of its range have a density still."""
+    """Draws of z that round to an end of the range still have a density."""
     little = torch.tensor(0.01, dtype=dtype)
     for model in (BetaBernoulli(little, little, 5), GammaPoisson(little, little, 5)):
         z = model.prior().sample((5000,))

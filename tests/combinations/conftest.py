@@ -1,4 +1,4 @@
-"""Says at the end how many combinations there are."""
+"""Print the number of combinations at the end."""
 
 from __future__ import annotations
 

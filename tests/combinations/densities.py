@@ -1,4 +1,4 @@
-"""Log-densities of single rows, by SciPy or written out, from the numbers in a module or of a net."""
+"""Log-densities of single rows, by SciPy or written out, from the parameters of a module or the output of a net."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def log_ratio_normal(z, loc, scale):
 
 
 def log_dirichlet(z, concentration):
-    """Of the logs z of a point: the density of the point, times its product, for the change of volume."""
+    """The density of the logs z of a point: that of the point times its product, the change of volume."""
     return stats.dirichlet.logpdf(np.exp(z), concentration) + z.sum()
 
 
@@ -43,7 +43,7 @@ def log_one_hot(z, logits):
 
 
 def log_concrete(z, logits, temperature):
-    """Maddison, Mnih and Teh (2016), definition 1, with the weights normalised or not: it is the same.
+    """Maddison, Mnih and Teh (2016), definition 1; it does not matter if the weights are normalised.
 
     Of the logs z of points: the density of the points, times their product, for the change of volume.
     """
@@ -94,7 +94,7 @@ def rotation(directions):
 
 
 def mean_of(posterior, out, d):
-    """The mean of a posterior over d real dimensions from its net's output: the first of it, but for Householder."""
+    """The mean of a posterior over d real dimensions from its net's output: its first elements, except for Householder."""
     loc = out[:d]
     return rotation(out[2 * d :].reshape(-1, d)) @ loc if isinstance(posterior, posteriors.Householder) else loc
 

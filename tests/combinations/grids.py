@@ -1,4 +1,4 @@
-"""Points over all of a latent space of two dimensions, to integrate and to compare draws with."""
+"""Grids over a latent space of two dimensions, for integrals and for comparisons with draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.combinations.parts import ONE_HOT, REAL, SIMPLEX, SPHERE, Density
 
 @dataclass
 class Grid:
-    """Points z ``(a * b, batch, d)``, each with the logarithm of the volume that it stands for, and their coordinates.
+    """Points z ``(a * b, batch, d)``, the log of the volume around each, and their coordinates.
 
     The axes ``(a, batch)`` and ``(b, batch)`` hold the coordinates; :func:`coordinates` gives those of any z. Half of
     the mass at a point lies below it.
@@ -25,7 +25,7 @@ class Grid:
     axes: tuple[Tensor, Tensor]
 
     def log_density(self, distribution: Any) -> Tensor:
-        """``(a * b, batch)``."""
+        """The log-density at each point, ``(a * b, batch)``."""
         rows = [distribution.log_prob(z).reshape(len(z), -1).detach() for z in self.z.split(60_000)]
         return torch.cat(rows).expand(-1, self.z.shape[1])
 

@@ -1,4 +1,4 @@
-"""Every prior and posterior with its options, what goes together, and how to make each in a tiny size, in float64."""
+"""Every prior and posterior with its options, which go together, and small VAEs of them in float64."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REAL, SIMPLEX, ONE_HOT, SPHERE = "real vectors", "points of a simplex", "one-hot
 
 @dataclass(frozen=True)
 class Part:
-    """A prior or posterior with its options, and what its codes are.
+    """A prior or posterior with its options and the kind of its codes.
 
     ``space`` is None for a prior over the codes of any posterior. ``classes`` are those of a group, None for one group.
     ``density`` is the log-density a second time: of a prior, its parameters and z; of a posterior, its net's output and
@@ -52,7 +52,7 @@ class Part:
 
     @property
     def small_dim(self) -> int:
-        """A size of which the density can be integrated in two dimensions, or summed."""
+        """A size in which the density can be integrated in two dimensions, or summed."""
         return {REAL: 2, SPHERE: 3}.get(self.space, 3 if self.classes is None else 4)
 
 
@@ -174,7 +174,7 @@ POSTERIORS = {
         Q.FullNormal,
         REAL,
         density=densities.log_full,
-        # With the narrowest scales and what is below them, log-densities in the corners pass the range of float32.
+        # The narrowest scales with entries below them would give log-densities beyond the range of float32.
         rows=(*rows(LOCS, RAWS, BELOW[:1]), *rows(LOCS, RAWS[1:], BELOW[1:])),
     ),
     "LowRankNormal": Part(
@@ -210,13 +210,13 @@ POSTERIORS = {
     "Categorical-groups": Part(Q.Categorical, ONE_HOT, {"classes": 2}),
     "PowerSpherical": Part(Q.PowerSpherical, SPHERE, density=densities.log_power_spherical),
 }
-# Means in closed form, which the prior Exemplar needs; where a mean is added to a posterior, it belongs here.
+# Posteriors with a mean in closed form, which the prior Exemplar needs.
 WITH_A_MEAN = ("DiagonalNormal", "Laplace", "FullNormal", "LowRankNormal", "Householder", "Delta")
 MADE_OF_THE_POSTERIOR = ("Exemplar", "VampPrior")
 
 
 def compatible(prior: str, posterior: str) -> bool:
-    """Whether the two make a VAE, from the tables above and not from the library."""
+    """True if the two make a VAE, by the tables above and not by the library."""
     p, q = PRIORS[prior], POSTERIORS[posterior]
     if prior == "VampPrior":
         return posterior != "Delta"
@@ -236,7 +236,7 @@ def name_of(pair: Any) -> str:
 
 
 def partner(prior: str | None = None, posterior: str | None = None) -> tuple[str, str]:
-    """A part with the first that goes with it."""
+    """A part with the first other part that goes with it."""
     return next(pair for pair in COMBINATIONS if prior in (None, pair[0]) and posterior in (None, pair[1]))
 
 
@@ -254,7 +254,7 @@ class Density:
 
     @property
     def part(self) -> Part:
-        """What the codes are: the posterior says it for priors that are made of it."""
+        """The part that decides the kind of codes: the posterior, for priors that are made of it."""
         simple = self.room == "prior" and self.prior not in MADE_OF_THE_POSTERIOR
         return PRIORS[self.prior] if simple else POSTERIORS[self.posterior]
 
@@ -273,7 +273,7 @@ class Density:
 DENSITIES = [
     *(Density("prior", *partner(prior=p)) for p in PRIORS if p not in MADE_OF_THE_POSTERIOR),
     *(Density("prior", p, q) for p, q in COMBINATIONS if p in MADE_OF_THE_POSTERIOR),
-    # Delta has all its mass at one point, so no density that could be integrated: it is tested by itself.
+    # Delta has all its mass at one point and no density to integrate; it has its own tests.
     *(Density("posterior", *partner(posterior=q)) for q in POSTERIORS if q != "Delta"),
 ]
 
@@ -285,14 +285,14 @@ def make_x(n: int = N, seed: int = 1) -> torch.Tensor:
 
 
 def make_context(prior: str, n: int = N, seed: int = 2) -> tuple[torch.Tensor, ...]:
-    """The context, where the prior cannot be without."""
+    """The context, if the prior needs one."""
     if not PRIORS[prior].context:
         return ()
     return (torch.randn(n, C, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)),)
 
 
 def raw_vae(prior: str, posterior: str, latent_dim: int = D, seed: int = 0, **options: Any) -> VAE:
-    """As :func:`pyro_vae.build` makes it, in float64."""
+    """A VAE of :func:`pyro_vae.build`, in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         p, q = PRIORS[prior], POSTERIORS[posterior]
@@ -301,7 +301,7 @@ def raw_vae(prior: str, posterior: str, latent_dim: int = D, seed: int = 0, **op
 
 
 def disturb(vae: VAE, seed: int = 0) -> VAE:
-    """Moves every parameter, so that none is at a special place such as 0, and starts priors that need data."""
+    """Move every parameter away from special values such as 0, and start priors that need data."""
     generator = torch.Generator().manual_seed(seed + 7)
     with torch.no_grad():
         for p in vae.parameters():
@@ -313,18 +313,18 @@ def disturb(vae: VAE, seed: int = 0) -> VAE:
 
 
 def make_vae(prior: str, posterior: str, latent_dim: int = D, seed: int = 0) -> VAE:
-    """A VAE of a compatible pair, with a Bernoulli likelihood, the same for the same seed."""
+    """A VAE of a compatible pair with a Bernoulli likelihood; the same seed gives the same VAE."""
     return disturb(raw_vae(prior, posterior, latent_dim, seed), seed)
 
 
 @cache
 def shared_vae(prior: str, posterior: str) -> VAE:
-    """The same, made once: for tests that leave it as it is."""
+    """The same, made once, for tests that do not change it."""
     return make_vae(prior, posterior)
 
 
 def make_likelihood_vae(likelihood: str, seed: int = 0) -> tuple[VAE, torch.Tensor]:
-    """A VAE with the plain prior and posterior and this likelihood, and data for it."""
+    """A VAE with the default prior and posterior and this likelihood, and data for it."""
     case = LIKELIHOODS[likelihood]
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -24,7 +24,7 @@ def log_prior(prior: Any, z: torch.Tensor, context: tuple[torch.Tensor, ...] = (
     """log p(z_i | c_i) for z ``(n, d)``."""
     if isinstance(prior, priors.Flow):
         rows = [tuple(c[i : i + 1] for c in context) for i in range(len(z))]
-        flows = [prior.layers(*row) if prior.context else prior.layers() for row in rows]
+        flows = [prior.layers(*row) if prior.context_features else prior.layers() for row in rows]
         return np.array([log_flow(flow, z[i]) for i, flow in enumerate(flows)])
     if isinstance(prior, priors.VampPrior):
         each = [log_posterior(prior.posterior, prior.pseudo_inputs[[k] * len(z)], z) for k in range(prior.components)]
@@ -59,7 +59,7 @@ def log_posterior(posterior: Any, x: torch.Tensor, z: torch.Tensor, context: tup
 
 
 def log_flow(flow: Any, z: torch.Tensor) -> float:
-    """A normal's density at the noise from which the flow makes z, times the change of volume on the way from there."""
+    """The normal density of the noise that the flow maps to z, times the change of volume."""
     with torch.no_grad():
         noise = flow.transform(z.unsqueeze(0))[0] if not flow.batch_shape else flow.transform(z.unsqueeze(0)).squeeze(0)
 

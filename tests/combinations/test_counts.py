@@ -1,4 +1,4 @@
-"""That nothing is left out: every class of the rooms is in the tables, every pair is accepted or refused as it should be."""
+"""Completeness: every class is in the tables, and every pair is accepted or refused correctly."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ from tests.combinations.parts import (
 
 
 @pytest.mark.parametrize(
-    ("room", "table"), [(priors, PRIORS), (posteriors, POSTERIORS), (likelihoods, LIKELIHOODS)], ids=["p", "q", "x"]
+    ("room", "table", "place"),
+    [
+        (priors, PRIORS, "PRIORS in tests/combinations/parts.py"),
+        (posteriors, POSTERIORS, "POSTERIORS in tests/combinations/parts.py"),
+        (likelihoods, LIKELIHOODS, "CASES in tests/likelihoods/cases.py"),
+    ],
+    ids=["p", "q", "x"],
 )
-def test_every_class_is_in_the_tables(room, table):
+def test_every_class_is_in_the_tables(room, table, place):
     tested = {part.cls.__name__ for part in table.values()}
     left_out = sorted(set(room.__all__) - tested)
-    assert not left_out, f"{room.__name__} has {left_out}, which tests/combinations (parts.py) does not have"
+    assert not left_out, f"enter {left_out} in {place}"
     assert tested <= set(room.__all__)
 
 

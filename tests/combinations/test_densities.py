@@ -1,4 +1,4 @@
-"""Every prior's and posterior's density: it has total one, equals a second one, and its draws and KLs agree with it."""
+"""Densities of all priors and posteriors: total one, equal to a second implementation, in agreement with draws and KLs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tolerance(density: Density) -> float:
 
 @cache
 def grid_and_mass(density: Density) -> tuple[Grid, torch.Tensor]:
-    """The grid's axes, and the probability around each point, a row an axis, and the examples last."""
+    """The axes of the grid and the probability around each point: one row per axis, examples last."""
     distribution = density.of(density.vae())
     grid = grid_for(density, distribution)
     mass = grid.mass(distribution)
@@ -89,7 +89,7 @@ def test_the_density_equals_an_independent_one(density):
 
 
 def test_delta_is_a_point():
-    """It has no density: log_prob leaves the infinite part out, and is 0 at the point and -inf elsewhere."""
+    """Delta has no density: log_prob leaves out the infinite part; it is 0 at the point and -inf elsewhere."""
     vae = make_vae("StandardNormal", "Delta")
     q = vae.encode(make_x())
     out = vae.posterior.net(make_x())
@@ -135,7 +135,7 @@ def test_values_broadcast_against_the_batch(density):
 
 @discrete
 def test_draws_have_the_probabilities(density):
-    """Chi-square of 5,000 draws, level 1e-4 an example on fixed seeds."""
+    """Chi-square of 5,000 draws, level 1e-4 per example on fixed seeds."""
     torch.manual_seed(11)
     q, z = density.of(density.vae()), values(density)
     probabilities = q.log_prob(z.unsqueeze(1)).reshape(len(z), -1).exp().detach()

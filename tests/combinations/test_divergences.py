@@ -68,7 +68,7 @@ def closed_form(pair: tuple[str, str]) -> Tensor | None:
 
 
 def test_the_pairs_with_a_closed_form_are_those_listed(monkeypatch):
-    """And torch finds a single best registration for each pair, or it would warn."""
+    """torch finds exactly one best registration for each pair; otherwise it would warn."""
     monkeypatch.setattr(torch.distributions.kl, "_KL_MEMOIZE", {})  # it warns the first time only
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
@@ -161,7 +161,7 @@ def test_it_is_the_sum(pair):
 
 @pytest.mark.parametrize("pair", POINTS, ids=name_of)
 def test_of_a_point_it_is_minus_the_log_density(pair):
-    """As Pyro has it: the entropy of a point, −∞, is left out."""
+    """Like Pyro, without the entropy of a point, −∞."""
     vae, c = make_vae(*pair, 2), make_context(pair[0])
     expected = -log_prior(vae.prior, vae.posterior.net(make_x(), *c), c)
     np.testing.assert_allclose(closed_form(pair), expected, rtol=1e-10)
@@ -169,7 +169,7 @@ def test_of_a_point_it_is_minus_the_log_density(pair):
 
 @closed
 def test_it_is_the_mean_over_draws(pair):
-    """In four dimensions, 20,000 draws an example, within 4.5 standard errors on a fixed seed.
+    """In four dimensions, 20,000 draws per example, within 4.5 standard errors on a fixed seed.
 
     A false alarm has probability 7e-6 for each of 90 numbers, so that one choice of seeds in 1,600 would fail by chance.
     """
@@ -292,7 +292,7 @@ def test_it_is_zero_where_the_two_are_one(family):
     torch.testing.assert_close(kl, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-11)
 
 
-# Shapes, gradients, precision, and what uses it.
+# Shapes, gradients, precision and uses.
 
 
 @every
@@ -322,7 +322,7 @@ class _KL(nn.Module):
 
 @closed
 def test_gradients(pair):
-    """By all parameters of posterior and prior, along random directions."""
+    """With respect to all parameters of posterior and prior, along random directions."""
     module = _KL(pair)
     names = [n for n, _ in module.named_parameters() if "likelihood" not in n]
     tensors = [module.get_parameter(n).detach().clone().requires_grad_() for n in names]
@@ -357,11 +357,11 @@ def test_the_bound_uses_it(pair):
     assert objective.loss(vae.model, vae.guide, x, *c) == pytest.approx(-terms.elbo.sum().item(), rel=1e-12)
 
 
-# What has none, though its neighbours have.
+# Pairs without a closed form, though similar pairs have one.
 
 
 def test_codes_with_too_many_values_have_no_sum():
-    """2 ** 13 values are more than are summed over; ``elbo_terms`` says what else there is."""
+    """2 ** 13 values are too many to sum over; ``elbo_terms`` names the alternatives."""
     posterior = posteriors.Categorical(nets.MLP(4, (), 26), classes=2)
     vae = VAE(priors.VampPrior(posterior, 4, components=2), likelihoods.Bernoulli(nets.MLP(26, (), 4)), posterior)
     x = torch.zeros(3, 4)
@@ -372,7 +372,7 @@ def test_codes_with_too_many_values_have_no_sum():
 
 
 def test_one_hot_codes_with_any_prior_over_them():
-    """A prior of one's own, bare or wrapped; one over real vectors gives them no probability."""
+    """A user's own prior, bare or wrapped; a prior over real vectors gives these codes no probability."""
     logits = of_shape(3, 4)
     q, p = Grouped(dist.OneHotCategorical(logits=logits.unsqueeze(-2))), dist.OneHotCategorical(logits=of_shape(4))
     expected = kl_divergence(dist.OneHotCategorical(logits=logits), p)

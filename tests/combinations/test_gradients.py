@@ -18,12 +18,12 @@ REPARAMETRISED = [
 ]
 
 
-# In a random direction of inputs and outputs: one comparison for all parameters together, and much less time.
+# In a random direction of inputs and outputs: one comparison for all parameters together is much faster.
 gradcheck = partial(torch.autograd.gradcheck, fast_mode=True)
 
 
 def own_parameters(density: Density, vae):
-    """Those of the part; of a prior that is made of the posterior, the posterior's with them."""
+    """The parameters of the part; for a prior that is made of the posterior, those of the posterior too."""
     return [p for p in density.module(vae).parameters() if p.requires_grad]
 
 
@@ -39,7 +39,7 @@ def codes_from(density: Density, z: torch.Tensor):
 
 @every
 def test_log_prob_has_the_right_gradients(density):
-    """By z, if it is continuous, and by every parameter."""
+    """With respect to z, if it is continuous, and to every parameter."""
     vae = density.vae()
     parameters = own_parameters(density, vae)
     q = density.of(vae)
@@ -57,7 +57,7 @@ def test_log_prob_has_the_right_gradients(density):
 
 @every
 def test_log_prob_reaches_every_parameter(density):
-    """But StandardNormal and UniformOnSphere, which have none."""
+    """All except StandardNormal and UniformOnSphere, which have no parameters."""
     vae = density.vae()
     q = density.of(vae)
     z = q.expand((3,)).sample() if not q.batch_shape else q.sample()
@@ -74,7 +74,7 @@ def test_log_prob_reaches_every_parameter(density):
 
 @pytest.mark.parametrize("density", REPARAMETRISED, ids=str)
 def test_draws_have_the_right_gradients(density):
-    """With the noise of one seed, draws are functions of the parameters."""
+    """For fixed noise, draws are functions of the parameters."""
     vae = density.vae()
 
     def draw(*_):
@@ -90,7 +90,7 @@ def test_draws_of_delta_have_the_right_gradients():
 
 
 def test_draws_of_power_spherical_turn_with_the_direction():
-    """Only the direction: the gamma draw behind it is made by rejection, and no function of κ for one seed."""
+    """Only the direction: the gamma draw is made by rejection and is no function of κ for a fixed seed."""
     torch.manual_seed(4)
     direction = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     concentration = 3 * torch.rand(3, dtype=torch.float64)

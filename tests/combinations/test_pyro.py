@@ -46,7 +46,7 @@ def fresh(case, seed=0):
 
 @cache
 def shared(case):
-    """The same, for tests that leave it as it is."""
+    """The same, for tests that do not change it."""
     return fresh(case)
 
 
@@ -55,7 +55,7 @@ def is_discrete(case):
 
 
 def missed(case) -> bool:
-    """Whether some tensors of parameters may have no gradient for a batch.
+    """True if some parameters may have no gradient for a batch.
 
     Zuko's networks have four ReLUs each here, and a layer whose ReLUs are all off passes no gradient on.
     """
@@ -64,7 +64,7 @@ def missed(case) -> bool:
 
 @every
 def test_a_step_reaches_every_parameter(case):
-    """The usual objective is finite, its gradient is finite and not zero for any parameter, and a step moves them all.
+    """The usual objective is finite, the gradient of each parameter is finite and not zero, and a step moves them all.
 
     StandardNormal and UniformOnSphere have no parameters. In flows, single layers may be at rest: at most a quarter.
     """
@@ -85,14 +85,14 @@ def test_a_step_reaches_every_parameter(case):
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=objective)
     assert math.isfinite(svi.step(x, *c))
     moved = [name for name, p in parameters.items() if not torch.equal(p, before[name])]
-    # In another step with other noise, other units of a flow's layers may be at rest.
+    # With other noise, other units of a flow's layers may be inactive.
     allowed = len(parameters) // 4 if missed(case) else 0
     assert len(set(parameters) - set(moved) - set(at_rest)) <= allowed
 
 
 @every
 def test_the_terms_are_pyros_loss(case):
-    """Sampled, with the same noise; discrete codes are summed over, in TraceEnum_ELBO and here by hand."""
+    """Sampled with the same noise; discrete codes are summed over, by TraceEnum_ELBO and here by hand."""
     vae, x, *c = shared(case)
     if is_discrete(case):
         q, p = vae.encode(x, *c), vae.prior_of(*c)

@@ -56,9 +56,9 @@ def test_rounding_is_taken_and_nan_and_infinity_stay():
     [
         (np.array([1e39, 1.0]), torch.float32, r"x has values as large as 1e\+39, which float32 turns into infinity"),
         (torch.tensor([7e4]), torch.float16, r"x has values as large as 7e\+04, which float16 turns into infinity"),
-        (torch.tensor([2**24 + 1]), torch.float32, "integers that float32 turns into others, such as 16777217 into"),
-        (np.array([257]), torch.bfloat16, "integers that bfloat16 turns into others, such as 257 into 256"),
-        (np.array([2**53 + 1]), torch.float64, "integers that float64 turns into others, such as 9007199254740993"),
+        (torch.tensor([2**24 + 1]), torch.float32, "integers that float32 rounds to others, such as 16777217 to"),
+        (np.array([257]), torch.bfloat16, "integers that bfloat16 rounds to others, such as 257 to 256"),
+        (np.array([2**53 + 1]), torch.float64, "integers that float64 rounds to others, such as 9007199254740993"),
         (np.array([2**64 - 1], "u8"), torch.float64, "x has integers above 9223372036854775807"),
     ],
 )

@@ -115,7 +115,7 @@ def test_damaged_files_are_called_damaged(tmp_path):
     for content in (path.read_bytes()[:5000], b""):
         path.write_bytes(content)
         with pytest.raises(
-            DamagedDataError, match=rf"the files of MNIST in {tmp_path} cannot be read .*damaged or were cut short"
+            DamagedDataError, match=rf"the files of MNIST in {tmp_path} cannot be read .*damaged or incomplete"
         ):
             data.load("mnist", tmp_path)
 
@@ -193,7 +193,7 @@ def test_bad_options_are_refused(options, message):
 
 
 def test_labels_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="labels must have one entry an image: 17; got 3"):
+    with pytest.raises(ValueError, match="labels must have one entry per image: 17; got 3"):
         Images(LEVELS, torch.zeros(3), 1)
 
 
@@ -242,7 +242,7 @@ def test_integers_stay_as_they_are():
 
 
 def test_integers_go_with_nothing_else():
-    with pytest.raises(ValueError, match="integers leaves the levels as they are; it goes with neither"):
+    with pytest.raises(ValueError, match="integers keeps the levels as they are; it goes with neither"):
         data.load("digits", integers=True, binarize="dynamic")
 
 

@@ -126,7 +126,7 @@ def test_scales_are_softplus_and_invert():
 
 
 def test_pyros_own_adapter_of_zuko_flows_is_replaced():
-    """With it alone, Predictive and particles in a plate fail."""
+    """With Pyro's adapter alone, Predictive and particles in a plate fail."""
     flow = zuko.flows.NSF(2, transforms=1).double()
     whole = make_vae()
     vae = VAE(lambda: ZukoToPyro(flow()), whole.likelihood, whole.posterior)

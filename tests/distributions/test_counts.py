@@ -60,7 +60,7 @@ MEANS, DISPERSIONS = (1e-3, 1.0, 10.0, 1e3, 1e5, 1e7), (1e-10, 1e-7, 1e-4, 1e-2,
 
 
 def derivatives(mean: float, dispersion: float, count: float) -> tuple[float, float]:
-    """By log mean and by log dispersion, with 100 digits."""
+    """With respect to log mean and log dispersion, with 100 digits."""
     with mp.workdps(100):
         m, a, x = map(mp.mpf, (mean, dispersion, count))
         r = 1 / a

@@ -44,7 +44,7 @@ def test_discretized_logistic_equals_differences_of_the_cdf_and_sums_to_one(leve
     x = p.support.from_index(torch.arange(levels, dtype=torch.float64)).unsqueeze(-1)
     log_prob = p.log_prob(x)
     expected = log_bin(x.numpy(), loc.numpy(), scale.numpy(), levels, 1.0)
-    # Against a difference, which loses digits where a bin is thin.
+    # Against a difference, which loses digits if a bin is thin.
     np.testing.assert_allclose(log_prob, expected, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(log_prob.exp().sum(0), torch.ones(40, dtype=torch.float64), rtol=1e-12, atol=0)
     mean = (log_prob.exp() * x).sum(0)
@@ -73,7 +73,7 @@ def test_no_finite_input_gives_a_gradient_that_is_not(dtype):
     for tensor in (log_prob, loc.grad, scale.grad):
         assert torch.isfinite(tensor).all()
     assert (log_prob <= 0).all()
-    # A pixel far from the mean pulls it, however far.
+    # A pixel pulls the mean from any distance.
     pulled = (loc.detach().abs() > 40) & (scale.detach() < 1e-2)
     assert (loc.grad[pulled & (loc.detach() < 0)][1:] >= 0).all()
     assert (loc.grad[2 + 2, 0, :4] < 0).all()

@@ -1,4 +1,4 @@
-"""Flows without an inverse: their density where it is known, and everywhere else a refusal that names the part."""
+"""Flows without an inverse: their density at their draws, and elsewhere an error that names the part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = dist.transforms
 
 
 class Cube(Transform):
-    """One of the user's own, without an inverse."""
+    """A user's transform without an inverse."""
 
     domain = codomain = dist.constraints.real
     bijective, sign = True, 1
@@ -58,7 +58,7 @@ WITH = {
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_what_has_no_inverse_is_named_and_its_own_draws_pass(name):
-    """What passes has a density, and what does not has none: as Pyro and torch have it."""
+    """Flows that pass have a density by Pyro and torch, and flows that fail have none."""
     flow = dist.TransformedDistribution(base(4), [WITHOUT[name](), WITHOUT[name]()])
     given = torch.zeros(4, 2)
     with pytest.raises((KeyError, NotImplementedError)):
@@ -136,7 +136,7 @@ AS_POSTERIOR = {
     "importance": lambda vae: evaluation.importance_sampling(vae, X, num_particles=20).mean,
     "compiled": lambda vae: evaluation.importance_sampling(vae, X, num_particles=20, compiled=True, chunk_size=12).mean,
     "quadrature": lambda vae: evaluation.quadrature(vae, X, tolerance=1e-2).mean,
-    "annealed": lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3).mean,
+    "annealed": lambda vae: evaluation.annealed_importance_sampling(vae, X, annealing=evaluation.Annealing(3)).mean,
     "outliers": lambda vae: evaluation.outlier_scores(vae, X, num_particles=20)["kl"].sum(),
     "gaps": lambda vae: evaluation.inference_gaps(vae, X, steps=2, importance_particles=20).means["elbo"],
 }
@@ -151,7 +151,7 @@ OF_GIVEN_CODES = {
     "latent_use": (lambda vae: evaluation.latent_use(vae, X), "posterior PlanarPosterior, site 'z' of the guide"),
     "collapse": (lambda vae: evaluation.collapse(vae, X), "posterior PlanarPosterior, site 'z' of the guide"),
     "annealed from it": (
-        lambda vae: evaluation.annealed_importance_sampling(vae, X, temperatures=3, start="posterior"),
+        lambda vae: evaluation.annealed_importance_sampling(vae, X, annealing=evaluation.Annealing(3, start="posterior")),
         "posterior PlanarPosterior, site 'z' of the guide",
     ),
     "sticking": (
@@ -178,7 +178,7 @@ def test_a_posterior_whose_density_is_wanted_elsewhere_is_refused(name):
 
 @pytest.mark.parametrize("name", ["elbo", "average", "step", "iwae", "fit"])
 def test_a_posterior_that_does_not_know_its_own_draws_is_refused(name):
-    """What an AffineTransform gives, without a cache, is inverted to another tensor than the flow has made."""
+    """An AffineTransform without a cache is inverted to another tensor than the flow's draw."""
     posterior = PlanarPosterior()
 
     def forward(x):

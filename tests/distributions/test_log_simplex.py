@@ -1,4 +1,4 @@
-"""Logs of points of a simplex: the support, the way there from real vectors, and distributions carried there."""
+"""Logs of points of a simplex: the support, the map from real vectors, and transformed distributions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_support():
     assert not log_simplex.check(THIRD.log() + 0.01)
 
 
-# What is carried there.
+# Transformed distributions.
 
 
 def test_the_density_is_that_of_the_points_times_their_product():
@@ -116,7 +116,7 @@ def test_the_kl_of_what_is_carried_is_that_of_the_points():
 
 @pytest.mark.parametrize("concentration", [(0.5, 2.0), (1e-3, 1e-3), (30.0, 0.2)])
 def test_dirichlet_integrates_to_one(concentration):
-    """Over the log ratio, which for small concentrations reaches out to thousands."""
+    """Over the log ratio, which reaches thousands for small concentrations."""
     d = LogDirichlet(torch.tensor(concentration, dtype=torch.float64))
 
     def density(u):
@@ -136,7 +136,7 @@ def below_log_odds(u, a, b):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("concentration", [(0.5, 2.0, 7.0), (0.01, 0.02, 0.01), (1e-4, 1e-4, 1.0)])
 def test_dirichlet_draws_have_the_log_ratios(dtype, concentration):
-    """z_i − z_j are the log odds of a Beta(α_i, α_j): Kolmogorov-Smirnov, level 1e-4 a test, 18 on a fixed seed."""
+    """z_i − z_j are the log odds of a Beta(α_i, α_j): Kolmogorov-Smirnov, level 1e-4 per test, 18 on a fixed seed."""
     torch.manual_seed(3)
     z = LogDirichlet(torch.tensor(concentration, dtype=dtype)).sample((4000,)).double().numpy()
     assert np.isfinite(z).all()

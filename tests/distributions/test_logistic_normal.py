@@ -51,7 +51,7 @@ def test_over_points_it_integrates_to_one():
 
 
 def test_draws_have_normal_log_ratios():
-    """Kolmogorov-Smirnov of each log ratio: level 1e-4 a test, 3 on a fixed seed."""
+    """Kolmogorov-Smirnov of each log ratio: level 1e-4 per test, 3 on a fixed seed."""
     torch.manual_seed(0)
     loc, scale = (p.detach() for p in parameters(3))
     y = LogisticNormal(loc, scale).sample((5000,)).exp().numpy()
@@ -104,7 +104,7 @@ def test_its_interface():
 
 @pytest.mark.parametrize("spread", [1.0, 3.0, 100.0])
 def test_float32_keeps_the_small_elements(spread):
-    """Also where the points themselves are 0 in float32: at its own draws against float64."""
+    """At its own draws against float64, even if the points are 0 in float32."""
     torch.manual_seed(0)
     loc, scale = spread * torch.randn(500, 49), torch.ones(49)
     p = LogisticNormal(loc, scale)
@@ -124,7 +124,7 @@ def test_a_sampled_kl_is_the_closed_form_in_float32(spread):
 
 
 def test_torchs_loses_the_small_elements():
-    """Why torch's is not used; where this fails, it can be."""
+    """The reason not to use torch's class; if this test fails, use it."""
     torch.manual_seed(0)
     loc, scale = 3 * torch.randn(500, 49), torch.ones(49)
     theirs = torch.distributions.LogisticNormal

@@ -107,7 +107,7 @@ def test_moments_equal_torchs(scale):
 @pytest.mark.parametrize("batch", [(), (2,)])
 @pytest.mark.parametrize("scale", [(K, D), (1, 1)])
 def test_draws_follow_the_density(batch, scale):
-    """Kolmogorov-Smirnov of each marginal: level 1e-4 a test, up to 8 on a fixed seed."""
+    """Kolmogorov-Smirnov of each marginal: level 1e-4 per test, up to 8 on a fixed seed."""
     logits, loc, scales = (p.detach() for p in parameters(batch, scale))
     torch.manual_seed(0)
     p = NormalMixture(logits, loc, scales)
@@ -144,7 +144,7 @@ def test_a_sample_reaches_no_gradient():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the largest number of elements that any operation returns."""
+    """Records the largest number of elements that any operation returns."""
 
     def __init__(self):
         super().__init__()

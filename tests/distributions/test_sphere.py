@@ -125,7 +125,7 @@ def test_float32_keeps_its_digits(d, concentration):
 @pytest.mark.parametrize("d", [2, 3, 10])
 @pytest.mark.parametrize("concentration", [0.0, 1.5, 300.0])
 def test_draws_follow_the_density(d, concentration):
-    """Kolmogorov-Smirnov of t and of a direction of the rings: level 1e-4 a test, 18 tests on a fixed seed."""
+    """Kolmogorov-Smirnov of t and of a direction of the rings: level 1e-4 per test, 18 tests on a fixed seed."""
     torch.manual_seed(0)
     p = PowerSpherical(directions(d), concentration)
     z = p.sample((4000,))
@@ -157,7 +157,7 @@ def test_uniform_draws_are_uniform(d):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("d", [2, 5])
 def test_moments(kind, d):
-    """4.5 standard errors of 40,000 draws an element: a false alarm in 1e5 each, on a fixed seed."""
+    """4.5 standard errors of 40,000 draws per element: a false alarm in 1e5 each, on a fixed seed."""
     torch.manual_seed(0)
     p = make(kind, d)
     z = p.sample((40_000,))
@@ -205,7 +205,7 @@ def test_gradients_through_draws_are_those_of_the_mean(d):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_directions_along_the_first_axis(sign, dtype):
-    """Where the paper's reflection divides by zero; and beside it."""
+    """At the point where the paper's reflection divides by zero, and near it."""
     torch.manual_seed(0)
     for tilt in (0.0, 1e-30, 1e-6):
         loc = normalize(torch.tensor([sign, tilt, 0.0], dtype=dtype), dim=-1).requires_grad_()

@@ -96,7 +96,7 @@ def test_mean_of_a_logit_normal_by_numerical_integration(loc, scale):
     pieces = list(itertools.pairwise(points))
 
     def moment(f):
-        # Piece by piece: SciPy does not find where the sigmoid turns.
+        # In pieces, because SciPy does not find the steep part of the sigmoid.
         return sum(
             integrate.quad(lambda t: f(loc + scale * t) * stats.norm.pdf(t), a, b, epsabs=1e-300, epsrel=1e-11)[0]
             for a, b in pieces

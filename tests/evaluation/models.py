@@ -1,4 +1,4 @@
-"""Models and guides of Pyro whose log p(x) is known, in float64."""
+"""Models and guides with a known log p(x), in float64."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 
 
 class Linear(nn.Module):
-    """x = W z + noise with z of d standard normal dimensions, and a guide that is off by so many deviations.
+    """x = W z + noise with d standard normal latents, and a guide that is off by a given number of deviations.
 
-    The guide is the true posterior's mean plus ``shift`` and its diagonal deviation times ``wide``.
+    The guide has the true posterior's mean plus ``shift`` deviations, and its diagonal deviation times ``wide``.
     """
 
     def __init__(self, d=2, sigma=0.5, shift=0.0, wide=1.0, context=False):
@@ -28,7 +28,7 @@ class Linear(nn.Module):
         return torch.eye(self.d, dtype=torch.float64) + self.weight.T @ self.weight / self.sigma**2
 
     def moments(self, x):
-        """Mean and covariance of the true posterior."""
+        """Return the mean and covariance of the true posterior."""
         covariance = torch.linalg.inv(self.precision)
         return x @ self.weight @ covariance / self.sigma**2, covariance
 
@@ -59,14 +59,14 @@ class Linear(nn.Module):
 
 
 def conjugate(kind):
-    """(model, guide), x and log p(x) of a prior on another support."""
+    """Return (model, guide), x and log p(x) for a prior on another support."""
     one = torch.ones(1, dtype=torch.float64)
     if kind == "beta":  # success chances; codes without a dimension of their own
         x = torch.tensor([0.0, 3.0, 10.0], dtype=torch.float64)
         prior, likelihood = dist.Beta(2 * one, 3.5 * one), lambda z: dist.Binomial(10, z)
         truth = dist.BetaBinomial(2 * one, 3.5 * one, 10).log_prob(x)
         guide = dist.Beta(2 * one, 2 * one)
-    elif kind == "uniform":  # limits of each example's own: the mean of a Bernoulli over [low, high]
+    elif kind == "uniform":  # limits that differ between examples: the mean of a Bernoulli over [low, high]
         x = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64)
         low, high = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.9, 0.5]], dtype=torch.float64)
         middle = (low + high) / 2
@@ -107,7 +107,7 @@ def conjugate(kind):
 
 
 def two_peaks(sigma):
-    """x = z² + noise, with a guide that knows the positive root alone."""
+    """x = z² + noise, with a guide that covers the positive root only."""
 
     def model(x):
         with pyro.plate("data", len(x)):
@@ -123,5 +123,5 @@ def two_peaks(sigma):
 
 
 def z_score(values, truth):
-    """Of the mean of independent values."""
+    """Return the z-score of the mean of independent values."""
     return ((values.mean() - truth) / values.std() * math.sqrt(len(values))).item()

@@ -1,4 +1,4 @@
-"""Posterior collapse: found where it is, not where it is not, and the remedies that apply."""
+"""Posterior collapse: detected if there is one and not otherwise, with the remedies that apply."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def test_codes_that_are_not_read():
 
 
 def test_a_healthy_model_by_hand(linear):
-    """Exchanged codes cost what the decoder's density says at them."""
+    """Exchanged codes cost the difference in the decoder's log-density."""
     x = linear.marginal().sample((200,))
     vae = linear.vae()
     found = collapse(vae, x, seed=5)
     assert not found
     assert found.remedies == ()
     p, q = vae.decode(vae.encode(x).mean), vae.decode(vae.encode(x).mean.roll(1, 0))
-    # At the means, without the posterior's noise, which moves both by about as much.
+    # At the means, without the posterior's noise, which changes both by about the same.
     expected = (p.log_prob(x) - q.log_prob(x)).mean().item()
     assert found.swapped == pytest.approx(expected, rel=0.3)
     assert found.swapped > 0.5
 
 
 def test_the_scale_is_named_where_it_is_the_cause():
-    """Data whose widest direction has a standard deviation of 0.5 by construction."""
+    """The data have a standard deviation of 0.5 in their widest direction, by construction."""
     torch.manual_seed(0)
     x = torch.zeros(4000, 2, 3, dtype=torch.float64)
     x[:, 0, 0] = 0.5 * Normal(0.0, 1.0).sample((4000,)).double()
@@ -87,7 +87,7 @@ def test_missing_values_do_not_vary():
             p.zero_()
         [*vae.posterior.parameters()][-1][2:] = math.log(math.e - 1)
     found = collapse(vae, x)
-    variance = torch.cov(x[:, 1:].flatten(1).T).diagonal().max().item()  # not of the pixel that is half missing
+    variance = torch.cov(x[:, 1:].flatten(1).T).diagonal().max().item()  # without the pixel that is half missing
     assert float(re.search(r"at most (\d\.\d+) in any", found.evidence[-1]).group(1)) >= variance**0.5 - 0.05
 
 
@@ -160,4 +160,4 @@ def test_other_targets_give_the_same():
     assert (compiled.kind, compiled.evidence, compiled.remedies) == (found.kind, found.evidence, found.remedies)
     pair = collapse((vae.model, vae.guide), x)
     assert (pair.kind, pair.evidence) == (found.kind, found.evidence)
-    assert pair.remedies  # those that need to know nothing of the likelihood
+    assert pair.remedies  # those that do not depend on the likelihood

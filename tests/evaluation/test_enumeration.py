@@ -1,4 +1,4 @@
-"""Sums over discrete codes, against sums written out."""
+"""Sums over discrete codes, compared with sums written out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_it_is_the_sum_over_the_values(prior):
     found = enumeration(vae, x, *c)
     torch.testing.assert_close(found.log_prob, torch.log(joint.exp().sum(0)), rtol=1e-12, atol=0)
     assert torch.equal(found.standard_error, torch.zeros(len(x), dtype=torch.float64))
-    # The values may come in another order.
+    # The values may be in another order.
     order = [(found.values == z).all(-1).nonzero().item() for z in eye]
     torch.testing.assert_close(found.log_posterior[order], torch.log_softmax(joint, 0), rtol=1e-10, atol=1e-12)
     for chunk_size in (1, 2, 5):
@@ -66,7 +66,7 @@ def test_codes_without_a_dimension_and_many_examples():
 
 
 def elements(prior):
-    """Codes whose sum is seen with noise."""
+    """A model that observes the sum of its codes with noise."""
 
     def program(x):
         with pyro.plate("data", len(x)):
@@ -92,7 +92,7 @@ def test_vectors_of_bits():
 
 @pytest.mark.parametrize("ndim", [1, 2])
 def test_vectors_of_categories(ndim):
-    """Two or six elements of three categories, against the same sum by convolution of their chances."""
+    """Two or six elements of three categories, against the same sum by convolution of their probabilities."""
     x = torch.tensor([0.3, 5.0], dtype=torch.float64)
     chances = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
     shape = (2, 3)[2 - ndim :] if ndim == 2 else (2,)

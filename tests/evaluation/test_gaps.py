@@ -1,4 +1,4 @@
-"""The two gaps of the linear Gaussian model in closed form, and what the search leaves as it was."""
+"""The two gaps of the linear Gaussian model in closed form, and everything that the search leaves unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conftest import make_context, make_vae, make_x
 
 @pytest.fixture
 def correlated():
-    """A model of which the true posterior has the precision [[5, 2], [2, 5]].
+    """A model whose true posterior has the precision [[5, 2], [2, 5]].
 
     With a correlation above 0.5, weights under the best diagonal q would have no variance.
     """
@@ -37,7 +37,7 @@ def data(model, n=20):
 
 
 def shifted(vae, by=0.3, wider=0.4):
-    """The VAE with an encoder that is off in its means and its raw scales, the same for each x."""
+    """Shift the means and raw scales of the encoder by the same amount for every x."""
     with torch.no_grad():
         bias = vae.posterior.net.bias
         bias[:2] += by
@@ -46,7 +46,7 @@ def shifted(vae, by=0.3, wider=0.4):
 
 
 def close(values, truth, error):
-    """The mean of independent values of one truth, within 5 standard errors (6e-7) and what the search loses."""
+    """Check the mean of independent values within 5 standard errors (6e-7) plus the loss of the search."""
     return abs(values.mean() - truth) < 5 * values.std() / len(values) ** 0.5 + error
 
 
@@ -60,11 +60,11 @@ def test_gaps_in_closed_form(correlated):
     best = correlated.elbo(x, correlated.best_diagonal(x))
     approximation = (correlated.log_prob(x) - best)[0].item()
     amortisation = (best - correlated.elbo(x, vae.encode(x)))[0].item()
-    assert approximation == pytest.approx(-math.log(1 - 0.4**2) / 2)  # what there is to be found
+    assert approximation == pytest.approx(-math.log(1 - 0.4**2) / 2)  # the largest possible gap to find
     assert amortisation > 0.5
     assert close(found.approximation, approximation, 0.003)
     assert close(found.amortisation, amortisation, 0.003)
-    assert found.approximation.std() < 0.05  # so that the two lines above say something
+    assert found.approximation.std() < 0.05  # otherwise the two lines above would mean little
     assert found.amortisation.std() < 0.05
     assert (found.effective_sample_size > 500).all()
     whole = found.log_prob - found.elbo
@@ -86,16 +86,16 @@ def test_the_family_that_holds_the_true_posterior_has_no_approximation_gap(corre
 
 
 def test_an_encoder_that_is_best_already(correlated):
-    """At the true posterior every weight is p(x): the ELBO is log p(x), and all a search can do is not to lose it."""
+    """At the true posterior every weight is p(x) and the ELBO is log p(x): the search must not lose it."""
     x = data(correlated)
     found = inference_gaps(correlated.vae("exact"), x, steps=5, importance_particles=500)
     torch.testing.assert_close(found.elbo, correlated.log_prob(x), rtol=1e-10, atol=1e-10)
     assert found.amortisation.abs().max() < 0.05
-    assert (found.amortisation == 0).any()  # where the encoder's q is kept
+    assert (found.amortisation == 0).any()  # if the encoder's q is kept
 
 
 def test_a_search_that_went_wrong_is_not_believed(correlated):
-    """With a step far too long the encoder's q is kept, and the results are those of importance sampling from it."""
+    """With far too large a step the encoder's q is kept, and the results are those of importance sampling from it."""
     x, vae = data(correlated), correlated.vae("diagonal")
     found = inference_gaps(vae, x, steps=1, importance_particles=300, lr=50.0)
     assert (found.amortisation == 0).all()
@@ -104,7 +104,7 @@ def test_a_search_that_went_wrong_is_not_believed(correlated):
 
 
 def test_examples_do_not_see_one_another(correlated):
-    """The first 64 of 70, whose noise is their own, are as they are alone."""
+    """The first 64 of 70 have their own noise, so their results are the same without the rest."""
     x, vae = data(correlated, 70), shifted(correlated.vae("diagonal"))
     options = {"steps": 20, "importance_particles": 50}
     whole, part = inference_gaps(vae, x, **options), inference_gaps(vae, x[:64], **options)
@@ -135,10 +135,10 @@ def test_other_families(prior, posterior):
     found = inference_gaps(vae, x, steps=60, importance_particles=1000, lr=0.1)
     with torch.no_grad():
         codes = vae.prior_of().expand((len(x),)).sample((30_000,))
-        chances = ModelGuide(vae, x).log_likelihood(codes).exp()  # of four pixels, so that draws of the prior will do
+        probabilities = ModelGuide(vae, x).log_likelihood(codes).exp()  # of four pixels: draws from the prior suffice
         terms = ModelGuide(vae, x).draw_terms(3000).weight
-    error = chances.std(0) / chances.mean(0) / 30_000**0.5
-    assert ((found.log_prob - chances.mean(0).log()).abs() < 5 * (error + found.standard_error)).all()
+    error = probabilities.std(0) / probabilities.mean(0) / 30_000**0.5
+    assert ((found.log_prob - probabilities.mean(0).log()).abs() < 5 * (error + found.standard_error)).all()
     error = terms.std(0) * (1 / 3000 + 1 / 1000) ** 0.5
     assert ((found.elbo - terms.mean(0)).abs() < 5 * error).all()
     assert (found.approximation > 0).all()
@@ -146,7 +146,7 @@ def test_other_families(prior, posterior):
 
 
 def test_the_family_is_searched_with_the_prior_as_it_is():
-    """The pseudo-inputs of a VampPrior go through the posterior: through the encoder's, not the free one."""
+    """The pseudo-inputs of a VampPrior go through the encoder's posterior, not the free one."""
     vae, x = make_combination("VampPrior", "DiagonalNormal"), make_combination_x()
     found = inference_gaps(vae, x, steps=30, importance_particles=1000)
     fixed = VAE(lambda: vae.prior(), vae.likelihood, vae.posterior)
@@ -205,7 +205,7 @@ def test_float32(correlated):
 
 
 def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypatch):
-    """Log p(x, z) as a graph, run as it is here: the weights of the VAE and the rows of each example reach it."""
+    """A graph of log p(x, z), run without compiling: it uses the weights of the VAE and the rows of each example."""
     import pyro_vae.evaluation.gaps as module
 
     x, vae = data(correlated, 66), shifted(correlated.vae("diagonal"))
@@ -218,7 +218,7 @@ def test_programs_of_the_best_q_can_be_compiled(correlated, uncompiled, monkeypa
 
     run = CompiledGraph.__call__
     monkeypatch.setattr(CompiledGraph, "__call__", lambda self, inputs: ran.append(1) or run(self, inputs))
-    monkeypatch.setattr(module, "weighed", compiled)
+    monkeypatch.setattr(module, "estimate_log_prob", compiled)
     found = inference_gaps(vae, x, steps=3, importance_particles=501)
     torch.testing.assert_close(fields(found), fields(plain), rtol=1e-10, atol=1e-10)
     assert len(ran) == 6  # three chunks of 100 draws, for each of the two q

@@ -1,4 +1,4 @@
-"""Importance sampling: closed forms, standard errors that are true, the same result for any chunk size."""
+"""Importance sampling: closed forms, correct standard errors, the same result for any chunk size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.evaluation.models import Linear, z_score
 @pytest.mark.parametrize("d", [1, 2])
 @pytest.mark.parametrize("draws", [1, 5, 300])
 def test_the_mean_weight_is_unbiased(d, draws):
-    """A z-score of 2,000 independent estimates of p(x) below 4.5: level 1e-5 each, on a fixed seed."""
+    """2,000 independent estimates of p(x) have a z-score below 4.5: level 1e-5 each, on a fixed seed."""
     linear = Linear(d, shift=0.3, wide=1.3)
     x = linear.data(1)
     found = importance_sampling(linear, x.expand(2000, -1), num_particles=draws, seed=3)
@@ -27,7 +27,7 @@ def test_the_mean_weight_is_unbiased(d, draws):
 
 
 def test_the_standard_error_is_the_spread_over_seeds():
-    """The standard deviation of 1,000 estimates against the mean standard error: within 10 %, four times its own."""
+    """The standard deviation of 1,000 estimates is within 10 % of the mean standard error, four of its own errors."""
     linear = Linear(shift=0.3, wide=1.3)
     x = linear.data(1)
     found = importance_sampling(linear, x.expand(1000, -1), num_particles=500)
@@ -50,7 +50,7 @@ def test_the_true_posterior_has_no_error():
 
 
 def test_bounds_rise_from_the_elbo():
-    """The bound of one draw against the closed form of the ELBO, z-score below 4.5: level 1e-5, on a fixed seed."""
+    """The one-particle bound against the closed form of the ELBO, z-score below 4.5: level 1e-5, on a fixed seed."""
     linear = Linear(1, shift=0.5, wide=1.5)
     x = linear.data(1)
     found = importance_sampling(linear, x.expand(500, -1), num_particles=100, bounds=(1, 7, 100), seed=1)
@@ -84,7 +84,7 @@ def test_the_chunk_size_is_of_no_account(chunk_size):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_pareto_k_is_that_of_the_weights(compiled):
-    """A guide of variance 0.3 times the posterior's, in one dimension: k is 0.7, and 0.2 where it is 0.8 times."""
+    """A guide with 0.3 times the posterior's variance, in one dimension, has k = 0.7; with 0.8 times, k = 0.2."""
     for wide, low, high in ((0.3, 0.5, 0.85), (0.8, 0.0, 0.35)):
         linear = Linear(1, wide=wide**0.5)
         x = linear.data(1).expand(20, -1)
@@ -116,7 +116,7 @@ def test_what_is_said_of_the_mean_is_its_spread_over_seeds(wide, draws):
     linear = Linear(1, wide=wide)
     x, truth = linear.data(50), linear.truth(linear.data(50)).mean().item()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of 50 examples some have a k̂ above 0.7 by chance
+        warnings.simplefilter("ignore")  # some of 50 examples have a k̂ above 0.7 by chance
         found = [importance_sampling(linear, x, num_particles=draws, seed=seed) for seed in range(40)]
     spread = torch.tensor([f.mean for f in found]).double().std().item()
     said = torch.tensor([f.mean_standard_error for f in found]).double().square().mean().sqrt().item()

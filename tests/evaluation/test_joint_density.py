@@ -1,4 +1,4 @@
-"""Log p(x) by a compiled graph: the same as without."""
+"""Log p(x) from a compiled graph equals log p(x) without one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import make_context, make_vae, make_x
 
 @pytest.mark.parametrize("context", [0, 4])
 def test_it_is_the_same_compiled(context):
-    """Blocks of 64 examples and one of 6; chunks of draws, of which the last is shorter."""
+    """Blocks of 64 examples and one of 6; chunks of draws, the last of them shorter."""
     vae, x, c = make_vae(context=context), make_x(n=70), make_context(context, n=70)
     plain = evaluation.importance_sampling(vae, x, *c, num_particles=300, compiled=False)
     found = evaluation.importance_sampling(vae, x, *c, num_particles=300, compiled=True, chunk_size=700)

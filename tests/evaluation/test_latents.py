@@ -14,7 +14,7 @@ from tests.conftest import make_vae, make_x
 
 
 def test_parts_by_hand():
-    """The aggregate posterior is a mixture, as torch.distributions has it."""
+    """The aggregate posterior is a mixture of torch.distributions."""
     vae, x = make_vae(), make_x(n=12)
     found = evaluation.latent_use(vae, x, num_particles=4000, seed=3)
     q = vae.encode(x)
@@ -36,7 +36,7 @@ def test_parts_by_hand():
 
 
 def test_the_rate_is_the_sum_of_its_dimensions_and_of_its_parts():
-    """In closed form from a single draw: the information alone is at the draws."""
+    """The rate has a closed form, so one draw suffices: only the information uses the draws."""
     vae, x = make_vae(), make_x(n=12)
     found = evaluation.latent_use(vae, x)
     rates = kl_divergence(vae.encode(x), vae.prior_of())
@@ -48,7 +48,7 @@ def test_the_rate_is_the_sum_of_its_dimensions_and_of_its_parts():
 
 
 def test_where_no_closed_form_is_known_all_are_at_the_same_draws():
-    """A Laplace prior has none with a normal posterior."""
+    """There is none for a Laplace prior with a normal posterior."""
     plain, x = make_vae(), make_x(n=12)
     prior = pyro.distributions.Laplace(torch.zeros(2).double(), 1.0)
     vae = VAE(lambda: prior.to_event(1), plain.likelihood, plain.posterior)
@@ -72,9 +72,9 @@ def test_no_product_but_a_closed_form():
 
 
 def test_errors_are_the_spread_over_data_and_draws():
-    """200 data sets of 50 examples: the spread of each number within 25 % of what is said, five of its own errors.
+    """200 data sets of 50 examples: the spread of each number is within 25 % of its standard error, five of its own errors.
 
-    The information depends on all examples together, so that the spread over examples is a rough error of it: a factor
+    The information depends on all examples together, so the spread over examples gives a rough error: a factor
     of 2.
     """
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def test_codes_far_apart_tell_which_example_it_was():
 
 
 def test_codes_of_the_prior_carry_nothing(linear):
-    """Where q is the prior for every x."""
+    """If q is the prior for every x, codes carry nothing."""
     with torch.no_grad():
         linear.encoder.weight.zero_()
         linear.encoder.bias.copy_(torch.tensor([0.0, 0.0, math.log(math.e - 1), math.log(math.e - 1)]))
@@ -112,7 +112,7 @@ def test_codes_of_the_prior_carry_nothing(linear):
 
 
 def test_the_true_posterior_of_data_from_the_model_fills_the_prior(linear):
-    """2,000 examples: information is less than the rate by what the aggregate of so many is off the prior."""
+    """2,000 examples: the rate exceeds the information by the KL of their aggregate posterior from the prior."""
     x = linear.marginal().sample((2000,))
     found = evaluation.latent_use(linear.vae(), x)
     assert 0 < found.marginal_kl < 0.05

@@ -1,4 +1,4 @@
-"""Nearest examples beside scikit-learn, and copies of training data."""
+"""Nearest examples compared with scikit-learn, and copies of training data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draws(*shape, seed=0):
 
 @pytest.mark.parametrize("k", [1, 4, 30])
 def test_beside_scikit_learn(k, monkeypatch):
-    """In blocks that fill up and blocks that do not, some smaller than k."""
+    """Full and partial blocks, some smaller than k."""
     monkeypatch.setattr(neighbours, "_IMAGES", 7)
     monkeypatch.setattr(neighbours, "_TRAIN", 13)
     images, train = draws(20, 2, 3), draws(30, 2, 3, seed=1)
@@ -30,7 +30,7 @@ def test_beside_scikit_learn(k, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_small_distances_far_from_zero(dtype):
-    """Where |a|² − 2 a·b + |b|² in float32 has lost all digits: steps of 2⁻¹⁰ around 1,000, in 784 dimensions."""
+    """Here |a|² − 2 a·b + |b|² loses all digits in float32: steps of 2⁻¹⁰ around 1,000, in 784 dimensions."""
     steps = 2.0**-10 * torch.randint(-8, 9, (40, 784), generator=torch.Generator().manual_seed(0))
     train = (1000 + steps).to(dtype)
     images = train[:30].clone()
@@ -75,9 +75,9 @@ def test_some_copies_among_new_ones():
 
 
 def test_fresh_draws_are_not():
-    """At most 40 of 1,000 are called near: a false alarm with a chance below 1e-5; the seed is fixed.
+    """At most 40 of 1,000 count as near: a false alarm has probability below 1e-5; the seed is fixed.
 
-    The threshold lies between the 10th and the 11th of 1,000 test examples, so that the number of samples below the
+    The threshold lies between the 10th and the 11th of 1,000 test examples, so the number of samples below the
     11th, which is no smaller, is beta-binomial.
     """
     assert stats.betabinom(1000, 11, 990).sf(40) < 1e-5

@@ -1,4 +1,4 @@
-"""Scores of strangeness in closed form, and areas under ROC curves by hand."""
+"""Outlier scores in closed form, and areas under ROC curves by hand."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.conftest import make_context, make_vae, make_x
 
 
 def test_scores_in_closed_form(linear):
-    """At the true posterior log p(x) is exact; the two others within 5 standard errors of 4,000 draws."""
+    """At the true posterior log p(x) is exact; the other two scores are within 5 standard errors of 4,000 draws."""
     x, vae = linear.marginal().sample((70,)), linear.vae()  # more than one block
     found = outlier_scores(vae, x, num_particles=4000)
     truth, q = linear.marginal().log_prob(x), vae.encode(x)
     torch.testing.assert_close(found["log_prob"], -truth, rtol=1e-10, atol=1e-10)
     kl = kl_divergence(q, vae.prior_of()).detach()
-    # What log q − log p varies by, for each dimension of a normal: half the curvature of its difference, and its slope.
+    # The variance of log q − log p in each dimension of a normal comes from half its curvature and from its slope.
     curvature, slope = q.variance - 1, q.mean * q.stddev
     spread = (curvature.square() / 2 + slope.square()).sum(-1).sqrt().detach()
     assert ((found["kl"] - kl).abs() < 5 * spread / 4000**0.5).all()
-    # The weight is p(x) at every draw, so what is wrong with one is wrong with the other.
+    # The weight is p(x) at every draw, so both scores have the same error.
     torch.testing.assert_close(found["recon"] + found["kl"], -truth, rtol=1e-10, atol=1e-10)
 
 
@@ -41,10 +41,10 @@ def test_log_prob_is_that_of_importance_sampling():
 
 
 def test_typicality(linear):
-    """Too likely is as strange as too unlikely."""
+    """An example that is too likely scores as high as one that is too unlikely."""
     x, vae = linear.marginal().sample((500,)), linear.vae()
     reference = linear.marginal().log_prob(x).detach()
-    middle = linear.bias.unsqueeze(0)  # the likeliest x of all
+    middle = linear.bias.unsqueeze(0)  # the most likely x
     far = linear.bias + 10 * torch.ones(1, 4, dtype=torch.float64)
     ordinary = outlier_scores(vae, x, reference=reference, num_particles=10)
     strange = outlier_scores(vae, torch.cat([middle, far]), reference=reference, num_particles=10)
@@ -101,7 +101,7 @@ def test_bad_arguments():
 
 
 def by_hand(inside, outside):
-    """The share of pairs in which the one outside is higher; ties count half."""
+    """Return the share of pairs in which the outlier is higher; ties count half."""
     difference = outside.unsqueeze(0) - inside.unsqueeze(1)
     return ((difference > 0).double() + (difference == 0).double() / 2).mean().item()
 
@@ -120,7 +120,7 @@ def test_areas_by_hand():
 
 
 def test_area_of_normals():
-    """The chance that N(1, 1) is above N(0, 1) is Φ(1/√2); 20,000 each, within 5 standard errors of at most 0.003."""
+    """The probability that N(1, 1) is above N(0, 1) is Φ(1/√2); 20,000 each, within 5 standard errors of at most 0.003."""
     generator = torch.Generator().manual_seed(0)
     inside, outside = torch.randn(2, 20_000, generator=generator)
     truth = Normal(0.0, 1.0).cdf(torch.tensor(0.5**0.5)).item()

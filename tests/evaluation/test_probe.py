@@ -1,4 +1,4 @@
-"""The linear probe beside scikit-learn, and on codes that tell all or nothing."""
+"""The linear probe compared with scikit-learn, and on codes that tell everything or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyro_vae.evaluation.probe import linear_probe
 
 
 def overlapping(n, seed):
-    """Three classes of codes whose scales differ a thousandfold."""
+    """Return three classes of codes; the scales of their dimensions differ a thousandfold."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (n,), generator=generator)
     centres = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -42,7 +42,9 @@ def test_separable_codes():
     codes = labels.double().unsqueeze(1) * torch.tensor([[1.0, -3.0]])
     found = linear_probe(codes.requires_grad_(), labels, codes[:10], labels[:10])
     assert (found.accuracy, found.majority) == (1.0, 0.5)
-    assert found.standard_error == pytest.approx(math.sqrt(12 / 14 * 2 / 14 / 14))  # ten right of ten are no certainty
+    assert found.standard_error == pytest.approx(
+        math.sqrt(12 / 14 * 2 / 14 / 14)
+    )  # ten correct out of ten are not certainty
 
 
 def test_codes_that_say_nothing():

@@ -1,4 +1,4 @@
-"""Adaptive quadrature: closed forms, SciPy and fine grids; peaks that are not overlooked; draws from the posterior."""
+"""Adaptive quadrature: closed forms, SciPy and fine grids; narrow peaks; draws from the posterior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from scipy import integrate, stats
 
 from pyro_vae import VAE, build
-from pyro_vae.evaluation import annealed_importance_sampling, importance_sampling, quadrature
+from pyro_vae.evaluation import Annealing, annealed_importance_sampling, importance_sampling, quadrature
 from pyro_vae.evaluation.mode_search import ascend
 from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide
@@ -21,7 +21,7 @@ from tests.combinations.parts import make_x as parts_x
 from tests.conftest import LIKELIHOODS, make_context, make_vae, make_x
 from tests.evaluation.models import Linear, conjugate, two_peaks
 
-# Against closed forms.
+# Compared with closed forms.
 
 
 @pytest.mark.parametrize("d", [1, 2])
@@ -87,7 +87,7 @@ def wiggles(w, noise, d=1):
 
 
 def first_code(x, w, noise, points=1_000_001):
-    """Log p(x) of the first two numbers of x by the trapezium rule on [-8, 8]."""
+    """Return log p(x) of the first two numbers of x by the trapezium rule on [-8, 8]."""
     u = torch.linspace(-8, 8, points, dtype=torch.float64)
     prior, sine, cosine = -u.square() / 2, torch.sin(w * u), torch.cos(1.3 * w * u)
     far = [torch.logsumexp(prior - ((a - sine) ** 2 + (b - cosine) ** 2) / (2 * noise**2), 0) for a, b in x[:, :2]]
@@ -118,7 +118,7 @@ def test_many_sharp_peaks_in_two_dimensions(w, noise, tolerance):
 
 @pytest.mark.parametrize("component", ["normal", "beta"])
 def test_mixtures_of_torch(component):
-    """Against a fine grid; densities of Beta bend too sharply at the ends for one to be exact."""
+    """Compared with a fine grid, which is not exact for Beta, whose density bends sharply at the ends."""
     generator = torch.Generator().manual_seed(0)
     raw = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
     parts = dist.Normal(raw[0], 0.2) if component == "normal" else dist.Beta(1 + raw[0].exp(), 1 + raw[1].exp())
@@ -149,11 +149,11 @@ def test_constrained_codes(kind):
     torch.testing.assert_close(found.log_prob, truth, rtol=0, atol=1e-6)
 
 
-# Against other integrals.
+# Compared with other integrals.
 
 
 def grid(vae, x, *c, half=9.0, points=361):
-    """The trapezium rule on a fine grid, which for smooth peaks that fade at the ends is exact to rounding."""
+    """Integrate by the trapezium rule on a fine grid, exact to rounding for smooth peaks that fade at the ends."""
     axis = torch.linspace(-half, half, points, dtype=torch.float64)
     z = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
@@ -203,7 +203,7 @@ def test_other_priors(prior):
 
 @pytest.mark.parametrize("prior", ["StudentT", "Laplace", "Cauchy"])
 def test_kinks_and_heavy_tails(prior):
-    """A likelihood that is flat far out, so that the tails of the prior count."""
+    """The likelihood is flat far out, so the tails of the prior matter."""
     one = torch.ones(1, dtype=torch.float64)
     p = {"StudentT": dist.StudentT(3 * one), "Laplace": dist.Laplace(0 * one, one), "Cauchy": dist.Cauchy(0 * one, one)}
 
@@ -221,7 +221,7 @@ def test_kinks_and_heavy_tails(prior):
     assert found.converged.all()
     density = {"StudentT": stats.t(3), "Laplace": stats.laplace(), "Cauchy": stats.cauchy()}[prior]
     for value, each in zip(found.log_prob, x.tolist(), strict=True):
-        # By the prior's quantiles the whole line is an interval; there too tanh saturates at the ends.
+        # The prior's quantiles map the whole line to an interval; tanh saturates at its ends too.
         def f(t, a=each):
             return density.pdf(t) * stats.norm.pdf(a, math.tanh(t), 0.5)
 
@@ -238,11 +238,11 @@ def test_missing_values():
     found = quadrature(vae, x, mask=mask)
     other = quadrature(vae, x.masked_fill(~mask, torch.nan))
     torch.testing.assert_close(found.log_prob, other.log_prob, rtol=0, atol=2e-6)
-    assert found.log_prob[2].item() == pytest.approx(0, abs=2e-6)  # nothing seen: the integral of the prior
+    assert found.log_prob[2].item() == pytest.approx(0, abs=2e-6)  # all of x is masked: the integral of the prior
     assert found.log_prob[0] != found.log_prob[1]
 
 
-# How it is computed.
+# The computation.
 
 
 @pytest.mark.parametrize("chunk_size", [40, 500, 10**6])
@@ -325,7 +325,7 @@ def test_draws_have_the_posteriors_moments(d):
         if d == 2:
             r, n = torch.corrcoef(draws[:, i].T)[0, 1], 5000
             expected = covariance[0, 1] / scale.prod()
-            # Fisher's transformation; the boxes take some thousandths off a correlation.
+            # Fisher's transformation; the boxes lower a correlation by some thousandths.
             assert abs(torch.atanh(r) - torch.atanh(expected)) * math.sqrt(n - 3) < 4.2
     other = quadrature(linear, x, nodes=True)
     assert torch.equal(other.sample(10, seed=4), other.sample(10, seed=4))
@@ -378,7 +378,7 @@ def test_bad_input():
         ):
             quadrature(circle, torch.zeros(3, 2))
         with pytest.raises(ValueError, match="annealed_importance_sampling needs codes that are .* on a circle"):
-            annealed_importance_sampling(circle, torch.zeros(3, 2), temperatures=2, num_particles=2)
+            annealed_importance_sampling(circle, torch.zeros(3, 2), annealing=Annealing(2), num_particles=2)
     limits = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.ones(2)), dist.Uniform(torch.zeros(2, 1), torch.ones(2, 1)).to_event(1)
     )

@@ -84,7 +84,7 @@ def test_sums_are_those_of_each_example():
 @pytest.mark.parametrize("dim", [1, 2])
 @pytest.mark.parametrize("n", [2, 6, 8])
 def test_a_rule_is_exact_for_polynomials(n, dim):
-    """Of n nodes, up to degree 2 n − 1 in each dimension."""
+    """A rule with n nodes is exact up to degree 2 n − 1 in each dimension."""
     rule = Rule.gauss_legendre(n, dim, torch.device("cpu"))
     assert rule.nodes.shape == (n**dim, dim)
     for degree in (0, 1, 2 * n - 1):

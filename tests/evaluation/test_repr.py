@@ -1,4 +1,4 @@
-"""What results of evaluation look like in a notebook: one line with the figures that matter."""
+"""Reprs of the results of evaluation: one line with the figures that matter."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_estimates_have_the_mean_and_both_errors():
 def test_a_high_pareto_k_is_named():
     size, k = torch.ones(4), torch.tensor([0.2, 0.71, 0.9, torch.nan])
     text = repr(ImportanceEstimate(LOG_PROB, ERROR, size, {}, k))
-    assert text == f"Importance{Estimate(LOG_PROB, ERROR)!r}"[:-1] + "; too low if Pareto k̂ is above 0.7: 2 of 4)"
+    assert text == f"Importance{Estimate(LOG_PROB, ERROR)!r}"[:-1] + "; too low for 2 of 4 (Pareto k̂ above 0.7))"
     assert "Pareto" not in repr(ImportanceEstimate(LOG_PROB, ERROR, size, {}, k.clamp(max=0.7)))
 
 
@@ -79,7 +79,7 @@ def test_gaps_are_a_sum():
     text = repr(InferenceGaps(elbo, best, torch.tensor([-3.5, -6.0]), torch.zeros(2), torch.ones(2), k))
     assert text == (
         "InferenceGaps(ELBO -6.0000 + approximation gap 0.5000 + amortisation gap 0.7500 = log p(x) -4.7500, means over "
-        "2 examples in nats; log p(x) is too low if Pareto k̂ is above 0.7: 1)"
+        "2 examples in nats; log p(x) is too low for 1 (Pareto k̂ above 0.7))"
     )
 
 

@@ -1,4 +1,4 @@
-"""ModelGuide with other sites than one latent and one observed: the right number, or a refusal that names them."""
+"""Programs with other sites than one latent and one observed: the right number, or an error that names the sites."""
 
 from __future__ import annotations
 
@@ -116,11 +116,15 @@ def guide_of_vectors(x):
 FUNCTIONS = {
     "importance_sampling": lambda pair, **names: evaluation.importance_sampling(pair, X, num_particles=50, **names),
     "quadrature": lambda pair, **names: evaluation.quadrature(pair, X, tolerance=1e-2, **names),
-    "annealed": lambda pair, **names: evaluation.annealed_importance_sampling(pair, X, temperatures=3, **names),
-    "reverse": lambda pair, **names: evaluation.reverse_annealed_importance_sampling(
-        pair, X, z=torch.zeros(2, 3, dtype=torch.float64), temperatures=3, **names
+    "annealed": lambda pair, **names: evaluation.annealed_importance_sampling(
+        pair, X, annealing=evaluation.Annealing(3), **names
     ),
-    "sandwich": lambda pair, **names: evaluation.sandwich(pair, X, temperatures=3, num_particles=2, **names),
+    "reverse": lambda pair, **names: evaluation.reverse_annealed_importance_sampling(
+        pair, X, z=torch.zeros(2, 3, dtype=torch.float64), annealing=evaluation.Annealing(3), **names
+    ),
+    "sandwich": lambda pair, **names: evaluation.sandwich(
+        pair, X, annealing=evaluation.Annealing(3), num_particles=2, **names
+    ),
     "enumeration": lambda pair, **names: evaluation.enumeration(pair, X, **names),
     "latent_use": lambda pair, **names: evaluation.latent_use(pair, X, **names),
     "outlier_scores": lambda pair, **names: evaluation.outlier_scores(pair, X, num_particles=20, **names),
@@ -131,7 +135,10 @@ BAD = {
     "another name": ((renamed, renamed_guide), r"must have one latent site, 'z'; got 'code'. Name it with latent="),
     "no latent": ((without_latents, without_latents), "must have one latent site, 'z'; got none"),
     "two observed": ((labelled, guide), r"the model must have one observed site, 'x'; got 'y' and 'x'\. All of them "),
-    "factor": ((with_factor, guide), r"the model must have one observed site, 'x'; got 'penalty' and 'x'\. All of them "),
+    "factor": (
+        (with_factor, guide),
+        r"the model must have one observed site, 'x'; got 'penalty' and 'x'\. All of them ",
+    ),
     "factor in the guide": ((model, guide_with_factor), "the guide must have no observed site .* got 'penalty'"),
     "nothing observed": ((unobserved, guide), "the model must observe its site 'x', with obs=x"),
     "one code for all": (
@@ -144,7 +151,7 @@ BAD = {
         r"site 'x' must have one distribution per example|z must be draws|needs discrete codes",
     ),
 }
-# Of these the function does not look at what is wrong, and is right all the same.
+# These functions do not use the wrong part, so their result is right.
 RIGHT = {
     ("factor in the guide", "annealed"),
     ("factor in the guide", "reverse"),
@@ -196,7 +203,7 @@ def test_deterministic_sites_and_scales_are_of_no_account():
 
 
 def test_masks_leave_examples_out_of_all_three():
-    """What is left out has log p(x) = 0, and the ELBO is Pyro's: both at the same draws."""
+    """Masked examples have log p(x) = 0, and the ELBO equals Pyro's at the same draws."""
     linear = Linear(2, shift=0.3, wide=1.3)
     x, seen = linear.data(4), torch.tensor([True, False, True, False])
 

@@ -1,4 +1,4 @@
-"""The tail of importance weights, and the error of log of their mean, against weights whose law is known."""
+"""The tail of importance weights and the error of the log of their mean, for weights with a known distribution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_vae.evaluation.weights import log_mean, pareto_k, warn_of_heavy_tails
 
 
 def pareto_weights(k, draws, batch, seed=0):
-    """Log weights of a Pareto distribution with tail index k and mean 1: u^(−k) (1 − k)."""
+    """Draw log weights from a Pareto distribution with tail index k and mean 1: u^(−k) (1 − k)."""
     u = torch.rand(draws, batch, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return -k * u.log() + math.log(1 - k)
 
@@ -27,7 +27,7 @@ def lognormal_weights(sigma, draws, batch, seed=0):
 
 
 def normal_weights(k, draws, batch, dimensions, seed=0):
-    """Of a standard normal target and a normal proposal of variance 1 − k: the weights' tail index is k, log p is 0."""
+    """Draw log weights for a standard normal target and a normal proposal of variance 1 − k: tail index k, log p = 0."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(dimensions, draws, batch, dtype=torch.float64, generator=generator)
     return ((k * -z.square() / 2 + math.log(1 - k) / 2) * -1 + math.log(1 - k)).sum(0)
@@ -86,7 +86,7 @@ def test_neither_the_scale_of_the_weights_nor_their_order_is_of_account(shift, s
 
 
 def test_a_single_weight_that_has_everything():
-    """Where the others underflow beside it, the shape is large and the error is what the log would be without it."""
+    """If the others underflow beside it, the shape is large, and the error is the change of the log without it."""
     log_weights = torch.linspace(-3000, -2000, 100, dtype=torch.float64).unsqueeze(1).repeat(1, 2)
     log_weights[-1] = 0
     assert (pareto_k(log_weights) > 2).all()
@@ -100,9 +100,9 @@ def test_a_single_weight_that_has_everything():
 @pytest.mark.parametrize(
     "log_weights",
     [
-        torch.zeros(5000, 1),  # all alike
+        torch.zeros(5000, 1),  # all equal
         torch.randn(20, 1),  # a tail of 4
-        torch.randint(3, (5000, 1)).float(),  # three values, as codes of three classes have
+        torch.randint(3, (5000, 1)).float(),  # three values, as for codes with three classes
         torch.full((5000, 1), -math.inf),
         torch.full((1, 1), 3.0),
     ],
@@ -112,7 +112,7 @@ def test_where_there_is_no_tail_to_tell(log_weights):
 
 
 def test_where_hardly_any_draw_has_a_weight_the_tail_is_heavy():
-    """Two of 5,000 draws are possible: not a number would pass without a warning."""
+    """Only two of 5,000 draws are possible: a k̂ of NaN would give no warning."""
     log_weights = torch.full((5000, 1), -math.inf)
     log_weights[:2] = torch.tensor([[0.0], [1.0]])
     shapes = pareto_k(log_weights)
@@ -162,7 +162,7 @@ CASES = {
 @pytest.mark.parametrize("draws", [16, 100, 500])
 @pytest.mark.parametrize("case", CASES)
 def test_the_spread_of_the_estimate_is_what_the_error_says(case, draws):
-    """2,000 independent estimates. The spread's own error is 2 to 4 %: 20 % is 5 of them or more, level below 1e-5."""
+    """2,000 independent estimates. Their spread has an error of 2 to 4 %, so 20 % is at least 5 errors: level below 1e-5."""
     value, error, _ = log_mean(CASES[case](draws, 2000))
     assert value.std().item() == pytest.approx(error.square().mean().sqrt().item(), rel=0.2)
 
@@ -171,7 +171,7 @@ def test_the_spread_of_the_estimate_is_what_the_error_says(case, draws):
 def test_the_mean_over_examples_of_ten_seeds(k):
     """The spread of the mean over 100 examples, of 10 seeds, within 1.3 times what is said: here of 20 such tens.
 
-    The spread of ten is off by 24 % (one standard error), so that one ten in five is outside by chance alone. The root
+    The spread of ten is off by 24 % (one standard error), so one in five sets of ten is outside by chance alone. The root
     mean square over twenty is off by 5.3 %: 1.3 is five of that, level 1e-6.
     """
     value, error, _ = log_mean(pareto_weights(k, 500, 100 * 10 * 20))
@@ -183,7 +183,7 @@ def test_the_mean_over_examples_of_ten_seeds(k):
 
 @pytest.mark.parametrize(("case", "factor"), [("lognormal 1", 1.5), ("normal, k 0.3, 20 dimensions", 1.5)])
 def test_the_bias_is_half_the_squared_error(case, factor):
-    """Of 20,000 estimates from 16 draws, whose mean is known to 7 % of the bias (one standard error) or better."""
+    """20,000 estimates from 16 draws each: their mean is known within 7 % of the bias (one standard error)."""
     value, error, _ = log_mean(CASES[case](16, 20_000))
     bias = error.square().mean().item() / 2
     assert bias / factor < -value.mean().item() < bias * factor

@@ -122,7 +122,7 @@ D = 3
 
 
 def filled(make, **corners):
-    """The module with every combination of corners in its parameters: all elements of one get the same."""
+    """The module with every combination of corners in its parameters; all elements of a parameter get the same value."""
     for values in product(*corners.values()):
         module = make()
         with torch.no_grad():
@@ -185,14 +185,14 @@ SPHERES = ("UniformOnSphere",)
 
 
 def log_laplaces(prior, z):
-    """Of scipy.stats.laplace the logarithm underflows."""
+    """scipy.stats.laplace underflows before its logarithm."""
     loc, raw = (p.detach() for p in (prior.loc, prior.raw_scale))
     scale = np.logaddexp(0, raw.numpy()) + 1e-6
     return (-np.abs((z - loc).numpy()) / scale - np.log(2 * scale)).sum(-1)
 
 
 def log_dirichlet(prior, z):
-    """With 50 digits: points of which SciPy wants each element above 0."""
+    """With 50 digits, because SciPy needs every element of a point above 0."""
     a = [mp.mpf(v) for v in (torch.nn.functional.softplus(prior.raw_concentration) + 1e-6).tolist()]
     constant = mp.loggamma(sum(a)) - sum(map(mp.loggamma, a))
     return [constant + sum(v * b for v, b in zip(a, row, strict=True)) for row in z.tolist()]
@@ -230,7 +230,7 @@ def test_uniform_on_the_sphere(dim):
 @pytest.mark.parametrize("components", [10, 100])
 @pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0])
 def test_mixtures_of_few_and_of_many(components, scale):
-    """At the means, which are as far apart as a posterior's of the data, and next to them; against direct differences."""
+    """At the means, which are as far apart as those of a posterior, and next to them; against direct differences."""
     g = torch.Generator().manual_seed(0)
     loc = torch.randn(components, 20, generator=g)
     logits, scales = torch.randn(components, generator=g), torch.full((components, 20), scale)
@@ -263,7 +263,7 @@ def exact_normal(covariance, difference):
 
 
 def log_matrix_normal(name, out, z):
-    """Of FullNormal, LowRankNormal and Householder, whose covariances are singular to float64 in the corners."""
+    """For FullNormal, LowRankNormal and Householder, whose covariances are singular in float64 in the corners."""
     out, z = [mp.mpf(v) for v in out], [mp.mpf(v) for v in z]
     d = len(z)
     scales = [mp.log1p(mp.exp(r)) + mp.mpf(1e-6) for r in out[d : 2 * d]]
@@ -312,7 +312,7 @@ def test_posteriors(name):
 
 
 def test_householder_near_its_mode():
-    """At a scale of 1e-6, of values that are not the draw just made."""
+    """At a scale of 1e-6, for values that are not the last draw."""
     _, out, _ = POSTERIORS["Householder"]
     out = out[out[:, D] == FLOOR]
     q = posteriors.Householder(Given(out), reflections=2)(torch.zeros(len(out), 1))
@@ -372,7 +372,7 @@ def test_power_spherical(dim, length):
     assert worst(got.tolist(), rights) <= TOLERANCE, list(zip(got.tolist(), map(float, rights), strict=True))
 
 
-# What has no short second formula: the same module in float64.
+# Densities without a short second formula, against the same module in float64.
 
 
 @pytest.mark.parametrize("flow", ["MAF", "NSF", "NICE"])
@@ -430,6 +430,8 @@ def test_every_density_is_swept():
         "LogisticNormal", "LogitNormal", "Multinomial", "NegativeBinomial", "NormalMixture", "OptimalNormal", "Poisson",
         "PowerSpherical", "RelaxedOneHot", "StudentT", "TorchToPyro", "UniformOnSphere", "ZeroInflatedNegativeBinomial",
     }  # fmt: skip
-    classes = {n: getattr(distributions, n) for n in distributions.__all__ if isinstance(getattr(distributions, n), type)}
+    classes = {
+        n: getattr(distributions, n) for n in distributions.__all__ if isinstance(getattr(distributions, n), type)
+    }
     of_ours = {n for n, cls in classes.items() if issubclass(cls, torch.distributions.Distribution)}
     assert of_ours == by_way_of_parts

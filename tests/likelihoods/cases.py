@@ -31,7 +31,7 @@ def softplus(raw):
 
 
 def split(out: np.ndarray, k: int) -> list[np.ndarray]:
-    """The k parameters an element in a net's output (batch, k, *shape)."""
+    """The k parameters per element in a net's output (batch, k, *shape)."""
     assert out.shape[1] == k
     return [out[:, i] for i in range(k)]
 
@@ -66,7 +66,7 @@ def log_bernoulli(p, out, x):
 
 
 def log_continuous_bernoulli(p, out, x):
-    """An exponential distribution cut off at 1, from whichever end."""
+    """An exponential distribution cut off at 1, from 0 or from 1."""
     rate = np.abs(out)
     return stats.truncexpon.logpdf(np.where(out > 0, 1 - x, x), b=rate, scale=1 / rate)
 
@@ -82,7 +82,7 @@ def log_categorical(p, out, x):
 
 
 def log_bin(x, loc, scale, levels, upper):
-    """Differences of the logistic's cdf, by way of the smaller tail."""
+    """Differences of the logistic cdf, in the smaller tail."""
     half = upper / (levels - 1) / 2
     d = stats.logistic(loc, scale)
     above, below = d.cdf(x + half), d.cdf(x - half)
@@ -174,7 +174,7 @@ class Case:
             return self.build(nets.MLP(Z, (5,), self.net_shape(), activation="Tanh", context_features=context)).double()
 
     def with_raw(self, raw: torch.Tensor) -> nn.Module:
-        """With a net that gives ``raw`` (batch, *net_shape), whatever z."""
+        """With a net that gives ``raw`` (batch, *net_shape) for any z."""
         return self.build(Raw(raw)).to(raw.dtype)
 
     def x(self, n: int = 7) -> torch.Tensor:
@@ -202,7 +202,7 @@ def draw(values, shape, g, levels=256, upper=None):
 
 
 class Raw(nn.Module):
-    """A net that gives its parameter, whatever its input."""
+    """A net that gives its parameter for any input."""
 
     def __init__(self, raw: torch.Tensor) -> None:
         super().__init__()

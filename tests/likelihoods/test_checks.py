@@ -1,4 +1,4 @@
-"""What is said of data outside a support, whoever wrote the likelihood."""
+"""Errors for data outside a support, for any likelihood."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro_vae.distributions.columns import Columns
 
 
 def users(z):
-    """A likelihood of a user's, for its name."""
+    """A user's likelihood, for its name."""
 
 
 @pytest.mark.parametrize(

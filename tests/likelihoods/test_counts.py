@@ -1,4 +1,4 @@
-"""Likelihoods of counts: documents, dispersion, what is refused."""
+"""Likelihoods of counts: documents, dispersion, errors."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_variance_is_mean_and_dispersion_times_its_square(dispersion, alpha):
 @pytest.mark.parametrize("make", [likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial])
 @pytest.mark.parametrize("dispersion", [1e4, "per_element"])
 def test_large_means_and_dispersions_train(make, dispersion):
-    """Mean × dispersion of 1e11, where the probability of a failure rounds to 0."""
+    """At mean × dispersion of 1e11, the probability of a failure rounds to 0."""
     k = len(make.names) + (dispersion == "per_element")
     raw = torch.zeros(1, k, 2)
     raw[0, 0] = 1e7

@@ -1,4 +1,4 @@
-"""What holds for every likelihood: densities by SciPy, totals of one, samples, means, gradients, shapes."""
+"""Properties of all likelihoods: densities by SciPy, totals of one, samples, means, gradients, shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_COUNTS = 4000
 
 def test_every_likelihood_is_tested():
     tested = {case.cls.__name__ for case in CASES.values()}
-    assert tested == set(likelihoods.__all__), "enter it in CASES in tests/likelihoods/cases.py"
+    assert tested == set(likelihoods.__all__), "enter what is missing in CASES in tests/likelihoods/cases.py"
     swept = {likelihood.__name__ for likelihood, _ in ELEMENTS.values()}
     of_vectors = {"Multinomial", "Mixed"}  # in tests/float32/test_vectors.py
     assert swept | of_vectors == tested, "give it corners in CASES in tests/likelihoods/cases.py"
@@ -94,7 +94,7 @@ def test_density_has_total_one_and_the_mean_and_variance_are_its_own(name):
 
 @elementwise
 def test_samples_follow_the_density(name):
-    """Kolmogorov-Smirnov against the integrated density, or chi-square; level 1e-4 a row, on a fixed seed."""
+    """Kolmogorov-Smirnov against the integrated density, or chi-square; level 1e-4 per row, on a fixed seed."""
     case, p, d = rows(name)
     samples = d.sample((20_000,))[..., 0].numpy()
     values = points(case, d)
@@ -121,7 +121,7 @@ def test_samples_follow_the_density(name):
 
 
 def stats_tail(case, p, d, i, start):
-    """The probability below the least sample, which the trapezoid rule does not see."""
+    """The probability below the least sample, which the trapezoid rule leaves out."""
 
     def density(x):
         return d.log_prob(torch.full((3, 1), x, dtype=torch.float64))[i].exp().item()
@@ -164,7 +164,7 @@ def test_batch_dimensions_in_front_do_not_matter(name):
 
 @every
 def test_samples_have_a_density_and_the_mean_stated(name):
-    """Each sample mean of 5,000 within 6 standard errors by the stated variance: once an element in 5e8."""
+    """Each sample mean of 5,000 within 6 standard errors by the stated variance: a false alarm in 5e8 per element."""
     case = CASES[name]
     d = case.with_mlp().eval()(CODES)
     samples = d.sample((5_000,))

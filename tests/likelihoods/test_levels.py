@@ -1,4 +1,4 @@
-"""What likelihoods of levels accept and refuse."""
+"""Values that likelihoods of levels accept and refuse."""
 
 from __future__ import annotations
 

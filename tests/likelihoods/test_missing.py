@@ -1,4 +1,4 @@
-"""Missing values: only what was observed counts, in the density and in every gradient."""
+"""Missing values: only observed elements count, in the density and in every gradient."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.likelihoods.cases import CASES, CODES, COLUMNS
 
 
 class Exponential(nn.Module):
-    """A likelihood of a user's, without net_shape."""
+    """A user's likelihood, without net_shape."""
 
     def __init__(self, net: nn.Module, faster: float = 1.0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What likelihoods of numbers between 0 and 1 refuse."""
+"""Values that likelihoods of numbers between 0 and 1 refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for each of the networks: batches, contexts, gradients, export, configurations and errors."""
+"""Properties of all networks: batches, contexts, gradients, export, configurations and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutional and residual networks: sizes, what depends on what, variances, and what is refused."""
+"""Convolutional and residual networks: sizes, dependencies, variances and errors."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_256_way_likelihood_and_images_without_channels():
 @pytest.mark.parametrize("normalization", [None, "GroupNorm"])
 @pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
 def test_names_and_initial_numbers_do_not_change(encoder, decoder, normalization):
-    """Weights of old runs fit, and a seed gives the same start: layers drawn by hand in the order that they always had."""
+    """Weights of old runs fit, and a seed gives the same start, compared with layers made by hand in the same order."""
     torch.manual_seed(0)
     down = encoder((1, 9, 8), (5,), 2, channels=(4, 8), normalization=normalization)
     up = decoder(2, (5,), (1, 9, 8), channels=(8, 4), normalization=normalization)
@@ -168,7 +168,7 @@ def test_signals_keep_their_size(net, side):
 @pytest.mark.parametrize("activation", ["ReLU", "SiLU"])
 @pytest.mark.parametrize("blocks", [1, 10, 40])
 def test_residual_blocks_do_not_blow_up_the_signal(blocks, activation):
-    """The variance of 2 after the halving grows by no more than √e, within 10 %, however many blocks (seed 0)."""
+    """The variance of 2 after the halving grows by at most √e, within 10 %, for any number of blocks (seed 0)."""
     torch.manual_seed(0)
     net = nets.ResNetEncoder((4, 32, 32), (), 1, activation=activation, channels=(24,), blocks=blocks)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Activations and normalisations by name, class, function and dotted path, and what is refused."""
+"""Activations and normalisations by name, class, function and dotted path, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fully connected networks: what they compute, and what they refuse."""
+"""Fully connected networks: values and errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_normalization_stands_between_a_layer_and_its_activation():
 
 @pytest.mark.parametrize("make", [nets.MLP, nets.GatedMLP])
 def test_batch_normalization_is_over_everything_in_front_of_the_features(make):
-    """Where a second batch dimension would be taken for the features; the sizes agree, so that no error would show."""
+    """A second batch dimension could be taken for the features; the sizes agree, so no error would show."""
     x = torch.randn(4, 4, 3)
     first, second = make(3, (4,), 2, normalization="BatchNorm1d"), make(3, (4,), 2, normalization="BatchNorm1d")
     second.load_state_dict(first.state_dict())

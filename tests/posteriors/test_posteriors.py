@@ -1,4 +1,4 @@
-"""What posteriors ask of their nets, and what is particular to one of them."""
+"""Requirements on the nets of posteriors, and properties of single posteriors."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_temperature_can_be_annealed_and_is_saved(tmp_path):
     whole = train(4)
     train(2, out=tmp_path / "run")
     resumed = train(4, out=tmp_path / "run", resume=True)
-    # The weights are those that the last epoch was trained with.
+    # The weights are those of the last epoch.
     assert resumed.posterior.temperature.item() == whole.posterior.temperature.item() == 0.125
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert load(tmp_path / "run").encode(X).base.temperature.item() == 0.125
@@ -172,7 +172,7 @@ def test_the_mean_of_a_householder_posterior_is_that_of_its_draws():
 
 
 def test_the_density_of_a_full_normal_draw_stands_near_singularity():
-    """In float32, against the density of the noise in float64; solving for the noise gives infinities."""
+    """In float32, against the density of the noise in float64; solving for the noise would give infinities."""
     d = 6
     net = nets.MLP(3, (), posteriors.FullNormal.net_shape(d)[0])
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_a_users_discrete_posterior_is_enumerated():
 
 
 def test_codes_on_a_sphere_of_ten_dimensions_are_used():
-    """They once collapsed: the kl stayed at 0 from a few epochs on. Plain normal codes have about 4 nats here."""
+    """An earlier version collapsed: the KL stayed at 0 after a few epochs. Normal codes have about 4 nats here."""
     torch.manual_seed(0)
     digits = data.load("digits", binarize="dynamic")
     vae = build(digits.event_shape, 10, hidden=(128,), prior="sphere", posterior="power_spherical")

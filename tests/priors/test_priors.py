@@ -1,4 +1,4 @@
-"""What priors ask of their arguments, and how those start that start from data."""
+"""Arguments of priors, and priors that start from data."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def encoder(latent_dim=2, context=0):
             lambda: priors.Dirichlet(3, initial_concentration=0),
             "initial_concentration must be a finite number above 1e-6; got 0",
         ),
+        (
+            lambda: priors.Flow(2, "MAF", context_features=3)(),
+            "prior Flow was built for 3 context features; got none. Pass the context to the prior",
+        ),
         (lambda: priors.Flow(2, "Glow"), "flow must be the name of one in zuko.flows: BPF, CNF, .*; got 'Glow'"),
         (
             lambda: priors.Flow(2, "CNF"),
@@ -62,7 +66,7 @@ def encoder(latent_dim=2, context=0):
         ),
         (
             lambda: priors.Conditional(priors.Flow(2), nets.MLP(2, (), 1)),
-            r"not for flows, which take the context themselves: Flow\(..., context=...\)",
+            r"not for flows, which take the context themselves: Flow\(..., context_features=...\)",
         ),
         (lambda: priors.Conditional(priors.Normal(2), nets.MLP(2, (), 4))(), "prior Conditional needs the context"),
         (

@@ -1,4 +1,4 @@
-"""Data sets of many kinds, real and drawn, with the suggestion that is right for each."""
+"""Data sets of many kinds, real and drawn, with the right suggestion for each."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_levels_come_with_what_dequantised_data_would_take():
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case[-1]])
 def test_every_suggestion_without_preparation_takes_the_data(name):
-    """The classes' own supports, asked through the model of the VAE that ``build`` makes."""
+    """The model of the VAE from ``build`` checks the support."""
     source = CASES[name][0][0]
     if isinstance(source, data.DataSet):
         source = source.train

@@ -37,7 +37,7 @@ def test_zeros_and_ones_are_always_bernoulli(p, shape, seed):
 
 
 # Each family with parameters at which 400 × 4 draws tell it from the next. The thresholds lie four standard errors
-# out, and 20 seeds of each are fixed: chance fails a family once in about a thousand.
+# out, and 20 seeds of each are fixed: a family fails by chance about once in a thousand.
 FAMILIES = {
     "Poisson": (lambda g, a: g.poisson(0.2 + 15 * a, (400, 4)), "Poisson"),
     "NegativeBinomial": (

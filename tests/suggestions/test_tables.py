@@ -17,7 +17,7 @@ from tests.suggestions.cases import mixed, negative_binomial, rng, spec
 
 
 class Frame:
-    """As much of a pandas DataFrame as is asked for."""
+    """The part of a pandas DataFrame that ``suggest`` uses."""
 
     def __init__(self, values, columns):
         self.values, self.columns = values, columns
@@ -27,7 +27,7 @@ class Frame:
 
 
 class NAType:
-    """Pandas' NA, which no comparison and no float takes."""
+    """Pandas' NA, which supports neither comparisons nor float()."""
 
     def __bool__(self):
         raise TypeError("boolean value of NA is ambiguous")

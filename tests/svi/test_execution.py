@@ -36,11 +36,11 @@ def test_compiling_for_any_size_leaves_the_validation_of_distributions_as_it_was
         "from torch.distributions import Distribution\n"
         "from pyro_vae.svi import execution\n"
         "from pyro_vae.svi.capture import capture\n"
-        "execution._RARE = 1\n"
         f"Distribution.set_default_validate_args({flag})\n"
         "compiled = execution.CompiledGraph(capture(lambda x: x + 1, [torch.zeros(3)]))\n"
         "assert torch.equal(compiled([torch.zeros(3)]), torch.ones(3))\n"
-        "assert torch.equal(compiled([torch.zeros(2)]), torch.ones(2))\n"
+        "for _ in range(100):\n"
+        "    assert torch.equal(compiled([torch.zeros(2)]), torch.ones(2))\n"
         "assert compiled._for_any is not None\n"
         f"assert Distribution._validate_args is {flag}\n"
     )

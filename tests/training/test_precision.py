@@ -129,5 +129,5 @@ def test_a_vae_without_networks_is_refused():
             )(z)
 
     vae = VAE(priors.StandardNormal(3), Likelihood(), Posterior())
-    with pytest.raises(ValueError, match="this VAE has none. Leave it out"):
+    with pytest.raises(ValueError, match="this VAE has none. Leave mixed_precision out"):
         train(vae)

@@ -66,7 +66,7 @@ def test_one_example_without_a_batch_is_refused_as_by_the_model(function, shape)
             average_elbo(vae, x)
         return
     for _ in range(2):  # also where the event shape is known already
-        with pytest.raises(ValueError, match=rf"{text}\({shown},?\). This is one example alone: .* x\[None\]"):
+        with pytest.raises(ValueError, match=rf"{text}\({shown},?\). This is a single example: .* x\[None\]"):
             FUNCTIONS[function](vae, x)
         FUNCTIONS[function](vae, x[None].repeat(2, *(1 for _ in shape)))
 
@@ -142,7 +142,7 @@ def test_embeddings_get_the_integers_that_they_look_up():
 
 def test_counts_that_float32_does_not_have_are_refused_and_float64_has_them():
     x = torch.full((2, 4), 2**24 + 1)
-    with pytest.raises(ValueError, match=r"x has integers that float32 turns into others.* vae.double\(\)"):
+    with pytest.raises(ValueError, match=r"x has integers that float32 rounds to others.* vae.double\(\)"):
         poisson().codes(x)
     assert torch.isfinite(poisson().double().codes(x)).all()
 

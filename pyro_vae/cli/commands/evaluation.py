@@ -53,7 +53,7 @@ def evaluate(
     from pyro_vae.argument_checks import at_least
     from pyro_vae.checkpoints import read_config
     from pyro_vae.cli import diagnoses, runs
-    from pyro_vae.files import replacing
+    from pyro_vae.files import write_text
 
     for name, count in (("importance_particles", importance_particles), ("gaps", gaps), ("samples", samples)):
         at_least(0, name, count, "0 for none")
@@ -84,8 +84,7 @@ def evaluate(
         found["memorisation"] = diagnoses.print_memorisation(run, vae, trained, images, n=samples, seed=seed)
     if data is None:
         path = Path(run) / f"evaluation-{split}.json"
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(found, indent=1) + "\n")
         print(f"written to {path}")
 
 
@@ -129,7 +128,7 @@ def check_run(
     from pyro_vae.checks import check as cross_check
     from pyro_vae.cli import runs
     from pyro_vae.cli.pictures import draw_ranks, first
-    from pyro_vae.files import folder_in, replacing
+    from pyro_vae.files import folder_in, write_text
 
     path = Path(out) if out else Path(run) / "checks.json"
     if out and not path.parent.is_dir():
@@ -148,8 +147,7 @@ def check_run(
     )
     runs.print_report(report, why, whole=all)
     if out or only is None:
-        with replacing(path) as partial:
-            partial.write_text(report.to_json() + "\n", encoding="utf-8")
+        write_text(path, report.to_json() + "\n")
         written = [path]
         if report.ranks is not None:
             written.append(draw_ranks(report, path.parent if out else folder_in(path.parent, "figures")))

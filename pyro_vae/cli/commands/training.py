@@ -62,6 +62,7 @@ def train(
     from pyro_vae.cli.options import of_fit
     from pyro_vae.cli.pictures import draw_run
     from pyro_vae.config import make_objective
+    from pyro_vae.objectives import Objective
     from pyro_vae.training import fit
 
     if resume is not None and out not in (None, resume):
@@ -90,9 +91,8 @@ def train(
         **{option.name: options[option.name] for option in of_fit()},
     )
     vae = load(run, device=device)
-    chosen = validate and getattr(minimised, "bounds_log_prob", True)
-    kept = f"best epoch {history.best.epoch} of {len(history)}; its weights" if chosen else "the last epoch's weights"
-    print(f"{kept} are in {run / 'weights.safetensors'}")
+    chosen = validate and not (isinstance(minimised, Objective) and not minimised.bounds_log_prob)
+    runs.print_kept(run, history, best=chosen)
     runs.print_elbo("test", vae, dataset.test, num_particles=1, kl="sampled", seed=0)
     draw_run(run, vae, dataset)
     runs.print_next(run)

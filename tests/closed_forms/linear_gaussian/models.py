@@ -21,7 +21,7 @@ def make(noise="scalar", dim=D, latent_dim=d, seed=0):
 
 
 def normal(kind, batch=(), seed=5, latent_dim=d):
-    """Some normal over z, of each class that knows its covariance."""
+    """Return some normal over z, of each class with a covariance."""
     loc = randn(*batch, latent_dim, seed=seed)
     scale = randn(*batch, latent_dim, seed=seed + 1).exp()
     factor = randn(*batch, latent_dim, 2, seed=seed + 2)
@@ -39,7 +39,7 @@ NOISE, KINDS = ("scalar", "vector"), ("diagonal", "low rank", "full", "wrapped")
 
 
 def dense(q):
-    """The same normal as a MultivariateNormal of torch's."""
+    """Return the same normal as a MultivariateNormal of torch."""
     q = getattr(q, "base", q)
     covariance = torch.diag_embed(q.variance) if isinstance(q, torch.distributions.Independent) else q.covariance_matrix
     return torch.distributions.MultivariateNormal(q.mean, covariance)

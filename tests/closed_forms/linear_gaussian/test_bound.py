@@ -34,7 +34,7 @@ def test_evidence_is_that_of_scipys_normal(noise, dim, latent_dim):
 
 @pytest.mark.parametrize("noise", NOISE)
 def test_posterior_by_conditioning_the_joint_normal(noise):
-    """Over (z, x), the mean Cov(z, x) Cov(x)⁻¹ (x − b) and covariance I − Cov(z, x) Cov(x)⁻¹ Cov(x, z)."""
+    """The mean is Cov(z, x) Cov(x)⁻¹ (x − b), the covariance I − Cov(z, x) Cov(x)⁻¹ Cov(x, z)."""
     model, x = make(noise), randn(7, D, seed=9)
     w, b = model.weight.numpy(), model.bias.numpy()
     gain = w.T @ np.linalg.inv(w @ w.T + np.diag(np.broadcast_to(model.scale.numpy() ** 2, D)))
@@ -91,7 +91,7 @@ def test_elbo_is_never_above_the_evidence(seed, size, noise, kind):
     model, x = make(noise, seed=seed), size * randn(6, D, seed=seed + 7)
     q = normal(kind, (6,), seed=seed)
     assert (model.elbo(x, q) <= model.log_prob(x) + 1e-9).all()
-    # And of diagonal ones none is above the best, however near it is.
+    # No diagonal q is above the best one, however near it is.
     best = model.best_diagonal(x)
     nearby = dist.Normal(
         best.mean + 1e-3 * randn(6, d, seed=seed), best.stddev * (1e-3 * randn(6, d, seed=seed + 3)).exp()

@@ -23,7 +23,7 @@ def test_maximum_likelihood_is_scikit_learns_pca(latent_dim):
     x = randn(60, D, seed=3) @ randn(D, D, seed=4) + 2
     model = LinearGaussian.maximum_likelihood(x, latent_dim)
     pca = PCA(latent_dim).fit(x.numpy())
-    # scikit-learn has the covariance with n − 1; ours is that of the likelihood, with n.
+    # scikit-learn's covariance divides by n − 1; that of the likelihood by n.
     as_theirs = math.sqrt(60 / 59)
     theirs = LinearGaussian(model.weight * as_theirs, model.bias, model.scale * as_theirs)
     np.testing.assert_allclose(theirs.log_prob(x), pca.score_samples(x.numpy()), rtol=1e-10)
@@ -61,14 +61,14 @@ def test_at_maximum_likelihood_the_bound_of_the_best_diagonal_is_the_evidence():
     x = randn(60, D, seed=3) @ randn(D, D, seed=4)
     model = LinearGaussian.maximum_likelihood(x, 3)
     torch.testing.assert_close(model.elbo(x, model.best_diagonal(x)), model.log_prob(x), rtol=1e-11, atol=0)
-    # Turning z leaves the evidence as it is, and the bound not.
+    # A rotation of z leaves the evidence unchanged, but not the bound.
     turned = LinearGaussian(model.weight @ torch.linalg.qr(randn(3, 3, seed=1)).Q, model.bias, model.scale)
     torch.testing.assert_close(turned.log_prob(x), model.log_prob(x), rtol=1e-10, atol=0)
     assert (turned.elbo(x, turned.best_diagonal(x)) < model.log_prob(x) - 0.1).all()
 
 
 def test_maximum_likelihood_of_round_data_has_no_direction():
-    """All eigenvalues the same: W is 0, but for rounding."""
+    """If all eigenvalues are equal, W is 0 up to rounding."""
     x = torch.cat([torch.eye(4), -torch.eye(4)]).double()
     model = LinearGaussian.maximum_likelihood(x, 2)
     assert model.weight.abs().max() < 1e-7

@@ -31,7 +31,7 @@ def test_vae_has_the_exact_distributions(noise, latent_dim):
     torch.testing.assert_close(q.mean, model.posterior(x).mean, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(model.elbo(x, q), model.log_prob(x), rtol=1e-10, atol=0)
     assert all(t.dtype == torch.float64 for t in (*vae.parameters(), *vae.buffers()))
-    # Every draw gives the evidence, so that any Pyro ELBO of it is exact with one particle.
+    # Every draw gives the evidence, so any Pyro ELBO is exact with one particle.
     loss = Trace_ELBO().loss(vae.model, vae.guide, x)
     assert -loss == pytest.approx(model.log_prob(x).sum().item(), rel=1e-10)
 
@@ -48,7 +48,7 @@ def test_vae_of_the_best_diagonal(noise):
 
 @pytest.mark.parametrize("noise", NOISE)
 def test_vae_of_the_best_diagonal_agrees_with_elbo_terms(noise):
-    """Within 4.5 standard errors of 4,000 draws, a false alarm in 1e5 an example, on a fixed seed."""
+    """Within 4.5 standard errors of 4,000 draws, one false alarm in 1e5 per example, on a fixed seed."""
     model, x = make(noise), randn(7, D, seed=9)
     vae = model.vae("diagonal")
     draws = torch.stack([elbo_terms(vae, x, kl="sampled", seed=i, num_particles=1).elbo for i in range(40)])
@@ -101,7 +101,7 @@ def test_on_a_gpu():
 
 
 def test_it_is_exported():
-    """With validation on, but for that of a normal of the caller's own, which torch before 2.15 cannot export."""
+    """With validation on, except for the caller's normal, which torch before 2.15 cannot export."""
     model = make("vector")
 
     class Terms(torch.nn.Module):

@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 
-from pyro_vae.svi import CompiledSVI, compiled_svi
+from pyro_vae.svi import CompiledSVI
 from pyro_vae.svi.optimizer import as_pyro_optim
 from tests.svi.compiled_svi.small import MODES, batches, make_vae, slow
 
@@ -57,10 +57,8 @@ def test_a_number_that_changes_at_each_step(mode, number):
 
 
 @slow
-def test_settings_that_live_for_one_step(monkeypatch):
+def test_settings_that_live_for_one_step():
     """Objects of the user's that hold numbers, a new one in each step."""
-
-    monkeypatch.setattr(compiled_svi, "_MOST_GRAPHS", 2)
 
     class Settings:
         def __init__(self, beta):

@@ -48,7 +48,7 @@ def test_bad_data_are_refused_before_anything_is_written(tmp_path, place):
         (nan, "^x has NaN"),
         (torch.zeros(0, 2, 3), "data must hold at least one example; got none"),
         (torch.zeros(4, 3, 3), r"MLP needs input of shape \(batch, 2, 3\); got \(4, 3, 3\)"),
-        ((make_x(n=4), torch.zeros(3, 4)), "context 0 must have one row an example: 4; got 3"),
+        ((make_x(n=4), torch.zeros(3, 4)), "context 0 must have one row per example: 4; got 3"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(make_vae(), **{"train": make_x(), "valid": make_x(), place: bad}, out=tmp_path, progress=False)

@@ -133,6 +133,7 @@ def test_an_automatic_guide():
     guide = AutoNormal(model)
     history = train((model, guide), X + 5, epochs=20, lr=0.1)
     assert history[-1].loss < 0.5 * history[0].loss
+    assert [-record.elbo for record in history] == pytest.approx([record.loss for record in history], rel=1e-9)
     assert list(pyro.get_param_store()) == ["loc"]
     assert pyro.param("loc").mean() > 1
     assert all(p.dtype is torch.float64 for p in guide.parameters())
@@ -162,6 +163,29 @@ def twin_of(user):
     twin = TwoLatents().double()
     twin.load_state_dict(user.state_dict())
     return twin
+
+
+def test_several_latent_sites_and_plates():
+    """The same bound as with one latent site of two dimensions, so the same terms per example."""
+    history, expected = train(twin_of(make_user()), epochs=1), train(make_user(), epochs=1)
+    found, one = history[0], expected[0]
+    assert found.loss == pytest.approx(-found.elbo, rel=1e-9)
+    assert (found.recon, found.kl) == pytest.approx((one.recon, one.kl), rel=0.5)
+
+
+def test_a_second_plate_around_all_sites():
+    def model(x):
+        with pyro.plate("pixels", 3, dim=-1), pyro.plate("data", len(x), dim=-2):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.zeros(3, dtype=torch.float64))
+        with pyro.plate("pixels", 3, dim=-1), pyro.plate("data", len(x), dim=-2):
+            pyro.sample("z", dist.Normal(loc, 1.0))
+
+    for record in train((model, guide), batch_size=16):
+        assert -record.elbo == pytest.approx(record.loss, rel=1e-9)
 
 
 def test_validation_of_several_latent_sites_is_refused():
@@ -463,8 +487,23 @@ def test_parameters_that_come_later_are_refused():
             pyro.param("late", torch.zeros(1, dtype=torch.float64))
         guide(x)
 
-    with pytest.raises(ValueError, match="made the parameter 'late' after their first run, so that it is not trained"):
+    with pytest.raises(ValueError, match="made the parameter 'late' after their first run, so it is not trained"):
         train((model, later))
+
+
+def test_a_parameter_with_the_name_of_another_is_refused():
+    user = make_user()
+    decoder = user.decoder
+
+    def model(x):
+        pyro.module("any", decoder)
+        bias = pyro.param("decoder.bias", torch.zeros(3, dtype=torch.float64))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(decoder(z) + bias, 0.5).to_event(1), obs=x)
+
+    with pytest.raises(ValueError, match="pyro.param has the name 'decoder.bias', which a tensor of a module has too"):
+        train((model, user.guide))
 
 
 def test_a_latent_site_that_the_guide_lacks_is_refused():
