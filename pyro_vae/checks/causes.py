@@ -27,7 +27,7 @@ _KL = {
     "kl": "KL",
     "kl of log-variance as log-scale": "KL with the log-variance taken for a log-scale",
     "kl of log-scale as log-variance": "KL with the log-scale taken for a log-variance",
-    "kl turned round": "KL(p || q), the wrong way round",
+    "reverse kl": "KL(p || q), the wrong way round",
     "kl to the standard normal": "KL to N(0, 1), which is not the model's p(z),",
 }
 _LEVEL = 1e-3  # how often the right cause is ruled out by chance
@@ -169,11 +169,11 @@ def _least_squares(of: Part, by: Part) -> float | None:
 
 def _mistakes(u: _Weight, v: _Weight) -> float:
     """Count mistakes: equal weights count once, a mean over the batch in both counts half less, a sign one more."""
-    turned = (u.value < 0) + (v.value < 0)
+    flipped = (u.value < 0) + (v.value < 0)
     if u.value == v.value:
-        return u.mistakes + (turned > 0)
+        return u.mistakes + (flipped > 0)
     shared = all("over batch and" in w.form or "over the batch" in w.form for w in (u, v))
-    return u.mistakes + v.mistakes + turned - (0.5 if shared else 0.0)
+    return u.mistakes + v.mistakes + flipped - (0.5 if shared else 0.0)
 
 
 def _constant(rest: Part, fit: Part) -> float | None:
@@ -185,21 +185,21 @@ def _constant(rest: Part, fit: Part) -> float | None:
     return rest.values.mean().item()
 
 
-def _vanishes(rest: Part, beside: Part) -> bool:
-    return _values_vanish(rest.values, beside.values) and _slopes_vanish(rest.slopes, beside.slopes)
+def _vanishes(rest: Part, reference: Part) -> bool:
+    return _values_vanish(rest.values, reference.values) and _slopes_vanish(rest.slopes, reference.slopes)
 
 
-def _values_vanish(rest: Tensor, beside: Tensor) -> bool:
-    slack = _FIT * beside.abs().mean()
+def _values_vanish(rest: Tensor, reference: Tensor) -> bool:
+    slack = _FIT * reference.abs().mean()
     if rest.mean().abs() > slack + 6 * rest.std() / math.sqrt(len(rest)):
         return False
     return mean_is_zero(rest, _LEVEL, slack=slack).verdict == "passed"
 
 
-def _slopes_vanish(rest: Tensor, beside: Tensor) -> bool:
+def _slopes_vanish(rest: Tensor, reference: Tensor) -> bool:
     if not rest.numel():
         return True
-    slack = _FIT * beside.abs().mean(0) + 1e-5 * beside.abs().max()
+    slack = _FIT * reference.abs().mean(0) + 1e-5 * reference.abs().max()
     far = rest.mean(0).abs() > slack + 12 * rest.std(0) / math.sqrt(len(rest))
     return not far.any() and mean_is_zero(rest, _LEVEL, slack=slack).verdict == "passed"
 
@@ -223,8 +223,8 @@ def _words(inputs: Inputs, u: _Weight, v: _Weight, recon: str, kl: str, constant
         squared = recon == _RECON["squared error"]  # already a loss
         minus, between = "-" if v.value < 0 else "", "-" if (u.value > 0) != squared else "+"
         said = f"it fits {minus}{v.form.format(kl)} {between} {u.form.format(recon)}"
-        turned = [name for name, w in ((recon if squared else "log p(x|z)", u), ("the KL", v)) if w.value < 0]
-        said += f": the sign of {turned[0]} is wrong" if turned else ""
+        flipped = [name for name, w in ((recon if squared else "log p(x|z)", u), ("the KL", v)) if w.value < 0]
+        said += f": the sign of {flipped[0]} is wrong" if flipped else ""
     if not v.mistakes.is_integer() and u.value:
         said += f": relative to log p(x|z), the KL counts {v.value / u.value:.3g} times"
     if recon == _RECON["squared error"] and u.value > 0 and v.value > 0:

@@ -18,12 +18,12 @@ class Enumerated(NamedTuple):
     Args:
         recon: of log p(x | z), over q(z | x).
         kl: KL(q || p).
-        turned: KL(p || q).
+        reverse_kl: KL(p || q).
     """
 
     recon: Tensor
     kl: Tensor
-    turned: Tensor
+    reverse_kl: Tensor
 
 
 def enumerated(pair: ModelGuide) -> Enumerated:

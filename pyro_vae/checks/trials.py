@@ -204,7 +204,7 @@ def _more(inputs: Inputs, i: int) -> dict[str, Tensor]:
     if inputs.importance_particles > 1:
         return {}
     if inputs.is_discrete:
-        return {"kl turned round": enumerated(p).turned.sum()}
+        return {"reverse kl": enumerated(p).reverse_kl.sum()}
     q, z = _drawn(inputs, i)
     found = {"recon, draws cut": p.log_likelihood(z.detach()).sum()}
     with contextlib.suppress(NotImplementedError):
@@ -248,7 +248,7 @@ def _of_normal(p: ModelGuide, q: TorchDistribution, z: Tensor) -> dict[str, Tens
         found["kl, scale cut"] = kl_divergence(normal(loc, scale.detach()), prior).sum()
         found["kl, mean cut"] = kl_divergence(normal(loc.detach(), scale), prior).sum()
     with contextlib.suppress(NotImplementedError):
-        found["kl turned round"] = kl_divergence(prior, q).sum()
+        found["reverse kl"] = kl_divergence(prior, q).sum()
     if not _is_standard(prior):
         found["kl to the standard normal"] = kl_divergence(q, normal(0.0 * loc, torch.ones_like(scale))).sum()
     return found

@@ -321,7 +321,7 @@ def test_where_no_mistake_fits_none_is_named():
 
 def test_one_noise_for_all_draws_is_named():
     u = _randn(1, 3, 2).expand(500, 3, 2)
-    assert "one noise for all" in likeliest_mistake(lambda at: -at, u)
+    assert "share one noise" in likeliest_mistake(lambda at: -at, u)
 
 
 def test_a_mass_above_one_is_certain_whatever_the_draws():
