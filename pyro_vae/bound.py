@@ -125,6 +125,9 @@ def elbo_terms(
 ) -> ElboTerms:
     """Return the terms of the bound for each example of a batch, computed from the three distributions themselves.
 
+    This is the independent path of the cross-check: it uses neither traces of Pyro nor :mod:`pyro_vae.terms`, so that
+    :func:`pyro_vae.check` can compare the two.
+
     With the same noise, the elbo summed over the batch equals ``-Trace_ELBO().loss(vae.model, vae.guide, x)`` for
     ``kl="sampled"``, and ``-TraceMeanField_ELBO().loss(...)`` for ``kl="analytic"``.
 
@@ -163,7 +166,7 @@ def elbo_terms(
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
     with seeded(seed):
-        z = posterior((num_particles,))  # with gradient where it has one
+        z = posterior((num_particles,))  # with gradient if q can be reparametrised
     vae.check_codes(prior, z)
     # Particles become rows of the batch, since a decoder need not know any other dimension.
     likelihood = vae.decode(z.flatten(0, 1), *(repeat_rows(c, num_particles) for c in context))

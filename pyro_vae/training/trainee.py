@@ -173,7 +173,7 @@ class Trainee:
         return traces
 
     def run_once(self, *batch: Tensor) -> None:
-        """Run model and guide, and note what their training changes; of a VAE that is known already.
+        """Run model and guide, and note what their training changes. For a VAE, do nothing.
 
         Args:
             batch: x ``(batch, *event_shape)`` and its context, ``(batch, ...)`` each.
@@ -212,10 +212,10 @@ class Trainee:
         self.enumerates = any("enumerate" in site["infer"] for site in guide.nodes.values() if "infer" in site)
 
     def terms_per_example(self, rows: int) -> float:
-        """Return how many numbers of :class:`pyro_vae.terms.Terms` an example has in a batch; for a VAE it is one.
+        """Return how many numbers each of :class:`pyro_vae.terms.Terms` has per example of a batch; 1 for a VAE.
 
-        It is more than one if all sites are in a second plate, and less if a latent site is outside the plate of the
-        examples, so that the batch has one number.
+        There are more if all sites are in a second plate. If a latent site is outside the examples' plate, the whole
+        batch has one.
         """
         numbers, first_rows = self._terms_and_rows
         return numbers / (rows if numbers % first_rows else first_rows)

@@ -17,7 +17,7 @@ from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
 
-from pyro_vae import TrainingDivergedError, average_elbo, fit, load, objectives
+from pyro_vae import VAE, TrainingDivergedError, average_elbo, fit, load, objectives
 from pyro_vae.data import batches
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.optimizer import learning_rate
@@ -446,6 +446,31 @@ def test_a_run_folder_names_the_programs_and_load_says_what_to_do(tmp_path):
     assert same(other.state_dict(), user.state_dict())
     with pytest.raises(ValueError, match="holds the training of another"):
         train((UserLike(), make_user().guide), out=tmp_path, epochs=5, resume=True)
+
+
+def test_the_run_folder_of_a_compiled_vae_is_that_of_the_vae(tmp_path):
+    vae, x = make_vae("normal_fixed"), make_x("normal_fixed", n=20)
+    train(torch.compile(vae), x, out=tmp_path, device="cpu")
+    assert same(load(tmp_path).state_dict(), vae.state_dict())
+
+
+class Shifted(VAE):
+    """A VAE with a model of its own: p(x | z) for x - 1."""
+
+    def model(self, x, *context, mask=None):
+        return super().model(x - 1, *context, mask=mask)
+
+
+def test_a_vae_with_a_model_of_its_own_is_trained_by_that(tmp_path):
+    vae, x = make_vae("normal_fixed"), make_x("normal_fixed", n=40)
+    shifted = Shifted(vae.prior, vae.likelihood, vae.posterior)
+    assert average_elbo(shifted, x).elbo == average_elbo((shifted.model, lambda x: shifted.guide(x)), x).elbo
+    assert average_elbo(shifted, x).elbo != average_elbo(vae, x).elbo
+    expected = by_hand(copy.deepcopy(shifted), x)
+    history = train(shifted, x, valid=x[:9], optimizer=torch.optim.SGD, out=tmp_path)
+    assert [record.loss for record in history] == expected
+    with pytest.raises(ValueError, match="is of a model and guide of your own"):
+        load(tmp_path)
 
 
 # What is refused.
