@@ -10,7 +10,7 @@ __all__ = ["bench", "list_parts"]
 _OBJECTIVES = {
     "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles sets their number.",
     "TraceEnum_ELBO": "For discrete codes: sums over them exactly.",
-    "TraceMeanField_ELBO": "recon - kl, with the kl in closed form if there is one. Other ELBOs of Pyro work by name too.",
+    "TraceMeanField_ELBO": "recon - kl, with the kl in closed form if there is one. Pyro's other ELBOs work too.",
 }
 
 
