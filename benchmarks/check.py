@@ -42,7 +42,7 @@ CASES: dict[str, tuple[Callable[[], tuple[VAE, torch.Tensor]], bool]] = {
 
 
 def seconds_by_line(vae: VAE, x: torch.Tensor, objective: Trace_ELBO | None) -> dict[str, float]:
-    """How long each line took, in the order in which they were looked at; what comes before the first is its own."""
+    """Return the seconds of each line, in order, and of what comes before the first."""
     started: list[tuple[str, float]] = [("before the first line", time.perf_counter())]
 
     def begins(name: str) -> None:

@@ -1,28 +1,27 @@
-"""How often a check fails on right models, which have nothing to be found: its false alarms.
+"""Count the false alarms of a check: how often it fails on right models.
 
     python benchmarks/check_level.py                 # 24 seeds of each of 14 kinds of VAE, two processes
     python benchmarks/check_level.py --checks 14     # the first seed of each
 
-One look at a line that compares estimates fails by chance in at most one of 10,000 checks (``level=``), and the line
-fails only where a second look, with other draws, fails too. That holds by construction:
+One run of a line that compares estimates fails by chance in at most one of 10,000 checks (``level=``). The line fails
+only if a second run, with other draws, fails too. This holds by construction:
 
-- How many draws there are is fixed by the options and by the shapes of the networks, before anything is drawn; each
-  line has random numbers of its own. What has failed is drawn once more, independently, and has to fail again: this
-  can only make failures rarer.
-- A line that looks at many numbers (the columns of a gradient, the elements of x) gives each its share of the level
-  (Bonferroni), so that it fails in at most its level however they hang together.
-- Counts are compared with binomial distributions, which are exact whatever the count is.
-- Means are compared by t-tests, whose score is corrected for skewness by Hall's transformation; of the score with and
-  without it the one nearer to zero counts. The order of bounds takes Welch's test, one-sided. Both rest on means that
-  are nearly normal, which is the one approximation here. Of numbers as skewed as squares of normals, a mean of 100
-  fails at 1e-5 about twice as often as it says, and a mean of 20, as large networks have, about 30 times as often; of
-  symmetric ones with heavy tails far less often.
-- Lines that compare to rounding take no draws of chance: the same noise is on both sides.
+- The options and the shapes of the networks fix the number of draws before anything is drawn, and each line has random
+  numbers of its own. A line that failed runs again, independently, and must fail again: this makes failures rarer.
+- A line that compares many numbers (the columns of a gradient, the elements of x) gives each its share of the level
+  (Bonferroni). So the line fails in at most its level, however the numbers are correlated.
+- Counts are compared with binomial distributions, which are exact.
+- Means are compared by t-tests. Hall's transformation corrects the score for skewness; of the scores with and without
+  it, the smaller one counts. The order of bounds uses Welch's test, one-sided. Both assume that means are nearly
+  normal, which is the only approximation here. For numbers as skewed as squares of normals, a mean of 100 fails at 1e-5
+  about twice as often as stated, and a mean of 20, as for large networks, about 30 times as often; for symmetric
+  numbers with heavy tails, far less often.
+- Lines that compare to rounding do not depend on chance: the noise is the same on both sides.
 
-So of n comparisons at most n / 10,000 are expected to be looked at twice, 0.4 in 336 checks of about 12 such lines
-each, and n / 10,000² to fail. P-values are those of whole lines, after Bonferroni, and of the second look where there
-are two. As Bonferroni counts what hangs together as if it did not, fewer are small than by chance: below any p at most
-p of them.
+So of n comparisons at most n / 10,000 are expected to run twice (0.4 in 336 checks of about 12 such lines each), and
+n / 10,000² to fail. P-values are those of whole lines, after Bonferroni, and of the second run if there are two.
+Bonferroni treats correlated numbers as independent, so small p-values are rarer than by chance: at most p of them lie
+below any p.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ D, B = 6, 16  # elements of x, examples
 
 @dataclass
 class Setup:
-    """What goes into ``check(vae, x, *context, **options)``."""
+    """The arguments of ``check(vae, x, *context, **options)``."""
 
     vae: Any
     x: Tensor
@@ -64,7 +63,7 @@ class Setup:
 
 
 class Script(nn.Module):
-    """A VAE as scripts have it, with its own scale of the noise and its own loss."""
+    """A VAE as in many scripts, with a learned noise scale and its own loss."""
 
     def __init__(self):
         super().__init__()
@@ -74,7 +73,7 @@ class Script(nn.Module):
         self.size = None  # of all data, where a batch is a subsample
 
     def plate(self, x):
-        """Of the batch, or of all data."""
+        """The plate of the batch, or of all data."""
         if self.size is None:
             return pyro.plate("data", len(x))
         return pyro.plate("data", self.size, subsample=torch.arange(len(x)))
@@ -85,7 +84,7 @@ class Script(nn.Module):
         return loc, (0.5 * raw).exp()
 
     def prior(self, x):
-        """p(z), one for each example."""
+        """p(z), one per example."""
         return dist.Normal(x.new_zeros(len(x), 3), 1.0).to_event(1)
 
     def posterior(self, x):
@@ -125,17 +124,17 @@ class TwoLevels(dist.TorchDistribution):
         super().__init__(top.batch_shape, (4,), validate_args=False)
 
     def rsample(self, sample_shape=torch.Size()):  # noqa: B008  torch.distributions' own signature
-        """z2, then z1 beside it."""
+        """Draw z2, then z1 given z2."""
         z2 = self.top.rsample(sample_shape)
         return torch.cat([self.below(z2).rsample(), z2], -1)
 
     def log_prob(self, value):
-        """Of both levels, in nats."""
+        """Return the log-density of both levels, in nats."""
         z1, z2 = value.split(2, -1)
         return self.below(z2).log_prob(z1) + self.top.log_prob(z2)
 
     def expand(self, batch_shape, _instance=None):
-        """To so many examples."""
+        """Expand to more examples."""
         return TwoLevels(self.top.expand(batch_shape), self.below)
 
 
@@ -160,7 +159,7 @@ class Hierarchy(Script):
         return TwoLevels(top, lambda z2: dist.Normal(loc1 + self.q_down(z2), raw1.exp()).to_event(1))
 
 
-# Kinds of VAE, of a seed.
+# Kinds of VAE, each a function of a seed.
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -173,14 +172,14 @@ def _reals(seed: int) -> Tensor:
 
 
 def _built(latent_dim: int = 3, objective: Any = Trace_ELBO, **parts: Any) -> Callable[[int], Setup]:
-    """One of :func:`build`, away from where parameters start, on data of its own."""
+    """Return a VAE of :func:`build` with parameters moved from their start, on data that it generates."""
 
     def make(seed: int) -> Setup:
         vae = build(D, latent_dim, hidden=(8,), **parts)
         with torch.no_grad():
             for p in vae.parameters():
                 p.add_(0.2 * torch.randn(p.shape))
-        labels = (torch.randn(B, 2),) if "context" in parts else ()
+        labels = (torch.randn(B, 2),) if "context_features" in parts else ()
         x = vae.sample(B, *labels, seed=seed)
         return Setup(vae, x, labels, {"objective": objective()} if objective else {})
 
@@ -232,7 +231,7 @@ KINDS: dict[str, Callable[[int], Setup]] = {
 
 @dataclass
 class Outcome:
-    """What a check of one kind and seed came to."""
+    """The result of a check for one kind and seed."""
 
     kind: str
     seed: int
@@ -248,12 +247,12 @@ def run(kind: str, seed: int) -> Outcome:
     report = check(setup.vae, setup.x, *setup.context, seed=seed, progress=False, **setup.options)
     p_values = {line.name: line.finding.p_value for line in report if line.finding.p_value is not None}
     if not setup.options.get("exact"):
-        p_values.pop("calibration", None)  # q is an approximation there, as the line rightly notes
+        p_values.pop("calibration", None)  # q is an approximation, as the line rightly notes
     return Outcome(kind, seed, [(line.name, line.finding.detail) for line in report.failures], p_values)
 
 
 def print_level(outcomes: list[Outcome]) -> None:
-    """Prints how many lines failed, and the p-values beside what chance gives."""
+    """Print how many lines failed, and the p-values beside those expected by chance."""
     failed = [(o.kind, o.seed, *line) for o in outcomes for line in o.failed]
     found = sorted((p, name, o.kind, o.seed) for o in outcomes for name, p in o.p_values.items())
     print(f"\n{len(outcomes)} checks, {len(found)} comparisons with a p-value, {len(failed)} lines failed")
@@ -276,7 +275,8 @@ def main() -> None:
     kinds = [kind for kind in KINDS if options.only in kind]
     jobs = [(kind, seed) for seed, kind in itertools.product(range(options.checks), kinds)][: options.checks]
     start, outcomes = time.perf_counter(), []
-    # Spawned: a process that is forked from one that torch has run threads in may wait for ever.
+    # Spawned, because a process forked after torch has run threads may hang.
+
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(run, *job) for job in jobs]):
             outcome = done.result()

@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from pyro_vae import VAE, average_elbo, build, data, fit
+from pyro_vae.data.arrays import repeat_rows
 from pyro_vae.seeds import seeded
-from pyro_vae.vae import evaluating, repeat
+from pyro_vae.vae import evaluating
 
 ROWS = {
     "standard normal prior, normal posterior": ("StandardNormal", "DiagonalNormal"),
@@ -36,7 +37,7 @@ def log_likelihood(vae: VAE, images: data.Images, num_particles: int, seed: int)
             posterior, prior = vae.encode(x), vae.prior_of()
             z = posterior.rsample((num_particles,))
             likelihood = (
-                vae.decode(z.flatten(0, 1)).log_prob(repeat(x, num_particles)).unflatten(0, (num_particles, -1))
+                vae.decode(z.flatten(0, 1)).log_prob(repeat_rows(x, num_particles)).unflatten(0, (num_particles, -1))
             )
             weights = likelihood + prior.log_prob(z) - posterior.log_prob(z)
             found.append(torch.logsumexp(weights, dim=0) - math.log(num_particles))

@@ -68,7 +68,7 @@ def derive(seed: int, *keys: int) -> int:
         keys: integers ≥ 0 that name the stream, such as its number and the epoch.
 
     Raises:
-        ValueError: where ``seed`` is negative or not an integer.
+        ValueError: if ``seed`` is negative or not an integer.
 
     Example:
         >>> derive(0, 1) != derive(0, 2)

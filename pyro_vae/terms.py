@@ -102,9 +102,7 @@ class Latent(NamedTuple):
                 else "guide and model draw their latent sites in different orders, so the KL is no sum over sites"
             )
             raise ValueError(f"site {name!r}: {why}. Leave kl='analytic' out")
-        if kl is None:
-            kl = q.log_prob(self.posterior.value) - p.log_prob(self.posterior.value)
-        return self.posterior.counted(kl)
+        return self.posterior.log_prob - self.prior.log_prob if kl is None else self.posterior.counted(kl)
 
     def kl_of_dimensions(self) -> Tensor:
         """Return KL(q || p) of each dimension of z, ``(..., dimensions)``: in closed form if it is known.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -64,3 +68,20 @@ import sys, pyro_vae.vae
 print([name for name in {(*rooms, "priors", "suggestions", "training")} if "pyro_vae." + name in sys.modules])
 """
     assert in_a_process(program) == "[]"
+
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = [
+    str(p.relative_to(ROOT)) for room in ("benchmarks", "examples") for p in sorted((ROOT / room).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_beside_the_library_import_names_that_exist(program):
+    for node in ast.walk(ast.parse((ROOT / program).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pyro_vae":
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), (
+                    f"{node.module}.{name}"
+                )

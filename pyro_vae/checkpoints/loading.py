@@ -67,13 +67,14 @@ def load(
     run = Path(run)
     if weights not in ("best", "last"):
         raise ValueError(f'weights must be "best" or "last"; got {weights!r}')
-    if is_there(run / CONFIG):
-        _check_of_vae(run, read_config(run))
+    # A VAE that is given needs no config.yaml.
+    config = read_config(run) if vae is None or is_there(run / CONFIG) else {}
+    _check_of_vae(run, config)
     if vae is None:
         with allowing(allow):
-            vae = _rebuild(run, read_config(run), BEST if weights == "best" else LAST)
-    elif is_there(run / CONFIG):
-        _warn_of_other_parts(run, read_config(run), vae)
+            vae = _rebuild(run, config, BEST if weights == "best" else LAST)
+    else:
+        _warn_of_other_parts(run, config, vae)
     if weights == "best":
         vae.load_weights(run / BEST)
     else:

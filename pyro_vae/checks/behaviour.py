@@ -262,7 +262,7 @@ CHECKS = [
     Check(
         "deterministic",
         _SECTION,
-        "the log-densities with themselves, at the same z and x",
+        "the log-densities against a second call, at the same z and x",
         "In evaluation mode p and q are fixed; noise that is left there is a mistake.",
         _deterministic,
         "whether p and q stay the same from call to call",
@@ -270,7 +270,7 @@ CHECKS = [
     Check(
         "modes",
         _SECTION,
-        "p and q in training mode with p and q in evaluation mode",
+        "p and q in training mode against those in evaluation mode",
         "Training optimises the first, and everything else uses the second.",
         _modes,
         "whether training mode changes p or q",
@@ -278,7 +278,7 @@ CHECKS = [
     Check(
         "examples",
         _SECTION,
-        "the log-densities of an example in the whole batch with those in a part of it",
+        "the log-densities of an example in the whole batch against those in a part of it",
         "The bound is a sum over independent examples; other examples must not change it.",
         _examples,
         "whether examples are independent",
@@ -286,7 +286,7 @@ CHECKS = [
     Check(
         "peeking",
         _SECTION,
-        "p(z) and p(x|z) if the model observes x with those if it observes other x, at the same z",
+        "p(z) and p(x|z) if the model is given x against those if it is given other x, at the same z",
         "A model must describe x without having seen it; otherwise its likelihood means nothing.",
         _peeking,
         "whether the model sees the x that it explains",
@@ -294,7 +294,7 @@ CHECKS = [
     Check(
         "reach",
         _SECTION,
-        "the mean of p(x|z), trained for this alone, with the extremes of x",
+        "the mean of p(x|z), trained for this alone, against the extremes of x",
         "A decoder whose mean cannot reach the data has the wrong output layer.",
         _reach,
         "whether p(x|z) can reach the data",

@@ -302,13 +302,13 @@ def _annealing(inputs: Inputs) -> tuple[int, int]:
     return examples, steps // examples
 
 
-_TIGHTER = "The mean of more weights loses less to the logarithm (Burda et al. 2015)."
+_TIGHTER = "The bound with more importance samples is tighter (Burda et al. 2015)."
 
 CHECKS = [
     Check(
         "trace-elbo",
         _ELBO,
-        "elbo(recon, kl) with Trace_ELBO, with the same noise",
+        "elbo(recon, kl) against Trace_ELBO, with the same noise",
         "Both are log p(x|z) + log p(z) - log q(z|x) at the same z, so only rounding differs.",
         _trace_elbo,
         "whether the ELBO is that of Trace_ELBO",
@@ -316,7 +316,7 @@ CHECKS = [
     Check(
         "mean-field-elbo",
         _ELBO,
-        "elbo(recon, kl), its KL in closed form, with TraceMeanField_ELBO, with the same noise",
+        "elbo(recon, kl) with KL in closed form against TraceMeanField_ELBO, with the same noise",
         "Both take the same KL(q || p) and log p(x|z) at the same z.",
         _mean_field_elbo,
         "whether the ELBO is that of TraceMeanField_ELBO",
@@ -324,7 +324,7 @@ CHECKS = [
     Check(
         "renyi-elbo",
         _ELBO,
-        "the bound from the weights p(x, z) / q(z|x) with RenyiELBO at alpha 0 and 1/2, with the same noise",
+        "the bound from the weights p(x, z) / q(z|x) against RenyiELBO (alpha 0 and 1/2), with the same noise",
         "Both use the same weights.",
         _renyi_elbo,
         "whether the bounds are those of RenyiELBO",
@@ -332,7 +332,7 @@ CHECKS = [
     Check(
         "enum-elbo",
         _ELBO,
-        "the sum over all values of z with TraceEnum_ELBO",
+        "the sum over all values of z against TraceEnum_ELBO",
         "Both are the same finite sum.",
         _enum_elbo,
         "whether the ELBO is that of TraceEnum_ELBO",
@@ -340,7 +340,7 @@ CHECKS = [
     Check(
         "kl",
         _ELBO,
-        "the mean of log q(z|x) - log p(z) over draws with KL(q || p) in closed form",
+        "the mean of log q(z|x) - log p(z) over draws against KL(q || p) in closed form",
         "KL(q || p) is the mean of log q - log p over q.",
         _kl,
         "whether KL(q || p) in closed form is right",
@@ -348,7 +348,7 @@ CHECKS = [
     Check(
         "order",
         _BOUNDS,
-        "ELBO with IWAE(10) with IWAE(100)",
+        "ELBO against IWAE(10), and IWAE(10) against IWAE(100)",
         _TIGHTER,
         _order,
         "whether more importance samples give a higher bound",
@@ -356,7 +356,7 @@ CHECKS = [
     Check(
         "evidence",
         _BOUNDS,
-        "ELBO and IWAE with log p(x), computed from the model",
+        "ELBO and IWAE against log p(x), computed from the model",
         "No bound is above log p(x), and draws of q and of p(z|x) give the same log p(x).",
         _evidence,
         "whether the bounds lie below log p(x)",

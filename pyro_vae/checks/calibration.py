@@ -1,4 +1,4 @@
-"""Simulation-based calibration: where true codes rank among draws of the posterior."""
+"""Simulation-based calibration: the ranks of true z among draws of q(z|x)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SIMULATIONS, _DRAWS, _BINS = 320, 63, 16
 
 
 def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
-    """The rank of each true z among draws of q(z|x), for x simulated from the model with that z; ties by lot.
+    """Return the rank of each true z among draws of q(z|x), for x simulated from that z; ties are broken at random.
 
-    Where q is the true posterior, each rank from 0 to ``draws`` is as likely as any other (Talts et al. 2018,
+    If q is the true posterior, all ranks from 0 to ``num_particles`` are equally likely (Talts et al. 2018,
     arXiv 1804.06788).
 
     Args:
         pair: model and guide, on data of any values.
-        simulations: how many pairs of z and x.
-        num_particles: of q for each.
+        simulations: number of pairs of z and x.
+        num_particles: draws of q for each pair.
 
     Returns:
-        ``(simulations, elements of z)``, whole numbers.
+        Whole numbers, ``(simulations, elements of z)``.
     """
     found = []
     with torch.no_grad():
@@ -45,11 +45,11 @@ def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
 
 def _calibration(inputs: Inputs) -> Finding:
     if inputs.is_point:
-        return Finding("skipped", "q is a point; it has no draws to rank among", applies=False)
+        return Finding("skipped", "q is a point: all of its draws are equal", applies=False)
     if inputs.given.named:
-        return Finding("skipped", "the ranks are not looked at: data with missing values cannot be simulated")
+        return Finding("skipped", "data with missing values cannot be simulated")
     if inputs.is_teacher_forced:
-        return Finding("skipped", "the ranks are not looked at: p(x|z) depends on the x that it is given")
+        return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that the model is given")
     with inputs.seeded(50):
         found = ranks(inputs.exact, _SIMULATIONS, _DRAWS)
     inputs.ranks, inputs.rank_count = found, _DRAWS + 1
@@ -59,19 +59,17 @@ def _calibration(inputs: Inputs) -> Finding:
     p = torch.as_tensor(stats.chi2.sf(chi2.numpy(), _BINS - 1))
     least = min(1.0, p.numel() * p.min().item())
     if least >= inputs.level:
-        return Finding(
-            "passed", "the true codes rank among draws of q as they would among draws of the posterior", p_value=least
-        )
+        return Finding("passed", "the true z rank among draws of q as among draws of the posterior", p_value=least)
     off = int((p * p.numel() < inputs.level).sum())
     place = (found.double() + 0.5) / (_DRAWS + 1)
     spread = place.var(0)[p.argmin()].item() * 12
     shape = "too narrow" if spread > 1.2 else "too wide" if spread < 0.8 else "off centre"
-    words = f"in {off} of {p.numel()} dimensions q(z|x) is not the true posterior; worst: {shape}"
+    words = f"q(z|x) is not the true posterior in {off} of {p.numel()} dimensions; in the worst, it is {shape}"
     if inputs.exact_posterior:
         return Finding("failed", words, p_value=least)
     return Finding(
         "noted",
-        f"{words}. That is no error where q(z|x) is an approximation: it is the gap between the ELBO and log p(x)",
+        f"{words}. For an approximate q(z|x) this is no error; it makes the ELBO smaller than log p(x)",
         p_value=least,
     )
 
@@ -92,17 +90,17 @@ CHECKS = [
     Check(
         "exact-posterior",
         _SECTION,
-        "log p(x, z) - log q(z|x) at several z",
-        "For the true posterior it is log p(x), whatever z is.",
+        "log p(x, z) - log q(z|x) at one z against other z",
+        "For the true posterior it is log p(x) at every z.",
         _exact,
         "whether q(z|x) is the true posterior",
     ),
     Check(
         "calibration",
         _SECTION,
-        "ranks of the true z among draws of q(z|x), for data simulated from the model",
-        "Among draws of the true posterior each rank is equally likely (Talts et al. 2018).",
+        "the ranks of true z among draws of q(z|x), for simulated data, against equally likely ranks",
+        "Among draws of the true posterior all ranks are equally likely (Talts et al. 2018).",
         _calibration,
-        "whether true codes rank among draws of q(z|x) as they should",
+        "whether true z rank among draws of q(z|x) as they should",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Which usual mistake explains a loss: its value and its gradient, both."""
+"""Finds the common mistake that explains a loss, its value and its gradient."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ __all__ = ["Cause", "cause_of_gradient", "cause_of_loss"]
 
 _RECON = {
     "recon": "log p(x|z)",
-    "recon at the mean": "log p(x|z) at the mean of q(z|x) and not at a draw of it",
+    "recon at the mean": "log p(x|z) at the mean of q(z|x) instead of a draw",
     "squared error": "the squared error",
-    "sigmoid twice": "log p(x|z) with a sigmoid too many",
+    "sigmoid twice": "log p(x|z) with one sigmoid too many",
     "no log scale": "log p(x|z) without the - log scale of the normal",
 }
 _KL = {
     "kl": "KL",
     "kl of log-variance as log-scale": "KL with the log-variance taken for a log-scale",
     "kl of log-scale as log-variance": "KL with the log-scale taken for a log-variance",
-    "kl turned round": "KL(p || q), turned round",
+    "reverse kl": "KL(p || q), the wrong way round",
     "kl to the standard normal": "KL to N(0, 1), which is not the model's p(z),",
 }
-_LEVEL = 1e-3  # a cause that is right is ruled out this often
+_LEVEL = 1e-3  # how often the right cause is ruled out by chance
 _MOST = 2.5  # mistakes at once
-_FIT = 3e-4  # relative; rounding of float32 explains it
+_FIT = 3e-4  # relative; explained by rounding in float32
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What explains a loss.
+    """An explanation of a loss.
 
     Args:
-        words: as a sentence.
-        mistakes: how many it takes.
-        factor: where the loss is the negative bound times a number, that number; else None.
+        words: the sentence.
+        mistakes: how many mistakes it needs.
+        factor: the number, if the loss is the negative bound times a number; else None.
     """
 
     words: str
@@ -53,12 +53,12 @@ class Cause:
 @dataclass(frozen=True)
 class _Weight:
     value: float
-    form: str  # of the words, with {} for what is weighed
+    form: str  # its words, with {} for the weighted term
     mistakes: float = 1.0
 
 
 def cause_of_loss(found: Trials) -> Cause | None:
-    """The likeliest cause of a loss that is not the negative bound; None where no usual one explains it.
+    """Return the likeliest cause of a loss that is not the negative bound; None if no common one explains it.
 
     Args:
         found: runs of the loss.
@@ -69,7 +69,7 @@ def cause_of_loss(found: Trials) -> Cause | None:
     fits = sorted(_fits(found, parts), key=lambda cause: cause.mistakes)
     best = [cause for cause in fits if cause.mistakes == fits[0].mistakes]
     if not best or len(best) > 2:
-        return None  # what so many explain, none does
+        return None  # so many explanations are none
     return Cause(" or ".join(c.words for c in best), best[0].mistakes, best[0].factor if len(best) == 1 else None)
 
 
@@ -79,7 +79,7 @@ def _of_several_samples(found: Trials) -> Cause | None:
     if _vanishes(Part(rest.values + found.scale * batch * math.log(k), rest.slopes), found.bound):
         return Cause(f"it is the negative bound without its - log {k} for each example", 1.0)
     if _vanishes(found.loss + elbo, elbo):
-        return Cause(f"it is the mean of {k} log-weights, the ELBO, and not the log of the mean of {k} weights", 1.0)
+        return Cause(f"it is the mean of {k} log-weights, the ELBO, and not the log of the mean weight", 1.0)
     return _uniform(found)
 
 
@@ -117,7 +117,7 @@ def _fits(found: Trials, parts: dict[str, Part]) -> Iterator[Cause]:
 
 
 def _weights(inputs: Inputs, scale: float = 1.0) -> list[_Weight]:
-    """Those that people give recon, the KL or both by mistake, which count as often as the plate's scale says."""
+    """Return the weights that recon, KL or both often get by mistake, relative to the plate's scale."""
     batch, elements, latents = inputs.given.batch, inputs.given.x[0].numel(), inputs.latents
     known = [
         _Weight(1.0, "{}", 0.0),
@@ -133,12 +133,12 @@ def _weights(inputs: Inputs, scale: float = 1.0) -> list[_Weight]:
     ]
     if scale != 1:
         known.append(_Weight(1 / scale, f"{{}} / {scale:.4g} (without the plate's scale)"))
-    once = {w.value: w for w in reversed(known)}  # of two with one value the first
+    once = {w.value: w for w in reversed(known)}  # of two with the same value, the first
     return list(reversed(once.values()))
 
 
 def _pairs(known: list[_Weight], loss: Part, recon: Part, kl: Part, plain: bool) -> Iterator[tuple[_Weight, _Weight]]:
-    """Weights to try: those that are known, and those that the gradient asks for."""
+    """Yield the weights to try: known ones, and those that fit the gradient best."""
     for u in known:
         for v in known:
             yield u, v
@@ -159,7 +159,7 @@ def _signed(weight: _Weight, sign: int) -> _Weight:
 
 
 def _least_squares(of: Part, by: Part) -> float | None:
-    """The weight of one part's gradient that comes nearest to another's, each direction by its noise."""
+    """Return the weight of one part's gradient that fits another's best, with each direction weighted by its noise."""
     noise = of.slopes.var(0) + by.slopes.var(0)
     share = 1 / (noise + 1e-6 * noise.mean() + 1e-12 * by.slopes.square().mean() + 1e-30)
     target, along = of.slopes.mean(0), by.slopes.mean(0)
@@ -168,16 +168,16 @@ def _least_squares(of: Part, by: Part) -> float | None:
 
 
 def _mistakes(u: _Weight, v: _Weight) -> float:
-    """The same on both is one mistake, and a mean over the batch in both a half; a sign is one more."""
-    turned = (u.value < 0) + (v.value < 0)
+    """Count mistakes: equal weights count once, a mean over the batch in both counts half less, a sign one more."""
+    flipped = (u.value < 0) + (v.value < 0)
     if u.value == v.value:
-        return u.mistakes + (turned > 0)
+        return u.mistakes + (flipped > 0)
     shared = all("over batch and" in w.form or "over the batch" in w.form for w in (u, v))
-    return u.mistakes + v.mistakes + turned - (0.5 if shared else 0.0)
+    return u.mistakes + v.mistakes + flipped - (0.5 if shared else 0.0)
 
 
 def _constant(rest: Part, fit: Part) -> float | None:
-    """Zero where a fit explains the loss, the constant that it lacks where it explains the gradient, else None."""
+    """Return 0 if a fit explains the loss, the missing constant if it explains the gradient only, else None."""
     if not _slopes_vanish(rest.slopes, fit.slopes):
         return None
     if _values_vanish(rest.values, fit.values):
@@ -185,21 +185,21 @@ def _constant(rest: Part, fit: Part) -> float | None:
     return rest.values.mean().item()
 
 
-def _vanishes(rest: Part, beside: Part) -> bool:
-    return _values_vanish(rest.values, beside.values) and _slopes_vanish(rest.slopes, beside.slopes)
+def _vanishes(rest: Part, reference: Part) -> bool:
+    return _values_vanish(rest.values, reference.values) and _slopes_vanish(rest.slopes, reference.slopes)
 
 
-def _values_vanish(rest: Tensor, beside: Tensor) -> bool:
-    slack = _FIT * beside.abs().mean()
+def _values_vanish(rest: Tensor, reference: Tensor) -> bool:
+    slack = _FIT * reference.abs().mean()
     if rest.mean().abs() > slack + 6 * rest.std() / math.sqrt(len(rest)):
         return False
     return mean_is_zero(rest, _LEVEL, slack=slack).verdict == "passed"
 
 
-def _slopes_vanish(rest: Tensor, beside: Tensor) -> bool:
+def _slopes_vanish(rest: Tensor, reference: Tensor) -> bool:
     if not rest.numel():
         return True
-    slack = _FIT * beside.abs().mean(0) + 1e-5 * beside.abs().max()
+    slack = _FIT * reference.abs().mean(0) + 1e-5 * reference.abs().max()
     far = rest.mean(0).abs() > slack + 12 * rest.std(0) / math.sqrt(len(rest))
     return not far.any() and mean_is_zero(rest, _LEVEL, slack=slack).verdict == "passed"
 
@@ -209,9 +209,7 @@ def _slopes_vanish(rest: Tensor, beside: Tensor) -> bool:
 
 def _divided(weight: _Weight) -> str:
     whole = weight.form.format("the negative bound")
-    if weight.value == 2.0:
-        return "it is twice the negative bound"
-    return "it is " + whole.replace("(", "(right, as ").replace("right, as in bits", "right, but in bits")
+    return "it is twice the negative bound" if weight.value == 2.0 else f"it is {whole}"
 
 
 def _words(inputs: Inputs, u: _Weight, v: _Weight, recon: str, kl: str, constant: float, scale: float) -> str:
@@ -220,15 +218,15 @@ def _words(inputs: Inputs, u: _Weight, v: _Weight, recon: str, kl: str, constant
     elif u.value == v.value and u.value > 0 and (recon, kl) == (_RECON["recon"], _KL["kl"]):
         said = _divided(u)
     elif u.value == v.value and u.value < 0:
-        said = f"it fits {u.form.format(recon)} - {v.form.format(kl)}: the sign is turned round"
+        said = f"it fits {u.form.format(recon)} - {v.form.format(kl)}: the sign is wrong"
     else:
-        squared = recon == _RECON["squared error"]  # which is a loss already
+        squared = recon == _RECON["squared error"]  # already a loss
         minus, between = "-" if v.value < 0 else "", "-" if (u.value > 0) != squared else "+"
         said = f"it fits {minus}{v.form.format(kl)} {between} {u.form.format(recon)}"
-        turned = [name for name, w in ((recon if squared else "log p(x|z)", u), ("the KL", v)) if w.value < 0]
-        said += f": the sign of {turned[0]} is turned round" if turned else ""
+        flipped = [name for name, w in ((recon if squared else "log p(x|z)", u), ("the KL", v)) if w.value < 0]
+        said += f": the sign of {flipped[0]} is wrong" if flipped else ""
     if not v.mistakes.is_integer() and u.value:
-        said += f": beside log p(x|z) the KL counts {v.value / u.value:.3g} times"
+        said += f": relative to log p(x|z), the KL counts {v.value / u.value:.3g} times"
     if recon == _RECON["squared error"] and u.value > 0 and v.value > 0:
         said += f", as if p(x|z) were a normal of scale {math.sqrt(v.value / (2 * u.value)):.3g}"
     return said + (_of_constant(inputs, constant / scale) if constant else "")
@@ -237,11 +235,11 @@ def _words(inputs: Inputs, u: _Weight, v: _Weight, recon: str, kl: str, constant
 def _of_constant(inputs: Inputs, constant: float) -> str:
     p = inputs.given
     per_element, per_latent = constant / p.x.numel(), constant / p.batch / inputs.latents
-    said = f", but for a constant of {constant:.4g} nats, {abs(per_element):.4g} per element of x"
+    said = f", except for a constant of {constant:.4g} nats, {abs(per_element):.4g} per element of x"
     if math.isclose(abs(per_element), 0.5 * math.log(2 * math.pi), rel_tol=1e-3):
-        return f"{said}: the 1/2 log 2 pi of the normal"
+        return f"{said}: the 1/2 log 2 pi of the normal is missing"
     if math.isclose(abs(per_latent), 0.5, rel_tol=1e-3):
-        return f"{said} and 1/2 per latent: the 1 in 1 + log variance - mean² - variance"
+        return f"{said} and 1/2 per latent: the 1 in 1 + log variance - mean² - variance is missing"
     return f"{said}: is a normalising constant missing?"
 
 
@@ -249,24 +247,24 @@ def _of_constant(inputs: Inputs, constant: float) -> str:
 
 
 _NO_RECON = {
-    "recon, draws cut": "no gradient goes through the draws of z (sample() where rsample() is meant, or z.detach())",
-    "recon, scale cut": "the draws of z take no gradient to the scale of q(z|x) (its scale is detached there)",
-    "recon, mean cut": "the draws of z take no gradient to the mean of q(z|x) (its mean is detached there)",
+    "recon, draws cut": "no gradient goes through the draws of z (sample() in place of rsample(), or z.detach())",
+    "recon, scale cut": "the draws of z give no gradient to the scale of q(z|x) (its scale is detached there)",
+    "recon, mean cut": "the draws of z give no gradient to the mean of q(z|x) (its mean is detached there)",
     "": "log p(x|z) gives no gradient (detach() or no_grad())",
 }
 _NO_KL = {
-    "": "the KL gives no gradient (detach() or no_grad(), as where it was meant for the log file alone)",
+    "": "the KL gives no gradient (detach() or no_grad(), perhaps meant for logging only)",
     "kl, scale cut": "the KL gives no gradient to the scale of q(z|x)",
     "kl, mean cut": "the KL gives no gradient to the mean of q(z|x)",
 }
 
 
 def cause_of_gradient(found: Trials, columns: np.ndarray) -> str:
-    """What is cut, for a loss of the right value; or in which term the gradient of one tensor is off, as far as told.
+    """Say which gradient is cut in a loss of the right value, or which term is off in one tensor; empty if unknown.
 
     Args:
         found: runs of the loss.
-        columns: of the slopes along one tensor, for the latter.
+        columns: those of the tensor's slopes.
     """
     if "recon" not in found.parts:
         return ""
@@ -282,17 +280,17 @@ def cause_of_gradient(found: Trials, columns: np.ndarray) -> str:
 
 
 def _in_which_term(loss: Tensor, recon: Tensor, kl: Tensor) -> str:
-    """By least squares over the directions of one tensor: how often recon and KL count in its gradient."""
+    """Fit how often recon and KL count in the gradient of one tensor, by least squares over its directions."""
     if not loss.any():
-        return ""  # no gradient at all, which counts no term 0 times
+        return ""  # without any gradient there is nothing to fit
     basis = torch.stack([-recon.mean(0), kl.mean(0)], 1)
     noise = (loss.var(0) + recon.var(0) + kl.var(0)).sqrt() + 1e-6 * basis.abs().max() + 1e-30
     weights = torch.linalg.lstsq(basis / noise[:, None], (loss.mean(0) / noise)[:, None]).solution.flatten()
     rest = loss - weights[0] * -recon - weights[1] * kl
     if len(noise) < 3 or not _slopes_vanish(rest, basis.T):
         return ""
-    u, v = (round(w, 3) + 0.0 for w in weights.tolist())  # no -0
+    u, v = (round(w, 3) + 0.0 for w in weights.tolist())  # 0 and not -0
     said = f"there log p(x|z) counts {u:.3g} times and the KL {v:.3g} times"
     if abs(v - 1) < 0.02:
-        return f"{said}: look for the mistake in log p(x|z)"
-    return f"{said}: look for the mistake in the KL" if abs(u - 1) < 0.02 else said
+        return f"{said}: the mistake is in log p(x|z)"
+    return f"{said}: the mistake is in the KL" if abs(u - 1) < 0.02 else said

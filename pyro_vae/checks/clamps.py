@@ -1,10 +1,10 @@
-"""Whether a clamp changes a value on the way to a density."""
+"""The line that checks whether a clamp changes a value on its way into a density."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ from pyro_vae.checks.report import Finding
 __all__ = ["CHECKS"]
 
 _CLAMPS = ("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_", "nan_to_num")
-# What is made of a clamped value element by element is clamped too, and so is a loss that sums it. What a layer of a
-# net makes of it is not: there a clamp may be the activation.
+# What is computed from a clamped value element by element counts as clamped too, and so does a loss that sums it. The
+# output of a net's layer does not: there the clamp may be an activation.
 _THROUGH = (
     *("add", "sub", "rsub", "mul", "div", "neg", "pow", "exp", "log", "log1p", "expm1", "sqrt", "square", "abs"),
     *("softplus", "sigmoid", "tanh", "expand", "expand_as", "view", "reshape", "unsqueeze", "squeeze", "flatten"),
@@ -40,19 +40,25 @@ _PROBS = "torch's clamp of probs=; give logits= instead"
 
 
 class _Watch(TorchFunctionMode):
-    """Watches for clamps that change a value, and follows it element by element."""
+    """Finds clamps that change a value, and follows the value through elementwise operations."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clamped: dict[int, tuple[Tensor, str]] = {}  # by id; the tensor is kept, so that no other takes its id
+        self.clamped: dict[int, tuple[Tensor, str]] = {}  # by id; keeping the tensor keeps its id
         self.of_probs: list[str] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         name = getattr(func, "__name__", "")
-        watched = name in _CLAMPS and args and isinstance(args[0], Tensor)
-        before = args[0].detach().clone() if watched else None
+        clamped = args[0] if name in _CLAMPS and args else None
+        before = clamped.detach().clone() if isinstance(clamped, Tensor) else None
         out = func(*args, **(kwargs or {}))
-        if before is not None:
+        if before is not None and isinstance(out, Tensor):
             changed = int((out.detach() != before).sum())
             if changed:
                 self._note(out, f"{name} changed {changed:,} of {before.numel():,} values ({{}})")
@@ -62,7 +68,7 @@ class _Watch(TorchFunctionMode):
         return out
 
     def words(self, tensors: Iterator[Tensor]) -> str:
-        """What was said of the first of these that is clamped; empty where none is."""
+        """Return the words about the first of these tensors that is clamped; empty if none is."""
         return next((self.clamped[id(t)][1] for t in tensors if id(t) in self.clamped), "")
 
     def _note(self, out: Tensor, words: str) -> None:
@@ -73,8 +79,8 @@ class _Watch(TorchFunctionMode):
             self.clamped[id(out)] = (out, words.format(where))
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and mappings."""
+def _tensors(values: object) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dictionaries."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, dict):
@@ -85,11 +91,11 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 def _line_of_user() -> str:
-    """The line of the user's code that clamps; empty where a library does so for reasons of its own.
+    """Return the line of the user's code that clamps; empty if a library clamps for its own purposes.
 
-    torch's clamp of ``probs=`` is no such reason: it changes what the user asked for.
+    torch's clamp of ``probs=`` is reported: it changes what the user asked for.
     """
-    frame: Any = sys._getframe(3)
+    frame: FrameType | None = sys._getframe(3)
     by_probs = False
     while frame is not None:
         module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
@@ -104,8 +110,8 @@ def _line_of_user() -> str:
     return ""
 
 
-def _parameters(distribution: Any) -> Iterator[Tensor]:
-    """The tensors that a distribution was made of, through those around it."""
+def _parameters(distribution: Distribution) -> Iterator[Tensor]:
+    """Yield the tensors from which a distribution is made, also inside nested distributions."""
     for value in vars(distribution).values():
         if isinstance(value, Tensor):
             yield value
@@ -129,8 +135,8 @@ def _clamps(inputs: Inputs) -> Finding:
         return Finding("passed", difference=0.0)
     return Finding(
         "failed",
-        f"{found[0]}: there the bound is that of another p or q, and the gradient is zero. Work with logits, and with "
-        "softplus for scales",
+        f"{found[0]}: there the bound belongs to another p or q, and the gradient is zero. Use logits, and softplus "
+        "for scales",
         float(len(found)),
     )
 
@@ -139,8 +145,8 @@ CHECKS = [
     Check(
         "clamps",
         "Model and guide",
-        "what p and q are made of, before and after each clamp in model, guide and objective",
-        "Where a clamp is active the bound is that of another p or q, and no gradient leads back.",
+        "the inputs of p and q before each clamp in model, guide and objective against those after it",
+        "An active clamp makes the bound that of another p or q, and stops the gradient.",
         _clamps,
         "whether a clamp changes p or q",
     ),

@@ -1,4 +1,4 @@
-"""Why draws do not follow a normal density: which mistake turns its covariance into theirs."""
+"""Finds the mistake that turns the covariance of a normal density into that of its draws."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 __all__ = ["likeliest_mistake"]
 
 _MOST = 64  # dimensions
-_NEAR = 0.2  # a covariance of 2000 draws is within 0.15 of its own, relative to it, in thousands of elements
-_ALIKE = 0.04  # two that differ by no more in how well they fit are not told apart
+_NEAR = 0.2  # the relative error of a covariance from 2000 draws is at most 0.15, in thousands of elements
+_ALIKE = 0.04  # two fits that differ by less cannot be distinguished
 
 
 def likeliest_mistake(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
-    """What makes such draws of such a density, in words; nothing where it is not normal, or nothing fits.
+    """Say which mistake explains the draws of a density; empty if the density is not normal or no mistake fits.
 
     Args:
         slope: the gradient of the log-density at points ``(points, *batch, n)``, differentiable.
-        u: draws, ``(draws, *batch, n)``, each element of the batch with a density of its own.
+        u: draws, ``(draws, *batch, n)``, each element of the batch with its own density.
     """
     if u.shape[-1] > _MOST or len(u) < 100:
         return ""
     centred = u - u.mean(0)
     drawn = torch.einsum("d...i,d...j->...ij", centred, centred) / len(u)
     if not bool((drawn.diagonal(dim1=-2, dim2=-1) > 1e-20 * u[0] ** 2).any()):
-        return "all draws are the same: is there one noise for all of them? Draw it in the shape of what is asked for"
+        return "all draws are equal: do they share one noise? Draw noise in the shape that was asked for"
     normal = _normal(slope, u[:4])
     if normal is None:
         return ""
@@ -42,14 +42,14 @@ def likeliest_mistake(slope: Callable[[Tensor], Tensor], u: Tensor) -> str:
     times = (drawn.diagonal(dim1=-2, dim2=-1) / covariance.diagonal(dim1=-2, dim2=-1)).median()
     if _apart(drawn, times * covariance) < _NEAR:
         return (
-            f"draws do not follow the density: their covariance is {times.item():.3g} times the density's: is a "
-            "variance taken for a scale, or is there a factor too many?"
+            f"draws do not follow the density: their covariance is {times.item():.3g} times the density's. Is a "
+            "variance taken for a scale, or is there one factor too many?"
         )
     return ""
 
 
 def _mean_off(u: Tensor, middle: Tensor, covariance: Tensor) -> str:
-    """How far the mean of the draws is from the density's, in words; nothing where chance may be all of it."""
+    """Say how far the mean of the draws is from the density's; empty if chance explains it."""
     off = ((u.mean(0) - middle).abs() / covariance.diagonal(dim1=-2, dim2=-1).sqrt()).max().item()
     if off < _NEAR:
         return ""
@@ -57,7 +57,7 @@ def _mean_off(u: Tensor, middle: Tensor, covariance: Tensor) -> str:
 
 
 def _normal(slope: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and covariance of a density whose curvature is the same everywhere; None for others."""
+    """Return mean and covariance of a density with the same curvature everywhere; None for others."""
     at = at.detach().clone().requires_grad_()
     first = slope(at)
     if not first.requires_grad:
@@ -75,40 +75,40 @@ def _normal(slope: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tens
 
 
 def _mistakes(covariance: Tensor) -> Iterator[tuple[Tensor, str]]:
-    """The covariance of draws by mistake, and the mistake; first that of no mistake."""
+    """Yield the covariance that each mistake gives the draws, and its words; first without a mistake."""
     yield covariance, ""
     of_draws = "the draws' covariance is"
     root = torch.linalg.cholesky(covariance)
-    yield root.mT @ root, f"{of_draws} L^T L where the density's is L L^T: is scale_tril transposed in one of the two?"
+    yield root.mT @ root, f"{of_draws} L^T L and the density's is L L^T. Is scale_tril transposed in one of the two?"
     yield (
         torch.linalg.inv(covariance),
-        (f"{of_draws} the inverse of the density's: a precision taken for a covariance (variance) in one of the two?"),
+        (f"{of_draws} the inverse of the density's. Is a precision taken for a covariance in one of the two?"),
     )
     factor = torch.linalg.cholesky(torch.linalg.inv(covariance))
     yield (
         torch.linalg.inv(factor.mT @ factor),
-        (f"{of_draws} that of a transposed factor of the precision: solve with L^T, and not with L"),
+        (f"{of_draws} that of a transposed factor of the precision. Solve with L^T instead of L"),
     )
     yield (
         covariance @ covariance,
-        (f"{of_draws} the square of the density's: a variance taken for a scale in one of the two?"),
+        (f"{of_draws} the square of the density's. Is a variance taken for a scale in one of the two?"),
     )
     values, vectors = torch.linalg.eigh(covariance)
     yield (
         vectors @ torch.diag_embed(values.clamp_min(0).sqrt()) @ vectors.mT,
-        (f"{of_draws} the square root of the density's: a scale taken for a variance in one of the two?"),
+        (f"{of_draws} the square root of the density's. Is a scale taken for a variance in one of the two?"),
     )
     yield (
         torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1)),
         (
-            "the draws' elements have the density's variances without its covariances: does one of the two leave out "
-            "what is off the diagonal?"
+            "the draws have the density's variances without its covariances. Does one of the two leave out what is off "
+            "the diagonal?"
         ),
     )
 
 
 def _apart(drawn: Tensor, other: Tensor) -> float:
-    """How far one covariance is from another, relative to it: at most 0.15 by chance, in 2000 draws."""
+    """Return the relative distance of one covariance from another: at most 0.15 by chance, from 2000 draws."""
     factor, wrong = torch.linalg.cholesky_ex(other)
     if wrong.any():
         return math.inf

@@ -1,13 +1,12 @@
-"""Whether the three distributions are what they say: densities of mass one, and draws that follow them."""
+"""Lines that check whether p(z), q(z|x) and p(x|z) have mass one, and whether their draws follow them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
-import pyro.distributions as dist
 import torch
+from pyro.distributions import MaskedDistribution, TorchDistribution
 
 from pyro_vae.checks.inputs import Check, Inputs
 from pyro_vae.checks.mass import check_mass
@@ -18,38 +17,33 @@ from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.groups import Grouped
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "elements_of"]
 
 _SECTION = "Distributions"
 
 
-# What is looked at: p(z) for one example, q(z|x) for a few, and the elements of p(x|z).
+# What is checked: p(z) for one example, q(z|x) for a few, and the elements of p(x|z).
 
 
-def _prior(inputs: Inputs) -> Any:
+def _prior(inputs: Inputs) -> TorchDistribution:
     return inputs.exact.rows(0, 1).prior()
 
 
-def _posterior(inputs: Inputs) -> Any:
+def _posterior(inputs: Inputs) -> TorchDistribution:
     return inputs.exact.rows(0, 3).posterior()
 
 
-def _likelihood(inputs: Inputs) -> Any:
-    p = inputs.exact.rows(0, 1 if _is_large(inputs) else 3)
+def _likelihood(inputs: Inputs) -> TorchDistribution:
+    p = inputs.exact.rows(0, 1 if inputs.has_large_x else 3)
     return p.likelihood(p.draw(1)[0])
 
 
-def _is_large(inputs: Inputs) -> bool:
-    """Whether thousands of draws of x take much memory and time, as of images; ``affordable`` counts products alone."""
-    return inputs.exact.x[0].numel() > 3000
-
-
-def _elements(distribution: Any) -> Iterator[Any]:
-    """The distribution without the dimensions and groups that only count, column by column where columns differ."""
+def elements_of(distribution: TorchDistribution) -> Iterator[TorchDistribution]:
+    """Yield the distributions of single elements, column by column if columns differ."""
     while True:
         if isinstance(distribution, TorchToPyro):
             distribution = distribution.base
-        elif isinstance(distribution, (torch.distributions.Independent, dist.MaskedDistribution)):
+        elif isinstance(distribution, (torch.distributions.Independent, MaskedDistribution)):
             distribution = distribution.base_dist
         elif isinstance(distribution, Grouped):
             distribution = distribution.base
@@ -57,21 +51,22 @@ def _elements(distribution: Any) -> Iterator[Any]:
             break
     if isinstance(distribution, Columns):
         for column in distribution.columns:
-            yield from _elements(column)
+            yield from elements_of(column)
     else:
         yield distribution
 
 
-def _mass(distribution: Any, inputs: Inputs) -> Finding:
-    elements = list(_elements(distribution))
+def _mass(distribution: TorchDistribution, inputs: Inputs) -> Finding:
+    """Check the mass of each element."""
+    elements = list(elements_of(distribution))
     part = replace(inputs, level=inputs.level / len(elements))
     with torch.no_grad(), inputs.seeded(10):
         return worst([check_mass(element, part) for element in elements])
 
 
-def _draws(distribution: Any, inputs: Inputs) -> Finding:
-    """Each element by itself, and drawn both ways: by rsample, as Pyro trains, and by sample."""
-    elements = list(_elements(distribution))
+def _draws(distribution: TorchDistribution, inputs: Inputs) -> Finding:
+    """Check the draws of each element, by ``sample`` and, as Pyro trains, by ``rsample``."""
+    elements = list(elements_of(distribution))
     kinds = [(d, "sample") for d in elements] + [(d, "rsample") for d in elements if d.has_rsample]
     part = replace(inputs, level=inputs.level / len(kinds))
     with inputs.seeded(11):
@@ -79,33 +74,35 @@ def _draws(distribution: Any, inputs: Inputs) -> Finding:
 
 
 def _noise(inputs: Inputs) -> Finding:
-    """Rank correlations between the draws of any two of some examples, over many draws."""
-    p = inputs.exact.rows(0, 8 if _is_large(inputs) else 32)
+    """Check the rank correlations between draws of any two examples, over many draws."""
+    p = inputs.exact.rows(0, 8 if inputs.has_large_x else 32)
     if p.batch < 2:
         return Finding("skipped", "there is only one example", applies=False)
     draws = inputs.affordable("draws of noise", 400, p.batch, least=100)
     with torch.no_grad(), inputs.seeded(12):
-        # As pyro.sample draws: by rsample where there is one, of which sample may know nothing.
+        # As pyro.sample draws: by rsample if there is one, which may have a mistake that sample has not.
         z = torch.stack([p.draw(1)[0] for _ in range(draws)]).reshape(draws, p.batch, -1)
         found = correlation_of_examples(z, inputs.level, inputs.seed)
     if found.verdict != "failed":
         return found
     words = (
-        f"draws of z of different examples have a correlation of {found.difference:.2g}: do they share one noise? "
-        "Draw it in the shape of the scale"
+        f"draws of z for different examples have a correlation of {found.difference:.2g}: do they share one noise? "
+        "Draw noise in the shape of the scale"
     )
     return replace(found, detail=words)
 
 
-_MASS = "A density that does not integrate to one shifts the bound by a constant that no comparison of losses shows."
-_FOLLOW = "The bound is a mean over draws; if they come from another distribution than the density, it bounds nothing."
+_MASS = "A density that does not integrate to 1 shifts the bound by a constant, which no comparison of losses shows."
+_FOLLOW = "The bound is a mean over draws; it bounds nothing if they follow another distribution than the density."
 
 
-def _three(name: str, compared: str, why: str, look: Callable[[Any, Inputs], Finding], about: str) -> list[Check]:
-    """A line for each of the three distributions."""
+def _three(
+    name: str, compared: str, why: str, look: Callable[[TorchDistribution, Inputs], Finding], about: str
+) -> list[Check]:
+    """Return a line for each of the three distributions."""
     of = {"prior": ("p(z)", _prior), "posterior": ("q(z|x)", _posterior), "likelihood": ("p(x|z)", _likelihood)}
 
-    def check(place: str, symbol: str, distribution: Callable[[Inputs], Any]) -> Check:
+    def check(place: str, symbol: str, distribution: Callable[[Inputs], TorchDistribution]) -> Check:
         said, words = compared.format(symbol), about.format(symbol)
         return Check(f"{place}-{name}", _SECTION, said, why, lambda c: look(distribution(c), c), words)
 
@@ -116,15 +113,15 @@ CHECKS = [
     Check(
         "noise",
         _SECTION,
-        "the draws of z of different examples",
-        "Each example has its own z; noise that is shared makes the loss far noisier and its error wrong.",
+        "draws of z for one example against those for others",
+        "Each example has its own z; shared noise makes the loss far noisier and its standard error wrong.",
         _noise,
         "whether each example has noise of its own",
     ),
-    *_three("mass", "the integral, or sum, of {} with 1", _MASS, _mass, "whether {} integrates to 1"),
+    *_three("mass", "the integral, or sum, of {} against 1", _MASS, _mass, "whether {} integrates to 1"),
     *_three(
         "draws",
-        "draws of {} with its density (Stein's identity, frequencies)",
+        "draws of {} against its density (Stein's identity, frequencies)",
         _FOLLOW,
         _draws,
         "whether draws of {} follow its density",

@@ -1,6 +1,6 @@
-"""Along what gradients are compared: a random direction per tensor of parameters, and one per row of it.
+"""The directions along which gradients are compared: a random one per parameter tensor, and one per row of it.
 
-A row holds the weights of one output of a layer, so that a mistake in a single output is not lost among the others.
+A row holds the weights of one output of a layer: a mistake in a single output is not lost among the others.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Directions:
     Args:
         parameters: tensors.
         names: of the tensors.
-        whole: a direction per tensor, of its shape.
-        rows: the rows that are looked at one by one, per tensor; None where the tensor has only one.
+        whole: one direction per tensor, of its shape.
+        rows: the rows that have directions of their own, per tensor; None if the tensor has only one row.
     """
 
     parameters: list[Tensor]
@@ -36,7 +36,7 @@ class Directions:
 
     @classmethod
     def of(cls, named: Sequence[tuple[str, Tensor]], seed: int) -> Directions:
-        """Directions for these tensors.
+        """Draw directions for these tensors.
 
         Args:
             named: names and tensors.
@@ -50,28 +50,28 @@ class Directions:
 
     @property
     def columns(self) -> list[str]:
-        """The name of the tensor of each slope."""
+        """The name of each slope's tensor."""
         per_tensor = [1 if rows is None else 1 + len(rows) for rows in self.rows]
         return [name for name, n in zip(self.names, per_tensor, strict=True) for _ in range(n)]
 
     def slopes(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """The gradient along each direction, ``(columns,)``.
+        """Return the gradient along each direction, ``(columns,)``.
 
         Args:
-            gradients: one per tensor; None where there is none.
+            gradients: one per tensor; None if it has none.
         """
         found = []
         for g, v, rows in zip(gradients, self.whole, self.rows, strict=True):
             along = torch.zeros_like(v) if g is None else g * v
             found.append(along.sum().reshape(1))
             if rows is not None:
-                # Rescaled, so that a row's direction has the length 1 too.
+                # Rescaled: each row's direction has length 1 too.
                 lengths = v.flatten(1).norm(dim=1) if v.dim() > 1 else v.abs()
                 found.append((along.flatten(1).sum(1) if v.dim() > 1 else along)[rows] / lengths[rows])
         return torch.cat([t.double() for t in found]) if found else torch.zeros(0, dtype=torch.float64)
 
     def slopes_of(self, value: Tensor) -> Tensor:
-        """The slopes of a value, which is differentiated; zeros where it depends on no parameter."""
+        """Differentiate a value and return its slopes; zeros if it depends on no parameter."""
         if not value.requires_grad or not self.parameters:
             return self.slopes([None] * len(self.parameters))
         return self.slopes(torch.autograd.grad(value, self.parameters, allow_unused=True, retain_graph=True))

@@ -1,4 +1,4 @@
-"""The terms of the bound for a discrete z, summed over its values."""
+"""The terms of the bound for a discrete z, as sums over its values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Enumerated(NamedTuple):
     Args:
         recon: of log p(x | z), over q(z | x).
         kl: KL(q || p).
-        turned: KL(p || q).
+        reverse_kl: KL(p || q).
     """
 
     recon: Tensor
     kl: Tensor
-    turned: Tensor
+    reverse_kl: Tensor
 
 
 def enumerated(pair: ModelGuide) -> Enumerated:
-    """Recon, the KL, and the KL turned round, of programs whose z is discrete."""
+    """Return recon, KL(q || p) and KL(p || q) for a discrete z."""
     q = pair.posterior()
     terms = pair.terms(q.enumerate_support(), q)
     by_q, by_p = terms.posterior.exp(), terms.prior.exp()
@@ -36,11 +36,12 @@ def enumerated(pair: ModelGuide) -> Enumerated:
 
 
 def enumerated_elbo(pair: ModelGuide) -> Tensor:
-    """The ELBO of programs whose z is discrete, ``(batch,)``."""
+    """Return the ELBO for a discrete z, ``(batch,)``."""
     terms = enumerated(pair)
     return terms.recon - terms.kl
 
 
 def _mean(share: Tensor, value: Tensor) -> Tensor:
-    # 0 log 0 is 0. The zero goes in before the product, as the gradient of 0 times infinity is NaN.
+    # 0 log 0 is 0. The zero is put in before the product, because the gradient of 0 times infinity is NaN.
+
     return (share * torch.where(share > 0, value, 0.0)).sum(0)

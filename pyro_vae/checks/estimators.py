@@ -1,9 +1,9 @@
-"""Estimators of the gradient of a bound, each as a number whose gradient is the estimate.
+"""Estimators of the gradient of a bound: each returns numbers whose gradient is the estimate.
 
 They take a :class:`pyro_vae.model_guide.ModelGuide` and the number of draws of z per example, and return nats,
-``(batch,)``. Those without the score of log q take the parameters too: all of those that the gradient is asked for. A
-parameter that is left out, and that not only q depends on, counts twice. The parameters are as before afterwards.
-``examples/estimator_laboratory.py`` compares the estimators.
+``(batch,)``. Those without the score of log q also take all parameters whose gradient is wanted, and leave them as they
+were. If one is left out and p depends on it too, its gradient counts twice. ``examples/estimator_laboratory.py``
+compares the estimators.
 
 Example:
     >>> import torch
@@ -20,9 +20,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def pathwise(pair: ModelGuide, num_particles: int = 1) -> Tensor:
-    """The ELBO at draws of z through which the gradient goes, ``(batch,)``; what Trace_ELBO does.
+    """Return the ELBO at reparametrised draws of z, ``(batch,)``, as Trace_ELBO does.
 
     (Kingma and Welling 2013, arXiv 1312.6114.)
     """
@@ -49,18 +49,19 @@ def pathwise(pair: ModelGuide, num_particles: int = 1) -> Tensor:
 
 
 def analytic_kl(pair: ModelGuide, num_particles: int = 1) -> Tensor:
-    """The same with KL(q || p) in closed form, ``(batch,)``; what TraceMeanField_ELBO does."""
+    """Return the ELBO with KL(q || p) in closed form, ``(batch,)``, as TraceMeanField_ELBO does."""
     posterior = _reparametrised(pair)
     recon = pair.log_likelihood(posterior((num_particles,))).mean(0)
     return recon - kl_divergence(posterior, pair.prior())
 
 
 def score_function(pair: ModelGuide, num_particles: int = 8) -> Tensor:
-    """The gradient through log q alone, each draw beside the mean of the others, ``(batch,)``; for any z.
+    """Return the ELBO with the score-function gradient, ``(batch,)``, for any z.
 
-    (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016, arXiv 1602.06725.) Its value is the ELBO.
+    The baseline of each draw is the mean of the others (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016,
+    arXiv 1602.06725).
     """
-    at_least(2, "num_particles", num_particles, "so that each has others beside it")
+    at_least(2, "num_particles", num_particles, "for a baseline from the others")
     terms = pair.terms(pair.draw(num_particles).detach())
     value = terms.weight.detach()
     baseline = (value.sum(0) - value) / (num_particles - 1)
@@ -70,23 +71,22 @@ def score_function(pair: ModelGuide, num_particles: int = 8) -> Tensor:
 
 
 def sticking_the_landing(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int = 1) -> Tensor:
-    """The pathwise gradient without the score of log q, whose mean is zero, ``(batch,)``.
+    """Return the ELBO with the pathwise gradient without the score of log q, whose mean is zero, ``(batch,)``.
 
-    Its variance vanishes where q is the true posterior (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194). Its value is
-    the ELBO.
+    The gradient's variance vanishes if q is the true posterior (Roeder, Wu and Duvenaud 2017, arXiv 1703.09194).
     """
     joint, weight = _apart(pair, parameters, num_particles)
     return _with_gradient_of((joint + weight).mean(0), weight.mean(0))
 
 
 def importance_weighted(pair: ModelGuide, num_particles: int) -> Tensor:
-    """Log of the mean weight of so many draws, ``(batch,)``: the bound of Burda et al. 2015 (arXiv 1509.00519)."""
+    """Return the log of the mean weight of the draws, ``(batch,)`` (Burda et al. 2015, arXiv 1509.00519)."""
     posterior = _reparametrised(pair)
     return pair.terms(posterior.rsample((num_particles,)), posterior).weight.logsumexp(0) - math.log(num_particles)
 
 
 def doubly_reparametrised(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int) -> Tensor:
-    """The gradient of :func:`importance_weighted` without the score of log q, ``(batch,)``; its value is that bound.
+    """Return the bound of :func:`importance_weighted` with a gradient without the score of log q, ``(batch,)``.
 
     (Tucker et al. 2018, arXiv 1810.04152.)
     """
@@ -96,19 +96,22 @@ def doubly_reparametrised(pair: ModelGuide, parameters: Sequence[Tensor], num_pa
     return _with_gradient_of(gradient, weight.logsumexp(0) - math.log(num_particles))
 
 
-def _reparametrised(pair: ModelGuide) -> Any:
-    """q(z | x), if gradients go through its draws."""
+def _reparametrised(pair: ModelGuide) -> TorchDistribution:
+    """Return q(z | x) if gradients go through its draws; else raise an error."""
     posterior = pair.posterior()
     if not posterior.has_rsample:
         raise ValueError(
-            f"no gradient goes through draws of the posterior {type(posterior).__name__}, which has no rsample. Use "
+            f"no gradient goes through draws of the posterior {type(posterior).__name__}: it has no rsample. Use "
             "score_function"
         )
     return posterior
 
 
 def _apart(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int) -> tuple[Tensor, Tensor]:
-    """Log p(x, z) through its own parameters alone, and log p(x, z) / q(z|x) through z alone, ``(draws, batch)``."""
+    """Return log p(x, z) with gradient by its own parameters only, and log p(x, z) / q(z|x) by z only.
+
+    Both have shape ``(draws, batch)``.
+    """
     z = _reparametrised(pair).rsample((num_particles,))
     likelihood, prior = pair.log_joint(z.detach())
     with _held(parameters):
@@ -117,7 +120,7 @@ def _apart(pair: ModelGuide, parameters: Sequence[Tensor], num_particles: int) -
 
 @contextlib.contextmanager
 def _held(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Runs the block without gradients by these tensors; those that are frozen stay so."""
+    """Run the block without gradients by these tensors; frozen ones stay frozen."""
     held = [p for p in parameters if p.requires_grad]
     for p in held:
         p.requires_grad_(False)
@@ -129,4 +132,4 @@ def _held(parameters: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
-    return value.detach() + (surrogate - surrogate.detach())  # so grouped, the value is not rounded
+    return value.detach() + (surrogate - surrogate.detach())  # this grouping does not round the value

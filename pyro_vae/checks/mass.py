@@ -1,16 +1,18 @@
-"""Whether a density has the mass one: summed, integrated in one or two dimensions, bridged in more."""
+"""Checks the mass of a density: by sums, by integrals in one or two dimensions, by bridge sampling in more."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pyro.distributions as dist
 import torch
+from pyro.distributions import Delta, TorchDistribution
 from pyro.distributions.constraints import sphere
 from torch import Tensor
+from torch.distributions import Distribution, Transform
+from torch.distributions.constraints import Constraint
 
 from pyro_vae.checks.inputs import Inputs, random_indices
 from pyro_vae.checks.report import Finding
@@ -26,7 +28,7 @@ from pyro_vae.checks.supports import (
     to_reals,
     values_of,
 )
-from pyro_vae.checks.vectors import all_vectors, fitted_product, too_slow
+from pyro_vae.checks.vectors import Product, all_vectors, fitted_product, too_slow
 from pyro_vae.distributions import base_constraint, support_of
 
 __all__ = ["check_mass"]
@@ -34,16 +36,16 @@ __all__ = ["check_mass"]
 _DRAWS = 2000
 _LOOK = "look for a missing constant, Jacobian or normalisation"
 _LEAK = (
-    "does a factor see its own element (an autoregressive mask that leaks)? Otherwise look for a missing constant or "
+    "does a factor see its own element (an autoregressive mask that leaks)? Otherwise, look for a missing constant or "
     "normalisation"
 )
-_OVERLAP = 0.02  # of a density and the one beside it, at most 1; with less the two sides of the bridge are nothing
-_ENOUGH = 0.2  # with less, a better one is looked for
+_OVERLAP = 0.02  # of a density and the one fitted to it, at most 1; with less, a bridge says nothing
+_ENOUGH = 0.2  # with less, another fit is tried
 
 
-def check_mass(d: Any, inputs: Inputs) -> Finding:
-    """The mass of a distribution without dimensions that only count."""
-    if isinstance(d, dist.Delta):
+def check_mass(d: TorchDistribution, inputs: Inputs) -> Finding:
+    """Check that a density has mass 1, for the distribution of single elements (no Independent around it)."""
+    if isinstance(d, Delta):
         return Finding("skipped", "a point has no density", applies=False)
     support = base_constraint(support_of(d))
     if (values := values_of(d)) is not None:
@@ -57,7 +59,7 @@ def check_mass(d: Any, inputs: Inputs) -> Finding:
     transform = to_reals(d)
     if transform is None:
         name = type(support).__name__.strip("_").lower()
-        return Finding("skipped", f"the density is not looked at: no way to integrate over {name} is known")
+        return Finding("skipped", f"the mass is not checked: no way to integrate over {name} is known")
     if not d.event_shape:
         return _line(d, transform, inputs)
     if transform.inv(d.sample()).shape[-1] <= 2:
@@ -70,8 +72,8 @@ def check_mass(d: Any, inputs: Inputs) -> Finding:
 # Sums.
 
 
-def _summed(d: Any, values: Tensor, within: Any = None) -> Finding:
-    """The sum over all values."""
+def _summed(d: TorchDistribution, values: Tensor, within: Constraint | None = None) -> Finding:
+    """Check the sum over all values."""
     log_p = log_probs(d, values, within)
     mass = log_p.logsumexp(0).exp()
     tolerance = 1e-6 if log_p.dtype == torch.float64 else 1e-4
@@ -79,33 +81,36 @@ def _summed(d: Any, values: Tensor, within: Any = None) -> Finding:
     return _is_one(mass, torch.zeros_like(mass), torch.zeros_like(mass), tolerance, look)
 
 
-def _several(d: Any, values: Tensor) -> bool:
-    """Whether vectors have several elements that can be what they like, unlike those of one that is one-hot."""
+def _several(d: TorchDistribution, values: Tensor) -> bool:
+    """True for vectors of several elements, and False for a single one-hot vector."""
     return len(values) > math.prod(d.event_shape)
 
 
-def _of_counts(d: Any, inputs: Inputs) -> Finding:
+def _of_counts(d: TorchDistribution, inputs: Inputs) -> Finding:
+    """Check the sum over counts."""
     if isinstance(found := counts_of(d), str):
-        return Finding("skipped", f"the density is not summed: {found}")
+        return Finding("skipped", f"the mass is not checked: {found}")
     keep = random_indices(found[1][0], ELEMENTS, inputs.seed)
     counts, log_p = (t.reshape(len(t), -1)[:, keep] for t in found)
-    # Log-probabilities are differences of terms of the size of x log x.
+    # Log-probabilities of counts x are differences of terms as large as x log x.
     rounding = torch.finfo(log_p.dtype).eps * torch.special.xlogy(counts, counts.abs()).abs().amax(0)
     return _is_one(log_p.logsumexp(0).exp(), rounding, torch.zeros_like(rounding), 1e-3)
 
 
-def _of_vectors(d: Any, inputs: Inputs) -> Finding:
-    """Summed where there are at most 100,000; else bridged to a product of the elements' own distributions."""
+def _of_vectors(d: TorchDistribution, inputs: Inputs) -> Finding:
+    """Check the sum over at most 100,000 vectors; of more, bridge to a product of the elements' distributions."""
     values = all_vectors(d)
     if values is not None:
         return _summed(d, values.expand(-1, *d.batch_shape, *d.event_shape), support_of(d))
     if slow := too_slow(d, d.sample, 2 * _DRAWS):
-        return Finding("skipped", f"the density is over too many vectors to sum it, and {slow}")
+        return Finding(
+            "skipped", f"the mass is not checked: the vectors of the support cannot all be listed, and {slow}"
+        )
     drawn = d.sample((2 * _DRAWS,)).flatten(1 + len(d.batch_shape))
     r = fitted_product(d, drawn[:_DRAWS])
-    many = "the density is not summed: the values of a vector of counts, or of other discrete elements, are too many"
+    many = "the mass is not checked: the vectors of the support cannot all be listed"
     if r is None:
-        return Finding("skipped", f"{many}, and no density beside it is known")
+        return Finding("skipped", f"{many}, and there is no similar density of known mass")
 
     def log_p(flat: Tensor) -> Tensor:
         return log_probs(d, flat.unflatten(-1, tuple(d.event_shape)), support_of(d))
@@ -113,43 +118,41 @@ def _of_vectors(d: Any, inputs: Inputs) -> Finding:
     bridge = _between(log_p, drawn[_DRAWS:], r)
     if bridge.overlap >= _OVERLAP:
         return _bridged(bridge, d, inputs, _LEAK)
-    return Finding("skipped", f"{many}, and their elements depend on each other too much for an estimate")
+    return Finding("skipped", f"{many}, and their elements are too dependent for an estimate")
 
 
 def _is_one(mass: Tensor, gap: Tensor, unseen: Tensor, tolerance: float, look: str = _LOOK) -> Finding:
-    """A verdict on the elements whose integral is known well enough.
+    """Judge the elements whose integrals are accurate enough.
 
     Args:
         mass: the integral of each element.
-        gap: how far a coarser rule is from it.
-        unseen: mass near where the integral ends; what lies beyond is unlikely to be more.
+        gap: its difference from a coarser rule.
+        unseen: mass near the ends of the integral; what lies beyond is unlikely to be more.
         tolerance: of the mass.
-        look: what to say where it is another.
+        look: what to look for if the mass is not 1.
     """
     mass, gap, unseen = mass.flatten(), gap.flatten(), unseen.flatten()
     sure = (gap + unseen < tolerance / 2) | ~torch.isfinite(mass)
-    sure |= mass - 10 * gap > 1 + tolerance  # whatever lies beyond only adds to it
+    sure |= mass - 10 * gap > 1 + tolerance  # mass beyond the ends only adds to it
     if not sure.any():
-        return Finding(
-            "skipped", "the density cannot be integrated to enough digits: it is too narrow, or reaches too far"
-        )
+        return Finding("skipped", "the mass is not checked: the density is too narrow or too wide to be integrated")
     mass = mass[sure]
     worst = mass[(mass - 1).abs().nan_to_num(math.inf).argmax()].item()
     failed = not abs(worst - 1) <= tolerance
-    detail = f"the mass is {worst:.6g} and not 1: {look}" if failed else ""
+    detail = f"the mass is {worst:.6g}, not 1: {look}" if failed else ""
     return Finding("failed" if failed else "passed", detail, worst - 1, None, tolerance)
 
 
 # Integrals.
 
 
-def _around(d: Any, inputs: Inputs) -> Finding:
-    """The mass over one or two angles, or the circle in the plane, by the trapezium rule, which is best on a circle."""
+def _around(d: TorchDistribution, inputs: Inputs) -> Finding:
+    """Integrate over one or two angles, or over the circle in the plane, by the trapezium rule."""
     like = d.sample()
     on_plane = not is_circle(d)
     angles = 1 if on_plane else math.prod(d.event_shape)
     if angles > 2 or (on_plane and tuple(d.event_shape) != (2,)):
-        return Finding("skipped", "the density is over too many angles to integrate over")
+        return Finding("skipped", "the mass is not checked: there are too many angles to integrate over")
     points = 8192 if angles == 1 else 256
     turn = torch.arange(points, dtype=like.dtype, device=like.device) * (2 * math.pi / points) - math.pi
     at = torch.cartesian_prod(*[turn] * angles).view(-1, angles)
@@ -164,15 +167,15 @@ def _around(d: Any, inputs: Inputs) -> Finding:
     return _is_one(mass, (p[even].mean(0) * area - mass).abs(), torch.zeros_like(mass), 1e-3)
 
 
-def _line(d: Any, transform: Any, inputs: Inputs) -> Finding:
-    """By the tanh-sinh rule between one draw and the next, and in panels that grow fourfold beyond the last draws.
+def _line(d: TorchDistribution, transform: Transform, inputs: Inputs) -> Finding:
+    """Integrate by the tanh-sinh rule between draws, and in panels that grow fourfold beyond the outermost draws.
 
-    Draws lie where the density is, however narrow or far apart its peaks; the rule's points crowd at its ends.
+    The draws find all peaks, however narrow or far apart; the rule puts most points near the ends of each panel.
     """
     drawn = d.sample((401,))
     keep = random_indices(drawn[0], ELEMENTS, inputs.seed)
     if drawn[0].numel() > 10 * ELEMENTS and (part := take_elements(d, keep)) is not None:
-        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
+        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part) or transform
         keep = torch.arange(len(keep), device=keep.device)
     edge = is_lossy(transform, drawn, transform.inv(drawn)).any(0)
     u = transform.inv(drawn[::4]).sort(0).values
@@ -200,13 +203,13 @@ def _line(d: Any, transform: Any, inputs: Inputs) -> Finding:
     outermost = panels[:2].sum(0) + panels[-2:].sum(0)
     unseen = outermost + torch.stack(lossy).sum(0) + edge.flatten()[keep]
     error = (torch.cat(coarse) - panels).abs()
-    # Twice the points are twice the digits, except where the density ends within a panel.
+    # Twice the points give twice the digits, unless the density ends within a panel.
     gap = 10 * error.sum(0) ** 2 + (error * torch.cat(broken)).sum(0)
     return _is_one(panels.sum(0), gap, unseen, 1e-3)
 
 
-def _plane(d: Any, transform: Any) -> Finding:
-    """By the trapezium rule along t in u = middle + width sinh(t), in one or two dimensions."""
+def _plane(d: TorchDistribution, transform: Transform) -> Finding:
+    """Integrate in one or two dimensions by the trapezium rule in t, with u = middle + width sinh(t)."""
     drawn = d.sample((401,))
     u = transform.inv(drawn)
     quartiles = u.sort(0).values[[100, 200, 300]]
@@ -229,16 +232,16 @@ def _plane(d: Any, transform: Any) -> Finding:
     return _is_one(mass, (mass - coarse).abs(), unseen + edge, 1e-2)
 
 
-def _bridge(d: Any, transform: Any, inputs: Inputs) -> Finding:
-    """E_r[d / (d + r)] = E_d[r / (d + r)] for any density r of mass one, fitted to other draws of d.
+def _bridge(d: TorchDistribution, transform: Transform, inputs: Inputs) -> Finding:
+    """Check E_r[d / (d + r)] = E_d[r / (d + r)] with a density r of mass 1, fitted to other draws of d.
 
-    (Bridge sampling: Meng and Wong 1996.) Both sides lie between 0 and 1, so that no weight can be too large. A normal
-    is tried first, then a mixture of them, for densities of several peaks.
+    (Bridge sampling: Meng and Wong 1996.) Both sides lie between 0 and 1: no weight is too large. The density r is
+    a normal or, for several peaks, a mixture of normals.
     """
     drawn = d.sample((2 * _DRAWS,))
     u = transform.inv(drawn)
     if is_lossy(transform, drawn, u).any():
-        return Finding("skipped", "the density cannot be integrated: rounding takes draws to the edge of the support")
+        return Finding("skipped", "the mass is not checked: rounding moves draws to the edge of the support")
     points = u[:_DRAWS].movedim(0, -2)
     bridge = None
     for fit in (_normal, _local_normals):
@@ -248,17 +251,17 @@ def _bridge(d: Any, transform: Any, inputs: Inputs) -> Finding:
         if bridge.overlap > _ENOUGH:
             break
     if bridge is None or bridge.overlap < _OVERLAP:
-        return Finding("skipped", f"the density has {u.shape[-1]} dimensions, too many to integrate it over")
+        return Finding("skipped", f"the mass is not checked: {u.shape[-1]} dimensions are too many to integrate over")
     return _bridged(bridge, d, inputs, _LOOK)
 
 
 class _Bridge(NamedTuple):
-    """Between a density d and one r beside it.
+    """A bridge between a density d and a fitted density r of mass 1.
 
     Args:
         overlap: of the two, at most 1.
         difference: draws of the difference of the two sides.
-        ratio: d / r at draws of r, at most 20.
+        ratio: d / r at draws of r, capped at 20.
     """
 
     overlap: float
@@ -266,8 +269,8 @@ class _Bridge(NamedTuple):
     ratio: Tensor
 
 
-def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Any) -> _Bridge:
-    """The bridge from the density of ``log_p``, with draws ``at``, ``(draws, *batch, n)``, to r, of mass one."""
+def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Distribution | Product) -> _Bridge:
+    """Return the bridge from the density ``log_p``, with draws ``at``, ``(draws, *batch, n)``, to r, of mass 1."""
     other = r.sample((len(at),))
     log_ratio = log_p(other) - r.log_prob(other)
     from_r, from_d = torch.sigmoid(log_ratio), torch.sigmoid(r.log_prob(at) - log_p(at))
@@ -275,8 +278,8 @@ def _between(log_p: Callable[[Tensor], Tensor], at: Tensor, r: Any) -> _Bridge:
     return _Bridge(overlap, from_r - from_d, log_ratio.clamp(max=math.log(20)).exp())
 
 
-def _bridged(bridge: _Bridge, d: Any, inputs: Inputs, look: str) -> Finding:
-    """What a bridge says, where draws follow the density up to a constant; else only what needs no draws of it."""
+def _bridged(bridge: _Bridge, d: TorchDistribution, inputs: Inputs, look: str) -> Finding:
+    """Judge a bridge if the draws follow the density up to a constant; else judge only what needs no draws of it."""
     found = mean_is_zero(bridge.difference, inputs.level, f"the mass is not 1: {look}")
     if found.verdict != "failed":
         return found
@@ -284,17 +287,17 @@ def _bridged(bridge: _Bridge, d: Any, inputs: Inputs, look: str) -> Finding:
         drawn = check_draws(d, d.sample, replace(inputs, level=max(inputs.level, 1e-3)))
     if drawn.verdict != "failed":
         return found
-    # The mean of min(d / r, 20) over r is at most the mass, whatever the draws.
+    # The mean of min(d / r, 20) over r is at most the mass, whatever the draws of d are.
     least = bridge.ratio.flatten(1)
     largest = least[:, least.mean(0).argmax()]
     above = not_above(largest, torch.ones(()), inputs.level / least.shape[1], f"the mass is above 1: {look}")
     if above.verdict == "failed":
         return above
-    return Finding("skipped", "the mass is not known: it is estimated from draws, and these do not follow the density")
+    return Finding("skipped", "the mass is not checked: its estimate needs draws, and these do not follow the density")
 
 
-def _normal(points: Tensor) -> Any:
-    """A normal of the mean and covariance of points ``(..., points, n)``."""
+def _normal(points: Tensor) -> torch.distributions.MultivariateNormal:
+    """Return a normal with the mean and covariance of points ``(..., points, n)``."""
     middle = points.mean(-2)
     centred = points - middle.unsqueeze(-2)
     covariance = centred.mT @ centred / points.shape[-2]
@@ -302,13 +305,13 @@ def _normal(points: Tensor) -> Any:
     return torch.distributions.MultivariateNormal(middle, covariance + torch.diag_embed(ridge))
 
 
-def _local_normals(points: Tensor) -> Any:
-    """A mixture of normals about some of the points, each with the spread of those nearest to it."""
+def _local_normals(points: Tensor) -> torch.distributions.MixtureSameFamily:
+    """Return a mixture of normals at some of the points, each with the covariance of its nearest neighbours."""
     n = points.shape[-1]
     centres = points[..., :64, :]
     nearest = torch.cdist(centres, points).topk(min(4 * n + 8, points.shape[-2]), largest=False).indices
     local = _normal(torch.take_along_dim(points.unsqueeze(-3), nearest.unsqueeze(-1), -2))
-    # Much of the correlation within so few is chance.
+    # Much of the correlation among so few points is chance.
     own = torch.diag_embed(local.covariance_matrix.diagonal(dim1=-2, dim2=-1))
     components = torch.distributions.MultivariateNormal(local.loc, 0.7 * local.covariance_matrix + 0.3 * own)
     weights = torch.distributions.Categorical(logits=torch.zeros(centres.shape[:-1]).to(points))

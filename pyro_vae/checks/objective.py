@@ -1,10 +1,9 @@
-"""Whether the loss that a user trains with is the negative bound: its value, its gradient, its noise, its modes."""
+"""Lines that compare the user's loss with the negative bound: its value, gradient, training mode and noise."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +13,12 @@ from torch import Tensor
 
 from pyro_vae.checks.causes import Cause, cause_of_gradient, cause_of_loss
 from pyro_vae.checks.in_place import changed_in_place
-from pyro_vae.checks.inputs import Check, Inputs, loss_of, random_indices
+from pyro_vae.checks.inputs import Check, Inputs, Loss, loss_of, random_indices
 from pyro_vae.checks.ranks import correlation_of_examples
 from pyro_vae.checks.report import Finding, worst
 from pyro_vae.checks.statistics import mean_is_zero
 from pyro_vae.checks.trials import Part, Trials, in_training_mode, trials
+from pyro_vae.model_guide import listed
 from pyro_vae.objectives import BetaELBO, Objective
 
 __all__ = ["CHECKS", "samples_of"]
@@ -26,31 +26,31 @@ __all__ = ["CHECKS", "samples_of"]
 _SECTION = "Objective"
 _NONE = Finding("skipped", "no objective was given; pass the loss that you train with as objective=", applies=False)
 _NOISES = 100  # draws of the objective's noise
-_CLEAR = 5  # standard errors of a gradient without which it would be missed
-_EXAMPLES = 32  # whose noise is compared
+_CLEAR = 5  # a gradient of fewer standard errors could be missing unnoticed
+_EXAMPLES = 32  # examples whose noise is compared
 
 
-def samples_of(objective: Any, given: int) -> int:
-    """How many importance samples the bound of an objective has; what the user says comes first.
+def samples_of(objective: Loss | None, given: int) -> int:
+    """Return the number of importance samples in an objective's bound; the user's number comes first.
 
     Args:
-        objective: as it was given.
-        given: ``importance_particles=``, 1 where it is not said.
+        objective: as given.
+        given: ``importance_particles=``, 1 by default.
     """
     if given > 1:
         return given
     if isinstance(objective, RenyiELBO) and objective.alpha == 0:
         return int(objective.num_particles)
-    known = getattr(objective, "importance_particles", None)
-    return int(known) if isinstance(objective, Objective) and known else given
+    known = objective.importance_particles if isinstance(objective, Objective) else None
+    return int(known) if known else given
 
 
 def _on_purpose(inputs: Inputs) -> str:
-    """What an objective of ours or Pyro's is, where it is meant to be something else than the bound; else empty."""
+    """Say what an objective of ours or Pyro's is, if it differs from the bound on purpose; else empty."""
     objective = inputs.objective
     name = type(objective).__name__
     if isinstance(objective, BetaELBO) and objective.importance_particles is None:
-        return f"{name} weighs the KL on purpose"
+        return f"{name} weights the KL on purpose"
     if isinstance(objective, Objective) and objective.importance_particles is None:
         return f"{name} is another objective than the ELBO on purpose"
     if isinstance(objective, RenyiELBO) and objective.alpha != 0:
@@ -59,23 +59,24 @@ def _on_purpose(inputs: Inputs) -> str:
 
 
 def _changes(inputs: Inputs) -> str:
-    """Whether the objective changes the data that it is given, which an ELBO does where its programs do."""
-    if isinstance(inputs.objective, ELBO):
+    """Say whether the objective changes its data in place; an ELBO does so only if model or guide does."""
+    if inputs.objective is None or isinstance(inputs.objective, ELBO):
         return ""
     return changed_in_place(inputs.objective, "the objective", inputs.given.x, *inputs.given.context)
 
 
 def _unfit(inputs: Inputs) -> Finding | None:
+    """Return a finding if the objective cannot be compared with the bound."""
     if inputs.objective is None:
         return _NONE
     if changed := inputs.cached("in place", lambda: _changes(inputs)):
         return Finding("failed", changed)
     purpose = _on_purpose(inputs)
-    return Finding("noted", f"{purpose}; it is not compared with the ELBO") if purpose else None
+    return Finding("noted", f"{purpose}, so it is not compared with the ELBO") if purpose else None
 
 
 def _not_again(inputs: Inputs) -> Finding | None:
-    """For the later lines: what the first has failed or noted is not said twice."""
+    """Return :func:`_unfit` for later lines, as skipped: a failure or note is reported once."""
     unfit = _unfit(inputs)
     return None if unfit is None else replace(unfit, verdict="skipped", applies=False)
 
@@ -90,7 +91,7 @@ def _value(inputs: Inputs) -> Finding:
 
 
 def _of_beta(inputs: Inputs, beta: float) -> Finding:
-    """Beside recon - beta KL."""
+    """Compare the loss with beta KL - recon."""
     found = trials(inputs)
     if "bound" in found.parts or beta == 1:
         return _value_of(found, inputs, cause(inputs))
@@ -98,46 +99,43 @@ def _of_beta(inputs: Inputs, beta: float) -> Finding:
     rest = found.loss.values + weighted.values
     finding = mean_is_zero(rest, inputs.level, slack=1e-5 * weighted.values.abs().mean())
     if finding.verdict == "failed":
-        return replace(finding, detail=f"the objective is not log p(x|z) - {beta:g} KL, which its class says")
-    return replace(finding, verdict="noted", detail=f"it is log p(x|z) - {beta:g} KL on purpose, and not the ELBO")
+        return replace(finding, detail=f"the objective is not log p(x|z) - {beta:g} KL, as its class says")
+    return replace(finding, verdict="noted", detail=f"it is log p(x|z) - {beta:g} KL on purpose, not the ELBO")
 
 
 def cause(inputs: Inputs, training: bool = False) -> Cause | None:
-    """What explains the loss, where its value is not the bound's, looked for once."""
+    """Return what explains a loss whose value is not the bound's, found once; None if the value is right."""
     found = trials(inputs, training)
-    if _compared(found, inputs.level).verdict == "passed":
+    if _compared(found, inputs.level)[0].verdict == "passed":
         return None
     return inputs.cached(f"cause {training}", lambda: cause_of_loss(found))
 
 
-def _compared(found: Trials, level: float) -> Finding:
-    """The loss with the negative bound, as the plate scales it or as a sum over the batch."""
-    finding = _beside(found, found.bound.values, level)
-    if not _is_unscaled(found, level):
-        return finding
-    said = f"a sum over the batch, without the plate's scale of {found.scale:g}"
-    return replace(_beside(found, found.bound.values / found.scale, level), detail=said)
+def _compared(found: Trials, level: float) -> tuple[Finding, bool]:
+    """Compare the loss with the negative bound, and say whether it lacks the plate's scale.
+
+    A loss without Pyro may be a sum over the batch alone, though the model's plate has a scale.
+    """
+    scaled = _difference(found, found.bound.values, level)
+    if scaled.verdict == "passed" or found.scale == 1 or isinstance(found.inputs.objective, ELBO):
+        return scaled, False
+    unscaled = _difference(found, found.bound.values / found.scale, level)
+    if unscaled.verdict != "passed":
+        return scaled, False
+    return replace(unscaled, detail=f"a sum over the batch, without the plate's scale of {found.scale:g}"), True
 
 
-def _beside(found: Trials, bound: Tensor, level: float) -> Finding:
+def _difference(found: Trials, bound: Tensor, level: float) -> Finding:
     return mean_is_zero(found.loss.values + bound, level, slack=1e-5 * bound.abs().mean())
 
 
-def _is_unscaled(found: Trials, level: float) -> bool:
-    """Whether a loss by hand fits as a sum over the batch alone, where the model's plate has a scale."""
-    if found.scale == 1 or isinstance(found.inputs.objective, ELBO):
-        return False
-    bounds = (found.bound.values, found.bound.values / found.scale)
-    scaled, unscaled = (_beside(found, bound, level).verdict == "passed" for bound in bounds)
-    return unscaled and not scaled
-
-
 def _value_of(found: Trials, inputs: Inputs, why: Cause | None) -> Finding:
-    finding = _compared(found, inputs.level)
+    """Compare the loss's value with the negative bound, and explain a difference."""
+    finding, _ = _compared(found, inputs.level)
     if finding.verdict == "passed":
         return finding
     words = (
-        f"the objective is {found.loss.values.mean():.6g} on average, the negative bound of this batch "
+        f"the objective is {found.loss.values.mean():.6g} on average, and the negative bound of this batch is "
         f"{-found.bound.values.mean():.6g}"
     )
     if why is not None:
@@ -146,16 +144,16 @@ def _value_of(found: Trials, inputs: Inputs, why: Cause | None) -> Finding:
         words = f"the objective is NaN or infinite in {bad} of {len(found.loss.values)} draws"
         return replace(finding, detail=f"{words}. Look for log(0), a division by 0, and exp() of large numbers")
     if found.loss.values.std() <= 1e-6 * found.loss.values.abs().mean() and found.bound.values.std() > 0:
-        words += ". It is the same in each call: is there no noise in its draw of z, or a seed that is set inside?"
+        words += ". It is the same in each call: does its draw of z lack noise, or does it set a seed?"
     return replace(finding, detail=words)
 
 
 def _advice(why: Cause) -> str:
-    """What to do about a factor, or a mean where a sum is meant; empty for other causes."""
+    """Return the remedy for a factor, or for a mean in place of a sum; empty for other causes."""
     if why.factor is not None:
-        return f". It trains the same, up to the learning rate; multiply it by {1 / why.factor:.6g} to have the bound"
+        return f". Training is the same up to the learning rate; multiply by {1 / why.factor:.6g} to get the bound"
     if "(a mean over" in why.words:
-        return ". Sum over elements and latents; where you divide by the batch, divide both terms"
+        return ". Sum over elements and latents; if you divide by the batch, divide both terms"
     return ""
 
 
@@ -163,7 +161,7 @@ def _advice(why: Cause) -> str:
 
 
 def _gradient(inputs: Inputs) -> Finding:
-    """Beside that of the bound, of the programs as they are; what explains the value is not told a second time."""
+    """Compare the gradient with that of the bound; what explains the value is not reported again."""
     if unfit := _not_again(inputs):
         return unfit
     if not (inputs.pathwise or (inputs.is_discrete and inputs.importance_particles == 1)):
@@ -173,14 +171,15 @@ def _gradient(inputs: Inputs) -> Finding:
         return Finding("skipped", "there are no parameters", applies=False)
     finding = _gradient_of(found, inputs, cause(inputs))
     if finding.verdict == "failed" and inputs.is_straight_through and _value(inputs).verdict == "passed":
-        words = "q(z|x) is a straight-through distribution, whose gradient is not that of the bound, on purpose"
+        words = "q(z|x) is a straight-through distribution: its gradient differs from the bound's on purpose"
         return Finding("noted", words)
     return finding
 
 
 def _gradient_of(found: Trials, inputs: Inputs, why: Cause | None) -> Finding:
+    """Compare the slopes of the loss with those of the negative bound, times the factor that explains the value."""
     factor = 1.0 if why is None or why.factor is None else why.factor
-    if _is_unscaled(found, inputs.level):
+    if _compared(found, inputs.level)[1]:
         factor = 1 / found.scale
     bound = found.bound * factor
     slack = 1e-4 * bound.slopes.abs().mean(0) + 3e-6 * bound.slopes.abs().max()
@@ -190,12 +189,12 @@ def _gradient_of(found: Trials, inputs: Inputs, why: Cause | None) -> Finding:
             return replace(finding, detail=f"{factor:.4g} times that of the bound")
         return replace(finding, detail=_of_variance(found, bound))
     if why is not None and why.factor is None:
-        return replace(finding, detail=f"as the line objective says: {why.words}")
+        return replace(finding, detail=f"as in the line objective: {why.words}")
     return replace(finding, detail=_off(found, bound))
 
 
 def _of_variance(found: Trials, bound: Part) -> str:
-    """How noisy the gradient is, beside that of the bound where this has noise, and whether that hides mistakes."""
+    """Say how noisy the gradient is, relative to that of the bound, and whether the noise could hide mistakes."""
     ours, theirs = (part.slopes.var(0).sum().item() for part in (found.loss, bound))
     said = f"variance {ours / theirs:.3g} times that of the pathwise gradient" if min(ours, theirs) > 1e-20 else ""
     noise = (found.loss.slopes + bound.slopes).std(0) / math.sqrt(len(bound.slopes))
@@ -204,39 +203,38 @@ def _of_variance(found: Trials, bound: Part) -> str:
     noisy = [name for name in dict.fromkeys(names) if not clear[names == name].any()]
     if not noisy:
         return said
-    hidden = f"so noisy along {', '.join(noisy[:3])} that it could be cut off there unseen: more repeats= see more"
+    hidden = f"too noisy along {listed(noisy)} to see whether it is cut off there; raise repeats="
     return f"{said}; {hidden}" if said else hidden
 
 
 def _off(found: Trials, bound: Part) -> str:
-    """Along which tensor the gradient is off most, and why."""
+    """Say along which tensor the gradient is off most, and why."""
     off = found.loss.slopes + bound.slopes
     error = off.std(0) / math.sqrt(len(off)) + 1e-4 * bound.slopes.abs().max() + 1e-30
     most = int((off.mean(0).abs() / error).argmax())
     names = np.array(found.directions.columns)
     words = (
-        f"along {names[most]} the objective's gradient is {found.loss.slopes[:, most].mean():.4g} on average, that of "
-        f"the negative bound {-bound.slopes[:, most].mean():.4g}"
+        f"along {names[most]} the objective's gradient is {found.loss.slopes[:, most].mean():.4g} on average, and that "
+        f"of the negative bound is {-bound.slopes[:, most].mean():.4g}"
     )
     if why := cause_of_gradient(found, np.flatnonzero(names == names[most])):
         return f"{words}: {why}"
     cut = (found.loss.slopes == 0).all(0) & (bound.slopes.abs().mean(0) > 1e-6 * bound.slopes.abs().max())
     if cut.any():
-        where = list(dict.fromkeys(names[cut.cpu().numpy()]))
-        return f"{words}. No gradient reaches parts of {', '.join(where[:3])}: detach()?"
-    return f"{words}. Look for sample() where rsample() is meant, detach(), and weights"
+        return f"{words}. No gradient reaches parts of {listed(names[cut.cpu().numpy()])}: look for detach()"
+    return f"{words}. Look for sample() in place of rsample(), for detach(), and for weights of the terms"
 
 
 # Modes.
 
 
 def _training(inputs: Inputs) -> Finding:
-    """The same seeds in training mode; where p and q are others there, beside the bound of these."""
+    """Compare the loss in both modes under the same seeds; if p or q differs, compare it with their bound."""
     if unfit := _not_again(inputs):
         return unfit
     modules = inputs.given.all_modules
     if not modules:
-        return Finding("skipped", "there is no module that has a training mode", applies=False)
+        return Finding("skipped", "no module has a training mode", applies=False)
     evaluated, usual = trials(inputs), cause(inputs)
     part = replace(inputs, level=inputs.level / 4)
     with in_training_mode(modules):
@@ -245,27 +243,27 @@ def _training(inputs: Inputs) -> Finding:
             return Finding("passed", "the same in both modes, under the same seeds", 0.0)
         why = cause(inputs, training=True)
         if why is not None and usual is not None and why.words == usual.words:
-            return Finding("passed", "what the line objective says holds in training mode too")
+            return Finding("passed", "the finding of the line objective holds in training mode too")
         another = not all(_same(one, evaluated.parts[name]) for name, one in found.parts.items())
         findings = [_value_of(found, part, why), _gradient_of(found, part, why)]
         findings += [] if another else [_spread(found, evaluated, part), _noise_of(part)]
     line = worst(findings)
     if line.verdict == "failed":
-        return replace(line, detail=f"in training mode {line.detail}. Look for what is done if self.training")
+        return replace(line, detail=f"in training mode {line.detail}. Look for conditions on self.training")
     if line.verdict == "noted":
         return replace(line, detail=f"in training mode {line.detail}")
-    what = "p or q is another, and the objective is the bound of that" if another else "the objective has other noise"
+    what = "p or q differs, and the objective is their bound" if another else "the objective has other noise"
     return replace(line, detail=f"in training mode {what}")
 
 
 def _spread(found: Trials, evaluated: Trials, inputs: Inputs) -> Finding:
-    """The distributions of the losses, which are one as p and q are."""
+    """Compare the distribution of the losses in both modes, which must be the same if p and q are."""
     pair = [t.loss.values.cpu().numpy() for t in (found, evaluated)]
     p = float(stats.ks_2samp(*pair).pvalue)
     spreads = [v.std(ddof=1) for v in pair]
     words = (
-        f"the objective has a spread of {spreads[0]:.3g} nats over its noise, and of {spreads[1]:.3g} in evaluation "
-        "mode, though p and q are the same: is there another noise, or another number of draws?"
+        f"the objective has a standard deviation of {spreads[0]:.3g} nats over its noise, and of {spreads[1]:.3g} in "
+        "evaluation mode, though p and q are the same: is the noise different, or the number of draws?"
     )
     return Finding("noted" if p < inputs.level else "passed", words if p < inputs.level else "", p_value=p)
 
@@ -280,38 +278,35 @@ def _same(first: Part, second: Part) -> bool:
 
 
 def _noise(inputs: Inputs) -> Finding:
-    """Correlations between the gradients by x of different examples: each has its own noise, and no other's."""
+    """Check that each example has its own noise, by correlations between gradients by x of different examples."""
     return _not_again(inputs) or _noise_of(inputs)
 
 
 def _noise_of(inputs: Inputs) -> Finding:
-    """In the mode in which the modules are."""
+    """Check the noise in the current mode of the modules."""
     if not inputs.given.x.is_floating_point() or inputs.given.batch < 2:
-        return Finding("skipped", "x takes no gradient, or there is one example")
+        return Finding("skipped", "x has no gradient, or there is only one example")
     if inputs.is_point:
         return Finding("skipped", "q is a point and has no noise", applies=False)
     try:
         slopes = _slopes_by_example(inputs)
-    except RuntimeError as error:  # such as x changed in place, or handed to NumPy
+    except RuntimeError as error:  # for example, x is changed in place or given to NumPy
         return Finding("skipped", f"the objective cannot be differentiated by x: {error}")
     found = correlation_of_examples(slopes, inputs.level, inputs.seed)
     if found.verdict == "failed" and _couples(inputs):
-        words = (
-            "what an example adds to the objective depends on the other examples of its batch. Look for a mean or norm "
-            "over dimension 0"
-        )
+        words = "the loss of an example depends on the other examples of the batch. Look for a mean or norm over dim=0"
         return replace(found, detail=words)
     if found.verdict == "failed":
         words = (
-            f"what different examples add to the objective has a correlation of {found.difference:.2g}: do they share "
-            "one noise? Draw it in the shape of the scale, as torch.randn_like(scale) does"
+            f"the losses of different examples have a correlation of {found.difference:.2g}: do they share one noise? "
+            "Draw noise in the shape of the scale, for example with torch.randn_like(scale)"
         )
         return replace(found, detail=words)
     return found
 
 
 def _couples(inputs: Inputs) -> bool:
-    """Whether the gradient by some examples changes where the others are replaced, under the same noise."""
+    """True if the gradient by some examples changes when the others are replaced, under the same noise."""
     x, half = inputs.given.x, inputs.given.batch // 2
     other = torch.cat([x[:half], x.roll(1, 0)[half:]])
     before, after = (_slope_by_x(inputs, given, 0)[:half] for given in (x, other))
@@ -319,7 +314,7 @@ def _couples(inputs: Inputs) -> bool:
 
 
 def _slopes_by_example(inputs: Inputs) -> Tensor:
-    """The gradient of the loss by each example of x along a few directions, ``(draws, examples, directions)``."""
+    """Return the gradient of the loss by each example of x, ``(draws, examples, directions)``."""
     p = inputs.given
     with inputs.seeded(27):
         directions = torch.randn(3, *p.x.shape[1:], dtype=p.x.dtype, device=p.x.device).flatten(1)
@@ -344,33 +339,33 @@ CHECKS = [
     Check(
         "objective",
         _SECTION,
-        "the objective with the negative bound, on average",
-        "What is trained must be the bound: a sum over elements and examples, in nats.",
+        "the objective against the negative bound, on average",
+        "Training must optimise the bound: a sum over elements and examples, in nats.",
         _value,
         "whether the objective is the bound",
     ),
     Check(
         "objective-gradient",
         _SECTION,
-        "the gradient of the objective with that of the bound, on average",
-        "An objective can have the right value and train something else.",
+        "the gradient of the objective against that of the bound, on average",
+        "An objective can have the right value and still train something else.",
         _gradient,
         "whether the objective has the gradient of the bound",
     ),
     Check(
         "objective-training",
         _SECTION,
-        "the objective in training mode with that in evaluation mode, same seeds; else with the bound",
-        "Training uses the one; every comparison here uses the other.",
+        "the objective in training mode against evaluation mode, or against the bound if p or q differs there",
+        "Training uses training mode; all other lines use evaluation mode.",
         _training,
         "whether the objective is the bound in training mode",
     ),
     Check(
         "objective-noise",
         _SECTION,
-        "what different examples add to the objective, over many draws",
-        "Each example has its own noise; noise that is shared leaves the mean as it is and makes the loss far noisier.",
+        "the loss of one example against that of others, over many draws",
+        "Each example has its own noise; shared noise keeps the mean and makes the loss far noisier.",
         _noise,
-        "whether the objective draws a noise of its own for each example",
+        "whether the objective draws separate noise for each example",
     ),
 ]

@@ -141,7 +141,7 @@ CHECKS = [
     Check(
         "parameters",
         _SECTION,
-        "the parameters that Pyro is told of with those of the loss and those of the modules",
+        "the parameters that Pyro is told of against those of the loss and those of the modules",
         "SVI trains what Pyro is told of; the three must be the same.",
         _parameters,
         "whether all parameters are trained",
@@ -149,7 +149,7 @@ CHECKS = [
     Check(
         "plate",
         _SECTION,
-        "the scales of the sites with each other, and the loss of halves of the batch with that of the whole",
+        "the scales of the sites against each other, and the loss of halves of the batch against that of the whole",
         "Minibatches must estimate the bound of all data without bias, and give every term the same weight.",
         _plate,
         "whether each example counts as it should",

@@ -1,4 +1,4 @@
-"""Rank correlations between examples, which are tame whatever is ranked."""
+"""Rank correlations between examples; ranks have light tails whatever is ranked."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SMALL = 0.05  # a correlation that does not matter
 
 
 def correlation_of_examples(draws: Tensor, level: float, seed: int) -> Finding:
-    """Whether numbers of different examples are independent: rank correlations of any two examples.
+    """Check whether different examples are independent, by the rank correlations of any two of them.
 
     Args:
-        draws: ``(draws, examples, numbers)``, of which different numbers are not compared.
+        draws: ``(draws, examples, numbers)``; the same number of different examples is compared.
         level: the rate of false alarms.
-        seed: of what is looked at, where there is too much.
+        seed: for choosing among too many pairs.
     """
     batch = draws.shape[1]
     scores = rank_scores(draws.detach().double())
     spread = draws.amax(0) - draws.amin(0)
-    scores[:, ~(spread > 1e-5 * draws.abs().amax(0))] = torch.nan  # what never changes has no correlation
+    scores[:, ~(spread > 1e-5 * draws.abs().amax(0))] = torch.nan  # a constant has no correlation
     first, second = torch.triu_indices(batch, batch, 1, device=draws.device)
     keep = random_indices(draws.new_empty(len(first), draws.shape[-1]), _PAIRS, seed)
     pair, number = keep // draws.shape[-1], keep % draws.shape[-1]
@@ -43,10 +43,10 @@ def correlation_of_examples(draws: Tensor, level: float, seed: int) -> Finding:
 
 
 def rank_scores(draws: Tensor) -> Tensor:
-    """Ranks over the first dimension, of mean 0 and variance 1, equal draws in random order.
+    """Return ranks over the first dimension with mean 0 and variance 1; equal draws are ranked in random order.
 
-    Their products are tame whatever the draws are: those of two rare categories are zero hundreds of times, and huge
-    once.
+    Products of ranks have light tails, whatever the draws are. Products of draws have not: those of two rare categories
+    are zero hundreds of times and then huge once.
     """
     shuffled = torch.rand_like(draws).argsort(0)
     order = shuffled.gather(0, draws.gather(0, shuffled).argsort(dim=0, stable=True))

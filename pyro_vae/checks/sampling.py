@@ -1,18 +1,19 @@
-"""Whether draws follow the density: frequencies of what can be counted, Stein's identity for the rest."""
+"""Checks whether draws follow a density: by the frequencies of discrete values, else by Stein's identity."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import pyro.distributions as dist
 import torch
+from pyro.distributions import Delta, TorchDistribution
 from pyro.distributions.constraints import sphere
 from scipy.stats import binom
 from torch import Tensor
+from torch.distributions import Transform
+from torch.distributions.constraints import Constraint
 
 from pyro_vae.checks.covariances import likeliest_mistake
 from pyro_vae.checks.inputs import Inputs, random_indices
@@ -24,24 +25,24 @@ from pyro_vae.distributions import base_constraint, support_of
 
 __all__ = ["ELEMENTS", "check_draws"]
 
-ELEMENTS = 50  # of a likelihood's many, chosen at random
+ELEMENTS = 50  # elements of a likelihood that are checked, chosen at random
 
-Draw = Callable[[tuple[int, ...]], Tensor]  # what a distribution's sample or rsample is
+Draw = Callable[[tuple[int, ...]], Tensor]  # a distribution's sample or rsample
 
 _DRAWS = 2000
 _UNLIKE = (
-    "draws do not follow the density: look for a scale taken for a variance, a Jacobian, a wrong component, or one "
-    "noise for all draws"
+    "draws do not follow the density: look for a scale taken for a variance, a missing Jacobian, a wrong component, or "
+    "one noise for all draws"
 )
-_UNLIKE_COUNTED = (
+_UNLIKE_DISCRETE = (
     "draws do not follow the density: look for a logit taken for a probability, elements in another order, a factor "
     "that sees its own element, a wrong component, or one noise for all draws"
 )
 
 
-def check_draws(d: Any, draw: Draw, inputs: Inputs) -> Finding:
-    """Draws of a distribution without dimensions that only count, beside its density."""
-    if isinstance(d, dist.Delta):
+def check_draws(d: TorchDistribution, draw: Draw, inputs: Inputs) -> Finding:
+    """Check that draws follow the density, for the distribution of single elements (no Independent around it)."""
+    if isinstance(d, Delta):
         return Finding("skipped", "a point has no density", applies=False)
     support = base_constraint(support_of(d))
     if (values := values_of(d)) is not None:
@@ -54,16 +55,18 @@ def check_draws(d: Any, draw: Draw, inputs: Inputs) -> Finding:
         return _on_circle(d, draw, inputs)
     transform = to_reals(d)
     if transform is None:
-        return Finding("skipped", "the draws are not looked at: no map of the support to the reals is known")
+        return Finding("skipped", "the draws are not checked: no map from the support to the reals is known")
     return _stein(d, draw, transform, inputs)
 
 
-# What can be counted.
+# Discrete values.
 
 
 @torch.no_grad()
-def _frequencies(d: Any, draw: Draw, values: Tensor, inputs: Inputs, within: Any = None) -> Finding:
-    """How often each value is drawn; of vectors, how often each value of an element too, and of pairs of elements."""
+def _frequencies(
+    d: TorchDistribution, draw: Draw, values: Tensor, inputs: Inputs, within: Constraint | None = None
+) -> Finding:
+    """Check how often each value is drawn and, for vectors, each value of an element and of pairs of elements."""
     # A density without its constant has the same draws.
     p = log_probs(d, values, within).softmax(0)  # (values, *batch)
     keep = random_indices(p, 1000, inputs.seed)
@@ -81,13 +84,13 @@ def _frequencies(d: Any, draw: Draw, values: Tensor, inputs: Inputs, within: Any
 
 
 def _marginals(p: Tensor, values: Tensor, drawn: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """How often one or two elements are as in some earlier draws, and how often they must be.
+    """Count how often one or two elements equal those of some earlier draws, and return the probability of this.
 
     Args:
-        p: probabilities, ``(values, batch)``.
-        values: what they are of, ``(values, batch, numbers)``.
-        drawn: draws, ``(draws, batch, numbers)``; the first 200 say what is looked at.
-        inputs: what is checked.
+        p: probabilities of the values, ``(values, batch)``.
+        values: ``(values, batch, numbers)``.
+        drawn: draws, ``(draws, batch, numbers)``; the first 200 choose what is counted in the others.
+        inputs: of the check.
     """
     batch, numbers = drawn.shape[1:]
     with inputs.seeded(14):
@@ -108,19 +111,19 @@ def _marginals(p: Tensor, values: Tensor, drawn: Tensor, inputs: Inputs) -> tupl
 
 
 @torch.no_grad()
-def _vectors(d: Any, draw: Draw, inputs: Inputs) -> Finding:
-    """How often values are drawn where all can be listed; else by steps from one vector to one beside it.
+def _vectors(d: TorchDistribution, draw: Draw, inputs: Inputs) -> Finding:
+    """Check the frequencies of vectors if all can be listed; else steps from one vector to a neighbour.
 
-    For any two vectors x and y that a step leads to each other as often: E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, as
-    the sum over both ways is zero (Barker 1965). Like Stein's identity, it does not depend on the constant.
+    If steps from x to y and from y to x are equally likely, then E[(f(x) - f(y)) p(y) / (p(x) + p(y))] = 0, because the
+    sum over both directions is zero (Barker 1965). Like Stein's identity, this does not depend on the constant.
     """
     values = all_vectors(d)
     if values is not None:
         return _frequencies(d, draw, values.expand(-1, *d.batch_shape, *d.event_shape), inputs, support_of(d))
-    # More where they cost little: steps say less than values.
+    # More draws if they cost little: steps tell less than frequencies.
     times = 3 if math.prod(d.batch_shape + d.event_shape) <= 200 else 1
     if slow := too_slow(d, draw, times * _DRAWS):
-        return Finding("skipped", f"the draws are not looked at: {slow}")
+        return Finding("skipped", f"the draws are not checked: {slow}")
     drawn = draw((times * _DRAWS,)).flatten(1 + len(d.batch_shape))
     before, x = drawn[:200], drawn[200:]
     numbers = x.shape[-1]
@@ -134,28 +137,28 @@ def _vectors(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     for k, at in enumerate(keep.tolist()):
         y = neighbours(d, x, at, before)
         if y is None:
-            return Finding("skipped", "the draws are not looked at: they are vectors of no known discrete values")
+            return Finding("skipped", "the draws are not checked: the discrete values of their elements are unknown")
         accepted = torch.sigmoid(log_p(y) - at_x).unsqueeze(-1)
         of_y = torch.tanh((y[..., keep] - middle) / width)
         columns.append((of_x - of_y)[..., [k]] * accepted)
         columns.append((of_x[..., [k]] * of_x - of_y[..., [k]] * of_y) * accepted)  # its square too, for its spread
     both = torch.cat(columns, dim=-1).flatten(1)
-    # Steps to where draws hardly ever are: many tiny numbers, that a few large ones balance which may not have come.
-    # These columns become zeros and still take their share of the level, as the same draws chose them.
+    # Steps to rare vectors give many tiny numbers, balanced by a few large ones that may not have been drawn. Their
+    # columns become zeros but keep their share of the level, because the same draws chose them.
     usable = both.abs().sum(0) > 50
     if not usable.any():
-        return Finding("skipped", "the draws are not looked at: hardly any differ")
+        return Finding("skipped", "the draws are not checked: almost all are equal")
     both = torch.where(usable, both, 0.0)
-    return mean_is_zero(both, inputs.level, _UNLIKE_COUNTED)
+    return mean_is_zero(both, inputs.level, _UNLIKE_DISCRETE)
 
 
-def _counts(d: Any, draw: Draw, inputs: Inputs) -> Finding:
-    """How often some values are drawn, and how often less than these: values that were drawn before, from low to high.
+def _counts(d: TorchDistribution, draw: Draw, inputs: Inputs) -> Finding:
+    """Check how often draws equal some values, and lie below them; earlier draws choose the values, low to high.
 
-    They are compared one by one and not as a mean, as rare large counts make means that are far from normal.
+    Values are compared one by one and not by the mean, because rare large counts make means that are far from normal.
     """
     if isinstance(found := counts_of(d), str):
-        return Finding("skipped", f"the draws are not looked at: {found}")
+        return Finding("skipped", f"the draws are not checked: {found}")
     counts, log_p = found
     drawn = draw((_DRAWS,))
     keep = random_indices(drawn[0], ELEMENTS, inputs.seed)
@@ -169,21 +172,21 @@ def _counts(d: Any, draw: Draw, inputs: Inputs) -> Finding:
 
 
 def _binomial(count: Tensor, p: Tensor, n: int, inputs: Inputs) -> Finding:
-    """Counts out of n beside the binomial distribution of each; Bonferroni over them."""
+    """Compare each count out of n with its binomial distribution, with a Bonferroni correction."""
     k, chance = count.cpu().numpy(), p.detach().clamp(0, 1).double().cpu().numpy()
     tail = 2 * np.minimum(binom.cdf(k, n, chance), binom.sf(k - 1, n, chance))
     most = int(tail.argmin())
     least = min(1.0, len(tail) * float(tail[most]))
     failed = not least >= inputs.level
     off, error = k[most] / n - chance[most], math.sqrt(chance[most] * (1 - chance[most]) / n)
-    return Finding("failed" if failed else "passed", _UNLIKE_COUNTED if failed else "", float(off), error, None, least)
+    return Finding("failed" if failed else "passed", _UNLIKE_DISCRETE if failed else "", float(off), error, None, least)
 
 
-# Stein's identity: E[f' + f d log p] = 0 for every f that the density takes to nothing at its ends.
+# Stein's identity: E[f' + f d log p] = 0 for every f such that f p vanishes at the ends of the support.
 
 
-def _slope(d: Any, at: Tensor, transform: Any = None, again: bool = False) -> Tensor:
-    """The gradient of the log-density of u = at, of the shape of at; again: to be differentiated again."""
+def _slope(d: TorchDistribution, at: Tensor, transform: Transform | None = None, again: bool = False) -> Tensor:
+    """Return the gradient of the log-density at u = ``at``, of its shape; with ``again``, it can be differentiated."""
     if not again:
         at = at.detach().clone().requires_grad_()
     value = at if transform is None else transform(at)
@@ -193,19 +196,20 @@ def _slope(d: Any, at: Tensor, transform: Any = None, again: bool = False) -> Te
     return torch.autograd.grad(log_p, at, create_graph=again)[0] if log_p.requires_grad else torch.zeros_like(at)
 
 
-def _stein(d: Any, draw: Draw, transform: Any, inputs: Inputs) -> Finding:
-    """With f = 1 and f = tanh of each dimension: E[s_j] = 0 and E[tanh(u_i) s_j] = −[i = j] E[1 − tanh(u_i)²].
+def _stein(d: TorchDistribution, draw: Draw, transform: Transform, inputs: Inputs) -> Finding:
+    """Check Stein's identity over the reals u, with f = 1 and f = tanh(u_i), and s = ∂ log p(u).
 
-    In the reals u, with s = ∂ log p(u); u itself for tanh(u) would have no variance where tails are heavy.
+    That is, E[s_j] = 0 and E[tanh(u_i) s_j] = −[i = j] E[1 − tanh(u_i)²]. With f = u_i, heavy tails would have
+    no finite variance.
     """
     drawn = draw((_DRAWS,)).detach()
     keep = random_indices(drawn[0], ELEMENTS, inputs.seed)
     if not d.event_shape and drawn[0].numel() > 10 * ELEMENTS and (part := take_elements(d, keep)) is not None:
-        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part)
+        d, drawn, transform = part, drawn.flatten(1)[:, keep], to_reals(part) or transform
     u = transform.inv(drawn)
     lossy = is_lossy(transform, drawn, u)
     if _ends_early(d, transform, u):
-        return Finding("skipped", "the draws are not looked at: the density is zero in a part of its stated support")
+        return Finding("skipped", "the draws are not checked: the density is zero in a part of its stated support")
     before, u = u[:200].sort(0).values, u[200:]
     middle, width = before[100], (before[150] - before[50]).clamp_min(1e-12)
     slope, at = _slope(d, u, transform) * width, torch.tanh((u - middle) / width)
@@ -225,15 +229,15 @@ def _stein(d: Any, draw: Draw, transform: Any, inputs: Inputs) -> Finding:
         pairs = at.unsqueeze(-1) * slope.unsqueeze(-2) + torch.diag_embed(1 - at**2)
         both = torch.cat([slope.flatten(1), pairs.flatten(1)], dim=1)
     if not both.numel():
-        return Finding("skipped", "the draws are not looked at: rounding takes them to the edge of the support")
+        return Finding("skipped", "the draws are not checked: rounding moves them to the edge of the support")
     found = mean_is_zero(both, inputs.level, _UNLIKE)
     if found.verdict == "failed":
         return replace(found, detail=_cause(d, transform, u) or _UNLIKE)
     return found
 
 
-def _ends_early(d: Any, transform: Any, u: Tensor) -> bool:
-    """Whether the density is zero a little beyond the draws, where Stein's identity asks for one that fades."""
+def _ends_early(d: TorchDistribution, transform: Transform, u: Tensor) -> bool:
+    """True if the density is zero a little beyond the draws; Stein's identity needs one that fades."""
     low, high = u.amin(0), u.amax(0)
     beyond = torch.stack([low - (high - low) / 2, high + (high - low) / 2])
     with torch.no_grad():
@@ -243,15 +247,15 @@ def _ends_early(d: Any, transform: Any, u: Tensor) -> bool:
     return bool((torch.isneginf(log_p) & ~lossy).any())
 
 
-def _cause(d: Any, transform: Any, u: Tensor) -> str:
-    """The likeliest cause, of a density that is normal in the reals."""
+def _cause(d: TorchDistribution, transform: Transform, u: Tensor) -> str:
+    """Return the likeliest cause for a density that is normal over the reals."""
     if d.event_shape:
         return likeliest_mistake(lambda at: _slope(d, at, transform, again=True), u)
     return likeliest_mistake(lambda at: _slope(d, at.squeeze(-1), transform, again=True).unsqueeze(-1), u.unsqueeze(-1))
 
 
-def _on_circle(d: Any, draw: Draw, inputs: Inputs) -> Finding:
-    """With f = sin and f = cos of each angle, which have no ends, for each direction of the torus that they make."""
+def _on_circle(d: TorchDistribution, draw: Draw, inputs: Inputs) -> Finding:
+    """Check Stein's identity on a torus of angles, with f = sin and f = cos of each angle."""
     x = draw((_DRAWS,)).detach()
     x, slope = (t if d.event_shape else t.unsqueeze(-1) for t in (x, _slope(d, x)))
     x, slope = (t.reshape(_DRAWS, -1, t.shape[-1]) for t in (x, slope))
@@ -262,8 +266,8 @@ def _on_circle(d: Any, draw: Draw, inputs: Inputs) -> Finding:
     return mean_is_zero(torch.cat([from_sin.flatten(1), from_cos.flatten(1)], dim=1), inputs.level, _UNLIKE)
 
 
-def _on_sphere(d: Any, draw: Draw, inputs: Inputs) -> Finding:
-    """On the sphere in n dimensions: E[(g − (g·x) x) − (n − 1) x] = 0, with g = ∇ log p."""
+def _on_sphere(d: TorchDistribution, draw: Draw, inputs: Inputs) -> Finding:
+    """Check Stein's identity on the sphere in n dimensions: E[(g − (g·x) x) − (n − 1) x] = 0, with g = ∇ log p."""
     x = draw((_DRAWS,)).detach()
     slope = _slope(d, x)
     tangent = slope - (slope * x).sum(-1, keepdim=True) * x

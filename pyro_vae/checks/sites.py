@@ -344,15 +344,15 @@ CHECKS = [
     Check(
         "supports",
         _SECTION,
-        "draws of q(z|x) with the support of p(z), draws of p(z) with that of q(z|x), x with that of p(x|z)",
-        "Outside the support the log-density is minus infinity or means nothing, and so is the bound.",
+        "draws of q(z|x) against the support of p(z), draws of p(z) against that of q(z|x), x against that of p(x|z)",
+        "Outside the support, the log-density and the bound are minus infinity or mean nothing.",
         _supports,
         "whether x and the draws of p(z) and q(z|x) lie in the supports",
     ),
     Check(
         "data",
         _SECTION,
-        "the values of x with the kind of p(x|z)",
+        "the values of x against the kind of p(x|z)",
         "On data that lie on a grid, a density over the reals can grow without bound.",
         _data,
         "whether p(x|z) is of the same kind as the data",

@@ -1,9 +1,9 @@
-"""Ways from the reals to what is round: spheres and circles without one point."""
+"""Maps from the reals to spheres and circles without one point."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from pyro.distributions.constraints import sphere
@@ -16,12 +16,13 @@ __all__ = ["HalfAngle", "Stereographic"]
 
 
 class Stereographic(Transform):
-    """From R^(n−1) to the unit sphere in R^n without its pole: x = (2 u, |u|² − 1) / (|u|² + 1), turned to the pole.
+    """Stereographic projection from R^(n−1) to the unit sphere in R^n without its pole.
 
-    Its Jacobian is (2 / (1 + |u|²))^(n−1), so that a density with respect to area becomes one over the reals.
+    It maps u to (2 u, |u|² − 1) / (|u|² + 1), reflected to the pole. Its Jacobian is (2 / (1 + |u|²))^(n−1): it turns a
+    density with respect to area into one over the reals.
 
     Args:
-        pole: what stays without a u, unit vectors ``(*batch, n)``.
+        pole: the point without a u, unit vectors ``(*batch, n)``.
 
     Example:
         >>> Stereographic(torch.tensor([0.0, 0.0, 1.0]))(torch.tensor([3.0, 4.0])).norm()
@@ -36,18 +37,18 @@ class Stereographic(Transform):
         super().__init__()
         last = torch.zeros_like(pole)
         last[..., -1] = 1
-        # A reflection takes the last axis to the pole, or to the pole's antipode where that is the longer way.
+        # A reflection takes the last axis to the pole or to its antipode, whichever is farther: this is stable.
         self.side = torch.where(pole[..., -1:] > 0, -1.0, 1.0).to(pole)
         self.mirror = normalize(last - self.side * pole, dim=-1)
 
     @classmethod
     def away_from(cls, drawn: Tensor) -> Stereographic:
-        """With the pole where the fewest draws ``(draws, *batch, n)`` are: opposite their mean, or at random."""
+        """Return a map whose pole is far from the draws ``(draws, *batch, n)``: opposite their mean, or at random."""
         n = drawn.shape[-1]
         anywhere = torch.randn(64, *(1 for _ in drawn.shape[1:-1]), n).to(drawn).expand(64, *drawn.shape[1:])
         poles = normalize(torch.cat([-drawn.mean(0, keepdim=True), anywhere]), dim=-1)
         nearest = torch.stack([(drawn * pole).sum(-1).amax(0) for pole in poles])
-        # Opposite the mean unless draws are as near there as elsewhere: then the map has the symmetry of the density.
+        # Opposite the mean unless draws are near there: then the map has the symmetry of the density.
         nearest[0] -= 0.3
         best = nearest.argmin(0)[None, ..., None].expand(1, *drawn.shape[1:])
         return cls(poles.gather(0, best)[0])
@@ -67,23 +68,23 @@ class Stereographic(Transform):
         return rest / from_pole
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of area by volume, for u ``(..., n − 1)``: ``(...)``."""
+        """Return the log of area by volume, ``(...)``, for u ``(..., n − 1)``."""
         return x.shape[-1] * (math.log(2) - torch.log1p((x * x).sum(-1)))
 
-    def forward_shape(self, shape: Any) -> torch.Size:
-        """The shape of a point for u of ``shape``."""
+    def forward_shape(self, shape: Sequence[int]) -> torch.Size:
+        """Return the shape of a point for u of ``shape``."""
         return torch.Size((*shape[:-1], shape[-1] + 1))
 
-    def inverse_shape(self, shape: Any) -> torch.Size:
-        """The shape of u for a point of ``shape``."""
+    def inverse_shape(self, shape: Sequence[int]) -> torch.Size:
+        """Return the shape of u for a point of ``shape``."""
         return torch.Size((*shape[:-1], shape[-1] - 1))
 
 
 class HalfAngle(Transform):
-    """From the reals to angles less than half a turn from a middle: θ = middle + 2 atan(u), each by itself.
+    """Maps the reals to angles less than half a turn from a middle, each by itself: θ = middle + 2 atan(u).
 
     Args:
-        middle: opposite to the angle that stays without a u, of any shape.
+        middle: opposite the angle without a u, of any shape.
 
     Example:
         >>> HalfAngle(torch.tensor(0.0))(torch.tensor([0.0, 1.0])) / math.pi
@@ -100,7 +101,7 @@ class HalfAngle(Transform):
 
     @classmethod
     def about(cls, drawn: Tensor) -> HalfAngle:
-        """About the middle of draws ``(draws, ...)``."""
+        """Return a map about the mean direction of draws ``(draws, ...)``."""
         return cls(torch.atan2(drawn.sin().mean(0), drawn.cos().mean(0)))
 
     def _call(self, x: Tensor) -> Tensor:
@@ -110,5 +111,5 @@ class HalfAngle(Transform):
         return torch.tan(torch.remainder(y - self.middle + math.pi, 2 * math.pi) / 2 - math.pi / 2)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of each angle, of the shape of u."""
+        """Return the log-derivative of each angle, of the shape of u."""
         return math.log(2) - torch.log1p(x * x)

@@ -1,4 +1,4 @@
-"""From draws to a verdict: whether means are what they must be, at a level that is kept whatever is looked at."""
+"""Tests that turn draws into a verdict, at a stated level."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["equal", "mean_is_zero", "not_above"]
 
 
 def mean_is_zero(samples: Tensor, level: float, detail: str = "", slack: Tensor | float = 0.0) -> Finding:
-    """Whether the mean of each column is zero: a t-test per column, Bonferroni over the columns.
+    """Test whether the mean of each column is zero, by a t-test per column with a Bonferroni correction.
 
-    The t of skewed draws is skewed the other way, and far out that makes many false alarms. Hall's transformation
-    (1992, "On the removal of skewness by transformation") undoes it; of the two scores the one nearer to zero counts.
+    The t-score of skewed draws is skewed the other way, and its tail makes many false alarms. Hall's transformation
+    (1992, "On the removal of skewness by transformation") corrects this; of the two scores, the smaller one counts.
 
     Args:
         samples: independent draws, ``(n,)`` or ``(n, ...)``.
         level: the rate of false alarms of all columns together.
-        detail: what to say where one is not zero.
-        slack: a difference that rounding explains, a number, or one per column.
+        detail: the finding's words if a mean is not zero.
+        slack: a difference that rounding explains, one number or one per column.
     """
     x = samples.detach().double().reshape(len(samples), -1).cpu().numpy()
     n, columns = x.shape
-    with np.errstate(divide="ignore", invalid="ignore"):  # infinite draws, which fail below
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite draws fail below
         mean, error = x.mean(0), x.std(0, ddof=1) / math.sqrt(n)
         noisy = error > 0
         t = np.where(noisy, mean / error, np.where(mean == 0, 0.0, np.inf))
@@ -38,7 +38,8 @@ def mean_is_zero(samples: Tensor, level: float, detail: str = "", slack: Tensor 
     allowed = np.broadcast_to(torch.as_tensor(slack).detach().double().cpu().numpy(), mean.shape)
     p = np.where(np.abs(mean) <= allowed, 1.0, p)
     least = int(np.where(np.isnan(p), -1.0, p).argmin())
-    failed = not p[least] >= level  # so that NaN fails
+    failed = not p[least] >= level  # NaN fails too
+
     return Finding(
         "failed" if failed else "passed",
         detail if failed else "",
@@ -50,13 +51,13 @@ def mean_is_zero(samples: Tensor, level: float, detail: str = "", slack: Tensor 
 
 
 def not_above(low: Tensor, high: Tensor, level: float, detail: str = "", slack: float = 0.0) -> Finding:
-    """Whether the mean of ``low`` is at most that of ``high``: independent draws of each, Welch's test, one-sided.
+    """Test whether the mean of ``low`` is at most that of ``high``, from independent draws: Welch's test, one-sided.
 
     Args:
         low: draws ``(n,)``.
-        high: draws ``(m,)``, or a number without an error, ``()``.
+        high: draws ``(m,)``, or an exact number, ``()``.
         level: the rate of false alarms.
-        detail: what to say where it is above.
+        detail: the finding's words if the mean is above.
         slack: a difference that rounding or another known error explains.
     """
     low, high = low.detach().double(), high.detach().double()
@@ -72,13 +73,13 @@ def not_above(low: Tensor, high: Tensor, level: float, detail: str = "", slack: 
 
 
 def equal(ours: Tensor, theirs: Tensor, tolerance: float, detail: str = "") -> Finding:
-    """Whether two tensors are the same to rounding: the largest difference relative to the largest of the values.
+    """Test whether two tensors are equal to rounding.
 
     Args:
         ours: any shape.
         theirs: of the same shape.
-        tolerance: the largest relative difference.
-        detail: what to say where they are not the same.
+        tolerance: the largest difference, relative to the largest value.
+        detail: the finding's words if they differ.
     """
     scale = torch.maximum(ours.abs().max(), theirs.abs().max()).clamp(min=1.0)
     difference = ((ours - theirs).abs().max() / scale).item()

@@ -1,16 +1,16 @@
-"""What values a distribution can take, and the ways to the reals from them."""
+"""The values that a distribution can take, and maps from the reals to its support."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
-import pyro.distributions as dist
 import torch
+from pyro.distributions import SineBivariateVonMises, SineSkewed, TorchDistribution
 from pyro.distributions.constraints import sphere
 from torch import Tensor
-from torch.distributions import VonMises, biject_to, constraints
+from torch.distributions import Transform, VonMises, biject_to, constraints
+from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import ComposeTransform, LowerCholeskyTransform, ReshapeTransform
 
 from pyro_vae.checks.sphere_charts import HalfAngle, Stereographic
@@ -29,15 +29,15 @@ __all__ = [
 ]
 
 _MOST = 20_000  # values of a count that are summed over
-_TORUS = (VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
+_TORUS = (VonMises, SineBivariateVonMises, SineSkewed)
 
 
-def values_of(d: Any) -> Tensor | None:
-    """All values, ``(values, *batch, *event)``, where a distribution lists them, or they are the levels of a grid."""
+def values_of(d: TorchDistribution) -> Tensor | None:
+    """Return all values, ``(values, *batch, *event)``, if a distribution lists them or they are levels of a grid."""
     if d.has_enumerate_support:
         try:
             return d.enumerate_support(expand=True)
-        except (NotImplementedError, ValueError):  # a binomial of different total counts; too many groups
+        except (NotImplementedError, ValueError):  # a binomial with several total counts; too many groups
             return None
     support = base_constraint(support_of(d))
     if not isinstance(support, Grid) or d.event_shape:
@@ -46,13 +46,13 @@ def values_of(d: Any) -> Tensor | None:
     return values.view(-1, *(1 for _ in d.batch_shape)).expand(-1, *d.batch_shape)
 
 
-def log_probs(d: Any, values: Tensor, within: Any = None) -> Tensor:
-    """Log-probabilities of many values ``(values, *batch, *event)``, some at a time: ``(values, *batch)``.
+def log_probs(d: TorchDistribution, values: Tensor, within: Constraint | None = None) -> Tensor:
+    """Return the log-probabilities of many values ``(values, *batch, *event)``, some at a time: ``(values, *batch)``.
 
     Args:
-        d: whose they are.
-        values: which.
-        within: a support, where values may lie outside of it; there they have none.
+        d: the distribution.
+        values: to evaluate.
+        within: the support, if values may lie outside it; outside, the log-probability is minus infinity.
     """
 
     def of_some(part: Tensor) -> Tensor:
@@ -63,14 +63,14 @@ def log_probs(d: Any, values: Tensor, within: Any = None) -> Tensor:
     return torch.cat([of_some(part) for part in values.split(at_once)])
 
 
-def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
-    """The whole numbers about what is drawn and their log-probabilities, each ``(values, *batch)``, or why not.
+def counts_of(d: TorchDistribution) -> tuple[Tensor, Tensor] | str:
+    """Return whole numbers around the draws and their log-probabilities, each ``(values, *batch)``; or why not.
 
-    The window is widened until next to nothing lies near its ends.
+    The range grows until almost no mass lies near its ends.
     """
     support = support_of(d)
-    if isinstance(support, constraints.MixtureSameFamilyConstraint):  # one that support_of cannot describe
-        return "the components of the mixture have supports of their own"
+    if isinstance(support, constraints.MixtureSameFamilyConstraint):  # support_of cannot describe it
+        return "the components of the mixture have different supports"
     support = base_constraint(support)
     drawn = d.sample((200,))
     first, last = drawn.min(0).values, drawn.max(0).values
@@ -80,10 +80,10 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
         start = torch.maximum(first - pad, lowest)
         length = int((last + pad - start).max().item()) + 1
         if length > _MOST:
-            return f"the counts lie too far apart to sum over: more than {_MOST} of them"
+            return f"the counts spread over more than {_MOST} values"
         steps = torch.arange(length, dtype=drawn.dtype, device=drawn.device)
         counts = start + steps.view(-1, *(1 for _ in d.batch_shape))
-        # By parts, as some distributions make much of each value.
+        # In parts, because some distributions need much memory for each value.
         log_p = torch.cat([d.log_prob(part).where(support.check(part), -math.inf) for part in counts.split(500)])
         p, margin = log_p.exp(), (last + pad - start) / 10
         near_start = (counts < start + margin) & (start > lowest)
@@ -93,11 +93,11 @@ def counts_of(d: Any) -> tuple[Tensor, Tensor] | str:
         pad = 2 * pad
 
 
-def take_elements(d: Any, keep: Tensor) -> Any | None:
-    """The distributions of some elements of a batch of scalars, by their numbers; None where no copy can be taken.
+def take_elements(d: TorchDistribution, keep: Tensor) -> TorchDistribution | None:
+    """Return the distributions of some elements of a batch of scalars, by index; None if they cannot be copied.
 
-    Of an image's many elements only some are looked at, and a density of all of them takes long. The copy is used for
-    its log-density alone, which is compared with the whole one's.
+    Only some of an image's many elements are checked, and the density of all of them takes long. The copy is used for
+    its log-density only, which is compared with that of the whole.
     """
     with torch.no_grad():
         drawn = d.sample((2,))
@@ -106,34 +106,34 @@ def take_elements(d: Any, keep: Tensor) -> Any | None:
             return None
         try:
             ours = part.log_prob(drawn.flatten(1)[:, keep])
-        except (RuntimeError, ValueError, IndexError):  # something in it has the whole shape
+        except (RuntimeError, ValueError, IndexError):  # a part of it has the whole shape
             return None
         whole = d.log_prob(drawn).flatten(1)[:, keep]
     return part if ours.shape == whole.shape and torch.allclose(ours, whole, rtol=1e-6, equal_nan=True) else None
 
 
-def _taken_apart(d: Any, dims: int, keep: Tensor) -> Any | None:
-    """A copy whose tensors and distributions have some of the elements of the first dimensions."""
+def _taken_apart(d: TorchDistribution, dims: int, keep: Tensor) -> TorchDistribution | None:
+    """Return a copy whose tensors and distributions have only some elements of the first dimensions."""
     part, batch = copy.copy(d), d.batch_shape[:dims]
     for name, value in vars(d).items():
         if isinstance(value, torch.distributions.Distribution) and value.batch_shape[:dims] == batch:
             vars(part)[name] = _taken_apart(value, dims, keep)
         elif isinstance(value, Tensor) and value.shape[:dims] == batch:
             vars(part)[name] = value.flatten(0, dims - 1)[keep] if dims else value
-    # Private, but torch sets it nowhere else than in the constructors, which differ.
+    # Private, but torch sets it only in constructors, which differ between distributions.
     part._batch_shape = torch.Size([len(keep), *d.batch_shape[dims:]])
     return part
 
 
-def is_circle(d: Any) -> bool:
-    """Whether torch says that the values are real where they are angles."""
+def is_circle(d: TorchDistribution) -> bool:
+    """True for distributions of angles, whose support torch calls real."""
     while isinstance(d, (torch.distributions.MixtureSameFamily, torch.distributions.Independent)):
         d = d.component_distribution if isinstance(d, torch.distributions.MixtureSameFamily) else d.base_dist
     return isinstance(d, _TORUS)
 
 
-def to_reals(d: Any) -> Any:
-    """The bijection from the reals, or real vectors, to the support; None where none is known."""
+def to_reals(d: TorchDistribution) -> Transform | None:
+    """Return the bijection from the reals, or real vectors, to the support; None if none is known."""
     support = support_of(d)
     if base_constraint(support) is sphere:
         return Stereographic.away_from(d.sample((401,)))
@@ -141,27 +141,27 @@ def to_reals(d: Any) -> Any:
         return HalfAngle.about(d.sample((401,)))
     try:
         transform = biject_to(support)
-        # With the batch, as limits may have its shape.
+        # With the batch, because bounds may have its shape.
         shape = transform.inverse_shape(d.batch_shape + d.event_shape)[len(d.batch_shape) :]
     except NotImplementedError:
         return None
     if len(shape) < 2:
         return transform
     if any(isinstance(part, LowerCholeskyTransform) for part in getattr(transform, "parts", [transform])):
-        return None  # half of what it maps from means nothing
+        return None  # it ignores half of its arguments
     return ComposeTransform([ReshapeTransform(torch.Size([shape.numel()]), shape), transform])
 
 
-def is_lossy(transform: Any, value: Tensor, u: Tensor) -> Tensor:
-    """Whether rounding of a value, as at the edge of its support, moves its u, of the shape of u."""
+def is_lossy(transform: Transform, value: Tensor, u: Tensor) -> Tensor:
+    """True for each u that rounding of its value moves, as at the edge of the support; of the shape of u."""
     finfo = torch.finfo(value.dtype)
     step, least = 4 * finfo.eps, 1e3 * finfo.tiny
     moved = transform.inv(value * (1 + step) + least) - transform.inv(value * (1 - step) - least)
-    return ~(moved.abs() <= 1e-4 * (1 + u.abs()))  # so that NaN is
+    return ~(moved.abs() <= 1e-4 * (1 + u.abs()))  # True for NaN
 
 
-def log_density(d: Any, transform: Any, u: Tensor) -> Tensor:
-    """Log-density of the unconstrained u; minus infinity where rounding takes its image out of the support."""
+def log_density(d: TorchDistribution, transform: Transform, u: Tensor) -> Tensor:
+    """Return the log-density of the unconstrained u; minus infinity if rounding moves its image out of the support."""
     value = transform(u)
     jacobian = transform.log_abs_det_jacobian(u, value)
     log_p = d.log_prob(value)

@@ -1,11 +1,10 @@
-"""What a decoder that sees x makes of it: which factor of p(x|z) depends on which element of x."""
+"""Finds which factor of p(x|z) depends on which element of x, for a decoder that sees x (teacher forcing)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro.distributions import MaskedDistribution
+from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -16,13 +15,13 @@ from pyro_vae.seeds import seeded
 
 __all__ = ["find_cycle", "influence", "sees"]
 
-_ELEMENTS = 100  # that are changed, one by one
-_EXAMPLES = 8  # in which they are
-_ROWS = 800  # that run at a time
+_ELEMENTS = 100  # elements that are changed, one by one
+_EXAMPLES = 8  # examples in which they are changed
+_ROWS = 800  # rows that run at a time
 
 
 def sees(p: ModelGuide, z: Tensor, name: str, tolerance: float) -> Finding:
-    """Whether the density of a site of the model, at the same z and value, changes with the x that the model is given.
+    """Check whether a site's density, at the same z and value, changes with the x that the model is given.
 
     Args:
         p: the programs.
@@ -31,7 +30,7 @@ def sees(p: ModelGuide, z: Tensor, name: str, tolerance: float) -> Finding:
         tolerance: the largest relative difference.
 
     Returns:
-        A finding that has failed where it does.
+        A finding that failed if the density changes.
     """
     with torch.no_grad():
         given, other = p.trace_model(z).nodes[name], p.of(p.x.roll(1, 0)).trace_model(z).nodes[name]
@@ -40,16 +39,16 @@ def sees(p: ModelGuide, z: Tensor, name: str, tolerance: float) -> Finding:
 
 
 def influence(p: ModelGuide, z: Tensor, tolerance: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Which factors of p(x|z) change where one element of x is another example's.
+    """Find which factors of p(x|z) change if one element of x is replaced by another example's.
 
-    A factor is the density of one element where p(x|z) is a product over them, of several where it is a product over
-    vectors, and of all of x where it is no product.
+    A factor is the density of one element if p(x|z) is a product over elements, of one vector if it is a product over
+    vectors, and of all of x if it is no product.
 
     Args:
         p: the programs.
         z: ``(batch, *event)``.
         tolerance: the largest relative difference.
-        seed: of the choice of factors, where there are too many.
+        seed: for choosing among too many factors.
 
     Returns:
         The chosen factors, ``(chosen,)``, and whether factor j changes with the elements of factor k, ``[k, j]``.
@@ -77,7 +76,7 @@ def influence(p: ModelGuide, z: Tensor, tolerance: float, seed: int) -> tuple[Te
 
 
 def find_cycle(seen: Tensor) -> list[int]:
-    """Elements that see each other, in whatever steps; empty where there is an order in which each sees earlier ones.
+    """Return elements that see each other, directly or not; empty if in some order each sees earlier ones only.
 
     Args:
         seen: whether factor j depends on element k, ``[k, j]``.
@@ -86,7 +85,7 @@ def find_cycle(seen: Tensor) -> list[int]:
     while left:
         among = seen[left][:, left].clone()
         among.fill_diagonal_(False)
-        free = ~among.any(0)  # these depend on none of those that are left
+        free = ~among.any(0)  # these depend on no element that is left
         if not free.any():
             return [left[i] for i in among.any(1).nonzero().flatten().tolist()]
         left = [k for k, is_free in zip(left, free.tolist(), strict=True) if not is_free]
@@ -94,7 +93,7 @@ def find_cycle(seen: Tensor) -> list[int]:
 
 
 def _choice(count: int, seed: int) -> Tensor:
-    """All factors, or neighbours here and there and both ends."""
+    """Return all factors; of too many, some pairs of neighbours and both ends."""
     if count <= _ELEMENTS:
         return torch.arange(count)
     with seeded(seed):
@@ -103,13 +102,13 @@ def _choice(count: int, seed: int) -> Tensor:
 
 
 def _another(column: Tensor) -> Tensor:
-    """The values of other examples, such that as many as can be are other values."""
+    """Return the values of other examples, shifted so that as many values as possible differ."""
     shifts = [column.roll(i, 0) for i in range(1, len(column))]
     return max(shifts, key=lambda other: int((other != column).any(1).sum()))
 
 
-def _factors(site: Any, value: Tensor, elements: int) -> Tensor:
-    """The log-density of each factor, ``(batch, factors)``; one where the elements cannot be shared out."""
+def _factors(site: Message, value: Tensor, elements: int) -> Tensor:
+    """Return the log-density of each factor, ``(batch, factors)``; one factor if they do not divide the elements."""
     distribution = site["fn"]
     while isinstance(distribution, Independent) or (
         isinstance(distribution, MaskedDistribution) and isinstance(distribution.base_dist, Independent)

@@ -1,7 +1,7 @@
-"""Runs of the user's objective beside what the bound is made of, each pair under one seed.
+"""Runs of the user's objective and of the terms of the bound, each pair under one seed.
 
-Where both draw their noise alike, as ``mean + scale * randn_like(mean)`` and a normal do, it is the same noise, and the
-difference of the two has hardly any of its own. Where they do not, pairs are independent of one another all the same.
+If both draw in the same way, as ``mean + scale * randn_like(mean)`` and a normal do, their noise is the same, and the
+difference of the two has hardly any noise. If they do not, the pairs are still independent of one another.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
@@ -31,11 +31,11 @@ _KEY = 22
 
 @dataclass(frozen=True)
 class Part:
-    """A number of the batch under several seeds, and its gradient.
+    """A term of the bound under several seeds, and its gradient.
 
     Args:
-        values: ``(n,)``, in nats.
-        slopes: its gradient along each direction, ``(n, columns)``.
+        values: of the batch, ``(n,)``, in nats.
+        slopes: the gradient along each direction, ``(n, columns)``.
     """
 
     values: Tensor
@@ -53,13 +53,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Trials:
-    """What the objective and the bound came to.
+    """The objective and the terms of the bound, run under the same seeds.
 
     Args:
-        inputs: what is checked.
+        inputs: of the check.
         loss: the objective.
-        parts: ``"recon"`` and ``"kl"``, or ``"bound"`` and ``"elbo"`` where it has several importance samples.
-        scale: how often each example counts in the plate of the model.
+        parts: ``"recon"`` and ``"kl"``; ``"bound"`` and ``"elbo"`` for several importance samples.
+        scale: how often each example counts in the model's plate.
         directions: of the gradients.
     """
 
@@ -77,19 +77,19 @@ class Trials:
 
     @functools.cached_property
     def more(self) -> dict[str, Part]:
-        """What people put in the place of recon and kl, and both with some of their gradients cut.
+        """Common mistakes in recon and kl, and both terms with parts of their gradients cut.
 
-        It is run when it is first wanted, in the mode that the modules have then.
+        They run when they are first needed, in the mode that the modules have then.
         """
         return self.parts | _parts(self.inputs, self.directions, len(self.loss.values), _more)
 
 
 def trials(inputs: Inputs, training: bool = False) -> Trials:
-    """The runs of a case, made once.
+    """Return the runs of the objective, made once.
 
     Args:
         inputs: with an objective.
-        training: in training mode.
+        training: True if the modules are in training mode.
     """
     return inputs.cached("trials in training" if training else "trials", lambda: _trials(inputs))
 
@@ -107,20 +107,20 @@ def _trials(inputs: Inputs) -> Trials:
 
 
 def _number(inputs: Inputs) -> int:
-    """How many runs: the batch is whole here, where other lines repeat a few examples."""
+    """Return the number of runs; they cost more than other gradients, because each uses the whole batch."""
     if inputs.repeats_asked:
         return inputs.repeats
     return inputs.affordable("runs of the objective", inputs.repeats, 12 * inputs.given.batch, least=20)
 
 
 def plate_scale(p: ModelGuide) -> float:
-    """How often each example counts in Pyro's losses."""
+    """Return how often each example counts in Pyro's losses."""
     return scale_of(p.trace_model().nodes[p.observed])
 
 
 @contextlib.contextmanager
 def in_training_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Runs the block with these modules in training mode; afterwards modes and buffers are as before."""
+    """Run the block with these modules in training mode; afterwards modes and buffers are as before."""
     buffers = {b: b.clone() for module in modules for b in module.buffers()}
     try:
         with in_mode(modules, True):
@@ -135,35 +135,35 @@ def in_training_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _loss_and_gradients(inputs: Inputs, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Return the objective's loss and its gradient by each parameter."""
     if isinstance(inputs.objective, ELBO) and not hasattr(inputs.objective, "differentiable_loss"):
-        return _through_grad(inputs, parameters)
+        return _through_grad(inputs.objective, inputs.given, parameters)
     loss = loss_of(inputs)
     if not loss.requires_grad or not parameters:
         return loss.detach().double(), [None] * len(parameters)
     return loss.detach().double(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
-def _through_grad(inputs: Inputs, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
-    """Of an objective such as TraceGraph_ELBO, which gives its gradient to ``p.grad`` alone."""
-    p = inputs.given
+def _through_grad(objective: ELBO, p: ModelGuide, parameters: list[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Return loss and gradients of an objective that only writes to ``.grad``, such as TraceGraph_ELBO."""
     before = [q.grad for q in parameters]
     for q in parameters:
         q.grad = None
     try:
-        loss = inputs.objective.loss_and_grads(p.model, p.guide, p.x, *p.context, **p.named)
+        loss = objective.loss_and_grads(p.model, p.guide, p.x, *p.context, **p.named)
         return torch.as_tensor(loss, dtype=torch.float64), [q.grad for q in parameters]
     finally:
         for q, grad in zip(parameters, before, strict=True):
             q.grad = grad
 
 
-# What the bound is made of.
+# The terms of the bound.
 
 
 def _parts(
     inputs: Inputs, directions: Directions, n: int, make: Callable[[Inputs, int], dict[str, Tensor]]
 ) -> dict[str, Part]:
-    """The parts that ``make`` gives under each of n seeds; where there is no noise in them, under one."""
+    """Run ``make`` under each of n seeds, or once if its parts have no noise."""
     found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
     exact = inputs.is_discrete and inputs.importance_particles == 1
     for i in range(1 if exact else n):
@@ -175,7 +175,7 @@ def _parts(
 
 
 def _usual(inputs: Inputs, i: int) -> dict[str, Tensor]:
-    """What the bound is made of, under one seed."""
+    """Return the terms of the bound under one seed."""
     p, k = inputs.given, inputs.importance_particles
     if k == 1 and inputs.is_discrete:
         exact = enumerated(p)
@@ -190,8 +190,8 @@ def _usual(inputs: Inputs, i: int) -> dict[str, Tensor]:
     return {"recon": log_x.sum(), "kl": kl.sum()}
 
 
-def _drawn(inputs: Inputs, i: int, draws: int = 1) -> tuple[Any, Tensor]:
-    """Q and draws of it, under the random numbers that the objective starts with."""
+def _drawn(inputs: Inputs, i: int, draws: int = 1) -> tuple[TorchDistribution, Tensor]:
+    """Return q and draws from it, under the random numbers that the objective starts with."""
     with inputs.seeded(_KEY, i):
         q = inputs.given.posterior()
     with inputs.seeded(_KEY, i):
@@ -199,12 +199,12 @@ def _drawn(inputs: Inputs, i: int, draws: int = 1) -> tuple[Any, Tensor]:
 
 
 def _more(inputs: Inputs, i: int) -> dict[str, Tensor]:
-    """What people put in its place, under one seed."""
+    """Return what a loss with a common mistake has in place of recon or kl, under one seed."""
     p = inputs.given
     if inputs.importance_particles > 1:
         return {}
     if inputs.is_discrete:
-        return {"kl turned round": enumerated(p).turned.sum()}
+        return {"reverse kl": enumerated(p).reverse_kl.sum()}
     q, z = _drawn(inputs, i)
     found = {"recon, draws cut": p.log_likelihood(z.detach()).sum()}
     with contextlib.suppress(NotImplementedError):
@@ -227,13 +227,13 @@ def _of_likelihood(p: ModelGuide, z: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _of_normal(p: ModelGuide, q: Any, z: Tensor) -> dict[str, Tensor]:
-    """For a normal q: wrong formulas of its KL, and draws through which only a part of the gradient goes."""
+def _of_normal(p: ModelGuide, q: TorchDistribution, z: Tensor) -> dict[str, Tensor]:
+    """Return, for a normal q, wrong formulas of the KL and draws that cut parts of the gradient."""
     inner, prior = without_independent(q), p.prior()
     if not isinstance(inner, Normal):
         return {}
 
-    def normal(loc: Tensor, scale: Tensor) -> Any:
+    def normal(loc: Tensor, scale: Tensor) -> torch.distributions.Independent:
         return torch.distributions.Independent(Normal(loc, scale, validate_args=False), loc.dim() - 1)
 
     loc, scale = inner.loc, inner.scale
@@ -248,12 +248,13 @@ def _of_normal(p: ModelGuide, q: Any, z: Tensor) -> dict[str, Tensor]:
         found["kl, scale cut"] = kl_divergence(normal(loc, scale.detach()), prior).sum()
         found["kl, mean cut"] = kl_divergence(normal(loc.detach(), scale), prior).sum()
     with contextlib.suppress(NotImplementedError):
-        found["kl turned round"] = kl_divergence(prior, q).sum()
+        found["reverse kl"] = kl_divergence(prior, q).sum()
     if not _is_standard(prior):
         found["kl to the standard normal"] = kl_divergence(q, normal(0.0 * loc, torch.ones_like(scale))).sum()
     return found
 
 
-def _is_standard(prior: Any) -> bool:
+def _is_standard(prior: TorchDistribution) -> bool:
+    """True for the standard normal."""
     inner = without_independent(prior)
     return isinstance(inner, Normal) and not inner.loc.any() and bool((inner.scale == 1).all())

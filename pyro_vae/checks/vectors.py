@@ -1,14 +1,14 @@
-"""Vectors of what can be counted: all of their values where these are few, a density beside them where not."""
+"""Vectors of discrete elements: all of their values if these are few, else a density that is fitted to draws."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import torch
-from pyro.distributions import DirichletMultinomial, NegativeBinomial
+from pyro.distributions import DirichletMultinomial, NegativeBinomial, TorchDistribution
 from torch import Tensor
 from torch.distributions import Categorical, constraints
 
@@ -19,6 +19,7 @@ from pyro_vae.distributions.groups import GroupedSupport
 
 __all__ = [
     "Parts",
+    "Product",
     "ProductOfCounts",
     "ProductOfParts",
     "all_vectors",
@@ -29,10 +30,10 @@ __all__ = [
     "too_slow",
 ]
 
-_MOST = 100_000  # vectors that are summed over
-_MOST_NUMBERS = 5_000_000  # in them
+_MOST = 100_000  # vectors in a sum
+_MOST_NUMBERS = 5_000_000  # numbers in them
 _MOST_LEVELS = 2_000  # of a part
-_LONG, _OPERATIONS = 100, 1e10  # vectors from this length are drawn only where that takes no more
+_LONG, _OPERATIONS = 100, 1e10  # longer vectors are drawn only if this takes no more operations
 
 _boolean, _interval, _one_hot, _multinomial, _at_least = (
     type(constraints.boolean),
@@ -45,11 +46,11 @@ _boolean, _interval, _one_hot, _multinomial, _at_least = (
 
 @dataclass
 class Parts:
-    """Vectors made of equal parts side by side, each one of a list of values.
+    """Vectors of equal parts side by side, where each part takes one of a list of values.
 
     Args:
-        values: of a part, ``(values, width)``: two for a bit, as many as there are classes for a one-hot vector.
-        count: how many parts.
+        values: of a part, ``(values, width)``: two for a bit, one per class for a one-hot vector.
+        count: the number of parts.
     """
 
     values: Tensor
@@ -57,15 +58,15 @@ class Parts:
 
     @property
     def size(self) -> int:
-        """How many vectors there are."""
+        """The number of vectors."""
         return len(self.values) ** self.count
 
     def at(self, index: Tensor) -> Tensor:
-        """The vectors ``(..., count * width)`` of which the parts have these numbers, ``(..., count)``."""
+        """Return the vectors ``(..., count * width)`` whose parts have these indices, ``(..., count)``."""
         return self.values[index].flatten(-2)
 
     def index_of(self, vectors: Tensor) -> Tensor:
-        """The numbers of their parts."""
+        """Return the indices of the parts of vectors, ``(..., count)``."""
         parts = vectors.unflatten(-1, (self.count, -1))
         if parts.shape[-1] > 1:
             return parts.argmax(-1)  # of one-hot vectors
@@ -74,10 +75,10 @@ class Parts:
         return torch.searchsorted(middles, parts[..., 0].contiguous())
 
 
-def parts_of(d: Any) -> Parts | None:
-    """What vectors are made of, or None where that is no list: counts without an upper limit, and sums that are fixed.
+def parts_of(d: TorchDistribution) -> Parts | None:
+    """Return the parts of vectors; None if their values cannot be listed, as for counts without an upper bound.
 
-    Elements of different limits count as of the widest; their support says which values there are.
+    Elements with different bounds get the widest; their support then says which values exist.
     """
     base = base_constraint(support_of(d))
     numbers, like = math.prod(d.event_shape), d.sample()
@@ -98,8 +99,8 @@ def parts_of(d: Any) -> Parts | None:
     return None
 
 
-def all_vectors(d: Any) -> Tensor | None:
-    """All vectors, ``(values, *ones, *event)``, a one for each dimension of the batch; None where they are too many."""
+def all_vectors(d: TorchDistribution) -> Tensor | None:
+    """Return all vectors, ``(values, *ones, *event)``, with a one per batch dimension; None if they are too many."""
     drawn = d.sample((20,)).flatten(1 + len(d.batch_shape))
     if has_fixed_total(d, drawn):
         values = _compositions(drawn)
@@ -112,8 +113,8 @@ def all_vectors(d: Any) -> Tensor | None:
     return None if values is None else values.view(-1, *(1 for _ in d.batch_shape), *d.event_shape)
 
 
-def has_fixed_total(d: Any, drawn: Tensor) -> bool:
-    """Whether it is over vectors of counts of which all draws ``(draws, *batch, numbers)`` of one have one total."""
+def has_fixed_total(d: TorchDistribution, drawn: Tensor) -> bool:
+    """True for vectors of counts whose draws ``(draws, *batch, numbers)`` have the same total for each example."""
     if isinstance(base_constraint(support_of(d)), _multinomial):
         return True
     totals = drawn.sum(-1)
@@ -125,7 +126,7 @@ def has_fixed_total(d: Any, drawn: Tensor) -> bool:
 
 
 def _compositions(drawn: Tensor) -> Tensor | None:
-    """All vectors of counts with the total that every draw has, where it is one."""
+    """Return all vectors of counts with the total of the draws; None if the totals differ."""
     totals = drawn.sum(-1)
     total, classes = int(totals.max().item()), drawn.shape[-1]
     if totals.min() != totals.max():
@@ -133,7 +134,7 @@ def _compositions(drawn: Tensor) -> Tensor | None:
     count = math.comb(total + classes - 1, classes - 1)
     if count > _MOST or count * classes > _MOST_NUMBERS:
         return None
-    # One class after the other: each leaves what the ones after it share.
+    # One class after the other: each leaves the rest of the total to later ones.
     left, chosen = torch.tensor([total]), torch.zeros(1, 0, dtype=torch.long)
     for _ in range(classes - 1):
         times = left + 1
@@ -144,11 +145,11 @@ def _compositions(drawn: Tensor) -> Tensor | None:
     return torch.cat([chosen, left.unsqueeze(-1)], dim=-1).to(drawn)
 
 
-# A density beside one over vectors, a product over their parts, fitted to draws.
+# A product over the parts of vectors, fitted to draws.
 
 
 class ProductOfParts:
-    """Each part by itself, as often each of its values as in the draws ``(draws, *batch, numbers)``, and a bit more."""
+    """Independent parts, with the frequencies of draws ``(draws, *batch, numbers)`` plus one half of a draw."""
 
     def __init__(self, parts: Parts, drawn: Tensor) -> None:
         self.parts = parts
@@ -156,17 +157,17 @@ class ProductOfParts:
         seen = torch.stack([(index == k).sum(0) for k in range(len(parts.values))], dim=-1)
         self.of_part = Categorical(probs=seen.double() + 0.5)
 
-    def sample(self, shape: Any) -> Tensor:
-        """Draws ``(*shape, *batch, numbers)``."""
+    def sample(self, shape: Sequence[int]) -> Tensor:
+        """Return draws ``(*shape, *batch, numbers)``."""
         return self.parts.at(self.of_part.sample(torch.Size(shape)))
 
     def log_prob(self, vectors: Tensor) -> Tensor:
-        """Their log-probabilities, ``(..., *batch)``."""
+        """Return the log-probabilities of vectors, ``(..., *batch)``."""
         return self.of_part.log_prob(self.parts.index_of(vectors)).sum(-1)
 
 
 class ProductOfCounts:
-    """Each count by itself, a negative binomial of the mean and variance of the draws ``(draws, *batch, numbers)``."""
+    """Independent negative binomials, with the means and variances of draws ``(draws, *batch, numbers)``."""
 
     def __init__(self, drawn: Tensor) -> None:
         mean = drawn.double().mean(0) + 0.01
@@ -175,17 +176,20 @@ class ProductOfCounts:
         self.of_part = NegativeBinomial(total, logits=torch.log(mean / total), validate_args=False)
         self.like = drawn
 
-    def sample(self, shape: Any) -> Tensor:
-        """Draws ``(*shape, *batch, numbers)``."""
+    def sample(self, shape: Sequence[int]) -> Tensor:
+        """Return draws ``(*shape, *batch, numbers)``."""
         return self.of_part.sample(torch.Size(shape)).to(self.like)
 
     def log_prob(self, vectors: Tensor) -> Tensor:
-        """Their log-probabilities, ``(..., *batch)``."""
+        """Return the log-probabilities of vectors, ``(..., *batch)``."""
         return self.of_part.log_prob(vectors.double()).sum(-1)
 
 
-def _beside_total(drawn: Tensor) -> DirichletMultinomial:
-    """Counts of a total, with the mean and about the variance of the draws ``(draws, *batch, numbers)``."""
+Product: TypeAlias = ProductOfParts | ProductOfCounts | DirichletMultinomial
+
+
+def _product_of_total(drawn: Tensor) -> DirichletMultinomial:
+    """Return a density of counts with a fixed total, with about the moments of draws ``(draws, *batch, numbers)``."""
     x = drawn.double()
     total, share = x[0].sum(-1), (x.mean(0) + 0.01) / (x.mean(0) + 0.01).sum(-1, keepdim=True)
     spread = x.var(0).sum(-1) / (total * (share * (1 - share)).sum(-1))
@@ -194,28 +198,29 @@ def _beside_total(drawn: Tensor) -> DirichletMultinomial:
     return DirichletMultinomial(share * strength.unsqueeze(-1), total, validate_args=False)
 
 
-def fitted_product(d: Any, drawn: Tensor) -> Any:
-    """A density of mass one that draws ``(draws, *batch, numbers)`` of another follow as far as a product can."""
+def fitted_product(d: TorchDistribution, drawn: Tensor) -> Product | None:
+    """Return a density of mass 1, a product over parts, fitted to draws ``(draws, *batch, numbers)`` of d."""
     if has_fixed_total(d, drawn):
-        return _beside_total(drawn) if (drawn.sum(-1) == drawn[0].sum(-1)).all() else None
+        return _product_of_total(drawn) if (drawn.sum(-1) == drawn[0].sum(-1)).all() else None
     parts = parts_of(d)
     if parts is not None:
         return ProductOfParts(parts, drawn)
     return ProductOfCounts(drawn) if _counts_up(d) else None
 
 
-def _counts_up(d: Any) -> bool:
+def _counts_up(d: TorchDistribution) -> bool:
+    """True for counts from zero without an upper bound."""
     base = base_constraint(support_of(d))
     return isinstance(base, _at_least) and base.lower_bound == 0
 
 
-def too_slow(d: Any, draw: Callable[[tuple[int, ...]], Tensor], count: int) -> str:
-    """Words where so many draws of long vectors take long, as those that a network gives element by element; else none.
+def too_slow(d: TorchDistribution, draw: Callable[[tuple[int, ...]], Tensor], count: int) -> str:
+    """Say why drawing long vectors takes too long, as from an autoregressive network; empty if it does not.
 
     Args:
         d: a distribution over vectors.
         draw: its ``sample`` or ``rsample``.
-        count: how many draws.
+        count: the number of draws.
     """
     if math.prod(d.event_shape) <= _LONG:
         return ""
@@ -225,23 +230,23 @@ def too_slow(d: Any, draw: Callable[[tuple[int, ...]], Tensor], count: int) -> s
             draw((few,))
         work.append(counted.total)
     operations = work[1] + (work[1] - work[0]) / 20 * (count - 22)
-    return f"{count} draws of them take {operations:.1g} operations" if operations > _OPERATIONS else ""
+    return f"{count} draws take {operations:.1g} operations" if operations > _OPERATIONS else ""
 
 
-# Where a step in one part leads.
+# Steps in one part.
 
 
-def neighbours(d: Any, drawn: Tensor, at: int, before: Tensor) -> Tensor | None:
-    """Vectors beside the drawn ones, a random step in one part away; the step back is as likely.
+def neighbours(d: TorchDistribution, drawn: Tensor, at: int, before: Tensor) -> Tensor | None:
+    """Return vectors one random step in one part away from the drawn ones; the step back is equally likely.
 
     Args:
         d: a distribution over vectors.
         drawn: draws ``(draws, *batch, numbers)``.
-        at: a number of the vector; the part that has it is changed.
-        before: other draws, of which the spread says how far steps go.
+        at: the index of a number; the part that contains it is changed.
+        before: other draws, whose spread sets the size of the steps.
 
     Returns:
-        Vectors of the shape of ``drawn``, maybe outside of the support; None where no such step is known.
+        Vectors of the shape of ``drawn``, possibly outside the support; None if no such step is known.
     """
     moved = drawn.clone()
     if has_fixed_total(d, before):
@@ -259,7 +264,7 @@ def neighbours(d: Any, drawn: Tensor, at: int, before: Tensor) -> Tensor | None:
 
 
 def _to_another(parts: Parts, drawn: Tensor, at: int, before: Tensor) -> Tensor:
-    """With another value in one part, of the ten that are likeliest there; from the rest there is no step."""
+    """Replace one part by another of its ten likeliest values; from other values there is no step."""
     width, values = parts.values.shape[-1], len(parts.values)
     part = at // width
     seen = torch.bincount(parts.index_of(before)[..., part].flatten(), minlength=values)
@@ -275,7 +280,7 @@ def _to_another(parts: Parts, drawn: Tensor, at: int, before: Tensor) -> Tensor:
 
 
 def _up_or_down(parts: Parts | None, drawn: Tensor, at: int, before: Tensor) -> Tensor:
-    """With one number more or less, by about as much as draws differ; where it would end outside, as it is."""
+    """Change one number by about as much as draws differ; leave it unchanged if it would end outside."""
     unit = 1.0 if parts is None else float(parts.values[1, 0] - parts.values[0, 0])
     spread = before[..., at].double().std() / unit
     far = 1 + (torch.randn_like(drawn[..., 0]).abs() * spread).floor()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import pyro.distributions as dist
 import torch
@@ -21,24 +22,24 @@ from pyro_vae.value_checks import exportable, holds
 __all__ = ["BetaBernoulli", "DirichletMultinomial", "GammaPoisson", "NormalNormal"]
 
 
-class _Conjugate:
+class _Conjugate(ABC):
     """The VAE of a conjugate pair, and the check of x."""
 
     size: int
     support: constraints.Constraint
     values: str
 
+    @abstractmethod
     def prior(self) -> TorchDistribution:
         """Return p(z)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def likelihood(self, z: Tensor) -> TorchDistribution:
         """Return p(x | z)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def posterior(self, x: Tensor) -> TorchDistribution:
         """Return p(z | x)."""
-        raise NotImplementedError
 
     def vae(self) -> VAE:
         """Return a :class:`pyro_vae.VAE` of the three, with the true posterior and no parameters to train."""

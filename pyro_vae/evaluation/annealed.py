@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
+from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, running
 from pyro_vae.evaluation.hmc import PILOT_CHAINS, AnnealedChains, Annealing, Weights
 from pyro_vae.evaluation.weights import log_mean
@@ -86,8 +87,8 @@ class Sandwich:
 
 def annealed_importance_sampling(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     num_particles: int = 16,
     annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
@@ -136,8 +137,8 @@ def annealed_importance_sampling(
 
 def reverse_annealed_importance_sampling(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     z: Tensor,
     annealing: Annealing = Annealing(),
     chunk_size: int = 20_000,
@@ -186,8 +187,8 @@ def reverse_annealed_importance_sampling(
 
 def sandwich(
     vae: Target,
-    x_like: Tensor | None = None,
-    *context: Tensor,
+    x_like: Array | None = None,
+    *context: Array,
     examples: int | None = None,
     num_particles: int = 16,
     annealing: Annealing = Annealing(),

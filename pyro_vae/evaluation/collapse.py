@@ -13,10 +13,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_vae.compatibility import check_objective
+from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import check_density, log_joint, running
 from pyro_vae.evaluation.latents import LatentUse, latent_use
 from pyro_vae.likelihoods import Laplace, Normal, StudentT
-from pyro_vae.model_guide import Target, uncompiled
+from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.objectives import BetaELBO, FreeBits, InfoVAE, Objective
 from pyro_vae.vae import VAE
 
@@ -91,8 +92,8 @@ class Collapse:
 
 def collapse(
     vae: Target,
-    x: Tensor,
-    *context: Tensor,
+    x: Array,
+    *context: Array,
     objective: Objective | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -125,19 +126,19 @@ def collapse(
         >>> collapse(vae, torch.rand(50, 1, 8, 8).round()).kind
         'decoder'
     """
-    if len(x) < 2:
-        raise ValueError(f"x must have at least 2 examples, whose codes are exchanged; got {len(x)}")
-    vae = uncompiled(vae)
-    use = latent_use(vae, x, *context, seed=seed)
-    swapped = _swapped(vae, x, context, seed)
+    pair = ModelGuide(vae, x, *context)
+    if pair.batch < 2:
+        raise ValueError(f"x must have at least 2 examples, whose codes are exchanged; got {pair.batch}")
+    use = latent_use(pair, seed=seed)
+    swapped = _swapped(pair, seed)
     kind: Literal["posterior", "decoder"] | None = None
     if use.mutual_information < _NOTHING:
         kind = "posterior"
     elif swapped < _NOTHING:
         kind = "decoder"
     evidence = [
-        f"I(x; z) is {_nats(use.mutual_information)}, at most {math.log(len(x)):.2f} for {len(x):,} examples; the "
-        f"kl is {_nats(use.kl)}",
+        f"I(x; z) is {_nats(use.mutual_information)}, at most {math.log(pair.batch):.2f} for {pair.batch:,} examples; "
+        f"the kl is {_nats(use.kl)}",
         f"with the code of another example recon loses {_nats(swapped)}",
     ]
     if use.variance_of_means is not None:
@@ -147,7 +148,7 @@ def collapse(
         )
     if kind is None:
         return Collapse(None, use, swapped, tuple(evidence), ())
-    cause, remedies = _remedies(vae, x, context, objective, steps, use)
+    cause, remedies = _remedies(pair, objective, steps, use)
     return Collapse(kind, use, swapped, (*evidence, *cause), remedies)
 
 
@@ -155,8 +156,8 @@ def _nats(value: float) -> str:
     return f"{0.0 if abs(value) < 0.005 else value:.2f} nats"
 
 
-def _swapped(vae: Target, x: Tensor, context: tuple[Tensor, ...], seed: int) -> float:
-    with running(vae, x, context, {}, seed) as pair:
+def _swapped(pair: ModelGuide, seed: int) -> float:
+    with running(pair, None, (), {}, seed) as pair:
         z = check_density(pair.posterior(), "collapse")((1,))
         own, _ = log_joint(pair, z, _ROWS)
         others, _ = log_joint(pair, z.roll(1, 1), _ROWS)
@@ -164,14 +165,14 @@ def _swapped(vae: Target, x: Tensor, context: tuple[Tensor, ...], seed: int) -> 
 
 
 def _remedies(
-    vae: Target, x: Tensor, context: tuple[Tensor, ...], objective: Objective | None, steps: int | None, use: LatentUse
+    pair: ModelGuide, objective: Objective | None, steps: int | None, use: LatentUse
 ) -> tuple[list[str], tuple[Remedy, ...]]:
     """Return the causes that show, and the remedies, those of these causes first."""
-    likelihood = vae.likelihood if isinstance(vae, VAE) else None  # unknown for a pair (model, guide)
+    likelihood = pair.vae.likelihood if isinstance(pair.vae, VAE) else None  # unknown for a pair (model, guide)
     causes: list[str] = []
-    found = [*_scales(likelihood, x, causes)]
+    found = [*_scales(likelihood, pair.x, causes)]
     for other, remedy in (*_weights(objective, causes), *_objectives(objective, steps, use)):
-        if _trains(vae, other, x, context):
+        if _trains(pair, other):
             found.append(remedy)
     if isinstance(likelihood, torch.nn.Module):
         size = sum(p.numel() for p in likelihood.parameters())
@@ -225,11 +226,11 @@ def _objectives(objective: Objective | None, steps: int | None, use: LatentUse) 
         yield InfoVAE(alpha=0.9), Remedy("another objective", why, "objective", {"class": "info", "alpha": 0.9})
 
 
-def _trains(vae: Target, objective: Objective, x: Tensor, context: tuple[Tensor, ...]) -> bool:
+def _trains(pair: ModelGuide, objective: Objective) -> bool:
     """Return False if the VAE cannot be trained with the objective."""
     try:
-        if isinstance(vae, VAE):
-            check_objective(vae, objective, x[:2], *(c[:2] for c in context))
+        if isinstance(pair.vae, VAE):
+            check_objective(pair.vae, objective, pair.x[:2], *(c[:2] for c in pair.context))
     except ValueError:
         return False
     return True

@@ -12,6 +12,7 @@ import torch
 from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data.arrays import Array, as_tensor
 from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide, Target, kept_store
 from pyro_vae.seeds import derive, seeded
@@ -31,8 +32,8 @@ __all__ = [
 # on the chunk size, which only says how many rows are decoded at a time.
 EXAMPLES = 64
 
-Named = Tensor | str | None
-"""A tensor that model and guide take by name, such as ``mask``; or the name of a site, ``latent`` or ``observed``."""
+Named = Array | str | None
+"""Data that model and guide take by name, such as ``mask``; or the name of a site, ``latent`` or ``observed``."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Estimate:
 
 @contextlib.contextmanager
 def running(
-    vae: Target, x: Tensor | None, context: tuple[Tensor, ...], named: Mapping[str, Named], seed: int
+    vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named], seed: int
 ) -> Iterator[ModelGuide]:
     """Give model and guide on x, in evaluation mode and without gradients; restore generators and Pyro's store after.
 
@@ -103,13 +104,13 @@ def running(
             raise ValueError(said.strip()) from None
 
 
-def _model_guide(vae: Target, x: Tensor | None, context: tuple[Tensor, ...], named: Mapping[str, Named]) -> ModelGuide:
+def _model_guide(vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named]) -> ModelGuide:
     if isinstance(vae, ModelGuide):
         if context or named:
             raise ValueError(
                 "vae is a ModelGuide, which has its own context and names: give them to ModelGuide instead"
             )
-        return vae if x is None else vae.of(x)
+        return vae if x is None else vae.of(as_tensor("x", x, device=vae.x.device))
     if x is None:
         raise ValueError("x must be a tensor (batch, *event_shape); got None. Only a ModelGuide brings its own x")
     given: Any = named
@@ -125,7 +126,7 @@ def check_density(posterior: TorchDistribution, method: str) -> TorchDistributio
     if isinstance(innermost(posterior), Delta):
         raise ValueError(
             f"{method} needs a guide with a density; got Delta, a point. Use quadrature, or "
-            'annealed_importance_sampling with start="prior"'
+            "annealed_importance_sampling from the prior"
         )
     return posterior
 

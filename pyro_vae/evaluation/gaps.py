@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pyro_vae.argument_checks import at_least_one, finite_number
+from pyro_vae.data.arrays import Array
 from pyro_vae.distributions import innermost, part_name
 from pyro_vae.evaluation.estimates import Named, blocks, running
 from pyro_vae.evaluation.importance import ImportanceEstimate, estimate_log_prob
@@ -76,8 +77,8 @@ class InferenceGaps:
 
 def inference_gaps(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     steps: int = 1000,
     num_particles: int = 8,
     importance_particles: int = 5000,
@@ -130,9 +131,9 @@ def inference_gaps(
     at_least_one(steps=steps, num_particles=num_particles, importance_particles=importance_particles)
     finite_number("lr", lr, above=0)
     with running(vae, x, context, named, seed) as pair:
-        net = _net(pair)
+        vae, net = _vae_and_net(pair)
         start = torch.cat([_rows_of(net, part) for _, part in blocks(pair)])
-        free = _freed(pair, net, start)
+        free = _freed(pair, vae, net, start)
         found = [
             _search(part, steps, num_particles, lr, derive(seed, _OPTIMISING, number)) for number, part in blocks(free)
         ]
@@ -161,17 +162,23 @@ class _Rows(nn.Module):
         return self.rows
 
 
-def _net(pair: ModelGuide) -> nn.Module:
-    """Return the net of the posterior.
+def _vae_of(pair: ModelGuide) -> VAE | None:
+    """Return the VAE whose methods model and guide are, if there is one."""
+    found = (m for m in pair.modules if isinstance(m, VAE))
+    return next((vae for vae in found if (pair.model, pair.guide) == (vae.model, vae.guide)), None)
+
+
+def _vae_and_net(pair: ModelGuide) -> tuple[VAE, nn.Module]:
+    """Return the VAE and the net of its posterior.
 
     Raises:
         ValueError: if there is no net to replace, or q is a point or its draws have no gradient.
     """
-    vae = pair.vae
-    if not isinstance(vae, VAE):
+    vae = _vae_of(pair)
+    if vae is None:
         raise ValueError(
-            "inference_gaps needs a pyro_vae.VAE, since it replaces the net of the posterior; got "
-            f"{type(vae).__name__}. Build a VAE(prior, likelihood, posterior) from the distributions of model and guide"
+            "inference_gaps needs a pyro_vae.VAE, since it replaces the net of the posterior; got a "
+            f"{type(pair.vae).__name__}. Build a VAE(prior, likelihood, posterior) from model and guide"
         )
     name, net = part_name(vae.posterior), child(vae.posterior, "net")
     if not isinstance(vae.posterior, nn.Module) or not isinstance(net, nn.Module):
@@ -192,7 +199,7 @@ def _net(pair: ModelGuide) -> nn.Module:
             "discrete codes, enumeration gives log p(x), to compare with the ELBO; or use "
             "posteriors.RelaxedCategorical"
         )
-    return net
+    return vae, net
 
 
 def _rows_of(net: nn.Module, pair: ModelGuide) -> Tensor:
@@ -213,9 +220,9 @@ def _rows_of(net: nn.Module, pair: ModelGuide) -> Tensor:
     return kept[0]
 
 
-def _freed(pair: ModelGuide, net: nn.Module, rows: Tensor) -> ModelGuide:
+def _freed(pair: ModelGuide, vae: VAE, net: nn.Module, rows: Tensor) -> ModelGuide:
     """Return the same model and guide, which take the net's output by name as ``rows``, one per example."""
-    vae, given = pair.vae, _Rows()
+    given = _Rows()
     # Prior and likelihood are not copied, also if a prior (VampPrior) holds the posterior.
     kept = {id(part): part for part in (vae.prior, vae.likelihood)}
     free = copy.deepcopy(vae, {**kept, id(net): given})

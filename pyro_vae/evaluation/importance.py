@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
+from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, check_density, running
 from pyro_vae.evaluation.joint_density import JointDensity
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
@@ -68,8 +69,8 @@ class ImportanceEstimate(Estimate):
 
 def importance_sampling(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     num_particles: int = 5000,
     bounds: Sequence[int] = (),
     chunk_size: int | None = None,
@@ -137,8 +138,8 @@ def importance_sampling(
 
 def estimate_log_prob(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     num_particles: int,
     bounds: Sequence[int] = (),
     chunk_size: int | None = None,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one, finite_number
+from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import Estimate, Named, blocks, running
 from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
 from pyro_vae.evaluation.quadrature_refinement import Refinement
@@ -67,8 +68,8 @@ class Quadrature(Estimate):
 
 def quadrature(
     vae: Target,
-    x: Tensor | None = None,
-    *context: Tensor,
+    x: Array | None = None,
+    *context: Array,
     tolerance: float = 1e-6,
     max_evaluations: int = 1_000_000,
     nodes: bool = False,

@@ -51,8 +51,8 @@ class UnconstrainedCodes:
             )
         if _on_circle(self.prior):
             raise ValueError(
-                f"{method} needs codes that are real vectors; got codes on a circle (the prior is a "
-                f"{type(self.prior).__name__}, which states the support {support}). Use importance_sampling"
+                f"{method} needs codes that are real vectors; got codes on a circle, although the prior "
+                f"{type(self.prior).__name__} states the support {support}. Use importance_sampling"
             )
         self.transform = None if base_constraint(support) is constraints.real else self._bijection(support)
         batch_shape, shape = self.prior.batch_shape, self.prior.event_shape

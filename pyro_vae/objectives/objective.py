@@ -218,14 +218,15 @@ class Objective(ELBO):
 
 def _by_site(terms: Terms) -> dict[str, Tensor]:
     """Return recon of each observed site and KL of each latent site, if there are several, summed over the examples."""
-    recon, prior, posterior = (terms.by_site(term) for term in ("recon", "prior", "posterior"))
-    kl = {name: posterior[name] - prior[name] for name in posterior.keys() & prior.keys()}
-    return {
-        f"{term}/{name}": terms.mean(sites[name]).sum()
-        for term, sites in (("recon", recon), ("kl", kl))
-        if len(sites) > 1
-        for name in sorted(sites)
-    }
+    found: dict[str, Tensor] = {}
+    run = terms.runs[0]
+    if len(run["recon"]) > 1:
+        found |= {f"recon/{name}": log_prob for name, log_prob in terms.by_site("recon").items()}
+    shared = [name for name in run["posterior"] if name in run["prior"]]
+    if len(shared) > 1:
+        prior, posterior = terms.by_site("prior"), terms.by_site("posterior")
+        found |= {f"kl/{name}": posterior[name] - prior[name] for name in shared}
+    return {name: terms.mean(value).sum() for name, value in found.items()}
 
 
 def _checked(loss: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def _whole(v: Values) -> list[Suggestion]:
     if v.low >= FINE:
         return [
             *judge_reals(v),
-            Suggestion("NegativeBinomial", f"whole numbers never below {v.low:.0f}, in case they count"),
+            Suggestion("NegativeBinomial", f"whole numbers never below {v.low:.0f}, in case they are counts"),
         ]
     if v.levels or _bounded(v):
         top, last = max(v.levels - 1.0, v.high), f"{v.high:.0f}"
@@ -86,7 +86,7 @@ def _whole(v: Values) -> list[Suggestion]:
 
 
 def _bounded(v: Values) -> bool:
-    """Return True if many values are at the top and none above it, although counts of this spread would go on."""
+    """Return True if many values are at the top, although counts with this spread would go beyond it."""
     top, at_top = v.high, v.count(v.high)
     if top >= LEVELS or at_top < max(AT_TOP, 0.1 * (~np.isnan(v.x)).sum() / (top + 1)):
         return False

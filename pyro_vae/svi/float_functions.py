@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ __all__ = ["call_with_floats", "has_floats"]
 _Function = Callable[..., Any]
 _Call = Callable[[_Function, tuple[Any, ...]], Any]
 _Device = torch.device | str | int | None
+_Number = Tensor | float  # SymbolicFloats among them
 
 
 def has_floats(arguments: object) -> bool:
@@ -54,7 +55,7 @@ def call_with_floats(func: _Function, args: tuple[Any, ...], kwargs: dict[str, A
     return result
 
 
-def _rounded(number: object, other: object) -> Any:
+def _rounded(number: _Number, other: _Number) -> _Number:
     """Return a tensor for a SymbolicFloat that rounds, and promotes dtypes, as the float would; others as they are.
 
     Args:
@@ -74,7 +75,7 @@ def _rounded(number: object, other: object) -> Any:
     return number.tensor.to(dtype)
 
 
-def _with_one(func: _Function, call: _Call, *args: Any, **kwargs: Any) -> Any:
+def _with_one(func: _Function, call: _Call, *args: _Number, **kwargs: _Number) -> Any:
     """Do arithmetic with, or compare, a tensor and a number."""
     if len(args) + ("other" in kwargs) != 2 or kwargs.keys() - {"other"}:
         return NotImplemented
@@ -84,7 +85,7 @@ def _with_one(func: _Function, call: _Call, *args: Any, **kwargs: Any) -> Any:
     return call(func, (_rounded(first, second), _rounded(second, first)))
 
 
-def _where(func: _Function, call: _Call, *args: Any, **kwargs: Any) -> Any:
+def _where(func: _Function, call: _Call, *args: _Number, **kwargs: _Number) -> Any:
     if kwargs or len(args) != 3:
         return NotImplemented
     condition, yes, no = args if func is torch.where else (args[1], args[0], args[2])
@@ -94,7 +95,7 @@ def _where(func: _Function, call: _Call, *args: Any, **kwargs: Any) -> Any:
 def _new(
     func: _Function,
     call: _Call,
-    data: object,
+    data: _Number | list[float] | tuple[float, ...],
     dtype: torch.dtype | None = None,
     device: _Device = None,
     **options: Any,
@@ -109,10 +110,12 @@ def _new(
     if isinstance(data, SymbolicFloat):
         own = torch.float64 if isinstance(data.value, np.float64) else torch.get_default_dtype()
         return data.tensor.to(device or torch.get_default_device(), dtype or own, copy=True)
-    return torch.tensor(float(cast(float, data)), dtype=dtype, device=device)
+    return torch.tensor(float(data), dtype=dtype, device=device)
 
 
-def _new_like(func: _Function, call: _Call, x: Tensor, data: object, **options: Any) -> Any:
+def _new_like(
+    func: _Function, call: _Call, x: Tensor, data: _Number | list[float] | tuple[float, ...], **options: Any
+) -> Any:
     like: dict[str, Any] = {"dtype": x.dtype, "device": x.device}
     return _new(func, call, data, **like | options)
 
@@ -135,10 +138,10 @@ def _new_full(
     return x.new_empty(size, **options).fill_(fill_value.tensor)
 
 
-def _put(func: _Function, call: _Call, x: Tensor, *args: Any) -> Any:
+def _put(func: _Function, call: _Call, x: Tensor, *args: _Number) -> Any:
     """Put a number, the last argument, into some elements of a tensor."""
     *where, value = args
-    if has_floats(where) or not x.is_floating_point():
+    if has_floats(where) or not isinstance(value, SymbolicFloat) or not x.is_floating_point():
         return NotImplemented
     return call(func, (x, *where, value.tensor.to(x.dtype)))
 

@@ -6,8 +6,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any
+from types import BuiltinMethodType, FrameType
 
 import numpy as np
 import torch
@@ -30,11 +29,11 @@ class Seeds:
     def __init__(self) -> None:
         self.line: str | None = None
 
-    def note(self, _: FrameType, event: str, function: Any) -> None:
+    def note(self, _: FrameType, event: str, function: BuiltinMethodType | None) -> None:
         """Record a call that sets a generator; Python calls this for each call, as a profiler."""
         if event != "c_call" or self.line is not None or getattr(function, "__name__", "") not in _SET:
             return
-        if isinstance(function.__self__, (torch.Generator, random.Random)):
+        if function is not None and isinstance(function.__self__, (torch.Generator, random.Random)):
             self.line = at_user_line(function.__name__)
 
 

@@ -365,7 +365,7 @@ def _of_size(
     return [Change((key[0], name), f"{name!r} of the {where}", by_user, there, thing) for name in sorted(other)]
 
 
-def _into_container(thing: Any, key: object) -> Callable[[Any], None]:
+def _into_container(thing: dict[Any, Any] | list[Any], key: Any) -> Callable[[Any], None]:
     return lambda value: thing.__setitem__(key, value)
 
 

@@ -38,7 +38,7 @@ class TrainingInterrupted(KeyboardInterrupt):  # an interrupt is no error
     """Training was stopped by Ctrl-C; the last finished epoch is kept.
 
     Args:
-        found: the epoch that is kept, and where.
+        found: which epoch is kept, in the VAE or a folder.
         folder: the run folder that keeps it; None if no folder does.
         advice: what to do to go on.
     """
@@ -92,8 +92,8 @@ def fit(
         vae: the VAE, trained in place; or another object with a ``model`` and a ``guide``, or the pair
             ``(model, guide)`` of functions of ``(x, *context)``.
         train: data to train on: anything that :func:`pyro_vae.data.batches` takes.
-        valid: data to validate on after each epoch, likewise; binarised in the same way each time. A model and guide
-            need one latent site ``"z"`` and one observed site ``"x"`` for it.
+        valid: data to validate on after each epoch, likewise; binarised in the same way each time. All sites of a model
+            and guide must then be in one plate over the examples.
         epochs: passes over the training data, at least 1.
         batch_size: examples per step (a DataLoader keeps its own).
         lr: the highest learning rate, above 0.
@@ -147,7 +147,7 @@ def fit(
     like: dict[str, Any] = {"dtype": dtype, "device": place, "has_context": has_context}
     train_batches = batches(train, options.batch_size, shuffle=True, seed=derive(seed, TRAIN_DATA), **like)
     valid_batches = None if valid is None else batches(valid, _VALID_BATCH, seed=derive(seed, VALID_DATA), **like)
-    with seeded(derive(seed)):  # data sets may draw, from whatever generator
+    with seeded(derive(seed)):  # since data sets may draw from any generator
         ready = prepare(trainee, train_batches, valid_batches, objective, options)
     folder = open_folder(out, resume)
     compiled = options.compiles(len(ready.train) * options.epochs)
@@ -156,7 +156,7 @@ def fit(
         described = config or record(trainee, train, run.objective, options)
         dtype_name = str(trainee.parameters[0].dtype).removeprefix("torch.")
         run.config = {**described, "dtype": dtype_name, "shapes": ready.shapes}
-        checkpoints.dump_config(run.config)  # what cannot be written is said before the training, not after
+        checkpoints.dump_config(run.config)  # an error comes before the training, not after
         if resume:
             check_unchanged(folder, options)
             run.restore(folder)
@@ -186,13 +186,13 @@ def _train(
                     run.save(folder)
                     written = time.monotonic()
                 if on_epoch is not None:
-                    with seeded(derive(run.seed, CALLBACK, number)):  # the same also in a resumed training
+                    with seeded(derive(run.seed, CALLBACK, number)):  # a resumed training draws the same
                         on_epoch(record)
-                    run.remember()  # what it changed (a temperature, say), so that a resumed training goes on from it
+                    run.remember()  # its changes, such as a temperature, are those that a resumed training goes on from
         if run.best is not None:
             run.trainee.load_state_dict(run.best)
     except BaseException as error:
-        # Whatever it was (bad data in the middle, the user's own callback), no half-finished epoch is left behind.
+        # No half-finished epoch is left behind, whatever the error: bad data, say, or one in the user's callback.
         run.trainee.load_state_dict(run.last.weights)
         if isinstance(error, KeyboardInterrupt):
             raise _interrupted(run, folder) from None

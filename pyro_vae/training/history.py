@@ -66,7 +66,8 @@ class History(list[Epoch]):
 
     def _repr_html_(self) -> str:
         """Return a table of all epochs, as a notebook shows it."""
-        head, *rows = ("".join(f"<td>{cell}</td>" for cell in row) for row in (_HEADER, *map(_cells, self)))
+        head = "".join(f"<th>{name}</th>" for name in _HEADER)
+        rows = ("".join(f"<td>{cell}</td>" for cell in _cells(epoch)) for epoch in self)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -1,4 +1,4 @@
-"""What fit does with the data before it trains: priors start from them, and what does not fit is refused."""
+"""The first look at the data before a training: priors start from them, and data that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Ready(NamedTuple):
 
 
 def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: ELBO | None, options: Options) -> Ready:
-    """Start priors from the data, find out what is trained, and check that data, programs and objective fit.
+    """Start priors from the data, find the parameters, and check that data, programs and objective go together.
 
     Raises:
         ValueError: if they do not.
@@ -69,7 +69,7 @@ def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: 
 
 
 def start_from_data(vae: VAE, train: Batches) -> None:
-    """Give the priors that start from examples as many of them as they want."""
+    """Give the priors that start from examples as many as they want."""
     starters = [prior for prior in map(as_prior, vae.modules()) if prior.wanted_examples()]
     if not starters:
         return
@@ -107,7 +107,7 @@ def _objective(trainee: Trainee, objective: ELBO | None) -> ELBO:
 def _check_first_batches(
     trainee: Trainee, objective: ELBO, train: tuple[Tensor, ...], valid: tuple[Tensor, ...] | None, seed: int
 ) -> None:
-    """Run the bound once on a batch of each kind: what does not fit is refused here, before anything is written."""
+    """Run the bound once on a batch of each kind, so that an error comes before anything is written."""
     for batch in (train, valid):
         if batch is None:
             continue

@@ -1,4 +1,4 @@
-"""What the config.yaml of a run says of the training that fit has done."""
+"""The description of a training in the config.yaml of its run folder."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None
 
 
 def record(trainee: Trainee, train: DataSource, objective: ELBO, options: Options) -> dict[str, Any]:
-    """Return what config.yaml says of a training that Python code started."""
+    """Return the description of a training that Python code started."""
     of = _describe_programs(trainee) if trainee.vae is None else _describe(trainee.vae)
     used = {"objective": describe_objective(objective), **options.recorded(), **options.unusual()}
     return {"from": "python", **_describe_data(train), **of, **used}

@@ -1,4 +1,4 @@
-"""What each stream of randomness in a training is derived from, so that none repeats another."""
+"""The streams of random numbers in a training, by number; each has a seed of its own, from ``seeds.derive``."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import nn
 
 from pyro_vae.checks import check
-from pyro_vae.checks.densities import _elements
+from pyro_vae.checks.densities import elements_of
 from pyro_vae.checks.inputs import Inputs
 from pyro_vae.checks.mass import check_mass
 from pyro_vae.checks.ranks import rank_scores
@@ -119,9 +119,9 @@ def test_a_density_at_the_edge_is_not_judged(name, which):
 @pytest.mark.parametrize(
     ("distribution", "reason"),
     [
-        (dist.Poisson(_t(1e9)), "too far apart"),
-        (dist.ZeroInflatedPoisson(_t(1e5), gate=_t(0.5)), "too far apart"),
-        (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Binomial(_t(3, 9), _t(0.5))), "supports of their own"),
+        (dist.Poisson(_t(1e9)), "spread over more than"),
+        (dist.ZeroInflatedPoisson(_t(1e5), gate=_t(0.5)), "spread over more than"),
+        (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Binomial(_t(3, 9), _t(0.5))), "different supports"),
         (dist.MixtureSameFamily(dist.Categorical(_t(1, 1)), dist.Uniform(_t(0, 1), _t(1, 3))), "is known"),
     ],
     ids=["large", "far-apart", "mixture-of-binomials", "mixture-of-uniforms"],
@@ -141,7 +141,7 @@ def test_a_vector_of_counts_that_is_not_understood_is_skipped_with_a_reason():
 
     found = _look("mass", OfAnyTotal(3, probs=_t(0.2, 0.8)))
     assert found.verdict == "skipped"
-    assert "vector of counts" in found.detail
+    assert "cannot all be listed" in found.detail
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_mixture_without_its_weights_is_found_in_20_dimensions():
 
 def test_columns_are_looked_at_one_by_one():
     normal = dist.Normal(_t(0.0), 1.0)
-    assert list(_elements(dist.MaskedDistribution(normal.to_event(1), torch.tensor(True)))) == [normal]
+    assert list(elements_of(dist.MaskedDistribution(normal.to_event(1), torch.tensor(True)))) == [normal]
 
 
 class _Pair(nn.Module):

@@ -37,7 +37,7 @@ def test_terms_by_hand():
     log_x = -0.5 * (x[:, None] - LOC) ** 2 - 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(found.recon, log_x @ q)
     torch.testing.assert_close(found.kl, (q * (q / p).log()).sum().expand(2))
-    torch.testing.assert_close(found.turned, (p * (p / q).log()).sum().expand(2))
+    torch.testing.assert_close(found.reverse_kl, (p * (p / q).log()).sum().expand(2))
 
 
 def test_a_value_that_q_excludes_counts_nothing_and_has_no_gradient():

@@ -47,7 +47,7 @@ def linear(d=2, posterior="diagonal"):
     return model, model.vae(posterior), x
 
 
-def fitted_product(model, x):
+def q_near_posterior(model, x):
     """Means and scales of a q beside the true posterior, as a leaf, ``(batch, 2, d)``."""
     best = model.best_diagonal(x)
     return torch.stack([best.mean + 0.2, 1.3 * best.stddev], 1).detach().requires_grad_()
@@ -88,7 +88,7 @@ def z_scores(gradients, exact=0.0):
 def test_values_and_gradients_by_hand(name, draws):
     """With NumPy and SciPy, from the draws of z that the same seed gives."""
     model, vae, x = linear()
-    q = fitted_product(model, x)
+    q = q_near_posterior(model, x)
     pair = ModelGuide(with_posterior_of(vae, q), x)
     pyro.set_rng_seed(3)
     z = pair.draw(draws).detach().numpy()
@@ -124,7 +124,7 @@ def test_values_and_gradients_by_hand(name, draws):
 def gradient_of_the_model(name, draws):
     """By weight and bias of the decoder, and what it must be: log p(x | z) averaged, or in shares of the weights."""
     model, vae, x = linear()
-    q = fitted_product(model, x)
+    q = q_near_posterior(model, x)
     whole = with_posterior_of(vae, q)
     parameters = list(whole.likelihood.parameters())
     pair = ModelGuide(whole, x)
@@ -162,7 +162,7 @@ def test_the_mean_gradient_is_the_exact_one(name):
     net = vae.likelihood.net
     model = LinearGaussian(net.weight, net.bias, SIGMA)
     exact = flat(torch.autograd.grad(model.elbo(x, vae.encode(x)).sum(), parameters))
-    found = blocks(name, vae, x, parameters, num_particles=3)
+    found = blocks(name, vae, x, parameters, draws=3)
     assert z_scores(found, exact).abs().max() < 5
     assert exact.abs().max() > 1
 
@@ -171,7 +171,7 @@ def test_the_mean_gradient_is_the_exact_one(name):
 def test_the_mean_gradient_of_two_draws_is_that_by_quadrature(name):
     """One latent dimension: the weighted bound is an integral over two normals, by Gauss and Hermite."""
     model, vae, x = linear(d=1)
-    q = fitted_product(model, x[:1])
+    q = q_near_posterior(model, x[:1])
 
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(60))
     z = (q[0, 0] + q[0, 1] * nodes).unsqueeze(-1)
@@ -197,7 +197,7 @@ def test_the_mean_score_function_of_categories_is_the_gradient_of_the_sum():
     z = q.enumerate_support()  # (categories, batch, categories)
     by_category = vae.decode(z).log_prob(x) + vae.prior_of().log_prob(z) - q.log_prob(z)
     exact = flat(torch.autograd.grad((q.log_prob(z).exp() * by_category).sum(), parameters))
-    found = blocks("score_function", vae, x, parameters, num_particles=4)
+    found = blocks("score_function", vae, x, parameters, draws=4)
     assert z_scores(found, exact).abs().max() < 5
     assert exact.abs().max() > 0.1
 
@@ -236,8 +236,8 @@ def by_encoder(name, vae, x, draws, seeds=20):
 def test_no_variance_where_q_is_the_true_posterior(name):
     """All weights are p(x) there, with no slope; what the others still vary is the score of log q."""
     model, vae, x = linear(posterior="exact")
-    assert by_encoder(name, vae, x, num_particles=3).abs().max() < 1e-10
-    assert by_encoder("pathwise", vae, x, num_particles=3).var(0).max() > 0.1
+    assert by_encoder(name, vae, x, draws=3).abs().max() < 1e-10
+    assert by_encoder("pathwise", vae, x, draws=3).var(0).max() > 0.1
     pyro.set_rng_seed(0)
     value = estimate(name, ModelGuide(vae, x), list(vae.parameters()), 3)
     torch.testing.assert_close(value, model.log_prob(x), rtol=1e-10, atol=0)
@@ -354,7 +354,7 @@ def test_the_score_function_needs_two_draws(draws):
     vae, _, x = wrong()
     with pytest.raises(
         ValueError,
-        match=f"num_particles must be an integer of at least 2, so that each has others beside it; got {draws}",
+        match=f"num_particles must be an integer of at least 2, for a baseline from the others; got {draws}",
     ):
         estimators.score_function(ModelGuide(vae, x), draws)
 

@@ -8,7 +8,7 @@ import torch
 
 from pyro_vae import distributions as ours
 from pyro_vae import posteriors, priors
-from pyro_vae.checks.densities import _elements
+from pyro_vae.checks.densities import elements_of
 from tests.checks.test_densities import _look, _t
 from tests.checks.test_vectors_and_spheres import Opaque, _randn
 
@@ -99,6 +99,6 @@ UNUSUAL = {
 @pytest.mark.parametrize("which", ["mass", "draws"])
 def test_a_right_distribution_passes(name, which):
     for seed in range(2):
-        for element in _elements(UNUSUAL[name]()):
+        for element in elements_of(UNUSUAL[name]()):
             found = _look(which, element, seed=seed)
             assert found.verdict == "passed", found.detail

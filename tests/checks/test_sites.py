@@ -314,7 +314,7 @@ def test_the_hint_is_not_given_for_a_plate_of_another_size():
     second = check(vae, reals()).failures[0]
     assert (first.name, second.name) == ("sites", "shapes")
     for size, line in ((12, first), (BATCH, second)):
-        assert f"The plate 'data' is of {size} whatever x is" in line.finding.detail
+        assert f"The plate 'data' has the size {size} whatever x is" in line.finding.detail
         assert "subsample=x" in line.finding.detail
         assert "Declare" not in line.finding.detail
 
@@ -347,17 +347,17 @@ def pair(likelihood=lambda z: dist.Bernoulli(logits=z.sum(1, keepdim=True)), sca
 
 GREY = torch.tensor([[0.25, 0.5, 1.0], [0.0, 1.0, 0.0]])
 NATURAL = {
-    "grey values": (pair(), GREY, "torch.Size([2, 3])), and it is not. Change the data (binarise"),
-    "a scale below 0": (pair(scale=-1.0), GREY.round(), "and it does not. A scale must be positive: give softplus()"),
+    "grey values": (pair(), GREY, "torch.Size([2, 3])), but it is not. Change the data (for example, binarise"),
+    "a scale below 0": (pair(scale=-1.0), GREY.round(), "but it does not. A scale must be positive: apply softplus()"),
     "probabilities above 1": (
         pair(lambda z: dist.Bernoulli(probs=1.5 + 0 * z[:, :1])),
         GREY.round(),
-        "and it does not. Probabilities lie in [0, 1]: give what the network returns as logits=",
+        "but it does not. Probabilities lie in [0, 1]: pass the network's output as logits=",
     ),
     "a location that is NaN": (
         pair(lambda z: dist.Normal(torch.nan * z[:, :1], 1.0)),
         GREY,
-        "and it does not. Look at what the network returns for loc: is it NaN?",
+        "but it does not. Look at what the network returns for loc: is it NaN?",
     ),
     "the pair turned round": (
         pair()[::-1],

@@ -43,7 +43,7 @@ def test_false_alarms_of_many_columns_together_come_at_most_at_the_level():
     assert N // 4 * LEVEL / 2 < failed <= stats.binom.isf(1e-6, N // 4, LEVEL)
 
 
-@pytest.mark.parametrize("skewed", [lambda x: x.exp() - math.exp(0.5), lambda x: x**2 - 1, lambda x: 1 - x**2])
+@pytest.mark.parametrize("skewed", [lambda x: x.exp() - math.exp(0.5), lambda x: x**2 - 1])
 def test_false_alarms_of_skewed_draws_come_at_most_at_twice_the_level(skewed):
     """Of lognormal and squared draws Student's t alone fails 12 and 6 times as often as it says."""
     x = skewed(draws(100, 20_000, seed=9))
@@ -51,6 +51,11 @@ def test_false_alarms_of_skewed_draws_come_at_most_at_twice_the_level(skewed):
     plain = stats.ttest_1samp(x.numpy(), 0).pvalue
     assert (plain < 1e-3).mean() > 4e-3
     assert (p < 1e-3).sum() <= stats.binom.isf(1e-6, 20_000, 3e-3)
+
+
+def test_the_p_value_does_not_depend_on_the_direction_of_the_skew():
+    for x in (draws(100, 50, seed=9) ** 2 - 1).split(1, dim=1):
+        assert mean_is_zero(x, 1e-3).p_value == pytest.approx(mean_is_zero(-x, 1e-3).p_value, rel=1e-9)
 
 
 def test_one_column_off_is_found_among_many():

@@ -158,6 +158,8 @@ def test_other_targets_give_the_same():
     vae, x = collapsed(), make_x(n=40)
     found, compiled = collapse(vae, x), collapse(torch.compile(vae), x)
     assert (compiled.kind, compiled.evidence, compiled.remedies) == (found.kind, found.evidence, found.remedies)
+    arrays = collapse(vae, x.numpy())
+    assert (arrays.kind, arrays.evidence, arrays.remedies) == (found.kind, found.evidence, found.remedies)
     pair = collapse((vae.model, vae.guide), x)
     assert (pair.kind, pair.evidence) == (found.kind, found.evidence)
     assert pair.remedies  # those that do not depend on the likelihood

@@ -271,8 +271,19 @@ def test_posteriors_that_will_not_do():
     with pytest.raises(ValueError, match=r"calls its net once.*got no call"):
         inference_gaps(of(TwoNets(0)), x)
     vae = make_vae()
-    with pytest.raises(ValueError, match=r"needs a pyro_vae.VAE.*got tuple"):
-        inference_gaps((vae.model, vae.guide), make_x())
+    for pair in ((vae.model, make_vae().guide), (lambda x: vae.model(x), vae.guide)):
+        with pytest.raises(ValueError, match=r"needs a pyro_vae.VAE.*got a tuple"):
+            inference_gaps(pair, make_x())
+
+
+def test_bound_methods_and_compiled_vaes_are_the_vae():
+    vae, x = make_vae(), make_x()
+    options = {"steps": 3, "importance_particles": 50}
+    expected = inference_gaps(vae, x, **options)
+    for same in ((vae.model, vae.guide), torch.compile(vae)):
+        torch.testing.assert_close(fields(inference_gaps(same, x, **options)), fields(expected), rtol=0, atol=0)
+    arrays = inference_gaps(vae, x.numpy(), **options)
+    torch.testing.assert_close(fields(arrays), fields(expected), rtol=0, atol=0)
 
 
 def decoder(inputs):

@@ -212,3 +212,12 @@ def test_bad_input():
         importance_sampling("vae", x)
     with pytest.raises(ValueError, match="importance_sampling needs a guide with a density; got Delta, a point. Use q"):
         importance_sampling(build(4, 2, posterior="Delta", hidden=()), torch.ones(2, 4))
+
+
+def test_a_model_guide_takes_other_data_as_arrays_too():
+    linear = Linear()
+    x = linear.data(3)
+    pair = ModelGuide(linear, linear.data(3, seed=1))
+    expected = importance_sampling(linear, x, num_particles=50)
+    for same in (x, x.numpy()):
+        assert torch.equal(importance_sampling(pair, same, num_particles=50).log_prob, expected.log_prob)

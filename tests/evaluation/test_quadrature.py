@@ -373,9 +373,7 @@ def test_bad_input():
             likelihood=lambda z: dist.Normal(z, 1.0).to_event(1),
             posterior=lambda x: dist.Normal(x, 1.0).to_event(1),
         )
-        with pytest.raises(
-            ValueError, match=r"needs codes that are vectors of reals; got codes on a circle, .* Use imp"
-        ):
+        with pytest.raises(ValueError, match=r"needs codes that are real vectors; got codes on a circle, .* Use imp"):
             quadrature(circle, torch.zeros(3, 2))
         with pytest.raises(ValueError, match="annealed_importance_sampling needs codes that are .* on a circle"):
             annealed_importance_sampling(circle, torch.zeros(3, 2), annealing=Annealing(2), num_particles=2)

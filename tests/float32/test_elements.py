@@ -45,7 +45,7 @@ def test_log_prob_and_its_gradient_are_right_at_the_corners(name):
             assert error(g, right) <= TOLERANCE, f"gradient by raw output {i} at {(raw, x)}: {g} for {float(right)}"
 
 
-@pytest.mark.parametrize("name", [n for n in ELEMENTS if "Binomial" in n or n in ("Poisson", "Beta")])
+@pytest.mark.parametrize("name", [n for n in ELEMENTS if "Binomial" in n or n in ("Poisson", "Beta", "Gamma")])
 def test_float64_has_ten_digits(name):
     worst = max(errors(name, torch.float64)[0], key=lambda f: f[0])
     assert worst[0] <= 1e-10, f"{worst[1]}: {worst[2]} for {worst[3]}"

@@ -20,7 +20,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch.distributions import constraints
 
-import pyro_vae.model_guide  # which svi needs, and which is slow to import
+import pyro_vae.model_guide  # svi needs it, and its import is slow
 import pyro_vae.value_checks
 
 X = torch.linspace(-1, 2, 6)
@@ -69,7 +69,7 @@ def take_away(path, how):
     if how == "delete":
         owner, name = owner_of(path)
         delattr(owner, name)
-        if path == "torch.compiler._is_exporting_flag":  # another torch would have another way to say so
+        if path == "torch.compiler._is_exporting_flag":  # another torch would have another way to tell
             torch.compiler.is_exporting = lambda: False
         return
     from pyro_vae.svi import private
@@ -107,7 +107,7 @@ def in_a_fork(path, how):
     if child == 0:
         try:
             seen = seen_without(path, how)
-        except BaseException:  # whatever it is, the test shows it
+        except BaseException:  # any error; the test shows it
             seen = {"failed": traceback.format_exc()}
         with os.fdopen(writer, "w") as pipe:
             json.dump(seen, pipe)

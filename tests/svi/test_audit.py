@@ -119,7 +119,7 @@ def test_no_audits(monkeypatch):
     assert audits.left(6) == math.inf
 
 
-# What two runs did.
+# The results of two runs.
 
 
 def did(losses=(1.5,), gradients=None, tensors=None, generators=((1, 2),)):

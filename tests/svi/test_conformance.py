@@ -94,7 +94,7 @@ def test_the_graph_does_what_stock_pyro_does(case):
         assert svi.captures == case.captures
 
 
-# Adam makes large what rounding leaves of a gradient of zero, here that of the bias of an attention's keys.
+# Adam enlarges the rounding errors of a gradient of zero, here that of the bias of an attention's keys.
 ROUNDED = {"transformer_encoder_guide": "in_proj_bias"}
 
 

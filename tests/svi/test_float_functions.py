@@ -186,7 +186,7 @@ def test_quotients_of_sizes_are_known_to_the_bit():
     for n, takes in ((7, True), (8, False)):
         assert graph.decides_alike([torch.ones(n), torch.tensor(t, dtype=torch.float64)]) is takes
     assert torch.equal(run(graph, [x, torch.tensor(t, dtype=torch.float64)]), program(x, t))
-    # An expression puts 0.1 and 0.3 together, so the size stays the one it is.
+    # An expression combines 0.1 and 0.3, so the size stays fixed.
     graph = capture(lambda x, t: x * (t if 0.1 * x.shape[0] * 0.3 > t else 2 * t), [x, t])
     assert graph.takes([x, torch.tensor(t)])
     assert not graph.takes([torch.ones(8), torch.tensor(t)])

@@ -170,7 +170,7 @@ def test_after_an_error_no_profiler_is_left():
     assert sys.getprofile() is None
 
 
-# Generators as they are.
+# Generators stay as they were.
 
 
 DRAWN = {

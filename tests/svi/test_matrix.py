@@ -34,7 +34,7 @@ from tests.likelihoods.cases import ELEMENTWISE
 
 SIZES = (4, 4, 7, 4)
 CASES = [*COMBINATIONS, *LIKELIHOODS]
-# A spread of what the graphs are made of; all the others are slow.
+# Programs with different parts of graphs; all others are slow.
 FAST = {
     ("StandardNormal", "DiagonalNormal"),
     ("MixtureOfNormals", "FullNormal"),
@@ -61,7 +61,7 @@ class Notes(torch.optim.SGD):
 
     def step(self, closure=None):
         grads = [p.grad for group in self.param_groups for p in group["params"]]
-        # A parameter without gradient stays where it is, as with one of zero.
+        # A parameter without a gradient does not move, like one with a gradient of zero.
         self.noted.append([None if g is None or not g.any() else g.clone() for g in grads])
         return super().step(closure)
 

@@ -44,7 +44,7 @@ NEEDED = {
 
 
 def how(piece):
-    # What only instances have, their constructors make anew; and torch finds an operation again when it is asked for.
+    # Constructors make the attributes of instances again, and torch finds an operation again on request.
     hidden = piece in NEEDED or "()" in piece or piece.startswith("torch.ops.aten._")
     return "hide" if hidden else "delete"
 

@@ -190,7 +190,7 @@ LEAKS = {
     "numpy-round": lambda x, t: x * float(np.round(t)),
     "numpy-exp": lambda x, t: x * float(np.exp(t)),
     "complex": lambda x, t: x * abs(1j * t),
-    "percent": lambda x, t: x * len("%.3f" % t),  # noqa: UP031  which asks nobody
+    "percent": lambda x, t: x * len("%.3f" % t),  # noqa: UP031  it reads the double unnoticed
     "double": lambda x, t: x * float.__add__(t, 1.0),
     "compared": lambda x, t: x if t < float.__add__(t, 1.0) else -x,
     "imported": lambda x, t: x * exp(t),

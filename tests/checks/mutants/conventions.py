@@ -160,7 +160,7 @@ def kl_of_log_scale(wrong: bool) -> Setup:
     return Setup(vae, reals(), {"objective": objective})
 
 
-@mutant("objective", "a KL by draws, with its sign turned round", "the sign of the KL is turned round")
+@mutant("objective", "a KL by draws, with its sign turned round", "the sign of the KL is wrong")
 def kl_by_draws(wrong: bool) -> Setup:
     vae = Plain()
 
@@ -173,7 +173,7 @@ def kl_by_draws(wrong: bool) -> Setup:
     return Setup(vae, reals(), {"objective": objective})
 
 
-@mutant("objective", "kl_divergence(p, q)", "turned round")
+@mutant("objective", "kl_divergence(p, q)", "the wrong way round")
 def kl_divergence_of_torch(wrong: bool) -> Setup:
     vae = Plain()
 
@@ -433,7 +433,7 @@ class Clusters(Binary):
         return self.likelihood(codes).log_prob(x).T
 
 
-@mutant("objective", "kl_div with its arguments turned round, for a code that is summed over", "turned round")
+@mutant("objective", "kl_div with its arguments turned round, for a code that is summed over", "the wrong way round")
 def kl_div_of_torch(wrong: bool) -> Setup:
     vae = Clusters()
 

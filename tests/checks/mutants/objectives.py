@@ -125,7 +125,7 @@ wrong_step(
     loss=lambda recon, kl: (kl - recon) / BATCH,
 )
 wrong_step("in_bits", "base-2 logarithms", "in bits", loss=lambda recon, kl: (kl - recon) / math.log(2))
-wrong_step("sign_turned_round", "the bound is minimised", "the sign is turned round", loss=lambda recon, kl: recon - kl)
+wrong_step("sign_turned_round", "the bound is minimised", "the sign is wrong", loss=lambda recon, kl: recon - kl)
 wrong_step(
     "mse_without_scale",
     "half the squared error, as if the model's scale were 1",

@@ -155,7 +155,7 @@ def test_bad_data_are_refused_in_stocks_words_and_change_nothing(mode, bad, at):
             {k: torch.as_tensor(v) for k, v in state["state"][index].items()},
             {k: torch.as_tensor(v) for k, v in of.items()},
         )
-    # The training goes on as if they had not been there.
+    # The training continues as if they had not been there.
     if at:
         losses_of(stock := stock_of(other), batches()[:at])
         expected = losses_of(stock, batches())
@@ -174,5 +174,5 @@ def test_bad_data_leave_the_running_means_of_batch_normalisation(mode, bad):
     with pytest.raises(ValueError, match="x "):
         svi.step(bad())
     assert all(torch.isfinite(value).all() for value in vae.state_dict().values())
-    if bad is with_nan:  # stock has seen none of it; of grey values its encoder has
+    if bad is with_nan:  # stock has seen none of it; its encoder has seen grey values
         same(before, weights(vae))

@@ -159,7 +159,7 @@ def test_compiled_with_dropout_and_batch_normalisation_in_both_modes():
     expected, other = steps(stock_of)
     losses, vae = steps(lambda vae: svi_of(vae, mode="fast"))
     assert losses == pytest.approx(expected, rel=1e-9)
-    # The gradient of a bias before batch normalisation is zero but for rounding, which Adam makes large.
+    # The gradient of a bias before batch normalisation is zero except for rounding, which Adam enlarges.
     same(weights(other), weights(vae), rtol=1e-6)
 
 

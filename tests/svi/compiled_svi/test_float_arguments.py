@@ -49,7 +49,7 @@ def test_a_number_that_changes_at_each_step(mode, number):
 
     expected, _ = steps(SVI)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where it is refused, it runs by Pyro
+        warnings.simplefilter("ignore")  # if it is refused, Pyro runs it
         losses, svi = steps(lambda *args: CompiledSVI(*args, mode=mode))
     assert losses == pytest.approx(expected, rel=1e-12)
     if number is not np.float32:

@@ -107,7 +107,7 @@ def run(case: Case, make_svi: Callable[..., Any] = SVI) -> Run:
         with contextlib.closing(program.steps(svi)) as steps:
             try:
                 moments.extend(moment(program, loss) for loss in steps)
-            except Exception as raised:  # of whatever kind stock raises; ``verdict`` looks at it
+            except Exception as raised:  # any error that stock raises; ``verdict`` compares it
                 error = raised
     return Run(moments, error, [str(w.message) for w in caught], svi)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.svi.drop_in.harness import Case, Program, table
 from tests.svi.drop_in.tiny import data, guide, latent, seen
 
-STEPS, CHANGED = 40, 21  # the number of the step before which the user changes something, counted from 1
+STEPS, CHANGED = 40, 21  # the user changes something before this step, counted from 1
 
 STALE: dict[str, Case] = {}
 stale = table(STALE)

@@ -24,7 +24,7 @@ class Program:
     optim: pyro.optim.PyroOptim = field(default_factory=lambda: pyro.optim.Adam({"lr": 0.02}))
     kwargs: list[dict[str, Any]] | None = None
     after: Callable[[Any], None] | None = None  # called with the loss, as schedulers are
-    modules: tuple[nn.Module, ...] = ()  # what has parameters or buffers beside the guide and the store
+    modules: tuple[nn.Module, ...] = ()  # modules with parameters or buffers, besides the guide and the store
 
     def calls(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         return list(zip(self.batches, self.kwargs or [{}] * len(self.batches), strict=True))

@@ -146,7 +146,7 @@ def non_reparametrised_coin():
     return Program(model, guide, binary(8), loss=TraceGraph_ELBO())
 
 
-# On a CPU with AMX, l ends in another last bit (2e-7) than Pyro's; why is not known. On another CPU it is the same.
+# On a CPU with AMX, l differs from Pyro's in the last bit (2e-7), for an unknown reason; on another CPU it is equal.
 @case(rtol=1e-6)
 def straight_through_and_relaxed():
     def model(x):

@@ -108,7 +108,7 @@ def deep_markov_model_gru():
     return deep_markov(nn.GRU)
 
 
-# Where autograd sees it, PyTorch runs nn.LSTM by oneDNN as one kernel; a graph holds its operations one by one.
+# With autograd, PyTorch runs nn.LSTM as one kernel of oneDNN; a graph has its operations one by one.
 @case(rtol=1e-5, slow=True)
 def lstm_language_model():
     embed, lstm, out = nn.Embedding(7, 4), nn.LSTM(4, 5, batch_first=True), nn.Linear(5, 7)

@@ -10,7 +10,7 @@ import torch
 from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
-# It gives a root, and what changes something.
+# Each returns a root, and a function that changes something.
 Make = Callable[[], tuple[Any, Callable[[], object]]]
 
 LEVEL = 1.0

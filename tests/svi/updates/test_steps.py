@@ -126,5 +126,5 @@ def test_any_options(kind, lr, betas, eps, decay, maximize, momentum, nesterov, 
     for grads in gradients(6):
         pair.step([size * g for g in grads])
     for p, q in zip(pair.params, pair.other, strict=True):
-        # Relative to the largest, since a sum may cancel.
+        # Relative to the largest number, since a sum may cancel.
         torch.testing.assert_close(q, p, rtol=1e-10, atol=1e-11 * max(1.0, p.abs().max().item()))
