@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, NamedTuple, overload
 
 import torch
+from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -17,7 +23,7 @@ from pyro_vae.argument_checks import at_least
 from pyro_vae.data import DataSource, as_tensor, batches
 from pyro_vae.data.arrays import module_dtype_and_device, repeat_rows
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.model_guide import ModelGuide, Target, kept_store, model_and_guide, modules_around
+from pyro_vae.model_guide import ModelGuide, Target, kept_store, listed, model_and_guide, modules_around
 from pyro_vae.seeds import seeded
 from pyro_vae.vae import VAE, evaluating
 from pyro_vae.value_checks import holds
@@ -32,6 +38,7 @@ __all__ = [
     "elbo",
     "elbo_terms",
     "modules_of",
+    "run_pair",
     "target_terms",
 ]
 
@@ -231,14 +238,63 @@ def target_terms(
     vae = as_vae(target)
     if vae is not None:
         return elbo_terms(vae, x, *context, kl=kl, num_particles=num_particles)
-    pair = ModelGuide(target, x, *context).strict()
-    terms = pair.draw_terms(num_particles)
-    recon = terms.recon.mean(0)
     if kl == "sampled":
-        return ElboTerms(recon, (terms.posterior - terms.prior).mean(0))
+        runs = [_run_terms(*model_and_guide(target), x, *context) for _ in range(num_particles)]
+        recon, divergence = (torch.stack(terms).mean(0) for terms in zip(*runs, strict=True))
+        return ElboTerms(recon, divergence)
+    pair = ModelGuide(target, x, *context).strict()
+    recon = pair.draw_terms(num_particles).recon.mean(0)
     posterior, prior = pair.posterior(), pair.prior()
     names = f"the guide's {part_name(posterior)}", f"the model's {part_name(prior)}"
     return ElboTerms(recon, _closed_form(posterior, prior, names).expand(recon.shape))
+
+
+def run_pair(
+    model: Callable[..., object], guide: Callable[..., object], x: Tensor, *context: Tensor
+) -> tuple[Trace, Trace]:
+    """Run the model at a draw from the guide, and return the traces of both, without the subsamples of plates.
+
+    Raises:
+        ValueError: if the guide lacks a latent site of the model.
+    """
+    guide_trace = poutine.trace(guide).get_trace(x, *context)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x, *context)
+    traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+    latents = [site["name"] for site in _sample_sites(traces[0]) if not site["is_observed"]]
+    lacking = [name for name in latents if name not in traces[1].nodes]
+    if lacking:
+        raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(lacking)}")
+    return traces
+
+
+def _run_terms(
+    model: Callable[..., object], guide: Callable[..., object], x: Tensor, *context: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return recon and the sampled KL of each example, of all sites and without scales."""
+    in_model, in_guide = map(_sample_sites, run_pair(model, guide, x, *context))
+    shared = set.intersection(*(set(site["cond_indep_stack"]) for site in in_model + in_guide))
+    plates = [plate for plate in shared if plate.vectorized and plate.size == len(x)]
+    if len(plates) != 1:
+        raise ValueError(
+            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since the bound is "
+            f"wanted for each; got {len(plates)} such plates"
+        )
+
+    def total(sites: list[Message]) -> Tensor:
+        found = x.new_zeros(len(x))
+        for site in sites:
+            log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+            others = [d for d in range(-log_prob.dim(), 0) if d != plates[0].dim]
+            found = found + (log_prob.sum(others) if others else log_prob)
+        return found
+
+    recon = total([site for site in in_model if site["is_observed"]])
+    prior = total([site for site in in_model if not site["is_observed"]])
+    return recon, total(in_guide) - prior
+
+
+def _sample_sites(trace: Trace) -> list[Message]:
+    return [site for site in trace.nodes.values() if site["type"] == "sample"]
 
 
 @dataclass(frozen=True)
@@ -273,17 +329,17 @@ def average_elbo(
     """Return the bound on average over the examples of a data set, in evaluation mode and without gradients.
 
     Args:
-        vae: a VAE, another object with a ``model`` and a ``guide``, or the pair ``(model, guide)`` with one latent site
-            ``"z"`` and one observed site ``"x"``.
+        vae: a VAE, another object with a ``model`` and a ``guide``, or the pair ``(model, guide)``, whose sites are all
+            in one plate over the examples. Scales (``poutine.scale``, the subsampling of plates) do not count.
         data: anything that :func:`pyro_vae.data.batches` takes; brought to the device and dtype of the parameters.
-        kl: see :func:`elbo_terms`.
+        kl: see :func:`elbo_terms`; the closed form needs one latent site ``"z"`` and one observed site ``"x"``.
         num_particles: draws of z per example.
         batch_size: examples at a time.
         has_context: True if what a Dataset or DataLoader yields after x is context.
         seed: of the draws and the binarisation.
 
     Raises:
-        ValueError: if there are no data, if a model or guide has other sites, and as :func:`elbo_terms`.
+        ValueError: if there are no data, if the sites of a model or guide do not fit, and as :func:`elbo_terms`.
         TypeError: if ``vae`` has no model and guide.
         NotANumberError: if a term is NaN.
 

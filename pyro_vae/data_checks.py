@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, base_constraint, part_name
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.parts import as_likelihood
+from pyro_vae.parts import Part, as_likelihood
 from pyro_vae.value_checks import holds
 
 __all__ = ["check_event_shape", "check_finite", "check_support"]
@@ -40,7 +38,7 @@ def check_finite(x: Tensor) -> None:
     )
 
 
-def check_event_shape(likelihood: Callable[..., TorchDistribution], event_shape: torch.Size, x: Tensor) -> None:
+def check_event_shape(likelihood: Part, event_shape: torch.Size, x: Tensor) -> None:
     """Raise a ValueError if x ``(batch, *event_shape)`` has another event shape than the likelihood.
 
     Args:
@@ -61,7 +59,7 @@ def check_event_shape(likelihood: Callable[..., TorchDistribution], event_shape:
     )
 
 
-def check_support(likelihood: Callable[..., TorchDistribution], distribution: TorchDistribution, x: Tensor) -> None:
+def check_support(likelihood: Part, distribution: TorchDistribution, x: Tensor) -> None:
     """Raise a ValueError if x has another shape than p(x | z), or values outside its support.
 
     Args:
@@ -84,9 +82,7 @@ def check_support(likelihood: Callable[..., TorchDistribution], distribution: To
         _check_values(what, [*part, likelihood], column, x[:, i : i + 1])
 
 
-def _check_values(
-    name: str, likelihoods: list[Callable[..., TorchDistribution]], distribution: TorchDistribution, x: Tensor
-) -> None:
+def _check_values(name: str, likelihoods: list[Part], distribution: TorchDistribution, x: Tensor) -> None:
     """Raise a ValueError with the first known remedy if values of x lie outside the distribution's support."""
     try:
         support = distribution.support

@@ -23,6 +23,7 @@ from pyro_vae.nets.shapes import Shape
 __all__ = [
     "Data",
     "Likelihood",
+    "Part",
     "Posterior",
     "Prior",
     "as_likelihood",
@@ -40,8 +41,11 @@ __all__ = [
 Data = Literal["binary", "continuous", "levels", "counts"]
 """The kind of numbers in the data of a likelihood."""
 
+Part = Callable[..., TorchDistribution]
+"""A prior, likelihood or posterior: a module or function that returns a distribution."""
 
-class _Part(nn.Module):
+
+class _PartModule(nn.Module):
     # Not an ABC, though ``forward`` is abstract: Pyro's to_pyro_module_ mixes a module's class with PyroModule, whose
     # metaclass is another one. A class without a ``forward`` raises a NotImplementedError.
 
@@ -56,7 +60,7 @@ class _Part(nn.Module):
         return args[0]
 
 
-class _OverCodes(_Part):
+class _OverCodes(_PartModule):
     support: Constraint | None = None
     """The support of z, such as ``constraints.real_vector``. None if it is unknown; then nothing is refused."""
 
@@ -109,7 +113,7 @@ class Prior(_OverCodes):
         """
 
 
-class Likelihood(_Part):
+class Likelihood(_PartModule):
     """p(x | z, c): a module that takes codes and context and returns a distribution over x."""
 
     data: Data = "continuous"
@@ -129,7 +133,7 @@ class Likelihood(_Part):
         """Return p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
         raise NotImplementedError
 
-    def of_columns(self) -> list[Callable[..., TorchDistribution]]:
+    def of_columns(self) -> list[Part]:
         """Return the likelihood of each column of a table; an empty list if the columns have none of their own."""
         return []
 
@@ -162,9 +166,7 @@ _ATTRIBUTES = (
 )
 
 
-def _take_attributes(
-    wrapper: _WrappedPrior | _WrappedLikelihood | _WrappedPosterior, part: Callable[..., TorchDistribution]
-) -> None:
+def _take_attributes(wrapper: _WrappedPrior | _WrappedLikelihood | _WrappedPosterior, part: Part) -> None:
     """Let a wrapper call the part that it wraps, and give it the part's attributes of the same names."""
     wrapper.part = part
     for name in _ATTRIBUTES:
@@ -173,11 +175,11 @@ def _take_attributes(
 
 
 class _WrappedPrior(Prior):
-    part: Callable[..., TorchDistribution]
+    part: Part
     started: Tensor | bool = False
     components = 1
 
-    def __init__(self, part: Callable[..., TorchDistribution]) -> None:
+    def __init__(self, part: Part) -> None:
         super().__init__()
         _take_attributes(self, part)
 
@@ -189,9 +191,9 @@ class _WrappedPrior(Prior):
 
 
 class _WrappedLikelihood(Likelihood):
-    part: Callable[..., TorchDistribution]
+    part: Part
 
-    def __init__(self, part: Callable[..., TorchDistribution]) -> None:
+    def __init__(self, part: Part) -> None:
         super().__init__()
         _take_attributes(self, part)
 
@@ -200,9 +202,9 @@ class _WrappedLikelihood(Likelihood):
 
 
 class _WrappedPosterior(Posterior):
-    part: Callable[..., TorchDistribution]
+    part: Part
 
-    def __init__(self, part: Callable[..., TorchDistribution]) -> None:
+    def __init__(self, part: Part) -> None:
         super().__init__()
         _take_attributes(self, part)
 
@@ -210,7 +212,7 @@ class _WrappedPosterior(Posterior):
         return self.part(x, *context)
 
 
-def as_prior(part: Callable[..., TorchDistribution]) -> Prior:
+def as_prior(part: Part) -> Prior:
     """Return a prior unchanged, and wrap a function or another module in one.
 
     The attributes of a module without our base class count if they have the same names (``support``, ``classes``, ...).
@@ -226,7 +228,7 @@ def as_prior(part: Callable[..., TorchDistribution]) -> Prior:
     return part if isinstance(part, Prior) else _WrappedPrior(part)
 
 
-def as_likelihood(part: Callable[..., TorchDistribution]) -> Likelihood:
+def as_likelihood(part: Part) -> Likelihood:
     """Return a likelihood unchanged, and wrap a function or another module in one; see :func:`as_prior`.
 
     Args:
@@ -235,7 +237,7 @@ def as_likelihood(part: Callable[..., TorchDistribution]) -> Likelihood:
     return part if isinstance(part, Likelihood) else _WrappedLikelihood(part)
 
 
-def as_posterior(part: Callable[..., TorchDistribution]) -> Posterior:
+def as_posterior(part: Part) -> Posterior:
     """Return a posterior unchanged, and wrap a function or another module in one; see :func:`as_prior`.
 
     Args:
@@ -255,7 +257,7 @@ def net_shape_of(owner: type, shape: Shape, **options: object) -> Any:
     return owner.net_shape(shape, **options) if hasattr(owner, "net_shape") else shape
 
 
-def data_of(likelihood: Callable[..., TorchDistribution]) -> Data:
+def data_of(likelihood: Part) -> Data:
     """Return the kind of numbers in the data of a likelihood; the default if it does not say.
 
     Args:
@@ -264,7 +266,7 @@ def data_of(likelihood: Callable[..., TorchDistribution]) -> Data:
     return getattr(likelihood, "data", Likelihood.data)
 
 
-def child(part: Callable[..., TorchDistribution] | nn.Module, name: str) -> Any:
+def child(part: Part | nn.Module, name: str) -> Any:
     """Return the submodule or function that a part keeps under a name, such as ``net``; None if there is none."""
     return getattr(part, name, None)
 
@@ -339,7 +341,7 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
         raise ValueError(f"prior {names[0]} has groups of {size} classes and posterior {names[1]} of {found}. {remedy}")
 
 
-def known(base: type[_Part]) -> dict[str, Any]:
+def known(base: type[_PartModule]) -> dict[str, Any]:
     """Return the priors, likelihoods or posteriors of this library by name, if they are imported.
 
     Args:

@@ -11,10 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from scipy import integrate, stats
 
 from pyro_vae import VAE, average_elbo, elbo, elbo_terms, likelihoods, nets, posteriors, priors
+from pyro_vae.seeds import seeded
 from tests.conftest import C, make_context, make_vae, make_x
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -271,3 +273,24 @@ def test_average_elbo_brings_data_to_the_vae():
 def test_average_elbo_needs_data():
     with pytest.raises(ValueError, match="data must hold at least one example; got none"):
         average_elbo(make_vae(), torch.zeros(0, 2, 3))
+
+
+def test_average_elbo_of_programs_is_pyros_loss_with_the_same_noise():
+    """With sites of any names, a mask and a scale, which does not count."""
+
+    def model(x):
+        with pyro.plate("data", len(x)), poutine.scale(scale=3.0):
+            z = pyro.sample("latent", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            with poutine.mask(mask=x[:, 0] > 0):
+                pyro.sample("obs", dist.Normal(z.sum(-1, keepdim=True), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)), poutine.scale(scale=3.0):
+            pyro.sample("latent", dist.Normal(0.1 * x.expand(-1, 2), 0.7).to_event(1))
+
+    x = torch.linspace(-1, 1, 9, dtype=torch.float64).unsqueeze(1)
+    found = average_elbo((model, guide), x, seed=4)
+    with seeded(4):
+        loss = Trace_ELBO().loss(model, guide, x)
+    assert found.elbo == pytest.approx(-loss / 3 / 9, rel=1e-12)
+    assert found.elbo == pytest.approx(found.recon - found.kl, rel=1e-12)

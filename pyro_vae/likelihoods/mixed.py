@@ -5,20 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.parts import Likelihood, as_likelihood, known, net_shape_of
+from pyro_vae.parts import Likelihood, Part, as_likelihood, known, net_shape_of
 from pyro_vae.registry import Kind, find, prefix_errors
 from pyro_vae.resolver import build_from
 
 __all__ = ["Mixed"]
 
-Column = str | Mapping[str, Any] | Callable[..., TorchDistribution]
+Column = str | Mapping[str, Any] | Part
 """The likelihood of a column: by name, as a mapping with its arguments, or as a class or partial."""
 
 
@@ -73,7 +72,7 @@ class Mixed(Likelihood):
             )
         return (sum(math.prod(_part_shape(name, spec)) for name, spec in specs.items()),)
 
-    def of_columns(self) -> list[Callable[..., TorchDistribution]]:
+    def of_columns(self) -> list[Part]:
         """Return the likelihood of each column."""
         return list(self.parts)
 
@@ -112,7 +111,7 @@ def _spec(name: str, column: Column) -> dict[str, Any]:
     return {"class": column}
 
 
-def _find(name: str, likelihood: str | Callable[..., TorchDistribution]) -> type[nn.Module]:
+def _find(name: str, likelihood: str | Part) -> type[nn.Module]:
     """Return the class of a column's likelihood."""
     found: Any = likelihood
     if isinstance(likelihood, str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
@@ -14,7 +13,7 @@ from torch.distributions import Categorical, MixtureSameFamily, constraints
 from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.distributions import NormalMixture, TorchToPyro, as_pyro, inverse_positive, part_name, positive
 from pyro_vae.nets.shapes import Shape, as_shape
-from pyro_vae.parts import Posterior, Prior, as_posterior, same_support, words_for
+from pyro_vae.parts import Part, Posterior, Prior, as_posterior, same_support, words_for
 from pyro_vae.value_checks import holds
 
 __all__ = ["Exemplar", "MixtureOfNormals", "VampPrior"]
@@ -127,15 +126,7 @@ class VampPrior(_OfExamples):
         torch.Size([5])
     """
 
-    started: Tensor
-
-    def __init__(
-        self,
-        posterior: Callable[..., TorchDistribution],
-        event_shape: Shape,
-        components: int = 500,
-        context_features: int = 0,
-    ) -> None:
+    def __init__(self, posterior: Part, event_shape: Shape, components: int = 500, context_features: int = 0) -> None:
         super().__init__()
         _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
         self.posterior = posterior
@@ -203,7 +194,7 @@ class Exemplar(_OfExamples):
 
     def __init__(
         self,
-        posterior: Callable[..., TorchDistribution],
+        posterior: Part,
         event_shape: Shape,
         components: int = 500,
         context_features: int = 0,
@@ -255,6 +246,6 @@ class Exemplar(_OfExamples):
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
-def _refuse_points(name: str, posterior: Callable[..., TorchDistribution], reason: str) -> None:
+def _refuse_points(name: str, posterior: Part, reason: str) -> None:
     if as_posterior(posterior).points:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")

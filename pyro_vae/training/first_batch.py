@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyro_vae.bound import elbo_terms
 from pyro_vae.distributions import TorchToPyro, base_constraint, innermost, part_name
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.parts import as_likelihood
+from pyro_vae.parts import Part, as_likelihood
 from pyro_vae.suggestions import suggest
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE, evaluating
@@ -26,8 +26,6 @@ _FAR = 20.0
 _FAR_COUNTS = 1000.0  # Networks learn counts of some hundreds: the rate rises from 1 to them.
 _NAMED = 100  # a table with more columns is looked at as a whole
 _SHOWN = 3
-
-Part = Callable[..., TorchDistribution]
 
 
 def needs_two(trainee: Trainee, x: Tensor, *context: Tensor) -> str:

@@ -92,8 +92,8 @@ def fit(
         vae: the VAE, trained in place; or another object with a ``model`` and a ``guide``, or the pair
             ``(model, guide)`` of functions of ``(x, *context)``.
         train: data to train on: anything that :func:`pyro_vae.data.batches` takes.
-        valid: data to validate on after each epoch, likewise; binarised in the same way each time. A model and guide
-            need one latent site ``"z"`` and one observed site ``"x"`` for it.
+        valid: data to validate on after each epoch, likewise; binarised in the same way each time. All sites of a model
+            and guide must then be in one plate over the examples.
         epochs: passes over the training data, at least 1.
         batch_size: examples per step (a DataLoader keeps its own).
         lr: the highest learning rate, above 0.

@@ -12,12 +12,11 @@ from pyro.params.param_store import StateDict, module_from_param_with_module_nam
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.bound import as_vae, modules_of
-from pyro_vae.model_guide import Target, listed, model_and_guide
+from pyro_vae.bound import as_vae, modules_of, run_pair
+from pyro_vae.model_guide import Target, model_and_guide
 from pyro_vae.terms import read_terms
 from pyro_vae.vae import VAE
 
@@ -165,9 +164,7 @@ class Trainee:
 
     def run(self, *batch: Tensor) -> tuple[Trace, Trace]:
         """Run the model at a draw from the guide, and return the traces of both, with log-densities."""
-        guide = poutine.trace(self.guide).get_trace(*batch)
-        model = poutine.trace(poutine.replay(self.model, trace=guide)).get_trace(*batch)
-        traces = prune_subsample_sites(model), prune_subsample_sites(guide)
+        traces = run_pair(self.model, self.guide, *batch)
         for trace in traces:
             trace.compute_log_prob()
         return traces
@@ -203,7 +200,6 @@ class Trainee:
         in_modules = {id(p) for p in self.module.parameters()}
         self.loose = {name: p for name, p in named.items() if id(p) not in in_modules}
         self._check_names({name: p for name, p in named.items() if name not in self.loose}, outside["params"])
-        _check_latents(model, guide)
         terms = read_terms([(model, guide)])
         self._terms_and_rows = terms.recon.numel(), len(batch[0])
         sites = [*model.nodes.values(), *guide.nodes.values()]
@@ -313,14 +309,3 @@ def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
         new = {n for n, _ in node.next_functions if n is not None} - seen
         seen |= new
         ahead += new
-
-
-def _check_latents(model: Trace, guide: Trace) -> None:
-    """Raise a ValueError if the guide leaves a latent site of the model out."""
-    names = [
-        name
-        for name, site in model.nodes.items()
-        if site["type"] == "sample" and not (site["is_observed"] or name in guide.nodes)
-    ]
-    if names:
-        raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(names)}")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
-from pyro_vae.vae.parts import Part
+from pyro_vae.parts import Part
 
 __all__ = ["as_tensors", "batch_size"]
 

@@ -12,11 +12,11 @@ from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
 from pyro_vae.data_checks import check_event_shape, check_finite, check_support
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.distributions.observed import fill_missing, observed
-from pyro_vae.parts import as_likelihood, as_posterior, as_prior, check_same_codes
+from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_same_codes
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.masks import no_mask, where_observed, with_mask
-from pyro_vae.vae.parts import Part, call, check_part, evaluating, over_batch, over_codes, points_of
+from pyro_vae.vae.parts import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]

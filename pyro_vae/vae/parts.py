@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pyro
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.distributions import as_logs, as_pyro, part_name
+from pyro_vae.parts import Part
 from pyro_vae.value_checks import exportable, holds
 
 __all__ = [
-    "Part",
     "call",
     "check_part",
     "declare",
@@ -30,9 +30,6 @@ __all__ = [
     "points_of",
     "summary",
 ]
-
-Part = Callable[..., TorchDistribution]
-"""A prior, likelihood or posterior: a module or function that returns a distribution."""
 
 _ROUNDING = 1e-6  # the log of a point may exceed 0 by this much
 
