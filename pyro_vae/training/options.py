@@ -48,7 +48,7 @@ class Options:
         self.batch_size = at_least(1, "batch_size", self.batch_size)
         self.patience = None if self.patience is None else at_least(1, "patience", self.patience)
         self.seed = at_least(0, "seed", self.seed)
-        self.lr = finite_number("lr", self.lr, above=0)
+        self.lr = finite_number("lr", self.lr, above=0, why="such as 1e-3")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {self.schedule!r}')
         if self.engine not in get_args(Engine):
