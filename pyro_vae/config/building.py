@@ -93,14 +93,14 @@ def build(
     with nullcontext() if allow is None else allowing(allow):
         return _build(
             as_shape("event_shape", event_shape),
-            at_least(1, "latent_dim", latent_dim),
+            at_least("latent_dim", latent_dim, 1),
             hidden=hidden,
             activation=activation,
             prior=prior,
             likelihood=likelihood,
             posterior=posterior,
             nets=nets,
-            context_features=at_least(0, "context_features", context_features),
+            context_features=at_least("context_features", context_features, 0),
             missing=missing,
             fill=fill,
         )

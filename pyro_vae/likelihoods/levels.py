@@ -45,7 +45,7 @@ class Categorical(Likelihood):
     def __init__(self, net: nn.Module, levels: int = 256, upper: float = 1.0) -> None:
         super().__init__()
         self.net = net
-        self.levels = at_least(2, "levels", levels)
+        self.levels = at_least("levels", levels, 2)
         self.upper = upper
         finite_number("upper", upper, above=0)
 
@@ -99,7 +99,7 @@ class DiscretizedLogistic(LocationScale):
         initial_scale: float = 0.2,
     ) -> None:
         super().__init__(net, scale, initial_scale)
-        self.levels = at_least(2, "levels", levels)
+        self.levels = at_least("levels", levels, 2)
         self.upper = upper
         finite_number("upper", upper, above=0)
 
@@ -143,8 +143,8 @@ class DiscretizedLogisticMixture(Likelihood):
     def __init__(self, net: nn.Module, levels: int = 256, components: int = 5, upper: float = 1.0) -> None:
         super().__init__()
         self.net = net
-        self.levels = at_least(2, "levels", levels)
-        self.components = at_least(1, "components", components)
+        self.levels = at_least("levels", levels, 2)
+        self.components = at_least("components", components, 1)
         self.upper = upper
         finite_number("upper", upper, above=0)
 

@@ -62,7 +62,7 @@ class BetaTCVAE(Objective):
             weight(name, value)
         super().__init__(1, **options)
         self.beta, self.alpha, self.gamma = beta, alpha, gamma
-        self.examples = None if examples is None else at_least(1, "examples", examples)
+        self.examples = None if examples is None else at_least("examples", examples, 1)
 
     def objective(self, terms: Terms) -> Tensor:
         """Return recon minus the three weighted parts, a sum over the examples."""
