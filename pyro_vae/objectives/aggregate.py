@@ -210,8 +210,8 @@ def _only_latent(terms: Terms, name: str) -> Latent:
 
 def _refuse_mask(latent: Latent, name: str) -> None:
     site = latent.posterior
-    no_mask = site.mask is None or site.mask is True
-    if not no_mask or isinstance(site.scale, Tensor) or site.scale != 1:
+    refuse_mask = site.mask is None or site.mask is True
+    if not refuse_mask or isinstance(site.scale, Tensor) or site.scale != 1:
         raise ValueError(
             f"{name} compares the codes of a whole batch and takes no mask or scale of its examples; site "
             f"{site.name!r} has one"

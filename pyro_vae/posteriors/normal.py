@@ -303,7 +303,7 @@ class Delta(_RealVectors):
         torch.Size([5])
     """
 
-    points = True
+    is_point = True
 
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:

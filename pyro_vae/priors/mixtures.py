@@ -128,7 +128,7 @@ class VampPrior(_OfExamples):
 
     def __init__(self, posterior: Part, event_shape: Shape, components: int = 500, context_features: int = 0) -> None:
         super().__init__()
-        _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
+        _refuse_point("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
         self.posterior = posterior
         self.support = as_posterior(posterior).support
         self.event_shape = as_shape("event_shape", event_shape)
@@ -143,7 +143,7 @@ class VampPrior(_OfExamples):
     @classmethod
     def goes_with(cls, posterior: Posterior) -> bool:
         """Return True if the posterior has a density, which can be averaged."""
-        return not posterior.points
+        return not posterior.is_point
 
     def _examples(self) -> tuple[Tensor, Tensor | None]:
         return self.pseudo_inputs, self.pseudo_contexts
@@ -246,6 +246,6 @@ class Exemplar(_OfExamples):
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
-def _refuse_points(name: str, posterior: Part, reason: str) -> None:
-    if as_posterior(posterior).points:
+def _refuse_point(name: str, posterior: Part, reason: str) -> None:
+    if as_posterior(posterior).is_point:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")
