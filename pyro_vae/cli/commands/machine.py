@@ -10,7 +10,7 @@ __all__ = ["bench", "list_parts"]
 _OBJECTIVES = {
     "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles sets their number.",
     "TraceEnum_ELBO": "For discrete codes: sums over them exactly.",
-    "TraceMeanField_ELBO": "recon - kl, with the kl in closed form if there is one.",
+    "TraceMeanField_ELBO": "recon - kl, with the kl in closed form if there is one. Pyro's other ELBOs work too.",
 }
 
 
@@ -81,7 +81,7 @@ def list_parts() -> None:
             if over is not None:
                 print(f"      Over {words_for(over)}.")
         for name, line in _OBJECTIVES.items() if option == "objective" else ():
-            print(f"  {name} of Pyro; its other ELBOs have names too\n      {line}")
+            print(f"  {name} of pyro.infer\n      {line}")
     print("--data")
     for name, line in data.DESCRIPTIONS.items():
         print(f"  {name}\n      {line}")
