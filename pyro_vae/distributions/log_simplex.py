@@ -153,7 +153,7 @@ def as_logs(distribution: TorchDistribution) -> TorchDistribution | None:
     support = stated_support(distribution)
     if support is None or _of_logs(support):
         return distribution
-    if isinstance(distribution, Grouped) and support.base_constraint is constraints.simplex:
+    if isinstance(distribution, Grouped) and distribution.support.base_constraint is constraints.simplex:
         return Grouped(AsLogs(distribution.base))
     return AsLogs(distribution) if base_constraint(support) is constraints.simplex else None
 
