@@ -65,7 +65,8 @@ def build_from(
     if complete is not None:
         complete(found, arguments)
     filled = {name: value for name, value in (known or {}).items() if name in parameters}
-    with translating_errors(f"{kind.name} {found.__name__}", arguments):
+    taken = ", ".join(name for name, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD)
+    with translating_errors(f"{kind.name} {found.__name__}({taken})", arguments):
         return found(**{**filled, **arguments})
 
 

@@ -48,7 +48,7 @@ class Options:
         self.batch_size = at_least("batch_size", self.batch_size, 1)
         self.patience = None if self.patience is None else at_least("patience", self.patience, 1)
         self.seed = at_least("seed", self.seed, 0)
-        self.lr = finite_number("lr", self.lr, above=0)
+        self.lr = finite_number("lr", self.lr, above=0, why="such as 1e-3")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {self.schedule!r}')
         if self.engine not in get_args(Engine):
