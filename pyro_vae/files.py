@@ -22,7 +22,6 @@ __all__ = [
     "LAST",
     "CheckpointError",
     "Plain",
-    "check_regular",
     "folder_in",
     "is_there",
     "read_json",
@@ -67,12 +66,6 @@ def is_there(path: Path) -> bool:
     raise CheckpointError(f"{path} is a {what}, which is not followed: it must be a file. Put a copy in its place")
 
 
-def check_regular(path: Path) -> None:
-    """Raise a FileNotFoundError if nothing is at a path, and a CheckpointError if it is no plain file."""
-    if not is_there(path):
-        raise FileNotFoundError(f"there is no file {path}")
-
-
 def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     """Return the text of a plain file.
 
@@ -84,7 +77,8 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
         FileNotFoundError: if there is none.
         CheckpointError: if it is a link, a folder, a pipe or a device, too long, or no text in UTF-8.
     """
-    check_regular(path)
+    if not is_there(path):
+        raise FileNotFoundError(f"there is no file {path}")
     try:
         with open(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
             content = file.read(most + 1)

@@ -21,7 +21,7 @@ from pyro_vae.distributions.log_simplex import log_simplex
 from pyro_vae.nets.shapes import Shape
 
 __all__ = [
-    "Data",
+    "DataKind",
     "Likelihood",
     "Part",
     "Posterior",
@@ -38,7 +38,7 @@ __all__ = [
     "words_for",
 ]
 
-Data = Literal["binary", "continuous", "levels", "counts"]
+DataKind = Literal["binary", "continuous", "levels", "counts"]
 """The kind of numbers in the data of a likelihood."""
 
 Part = Callable[..., TorchDistribution]
@@ -116,7 +116,7 @@ class Prior(_OverCodes):
 class Likelihood(_PartModule):
     """p(x | z, c): a module that takes codes and context and returns a distribution over x."""
 
-    data: Data = "continuous"
+    data: DataKind = "continuous"
     """The kind of numbers in x: ``"levels"`` are equally spaced, such as grey values."""
 
     remedy: str | None = None
@@ -257,7 +257,7 @@ def net_shape_of(owner: type, shape: Shape, **options: object) -> Any:
     return owner.net_shape(shape, **options) if hasattr(owner, "net_shape") else shape
 
 
-def data_of(likelihood: Part) -> Data:
+def data_of(likelihood: Part) -> DataKind:
     """Return the kind of numbers in the data of a likelihood; the default if it does not say.
 
     Args:

@@ -128,8 +128,8 @@ class Kind:
         classes: those of this library by their names, which may be written in any case and with underscores.
         short: other names for these, in lower case and without underscores.
         listed: other classes and functions, by their exact names.
-        fits: is asked whether a class or function of the user's may stand in this place.
-        what: such a class or function, in errors.
+        fits: returns True if a class or function of the user's may stand in this place.
+        what: a class or function that fits, in errors.
         also: a sentence that the error for an unknown name ends with.
     """
 

@@ -198,7 +198,7 @@ def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net
 
 
 def _check_needed(what: str, found: type, arguments: Arguments, needed: Sequence[str]) -> None:
-    """Raise a ValueError, with an example, if an argument is missing that cannot be filled in, or is no spec."""
+    """Raise a ValueError with an example if an argument that cannot be filled in is missing or names no class."""
     for name in needed:
         if name not in arguments:
             raise ValueError(

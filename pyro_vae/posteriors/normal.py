@@ -26,9 +26,9 @@ from pyro_vae.distributions import TorchToPyro, positive
 from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.parts import Posterior
 
-_NO_SHAPE = torch.Size()
-
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
+
+_NO_SHAPE = torch.Size()
 
 
 class _RealVectors(Posterior):
