@@ -121,7 +121,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
     Raises:
         FileNotFoundError: if there is none.
-        CheckpointError: if it is damaged, a link, or no plain file.
+        CheckpointError: if it is damaged, a link, or not a plain file.
     """
     if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")

@@ -156,7 +156,7 @@ def _metadata(file: TensorFile, name: str) -> dict[str, Any]:
         found = json.loads(file.metadata[name])
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be read: its {name} is not there, or no JSON. It is damaged or was cut short"
+            f"{file.path} cannot be read: its {name} is missing or not JSON. It is damaged or was cut short"
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{file.path} cannot be read: its {name} must be a mapping")
@@ -172,7 +172,7 @@ def _check_progress(path: Path, progress: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(run: Path, numbers: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare the numbers of the optimiser that are no tensors: some count their steps in Python."""
+    """Compare the optimiser's numbers outside tensors: some optimisers count their steps in Python."""
     for name in {**numbers, **own}:
         there, here = (type(n[name]).__name__ if name in n else "not there" for n in (numbers, own))
         if there != here:

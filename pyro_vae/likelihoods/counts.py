@@ -120,7 +120,7 @@ class Multinomial(Likelihood):
         total_count: the length of sampled documents and of the mean.
 
     Raises:
-        ValueError: if ``total_count`` is no whole number of at least 1, or x has more than one dimension.
+        ValueError: if ``total_count`` is not a whole number of at least 1, or x has more than one dimension.
 
     Example:
         >>> import torch

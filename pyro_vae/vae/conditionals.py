@@ -109,7 +109,7 @@ class Conditionals(nn.Module):
             x (None if it was None) and the context.
 
         Raises:
-            TypeError: if one is no dense array of real numbers; says which arrays are taken.
+            TypeError: if one is not a dense array of real numbers; says which arrays are taken.
             ValueError: if the conversion would make a number infinite or change an integer.
 
         Example:
