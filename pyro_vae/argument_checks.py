@@ -10,20 +10,20 @@ from typing import SupportsFloat, SupportsIndex
 __all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer"]
 
 
-def at_least(least: int, name: str, value: SupportsIndex, why: str = "") -> int:
+def at_least(name: str, value: SupportsIndex, least: int, why: str = "") -> int:
     """Return an argument as an integer of at least ``least``.
 
     Args:
-        least: the smallest value allowed.
         name: of the argument.
-        value: of Python's or NumPy's integers.
+        value: an integer of Python's or NumPy's.
+        least: the smallest value allowed.
         why: the reason for the limit, if it is not plain.
 
     Raises:
-        ValueError: if it is no integer, a bool, or too small.
+        ValueError: if it is not an integer, a bool, or too small.
 
     Example:
-        >>> at_least(1, "num_particles", 0)
+        >>> at_least("num_particles", 0, 1)
         Traceback (most recent call last):
         ValueError: num_particles must be an integer of at least 1; got 0
     """
@@ -40,7 +40,7 @@ def at_least_one(**counts: SupportsIndex) -> None:
         ValueError: for the first that is not.
     """
     for name, count in counts.items():
-        at_least(1, name, count)
+        at_least(name, count, 1)
 
 
 def finite_number(
@@ -65,7 +65,7 @@ def finite_number(
         why: the reason for the limits, if it is not plain.
 
     Raises:
-        ValueError: if it is no number, a bool, NaN, infinite or outside the limits.
+        ValueError: if it is not a number, a bool, NaN, infinite or outside the limits.
 
     Example:
         >>> finite_number("lr", 0.0, above=0)
@@ -82,7 +82,7 @@ def finite_number(
 
 
 def is_integer(value: object, least: int) -> bool:
-    """Return True if a value is an integer of at least ``least``, and no bool."""
+    """Return True if a value is an integer of at least ``least``, and not a bool."""
     try:
         return not isinstance(value, bool) and operator.index(value) >= least  # type: ignore[arg-type]
     except TypeError:
@@ -90,12 +90,12 @@ def is_integer(value: object, least: int) -> bool:
 
 
 def is_finite_number(value: object) -> bool:
-    """Return True if a value is a finite real number, and no bool."""
+    """Return True if a value is a finite real number, and not a bool."""
     return math.isfinite(_as_float(value))
 
 
 def _as_float(value: object) -> float:
-    """Return a number as a float; NaN if it is no number, or too large."""
+    """Return a number as a float; NaN if it is not a number, or too large."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
     try:

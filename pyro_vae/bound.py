@@ -168,7 +168,7 @@ def elbo_terms(
     """
     if kl not in ("analytic", "sampled"):
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
-    num_particles = at_least(1, "num_particles", num_particles)
+    num_particles = at_least("num_particles", num_particles, 1)
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
@@ -354,7 +354,7 @@ def average_elbo(
     """
     if kl not in ("analytic", "sampled"):
         raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
-    at_least(1, "num_particles", num_particles)
+    at_least("num_particles", num_particles, 1)
     modules = nn.ModuleList(modules_of(vae).values())
     dtype, device = dtype_and_device(modules, data)
     supply = batches(data, batch_size, seed=seed, device=device, dtype=dtype, has_context=has_context)

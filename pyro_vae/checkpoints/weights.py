@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.files import BEST, LAST, CheckpointError, is_there
-from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors, write_tensors
+from pyro_vae.tensors import TensorFile, check_finite, headers_of, open_tensors, write_tensors
 
 __all__ = ["Last", "last_weights", "names_there", "read_best", "read_last", "write_last"]
 
@@ -75,14 +75,16 @@ def read_last(run: Path, expected: Last | None = None) -> Last:
         if expected is not None:
             built, own_numbers = _flat(*expected[:3])
             _check_progress(path, progress)
-            file.check(kinds_of(built), _OTHER.format(run))
+            file.check(headers_of(built), _OTHER.format(run))
             _check_numbers(run, numbers, own_numbers)
-        tensors = file.read(file.kinds)
+        tensors = file.read(file.headers)
     if expected is not None:
         check_finite(path, tensors, built)
         _check_values(path, tensors, built, progress)
-        counted, first = ({f"optimizer.{name}": n for name, n in of.items()} for of in (numbers, own_numbers))
-        _check_values(path, counted, first, progress)
+        found_numbers, built_numbers = (
+            {f"optimizer.{name}": n for name, n in of.items()} for of in (numbers, own_numbers)
+        )
+        _check_values(path, found_numbers, built_numbers, progress)
     found = Last({}, {}, {}, progress)
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
@@ -116,7 +118,7 @@ def last_weights(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     path = _path(run)
     built = {f"weights.{name}": value for name, value in state.items()}
     with open_tensors(path) as file:
-        file.check(kinds_of(built), f"the weights in {path} belong to another VAE", within="weights.")
+        file.check(headers_of(built), f"the weights in {path} belong to another VAE", within="weights.")
         tensors = file.read(built)
     check_finite(path, tensors, built)
     return {name.removeprefix("weights."): value for name, value in tensors.items()}
@@ -135,11 +137,9 @@ def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         CheckpointError: if the file is damaged, or holds NaN or infinity.
     """
     path = run / BEST
-    if not is_there(path):
-        raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
-        file.check(kinds_of(state), f"the weights in {path} belong to another model and guide")
-        weights = file.read(file.kinds)
+        file.check(headers_of(state), f"the weights in {path} belong to another model and guide")
+        weights = file.read(file.headers)
     check_finite(path, weights, state)
     return weights
 
@@ -147,7 +147,7 @@ def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def names_there(run: Path, part: str) -> set[str]:
     """Return the names in last.safetensors that belong to ``"weights"``, ``"objective"`` or ``"optimizer"``."""
     with open_tensors(_path(run)) as file:
-        tensors = {name.removeprefix(f"{part}.") for name in file.kinds if name.startswith(f"{part}.")}
+        tensors = {name.removeprefix(f"{part}.") for name in file.headers if name.startswith(f"{part}.")}
         return tensors | (set(_metadata(file, "optimizer")) if part == "optimizer" else set())
 
 
@@ -156,7 +156,7 @@ def _metadata(file: TensorFile, name: str) -> dict[str, Any]:
         found = json.loads(file.metadata[name])
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be read: its {name} is not there, or no JSON. It is damaged or was cut short"
+            f"{file.path} cannot be read: its {name} is missing or not JSON. It is damaged or was cut short"
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{file.path} cannot be read: its {name} must be a mapping")
@@ -172,20 +172,29 @@ def _check_progress(path: Path, progress: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(run: Path, numbers: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare the numbers of the optimiser that are no tensors: some count their steps in Python."""
+    """Compare the optimiser's numbers outside tensors: some optimisers count their steps in Python."""
     for name in {**numbers, **own}:
         there, here = (type(n[name]).__name__ if name in n else "not there" for n in (numbers, own))
         if there != here:
             raise ValueError(f"{_OTHER.format(run)}: optimizer.{name} is {there} in the file and {here} here")
 
 
-def _check_values(path: Path, values: Mapping[str, Any], first: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-    """Refuse a state of the optimiser that no training leads to."""
+def _check_values(
+    path: Path, values: Mapping[str, Any], expected: Mapping[str, Any], progress: Mapping[str, Any]
+) -> None:
+    """Refuse a state of the optimiser that no training leads to.
+
+    Args:
+        path: of the file, for errors.
+        values: tensors or numbers by name.
+        expected: those that the training would write now, by the same names.
+        progress: of the training in the file.
+    """
     for name, value in values.items():
         key = name.rpartition(".")[2] if name.startswith("optimizer.") else ""
         if isinstance(value, float) and not math.isfinite(value):
             raise CheckpointError(f"{path} holds NaN or infinity in {name}. Train again into another folder")
-        if key == "step" and first[name] == 1 and not 1 <= float(value) <= progress["steps"]:
+        if key == "step" and expected[name] == 1 and not 1 <= float(value) <= progress["steps"]:
             raise CheckpointError(
                 f"{path}: {name} must be from 1 to {progress['steps']}, the steps taken; got {float(value):g}"
             )

@@ -14,7 +14,7 @@ from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths
 from pyro_vae.parts import net_shape_of
-from pyro_vae.registry import Found, Spec, allowing
+from pyro_vae.registry import ClassOrFunction, Spec, allowing
 from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
 from pyro_vae.vae import VAE
 
@@ -46,9 +46,9 @@ def build(
     *,
     hidden: Shape = (512, 512),
     activation: str = "SiLU",
-    prior: Spec | Found = "StandardNormal",
-    likelihood: Spec | Found = "Bernoulli",
-    posterior: Spec | Found = "DiagonalNormal",
+    prior: Spec | ClassOrFunction = "StandardNormal",
+    likelihood: Spec | ClassOrFunction = "Bernoulli",
+    posterior: Spec | ClassOrFunction = "DiagonalNormal",
     nets: Nets = "mlp",
     context_features: int = 0,
     missing: bool = False,
@@ -93,14 +93,14 @@ def build(
     with nullcontext() if allow is None else allowing(allow):
         return _build(
             as_shape("event_shape", event_shape),
-            at_least(1, "latent_dim", latent_dim),
+            at_least("latent_dim", latent_dim, 1),
             hidden=hidden,
             activation=activation,
             prior=prior,
             likelihood=likelihood,
             posterior=posterior,
             nets=nets,
-            context_features=at_least(0, "context_features", context_features),
+            context_features=at_least("context_features", context_features, 0),
             missing=missing,
             fill=fill,
         )
@@ -112,9 +112,9 @@ def _build(
     *,
     hidden: Shape,
     activation: str,
-    prior: Spec | Found,
-    likelihood: Spec | Found,
-    posterior: Spec | Found,
+    prior: Spec | ClassOrFunction,
+    likelihood: Spec | ClassOrFunction,
+    posterior: Spec | ClassOrFunction,
     nets: str,
     context_features: int,
     missing: bool,
@@ -174,7 +174,7 @@ def _nets(kind: str) -> tuple[str, str]:
     return kinds[kind]
 
 
-def _part(room: str, spec: Spec | Found, known: Mapping[str, Any], net: _Net | None = None) -> Any:
+def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net: _Net | None = None) -> Any:
     """Return the prior, likelihood, posterior or net that a spec describes.
 
     Args:
@@ -188,8 +188,7 @@ def _part(room: str, spec: Spec | Found, known: Mapping[str, Any], net: _Net | N
         what, parameters = f"{room} {found.__name__}", inspect.signature(found).parameters
         _check_needed(what, found, arguments, [n for n in ("prior", "columns") if n in parameters and n not in known])
         for name, value in arguments.items():
-            described = isinstance(value, Mapping) and "class" in value
-            if name not in ("net", "columns") and (described or (name == "prior" and isinstance(value, str))):
+            if name not in ("net", "columns") and _is_spec(name, value):
                 arguments[name] = _part(name, value, known) if name in ROOMS else _part("net", value, {})
         if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
             arguments["net"] = _net(what, found, arguments, net)
@@ -197,8 +196,13 @@ def _part(room: str, spec: Spec | Found, known: Mapping[str, Any], net: _Net | N
     return build_from(kind_of(room, spec), spec, known, complete)
 
 
+def _is_spec(name: str, value: object) -> bool:
+    """Return True if an argument is a spec: a mapping with a class or, for a prior, also a name alone."""
+    return (isinstance(value, Mapping) and "class" in value) or (name == "prior" and isinstance(value, str))
+
+
 def _check_needed(what: str, found: type, arguments: Arguments, needed: Sequence[str]) -> None:
-    """Raise a ValueError, with an example, if an argument is missing that cannot be filled in, or is no spec."""
+    """Raise a ValueError with an example if an argument that cannot be filled in is missing or names no class."""
     for name in needed:
         if name not in arguments:
             raise ValueError(

@@ -108,11 +108,11 @@ class Columns(dist.TorchDistribution):
     def observed(self, mask: Tensor) -> Columns:
         """Return the distribution whose log-density counts only columns where ``mask``, ``(..., columns)``, is True."""
         parts = zip(self.columns, mask.unbind(-1), strict=True)
-        columns = [_either(mask_elements(c, m.unsqueeze(-1)), c, m) for c, m in parts]
+        columns = [_masked(mask_elements(c, m.unsqueeze(-1)), c, m) for c, m in parts]
         return Columns(columns, self.names, validate_args=self._validate_args)
 
 
-def _either(masked: TorchDistribution | None, column: TorchDistribution, mask: Tensor) -> TorchDistribution:
+def _masked(masked: TorchDistribution | None, column: TorchDistribution, mask: Tensor) -> TorchDistribution:
     """Return a masked column; a column is one element, so its whole distribution can be masked."""
     return column.mask(mask) if masked is None else masked
 
@@ -125,7 +125,7 @@ def mask_elements(distribution: TorchDistribution, mask: Tensor) -> TorchDistrib
         mask: bool, ``(..., *event_shape)``, broadcast against the distribution's batch.
 
     Returns:
-        The distribution, or None if this one is no product over its elements.
+        The distribution, or None if this one is not a product over its elements.
 
     Example:
         >>> p = mask_elements(dist.Normal(torch.zeros(2), 1.0).to_event(1), torch.tensor([True, False]))

@@ -50,9 +50,9 @@ class _ImageNet(nn.Module):
         self.hidden = as_widths("hidden", hidden)
         self.out_shape = as_shape("out_shape", out_shape)
         self.activation = activation
-        self.context_features = at_least(0, "context_features", context_features)
+        self.context_features = at_least("context_features", context_features, 0)
         self.normalization = normalization
-        self.blocks = at_least(self.fewest_blocks, "blocks", self.fewest_blocks if blocks is None else blocks)
+        self.blocks = at_least("blocks", self.fewest_blocks if blocks is None else blocks, self.fewest_blocks)
         self.convolutions = nn.Sequential()
         self._make_layers(channels)
 
@@ -93,7 +93,7 @@ class ConvEncoder(_ImageNet):
         blocks: residual blocks after each halving, at least 0; None for 0.
 
     Raises:
-        ValueError: at construction if ``in_shape`` is no image or too small, or for too many channels, an unknown
+        ValueError: at construction if ``in_shape`` is not an image or too small, or for too many channels, an unknown
             activation or an unknown normalisation; in ``forward`` for an input or a context of the wrong shape or
             dtype.
 

@@ -26,9 +26,9 @@ from pyro_vae.distributions import TorchToPyro, positive
 from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.parts import Posterior
 
-_NO_SHAPE = torch.Size()
-
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
+
+_NO_SHAPE = torch.Size()
 
 
 class _RealVectors(Posterior):
@@ -188,7 +188,7 @@ class LowRankNormal(_RealVectors):
 
     def __init__(self, net: nn.Module, rank: int = 2) -> None:
         super().__init__(net)
-        self.rank = at_least(1, "rank", rank)
+        self.rank = at_least("rank", rank, 1)
 
     @classmethod
     def net_shape(cls, latent_dim: int, rank: int = 2) -> tuple[int, ...]:
@@ -239,7 +239,7 @@ class Householder(_RealVectors):
 
     def __init__(self, net: nn.Module, reflections: int = 4) -> None:
         super().__init__(net)
-        self.reflections = at_least(1, "reflections", reflections)
+        self.reflections = at_least("reflections", reflections, 1)
 
     @classmethod
     def net_shape(cls, latent_dim: int, reflections: int = 4) -> tuple[int, ...]:
@@ -290,7 +290,7 @@ class _Turned(dist.TransformedDistribution):
 class Delta(_RealVectors):
     """A point: q(z | x) has all its mass at the net's output, as in an autoencoder. For comparison.
 
-    The entropy of a point, −∞, is left out. So the training maximises log p(x | z) + log p(z), which is no bound on
+    The entropy of a point, −∞, is left out. So the training maximises log p(x | z) + log p(z), which is not a bound on
     log p(x) (Ghosh et al. 2019, arXiv 1903.12436, say what such a model can do).
 
     Args:
@@ -303,7 +303,7 @@ class Delta(_RealVectors):
         torch.Size([5])
     """
 
-    points = True
+    is_point = True
 
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:

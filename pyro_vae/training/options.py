@@ -45,10 +45,10 @@ class Options:
     seed: int
 
     def __post_init__(self) -> None:
-        self.epochs = at_least(1, "epochs", self.epochs)
-        self.batch_size = at_least(1, "batch_size", self.batch_size)
-        self.patience = None if self.patience is None else at_least(1, "patience", self.patience)
-        self.seed = at_least(0, "seed", self.seed)
+        self.epochs = at_least("epochs", self.epochs, 1)
+        self.batch_size = at_least("batch_size", self.batch_size, 1)
+        self.patience = None if self.patience is None else at_least("patience", self.patience, 1)
+        self.seed = at_least("seed", self.seed, 0)
         self.lr = finite_number("lr", self.lr, above=0, why="such as 1e-3")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {self.schedule!r}')
