@@ -12,11 +12,12 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule
 from torch import nn
+from torch.distributions import kl_divergence
 from torch.utils.data import TensorDataset
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.config import build
-from pyro_vae.model_guide import ModelGuide, kept_store, model_and_guide, uncompiled
+from pyro_vae.model_guide import ModelGuide, kept_store, model_and_guide, owner_of
 from tests.conftest import make_context, make_vae, make_x
 
 
@@ -38,6 +39,16 @@ def test_terms_are_the_densities_of_the_three_distributions(case):
     torch.testing.assert_close(terms.weight, terms.recon + terms.prior - terms.posterior)
     torch.testing.assert_close(p.log_posterior(z), terms.posterior)
     torch.testing.assert_close(p.log_prior(z), terms.prior)
+
+
+def test_the_kl_in_closed_form_is_that_of_one_particle():
+    vae, x = make_vae(), make_x()
+    p = ModelGuide(vae, x)
+    exact = kl_divergence(vae.encode(x), vae.prior_of())
+    torch.testing.assert_close(p.draw_terms(1).analytic_kl(), exact.unsqueeze(0))
+    for pair in (p, p.rows(0, 1)):
+        with pytest.raises(ValueError, match=r"site 'z': the model ran on rows repeated for 3 particles.*one particle"):
+            pair.draw_terms(3).analytic_kl()
 
 
 def test_a_pair_of_functions_is_the_same_as_a_vae():
@@ -268,11 +279,17 @@ def test_targets(form):
 
 def test_torch_compile_stands_for_its_vae():
     vae = make_vae()
-    assert uncompiled(torch.compile(vae)) is vae
-    assert uncompiled(vae) is vae
-    pair = (vae.model, vae.guide)
-    assert uncompiled(pair) is pair
-    assert ModelGuide(torch.compile(vae), make_x()).modules == [vae]
+    for target in (vae, torch.compile(vae), (vae.model, vae.guide)):
+        assert owner_of(target) is vae
+        assert ModelGuide(target, make_x()).vae is vae
+        assert ModelGuide(target, make_x()).modules == [vae]
+
+
+def test_programs_of_several_owners_have_no_owner():
+    vae, other = make_vae(), make_vae()
+    for pair in ((vae.model, other.guide), (vae.guide, vae.model), (lambda x: vae.model(x), vae.guide)):
+        assert owner_of(pair) is None
+        assert ModelGuide(pair, make_x()).vae is pair
 
 
 @pytest.mark.parametrize(

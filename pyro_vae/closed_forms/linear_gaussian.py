@@ -15,6 +15,7 @@ from pyro_vae import likelihoods, posteriors, priors
 from pyro_vae.argument_checks import at_least
 from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import TorchToPyro, inverse_positive
+from pyro_vae.parts import Likelihood
 from pyro_vae.vae import VAE
 from pyro_vae.value_checks import exportable, holds
 
@@ -324,10 +325,9 @@ class LinearGaussian:
         return q.mean, covariance, q.entropy()
 
 
-class _FactorAnalysis(nn.Module):
+class _FactorAnalysis(Likelihood):
     """A normal with one fixed scale per element of x; ``likelihoods.Normal`` has one fixed scale for all."""
 
-    data = "continuous"
     remedy = likelihoods.Normal.remedy
     scale: Tensor
 

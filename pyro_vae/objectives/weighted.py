@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import finite_number
-from pyro_vae.objectives.objective import Objective, Options, weight
+from pyro_vae.objectives.objective import Objective, Options, check_weight
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.terms import Terms
 
@@ -58,7 +58,7 @@ class BetaELBO(Objective):
         kl: _KL = "sampled",
         **options: Unpack[Options],
     ) -> None:
-        weight("beta", beta)
+        check_weight("beta", beta)
         super().__init__(num_particles, **options)
         self.beta = beta
         self.kl = _checked_kl(kl)
@@ -112,7 +112,7 @@ class CapacityELBO(Objective):
         kl: _KL = "sampled",
         **options: Unpack[Options],
     ) -> None:
-        weight("capacity", capacity)
+        check_weight("capacity", capacity)
         finite_number("gamma", gamma, least=0)
         super().__init__(num_particles, **options)
         self.capacity = capacity
@@ -154,7 +154,7 @@ class FreeBits(Objective):
         num_particles: int = 1,
         **options: Unpack[Options],
     ) -> None:
-        weight("nats", nats)
+        check_weight("nats", nats)
         if per not in ("dimension", "site"):
             raise ValueError(f'per must be "dimension" or "site"; got {per!r}')
         super().__init__(num_particles, **options)

@@ -1,6 +1,7 @@
-"""The variational autoencoder: its model and guide, its parts, its weights on disk."""
+"""The variational autoencoder: its model and guide, made of its parts."""
 
 from pyro_vae.vae.model import VAE
 from pyro_vae.vae.parts import evaluating
+from pyro_vae.vae.target import as_vae
 
-__all__ = ["VAE", "evaluating"]
+__all__ = ["VAE", "as_vae", "evaluating"]
