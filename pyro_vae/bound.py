@@ -16,7 +16,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data import DataSource, as_tensor, batches
 from pyro_vae.data.arrays import repeat_rows
 from pyro_vae.data.batches import dtype_and_device
@@ -169,8 +169,7 @@ def elbo_terms(
         >>> bool((terms.elbo == terms.recon - terms.kl).all())
         True
     """
-    if kl not in ("analytic", "sampled"):
-        raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
+    one_of("kl", kl, "analytic", "sampled")
     num_particles = at_least(1, "num_particles", num_particles)
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
@@ -324,8 +323,7 @@ def average_elbo(
         >>> average_elbo((vae.model, vae.guide), digits.test) == average_elbo(vae, digits.test)
         True
     """
-    if kl not in ("analytic", "sampled"):
-        raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
+    one_of("kl", kl, "analytic", "sampled")
     at_least(1, "num_particles", num_particles)
     model, guide = model_and_guide(vae)
     modules = nn.ModuleList(modules_around(model=model, guide=guide).values())

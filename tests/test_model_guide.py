@@ -122,8 +122,8 @@ def test_other_data_and_fewer_rows():
     p = ModelGuide(make_vae(context=4), x, *make_context(4))
     assert p.rows(1, 3).batch == 2
     assert torch.equal(p.rows(1, 3).context[0], make_context(4)[0][1:3])
-    assert torch.equal(p.of(1 - x).x, 1 - x)
-    assert torch.equal(p.of(1 - x).context[0], p.context[0])
+    assert torch.equal(p.with_data(1 - x).x, 1 - x)
+    assert torch.equal(p.with_data(1 - x).context[0], p.context[0])
 
 
 class OfFloat32(nn.Module):
@@ -349,10 +349,10 @@ def test_a_dimension_without_a_plate_is_no_event():
 
 def test_what_is_simulated_gets_the_dtype_of_x_where_that_changes_nothing():
     p = ModelGuide(make_vae(), make_x())
-    assert p.of(torch.ones(7, 2, 3, dtype=torch.int64)).x.dtype == torch.float64
+    assert p.with_data(torch.ones(7, 2, 3, dtype=torch.int64)).x.dtype == torch.float64
     integers = ModelGuide((lambda x: None, lambda x: None), torch.ones(3, 2, dtype=torch.int64))
-    assert integers.of(torch.full((3, 2), 4.0)).x.dtype == torch.int64
-    assert integers.of(torch.full((3, 2), 4.5)).x.dtype == torch.float32
+    assert integers.with_data(torch.full((3, 2), 4.0)).x.dtype == torch.int64
+    assert integers.with_data(torch.full((3, 2), 4.5)).x.dtype == torch.float32
 
 
 def test_data_have_no_gradient():

@@ -12,7 +12,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import TorchToPyro, inverse_positive
 from pyro_vae.parts import Likelihood
@@ -250,8 +250,7 @@ class LinearGaussian:
             >>> elbo_terms(model.vae(), x, kl="sampled", seed=0).elbo.allclose(model.log_prob(x))
             True
         """
-        if posterior not in ("exact", "diagonal"):
-            raise ValueError(f'posterior must be "exact" or "diagonal"; got {posterior!r}')
+        one_of("posterior", posterior, "exact", "diagonal")
         d = self.latent_dim
         with torch.no_grad():
             net = _linear(self.weight, self.bias)

@@ -173,7 +173,7 @@ class ModelGuide:
         named = {name: change(value) for name, value in self.named.items()}
         return self.replace(None, change(self.x), tuple(map(change, self.context)), **named)
 
-    def of(self, x: Tensor) -> ModelGuide:
+    def with_data(self, x: Tensor) -> ModelGuide:
         """Return the same programs on other data of the same shape.
 
         The data get the dtype of x if that changes no value: a model of counts may draw integers although x are floats.

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.model_guide import Target, model_and_guide, modules_around, run_pair
 from pyro_vae.terms import read_terms
-from pyro_vae.vae import VAE, as_vae
+from pyro_vae.vae import as_vae
 
 __all__ = ["Trainee"]
 
@@ -116,11 +116,6 @@ class Trainee:
         """Put modules into training mode; frozen ones keep their mode."""
         for module in self.trained_modules().values():
             module.train()
-
-    @property
-    def owner(self) -> VAE | None:
-        """The VAE among the modules, if there is one; its programs may be overridden."""
-        return next((m for m in self.modules.values() if isinstance(m, VAE)), None)
 
     @contextlib.contextmanager
     def modes_kept(self) -> Iterator[None]:
