@@ -17,7 +17,7 @@ from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import TorchToPyro, inverse_positive
 from pyro_vae.parts import Likelihood
 from pyro_vae.vae import VAE
-from pyro_vae.value_checks import exportable, holds
+from pyro_vae.value_checks import check_all_finite, exportable, holds
 
 __all__ = ["LinearGaussian"]
 
@@ -356,7 +356,7 @@ def _check_floats(name: str, value: Tensor, dims: int, words: str) -> None:
         raise ValueError(f"{name} must be a floating-point tensor {words}; got {kind}")
     if value.dim() != dims or not value.numel():
         raise ValueError(f"{name} must be {words}; got shape {tuple(value.shape)}")
-    _check_finite(name, value)
+    check_all_finite(name, value)
 
 
 def _check_beside(name: str, value: Tensor, weight: Tensor, words: str) -> None:
@@ -366,12 +366,7 @@ def _check_beside(name: str, value: Tensor, weight: Tensor, words: str) -> None:
         raise ValueError(f"{name} must be a tensor of the dtype of weight, {weight.dtype}; got {kind}")
     if value.shape != weight.shape[:1] and (value.dim() or words == "(D,)"):
         raise ValueError(f"{name} must be {words} for weight {tuple(weight.shape)}; got shape {tuple(value.shape)}")
-    _check_finite(name, value)
-
-
-def _check_finite(name: str, value: Tensor) -> None:
-    if not holds(torch.isfinite(value).all()):
-        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(value)).sum())} values that are not")
+    check_all_finite(name, value)
 
 
 def _check_above_zero(name: str, value: Tensor) -> None:
