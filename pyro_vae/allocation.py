@@ -13,11 +13,11 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-__all__ = ["at_most"]
+__all__ = ["limiting_allocation"]
 
 
 @contextlib.contextmanager
-def at_most(numbers: int, tensors: int, why: str) -> Iterator[None]:
+def limiting_allocation(numbers: int, tensors: int, why: str) -> Iterator[None]:
     """Run a block that may make only so many numbers; refuse an operation beyond that before it runs.
 
     New tensors, of operations without tensor arguments (``torch.zeros``, ``torch.randn``), are added up. The result of

@@ -10,20 +10,20 @@ from typing import SupportsFloat, SupportsIndex
 __all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer", "one_of"]
 
 
-def at_least(least: int, name: str, value: SupportsIndex, why: str = "") -> int:
+def at_least(name: str, value: SupportsIndex, least: int, why: str = "") -> int:
     """Return an argument as an integer of at least ``least``.
 
     Args:
-        least: the smallest value allowed.
         name: of the argument.
-        value: of Python's or NumPy's integers.
+        value: an integer of Python's or NumPy's.
+        least: the smallest value allowed.
         why: the reason for the limit, if it is not plain.
 
     Raises:
         ValueError: if it is no integer, a bool, or too small.
 
     Example:
-        >>> at_least(1, "num_particles", 0)
+        >>> at_least("num_particles", 0, 1)
         Traceback (most recent call last):
         ValueError: num_particles must be an integer of at least 1; got 0
     """
@@ -40,7 +40,7 @@ def at_least_one(**counts: SupportsIndex) -> None:
         ValueError: for the first that is not.
     """
     for name, count in counts.items():
-        at_least(1, name, count)
+        at_least(name, count, 1)
 
 
 def finite_number(

@@ -170,7 +170,7 @@ def elbo_terms(
         True
     """
     one_of("kl", kl, "analytic", "sampled")
-    num_particles = at_least(1, "num_particles", num_particles)
+    num_particles = at_least("num_particles", num_particles, 1)
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
@@ -324,7 +324,7 @@ def average_elbo(
         True
     """
     one_of("kl", kl, "analytic", "sampled")
-    at_least(1, "num_particles", num_particles)
+    at_least("num_particles", num_particles, 1)
     model, guide = model_and_guide(vae)
     modules = nn.ModuleList(modules_around(model=model, guide=guide).values())
     dtype, device = dtype_and_device(modules, data)

@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.distributions import TorchToPyro, base_constraint, part_name
+from pyro_vae.distributions import TorchToPyro, base_constraint, part_name, stated_support
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import Part, as_likelihood
 from pyro_vae.value_checks import holds
@@ -84,11 +84,8 @@ def check_support(likelihood: Part, distribution: TorchDistribution, x: Tensor) 
 
 def _check_values(name: str, likelihoods: list[Part], distribution: TorchDistribution, x: Tensor) -> None:
     """Raise a ValueError with the first known remedy if values of x lie outside the distribution's support."""
-    try:
-        support = distribution.support
-    except NotImplementedError:
-        return
-    if holds(support.check(x).all()):
+    support = stated_support(distribution)
+    if support is None or holds(support.check(x).all()):
         return
     support = base_constraint(support)
     low, high = x.min().item(), x.max().item()

@@ -141,7 +141,7 @@ class Likelihood(_PartModule):
 class Posterior(_OverCodes):
     """q(z | x, c): a module that takes data and context and returns a distribution over z."""
 
-    points: bool = False
+    is_point: bool = False
     """True if all the mass lies at one point; there is no density then."""
 
     has_mean: bool = True
@@ -162,7 +162,7 @@ class Posterior(_OverCodes):
 
 _ATTRIBUTES = (
     *("support", "classes", "latent_dim", "start_from", "started", "components"),
-    *("data", "remedy", "elementwise", "depends_on_batch", "of_columns", "points", "has_mean"),
+    *("data", "remedy", "elementwise", "depends_on_batch", "of_columns", "is_point", "has_mean"),
 )
 
 

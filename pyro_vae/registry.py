@@ -22,7 +22,7 @@ from torch import nn
 __all__ = [
     "TORCH_NN",
     "TORCH_NN_PATHS",
-    "Found",
+    "ClassOrFunction",
     "Kind",
     "NotAllowedError",
     "Spec",
@@ -35,10 +35,10 @@ __all__ = [
 Spec = str | Mapping[str, Any]
 """A class by name or dotted path, or a mapping with its name under ``class`` and its arguments beside it."""
 
-Found = Callable[..., Any]
+ClassOrFunction = Callable[..., Any]
 """A class or a function."""
 
-TORCH_NN: Mapping[str, Found] = MappingProxyType(
+TORCH_NN: Mapping[str, ClassOrFunction] = MappingProxyType(
     {
         name: found
         for name in nn.modules.__all__
@@ -47,7 +47,9 @@ TORCH_NN: Mapping[str, Found] = MappingProxyType(
 )
 """The modules of :mod:`torch.nn` by their names."""
 
-TORCH_NN_PATHS: Mapping[str, Found] = MappingProxyType({f"torch.nn.{name}": found for name, found in TORCH_NN.items()})
+TORCH_NN_PATHS: Mapping[str, ClassOrFunction] = MappingProxyType(
+    {f"torch.nn.{name}": found for name, found in TORCH_NN.items()}
+)
 
 # The user's modules that may be imported; None if the names come from the caller's own Python.
 _allowed: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=None)
@@ -112,7 +114,7 @@ def prefix_errors(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _is_part(found: Found) -> bool:
+def _is_part(found: ClassOrFunction) -> bool:
     """True for a class of modules and for a function."""
     return (isinstance(found, type) and issubclass(found, nn.Module)) or inspect.isfunction(found)
 
@@ -134,13 +136,13 @@ class Kind:
     name: str
     classes: Mapping[str, type] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=dict)
-    listed: Mapping[str, Found] = field(default_factory=dict)
-    fits: Callable[[Found], bool] = _is_part
+    listed: Mapping[str, ClassOrFunction] = field(default_factory=dict)
+    fits: Callable[[ClassOrFunction], bool] = _is_part
     what: str = "a subclass of torch.nn.Module, or a function"
     also: str = ""
 
 
-def find(kind: Kind, name: str | Found) -> Found:
+def find(kind: Kind, name: str | ClassOrFunction) -> ClassOrFunction:
     """Return the class or function of a name.
 
     Args:
@@ -170,7 +172,7 @@ def find(kind: Kind, name: str | Found) -> Found:
     return _of_the_users(kind, name)
 
 
-def _of_the_users(kind: Kind, path: str) -> Found:
+def _of_the_users(kind: Kind, path: str) -> ClassOrFunction:
     """Return the class or function at a dotted path, if the call names its module."""
     what = f"{kind.name} {path!r}"
     if not _is_dotted(path):
@@ -220,7 +222,7 @@ def _import(what: str, path: str) -> tuple[ModuleType, list[str]]:
     raise AssertionError("a dotted path has at least two parts")
 
 
-def _checked(kind: Kind, name: str, found: Found) -> Found:
+def _checked(kind: Kind, name: str, found: ClassOrFunction) -> ClassOrFunction:
     if not kind.fits(found):
         raise ValueError(f"{kind.name} {name!r} must be {kind.what}; got {found!r}")
     return found

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.registry import Found, Kind, Spec, find
+from pyro_vae.registry import ClassOrFunction, Kind, Spec, find
 
-__all__ = ["Arguments", "as_mapping", "brief", "build_from", "translating_errors"]
+__all__ = ["Arguments", "as_mapping", "brief", "build_from", "class_name", "translating_errors"]
 
 Arguments = dict[str, Any]
 
@@ -30,7 +30,7 @@ _OLD_NAMES = (
 
 def build_from(
     kind: Kind,
-    spec: Spec | Found,
+    spec: Spec | ClassOrFunction,
     known: Mapping[str, Any] | None = None,
     complete: Callable[[type, Arguments], None] | None = None,
 ) -> Any:
@@ -65,7 +65,8 @@ def build_from(
     if complete is not None:
         complete(found, arguments)
     filled = {name: value for name, value in (known or {}).items() if name in parameters}
-    with translating_errors(f"{kind.name} {found.__name__}", arguments):
+    taken = ", ".join(name for name, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD)
+    with translating_errors(f"{kind.name} {found.__name__}({taken})", arguments):
         return found(**{**filled, **arguments})
 
 
@@ -94,7 +95,7 @@ def _refuse_unknown(what: str, arguments: Arguments, parameters: Mapping[str, in
         raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(parameters) or 'none'}")
 
 
-def as_mapping(what: str, spec: Spec | Found) -> Arguments:
+def as_mapping(what: str, spec: Spec | ClassOrFunction) -> Arguments:
     """Return a spec as a mapping, a copy."""
     if isinstance(spec, Mapping):
         return dict(spec)
@@ -102,6 +103,16 @@ def as_mapping(what: str, spec: Spec | Found) -> Arguments:
         return {"class": spec}
     made = ". A part that is made already goes into VAE(...) itself" if isinstance(spec, nn.Module) else ""
     raise ValueError(f"{what} must be a name, or a mapping with a name under 'class'; got {brief(spec)}{made}")
+
+
+def class_name(spec: Spec) -> str:
+    """Return the name of the class in a spec.
+
+    Example:
+        >>> class_name("Bernoulli"), class_name({"class": "Normal", "scale": 0.1})
+        ('Bernoulli', 'Normal')
+    """
+    return str(as_mapping("the class", spec).get("class"))
 
 
 def brief(value: object) -> str:

@@ -74,4 +74,4 @@ def derive(seed: int, *keys: int) -> int:
         >>> derive(0, 1) != derive(0, 2)
         True
     """
-    return int(np.random.SeedSequence(at_least(0, "seed", seed), spawn_key=keys).generate_state(1)[0])
+    return int(np.random.SeedSequence(at_least("seed", seed, 0), spawn_key=keys).generate_state(1)[0])

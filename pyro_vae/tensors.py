@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from pyro_vae.files import CheckpointError, check_regular, is_there, replacing
 
 __all__ = [
-    "Kind",
+    "Header",
     "TensorFile",
     "check_finite",
-    "kinds_of",
+    "headers_of",
     "load_weights",
     "open_tensors",
     "save_weights",
@@ -44,16 +44,16 @@ _DTYPES = {
 }
 
 
-class Kind(NamedTuple):
+class Header(NamedTuple):
     """Shape and dtype of a tensor, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype | str
 
 
-def kinds_of(tensors: Mapping[str, Tensor]) -> dict[str, Kind]:
+def headers_of(tensors: Mapping[str, Tensor]) -> dict[str, Header]:
     """Return the shapes and dtypes of tensors."""
-    return {name: Kind(tuple(value.shape), value.dtype) for name, value in tensors.items()}
+    return {name: Header(tuple(value.shape), value.dtype) for name, value in tensors.items()}
 
 
 class TensorFile:
@@ -68,19 +68,19 @@ class TensorFile:
         self.path = path
         self._file = file
         self.metadata: dict[str, str] = file.metadata() or {}
-        self.kinds: dict[str, Kind] = {}
+        self.headers: dict[str, Header] = {}
         for name in file.keys():  # noqa: SIM118  # not a mapping
             slice_ = file.get_slice(name)
             dtype = slice_.get_dtype()
-            self.kinds[name] = Kind(tuple(slice_.get_shape()), _DTYPES.get(dtype, dtype))
+            self.headers[name] = Header(tuple(slice_.get_shape()), _DTYPES.get(dtype, dtype))
 
     @property
     def numbers(self) -> int:
         """The total number of elements of all tensors."""
-        return sum(math.prod(kind.shape) for kind in self.kinds.values())
+        return sum(math.prod(header.shape) for header in self.headers.values())
 
     def check(
-        self, expected: Mapping[str, Kind], other: str, *, may_lack: Iterable[str] = (), within: str = ""
+        self, expected: Mapping[str, Header], other: str, *, may_lack: Iterable[str] = (), within: str = ""
     ) -> None:
         """Compare names, shapes and dtypes with the expected ones, before a tensor is read.
 
@@ -93,16 +93,16 @@ class TensorFile:
         Raises:
             ValueError: if they differ; names the first tensor that differs, is missing or is unexpected.
         """
-        for name, kind in self.kinds.items():
+        for name, header in self.headers.items():
             if not name.startswith(within):
                 continue
-            if name not in expected or expected[name].shape != kind.shape:
+            if name not in expected or expected[name].shape != header.shape:
                 here = f"{expected[name].shape}" if name in expected else "no counterpart"
-                raise ValueError(f"{other}: {name} has shape {kind.shape} there and {here} here. {_REMEDY}")
-            if expected[name].dtype != kind.dtype:
-                there, here = (str(k.dtype).removeprefix("torch.") for k in (kind, expected[name]))
+                raise ValueError(f"{other}: {name} has shape {header.shape} there and {here} here. {_REMEDY}")
+            if expected[name].dtype != header.dtype:
+                there, here = (str(h.dtype).removeprefix("torch.") for h in (header, expected[name]))
                 raise ValueError(f"{other}: {name} is {there} there and {here} here, and nothing is cast. {_REMEDY}")
-        lacking = set(expected) - set(self.kinds) - set(may_lack)
+        lacking = set(expected) - set(self.headers) - set(may_lack)
         if lacking:
             first = next(name for name in expected if name in lacking)
             raise ValueError(f"{other}: there is no {first} in the file. {_REMEDY}")
@@ -184,10 +184,10 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
     state = module.state_dict()
     with open_tensors(path) as file:
         # A tensor that two modules share may be in the file once.
-        there = {state[name].data_ptr() for name in file.kinds if name in state}
+        there = {state[name].data_ptr() for name in file.headers if name in state}
         shared = [name for name, value in state.items() if value.data_ptr() in there]
-        file.check(kinds_of(state), f"the weights in {path} belong to another VAE", may_lack=shared)
-        weights = file.read(file.kinds)
+        file.check(headers_of(state), f"the weights in {path} belong to another VAE", may_lack=shared)
+        weights = file.read(file.headers)
     check_finite(path, weights, state)
     _check_shared(path, weights, state)
     module.load_state_dict(weights, strict=False)

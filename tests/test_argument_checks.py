@@ -15,7 +15,7 @@ from pyro_vae.argument_checks import at_least, at_least_one, finite_number, is_f
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), torch.tensor(2)])
 def test_integers_of_python_numpy_and_torch_pass(value):
-    found = at_least(2, "n", value)
+    found = at_least("n", value, 2)
     assert found == 2
     assert type(found) is int
 
@@ -23,12 +23,12 @@ def test_integers_of_python_numpy_and_torch_pass(value):
 @pytest.mark.parametrize("value", [1, -3, 2.0, True, np.True_, "2", None, math.nan, np.float64(2), [2]])
 def test_other_values_and_smaller_integers_are_refused(value):
     with pytest.raises(ValueError, match=f"^n must be an integer of at least 2; got {re.escape(repr(value))}$"):
-        at_least(2, "n", value)
+        at_least("n", value, 2)
 
 
 def test_the_reason_for_a_limit_is_said():
     with pytest.raises(ValueError, match="^n must be an integer of at least 2, to have a variance; got 1$"):
-        at_least(2, "n", 1, "to have a variance")
+        at_least("n", 1, 2, "to have a variance")
     with pytest.raises(ValueError, match="^q must be a finite number above 0 and below 1, a share; got 1$"):
         finite_number("q", 1, above=0, below=1, why="a share")
 

@@ -142,7 +142,7 @@ def test_the_defaults_say_nothing():
     assert prior.wanted_examples() == 0
     assert (likelihood.data, likelihood.remedy, likelihood.elementwise) == ("continuous", None, True)
     assert (likelihood.depends_on_batch, likelihood.of_columns()) == (False, [])
-    assert (posterior.points, posterior.has_mean, posterior.is_discrete) == (False, True, False)
+    assert (posterior.is_point, posterior.has_mean, posterior.is_discrete) == (False, True, False)
 
 
 @pytest.mark.parametrize("base", [Prior, Likelihood, Posterior])

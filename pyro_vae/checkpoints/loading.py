@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from pyro_vae.allocation import at_most
+from pyro_vae.allocation import limiting_allocation
 from pyro_vae.argument_checks import one_of
 from pyro_vae.checkpoints.config_file import DTYPES, read_config
 from pyro_vae.checkpoints.weights import last_weights
@@ -107,7 +107,7 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
         raise CheckpointError(f"{run / CONFIG} is not complete: there is no {lacking[0]}. Was it edited by hand?")
     options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
     why = f"as {run / CONFIG} describes it, the VAE is larger than its {weights}. If it is right, load(run, vae=vae)"
-    with at_most(*_limits(run / weights), why):
+    with limiting_allocation(*_limits(run / weights), why):
         vae = build(shapes["x"], context_features=shapes["context"], **options)
         return vae.to(DTYPES[config["dtype"]])
 
@@ -154,4 +154,4 @@ def _limits(path: Path) -> tuple[int, int]:
     if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
-        return 2**25 + 8 * file.numbers, 1000 + 10 * len(file.kinds)
+        return 2**25 + 8 * file.numbers, 1000 + 10 * len(file.headers)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.files import BEST, LAST, CheckpointError, is_there
-from pyro_vae.tensors import TensorFile, check_finite, kinds_of, open_tensors, write_tensors
+from pyro_vae.tensors import TensorFile, check_finite, headers_of, open_tensors, write_tensors
 
 __all__ = ["Last", "last_weights", "names_there", "read_best", "read_last", "write_last"]
 
@@ -75,9 +75,9 @@ def read_last(run: Path, expected: Last | None = None) -> Last:
         if expected is not None:
             built, own_numbers = _flat(*expected[:3])
             _check_progress(path, progress)
-            file.check(kinds_of(built), _OTHER.format(run))
+            file.check(headers_of(built), _OTHER.format(run))
             _check_numbers(run, numbers, own_numbers)
-        tensors = file.read(file.kinds)
+        tensors = file.read(file.headers)
     if expected is not None:
         check_finite(path, tensors, built)
         _check_values(path, tensors, built, progress)
@@ -116,7 +116,7 @@ def last_weights(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     path = _path(run)
     built = {f"weights.{name}": value for name, value in state.items()}
     with open_tensors(path) as file:
-        file.check(kinds_of(built), f"the weights in {path} belong to another VAE", within="weights.")
+        file.check(headers_of(built), f"the weights in {path} belong to another VAE", within="weights.")
         tensors = file.read(built)
     check_finite(path, tensors, built)
     return {name.removeprefix("weights."): value for name, value in tensors.items()}
@@ -138,8 +138,8 @@ def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not is_there(path):
         raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
-        file.check(kinds_of(state), f"the weights in {path} belong to another model and guide")
-        weights = file.read(file.kinds)
+        file.check(headers_of(state), f"the weights in {path} belong to another model and guide")
+        weights = file.read(file.headers)
     check_finite(path, weights, state)
     return weights
 
@@ -147,7 +147,7 @@ def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def names_there(run: Path, part: str) -> set[str]:
     """Return the names in last.safetensors that belong to ``"weights"``, ``"objective"`` or ``"optimizer"``."""
     with open_tensors(_path(run)) as file:
-        tensors = {name.removeprefix(f"{part}.") for name in file.kinds if name.startswith(f"{part}.")}
+        tensors = {name.removeprefix(f"{part}.") for name in file.headers if name.startswith(f"{part}.")}
         return tensors | (set(_metadata(file, "optimizer")) if part == "optimizer" else set())
 
 

@@ -61,7 +61,7 @@ def score_function(pair: ModelGuide, num_particles: int = 8) -> Tensor:
     The baseline of each draw is the mean of the others (REINFORCE with a leave-one-out baseline: Mnih and Rezende 2016,
     arXiv 1602.06725).
     """
-    at_least(2, "num_particles", num_particles, "for a baseline from the others")
+    at_least("num_particles", num_particles, 2, "for a baseline from the others")
     terms = pair.terms(pair.draw(num_particles).detach())
     value = terms.weight.detach()
     baseline = (value.sum(0) - value) / (num_particles - 1)

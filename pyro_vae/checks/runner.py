@@ -204,11 +204,11 @@ def _check_options(
 ) -> None:
     if problem := _no_objective(objective):
         raise TypeError(f"objective must be a Pyro ELBO or a function of x that returns a loss; got {problem}")
-    at_least(1, "importance_particles", importance_particles)
+    at_least("importance_particles", importance_particles, 1)
     if data_size is not None:
-        at_least(1, "data_size", data_size, "the number of examples in the data")
+        at_least("data_size", data_size, 1, "the number of examples in the data")
     if repeats is not None:
-        at_least(20, "repeats", repeats, "for a standard error")
+        at_least("repeats", repeats, 20, "for a standard error")
     finite_number("level", level, above=0, below=1)
     derive(seed)  # refuses a wrong seed
     if isinstance(only, str):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load, suggest
 from pyro_vae import data as data_sets
-from pyro_vae.allocation import at_most
+from pyro_vae.allocation import limiting_allocation
 from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
 from pyro_vae.checks import Report
 from pyro_vae.cli.options import of_build
@@ -33,6 +33,7 @@ from pyro_vae.files import folder_in
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed
+from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
@@ -40,7 +41,6 @@ from pyro_vae.training import History
 __all__ = [
     "check_names",
     "choose_likelihood",
-    "class_name",
     "device",
     "form",
     "form_of_data",
@@ -69,11 +69,6 @@ _IMAGES_FOR_CODES = 2000  # each is compared with every other
 _TOO_LARGE = "the VAE is too large for the command line. Build it in Python"
 _MOST_TENSORS = 20_000  # a flow of 100 transforms makes some 2,000
 _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pixels
-
-
-def class_name(spec: str | Mapping[str, Any]) -> str:
-    """Return the name of the class in an option such as --prior."""
-    return spec if isinstance(spec, str) else str(spec.get("class"))
 
 
 def check_names(options: Mapping[str, Any]) -> None:
@@ -110,10 +105,10 @@ def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
         print(f"likelihood {first}")
         print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
     found = find("likelihood", class_name(likelihood))
-    given = {"class": likelihood} if isinstance(likelihood, str) else dict(likelihood)
-    if isinstance(found, type) and "levels" in inspect.signature(found).parameters and "levels" not in given:
-        given["levels"] = load_data(config, root).train.levels + 1
-    config["likelihood"] = given
+    spec = as_mapping("likelihood", likelihood)
+    if isinstance(found, type) and "levels" in inspect.signature(found).parameters and "levels" not in spec:
+        spec["levels"] = load_data(config, root).train.levels + 1
+    config["likelihood"] = spec
 
 
 def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
@@ -121,7 +116,7 @@ def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
     options = {option.name: config[option.name] for option in of_build()}
     with (
         seeded(config["seed"]),
-        at_most(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
+        limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
     ):
         vae = build(dataset.event_shape, context_features=dataset.classes if config["labels"] else 0, **options)
     return vae.to(getattr(torch, config["dtype"]))
@@ -229,7 +224,7 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     that is proposed depends on it.
     """
     n = min(len(images), _IMAGES_FOR_CODES)
-    if as_posterior(vae.posterior).points or n < 2:
+    if as_posterior(vae.posterior).is_point or n < 2:
         return {}
     x, *context = first(images, n, vae, seed)
     config = read_config(Path(run))

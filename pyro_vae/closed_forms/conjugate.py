@@ -81,7 +81,7 @@ class BetaBernoulli(_Conjugate):
 
     def __init__(self, a: float | Tensor, b: float | Tensor, n: int) -> None:
         self.a, self.b = _positive(a=a, b=b)
-        self.n = self.size = at_least(1, "n", n)
+        self.n = self.size = at_least("n", n, 1)
 
     @exportable
     def prior(self) -> TorchDistribution:
@@ -132,7 +132,7 @@ class GammaPoisson(_Conjugate):
 
     def __init__(self, shape: float | Tensor, rate: float | Tensor, n: int) -> None:
         self.shape, self.rate = _positive(shape=shape, rate=rate)
-        self.n = self.size = at_least(1, "n", n)
+        self.n = self.size = at_least("n", n, 1)
         # Made here, so its checks of values are not part of a captured graph.
         self._split = Multinomial(logits=self.rate.new_zeros(self.n), validate_args=False)
 
@@ -192,7 +192,7 @@ class DirichletMultinomial(_Conjugate):
         if not ((concentration > 0) & concentration.isfinite()).all():
             raise ValueError(f"concentration must be finite numbers above 0; got {concentration.tolist()}")
         self.concentration = concentration
-        self.total_count = at_least(1, "total_count", total_count)
+        self.total_count = at_least("total_count", total_count, 1)
         self.size = len(concentration)
 
     @exportable
@@ -257,7 +257,7 @@ class NormalNormal(_Conjugate):
     def __init__(self, loc: float | Tensor, scale: float | Tensor, noise: float | Tensor, n: int) -> None:
         self.loc, self.scale, self.noise = _numbers(loc=loc, scale=scale, noise=noise)
         _positive(scale=self.scale, noise=self.noise)
-        self.n = self.size = at_least(1, "n", n)
+        self.n = self.size = at_least("n", n, 1)
 
     @exportable
     def prior(self) -> TorchDistribution:

@@ -84,7 +84,7 @@ class LinearGaussian:
         """
         _check_floats("data", data, 2, "(n, D), one row per example")
         n, dim = data.shape
-        d = at_least(1, "latent_dim", latent_dim)
+        d = at_least("latent_dim", latent_dim, 1)
         if d >= dim:
             raise ValueError(f"latent_dim must be below the {dim} dimensions of the data, to leave noise; got {d}")
         if n < d + 2:

@@ -14,7 +14,7 @@ from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths
 from pyro_vae.parts import net_shape_of
-from pyro_vae.registry import Found, Spec, allowing
+from pyro_vae.registry import ClassOrFunction, Spec, allowing
 from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
 from pyro_vae.vae import VAE
 
@@ -46,9 +46,9 @@ def build(
     *,
     hidden: Shape = (512, 512),
     activation: str = "SiLU",
-    prior: Spec | Found = "StandardNormal",
-    likelihood: Spec | Found = "Bernoulli",
-    posterior: Spec | Found = "DiagonalNormal",
+    prior: Spec | ClassOrFunction = "StandardNormal",
+    likelihood: Spec | ClassOrFunction = "Bernoulli",
+    posterior: Spec | ClassOrFunction = "DiagonalNormal",
     nets: Nets = "mlp",
     context_features: int = 0,
     missing: bool = False,
@@ -93,14 +93,14 @@ def build(
     with nullcontext() if allow is None else allowing(allow):
         return _build(
             as_shape("event_shape", event_shape),
-            at_least(1, "latent_dim", latent_dim),
+            at_least("latent_dim", latent_dim, 1),
             hidden=hidden,
             activation=activation,
             prior=prior,
             likelihood=likelihood,
             posterior=posterior,
             nets=nets,
-            context_features=at_least(0, "context_features", context_features),
+            context_features=at_least("context_features", context_features, 0),
             missing=missing,
             fill=fill,
         )
@@ -112,9 +112,9 @@ def _build(
     *,
     hidden: Shape,
     activation: str,
-    prior: Spec | Found,
-    likelihood: Spec | Found,
-    posterior: Spec | Found,
+    prior: Spec | ClassOrFunction,
+    likelihood: Spec | ClassOrFunction,
+    posterior: Spec | ClassOrFunction,
     nets: str,
     context_features: int,
     missing: bool,
@@ -174,7 +174,7 @@ def _nets(kind: str) -> tuple[str, str]:
     return kinds[kind]
 
 
-def _part(room: str, spec: Spec | Found, known: Mapping[str, Any], net: _Net | None = None) -> Any:
+def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net: _Net | None = None) -> Any:
     """Return the prior, likelihood, posterior or net that a spec describes.
 
     Args:

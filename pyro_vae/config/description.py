@@ -14,7 +14,7 @@ from torch import nn
 
 from pyro_vae.config.names import KINDS
 from pyro_vae.objectives import Objective
-from pyro_vae.registry import Found
+from pyro_vae.registry import ClassOrFunction
 
 __all__ = ["describe", "describe_objective"]
 
@@ -61,7 +61,7 @@ def _path_or_name(cls: type) -> str:
         return cls.__name__
 
 
-def describe(thing: object, given: Found | None = None) -> Any:
+def describe(thing: object, given: ClassOrFunction | None = None) -> Any:
     """Return a spec from which :func:`pyro_vae.build` makes the same prior, likelihood, posterior or net again.
 
     It names the class of a module and the arguments of its constructor. The module must keep these as attributes of the
@@ -107,7 +107,7 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
     return arguments
 
 
-def _path(thing: Found) -> str:
+def _path(thing: ClassOrFunction) -> str:
     """Return the name by which :func:`pyro_vae.config.find` finds a class or function."""
     module, name = thing.__module__, thing.__qualname__
     if any(kind.classes.get(name, kind.listed.get(name)) is thing for kind in KINDS.values()):

@@ -11,7 +11,7 @@ import pyro.infer
 
 from pyro_vae import likelihoods, nets, objectives, posteriors, priors, registry
 from pyro_vae.distributions import import_zuko
-from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, Found, Kind, Spec
+from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, ClassOrFunction, Kind, Spec
 
 __all__ = ["KINDS", "ROOMS", "find", "kind_of"]
 
@@ -22,26 +22,26 @@ ROOMS: Mapping[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "
 _ZUKO_FLOWS = ("MAF", "NSF", "NICE", "RealNVP", "NAF", "UNAF", "BPF", "SOSPF", "GF", "CNF", "NCSF", "GMM")
 
 # Pyro's objectives.
-_PYROS: Mapping[str, Found] = {
+_PYROS: Mapping[str, ClassOrFunction] = {
     name: getattr(pyro.infer, name)
     for name in pyro.infer.__all__
     if name.endswith("ELBO") and not name.startswith("Jit") and name != "ELBO"
 }
 
 
-def _is_objective(found: Found) -> bool:
+def _is_objective(found: ClassOrFunction) -> bool:
     none = (pyro.infer.ELBO, objectives.Objective)
     return isinstance(found, type) and issubclass(found, pyro.infer.ELBO) and found not in none
 
 
-def _is_schedule(found: Found) -> bool:
+def _is_schedule(found: ClassOrFunction) -> bool:
     """True for a function and for a class whose objects can be called, with the number of the step."""
     return inspect.isfunction(found) or (
         isinstance(found, type) and any("__call__" in vars(cls) for cls in found.__mro__)
     )
 
 
-def _paths(room: ModuleType, classes: Mapping[str, Found]) -> dict[str, Found]:
+def _paths(room: ModuleType, classes: Mapping[str, ClassOrFunction]) -> dict[str, ClassOrFunction]:
     return {f"{room.__name__}.{name}": found for name, found in classes.items()}
 
 
@@ -95,7 +95,7 @@ KINDS: Mapping[str, Kind] = {
 """What can be named: priors, likelihoods, posteriors, nets, objectives and schedules of an objective's weight."""
 
 
-def kind_of(name: str, spec: Spec | Found) -> Kind:
+def kind_of(name: str, spec: Spec | ClassOrFunction) -> Kind:
     """Return a kind; Zuko, which is slow to import, is on its list only if the spec names a flow of Zuko's.
 
     Args:
@@ -109,14 +109,14 @@ def kind_of(name: str, spec: Spec | Found) -> Kind:
     return kind
 
 
-def _zuko_flows() -> dict[str, Found]:
+def _zuko_flows() -> dict[str, ClassOrFunction]:
     """The listed flows of Zuko, by the name in zuko.flows and by that of the module where each is defined."""
     flows = import_zuko().flows
     there = {name: getattr(flows, name) for name in _ZUKO_FLOWS if hasattr(flows, name)}
     return {path: c for name, c in there.items() for path in (f"zuko.flows.{name}", f"{c.__module__}.{name}")}
 
 
-def find(kind: str, name: str | Found) -> Found:
+def find(kind: str, name: str | ClassOrFunction) -> ClassOrFunction:
     """Return the class or function of a name.
 
     Args:

@@ -8,14 +8,14 @@ from pyro.infer import ELBO
 
 from pyro_vae.compatibility import usual_objective
 from pyro_vae.config.names import kind_of
-from pyro_vae.registry import Found, Spec, prefix_errors
+from pyro_vae.registry import ClassOrFunction, Spec, prefix_errors
 from pyro_vae.resolver import Arguments, as_mapping, build_from
 from pyro_vae.vae import VAE
 
 __all__ = ["make_objective"]
 
 
-def make_objective(spec: Spec | Found, vae: VAE) -> ELBO:
+def make_objective(spec: Spec | ClassOrFunction, vae: VAE) -> ELBO:
     """Return an objective by name, such as ``"iwae"`` or ``{"class": "Trace_ELBO", "num_particles": 5}``.
 
     Args:

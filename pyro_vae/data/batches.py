@@ -99,7 +99,7 @@ def batches(
     """
     if isinstance(source, Batches):
         return source
-    batch_size = at_least(1, "batch_size", batch_size)
+    batch_size = at_least("batch_size", batch_size, 1)
     dtype = dtype or torch.get_default_dtype()
     derive(seed)  # an unusable seed is reported now, not in the first epoch
     if isinstance(source, Images):

@@ -17,7 +17,7 @@ from pyro_vae.distributions.optimal_normal import OptimalNormal
 from pyro_vae.distributions.parameters import categories, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
 from pyro_vae.distributions.student import StudentT
-from pyro_vae.distributions.supports import base_constraint, support_of
+from pyro_vae.distributions.supports import base_constraint, stated_support, support_of
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
 from pyro_vae.distributions.zuko_flows import import_zuko, make_flow
 
@@ -59,6 +59,7 @@ __all__ = [
     "make_flow",
     "part_name",
     "positive",
+    "stated_support",
     "support_of",
     "without_independent",
 ]

@@ -108,11 +108,11 @@ class Columns(dist.TorchDistribution):
     def observed(self, mask: Tensor) -> Columns:
         """Return the distribution whose log-density counts only columns where ``mask``, ``(..., columns)``, is True."""
         parts = zip(self.columns, mask.unbind(-1), strict=True)
-        columns = [_either(mask_elements(c, m.unsqueeze(-1)), c, m) for c, m in parts]
+        columns = [_masked(mask_elements(c, m.unsqueeze(-1)), c, m) for c, m in parts]
         return Columns(columns, self.names, validate_args=self._validate_args)
 
 
-def _either(masked: TorchDistribution | None, column: TorchDistribution, mask: Tensor) -> TorchDistribution:
+def _masked(masked: TorchDistribution | None, column: TorchDistribution, mask: Tensor) -> TorchDistribution:
     """Return a masked column; a column is one element, so its whole distribution can be masked."""
     return column.mask(mask) if masked is None else masked
 

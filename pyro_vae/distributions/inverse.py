@@ -14,7 +14,7 @@ from torch.distributions.transforms import _InverseTransform
 __all__ = ["check_inverse"]
 
 # Their _inverse raises a KeyError for any value but the last draw.
-_FORWARDS_ALONE = (BlockAutoregressive, ConditionedPlanar, ConditionedRadial, Polynomial, Sylvester)
+_FORWARD_ONLY = (BlockAutoregressive, ConditionedPlanar, ConditionedRadial, Polynomial, Sylvester)
 
 
 def check_inverse(distribution: Distribution, what: str, value: Tensor | None = None) -> None:
@@ -39,7 +39,7 @@ def _without_inverse(distribution: Distribution, value: Tensor | None) -> str | 
     for transform in reversed(_parts(getattr(distribution, "transforms", ()))):
         made_from, made = getattr(transform, "_cached_x_y", (None, None))
         mine = value is not None and made is value
-        if not mine and _is_forwards_alone(transform):
+        if not mine and _is_forward_only(transform):
             return type(transform).__name__
         value = made_from if mine else None
     for name in ("base_dist", "base", "component_distribution"):
@@ -64,7 +64,7 @@ def _parts(transforms: Iterable[Transform]) -> list[Transform]:
     return found
 
 
-def _is_forwards_alone(transform: Transform) -> bool:
+def _is_forward_only(transform: Transform) -> bool:
     if isinstance(transform, _InverseTransform):
         return False
-    return isinstance(transform, _FORWARDS_ALONE) or type(transform)._inverse is Transform._inverse
+    return isinstance(transform, _FORWARD_ONLY) or type(transform)._inverse is Transform._inverse

@@ -19,7 +19,7 @@ from torch.distributions import biject_to, constraints, kl_divergence, register_
 from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
 
 from pyro_vae.distributions.groups import Grouped, GroupedSupport
-from pyro_vae.distributions.supports import base_constraint
+from pyro_vae.distributions.supports import base_constraint, stated_support
 
 __all__ = ["AdditiveLogRatio", "AsLogs", "as_logs", "is_over_logs", "log_simplex"]
 
@@ -148,26 +148,20 @@ def as_logs(distribution: TorchDistribution) -> TorchDistribution | None:
     """Return the distribution over logs of points of a simplex: itself, or transformed; None if it is over neither.
 
     Args:
-        distribution: one over vectors. If it does not know its support, it counts as one over logs.
+        distribution: one over vectors. If it states no support, it counts as one over logs.
     """
-    try:
-        support = distribution.support
-    except NotImplementedError:
+    support = stated_support(distribution)
+    if support is None or _of_logs(support):
         return distribution
-    if isinstance(distribution, Grouped) and support.base_constraint is constraints.simplex:
+    if isinstance(distribution, Grouped) and distribution.support.base_constraint is constraints.simplex:
         return Grouped(AsLogs(distribution.base))
-    if _of_logs(support):
-        return distribution
     return AsLogs(distribution) if base_constraint(support) is constraints.simplex else None
 
 
 def is_over_logs(distribution: TorchDistribution) -> bool:
     """Return True if the support of a distribution is logs of points of a simplex, or groups of them."""
-    try:
-        support = distribution.support
-    except NotImplementedError:
-        return False
-    return _of_logs(support)
+    support = stated_support(distribution)
+    return support is not None and _of_logs(support)
 
 
 def _of_logs(support: constraints.Constraint) -> bool:

@@ -9,8 +9,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, transform_to
 
-from pyro_vae.distributions import base_constraint, part_name
 from pyro_vae.distributions.columns import mask_elements
+from pyro_vae.distributions.parameters import part_name
+from pyro_vae.distributions.supports import base_constraint, support_of
 
 __all__ = ["fill_missing", "observed"]
 
@@ -32,11 +33,7 @@ def fill_missing(distribution: TorchDistribution, x: Tensor, mask: Tensor) -> Te
         >>> fill_missing(dist.Poisson(torch.ones(1, 2)).to_event(1), x, ~x.isnan())
         tensor([[3., 0.]])
     """
-    try:
-        support = distribution.support
-    except NotImplementedError:
-        support = constraints.real
-    return torch.where(mask, x, _feasible(support, x))
+    return torch.where(mask, x, _feasible(support_of(distribution), x))
 
 
 def _feasible(support: constraints.Constraint, x: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def part_name(part: object) -> str:
 
 def categories(latent_dim: int, classes: int | None) -> tuple[int, int]:
     """Return the number of groups and of classes per group for ``latent_dim`` = groups × classes dimensions."""
-    at_least(2, "latent_dim", latent_dim)
-    classes = latent_dim if classes is None else at_least(2, "classes", classes)
+    at_least("latent_dim", latent_dim, 2)
+    classes = latent_dim if classes is None else at_least("classes", classes, 2)
     if latent_dim % classes:
         raise ValueError(f"classes must divide latent_dim = {latent_dim}, the entries of all groups; got {classes}")
     return latent_dim // classes, classes

@@ -46,7 +46,7 @@ class UniformOnSphere(dist.TorchDistribution):
     has_rsample = True
 
     def __init__(self, dim: int, like: Tensor | None = None, validate_args: bool | None = None) -> None:
-        at_least(2, "dim", dim, "the plane around a circle")
+        at_least("dim", dim, 2, "the plane around a circle")
         self.dim = dim
         self.like = torch.empty(()) if like is None else like
         super().__init__(torch.Size(), torch.Size((dim,)), validate_args=validate_args)

@@ -1,4 +1,4 @@
-"""Constraints, seen from inside."""
+"""Supports of distributions, and the constraints on one element or vector that they are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-__all__ = ["base_constraint", "support_of"]
+__all__ = ["base_constraint", "stated_support", "support_of"]
 
 
 def base_constraint(
@@ -31,14 +31,21 @@ def base_constraint(
     return support
 
 
+def stated_support(distribution: TorchDistribution) -> Constraint | None:
+    """Return the support of a distribution; None if it states none, as Zuko's flows do."""
+    try:
+        return distribution.support
+    except NotImplementedError:
+        return None
+
+
 def support_of(distribution: TorchDistribution) -> Constraint:
-    """Return the support of a distribution, or all real vectors if it states none, as Zuko's flows do.
+    """Return the support of a distribution, or all real vectors if it states none.
 
     The support of a mixture is that of its components, unless it differs between them.
     """
-    try:
-        support = distribution.support
-    except NotImplementedError:
+    support = stated_support(distribution)
+    if support is None:
         return constraints.independent(constraints.real, len(distribution.event_shape))
     if isinstance(support, constraints.MixtureSameFamilyConstraint) and not _has_tensors(support.base_constraint):
         return support.base_constraint

@@ -31,5 +31,5 @@ def bits_per_dim(log_prob: float, dimensions: int, levels: int = 1) -> float:
         >>> bits_per_dim(0.0, 784, levels=256)  # the same as a density
         8.0
     """
-    dimensions, levels = at_least(1, "dimensions", dimensions), at_least(1, "levels", levels)
+    dimensions, levels = at_least("dimensions", dimensions, 1), at_least("levels", levels, 1)
     return -log_prob / (dimensions * math.log(2)) + math.log2(levels)

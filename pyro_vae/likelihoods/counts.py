@@ -137,7 +137,7 @@ class Multinomial(Likelihood):
     def __init__(self, net: nn.Module, total_count: int = 1) -> None:
         super().__init__()
         self.net = net
-        self.total_count = at_least(1, "total_count", total_count)
+        self.total_count = at_least("total_count", total_count, 1)
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], **_: object) -> tuple[int, ...]:

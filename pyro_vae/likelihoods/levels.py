@@ -8,8 +8,8 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.argument_checks import at_least, finite_number
-from pyro_vae.distributions import grid, positive
-from pyro_vae.likelihoods.parameters import LocationScale
+from pyro_vae.distributions import grid, part_name, positive
+from pyro_vae.likelihoods.parameters import LocationScale, check_parameters
 from pyro_vae.parts import Data, Likelihood
 
 __all__ = ["Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture"]
@@ -45,7 +45,7 @@ class Categorical(Likelihood):
     def __init__(self, net: nn.Module, levels: int = 256, upper: float = 1.0) -> None:
         super().__init__()
         self.net = net
-        self.levels = at_least(2, "levels", levels)
+        self.levels = at_least("levels", levels, 2)
         self.upper = upper
         finite_number("upper", upper, above=0)
 
@@ -56,7 +56,7 @@ class Categorical(Likelihood):
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return a categorical of batch shape ``(*batch,)`` and the event shape of x."""
-        logits = _first(self, self.net(z, *context), z.dim() - 1, self.levels, "logits of the levels")
+        logits = _parameters_last(self, self.net(z, *context), z.dim() - 1, self.levels, "logits of the levels")
         return grid.GridCategorical(logits, self.upper).to_event(logits.dim() - z.dim())
 
 
@@ -99,7 +99,7 @@ class DiscretizedLogistic(LocationScale):
         initial_scale: float = 0.2,
     ) -> None:
         super().__init__(net, scale, initial_scale)
-        self.levels = at_least(2, "levels", levels)
+        self.levels = at_least("levels", levels, 2)
         self.upper = upper
         finite_number("upper", upper, above=0)
 
@@ -143,8 +143,8 @@ class DiscretizedLogisticMixture(Likelihood):
     def __init__(self, net: nn.Module, levels: int = 256, components: int = 5, upper: float = 1.0) -> None:
         super().__init__()
         self.net = net
-        self.levels = at_least(2, "levels", levels)
-        self.components = at_least(1, "components", components)
+        self.levels = at_least("levels", levels, 2)
+        self.components = at_least("components", components, 1)
         self.upper = upper
         finite_number("upper", upper, above=0)
 
@@ -156,17 +156,13 @@ class DiscretizedLogisticMixture(Likelihood):
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return a mixture of batch shape ``(*batch,)`` and the event shape of x."""
         what = f"logits, locations and raw scales of {self.components} components"
-        out = _first(self, self.net(z, *context), z.dim() - 1, 3 * self.components, what)
+        out = _parameters_last(self, self.net(z, *context), z.dim() - 1, 3 * self.components, what)
         logits, loc, raw_scale = out.chunk(3, dim=-1)
         p = grid.DiscretizedLogistic(loc, positive(raw_scale), self.levels, self.upper, unit=self.upper)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), p).to_event(logits.dim() - z.dim())
 
 
-def _first(likelihood: nn.Module, out: Tensor, batch_dim: int, size: int, what: str) -> Tensor:
+def _parameters_last(likelihood: nn.Module, out: Tensor, batch_dim: int, size: int, what: str) -> Tensor:
     """Check the size of the first dimension after the batch in a net's output, and move that dimension to the end."""
-    if out.dim() <= batch_dim or out.shape[batch_dim] != size:
-        raise ValueError(
-            f"likelihood {type(likelihood).__name__} needs a net whose output is (batch, {size}, *shape of x), "
-            f"{what}; got {tuple(out.shape)}"
-        )
+    check_parameters(part_name(likelihood), out, batch_dim, size, what)
     return out.movedim(batch_dim, -1)

@@ -12,7 +12,35 @@ from pyro_vae.argument_checks import finite_number
 from pyro_vae.distributions import inverse_positive, part_name, positive
 from pyro_vae.parts import Likelihood
 
-__all__ = ["LocationScale", "MeanDispersion", "check_number", "per_element", "positive_number", "raw_parameter"]
+__all__ = [
+    "LocationScale",
+    "MeanDispersion",
+    "check_number",
+    "check_parameters",
+    "per_element",
+    "positive_number",
+    "raw_parameter",
+]
+
+
+def check_parameters(name: str, out: Tensor, batch_dim: int, count: int, what: str) -> None:
+    """Check that a net gives ``count`` parameters per element, along the first dimension after the batch.
+
+    Args:
+        name: of the likelihood, for errors.
+        out: the output of its net.
+        batch_dim: the number of batch dimensions.
+        count: the size that the next dimension must have.
+        what: the parameters in words.
+
+    Raises:
+        ValueError: if that dimension has another size.
+    """
+    if out.dim() <= batch_dim or out.shape[batch_dim] != count:
+        raise ValueError(
+            f"likelihood {name} needs a net whose output is (batch, {count}, *shape of x), {what}; "
+            f"got {tuple(out.shape)}"
+        )
 
 
 def per_element(likelihood: nn.Module, out: Tensor, batch_dim: int, names: Sequence[str]) -> tuple[Tensor, ...]:
@@ -21,11 +49,7 @@ def per_element(likelihood: nn.Module, out: Tensor, batch_dim: int, names: Seque
     Raises:
         ValueError: if that dimension has another size.
     """
-    if out.dim() <= batch_dim or out.shape[batch_dim] != len(names):
-        raise ValueError(
-            f"likelihood {part_name(likelihood)} needs a net whose output is (batch, {len(names)}, *shape of x), "
-            f"{', then '.join(names)}; got {tuple(out.shape)}"
-        )
+    check_parameters(part_name(likelihood), out, batch_dim, len(names), ", then ".join(names))
     return out.unbind(batch_dim)
 
 
@@ -93,7 +117,7 @@ class LocationScale(Likelihood):
     def net_shape(
         cls,
         event_shape: tuple[int, ...],
-        scale: float | Literal["learned", "per_element"] | str = "learned",
+        scale: float | str = "learned",
         **_: object,
     ) -> tuple[int, ...]:
         """Return the shape that the net must give for x of ``event_shape``: one or two parameters per element."""
@@ -103,11 +127,8 @@ class LocationScale(Likelihood):
         out = self.net(z, *context)
         if self.scale != "per_element":
             return out, positive_number(self.scale, self.raw_scale, out)
-        if out.dim() < z.dim() or out.shape[z.dim() - 1] != 2:
-            raise ValueError(
-                f'likelihood {part_name(self)} with scale="per_element" needs a net whose output is '
-                f"(batch, 2, *shape of x), means then raw scales; got {tuple(out.shape)}"
-            )
+        name = f'{part_name(self)} with scale="per_element"'
+        check_parameters(name, out, z.dim() - 1, 2, "means then raw scales")
         loc, raw_scale = out.unbind(z.dim() - 1)
         return loc, positive(raw_scale)
 

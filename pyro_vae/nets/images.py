@@ -50,9 +50,9 @@ class _ImageNet(nn.Module):
         self.hidden = as_widths("hidden", hidden)
         self.out_shape = as_shape("out_shape", out_shape)
         self.activation = activation
-        self.context_features = at_least(0, "context_features", context_features)
+        self.context_features = at_least("context_features", context_features, 0)
         self.normalization = normalization
-        self.blocks = at_least(self.fewest_blocks, "blocks", self.fewest_blocks if blocks is None else blocks)
+        self.blocks = at_least("blocks", self.fewest_blocks if blocks is None else blocks, self.fewest_blocks)
         self.convolutions = nn.Sequential()
         self._make_layers(channels)
 

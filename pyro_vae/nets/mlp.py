@@ -30,7 +30,7 @@ class _Dense(nn.Module):
         self.in_shape = as_shape("in_shape", in_shape)
         self.out_shape = as_shape("out_shape", out_shape)
         self.hidden = as_widths("hidden", hidden)
-        self.context_features = at_least(0, "context_features", context_features)
+        self.context_features = at_least("context_features", context_features, 0)
 
         layers: list[nn.Module] = []
         width = math.prod(self.in_shape) + self.context_features

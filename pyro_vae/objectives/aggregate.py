@@ -62,7 +62,7 @@ class BetaTCVAE(Objective):
             check_weight(name, value)
         super().__init__(1, **options)
         self.beta, self.alpha, self.gamma = beta, alpha, gamma
-        self.examples = None if examples is None else at_least(1, "examples", examples)
+        self.examples = None if examples is None else at_least("examples", examples, 1)
 
     def objective(self, terms: Terms) -> Tensor:
         """Return recon minus the three weighted parts, a sum over the examples."""
@@ -210,8 +210,8 @@ def _only_latent(terms: Terms, name: str) -> Latent:
 
 def _refuse_mask(latent: Latent, name: str) -> None:
     site = latent.posterior
-    no_mask = site.mask is None or site.mask is True
-    if not no_mask or isinstance(site.scale, Tensor) or site.scale != 1:
+    refuse_mask = site.mask is None or site.mask is True
+    if not refuse_mask or isinstance(site.scale, Tensor) or site.scale != 1:
         raise ValueError(
             f"{name} compares the codes of a whole batch and takes no mask or scale of its examples; site "
             f"{site.name!r} has one"

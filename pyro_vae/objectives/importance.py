@@ -68,7 +68,7 @@ class MIWAE(Objective):
     weighs_draws = True
 
     def __init__(self, groups: int = 8, group_size: int = 8, **options: Unpack[Options]) -> None:
-        groups, group_size = at_least(1, "groups", groups), at_least(1, "group_size", group_size)
+        groups, group_size = at_least("groups", groups, 1), at_least("group_size", group_size, 1)
         super().__init__(groups * group_size, **options)
         self.groups = groups
         self.group_size = group_size

@@ -72,7 +72,7 @@ class Objective(ELBO):
     def __init__(
         self, num_particles: int = 1, *, vectorize_particles: bool = True, max_plate_nesting: float = math.inf
     ) -> None:
-        num_particles = at_least(1, "num_particles", num_particles)
+        num_particles = at_least("num_particles", num_particles, 1)
         super().__init__(
             num_particles=num_particles,
             vectorize_particles=vectorize_particles and num_particles > 1,

@@ -43,7 +43,7 @@ class Categorical(Posterior):
     def __init__(self, net: nn.Module, classes: int | None = None) -> None:
         super().__init__()
         self.net = net
-        self.classes = None if classes is None else at_least(2, "classes", classes)
+        self.classes = None if classes is None else at_least("classes", classes, 2)
 
     @classmethod
     def net_shape(cls, latent_dim: int, classes: int | None = None) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class RelaxedCategorical(Posterior):
         super().__init__()
         check_temperature(temperature)
         self.net = net
-        self.classes = None if classes is None else at_least(2, "classes", classes)
+        self.classes = None if classes is None else at_least("classes", classes, 2)
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     @classmethod
@@ -128,7 +128,7 @@ class LogisticNormal(Posterior):
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """Return the shape that the net must give for a latent space of ``latent_dim`` proportions."""
-        return (2 * (at_least(2, "latent_dim", latent_dim) - 1),)
+        return (2 * (at_least("latent_dim", latent_dim, 2) - 1),)
 
     def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
         """Return the logistic normal, over logs, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""

@@ -57,9 +57,9 @@ class Flow(_OfFeatures):
     ) -> None:
         super().__init__()
         self.net = net
-        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
         self.flow = flow
-        self.features = at_least(1, "features", features)
+        self.features = at_least("features", features, 1)
         self.transforms = transforms
         self.hidden = hidden
         self.layers = make_flow(flow, latent_dim, features, transforms, hidden)
@@ -109,10 +109,10 @@ class InverseAutoregressiveFlow(_OfFeatures):
     ) -> None:
         super().__init__()
         self.net = net
-        self.latent_dim = at_least(1, "latent_dim", latent_dim)
-        self.transforms = at_least(1, "transforms", transforms)
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
+        self.transforms = at_least("transforms", transforms, 1)
         self.hidden = hidden
-        self.features = at_least(1, "features", features)
+        self.features = at_least("features", features, 1)
         make = import_zuko().flows.MaskedAutoregressiveTransform
         widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
         self.maps = nn.ModuleList()

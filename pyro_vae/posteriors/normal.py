@@ -188,7 +188,7 @@ class LowRankNormal(_RealVectors):
 
     def __init__(self, net: nn.Module, rank: int = 2) -> None:
         super().__init__(net)
-        self.rank = at_least(1, "rank", rank)
+        self.rank = at_least("rank", rank, 1)
 
     @classmethod
     def net_shape(cls, latent_dim: int, rank: int = 2) -> tuple[int, ...]:
@@ -239,7 +239,7 @@ class Householder(_RealVectors):
 
     def __init__(self, net: nn.Module, reflections: int = 4) -> None:
         super().__init__(net)
-        self.reflections = at_least(1, "reflections", reflections)
+        self.reflections = at_least("reflections", reflections, 1)
 
     @classmethod
     def net_shape(cls, latent_dim: int, reflections: int = 4) -> tuple[int, ...]:
@@ -303,7 +303,7 @@ class Delta(_RealVectors):
         torch.Size([5])
     """
 
-    points = True
+    is_point = True
 
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ class PowerSpherical(Posterior):
     @classmethod
     def net_shape(cls, latent_dim: int) -> tuple[int, ...]:
         """Return the shape that the net must give for a sphere in ``latent_dim`` dimensions."""
-        return (at_least(2, "latent_dim", latent_dim),)
+        return (at_least("latent_dim", latent_dim, 2),)
 
     def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
         """Return the distribution, with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""

@@ -49,11 +49,11 @@ class Flow(Prior):
         context_features: int = 0,
     ) -> None:
         super().__init__()
-        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
         self.flow = flow
         self.transforms = transforms
         self.hidden = hidden
-        self.context_features = at_least(0, "context_features", context_features)
+        self.context_features = at_least("context_features", context_features, 0)
         self.layers = make_flow(flow, latent_dim, context_features, transforms, hidden)
 
     def forward(self, *context: Tensor) -> TorchDistribution:

@@ -42,8 +42,8 @@ class MixtureOfNormals(Prior):
 
     def __init__(self, latent_dim: int, components: int = 10) -> None:
         super().__init__()
-        self.latent_dim = at_least(1, "latent_dim", latent_dim)
-        self.components = at_least(1, "components", components)
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
+        self.components = at_least("components", components, 1)
         self.logits = nn.Parameter(torch.zeros(components))
         # Equal components would stay equal. With these two the mixture starts with variance 1.
         self.loc = nn.Parameter(0.6 * torch.randn(components, latent_dim))
@@ -128,12 +128,12 @@ class VampPrior(_OfExamples):
 
     def __init__(self, posterior: Part, event_shape: Shape, components: int = 500, context_features: int = 0) -> None:
         super().__init__()
-        _refuse_points("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
+        _refuse_point("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
         self.posterior = posterior
         self.support = as_posterior(posterior).support
         self.event_shape = as_shape("event_shape", event_shape)
-        self.components = at_least(1, "components", components)
-        self.context_features = at_least(0, "context_features", context_features)
+        self.components = at_least("components", components, 1)
+        self.context_features = at_least("context_features", context_features, 0)
         self.pseudo_inputs = nn.Parameter(0.5 + 0.1 * torch.randn(self.components, *self.event_shape))
         self.pseudo_contexts = (
             nn.Parameter(torch.zeros(self.components, self.context_features)) if self.context_features else None
@@ -143,7 +143,7 @@ class VampPrior(_OfExamples):
     @classmethod
     def goes_with(cls, posterior: Posterior) -> bool:
         """Return True if the posterior has a density, which can be averaged."""
-        return not posterior.points
+        return not posterior.is_point
 
     def _examples(self) -> tuple[Tensor, Tensor | None]:
         return self.pseudo_inputs, self.pseudo_contexts
@@ -215,8 +215,8 @@ class Exemplar(_OfExamples):
         finite_number("initial_scale", initial_scale, above=1e-6)
         self.posterior = posterior
         self.event_shape = as_shape("event_shape", event_shape)
-        self.components = at_least(1, "components", components)
-        self.context_features = at_least(0, "context_features", context_features)
+        self.components = at_least("components", components, 1)
+        self.context_features = at_least("context_features", context_features, 0)
         self.initial_scale = initial_scale
         self.raw_scale = nn.Parameter(inverse_positive(torch.full((1, 1), float(initial_scale))))
         self.register_buffer("exemplars", torch.zeros(self.components, *self.event_shape))
@@ -246,6 +246,6 @@ class Exemplar(_OfExamples):
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
 
 
-def _refuse_points(name: str, posterior: Part, reason: str) -> None:
-    if as_posterior(posterior).points:
+def _refuse_point(name: str, posterior: Part, reason: str) -> None:
+    if as_posterior(posterior).is_point:
         raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")

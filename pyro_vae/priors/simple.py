@@ -38,7 +38,7 @@ class StandardNormal(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
         # Buffers follow the device and the dtype of the parameters; there is nothing to save.
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
@@ -56,7 +56,7 @@ class _LocationScale(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.latent_dim = at_least(1, "latent_dim", latent_dim)
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.raw_scale = nn.Parameter(inverse_positive(torch.ones(latent_dim)))
 

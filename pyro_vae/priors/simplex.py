@@ -38,7 +38,7 @@ class Dirichlet(Prior):
 
     def __init__(self, latent_dim: int, initial_concentration: float = 1.0) -> None:
         super().__init__()
-        self.latent_dim = self.classes = at_least(2, "latent_dim", latent_dim)
+        self.latent_dim = self.classes = at_least("latent_dim", latent_dim, 2)
         finite_number("initial_concentration", initial_concentration, above=1e-6)
         self.initial_concentration = initial_concentration
         self.raw_concentration = nn.Parameter(inverse_positive(torch.full((latent_dim,), float(initial_concentration))))
@@ -70,7 +70,7 @@ class LogisticNormal(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.latent_dim = self.classes = at_least(2, "latent_dim", latent_dim)
+        self.latent_dim = self.classes = at_least("latent_dim", latent_dim, 2)
         self.loc = nn.Parameter(torch.zeros(latent_dim - 1))
         self.raw_scale = nn.Parameter(inverse_positive(torch.ones(latent_dim - 1)))
 

@@ -35,7 +35,7 @@ class UniformOnSphere(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.latent_dim = at_least(2, "latent_dim", latent_dim)
+        self.latent_dim = at_least("latent_dim", latent_dim, 2)
         self.register_buffer("like", torch.zeros(latent_dim), persistent=False)
 
     def forward(self, *context: Tensor) -> TorchDistribution:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_vae.registry import Spec
 from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percent
 
-__all__ = ["EXPECTED", "Suggestion", "class_of", "judge", "judge_reals"]
+__all__ = ["EXPECTED", "LOGARITHM", "Suggestion", "judge", "judge_reals", "positive_and_skewed"]
 
 SIGMAS = 4.0  # Chance exceeds four standard errors once in 30,000 times.
 OFF_GRID = 1e-3  # In steps of the grid: k / 255 in float32 is off by 1.5e-5 steps.
@@ -25,6 +25,7 @@ FINE = 100  # Whole numbers never below this have steps below 1 % of any value: 
 NORMAL, HEAVY = 3.45, 4.3  # (q99 - q1) / (q75 - q25): the normal's; heavy tails (t of 6 degrees; Laplace has 5.6).
 SKEWED = 0.25  # (q95 + q5 - 2 q50) / (q95 - q5): lognormal of sigma 0.3; the exponential has 0.56.
 
+LOGARITHM = "Take the logarithm, then standardise"
 _CLAMP = "clamp to [1e-6, 1 - 1e-6]"
 
 
@@ -226,7 +227,7 @@ def judge_reals(v: Values) -> list[Suggestion]:
     logarithm = _skew_and_tails(np.log(x)) if v.low > 0 else (math.inf, tails)
     log = skew > max(SKEWED, error) and abs(logarithm[0]) < skew
     ratio = logarithm[1] if log else tails
-    prepare = "Take the logarithm, then standardise" if log else "" if _is_standard(x) else "Standardise"
+    prepare = LOGARITHM if log else "" if _is_standard(x) else "Standardise"
     kind = "whole numbers" if v.all(lambda x: x == np.round(x)) else "reals"
     have = "with" if not log else "positive and skewed, whose logarithms have"
     seen = f"{kind} from {v.low:.3g} to {v.high:.3g}, {have}"
@@ -235,7 +236,19 @@ def judge_reals(v: Values) -> list[Suggestion]:
     heavy = ratio > max(HEAVY, NORMAL + 5 * error)
     seen += f" {'heavy' if heavy else 'light'} tails: 98 % of them span {ratio:.1f} times the middle half"
     first = Suggestion("StudentT" if heavy else "Normal", f"{seen}, those of a normal {NORMAL:.1f}", prepare)
-    return [first, replace(first, likelihood="Laplace" if heavy else "StudentT")]
+    others = [replace(first, likelihood="Laplace" if heavy else "StudentT")]
+    return [first, *others, *(positive_and_skewed(v) if log else [])]
+
+
+def positive_and_skewed(v: Values) -> list[Suggestion]:
+    """Suggest a Gamma, which takes positive numbers without a logarithm; nothing if one is 0 in single precision."""
+    if np.float32(v.low) == 0:
+        return []
+    mean = np.nanmean(v.sample(), 0)
+    near = (mean > 1 / 3).all() and (mean < 3).all()  # like the means that a new network gives
+    reason = f"from {v.low:.3g} to {v.high:.3g}, positive and skewed, without a logarithm"
+    prepare = "Divide each column by its mean" if len(v.names) > 1 else "Divide by the mean"
+    return [Suggestion("Gamma", reason, "" if near else prepare)]
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -260,11 +273,6 @@ def _is_standard(x: np.ndarray) -> bool:
     """Return True if every column is near 0 with a spread near 1, like the output of a new network."""
     mean, scale = np.nanmean(x, 0), np.nanstd(x, 0)
     return bool((np.abs(mean) < 3).all() and (scale < 3).all() and (scale[scale > 0] > 1 / 3).all())
-
-
-def class_of(s: Suggestion) -> str:
-    """Return the name of the suggested likelihood, without its arguments."""
-    return str(s.likelihood if isinstance(s.likelihood, str) else s.likelihood["class"])
 
 
 def show(spec: Spec) -> str:

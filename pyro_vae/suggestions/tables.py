@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pyro_vae.suggestions.rules import EXPECTED, Suggestion, class_of, judge, judge_reals
+from pyro_vae.resolver import class_name
+from pyro_vae.suggestions.rules import EXPECTED, LOGARITHM, Suggestion, judge, judge_reals, positive_and_skewed
 from pyro_vae.suggestions.values import Values
 
 __all__ = ["judge_table"]
@@ -31,20 +32,21 @@ def judge_table(v: Values) -> list[Suggestion]:
     """Judge each column by itself; suggest one likelihood if all columns are of one kind, else Mixed."""
     columns = [replace(v, x=v.x[:, j : j + 1], names=(name,)) for j, name in enumerate(v.names)]
     first = [_judge_column(column) for column in columns]
-    if any(class_of(s) in _REALS and c.low < c.high for c, s in zip(columns, first, strict=True)):
+    if any(class_name(s.likelihood) in _REALS and c.low < c.high for c, s in zip(columns, first, strict=True)):
         first = [judge_reals(c)[0] if _is_measured(c, s) else s for c, s in zip(columns, first, strict=True)]
     settled = [(c, s) for c, s in zip(columns, first, strict=True) if not _is_rare(c)]
-    kinds = {_KINDS[class_of(s)] for _, s in settled}
-    if kinds == _REALS and 2 * sum(class_of(s) == "StudentT" for _, s in settled) >= len(settled):
+    kinds = {_KINDS[class_name(s.likelihood)] for _, s in settled}
+    if kinds == _REALS and 2 * sum(class_name(s.likelihood) == "StudentT" for _, s in settled) >= len(settled):
         first = [replace(s, likelihood="StudentT") for s in first]
     alike = len(kinds) <= 1 and not kinds & {"levels", *_REALS} and not any(s.prepare for s in first)
-    codes = any(c.low == 0 and c.high == 1 and class_of(s) == "Bernoulli" for c, s in settled)
+    codes = any(c.low == 0 and c.high == 1 and class_name(s.likelihood) == "Bernoulli" for c, s in settled)
     at_top = [c.high == v.high for c in columns if c.low < c.high]
     one_range = "levels" in kinds and not codes and 2 * sum(at_top) >= len(at_top)  # as pixels have
     pooled = judge(v) if alike or one_range else []
-    if alike or (pooled and _KINDS.get(class_of(pooled[0])) == "levels"):
+    if alike or (pooled and _KINDS.get(class_name(pooled[0].likelihood)) == "levels"):
         return pooled
-    return _together(v.names, first)
+    skewed = all(s.prepare == LOGARITHM for s in first)
+    return [*_together(v.names, first), *(positive_and_skewed(v) if skewed else [])]
 
 
 def _judge_column(v: Values) -> Suggestion:
@@ -55,7 +57,7 @@ def _judge_column(v: Values) -> Suggestion:
 
 def _is_measured(v: Values, first: Suggestion) -> bool:
     """Return True if an apparent proportion or count beside columns of reals is a measurement."""
-    kind = _KINDS[class_of(first)]
+    kind = _KINDS[class_name(first.likelihood)]
     return (kind == "unit" and v.high - v.low < SPAN) or (kind in ("counts", "levels") and v.low >= CLEAR)
 
 
@@ -72,7 +74,7 @@ def _together(names: tuple[str, ...], first: list[Suggestion]) -> list[Suggestio
     todo: dict[str, list[str]] = {}
     examples: dict[str, str] = {}
     for name, suggestion in zip(names, first, strict=True):
-        examples.setdefault(class_of(suggestion), f"{name} ({suggestion.reason})")
+        examples.setdefault(class_name(suggestion.likelihood), f"{name} ({suggestion.reason})")
         todo.setdefault(suggestion.prepare, []).append(name)
     steps = [(text, "the columns" if len(of) == len(names) else f"({', '.join(of)})") for text, of in todo.items()]
     prepare = ". ".join(f"{text} {of}" for text, of in steps if text)

@@ -23,7 +23,7 @@ __all__ = ["needs_two", "warn_of_scale"]
 # Mean |x - location| in units of the scale, or of 1 if the scale is smaller. At the start of a training it is at most
 # about 1 for data in [0, 1] and standardised data, some tens for grey values up to 255, and hundreds for raw columns.
 _FAR = 20.0
-_FAR_COUNTS = 1000.0  # Networks learn counts of some hundreds: the rate rises from 1 to them.
+_FAR_MEANS = 1000.0  # Networks learn counts and positive numbers of some hundreds: the mean rises from 1 to them.
 _NAMED = 100  # a table with more columns is looked at as a whole
 _SHOWN = 3
 
@@ -114,7 +114,7 @@ def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, nam
         loc, scale = (t.expand(x.shape).reshape(columns.shape) for t in found)
         distances.append(((columns - loc).abs() / scale.clamp_min(1.0)).nanmean((0, 2)))  # NaN is a missing value
         scales.append(scale.mean((0, 2)))
-    limit = _FAR if likelihoods[0].support.is_discrete is False else _FAR_COUNTS
+    limit = _FAR if base_constraint(likelihoods[0].support) is constraints.real else _FAR_MEANS
     return [
         f"{name}{_range(columns[:, j])}, but p(x | z) starts with a scale of {scales[0][j].item():.2g}"
         for j, name in enumerate(names)
@@ -128,17 +128,16 @@ def _range(values: Tensor) -> str:
 
 
 def _location_and_scale(part: Part, likelihood: TorchDistribution) -> tuple[Tensor, Tensor] | None:
-    """Return those of p(x | z) if it is over real numbers or counts and its scale does not follow x, else None."""
+    """Return those of p(x | z), if it is over reals, positive numbers or counts and its scale does not follow x."""
     if as_likelihood(part).depends_on_batch:  # its scale is that of the data
         return None
     try:
         support = base_constraint(likelihood.support)
-        if support is not constraints.real and support is not constraints.nonnegative_integer:
-            return None
         inner = innermost(likelihood)
-        if hasattr(inner, "loc") and hasattr(inner, "scale"):  # heavy tails have no standard deviation
-            return inner.loc, inner.scale
-        return likelihood.mean, likelihood.stddev
+        if support is constraints.real and hasattr(inner, "loc") and hasattr(inner, "scale"):
+            return inner.loc, inner.scale  # heavy tails have no standard deviation
+        over = (constraints.real, constraints.positive, constraints.nonnegative, constraints.nonnegative_integer)
+        return (likelihood.mean, likelihood.stddev) if any(support is known for known in over) else None
     except NotImplementedError:
         return None
 

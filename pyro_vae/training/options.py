@@ -44,11 +44,11 @@ class Options:
     seed: int
 
     def __post_init__(self) -> None:
-        self.epochs = at_least(1, "epochs", self.epochs)
-        self.batch_size = at_least(1, "batch_size", self.batch_size)
-        self.patience = None if self.patience is None else at_least(1, "patience", self.patience)
-        self.seed = at_least(0, "seed", self.seed)
-        self.lr = finite_number("lr", self.lr, above=0)
+        self.epochs = at_least("epochs", self.epochs, 1)
+        self.batch_size = at_least("batch_size", self.batch_size, 1)
+        self.patience = None if self.patience is None else at_least("patience", self.patience, 1)
+        self.seed = at_least("seed", self.seed, 0)
+        self.lr = finite_number("lr", self.lr, above=0, why="such as 1e-3")
         one_of("schedule", self.schedule, *get_args(Schedule))
         one_of("engine", self.engine, *get_args(Engine))
         if isinstance(self.optimizer, pyro.optim.PyroOptim):

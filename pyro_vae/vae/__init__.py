@@ -1,4 +1,4 @@
-"""The variational autoencoder: its model and guide, made of its parts."""
+"""The variational autoencoder: its model and guide, and what a trained one is used for."""
 
 from pyro_vae.vae.model import VAE
 from pyro_vae.vae.parts import evaluating

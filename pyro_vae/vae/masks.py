@@ -7,10 +7,10 @@ from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor
 
-__all__ = ["no_mask", "where_observed", "with_mask"]
+__all__ = ["refuse_mask", "where_observed", "with_mask"]
 
 
-def no_mask(mask: Tensor | None) -> None:
+def refuse_mask(mask: Tensor | None) -> None:
     """Refuse a mask, for a VAE over complete data."""
     if mask is not None:
         raise ValueError(

@@ -141,7 +141,7 @@ class VAE(Conditionals):
         Returns:
             ``(n, *event_shape)``, without gradient.
         """
-        n = at_least(1, "n", n)
+        n = at_least("n", n, 1)
         _, context = self.tensors(None, *context)
         for i, c in enumerate(context):
             if c.shape[0] != n:
@@ -195,7 +195,7 @@ class VAE(Conditionals):
         Raises:
             ValueError: if the VAE was not built with ``missing=True``.
         """
-        num_particles = at_least(1, "num_particles", num_particles)
+        num_particles = at_least("num_particles", num_particles, 1)
         x, context = self.tensors(x, *context)
         seen = self._where_observed(x, mask)
         if seen is None:
@@ -257,7 +257,7 @@ class VAE(Conditionals):
         x1, _ = self.tensors(x1)
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
-        steps = at_least(2, "steps", steps)
+        steps = at_least("steps", steps, 2)
         one_of("path", path, "linear", "spherical")
         # On a simplex the path goes from point to point: from log to log it would keep to the edges.
         z0, z1 = (self.decoder_input(self.codes(x, *context, seed=seed)) for x in (x0, x1))

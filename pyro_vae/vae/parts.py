@@ -84,17 +84,17 @@ def call(place: str, part: Part, *inputs: Tensor) -> TorchDistribution:
     """Call a prior, likelihood or posterior and return a Pyro distribution; Pyro's parameter store stays as it is."""
     store = pyro.get_param_store()
     # A PyroModule writes its parameters into the store and reads those of the same names: it gets a store of its own.
-    has_own_way = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
-    with store.scope() if has_own_way else contextlib.nullcontext():
+    has_pyro_module = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
+    with store.scope() if has_pyro_module else contextlib.nullcontext():
         before = set(store.keys())
         distribution = part(*inputs)
-        mine = {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
-        strangers = [name for name, p in store.named_parameters() if name not in before and id(p) not in mine]
-        for name in strangers:
+        own = {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()
+        added = [name for name, p in store.named_parameters() if name not in before and id(p) not in own]
+        for name in added:
             del store[name]
-    if strangers:
+    if added:
         raise ValueError(
-            f"{place} {part_name(part)} keeps the parameter {strangers[0]!r} in Pyro's parameter store (pyro.param), "
+            f"{place} {part_name(part)} keeps the parameter {added[0]!r} in Pyro's parameter store (pyro.param), "
             "where VAEs would share it and nothing would save it. Make it a torch.nn.Parameter of a module"
         )
     return as_pyro(distribution, f"{place} {part_name(part)}")

@@ -406,7 +406,7 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
     ("arguments", "code", "message"),
     [
         (["train", "--data", "minst"], 2, "unknown data set 'minst'; there are digits, mnist"),
-        (["train", "--lr", "-0.1"], 2, "lr must be a finite number above 0; got -0.1"),
+        (["train", "--lr", "-0.1"], 2, "lr must be a finite number above 0, such as 1e-3; got -0.1"),
         (["train", "--prior", "StandardNormale"], 2, "Did you mean 'StandardNormal'?"),
         (["train", "--likelihood.scale", "3"], 2, "likelihood Bernoulli has no argument 'scale'"),
         (["train", "--objective", "ELBOW"], 2, "unknown objective 'ELBOW'"),

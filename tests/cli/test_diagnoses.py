@@ -84,6 +84,7 @@ def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
     ("options", "message"),
     [
         (["--gaps", "-1"], "gaps must be an integer of at least 0, 0 for none; got -1"),
+        (["--gaps", "301"], "gaps must be at most 300, the number of images; got 301"),
         (["--samples", "1000"], "samples must be at most 300, the number of images; got 1000"),
         (["--against", "mnists"], "unknown data set 'mnists'"),
         (["--samples", "10", "--split", "train"], "samples need held-out images of the run's own data"),

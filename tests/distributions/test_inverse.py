@@ -151,7 +151,9 @@ OF_GIVEN_CODES = {
     "latent_use": (lambda vae: evaluation.latent_use(vae, X), "posterior PlanarPosterior, site 'z' of the guide"),
     "collapse": (lambda vae: evaluation.collapse(vae, X), "posterior PlanarPosterior, site 'z' of the guide"),
     "annealed from it": (
-        lambda vae: evaluation.annealed_importance_sampling(vae, X, annealing=evaluation.Annealing(3, start="posterior")),
+        lambda vae: evaluation.annealed_importance_sampling(
+            vae, X, annealing=evaluation.Annealing(3, start="posterior")
+        ),
         "posterior PlanarPosterior, site 'z' of the guide",
     ),
     "sticking": (

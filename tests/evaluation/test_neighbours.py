@@ -7,7 +7,6 @@ import torch
 from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
-from pyro_vae.evaluation import neighbours
 from pyro_vae.evaluation.neighbours import memorisation, nearest
 
 
@@ -15,12 +14,10 @@ def draws(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("k", [1, 4, 30])
-def test_beside_scikit_learn(k, monkeypatch):
-    """Full and partial blocks, some smaller than k."""
-    monkeypatch.setattr(neighbours, "_IMAGES", 7)
-    monkeypatch.setattr(neighbours, "_TRAIN", 13)
-    images, train = draws(20, 2, 3), draws(30, 2, 3, seed=1)
+@pytest.mark.parametrize(("k", "n"), [(1, 2007), (4, 2007), (30, 2007), (6000, 5)])
+def test_beside_scikit_learn(k, n):
+    """Full and partial blocks, of up to 1,000 images and 5,000 training examples, some smaller than k."""
+    images, train = draws(n, 2, 3), draws(10_003, 2, 3, seed=1)
     found = nearest(images, train, k=k)
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(train.flatten(1).numpy())
     distances, indices = search.kneighbors(images.flatten(1).numpy())

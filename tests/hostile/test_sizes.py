@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pyro_vae import build, load
-from pyro_vae.allocation import at_most
+from pyro_vae.allocation import limiting_allocation
 from pyro_vae.cli import main
 from pyro_vae.seeds import seeded
 from tests.hostile.conftest import change
@@ -89,7 +89,7 @@ def test_what_is_built_under_the_limit_is_what_is_built_without(here):
     spec = {"prior": {"class": "flow", "hidden": (8,)}, "posterior": {"class": "iaf", "hidden": (8,)}}
     with seeded(0):
         plain = build((4,), 2, hidden=(8,), **spec).state_dict()
-    with seeded(0), at_most(2**22, 1000, "too large"):
+    with seeded(0), limiting_allocation(2**22, 1000, "too large"):
         limited = build((4,), 2, hidden=(8,), **spec).state_dict()
     assert plain.keys() == limited.keys()
     assert all((plain[name] == limited[name]).all() for name in plain)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from pyro_vae import build, data
 from pyro_vae.suggestions import suggest
-from tests.suggestions.cases import CASES, DIGITS, mixed_table
+from tests.suggestions.cases import CASES, DIGITS, mixed_table, rng
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -29,6 +30,7 @@ def test_the_simpler_likelihood_stands_beside_the_richer():
     assert alternatives("counts with extra zeros") == ["ZeroInflatedNegativeBinomial", "NegativeBinomial", "Poisson"]
     assert alternatives("bag of words") == ["Multinomial", "NegativeBinomial", "Poisson"]
     assert alternatives("Student-t draws") == ["StudentT", "Laplace"]
+    assert alternatives("lognormal draws") == ["Normal", "StudentT", "Gamma"]
     assert alternatives("beta draws") == ["Beta", "LogitNormal", "ContinuousBernoulli"]
 
 
@@ -64,6 +66,34 @@ def test_a_mixed_table_with_missing_values_trains_as_it_is_told():
     x, names = mixed_table()
     vae = build((6,), likelihood=suggest(x, names)[0].likelihood, hidden=(4,), latent_dim=2, missing=True)
     vae.model(torch.as_tensor(x).float())
+
+
+@pytest.mark.parametrize(
+    ("scale", "shape", "prepare"),
+    [
+        (1.0, (500, 3), ""),
+        (1.0, (500, 1, 2, 2), ""),
+        (400.0, (500, 3), "Divide each column by its mean"),
+        (400.0, (500, 1), "Divide by the mean"),
+    ],
+)
+def test_a_gamma_for_positive_and_skewed_reals_without_a_logarithm(scale, shape, prepare):
+    x = scale * rng().gamma(2.0, 0.5, shape)
+    found = suggest(x)[-1]
+    assert (found.likelihood, found.prepare) == ("Gamma", prepare)
+    assert "positive and skewed, without a logarithm" in found.reason
+    ready = x / x.mean(0) if prepare else x
+    assert suggest(ready)[-1].prepare == ""
+    vae = build(shape[1:], likelihood="Gamma", hidden=(4,), latent_dim=2)
+    vae.model(torch.as_tensor(ready).float())
+
+
+def test_no_gamma_for_a_zero_a_symmetric_column_or_what_single_precision_makes_a_zero():
+    x = rng().gamma(2.0, 0.5, (500, 2))
+    tiny = x.copy()
+    tiny[0, 0] = 1e-60
+    for other in (tiny, np.where(x < 0.1, 0, x), np.c_[x, rng().normal(50, 5, 500)], -x):
+        assert "Gamma" not in [s.likelihood for s in suggest(other)]
 
 
 @pytest.mark.parametrize("name", ["grey digits as a table", "raw digits"])

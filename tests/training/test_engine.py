@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 
 import numpy as np
 import pyro
@@ -13,7 +14,6 @@ from torch import nn
 
 from pyro_vae import VAE, TrainingDivergedError, build, data, fit, likelihoods, posteriors, priors
 from pyro_vae.svi import CompiledSVI
-from pyro_vae.training import options as engine_options
 from pyro_vae.training.run import Run
 from tests.conftest import X, Z, make_context, make_x
 from tests.conftest import make_vae as with_context
@@ -163,32 +163,30 @@ def test_the_steps_run_as_graphs(monkeypatch):
     assert run.svi.captures == 1
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
-    ("engine", "worth", "compiled"),
-    [("auto", 3000, False), ("auto", 16, False), ("auto", 15, True), ("pyro", 1, False), ("compiled", 3000, True)],
+    ("engine", "steps", "compiled"),
+    [("auto", 2999, False), ("auto", 3000, True), ("pyro", 3000, False), ("compiled", 1, True)],
 )
-def test_which_engine(monkeypatch, engine, worth, compiled):
-    """Three epochs of five batches are 15 steps."""
-    seen = []
+def test_which_engine(engine, steps, compiled):
+    """One step per epoch. Only a step that is to be a graph warns that a net which counts cannot be captured."""
+    vae, calls = make_vae(), []
+    vae.likelihood.net.register_forward_pre_hook(lambda module, inputs: calls.append(1))
 
-    class Seen(Exception):  # noqa: N818  no error
+    class EnoughError(Exception):
         pass
 
-    def note(self):
-        seen.append(self.compiled)
-        raise Seen
+    def stop(record):
+        raise EnoughError
 
-    monkeypatch.setattr(Run, "__post_init__", note)
-    if worth != 3000:
-        monkeypatch.setattr(engine_options, "_STEPS_WORTH_COMPILING", worth)
-    assert worth == 3000 or worth == engine_options._STEPS_WORTH_COMPILING
-    with pytest.raises(Seen):
-        train(engine=engine)
-    assert seen == [compiled]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(EnoughError):
+            train(vae, make_x(n=8), engine=engine, epochs=steps, on_epoch=stop)
+    assert any("cannot be captured as one graph" in str(w.message) for w in caught) == compiled
 
 
 def test_short_trainings_are_pyros_own():
-    assert engine_options._STEPS_WORTH_COMPILING == 3000
     (vae, history), (other, expected) = train(), train(engine="pyro")
     assert records(history) == records(expected)
     assert same(vae, other)

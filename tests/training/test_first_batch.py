@@ -7,6 +7,7 @@ import random
 import warnings
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -61,6 +62,32 @@ def test_columns_of_mixed_are_named():
     assert "height" not in before
 
 
+def test_prices_under_a_gamma():
+    x = (
+        3e5
+        * torch.rand(200, 2, generator=torch.Generator().manual_seed(0)).pow(3).add(0.01)
+        * torch.tensor([1.0, 1e-5])
+    )
+    (text,) = said(build(2, 2, hidden=(8,), likelihood="gamma"), x)
+    assert text.startswith(f"{SCALE} Gamma: column 0 from ")
+    assert "column 1" not in text.partition("The training starts")[0]
+    assert "Standardise" in text or "standardise" in text
+
+
+def test_positive_data_under_a_density_of_the_users_that_is_an_exponential_of_a_normal():
+    """Its location and scale are those of log x, and only the mean can be compared with x."""
+
+    def vae():
+        net = nets.MLP(2, (8,), 3)
+        posterior = posteriors.DiagonalNormal(nets.MLP(3, (8,), 4))
+        return VAE(priors.StandardNormal(2), lambda z: dist.LogNormal(net(z), 1.0).to_event(1), posterior)
+
+    torch.manual_seed(0)
+    assert said(vae(), 40 * draw(200, 3).exp()) == []
+    (text,) = said(vae(), 1e6 * draw(200, 3).exp())
+    assert text.startswith(SCALE)
+
+
 QUIET = {
     "standardised": ("normal", lambda: draw(200, 3)),
     "standardised, one value far off": (
@@ -71,6 +98,7 @@ QUIET = {
     "images under a small scale": ({"class": "Normal", "scale": 0.001}, lambda: torch.rand(100, 1, 4, 4)),
     "a scale that fits": ({"class": "Normal", "initial_scale": 3000.0}, lambda: 3000 * draw(200, 3)),
     "a scale that is computed": ({"class": "Normal", "scale": "optimal"}, lambda: 3000 * draw(200, 3)),
+    "positive": ("gamma", lambda: 40 * draw(200, 3).exp()),
     "counts": ("poisson", lambda: torch.poisson(torch.full((100, 3), 40.0))),
     "levels": ({"class": "DiscretizedLogistic", "upper": 255}, lambda: torch.randint(0, 256, (100, 3)).float()),
     "binary": ("bernoulli", lambda: torch.rand(100, 3).round()),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-
-from rich.console import Console
+import sys
 
 from pyro_vae import fit
 from pyro_vae.training import Epoch, progress
 from tests.conftest import make_vae, make_x
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
 def record(epoch):
@@ -34,8 +38,10 @@ def test_not_more_than_a_line_every_few_seconds(capsys, monkeypatch):
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
-    screen = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, force_terminal=True, width=140))
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    for name, value in {"TERM": "xterm", "COLUMNS": "140"}.items():
+        monkeypatch.setenv(name, value)
     fit(make_vae(), make_x(n=20), valid=make_x(), epochs=3, batch_size=5)
     text = screen.getvalue()
     assert "epoch 3/3" in text

@@ -79,8 +79,8 @@ def sweep(
     from pyro_vae.cli.sweeps import Sweep, parse_vary
     from pyro_vae.registry import allowed
 
-    at_least(1, "workers", workers)
-    at_least(0, "importance_particles", importance_particles, "0 for none")
+    at_least("workers", workers, 1)
+    at_least("importance_particles", importance_particles, 0, "0 for none")
     if split == "valid" and not options["validate"]:
         raise ValueError("--validate false trains on the validation images too; add --split test")
     root = options.pop("root", None)

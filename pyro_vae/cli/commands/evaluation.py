@@ -56,7 +56,7 @@ def evaluate(
     from pyro_vae.files import write_text
 
     for name, count in (("importance_particles", importance_particles), ("gaps", gaps), ("samples", samples)):
-        at_least(0, name, count, "0 for none")
+        at_least(name, count, 0, "0 for none")
     config = read_config(Path(run))
     others = None if against is None else getattr(runs.load_data({**config, "data": against}, root), split)
     vae, dataset = runs.open_run(run, data, root, device)

@@ -35,7 +35,7 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
     from pyro_vae.svi.timing import time_steps
 
     for name, value in (("latent_dim", latent_dim), ("batch_size", batch_size)):
-        at_least(1, name, value)
+        at_least(name, value, 1)
     device = runs.device(device)
     sizes = [(784, 400 if hidden is None else hidden, latent_dim, batch_size)]
     threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""

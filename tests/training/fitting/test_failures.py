@@ -12,7 +12,6 @@ from torch import nn
 
 from pyro_vae import VAE, TrainingDivergedError, TrainingInterrupted, load
 from pyro_vae.training import History
-from pyro_vae.training.run import Run
 from tests.conftest import make_vae, make_x
 from tests.training.fitting.conftest import same, train, weights
 
@@ -47,17 +46,19 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path):
     assert len(train(vae, epochs=5, out=tmp_path, resume=True)) == 5
 
 
-def test_ctrl_c_between_the_end_of_an_epoch_and_its_snapshot(tmp_path, monkeypatch):
-    snapshot = Run._snapshot
+def test_ctrl_c_between_the_end_of_an_epoch_and_its_snapshot(tmp_path):
+    """A snapshot copies the weights; the first copy after the three steps of epoch 2 is its snapshot."""
+    vae, steps, interrupted = make_vae(), [], []
 
-    def interrupt(run, epoch):
-        if epoch == 2:
+    def interrupt(module, prefix, keep_vars):
+        if len(steps) == 6 and not interrupted:
+            interrupted.append(True)
             raise KeyboardInterrupt
-        return snapshot(run, epoch)
 
-    monkeypatch.setattr(Run, "_snapshot", interrupt)
+    vae.likelihood.register_forward_pre_hook(lambda module, inputs: steps.append(1) if module.training else None)
+    vae.register_state_dict_pre_hook(interrupt)
     with pytest.raises(TrainingInterrupted, match="epoch 1 of 3 is kept"):
-        train(make_vae(), out=tmp_path)
+        train(vae, out=tmp_path)
     assert [r.epoch for r in History.read(tmp_path / "history.jsonl")] == [1]
 
 

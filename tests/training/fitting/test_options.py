@@ -17,9 +17,9 @@ from tests.training.fitting.conftest import train
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"lr": -1e-3}, ValueError, "lr must be a finite number above 0; got -0.001"),
-        ({"lr": 0.0}, ValueError, "lr must be a finite number above 0; got 0.0"),
-        ({"lr": math.nan}, ValueError, "lr must be a finite number above 0; got nan"),
+        ({"lr": -1e-3}, ValueError, "lr must be a finite number above 0, such as 1e-3; got -0.001"),
+        ({"lr": 0.0}, ValueError, "lr must be a finite number above 0, such as 1e-3; got 0.0"),
+        ({"lr": math.nan}, ValueError, "lr must be a finite number above 0, such as 1e-3; got nan"),
         ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1; got 0"),
         ({"epochs": 1.5}, ValueError, "epochs must be an integer of at least 1; got 1.5"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1; got 0"),
