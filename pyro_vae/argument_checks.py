@@ -20,7 +20,7 @@ def at_least(name: str, value: SupportsIndex, least: int, why: str = "") -> int:
         why: the reason for the limit, if it is not plain.
 
     Raises:
-        ValueError: if it is no integer, a bool, or too small.
+        ValueError: if it is not an integer, a bool, or too small.
 
     Example:
         >>> at_least("num_particles", 0, 1)
@@ -65,7 +65,7 @@ def finite_number(
         why: the reason for the limits, if it is not plain.
 
     Raises:
-        ValueError: if it is no number, a bool, NaN, infinite or outside the limits.
+        ValueError: if it is not a number, a bool, NaN, infinite or outside the limits.
 
     Example:
         >>> finite_number("lr", 0.0, above=0)
@@ -98,7 +98,7 @@ def one_of(name: str, value: str, *words: str) -> None:
 
 
 def is_integer(value: object, least: int) -> bool:
-    """Return True if a value is an integer of at least ``least``, and no bool."""
+    """Return True if a value is an integer of at least ``least``, and not a bool."""
     try:
         return not isinstance(value, bool) and operator.index(value) >= least  # type: ignore[arg-type]
     except TypeError:
@@ -106,12 +106,12 @@ def is_integer(value: object, least: int) -> bool:
 
 
 def is_finite_number(value: object) -> bool:
-    """Return True if a value is a finite real number, and no bool."""
+    """Return True if a value is a finite real number, and not a bool."""
     return math.isfinite(_as_float(value))
 
 
 def _as_float(value: object) -> float:
-    """Return a number as a float; NaN if it is no number, or too large."""
+    """Return a number as a float; NaN if it is not a number, or too large."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
     try:

@@ -22,7 +22,6 @@ __all__ = [
     "LAST",
     "CheckpointError",
     "Plain",
-    "check_regular",
     "folder_in",
     "is_there",
     "read_json",
@@ -46,7 +45,7 @@ _NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 class CheckpointError(ValueError):
-    """A file of a run folder is damaged, incomplete or no plain file."""
+    """A file of a run folder is damaged, incomplete or not a plain file."""
 
 
 def is_there(path: Path) -> bool:
@@ -67,12 +66,6 @@ def is_there(path: Path) -> bool:
     raise CheckpointError(f"{path} is a {what}, which is not followed: it must be a file. Put a copy in its place")
 
 
-def check_regular(path: Path) -> None:
-    """Raise a FileNotFoundError if nothing is at a path, and a CheckpointError if it is no plain file."""
-    if not is_there(path):
-        raise FileNotFoundError(f"there is no file {path}")
-
-
 def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     """Return the text of a plain file.
 
@@ -82,9 +75,10 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
 
     Raises:
         FileNotFoundError: if there is none.
-        CheckpointError: if it is a link, a folder, a pipe or a device, too long, or no text in UTF-8.
+        CheckpointError: if it is a link, a folder, a pipe or a device, too long, or not text in UTF-8.
     """
-    check_regular(path)
+    if not is_there(path):
+        raise FileNotFoundError(f"there is no file {path}")
     try:
         with open(os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT), "rb") as file:
             content = file.read(most + 1)
@@ -95,7 +89,7 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} cannot be read: it is no text in UTF-8 (byte {error.start})") from error
+        raise CheckpointError(f"{path} cannot be read: it is not text in UTF-8 (byte {error.start})") from error
 
 
 def read_json(path: Path) -> Any:
@@ -104,7 +98,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: it is no JSON. Write it anew, or remove it") from error
+        raise CheckpointError(f"{path} cannot be read: it is not JSON. Write it anew, or remove it") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -120,11 +114,11 @@ _Loader.yaml_implicit_resolvers = {
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping of text, numbers, lists and mappings that a plain file holds as YAML.
 
-    Errors do not show the contents of a file that is no YAML, which may be a wrong file with secrets in it.
+    Errors do not show the contents of a file that is not YAML: it may be the wrong file, with secrets in it.
 
     Raises:
         FileNotFoundError: if there is none.
-        CheckpointError: if it is no plain file, no YAML, or holds anything else.
+        CheckpointError: if it is not a plain file or not YAML, or holds anything else.
     """
     text = read_text(path, _MOST_BYTES_OF_YAML)
     try:
@@ -133,7 +127,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise CheckpointError(f"{path} cannot be read: it is no plain YAML{where}") from error
+        raise CheckpointError(f"{path} cannot be read: it is not plain YAML{where}") from error
     if not isinstance(options, dict):
         raise CheckpointError(f"{path} must hold options as YAML; got {type(options).__name__}")
     _check_plain(path, options)
@@ -141,7 +135,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_plain(path: Path, options: Plain) -> None:
-    """Refuse a value that is no text, number, list or mapping, and more values than a configuration needs."""
+    """Refuse a value that is not text, a number, a list or a mapping, and more values than a configuration needs."""
     values = 0
     pending = [(options, 0)]
     while pending:

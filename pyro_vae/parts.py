@@ -21,7 +21,7 @@ from pyro_vae.distributions.log_simplex import log_simplex
 from pyro_vae.nets.shapes import Shape
 
 __all__ = [
-    "Data",
+    "DataKind",
     "Likelihood",
     "Part",
     "Posterior",
@@ -38,7 +38,7 @@ __all__ = [
     "words_for",
 ]
 
-Data = Literal["binary", "continuous", "levels", "counts"]
+DataKind = Literal["binary", "continuous", "levels", "counts"]
 """The kind of numbers in the data of a likelihood."""
 
 Part = Callable[..., TorchDistribution]
@@ -116,7 +116,7 @@ class Prior(_OverCodes):
 class Likelihood(_PartModule):
     """p(x | z, c): a module that takes codes and context and returns a distribution over x."""
 
-    data: Data = "continuous"
+    data: DataKind = "continuous"
     """The kind of numbers in x: ``"levels"`` are equally spaced, such as grey values."""
 
     remedy: str | None = None
@@ -166,50 +166,34 @@ _ATTRIBUTES = (
 )
 
 
-def _take_attributes(wrapper: _WrappedPrior | _WrappedLikelihood | _WrappedPosterior, part: Part) -> None:
-    """Let a wrapper call the part that it wraps, and give it the part's attributes of the same names."""
-    wrapper.part = part
-    for name in _ATTRIBUTES:
-        if (value := getattr(part, name, None)) is not None:
-            vars(wrapper)[name] = value  # not by setattr, which refuses a parameter in the place of an attribute
+class _Wrapped(nn.Module):
+    """A function or another module in the place of a part, with the attributes of a part that it has itself."""
 
-
-class _WrappedPrior(Prior):
     part: Part
-    started: Tensor | bool = False
-    components = 1
 
     def __init__(self, part: Part) -> None:
         super().__init__()
-        _take_attributes(self, part)
+        self.part = part
+        for name in _ATTRIBUTES:
+            if (value := getattr(part, name, None)) is not None:
+                vars(self)[name] = value  # not by setattr, which refuses a parameter in the place of an attribute
 
-    def forward(self, *context: Tensor) -> TorchDistribution:
-        return self.part(*context)
+    def forward(self, /, *inputs: Tensor) -> TorchDistribution:
+        return self.part(*inputs)
+
+
+class _WrappedPrior(_Wrapped, Prior):
+    started: Tensor | bool = False
+    components = 1
 
     def wanted_examples(self) -> int:
         return 0 if self.started or "start_from" not in vars(self) else self.components
 
 
-class _WrappedLikelihood(Likelihood):
-    part: Part
-
-    def __init__(self, part: Part) -> None:
-        super().__init__()
-        _take_attributes(self, part)
-
-    def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
-        return self.part(z, *context)
+class _WrappedLikelihood(_Wrapped, Likelihood): ...
 
 
-class _WrappedPosterior(Posterior):
-    part: Part
-
-    def __init__(self, part: Part) -> None:
-        super().__init__()
-        _take_attributes(self, part)
-
-    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
-        return self.part(x, *context)
+class _WrappedPosterior(_Wrapped, Posterior): ...
 
 
 def as_prior(part: Part) -> Prior:
@@ -257,7 +241,7 @@ def net_shape_of(owner: type, shape: Shape, **options: object) -> Any:
     return owner.net_shape(shape, **options) if hasattr(owner, "net_shape") else shape
 
 
-def data_of(likelihood: Part) -> Data:
+def data_of(likelihood: Part) -> DataKind:
     """Return the kind of numbers in the data of a likelihood; the default if it does not say.
 
     Args:

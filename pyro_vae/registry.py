@@ -128,8 +128,8 @@ class Kind:
         classes: those of this library by their names, which may be written in any case and with underscores.
         short: other names for these, in lower case and without underscores.
         listed: other classes and functions, by their exact names.
-        fits: is asked whether a class or function of the user's may stand in this place.
-        what: such a class or function, in errors.
+        fits: returns True if a class or function of the user's may stand in this place.
+        what: a class or function that fits, in errors.
         also: a sentence that the error for an unknown name ends with.
     """
 
@@ -176,7 +176,7 @@ def _of_the_users(kind: Kind, path: str) -> ClassOrFunction:
     """Return the class or function at a dotted path, if the call names its module."""
     what = f"{kind.name} {path!r}"
     if not _is_dotted(path):
-        raise ValueError(f"{what} is no dotted path to a class, such as my_module.MyClass")
+        raise ValueError(f"{what} is not a dotted path to a class, such as my_module.MyClass")
     home, modules = path.rpartition(".")[0], _allowed.get()
     if modules is None:
         modules = (home,)
@@ -184,7 +184,7 @@ def _of_the_users(kind: Kind, path: str) -> ClassOrFunction:
     if root is None:
         named = f" (named: {', '.join(modules)})" if modules else ""
         raise NotAllowedError(
-            f"{what} is none of this library's, and {home} is imported only if you name it in this very call{named}",
+            f"{what} is not one of this library's, and {home} is imported only if this call names it{named}",
             home,
         )
     module, rest = _import(what, path)
@@ -197,7 +197,7 @@ def _of_the_users(kind: Kind, path: str) -> ClassOrFunction:
         # What a module imports from others is not its own: my_module.subprocess.Popen.
         origin = str(getattr(found, "__module__", None))
         if not (isinstance(found, type) or inspect.isfunction(found)):
-            raise ValueError(f"{what} is no class and no function of {module.__name__}; got {found!r}")
+            raise ValueError(f"{what} is not a class or function of {module.__name__}; got {found!r}")
         if not (_within(origin, root) or _within(origin, module.__name__)):
             raise ValueError(
                 f"{what} was defined in {origin}, not in {root}. Name it where it was defined: "

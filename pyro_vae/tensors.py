@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pyro_vae.files import CheckpointError, check_regular, is_there, replacing
+from pyro_vae.files import CheckpointError, is_there, replacing
 
 __all__ = [
     "Header",
@@ -121,9 +121,10 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
     Raises:
         FileNotFoundError: if there is none.
-        CheckpointError: if it is damaged, a link, or no plain file.
+        CheckpointError: if it is damaged, a link, or not a plain file.
     """
-    check_regular(path)
+    if not is_there(path):
+        raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with contextlib.ExitStack() as stack:
         try:
             with path.open("rb") as start:
@@ -179,8 +180,6 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
         ValueError: if the weights belong to another VAE.
     """
     path = Path(path)
-    if not is_there(path):
-        raise FileNotFoundError(f"no weights at {path}; a run folder has them in weights.safetensors")
     state = module.state_dict()
     with open_tensors(path) as file:
         # A tensor that two modules share may be in the file once.

@@ -68,7 +68,7 @@ def test_a_damaged_configuration(run, content, message):
 def test_a_configuration_that_names_an_unknown_class(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "prior": "gone.Prior"}))
-    with pytest.raises(ValueError, match=r"prior 'gone.Prior' is none of this library's.*load\(run, allow="):
+    with pytest.raises(ValueError, match=r"prior 'gone.Prior' is not one of this library's.*load\(run, allow="):
         load(run)
     with pytest.raises(ValueError, match="prior 'gone.Prior' cannot be imported"):
         load(run, allow=["gone"])

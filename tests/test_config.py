@@ -310,7 +310,7 @@ def test_a_refused_schedule_names_its_argument_and_its_module():
     spec = {"class": "beta", "beta": {"class": "not_installed.Schedule"}}
     with (
         allowing([]),
-        pytest.raises(NotAllowedError, match="^beta: schedule 'not_installed.Schedule' is none") as refused,
+        pytest.raises(NotAllowedError, match="^beta: schedule 'not_installed.Schedule' is not one") as refused,
     ):
         make_objective(spec, VAE_)
     assert refused.value.module == "not_installed"

@@ -42,7 +42,7 @@ def test_they_load(before, run):
 
 
 def test_one_with_a_class_of_the_users_own_loads_where_its_module_is_allowed(before, monkeypatch):
-    with pytest.raises(ValueError, match="prior 'my_old_parts.Wide' is none of this library's"):
+    with pytest.raises(ValueError, match="prior 'my_old_parts.Wide' is not one of this library's"):
         load("own")
     monkeypatch.syspath_prepend(str(before))
     assert load("own", allow=["my_old_parts"]).prior.width == 3

@@ -38,7 +38,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
     Raises:
         NotARunError: if the folder or its config.yaml is missing.
-        CheckpointError: if config.yaml is no YAML mapping, or an option has a value of the wrong kind.
+        CheckpointError: if config.yaml is not a YAML mapping, or an option has a value of the wrong kind.
     """
     path = run / CONFIG
     if not run.is_dir() or not is_there(path):
@@ -90,7 +90,7 @@ def dump_config(config: dict[str, Any]) -> str:
     """Return the options of a run as YAML.
 
     Raises:
-        ValueError: if an option is no plain number, text, list or mapping.
+        ValueError: if an option is not a plain number, text, list or mapping.
     """
     first = "# What this run was made with; pyro_vae.load gives its VAE back.\n"
     try:

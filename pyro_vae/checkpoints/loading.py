@@ -151,7 +151,5 @@ def _last_name(value: str | float) -> str:
 
 def _limits(path: Path) -> tuple[int, int]:
     """Return how many numbers and tensors may be made while a VAE with these weights is built."""
-    if not is_there(path):
-        raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
         return 2**25 + 8 * file.numbers, 1000 + 10 * len(file.headers)

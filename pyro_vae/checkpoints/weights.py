@@ -81,8 +81,10 @@ def read_last(run: Path, expected: Last | None = None) -> Last:
     if expected is not None:
         check_finite(path, tensors, built)
         _check_values(path, tensors, built, progress)
-        counted, first = ({f"optimizer.{name}": n for name, n in of.items()} for of in (numbers, own_numbers))
-        _check_values(path, counted, first, progress)
+        found_numbers, built_numbers = (
+            {f"optimizer.{name}": n for name, n in of.items()} for of in (numbers, own_numbers)
+        )
+        _check_values(path, found_numbers, built_numbers, progress)
     found = Last({}, {}, {}, progress)
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
@@ -135,8 +137,6 @@ def read_best(run: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         CheckpointError: if the file is damaged, or holds NaN or infinity.
     """
     path = run / BEST
-    if not is_there(path):
-        raise FileNotFoundError(f"no weights at {path}; they were not saved, or not copied")
     with open_tensors(path) as file:
         file.check(headers_of(state), f"the weights in {path} belong to another model and guide")
         weights = file.read(file.headers)
@@ -156,7 +156,7 @@ def _metadata(file: TensorFile, name: str) -> dict[str, Any]:
         found = json.loads(file.metadata[name])
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be read: its {name} is not there, or no JSON. It is damaged or was cut short"
+            f"{file.path} cannot be read: its {name} is missing or not JSON. It is damaged or was cut short"
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{file.path} cannot be read: its {name} must be a mapping")
@@ -172,20 +172,29 @@ def _check_progress(path: Path, progress: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(run: Path, numbers: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare the numbers of the optimiser that are no tensors: some count their steps in Python."""
+    """Compare the optimiser's numbers outside tensors: some optimisers count their steps in Python."""
     for name in {**numbers, **own}:
         there, here = (type(n[name]).__name__ if name in n else "not there" for n in (numbers, own))
         if there != here:
             raise ValueError(f"{_OTHER.format(run)}: optimizer.{name} is {there} in the file and {here} here")
 
 
-def _check_values(path: Path, values: Mapping[str, Any], first: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-    """Refuse a state of the optimiser that no training leads to."""
+def _check_values(
+    path: Path, values: Mapping[str, Any], expected: Mapping[str, Any], progress: Mapping[str, Any]
+) -> None:
+    """Refuse a state of the optimiser that no training leads to.
+
+    Args:
+        path: of the file, for errors.
+        values: tensors or numbers by name.
+        expected: those that the training would write now, by the same names.
+        progress: of the training in the file.
+    """
     for name, value in values.items():
         key = name.rpartition(".")[2] if name.startswith("optimizer.") else ""
         if isinstance(value, float) and not math.isfinite(value):
             raise CheckpointError(f"{path} holds NaN or infinity in {name}. Train again into another folder")
-        if key == "step" and first[name] == 1 and not 1 <= float(value) <= progress["steps"]:
+        if key == "step" and expected[name] == 1 and not 1 <= float(value) <= progress["steps"]:
             raise CheckpointError(
                 f"{path}: {name} must be from 1 to {progress['steps']}, the steps taken; got {float(value):g}"
             )

@@ -188,8 +188,7 @@ def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net
         what, parameters = f"{room} {found.__name__}", inspect.signature(found).parameters
         _check_needed(what, found, arguments, [n for n in ("prior", "columns") if n in parameters and n not in known])
         for name, value in arguments.items():
-            described = isinstance(value, Mapping) and "class" in value
-            if name not in ("net", "columns") and (described or (name == "prior" and isinstance(value, str))):
+            if name not in ("net", "columns") and _is_spec(name, value):
                 arguments[name] = _part(name, value, known) if name in ROOMS else _part("net", value, {})
         if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
             arguments["net"] = _net(what, found, arguments, net)
@@ -197,8 +196,13 @@ def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net
     return build_from(kind_of(room, spec), spec, known, complete)
 
 
+def _is_spec(name: str, value: object) -> bool:
+    """Return True if an argument is a spec: a mapping with a class or, for a prior, also a name alone."""
+    return (isinstance(value, Mapping) and "class" in value) or (name == "prior" and isinstance(value, str))
+
+
 def _check_needed(what: str, found: type, arguments: Arguments, needed: Sequence[str]) -> None:
-    """Raise a ValueError, with an example, if an argument is missing that cannot be filled in, or is no spec."""
+    """Raise a ValueError with an example if an argument that cannot be filled in is missing or names no class."""
     for name in needed:
         if name not in arguments:
             raise ValueError(

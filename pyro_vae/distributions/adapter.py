@@ -137,7 +137,7 @@ def as_pyro(distribution: object, source: str = "the function") -> dist.TorchDis
         source: the name of that part, for the error.
 
     Raises:
-        TypeError: if it is no distribution.
+        TypeError: if it is not a distribution.
     """
     if isinstance(distribution, ZukoToPyro):
         distribution = distribution.dist  # with Pyro's own adapter, Predictive fails

@@ -125,7 +125,7 @@ def mask_elements(distribution: TorchDistribution, mask: Tensor) -> TorchDistrib
         mask: bool, ``(..., *event_shape)``, broadcast against the distribution's batch.
 
     Returns:
-        The distribution, or None if this one is no product over its elements.
+        The distribution, or None if this one is not a product over its elements.
 
     Example:
         >>> p = mask_elements(dist.Normal(torch.zeros(2), 1.0).to_event(1), torch.tensor([True, False]))

@@ -34,6 +34,6 @@ def without_independent(distribution: TorchDistribution) -> TorchDistribution:
 
 
 def factors(distribution: TorchDistribution) -> TorchDistribution | None:
-    """Return the distributions of the single dimensions of the event; None if it is no product of them."""
+    """Return the distributions of the single dimensions of the event; None if it is not a product of them."""
     inner = without_independent(distribution)
     return None if inner.event_shape else inner

@@ -63,7 +63,7 @@ def observed(
         mask: bool, True where x is observed, ``(batch, *event_shape)``.
 
     Raises:
-        ValueError: if the distribution is no product over the elements of x.
+        ValueError: if the distribution is not a product over the elements of x.
 
     Example:
         >>> import pyro.distributions as dist

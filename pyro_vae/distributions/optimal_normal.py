@@ -59,7 +59,7 @@ class OptimalNormal(dist.Normal):
             count = self.observed.expand(squared.shape).sum()
             found = torch.where(self.observed, squared, 0).sum() / count.clamp(min=1) + self.FLOOR
             variance = torch.where(count > 0, found, self.running_variance.to(found.dtype))
-        if torch.is_grad_enabled():  # without gradients, this is no step of the training
+        if torch.is_grad_enabled():  # without gradients, this is not a training step
             with torch.no_grad():
                 self.running_variance.lerp_(variance.detach().to(self.running_variance.dtype), self.momentum)
         return dist.Normal(self.loc, variance.sqrt(), validate_args=False).log_prob(value)

@@ -29,7 +29,7 @@ class UniformOnSphere(dist.TorchDistribution):
 
     Args:
         dim: the dimension of the space around the sphere, at least 2, and the number of elements of z.
-        like: a tensor with the dtype and device that draws shall have, such as a buffer of the module that makes this
+        like: a tensor whose dtype and device the draws take, such as a buffer of the module that makes this
             distribution; None for torch's defaults.
 
     Raises:

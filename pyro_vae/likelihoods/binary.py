@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.parts import Data, Likelihood
+from pyro_vae.parts import DataKind, Likelihood
 
 __all__ = ["Bernoulli"]
 
@@ -27,7 +27,7 @@ class Bernoulli(Likelihood):
         torch.Size([1, 8, 8])
     """
 
-    data: Data = "binary"
+    data: DataKind = "binary"
     remedy = (
         'Binarise the data (binarize="dynamic" or "threshold" in pyro_vae.data) or use likelihoods.ContinuousBernoulli'
     )

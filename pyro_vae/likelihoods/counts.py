@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pyro_vae.argument_checks import at_least
 from pyro_vae.distributions import counts, positive
 from pyro_vae.likelihoods.parameters import MeanDispersion
-from pyro_vae.parts import Data, Likelihood
+from pyro_vae.parts import DataKind, Likelihood
 
 __all__ = ["Multinomial", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
 
@@ -30,7 +30,7 @@ class Poisson(Likelihood):
         torch.Size([30])
     """
 
-    data: Data = "counts"
+    data: DataKind = "counts"
     remedy = _REMEDY
 
     def __init__(self, net: nn.Module) -> None:
@@ -68,7 +68,7 @@ class NegativeBinomial(MeanDispersion):
         torch.Size([30])
     """
 
-    data: Data = "counts"
+    data: DataKind = "counts"
     remedy = _REMEDY
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
@@ -85,7 +85,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     Args:
         net: maps z, and the context if there is any, to ``(2, *shape of x)``: the raw means of the negative binomial,
             then the logits of the gate, the probability of an additional zero; with ``dispersion="per_element"`` to
-             ``(3, *shape of x)``: the raw inverse dispersions come third.
+            ``(3, *shape of x)``: the raw inverse dispersions come third.
         dispersion: see :class:`NegativeBinomial`.
         initial_dispersion: where a learned dispersion starts.
 
@@ -120,7 +120,7 @@ class Multinomial(Likelihood):
         total_count: the length of sampled documents and of the mean.
 
     Raises:
-        ValueError: if ``total_count`` is no whole number of at least 1, or x has more than one dimension.
+        ValueError: if ``total_count`` is not a whole number of at least 1, or x has more than one dimension.
 
     Example:
         >>> import torch
@@ -130,7 +130,7 @@ class Multinomial(Likelihood):
         tensor([80.])
     """
 
-    data: Data = "counts"
+    data: DataKind = "counts"
     remedy = "Give the counts of the words themselves, not frequencies or tf-idf"
     elementwise = False
 

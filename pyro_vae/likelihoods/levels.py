@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.distributions import grid, part_name, positive
 from pyro_vae.likelihoods.parameters import LocationScale, check_parameters
-from pyro_vae.parts import Data, Likelihood
+from pyro_vae.parts import DataKind, Likelihood
 
 __all__ = ["Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture"]
 
@@ -39,7 +39,7 @@ class Categorical(Likelihood):
         torch.Size([1, 8, 8])
     """
 
-    data: Data = "levels"
+    data: DataKind = "levels"
     remedy = _REMEDY
 
     def __init__(self, net: nn.Module, levels: int = 256, upper: float = 1.0) -> None:
@@ -87,7 +87,7 @@ class DiscretizedLogistic(LocationScale):
         torch.Size([1, 8, 8])
     """
 
-    data: Data = "levels"
+    data: DataKind = "levels"
     remedy = _REMEDY
 
     def __init__(
@@ -137,7 +137,7 @@ class DiscretizedLogisticMixture(Likelihood):
         torch.Size([1, 8, 8])
     """
 
-    data: Data = "levels"
+    data: DataKind = "levels"
     remedy = _REMEDY
 
     def __init__(self, net: nn.Module, levels: int = 256, components: int = 5, upper: float = 1.0) -> None:

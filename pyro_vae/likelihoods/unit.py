@@ -24,7 +24,7 @@ class ContinuousBernoulli(Likelihood):
     """Independent continuous Bernoulli elements; for x in [0, 1], ends included.
 
     This is a Bernoulli's formula on grey values with the normaliser that it lacks (Loaiza-Ganem and Cunningham 2019,
-    arXiv 1907.06845). The logits are no log-odds, and the mean is not their sigmoid.
+    arXiv 1907.06845). The logits are not log-odds, and the mean is not their sigmoid.
 
     Args:
         net: maps z, and the context if there is any, to the logits, of the shape of x.

@@ -93,7 +93,7 @@ class ConvEncoder(_ImageNet):
         blocks: residual blocks after each halving, at least 0; None for 0.
 
     Raises:
-        ValueError: at construction if ``in_shape`` is no image or too small, or for too many channels, an unknown
+        ValueError: at construction if ``in_shape`` is not an image or too small, or for too many channels, an unknown
             activation or an unknown normalisation; in ``forward`` for an input or a context of the wrong shape or
             dtype.
 

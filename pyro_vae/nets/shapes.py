@@ -16,7 +16,7 @@ Shape = int | Sequence[int]
 
 
 def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
-    """Return a shape as a tuple; raise a ValueError with its name if it is none."""
+    """Return a shape as a tuple; raise a ValueError with its name if it is not a shape."""
     try:
         sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
     except TypeError:  # not integers of Python or NumPy

@@ -15,14 +15,20 @@ from pyro_vae.parts import Posterior
 __all__ = ["Flow", "InverseAutoregressiveFlow"]
 
 
-class _OfFeatures(Posterior):
-    """Flows over real vectors, which have no mean in closed form."""
+class _FlowOfFeatures(Posterior):
+    """Flows over real vectors, given features of x from a net; they have no mean in closed form."""
 
     support = constraints.real_vector
     has_mean = False
 
+    def __init__(self, net: nn.Module, latent_dim: int, features: int) -> None:
+        super().__init__()
+        self.net = net
+        self.latent_dim = at_least("latent_dim", latent_dim, 1)
+        self.features = at_least("features", features, 1)
 
-class Flow(_OfFeatures):
+
+class Flow(_FlowOfFeatures):
     """One of Zuko's conditional normalising flows, given features of x from a net.
 
     (Rezende and Mohamed 2015, arXiv 1505.05770.)
@@ -55,11 +61,8 @@ class Flow(_OfFeatures):
         transforms: int | None = 4,
         hidden: Shape | None = (128,),
     ) -> None:
-        super().__init__()
-        self.net = net
-        self.latent_dim = at_least("latent_dim", latent_dim, 1)
+        super().__init__(net, latent_dim, features)
         self.flow = flow
-        self.features = at_least("features", features, 1)
         self.transforms = transforms
         self.hidden = hidden
         self.layers = make_flow(flow, latent_dim, features, transforms, hidden)
@@ -74,7 +77,7 @@ class Flow(_OfFeatures):
         return TorchToPyro(self.layers(self.net(x, *context)))
 
 
-class InverseAutoregressiveFlow(_OfFeatures):
+class InverseAutoregressiveFlow(_FlowOfFeatures):
     """A normal whose draws pass through autoregressive maps, all dimensions of a draw at once.
 
     A draw and its density take one pass per map; the density at any other point takes one pass per dimension (Kingma et
@@ -107,12 +110,9 @@ class InverseAutoregressiveFlow(_OfFeatures):
         hidden: Shape = (256,),
         features: int = 64,
     ) -> None:
-        super().__init__()
-        self.net = net
-        self.latent_dim = at_least("latent_dim", latent_dim, 1)
+        super().__init__(net, latent_dim, features)
         self.transforms = at_least("transforms", transforms, 1)
         self.hidden = hidden
-        self.features = at_least("features", features, 1)
         make = import_zuko().flows.MaskedAutoregressiveTransform
         widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
         self.maps = nn.ModuleList()

@@ -26,9 +26,9 @@ from pyro_vae.distributions import TorchToPyro, positive
 from pyro_vae.distributions.parameters import more_digits
 from pyro_vae.parts import Posterior
 
-_NO_SHAPE = torch.Size()
-
 __all__ = ["Delta", "DiagonalNormal", "FullNormal", "Householder", "Laplace", "LowRankNormal"]
+
+_NO_SHAPE = torch.Size()
 
 
 class _RealVectors(Posterior):
@@ -290,7 +290,7 @@ class _Turned(dist.TransformedDistribution):
 class Delta(_RealVectors):
     """A point: q(z | x) has all its mass at the net's output, as in an autoencoder. For comparison.
 
-    The entropy of a point, −∞, is left out. So the training maximises log p(x | z) + log p(z), which is no bound on
+    The entropy of a point, −∞, is left out. So the training maximises log p(x | z) + log p(z), which is not a bound on
     log p(x) (Ghosh et al. 2019, arXiv 1903.12436, say what such a model can do).
 
     Args:

@@ -15,13 +15,13 @@ from pyro_vae.distributions.observed import fill_missing, observed
 from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_same_codes
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
+from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
-from pyro_vae.vae.parts import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]
 
-_SOME = 64  # examples that are encoded to find the event shape of p(x | z)
+_FEW_EXAMPLES = 64  # examples that are encoded to find the event shape of p(x | z)
 
 
 class Conditionals(nn.Module):
@@ -109,8 +109,8 @@ class Conditionals(nn.Module):
             x (None if it was None) and the context.
 
         Raises:
-            TypeError: if one is no dense array of real numbers; says which arrays are taken.
-            ValueError: if a number would become infinite or another integer.
+            TypeError: if one is not a dense array of real numbers; says which arrays are taken.
+            ValueError: if the conversion would make a number infinite or change an integer.
 
         Example:
             >>> import numpy as np
@@ -208,9 +208,9 @@ class Conditionals(nn.Module):
         """
         if self._is_known_to_fit(x):
             return
-        some, *rest = (t[:_SOME] for t in (x, *context))
+        some, *rest = (t[:_FEW_EXAMPLES] for t in (x, *context))
         with evaluating(self), seeded(0):
-            posterior = self.posterior_of(some, *rest, mask=None if mask is None else mask[:_SOME])
+            posterior = self.posterior_of(some, *rest, mask=None if mask is None else mask[:_FEW_EXAMPLES])
         # The whole x, because the error shows its shape.
         self._check_event_shape(x, posterior, *rest)
 

@@ -11,7 +11,7 @@ __all__ = ["refuse_mask", "where_observed", "with_mask"]
 
 
 def refuse_mask(mask: Tensor | None) -> None:
-    """Refuse a mask, for a VAE over complete data."""
+    """Raise a ValueError if there is a mask: for a VAE that was not built for missing values."""
     if mask is not None:
         raise ValueError(
             "this VAE was not built for missing values and takes no mask: build it with missing=True, and its "

@@ -18,9 +18,9 @@ from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.tensors import load_weights, save_weights
 from pyro_vae.vae.arrays import batch_size
+from pyro_vae.vae.calls import declare, evaluating, over_batch, summary
 from pyro_vae.vae.conditionals import Conditionals
 from pyro_vae.vae.missing import imputed
-from pyro_vae.vae.parts import declare, evaluating, over_batch, summary
 from pyro_vae.vae.paths import path_between
 
 __all__ = ["VAE"]

@@ -61,10 +61,10 @@ NAMED = [
     ({"prior": "\u0435vil.Prior"}, "prior '\u0435vil.Prior'"),  # a Cyrillic letter
     ({"prior": "evil.Prior.forward"}, "prior 'evil.Prior.forward'"),
     ({"prior": "evil"}, "unknown prior 'evil'"),
-    ({"prior": "evil."}, "prior 'evil.' is no dotted path"),
-    ({"prior": ".evil.Prior"}, "prior '.evil.Prior' is no dotted path"),
-    ({"prior": "evil:Prior.x"}, "prior 'evil:Prior.x' is no dotted path"),
-    ({"prior": "evil/../evil.Prior"}, "is no dotted path"),
+    ({"prior": "evil."}, "prior 'evil.' is not a dotted path"),
+    ({"prior": ".evil.Prior"}, "prior '.evil.Prior' is not a dotted path"),
+    ({"prior": "evil:Prior.x"}, "prior 'evil:Prior.x' is not a dotted path"),
+    ({"prior": "evil/../evil.Prior"}, "is not a dotted path"),
     ({"prior": {"class": ["evil.Prior"]}}, r"prior must be the name of a class; got ['evil.Prior']"),
     ({"prior": {"class": {"class": "evil.Prior"}}}, "prior must be the name of a class; got {'class': 'evil.Prior'}"),
     ({"prior": {"class": None}}, "prior must be the name of a class; got None"),
@@ -165,11 +165,11 @@ def test_a_file_of_options_cannot_say_what_is_the_users_to_say(here, capsys, opt
 def test_tags_of_yaml_make_no_objects(here, capsys, tag):
     with (here / "digits/config.yaml").open("a") as file:
         file.write(f"prior: {tag}\n")
-    with pytest.raises(ValueError, match=r"config.yaml cannot be read: it is no plain YAML in line \d+"):
+    with pytest.raises(ValueError, match=r"config.yaml cannot be read: it is not plain YAML in line \d+"):
         load("digits")
     for command in ("evaluate", "config"):
         assert main(COMMANDS[command]) == 1
-        assert "it is no plain YAML in line" in capsys.readouterr().err
+        assert "it is not plain YAML in line" in capsys.readouterr().err
 
 
 # What a user names is imported, and that alone.
@@ -205,9 +205,9 @@ def own(here):
 def test_a_class_of_the_users_own_is_loaded_where_its_module_is_allowed(here, own):
     change(here / "run", prior={"class": "own_parts.Own", "width": 2.0})
     for allow in ((), ["evil_package"], ["own"], ["own_parts.Own2"]):
-        with pytest.raises(NotAllowedError, match="prior 'own_parts.Own' is none of this library's"):
+        with pytest.raises(NotAllowedError, match="prior 'own_parts.Own' is not one of this library's"):
             load("run", allow=allow)
-    with pytest.raises(NotAllowedError, match=r"in this very call \(named: own, evil_package\)\. If you trust it"):
+    with pytest.raises(NotAllowedError, match=r"if this call names it \(named: own, evil_package\)\. If you trust it"):
         load("run", allow=["own", "evil_package"])
     assert own not in sys.modules
     for allow in ("own_parts", ["own_parts"]):
@@ -223,12 +223,12 @@ def test_a_class_of_the_users_own_is_loaded_where_its_module_is_allowed(here, ow
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("own_parts.subprocess.Popen", "is no class and no function of own_parts"),
-        ("own_parts.os.system", "is no class and no function of own_parts"),
+        ("own_parts.subprocess.Popen", "is not a class or function of own_parts"),
+        ("own_parts.os.system", "is not a class or function of own_parts"),
         ("own_parts.makedirs", "was defined in os, not in own_parts"),
-        ("own_parts.torch.nn.Linear", "is no class and no function of own_parts"),
+        ("own_parts.torch.nn.Linear", "is not a class or function of own_parts"),
         ("own_parts.Plain", "must be a subclass of torch.nn.Module"),
-        ("own_parts.Own.forward.__globals__", "is no class and no function"),
+        ("own_parts.Own.forward.__globals__", "is not a class or function"),
         ("own_parts.Gone", "cannot be imported"),
     ],
 )
@@ -306,7 +306,7 @@ def test_names_in_a_call_of_build_are_the_callers_own(own):
     cls = sys.modules[own].Own
     for spec in (cls, {"class": cls, "width": 3.0}):
         assert type(build(4, 2, hidden=(3,), prior=spec).prior) is cls
-    with pytest.raises(NotAllowedError, match="prior 'own_parts.Own' is none of this library's"):
+    with pytest.raises(NotAllowedError, match="prior 'own_parts.Own' is not one of this library's"):
         build(4, 2, hidden=(3,), prior="own_parts.Own", allow=[])
     assert type(build(4, 2, hidden=(3,), prior="own_parts.Own", allow=[own]).prior) is cls
     for name in ("subprocess.Popen", "io.FileIO", "sys.exit", "own_parts.Plain"):

@@ -52,10 +52,10 @@ def test_reading(tmp_path):
     with pytest.raises(CheckpointError, match="has more than 3 bytes"):
         read_text(path, most=3)
     path.write_bytes(b"a\xff")
-    with pytest.raises(CheckpointError, match=r"no text in UTF-8 \(byte 1\)"):
+    with pytest.raises(CheckpointError, match=r"not text in UTF-8 \(byte 1\)"):
         read_text(path)
     path.write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match="it is no JSON"):
+    with pytest.raises(CheckpointError, match="it is not JSON"):
         read_json(path)
     with pytest.raises(CheckpointError, match="is a folder"):
         read_text(tmp_path)
@@ -72,19 +72,19 @@ def test_reading(tmp_path):
         ("a: !!set {b, c}", "text, numbers, lists and mappings; got a set"),
         ("a: !!binary aGk=", "text, numbers, lists and mappings; got a bytes"),
         ("1: a", "text for the names of options"),
-        ("? [a, b]\n: c", "no plain YAML"),
-        ("a: !evil secret", "no plain YAML in line 1, column 4"),
-        ("a: *nothing", "no plain YAML in line 1"),
+        ("? [a, b]\n: c", "not plain YAML"),
+        ("a: !evil secret", "not plain YAML in line 1, column 4"),
+        ("a: *nothing", "not plain YAML in line 1"),
         ("&x a: *x", None),
         ("a: &x [*x]", "more than 30 within each other"),
         ("a: " + "[" * 40 + "]" * 40, "more than 30 within each other"),
-        ("a: " + "[" * 2_000, "no plain YAML"),
+        ("a: " + "[" * 2_000, "not plain YAML"),
         (
             "a: &a [1,1,1,1,1,1,1,1,1]\n"
             + "\n".join(f"{y}: &{y} [{', '.join([f'*{x}'] * 9)}]" for x, y in zip("abcdefgh", "bcdefghi", strict=True)),
             "more than 100,000 values",
         ),
-        ("a: " + "9" * 5000, "no plain YAML"),
+        ("a: " + "9" * 5000, "not plain YAML"),
         ("a" * 2**18 + ": 1", "more than 262,144 bytes"),
         ("- a", "must hold options as YAML; got list"),
         ("", "must hold options as YAML; got NoneType"),
@@ -137,7 +137,7 @@ def test_other_commands_refuse_such_a_history_too(here, capsys, command):
         ('{"elbo": {"elbo": "a"}}', "elbo.elbo must be a number; got 'a'"),
         ('{"codes": {"active_units": 1.5}}', "codes.active_units must be a number; got '1.5'"),
         ('{"bits_per_dim": [1]}', "bits_per_dim must be a number"),
-        ("{", "it is no JSON"),
+        ("{", "it is not JSON"),
     ],
 )
 def test_an_evaluation_of_other_things_is_one_clear_line(here, capsys, text, message):

@@ -49,7 +49,7 @@ def test_a_configuration_that_is_no_yaml_is_not_shown(here, capsys):
     for command in ("evaluate", "resume", "config", "compare"):
         assert main(COMMANDS[command]) == 1
         out, err = capsys.readouterr()
-        assert "digits/config.yaml cannot be read: it is no plain YAML in line 1" in err
+        assert "digits/config.yaml cannot be read: it is not plain YAML in line 1" in err
         assert "secret" not in out + err
 
 

@@ -153,8 +153,8 @@ PROGRESS = {"epoch": 1, "steps": 1, "best_score": -3.0}
             if value != 10**400
         ],
         ({"progress": "[1, 2]"}, "its progress must be a mapping"),
-        ({"progress": "{"}, "its progress is not there, or no JSON"),
-        ({"progress": "[" * 100_000}, "its progress is not there, or no JSON"),
+        ({"progress": "{"}, "its progress is missing or not JSON"),
+        ({"progress": "[" * 100_000}, "its progress is missing or not JSON"),
         ({"optimizer": "[]"}, "its optimizer must be a mapping"),
         ({"optimizer": '{"0.step": 3}'}, "optimizer.0.step is int in the file and not there here"),
         ({"optimizer": '{"a": null}'}, "optimizer.a is NoneType in the file and not there here"),
