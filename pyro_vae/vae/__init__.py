@@ -2,5 +2,6 @@
 
 from pyro_vae.vae.calls import evaluating
 from pyro_vae.vae.model import VAE
+from pyro_vae.vae.target import as_vae
 
-__all__ = ["VAE", "evaluating"]
+__all__ = ["VAE", "as_vae", "evaluating"]
