@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
 
-# Each public name and the module it lives in. They are imported on first use, so that `pyro-vae --help` need not
-# wait for torch.
+# Each public name and the module that has it; "" for a module itself. They are imported on first use, because
+# `pyro-vae --help` must not wait for torch.
 _HOMES = {
     **dict.fromkeys(("checks", "closed_forms", "data", "evaluation", "likelihoods", "nets"), ""),
     **dict.fromkeys(("objectives", "plots", "posteriors", "priors", "svi", "training"), ""),

@@ -1,4 +1,4 @@
-"""Checks of arguments that must be numbers, in the same words everywhere."""
+"""Checks of arguments that must be numbers or one of a few words, with the same messages everywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 from numbers import Real
 from typing import SupportsFloat, SupportsIndex
 
-__all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer"]
+__all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer", "one_of"]
 
 
 def at_least(name: str, value: SupportsIndex, least: int, why: str = "") -> int:
@@ -79,6 +79,22 @@ def finite_number(
         reason = f", {why}" if why else ""
         raise ValueError(f"{name} must be a finite number{' ' * bool(words)}{words}{reason}; got {value!r}")
     return number
+
+
+def one_of(name: str, value: str, *words: str) -> None:
+    """Check that an argument is one of at least two words.
+
+    Raises:
+        ValueError: if it is not.
+
+    Example:
+        >>> one_of("kl", "exact", "analytic", "sampled")
+        Traceback (most recent call last):
+        ValueError: kl must be "analytic" or "sampled"; got 'exact'
+    """
+    if value not in words:
+        *others, last = (f'"{word}"' for word in words)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}; got {value!r}")
 
 
 def is_integer(value: object, least: int) -> bool:

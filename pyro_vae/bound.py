@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,35 +9,39 @@ from numbers import Real
 from typing import Literal, NamedTuple, overload
 
 import torch
-from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data import DataSource, as_tensor, batches
-from pyro_vae.data.arrays import module_dtype_and_device, repeat_rows
+from pyro_vae.data.arrays import repeat_rows
+from pyro_vae.data.batches import dtype_and_device
 from pyro_vae.distributions import check_inverse, part_name
-from pyro_vae.model_guide import ModelGuide, Target, kept_store, listed, model_and_guide, modules_around
+from pyro_vae.model_guide import (
+    ModelGuide,
+    Target,
+    kept_store,
+    listed,
+    model_and_guide,
+    modules_around,
+    run_pair,
+    sampled_sites,
+)
 from pyro_vae.seeds import seeded
-from pyro_vae.vae import VAE, evaluating
+from pyro_vae.vae import VAE, as_vae, evaluating
 from pyro_vae.value_checks import holds
 
 __all__ = [
     "ElboEstimate",
     "ElboTerms",
     "NotANumberError",
-    "as_vae",
     "average_elbo",
-    "dtype_and_device",
     "elbo",
     "elbo_terms",
-    "modules_of",
-    "run_pair",
     "target_terms",
 ]
 
@@ -166,8 +169,7 @@ def elbo_terms(
         >>> bool((terms.elbo == terms.recon - terms.kl).all())
         True
     """
-    if kl not in ("analytic", "sampled"):
-        raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
+    one_of("kl", kl, "analytic", "sampled")
     num_particles = at_least("num_particles", num_particles, 1)
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
@@ -204,33 +206,6 @@ def _closed_form(posterior: TorchDistribution, prior: TorchDistribution, names: 
         ) from error
 
 
-def as_vae(target: Target) -> VAE | None:
-    """Return the VAE whose model and guide these are; None for programs of the user's own."""
-    model, guide = model_and_guide(target)
-    if not (inspect.ismethod(model) and inspect.ismethod(guide) and model.__self__ is guide.__self__):
-        return None
-    vae = model.__self__
-    if isinstance(vae, VAE) and model.__func__ is VAE.model and guide.__func__ is VAE.guide:
-        return vae
-    return None
-
-
-def modules_of(target: Target) -> dict[str, nn.Module]:
-    """Return the modules that a model and guide are, belong to or find around them, by name; a VAE alone is ``""``."""
-    model, guide = model_and_guide(target)
-    vae = as_vae(target)
-    return modules_around(model=model, guide=guide) if vae is None else {"": vae}
-
-
-def dtype_and_device(modules: nn.Module, data: DataSource) -> tuple[torch.dtype | None, torch.device | None]:
-    """Return the dtype and device for batches: those of the parameters; without any, a tensor keeps its dtype."""
-    dtype, device = module_dtype_and_device(modules)
-    x = data[0] if isinstance(data, (tuple, list)) and data else data
-    if dtype is None and isinstance(x, Tensor) and x.is_floating_point():
-        dtype = x.dtype
-    return dtype, device
-
-
 def target_terms(
     target: Target, x: Tensor, *context: Tensor, kl: Literal["analytic", "sampled"], num_particles: int = 1
 ) -> ElboTerms:
@@ -242,29 +217,25 @@ def target_terms(
         runs = [_run_terms(*model_and_guide(target), x, *context) for _ in range(num_particles)]
         recon, divergence = (torch.stack(terms).mean(0) for terms in zip(*runs, strict=True))
         return ElboTerms(recon, divergence)
-    pair = ModelGuide(target, x, *context).strict()
+    latent, observed = _only_sites(target, x, *context)
+    pair = ModelGuide(target, x, *context, latent=latent, observed=observed).strict()
     recon = pair.draw_terms(num_particles).recon.mean(0)
     posterior, prior = pair.posterior(), pair.prior()
     names = f"the guide's {part_name(posterior)}", f"the model's {part_name(prior)}"
     return ElboTerms(recon, _closed_form(posterior, prior, names).expand(recon.shape))
 
 
-def run_pair(
-    model: Callable[..., object], guide: Callable[..., object], x: Tensor, *context: Tensor
-) -> tuple[Trace, Trace]:
-    """Run the model at a draw from the guide, and return the traces of both, without the subsamples of plates.
-
-    Raises:
-        ValueError: if the guide lacks a latent site of the model.
-    """
-    guide_trace = poutine.trace(guide).get_trace(x, *context)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x, *context)
-    traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-    latents = [site["name"] for site in _sample_sites(traces[0]) if not site["is_observed"]]
-    lacking = [name for name in latents if name not in traces[1].nodes]
-    if lacking:
-        raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(lacking)}")
-    return traces
+def _only_sites(target: Target, x: Tensor, *context: Tensor) -> tuple[str, str]:
+    """Return the names of the latent site and of the observed site, if the model has one of each."""
+    with seeded(0):  # so that this extra run does not change the draws
+        trace, _ = run_pair(*model_and_guide(target), x, *context)
+    latent, observed = sampled_sites(trace)
+    if len(latent) != 1 or len(observed) != 1:
+        raise ValueError(
+            f'kl="analytic" needs a model with one latent and one observed site; got latent: {listed(latent)}; '
+            f'observed: {listed(observed)}. Use kl="sampled", which takes any sites'
+        )
+    return latent[0], observed[0]
 
 
 def _run_terms(
@@ -332,7 +303,7 @@ def average_elbo(
         vae: a VAE, another object with a ``model`` and a ``guide``, or the pair ``(model, guide)``, whose sites are all
             in one plate over the examples. Scales (``poutine.scale``, the subsampling of plates) do not count.
         data: anything that :func:`pyro_vae.data.batches` takes; brought to the device and dtype of the parameters.
-        kl: see :func:`elbo_terms`; the closed form needs one latent site ``"z"`` and one observed site ``"x"``.
+        kl: see :func:`elbo_terms`; the closed form needs one latent site and one observed site, of any names.
         num_particles: draws of z per example.
         batch_size: examples at a time.
         has_context: True if what a Dataset or DataLoader yields after x is context.
@@ -352,10 +323,10 @@ def average_elbo(
         >>> average_elbo((vae.model, vae.guide), digits.test) == average_elbo(vae, digits.test)
         True
     """
-    if kl not in ("analytic", "sampled"):
-        raise ValueError(f'kl must be "analytic" or "sampled"; got {kl!r}')
+    one_of("kl", kl, "analytic", "sampled")
     at_least("num_particles", num_particles, 1)
-    modules = nn.ModuleList(modules_of(vae).values())
+    model, guide = model_and_guide(vae)
+    modules = nn.ModuleList(modules_around(model=model, guide=guide).values())
     dtype, device = dtype_and_device(modules, data)
     supply = batches(data, batch_size, seed=seed, device=device, dtype=dtype, has_context=has_context)
     recons, kls = [], []

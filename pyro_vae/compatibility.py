@@ -32,8 +32,8 @@ def check_objective(vae: VAE, objective: ELBO, x: Tensor, *context: Tensor) -> N
                 "categories exactly, or posterior and prior RelaxedCategorical"
             )
         vae.encode(x, *context).enumerate_support(expand=False)  # refuses too many values to sum over
-    pooled = _has_discrete_codes(vae) or isinstance(objective, RenyiELBO) or getattr(objective, "weighs_draws", False)
-    if pooled and as_likelihood(vae.likelihood).depends_on_batch:
+    weighs_draws = objective.weighs_draws if isinstance(objective, Objective) else isinstance(objective, RenyiELBO)
+    if (weighs_draws or _has_discrete_codes(vae)) and as_likelihood(vae.likelihood).depends_on_batch:
         raise ValueError(
             f'likelihood {part_name(vae.likelihood)} with scale="optimal" computes its scale from all draws of z with '
             f'equal weights, but {name} weighs them. Use scale="learned"'

@@ -23,7 +23,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.distributions import HasFactors, factors, innermost, without_independent
 
-__all__ = ["Latent", "Run", "Site", "Term", "Terms", "read_terms"]
+__all__ = ["Latent", "RunSites", "Site", "Term", "Terms", "read_terms"]
 
 Term: TypeAlias = Literal["recon", "prior", "posterior"]
 """log p(x | z), log p(z) or log q(z | x)."""
@@ -40,6 +40,7 @@ class Site(NamedTuple):
         scale: the factor in ``log_prob``, such as a weight of ``poutine.scale``.
         mask: of ``poutine.mask``; None if there is none.
         summed_dims: the plates that ``log_prob`` is summed over, since not all sites are in them.
+        copies: how many times ``distribution`` has each example, if the rows were repeated for several particles.
     """
 
     name: str
@@ -49,12 +50,13 @@ class Site(NamedTuple):
     scale: float | Tensor = 1.0
     mask: Tensor | bool | None = None
     summed_dims: Sequence[int] = ()
+    copies: int = 1
 
     def counted(self, log_prob: Tensor) -> Tensor:
         """Scale, mask and sum a log-density of this site's distribution, as ``log_prob`` is."""
         return _summed(scale_and_mask(log_prob, self.scale, self.mask), self.summed_dims)
 
-    def factors(self) -> dict[str, Tensor]:
+    def factor_log_probs(self) -> dict[str, Tensor]:
         """Return the log-density of each named factor, laid out as ``log_prob``, which is their sum.
 
         Named factors are the columns of a :class:`pyro_vae.distributions.Columns`, for example. Other distributions
@@ -66,7 +68,7 @@ class Site(NamedTuple):
         return {name: self.counted(log_prob).reshape(self.log_prob.shape) for name, log_prob in found.items()}
 
 
-Run: TypeAlias = Mapping[Term, Mapping[str, Site]]
+RunSites: TypeAlias = Mapping[Term, Mapping[str, Site]]
 """The sites of one run of model and guide: the observed ones, the model's latent ones and the guide's, each by name."""
 
 
@@ -91,7 +93,8 @@ class Latent(NamedTuple):
             analytic: refuse the estimate at the draws.
 
         Raises:
-            ValueError: if q is a point, or the closed form is asked for and not known or not valid.
+            ValueError: if q is a point, if the model ran on repeated rows and the guide did not, or if the closed form
+                is asked for and not known or not valid.
         """
         name, q, p = self.posterior.name, self._posterior_with_density(), self.prior.distribution
         kl = self._closed_form(q, p)
@@ -130,6 +133,11 @@ class Latent(NamedTuple):
         return q, _over_dimensions(self.prior.distribution, name, "model")
 
     def _closed_form(self, q: TorchDistribution, p: TorchDistribution) -> Tensor | None:
+        if self.prior.copies != self.posterior.copies:
+            raise ValueError(
+                f"site {self.posterior.name!r}: the model ran on rows repeated for {self.prior.copies} particles, and "
+                "the guide did not, so there is no closed form of the KL of these terms. Take it from one particle"
+            )
         try:
             return kl_divergence(q, p) if self.same_order else None
         except NotImplementedError:
@@ -174,7 +182,7 @@ class Terms:
     recon: Tensor
     prior: Tensor
     posterior: Tensor
-    runs: Sequence[Run]
+    runs: Sequence[RunSites]
     dim: int = -2
     scale: float = 1.0
     data_size: int | None = None
@@ -222,7 +230,7 @@ class Terms:
 
         Each is laid out as the term. They are worked out when asked for.
         """
-        found = {name: [run[term][name].factors() for run in self.runs] for name in self.runs[0][term]}
+        found = {name: [run[term][name].factor_log_probs() for run in self.runs] for name in self.runs[0][term]}
         return {
             name: {factor: self._laid_out([run[factor] for run in runs]) for factor in runs[0]}
             for name, runs in found.items()
@@ -289,7 +297,7 @@ def _of_run(model: Trace, guide: Trace) -> Terms:
         log_prob = _summed(site["log_prob"], summed_dims) / scale
         return Site(site["name"], site["fn"], site["value"], log_prob, site["scale"] / scale, site["mask"], summed_dims)
 
-    run: Run = {
+    run: RunSites = {
         "recon": {site["name"]: read(site) for site in in_model if site["is_observed"]},
         "prior": {site["name"]: read(site) for site in in_model if not site["is_observed"]},
         "posterior": {site["name"]: read(site) for site in in_guide},
@@ -320,8 +328,8 @@ def _over_dimensions(distribution: TorchDistribution, site: str, program: str) -
     inner = factors(distribution)
     if inner is None:
         raise ValueError(
-            f"site {site!r}: the {program}'s {_class_name(distribution)} is not a product over its dimensions, so that "
-            'there is no KL of each. With DiagonalNormal and StandardNormal, say, there is; FreeBits has per="site"'
+            f"site {site!r}: the {program}'s {_class_name(distribution)} is not a product over its dimensions, so "
+            'they have no KL of their own. Use DiagonalNormal with StandardNormal, for example, or FreeBits(per="site")'
         )
     return inner
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-__all__ = ["capturing", "exportable", "holds", "noting", "without_validation"]
+__all__ = ["capturing", "check_all_finite", "exportable", "holds", "noting", "without_validation"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -58,6 +58,20 @@ def holds(condition: Tensor) -> bool:
 
 
 _REFUSED = "this graph does not take these values; the program that it was exported from says which, and why"
+
+
+def check_all_finite(name: str, values: Tensor, remedy: str = "") -> None:
+    """Raise a ValueError if a tensor has NaN or infinite values.
+
+    Args:
+        name: of the argument.
+        values: of any shape.
+        remedy: the last sentence of the error, if there is more to say.
+    """
+    finite = torch.isfinite(values)
+    if not holds(finite.all()):
+        end = f". {remedy}" if remedy else ""
+        raise ValueError(f"{name} must be finite; got {int((~finite).sum())} values that are not{end}")
 
 
 @contextlib.contextmanager

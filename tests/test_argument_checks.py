@@ -1,4 +1,4 @@
-"""Checks of numbers: what passes, and one wording for what does not."""
+"""Checks of numbers and words: what passes, and one wording for what does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_vae.argument_checks import at_least, at_least_one, finite_number, is_finite_number, is_integer
+from pyro_vae.argument_checks import at_least, at_least_one, finite_number, is_finite_number, is_integer, one_of
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), torch.tensor(2)])
@@ -31,6 +31,14 @@ def test_the_reason_for_a_limit_is_said():
         at_least("n", 1, 2, "to have a variance")
     with pytest.raises(ValueError, match="^q must be a finite number above 0 and below 1, a share; got 1$"):
         finite_number("q", 1, above=0, below=1, why="a share")
+
+
+def test_words():
+    one_of("path", "linear", "linear", "spherical")
+    with pytest.raises(ValueError, match='^path must be "linear" or "spherical"; got \'round\'$'):
+        one_of("path", "round", "linear", "spherical")
+    with pytest.raises(ValueError, match='^n must be "a", "b" or "c"; got None$'):
+        one_of("n", None, "a", "b", "c")
 
 
 def test_several_counts_at_once():

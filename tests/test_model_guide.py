@@ -12,11 +12,12 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule
 from torch import nn
+from torch.distributions import kl_divergence
 from torch.utils.data import TensorDataset
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.config import build
-from pyro_vae.model_guide import ModelGuide, kept_store, model_and_guide, uncompiled
+from pyro_vae.model_guide import ModelGuide, kept_store, model_and_guide, owner_of
 from tests.conftest import make_context, make_vae, make_x
 
 
@@ -38,6 +39,16 @@ def test_terms_are_the_densities_of_the_three_distributions(case):
     torch.testing.assert_close(terms.weight, terms.recon + terms.prior - terms.posterior)
     torch.testing.assert_close(p.log_posterior(z), terms.posterior)
     torch.testing.assert_close(p.log_prior(z), terms.prior)
+
+
+def test_the_kl_in_closed_form_is_that_of_one_particle():
+    vae, x = make_vae(), make_x()
+    p = ModelGuide(vae, x)
+    exact = kl_divergence(vae.encode(x), vae.prior_of())
+    torch.testing.assert_close(p.draw_terms(1).analytic_kl(), exact.unsqueeze(0))
+    for pair in (p, p.rows(0, 1)):
+        with pytest.raises(ValueError, match=r"site 'z': the model ran on rows repeated for 3 particles.*one particle"):
+            pair.draw_terms(3).analytic_kl()
 
 
 def test_a_pair_of_functions_is_the_same_as_a_vae():
@@ -111,8 +122,8 @@ def test_other_data_and_fewer_rows():
     p = ModelGuide(make_vae(context=4), x, *make_context(4))
     assert p.rows(1, 3).batch == 2
     assert torch.equal(p.rows(1, 3).context[0], make_context(4)[0][1:3])
-    assert torch.equal(p.of(1 - x).x, 1 - x)
-    assert torch.equal(p.of(1 - x).context[0], p.context[0])
+    assert torch.equal(p.with_data(1 - x).x, 1 - x)
+    assert torch.equal(p.with_data(1 - x).context[0], p.context[0])
 
 
 class OfFloat32(nn.Module):
@@ -241,22 +252,21 @@ class OfProgram(PyroModule):
         return self.program(x)
 
 
-def targets(vae):
-    return {
-        "VAE": vae,
-        "functions": (lambda x: vae.model(x), lambda x: vae.guide(x)),
-        "bound methods": (vae.model, vae.guide),
-        "PyroModules": (OfProgram(vae.model), OfProgram(vae.guide)),
-        "torch.compile": torch.compile(vae),
-        "object": SimpleNamespace(model=vae.model, guide=vae.guide),
-        "ModelGuide": ModelGuide(vae, make_x()),
-    }
+TARGETS = {
+    "VAE": lambda vae: vae,
+    "functions": lambda vae: (lambda x: vae.model(x), lambda x: vae.guide(x)),
+    "bound methods": lambda vae: (vae.model, vae.guide),
+    "PyroModules": lambda vae: (OfProgram(vae.model), OfProgram(vae.guide)),
+    "torch.compile": torch.compile,  # called in a test only, since it turns validation off
+    "object": lambda vae: SimpleNamespace(model=vae.model, guide=vae.guide),
+    "ModelGuide": lambda vae: ModelGuide(vae, make_x()),
+}
 
 
-@pytest.mark.parametrize("form", targets(make_vae()))
+@pytest.mark.parametrize("form", TARGETS)
 def test_targets(form):
     vae, x = make_vae(), make_x()
-    target = targets(vae)[form]
+    target = TARGETS[form](vae)
     model, guide = model_and_guide(target)
     assert poutine.trace(model).get_trace(x).nodes.keys() >= {"z", "x"}
     assert "z" in poutine.trace(guide).get_trace(x)
@@ -268,11 +278,17 @@ def test_targets(form):
 
 def test_torch_compile_stands_for_its_vae():
     vae = make_vae()
-    assert uncompiled(torch.compile(vae)) is vae
-    assert uncompiled(vae) is vae
-    pair = (vae.model, vae.guide)
-    assert uncompiled(pair) is pair
-    assert ModelGuide(torch.compile(vae), make_x()).modules == [vae]
+    for target in (vae, torch.compile(vae), (vae.model, vae.guide)):
+        assert owner_of(target) is vae
+        assert ModelGuide(target, make_x()).vae is vae
+        assert ModelGuide(target, make_x()).modules == [vae]
+
+
+def test_programs_of_several_owners_have_no_owner():
+    vae, other = make_vae(), make_vae()
+    for pair in ((vae.model, other.guide), (vae.guide, vae.model), (lambda x: vae.model(x), vae.guide)):
+        assert owner_of(pair) is None
+        assert ModelGuide(pair, make_x()).vae is pair
 
 
 @pytest.mark.parametrize(
@@ -332,10 +348,10 @@ def test_a_dimension_without_a_plate_is_no_event():
 
 def test_what_is_simulated_gets_the_dtype_of_x_where_that_changes_nothing():
     p = ModelGuide(make_vae(), make_x())
-    assert p.of(torch.ones(7, 2, 3, dtype=torch.int64)).x.dtype == torch.float64
+    assert p.with_data(torch.ones(7, 2, 3, dtype=torch.int64)).x.dtype == torch.float64
     integers = ModelGuide((lambda x: None, lambda x: None), torch.ones(3, 2, dtype=torch.int64))
-    assert integers.of(torch.full((3, 2), 4.0)).x.dtype == torch.int64
-    assert integers.of(torch.full((3, 2), 4.5)).x.dtype == torch.float32
+    assert integers.with_data(torch.full((3, 2), 4.0)).x.dtype == torch.int64
+    assert integers.with_data(torch.full((3, 2), 4.5)).x.dtype == torch.float32
 
 
 def test_data_have_no_gradient():
@@ -414,5 +430,5 @@ def test_terms_of_each_column_of_a_table():
     assert list(found) == list(columns)
     torch.testing.assert_close(sum(found.values()), terms.recon, rtol=1e-12, atol=1e-12)
     assert (found["children"][:, 1] == 0).all()  # missing
-    height = vae.decode(z[2]).columns[0].log_prob(x[:, :1])
+    height = vae.decode(z[2]).columns[0].log_prob(x[:, :1].nan_to_num())
     torch.testing.assert_close(found["height"][2, :2], height[:2], rtol=1e-12, atol=1e-12)

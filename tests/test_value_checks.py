@@ -10,13 +10,21 @@ import pytest
 import torch
 
 from pyro_vae import build
-from pyro_vae.value_checks import exportable, holds, noting
+from pyro_vae.value_checks import check_all_finite, exportable, holds, noting
 from tests.combinations.parts import DENSITIES
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_a_condition_is_its_value(value):
     assert holds(torch.tensor(value)) is value
+
+
+def test_infinite_values_are_counted():
+    check_all_finite("x", torch.ones(2, 3))
+    with pytest.raises(ValueError, match=r"^x must be finite; got 2 values that are not$"):
+        check_all_finite("x", torch.tensor([[1.0, torch.nan], [torch.inf, 0.0]]))
+    with pytest.raises(ValueError, match=r"^x must be finite; got 1 values that are not\. Scale it$"):
+        check_all_finite("x", torch.tensor([-torch.inf]), "Scale it")
 
 
 def test_in_the_block_it_holds_and_is_noted():

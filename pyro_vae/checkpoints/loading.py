@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from pyro_vae.allocation import limiting_allocation
+from pyro_vae.argument_checks import one_of
 from pyro_vae.checkpoints.config_file import DTYPES, read_config
 from pyro_vae.checkpoints.weights import last_weights
 from pyro_vae.config import build, describe
@@ -65,8 +66,7 @@ def load(
         ValueError: if the folder's files are damaged or belong to another VAE, or the parts cannot be built.
     """
     run = Path(run)
-    if weights not in ("best", "last"):
-        raise ValueError(f'weights must be "best" or "last"; got {weights!r}')
+    one_of("weights", weights, "best", "last")
     # A VAE that is given needs no config.yaml.
     config = read_config(run) if vae is None or is_there(run / CONFIG) else {}
     _check_of_vae(run, config)

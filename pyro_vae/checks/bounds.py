@@ -279,7 +279,7 @@ def _between(inputs: Inputs, p: ModelGuide) -> Finding:
     annealing = evaluation.Annealing(temperatures, leapfrog_steps=5)
     found = evaluation.sandwich(p, num_particles=1, annealing=annealing, seed=inputs.draw_seed)
     with torch.no_grad(), inputs.seeded(26):
-        weight = torch.cat([p.of(found.x).draw_terms(20).weight for _ in range(5)])
+        weight = torch.cat([p.with_data(found.x).draw_terms(20).weight for _ in range(5)])
     bound = weight.logsumexp(0) - math.log(len(weight))
     low, high = found.lower.log_prob, found.upper.log_prob
     said = (

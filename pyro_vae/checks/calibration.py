@@ -36,7 +36,7 @@ def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
     with torch.no_grad():
         for _ in range(math.ceil(simulations / pair.batch)):
             z, x = pair.simulate()
-            drawn = pair.of(x).posterior().sample((num_particles,))
+            drawn = pair.with_data(x).posterior().sample((num_particles,))
             ties = (drawn == z).sum(0)
             rank = (drawn < z).sum(0) + (torch.rand(ties.shape, device=ties.device) * (ties + 1)).long()
             found.append(rank.reshape(len(rank), -1).cpu())

@@ -18,7 +18,7 @@ from torch import Tensor
 from pyro_vae.checks.in_place import changed_in_place
 from pyro_vae.checks.inputs import Check, Inputs, describe_error
 from pyro_vae.checks.report import UNSUPPORTED, Finding
-from pyro_vae.distributions import base_constraint, check_inverse, innermost, support_of
+from pyro_vae.distributions import base_constraint, check_inverse, innermost, stated_support, support_of
 from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, sampled_sites
 
 __all__ = ["CHECKS"]
@@ -282,10 +282,8 @@ def _supports(inputs: Inputs) -> Finding:
 
 def _inside(distribution: TorchDistribution, value: Tensor) -> Tensor:
     """True for each value in the support, or with a finite log-density if the support is unknown."""
-    try:
-        return distribution.support.check(value)
-    except NotImplementedError:
-        return torch.isfinite(distribution.log_prob(value))
+    support = stated_support(distribution)
+    return torch.isfinite(distribution.log_prob(value)) if support is None else support.check(value)
 
 
 def _name(distribution: TorchDistribution) -> str:

@@ -33,7 +33,7 @@ def sees(p: ModelGuide, z: Tensor, name: str, tolerance: float) -> Finding:
         A finding that failed if the density changes.
     """
     with torch.no_grad():
-        given, other = p.trace_model(z).nodes[name], p.of(p.x.roll(1, 0)).trace_model(z).nodes[name]
+        given, other = p.trace_model(z).nodes[name], p.with_data(p.x.roll(1, 0)).trace_model(z).nodes[name]
         before, after = (site["fn"].log_prob(given["value"]) for site in (given, other))
     return equal(before, after, tolerance)
 
@@ -68,7 +68,7 @@ def influence(p: ModelGuide, z: Tensor, tolerance: float, seed: int) -> tuple[Te
                 changed[i, :, at] = _another(flat[:, at])
             many = p.at(torch.arange(p.batch, device=z.device).repeat(len(part)))
             x = changed.reshape(len(part) * p.batch, *p.x.shape[1:])
-            after = many.of(x).trace_model(z.repeat(len(part), *(1 for _ in z.shape[1:]))).nodes[p.observed]
+            after = many.with_data(x).trace_model(z.repeat(len(part), *(1 for _ in z.shape[1:]))).nodes[p.observed]
             value = site["value"].repeat(len(part), *(1 for _ in site["value"].shape[1:]))
             differs = (_factors(after, value, p.x[0].numel()).unflatten(0, (len(part), -1)) - before).abs()
             found.append((differs > tolerance * before.abs().clamp_min(1.0)).any(1)[:, chosen])

@@ -12,11 +12,12 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.nn.utils import skip_init
 
 from pyro_vae import likelihoods, posteriors, priors
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data_checks import check_finite
 from pyro_vae.distributions import TorchToPyro, inverse_positive
+from pyro_vae.parts import Likelihood
 from pyro_vae.vae import VAE
-from pyro_vae.value_checks import exportable, holds
+from pyro_vae.value_checks import check_all_finite, exportable, holds
 
 __all__ = ["LinearGaussian"]
 
@@ -249,8 +250,7 @@ class LinearGaussian:
             >>> elbo_terms(model.vae(), x, kl="sampled", seed=0).elbo.allclose(model.log_prob(x))
             True
         """
-        if posterior not in ("exact", "diagonal"):
-            raise ValueError(f'posterior must be "exact" or "diagonal"; got {posterior!r}')
+        one_of("posterior", posterior, "exact", "diagonal")
         d = self.latent_dim
         with torch.no_grad():
             net = _linear(self.weight, self.bias)
@@ -324,10 +324,9 @@ class LinearGaussian:
         return q.mean, covariance, q.entropy()
 
 
-class _FactorAnalysis(nn.Module):
+class _FactorAnalysis(Likelihood):
     """A normal with one fixed scale per element of x; ``likelihoods.Normal`` has one fixed scale for all."""
 
-    data = "continuous"
     remedy = likelihoods.Normal.remedy
     scale: Tensor
 
@@ -357,7 +356,7 @@ def _check_floats(name: str, value: Tensor, dims: int, words: str) -> None:
         raise ValueError(f"{name} must be a floating-point tensor {words}; got {kind}")
     if value.dim() != dims or not value.numel():
         raise ValueError(f"{name} must be {words}; got shape {tuple(value.shape)}")
-    _check_finite(name, value)
+    check_all_finite(name, value)
 
 
 def _check_beside(name: str, value: Tensor, weight: Tensor, words: str) -> None:
@@ -367,12 +366,7 @@ def _check_beside(name: str, value: Tensor, weight: Tensor, words: str) -> None:
         raise ValueError(f"{name} must be a tensor of the dtype of weight, {weight.dtype}; got {kind}")
     if value.shape != weight.shape[:1] and (value.dim() or words == "(D,)"):
         raise ValueError(f"{name} must be {words} for weight {tuple(weight.shape)}; got shape {tuple(value.shape)}")
-    _check_finite(name, value)
-
-
-def _check_finite(name: str, value: Tensor) -> None:
-    if not holds(torch.isfinite(value).all()):
-        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(value)).sum())} values that are not")
+    check_all_finite(name, value)
 
 
 def _check_above_zero(name: str, value: Tensor) -> None:

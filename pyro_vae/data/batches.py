@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyro_vae.argument_checks import at_least
-from pyro_vae.data.arrays import as_tensor, hint
+from pyro_vae.data.arrays import as_tensor, hint, module_dtype_and_device
 from pyro_vae.data.images import Images
 from pyro_vae.seeds import derive, seeded
 
-__all__ = ["Batches", "DataSource", "batches", "without_single_examples"]
+__all__ = ["Batches", "DataSource", "batches", "dtype_and_device", "without_single_examples"]
 
 Batch = tuple[Tensor, ...]
 
@@ -118,6 +118,15 @@ def batches(
         "data must be Images (from pyro_vae.data.load), a tensor, a NumPy array, a tuple (x, *context) of them, a "
         f"torch Dataset or a DataLoader; got {type(source).__name__}{hint(source)}"
     )
+
+
+def dtype_and_device(modules: nn.Module, source: DataSource) -> tuple[torch.dtype | None, torch.device | None]:
+    """Return the dtype and device for batches: those of the parameters; without any, a tensor keeps its dtype."""
+    dtype, device = module_dtype_and_device(modules)
+    x = source[0] if isinstance(source, (tuple, list)) and source else source
+    if dtype is None and isinstance(x, Tensor) and x.is_floating_point():
+        dtype = x.dtype
+    return dtype, device
 
 
 def without_single_examples(supply: Batches, why: str) -> Batches:

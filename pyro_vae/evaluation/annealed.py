@@ -232,7 +232,7 @@ def sandwich(
         for number, part in blocks(pair.at(torch.arange(count, device=pair.x.device) % pair.batch)):
             with seeded(derive(seed, _SIMULATE, number)):
                 z, x = part.simulate()
-            chains = AnnealedChains(part.of(x), annealing, chunk_size, "sandwich")
+            chains = AnnealedChains(part.with_data(x), annealing, chunk_size, "sandwich")
             sizes = chains.pilot(min(num_particles, PILOT_CHAINS), derive(seed, _PILOT, number))
             with seeded(derive(seed, _FORWARD, number)):
                 lower.append(chains.forward(num_particles, sizes))

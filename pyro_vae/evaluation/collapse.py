@@ -168,7 +168,7 @@ def _remedies(
     pair: ModelGuide, objective: Objective | None, steps: int | None, use: LatentUse
 ) -> tuple[list[str], tuple[Remedy, ...]]:
     """Return the causes that show, and the remedies, those of these causes first."""
-    likelihood = pair.vae.likelihood if isinstance(pair.vae, VAE) else None  # unknown for a pair (model, guide)
+    likelihood = pair.vae.likelihood if isinstance(pair.vae, VAE) else None  # unknown for other programs
     causes: list[str] = []
     found = [*_scales(likelihood, pair.x, causes)]
     for other, remedy in (*_weights(objective, causes), *_objectives(objective, steps, use)):

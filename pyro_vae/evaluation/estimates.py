@@ -110,7 +110,7 @@ def _model_guide(vae: Target, x: Array | None, context: tuple[Array, ...], named
             raise ValueError(
                 "vae is a ModelGuide, which has its own context and names: give them to ModelGuide instead"
             )
-        return vae if x is None else vae.of(as_tensor("x", x, device=vae.x.device))
+        return vae if x is None else vae.with_data(as_tensor("x", x, device=vae.x.device))
     if x is None:
         raise ValueError("x must be a tensor (batch, *event_shape); got None. Only a ModelGuide brings its own x")
     given: Any = named

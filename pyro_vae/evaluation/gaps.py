@@ -162,23 +162,17 @@ class _Rows(nn.Module):
         return self.rows
 
 
-def _vae_of(pair: ModelGuide) -> VAE | None:
-    """Return the VAE whose methods model and guide are, if there is one."""
-    found = (m for m in pair.modules if isinstance(m, VAE))
-    return next((vae for vae in found if (pair.model, pair.guide) == (vae.model, vae.guide)), None)
-
-
 def _vae_and_net(pair: ModelGuide) -> tuple[VAE, nn.Module]:
     """Return the VAE and the net of its posterior.
 
     Raises:
         ValueError: if there is no net to replace, or q is a point or its draws have no gradient.
     """
-    vae = _vae_of(pair)
-    if vae is None:
+    vae = pair.vae
+    if not isinstance(vae, VAE):
         raise ValueError(
             "inference_gaps needs a pyro_vae.VAE, since it replaces the net of the posterior; got a "
-            f"{type(pair.vae).__name__}. Build a VAE(prior, likelihood, posterior) from model and guide"
+            f"{type(vae).__name__}. Build a VAE(prior, likelihood, posterior) from model and guide"
         )
     name, net = part_name(vae.posterior), child(vae.posterior, "net")
     if not isinstance(vae.posterior, nn.Module) or not isinstance(net, nn.Module):

@@ -11,7 +11,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_vae.argument_checks import at_least_one
+from pyro_vae.argument_checks import at_least_one, one_of
 from pyro_vae.evaluation.estimates import blocks, check_density
 from pyro_vae.evaluation.unconstrained import UnconstrainedCodes
 from pyro_vae.model_guide import ModelGuide
@@ -50,8 +50,7 @@ class Annealing:
 
     def __post_init__(self) -> None:
         at_least_one(temperatures=self.temperatures, leapfrog_steps=self.leapfrog_steps)
-        if self.start not in ("prior", "posterior"):
-            raise ValueError(f'start must be "prior" or "posterior"; got {self.start!r}')
+        one_of("start", self.start, "prior", "posterior")
 
 
 class AnnealedChains:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one, finite_number
+from pyro_vae.value_checks import check_all_finite
 
 __all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
 
@@ -155,5 +156,4 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
 def _check(name: str, values: Tensor) -> None:
     if values.dim() < 2 or not values.numel():
         raise ValueError(f"{name} must be (n, *event_shape), at least one example; got shape {tuple(values.shape)}")
-    if not torch.isfinite(values).all():
-        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(values)).sum())} values that are not")
+    check_all_finite(name, values)

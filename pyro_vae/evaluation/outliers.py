@@ -15,6 +15,7 @@ from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.value_checks import check_all_finite
 
 __all__ = ["outlier_scores", "separation"]
 
@@ -76,11 +77,7 @@ def outlier_scores(
     at_least_one(num_particles=num_particles, steps=steps)
     if reference is not None:
         _check("reference", reference)
-        if not torch.isfinite(reference).all():
-            raise ValueError(
-                f"reference must be finite; got {int((~torch.isfinite(reference)).sum())} values that are not. Leave "
-                "out the examples with log p(x) = -inf"
-            )
+        check_all_finite("reference", reference, "Leave out the examples with log p(x) = -inf")
     with running(vae, x, context, named, seed) as pair:
         found = [_scores(part, num_particles, derive(seed, number)) for number, part in blocks(pair)]
     scores = {name: torch.cat([part[name] for part in found]) for name in found[0]}

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.value_checks import check_all_finite
+
 __all__ = ["Probe", "linear_probe"]
 
 
@@ -90,5 +92,4 @@ def _check(name: str, codes: Tensor, of_labels: str, labels: Tensor) -> None:
         )
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"{of_labels} must be integers, classes; got dtype {labels.dtype}")
-    if not torch.isfinite(codes).all():
-        raise ValueError(f"{name} must be finite; got {int((~torch.isfinite(codes)).sum())} values that are not")
+    check_all_finite(name, codes)

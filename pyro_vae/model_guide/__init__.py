@@ -1,8 +1,8 @@
 """Any Pyro model and guide on a batch: their distributions, log-densities, sites and modules."""
 
 from pyro_vae.model_guide.modules import modules_around
-from pyro_vae.model_guide.owners import kept_store
 from pyro_vae.model_guide.pair import ModelGuide
+from pyro_vae.model_guide.parameter_store import kept_store
 from pyro_vae.model_guide.sites import (
     check_sites,
     factors_of,
@@ -12,7 +12,8 @@ from pyro_vae.model_guide.sites import (
     scale_of,
     weighs_examples,
 )
-from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, uncompiled
+from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, owner_of
+from pyro_vae.model_guide.tracing import run_pair
 
 __all__ = [
     "HasModelGuide",
@@ -24,9 +25,10 @@ __all__ = [
     "listed",
     "model_and_guide",
     "modules_around",
+    "owner_of",
     "per_example",
+    "run_pair",
     "sampled_sites",
     "scale_of",
-    "uncompiled",
     "weighs_examples",
 ]

@@ -20,11 +20,10 @@ _LIBRARIES = {"torch", "pyro", "numpy", "scipy", "pandas", "matplotlib", *sys.st
 def modules_around(**programs: Callable[..., object]) -> dict[str, nn.Module]:
     """Find the modules that programs can use, and the name that each goes by.
 
-    Of a module, or a method of one, that is this module, with the name of the program, or ``""`` if there is no other
-    module. Of a function they are those in its closure, in
-    the globals that it names, and in its arguments if it is a ``functools.partial``; of a method of another object,
-    those in the object's attributes. Containers, the user's own objects and functions found on the way are searched
-    too. A module inside another one that was found is left out.
+    A module, or a method of one, uses that module; its name is that of the program, or ``""`` if there is no other
+    module. A function uses the modules in its closure, in the globals that it names, and in its arguments if it is a
+    ``functools.partial``. A method of another object uses those in the object's attributes. Containers, the user's own
+    objects and functions found on the way are searched too. A module inside another one that was found is left out.
 
     Args:
         programs: a model, a guide, or both, by name.

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from pyro_vae.data.arrays import Array, as_tensor, check_array, module_dtype_and_device, repeat_rows
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide.modules import modules_around
-from pyro_vae.model_guide.owners import rename
+from pyro_vae.model_guide.parameter_store import rename_parameters
 from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example, plates_of_event
-from pyro_vae.model_guide.target import Target, model_and_guide, uncompiled
-from pyro_vae.terms import Run, Site, Terms
+from pyro_vae.model_guide.target import Target, model_and_guide, owner_of
+from pyro_vae.terms import RunSites, Site, Terms
 
 __all__ = ["ModelGuide"]
 
@@ -78,10 +78,10 @@ class ModelGuide:
             latent = vae.latent if latent == "z" else latent
             observed = vae.observed if observed == "x" else observed
             vae = vae.vae
-        vae = uncompiled(vae)
         self.model, self.guide = model_and_guide(vae)
+        owner = owner_of(vae)
         _check_batch(x)
-        self.vae: Any = vae
+        self.vae: Any = vae if owner is None else owner
         self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)
         self.latent: str = latent
@@ -173,7 +173,7 @@ class ModelGuide:
         named = {name: change(value) for name, value in self.named.items()}
         return self.replace(None, change(self.x), tuple(map(change, self.context)), **named)
 
-    def of(self, x: Tensor) -> ModelGuide:
+    def with_data(self, x: Tensor) -> ModelGuide:
         """Return the same programs on other data of the same shape.
 
         The data get the dtype of x if that changes no value: a model of counts may draw integers although x are floats.
@@ -206,7 +206,7 @@ class ModelGuide:
             owner: Any = copy.deepcopy(owners[0])
         except RuntimeError:  # for example, since it holds a computed tensor
             return None
-        rename(owner)
+        rename_parameters(owner)
         if isinstance(self.vae, nn.Module):
             return self.replace(owner)
         model, guide = (getattr(owner, program.__name__) for program in self.vae)
@@ -288,7 +288,10 @@ class ModelGuide:
         return self.log_density(posterior or self.posterior(), z, self.latent, "guide")
 
     def terms(self, z: Tensor, posterior: TorchDistribution | None = None) -> Terms:
-        """Return all three; runs the guide if q(z | x) is not given."""
+        """Return all three; runs the guide if q(z | x) is not given.
+
+        Of several particles, the result has no KL in closed form: the model runs on repeated rows, the guide does not.
+        """
         observed, latent = self._joint(z)
         posterior = posterior or self.posterior()
         log_q = self.log_density(posterior, z, self.latent, "guide")
@@ -323,7 +326,7 @@ class ModelGuide:
         name, value = site["name"], site["value"]
         distribution = per_example(site, program, self.batch)
         log_prob = self.log_density(distribution, value, name, program).unflatten(0, (num_particles, -1))
-        return Site(name, site["fn"], value, log_prob, 1.0, site["mask"], plates_of_event(site))
+        return Site(name, site["fn"], value, log_prob, 1.0, site["mask"], plates_of_event(site), num_particles)
 
     def log_density(self, distribution: TorchDistribution, value: Tensor, site: str, program: _Program) -> Tensor:
         """Return the log-density of a distribution at a value, which it may just have drawn.
@@ -346,7 +349,7 @@ class ModelGuide:
 
 
 def _terms(observed: Site, prior: Site, posterior: Site) -> Terms:
-    run: Run = {
+    run: RunSites = {
         "recon": {observed.name: observed},
         "prior": {prior.name: prior},
         "posterior": {posterior.name: posterior},

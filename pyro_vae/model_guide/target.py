@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["HasModelGuide", "Target", "model_and_guide", "uncompiled"]
+__all__ = ["HasModelGuide", "Target", "model_and_guide", "owner_of"]
 
 
 class HasModelGuide(Protocol):
@@ -27,15 +27,6 @@ class HasModelGuide(Protocol):
 Target = HasModelGuide | tuple[Callable[..., Any], Callable[..., Any]]
 """A VAE or another object with a ``model`` and a ``guide``; or the pair ``(model, guide)`` of functions of
 ``(x, *context)``, bound methods or PyroModules. ``torch.compile(vae)`` stands for the VAE that it wraps."""
-
-
-def uncompiled(target: Target) -> Target:
-    """Return the VAE inside ``torch.compile(vae)``, whose model and guide are methods of it; else the target itself."""
-    if isinstance(target, nn.Module):
-        owners = [getattr(getattr(target, name, None), "__self__", None) for name in ("model", "guide")]
-        if isinstance(owners[0], nn.Module) and owners[0] is owners[1]:
-            return owners[0]
-    return target
 
 
 def model_and_guide(target: Target) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -67,6 +58,18 @@ def model_and_guide(target: Target) -> tuple[Callable[..., Any], Callable[..., A
         "vae must have a model and a guide, as pyro_vae.VAE has, or be the pair (model, guide) of functions of x; got "
         f"{_describe(target)}"
     )
+
+
+def owner_of(target: Target) -> nn.Module | None:
+    """Return the module whose methods ``model`` and ``guide`` these are; None for functions and other methods.
+
+    Of ``torch.compile(vae)`` and of the pair ``(vae.model, vae.guide)``, this is the VAE.
+    """
+    model, guide = model_and_guide(target)
+    owner = model.__self__ if inspect.ismethod(model) else None
+    if not isinstance(owner, nn.Module):
+        return None
+    return owner if (getattr(owner, "model", None), getattr(owner, "guide", None)) == (model, guide) else None
 
 
 def _describe(given: object) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least, finite_number
 from pyro_vae.distributions import is_over_logs
-from pyro_vae.objectives.objective import Objective, Options, weight
+from pyro_vae.objectives.objective import Objective, Options, check_weight
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.terms import Latent, Terms
 from pyro_vae.value_checks import holds
@@ -59,7 +59,7 @@ class BetaTCVAE(Objective):
         **options: Unpack[Options],
     ) -> None:
         for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
-            weight(name, value)
+            check_weight(name, value)
         super().__init__(1, **options)
         self.beta, self.alpha, self.gamma = beta, alpha, gamma
         self.examples = None if examples is None else at_least("examples", examples, 1)

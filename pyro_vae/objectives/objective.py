@@ -21,7 +21,7 @@ from pyro_vae.objectives.schedules import Weight
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import Terms, read_terms
 
-__all__ = ["Objective", "Options", "weight"]
+__all__ = ["Objective", "Options", "check_weight"]
 
 _P = ParamSpec("_P")
 
@@ -236,7 +236,7 @@ def _checked(loss: Tensor) -> Tensor:
     return loss
 
 
-def weight(name: str, value: object) -> None:
+def check_weight(name: str, value: object) -> None:
     """Raise a ValueError if a value is neither a number of at least 0, a tensor of one, nor a schedule."""
     if callable(value) and not isinstance(value, type):
         return

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import Literal, ParamSpec, TypeAlias, Unpack
+from typing import Literal, ParamSpec, TypeAlias, Unpack, get_args
 
 import torch
 from torch import Tensor
 
-from pyro_vae.argument_checks import finite_number
-from pyro_vae.objectives.objective import Objective, Options, weight
+from pyro_vae.argument_checks import finite_number, one_of
+from pyro_vae.objectives.objective import Objective, Options, check_weight
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.terms import Terms
 
@@ -58,10 +58,11 @@ class BetaELBO(Objective):
         kl: _KL = "sampled",
         **options: Unpack[Options],
     ) -> None:
-        weight("beta", beta)
+        check_weight("beta", beta)
+        one_of("kl", kl, *get_args(_KL))
         super().__init__(num_particles, **options)
         self.beta = beta
-        self.kl = _checked_kl(kl)
+        self.kl: _KL = kl
 
     @property
     def bounds_log_prob(self) -> bool:
@@ -112,12 +113,13 @@ class CapacityELBO(Objective):
         kl: _KL = "sampled",
         **options: Unpack[Options],
     ) -> None:
-        weight("capacity", capacity)
+        check_weight("capacity", capacity)
         finite_number("gamma", gamma, least=0)
+        one_of("kl", kl, *get_args(_KL))
         super().__init__(num_particles, **options)
         self.capacity = capacity
         self.gamma = gamma
-        self.kl = _checked_kl(kl)
+        self.kl: _KL = kl
 
     def objective(self, terms: Terms) -> Tensor:
         """Return recon − γ |KL − C| of the batch."""
@@ -154,9 +156,8 @@ class FreeBits(Objective):
         num_particles: int = 1,
         **options: Unpack[Options],
     ) -> None:
-        weight("nats", nats)
-        if per not in ("dimension", "site"):
-            raise ValueError(f'per must be "dimension" or "site"; got {per!r}')
+        check_weight("nats", nats)
+        one_of("per", per, "dimension", "site")
         super().__init__(num_particles, **options)
         self.nats = nats
         self.per = per
@@ -217,11 +218,12 @@ class GECO(Objective):
         finite_number("recon", recon)
         finite_number("rate", rate, least=0)
         finite_number("decay", decay, least=0, most=1)
+        one_of("kl", kl, *get_args(_KL))
         super().__init__(num_particles, **options)
         self.recon = recon
         self.rate = rate
         self.decay = decay
-        self.kl = _checked_kl(kl)
+        self.kl: _KL = kl
         self.state |= {name: torch.zeros((), dtype=torch.float64) for name in ("missing", "log_multiplier")}
 
     def objective(self, terms: Terms) -> Tensor:
@@ -256,9 +258,3 @@ _LARGEST_LOG_MULTIPLIER = math.log(1e6)
 def _kl(terms: Terms, kl: _KL) -> Tensor:
     """Return the KL, a sum over the examples and a mean over the particles."""
     return terms.mean(terms.analytic_kl() if kl == "analytic" else terms.kl).sum()
-
-
-def _checked_kl(kl: _KL) -> _KL:
-    if kl not in ("sampled", "analytic"):
-        raise ValueError(f'kl must be "sampled" or "analytic"; got {kl!r}')
-    return kl

@@ -16,6 +16,7 @@ from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from torch import Tensor
 
+from pyro_vae.argument_checks import one_of
 from pyro_vae.svi import private
 from pyro_vae.svi.arguments import Arguments, alike, args_of, take_apart
 from pyro_vae.svi.first_run import FirstRun, run_first
@@ -124,10 +125,8 @@ class CompiledSVI(SVI):
         also: Callable[[], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        if mode not in ("fast", "exact"):
-            raise ValueError(f'mode must be "fast" or "exact"; got {mode!r}')
-        if fallback not in ("eager", "error"):
-            raise ValueError(f'fallback must be "eager" or "error"; got {fallback!r}')
+        one_of("mode", mode, "fast", "exact")
+        one_of("fallback", fallback, "eager", "error")
         super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, num_samples, num_steps, **kwargs)
         self.mode: Literal["fast", "exact"] = mode
         self.fallback = fallback

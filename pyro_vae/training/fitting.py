@@ -13,8 +13,8 @@ import torch
 from pyro.infer import ELBO
 
 from pyro_vae import checkpoints
-from pyro_vae.bound import dtype_and_device
 from pyro_vae.data import DataSource, batches
+from pyro_vae.data.batches import dtype_and_device
 from pyro_vae.model_guide import Target
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
@@ -23,12 +23,12 @@ from pyro_vae.training.options import Engine, MakeOptimizer, Options, check_obje
 from pyro_vae.training.precision import in_mixed_precision
 from pyro_vae.training.preparation import prepare
 from pyro_vae.training.progress import report
-from pyro_vae.training.record import check_unchanged, open_folder, record
+from pyro_vae.training.record import check_unchanged, describe_training, open_folder
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
 
-__all__ = ["TrainingDivergedError", "TrainingInterrupted", "fit"]
+__all__ = ["TrainingInterrupted", "fit"]
 
 _SECONDS_BETWEEN_WRITES = 10.0
 _VALID_BATCH = 1000
@@ -153,7 +153,7 @@ def fit(
     compiled = options.compiles(len(ready.train) * options.epochs)
     run = Run(trainee, ready.train, valid_batches, ready.objective, options, compiled)
     if folder is not None:
-        described = config or record(trainee, train, run.objective, options)
+        described = config or describe_training(trainee, train, run.objective, options)
         dtype_name = str(trainee.parameters[0].dtype).removeprefix("torch.")
         run.config = {**described, "dtype": dtype_name, "shapes": ready.shapes}
         checkpoints.dump_config(run.config)  # an error comes before the training, not after

@@ -10,7 +10,7 @@ import pyro
 import torch
 from pyro.infer import ELBO, ReweightedWakeSleep
 
-from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.argument_checks import at_least, finite_number, one_of
 from pyro_vae.data import Batches, DataSource
 from pyro_vae.objectives import Objective
 from pyro_vae.training.optimizer import Schedule, adamw
@@ -50,10 +50,8 @@ class Options:
         self.patience = None if self.patience is None else at_least("patience", self.patience, 1)
         self.seed = at_least("seed", self.seed, 0)
         self.lr = finite_number("lr", self.lr, above=0, why="such as 1e-3")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f'schedule must be "cosine", "constant" or "staircase"; got {self.schedule!r}')
-        if self.engine not in get_args(Engine):
-            raise ValueError(f'engine must be "auto", "compiled" or "pyro"; got {self.engine!r}')
+        one_of("schedule", self.schedule, *get_args(Schedule))
+        one_of("engine", self.engine, *get_args(Engine))
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:

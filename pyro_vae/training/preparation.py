@@ -50,8 +50,9 @@ def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: 
     Raises:
         ValueError: if they do not.
     """
-    if trainee.owner is not None:
-        start_from_data(trainee.owner, train)
+    vae = next((m for m in trainee.modules.values() if isinstance(m, VAE)), None)
+    if vae is not None:  # also of a subclass with programs of its own
+        start_from_data(vae, train)
     x, *c = batch = _first("train", train)
     trainee.run_once(*batch)
     if not trainee.parameters:

@@ -17,7 +17,7 @@ from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE
 
-__all__ = ["FolderNotEmptyError", "check_unchanged", "open_folder", "record"]
+__all__ = ["FolderNotEmptyError", "check_unchanged", "describe_training", "open_folder"]
 
 
 class FolderNotEmptyError(FileExistsError):
@@ -56,8 +56,8 @@ def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None
     return folder
 
 
-def record(trainee: Trainee, train: DataSource, objective: ELBO, options: Options) -> dict[str, Any]:
-    """Return the description of a training that Python code started."""
+def describe_training(trainee: Trainee, train: DataSource, objective: ELBO, options: Options) -> dict[str, Any]:
+    """Return what config.yaml says of a training that Python code started."""
     of = _describe_programs(trainee) if trainee.vae is None else _describe(trainee.vae)
     used = {"objective": describe_objective(objective), **options.recorded(), **options.unusual()}
     return {"from": "python", **_describe_data(train), **of, **used}

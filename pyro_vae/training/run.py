@@ -27,8 +27,8 @@ from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import learning_rate, states_after_a_step
 from pyro_vae.training.options import Options
 from pyro_vae.training.progress import Reporter
+from pyro_vae.training.step_terms import StepTerms
 from pyro_vae.training.streams import TRAIN_NOISE, VALID_NOISE
-from pyro_vae.training.terms import StepTerms
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import evaluating
 from pyro_vae.value_checks import without_validation

@@ -15,11 +15,10 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.bound import as_vae, modules_of, run_pair
-from pyro_vae.model_guide import Target, listed, model_and_guide
+from pyro_vae.model_guide import Target, listed, model_and_guide, modules_around, run_pair
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import read_terms
-from pyro_vae.vae import VAE
+from pyro_vae.vae import VAE, as_vae
 
 __all__ = ["Trainee"]
 
@@ -52,7 +51,7 @@ class Trainee:
         self.target = target
         self.model, self.guide = model_and_guide(target)
         self.vae = as_vae(target)
-        self.modules = modules_of(target)
+        self.modules = modules_around(model=self.model, guide=self.guide)
         self.parameters: list[Tensor] = []
         if self.vae is not None:
             self.parameters = [p for p in self.vae.parameters() if p.requires_grad]
@@ -118,11 +117,6 @@ class Trainee:
         """Put modules into training mode; frozen ones keep their mode."""
         for module in self.trained_modules().values():
             module.train()
-
-    @property
-    def owner(self) -> VAE | None:
-        """The VAE among the modules, if there is one; its programs may be overridden."""
-        return next((m for m in self.modules.values() if isinstance(m, VAE)), None)
 
     @contextlib.contextmanager
     def modes_kept(self) -> Iterator[None]:

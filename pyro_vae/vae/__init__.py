@@ -1,6 +1,7 @@
 """The variational autoencoder: its model and guide, and what a trained one is used for."""
 
+from pyro_vae.vae.calls import evaluating
 from pyro_vae.vae.model import VAE
-from pyro_vae.vae.parts import evaluating
+from pyro_vae.vae.target import as_vae
 
-__all__ = ["VAE", "evaluating"]
+__all__ = ["VAE", "as_vae", "evaluating"]

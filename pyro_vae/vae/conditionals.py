@@ -15,8 +15,8 @@ from pyro_vae.distributions.observed import fill_missing, observed
 from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_same_codes
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
+from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
-from pyro_vae.vae.parts import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]

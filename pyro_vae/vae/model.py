@@ -11,16 +11,16 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.tensors import load_weights, save_weights
 from pyro_vae.vae.arrays import batch_size
+from pyro_vae.vae.calls import declare, evaluating, over_batch, summary
 from pyro_vae.vae.conditionals import Conditionals
 from pyro_vae.vae.missing import imputed
-from pyro_vae.vae.parts import declare, evaluating, over_batch, summary
 from pyro_vae.vae.paths import path_between
 
 __all__ = ["VAE"]
@@ -258,8 +258,7 @@ class VAE(Conditionals):
         if x0.shape != x1.shape:
             raise ValueError(f"x0 and x1 must have the same shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
         steps = at_least("steps", steps, 2)
-        if path not in ("linear", "spherical"):
-            raise ValueError(f'path must be "linear" or "spherical"; got {path!r}')
+        one_of("path", path, "linear", "spherical")
         # On a simplex the path goes from point to point: from log to log it would keep to the edges.
         z0, z1 = (self.decoder_input(self.codes(x, *context, seed=seed)) for x in (x0, x1))
         z = path_between(z0, z1, steps, spherical=path == "spherical")

@@ -161,5 +161,7 @@ def test_other_targets_give_the_same():
     arrays = collapse(vae, x.numpy())
     assert (arrays.kind, arrays.evidence, arrays.remedies) == (found.kind, found.evidence, found.remedies)
     pair = collapse((vae.model, vae.guide), x)
-    assert (pair.kind, pair.evidence) == (found.kind, found.evidence)
-    assert pair.remedies  # those that do not depend on the likelihood
+    assert (pair.kind, pair.evidence, pair.remedies) == (found.kind, found.evidence, found.remedies)
+    functions = collapse((lambda x: vae.model(x), lambda x: vae.guide(x)), x)
+    assert (functions.kind, functions.evidence) == (found.kind, found.evidence)
+    assert functions.remedies  # those that do not depend on the likelihood

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pyro_vae import VAE, build, likelihoods, nets, posteriors, priors
-from pyro_vae.vae.parts import summary
+from pyro_vae.vae.calls import summary
 
 
 def test_a_vae_shows_its_parts_and_its_size():

@@ -10,12 +10,12 @@ import pyro
 from pyro.nn import PyroModule
 from torch import nn
 
-__all__ = ["kept_store", "rename"]
+__all__ = ["kept_store", "rename_parameters"]
 
 _COPIES = itertools.count()
 
 
-def rename(owner: nn.Module) -> None:
+def rename_parameters(owner: nn.Module) -> None:
     """Give the parameters of a copied PyroModule new names in Pyro's parameter store.
 
     With the names of the original, each run would load the original's parameters into the copy.

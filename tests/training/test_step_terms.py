@@ -10,7 +10,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch.distributions import kl_divergence
 
 from pyro_vae import build, elbo_terms, objectives
-from pyro_vae.training.terms import StepTerms
+from pyro_vae.training.step_terms import StepTerms
 
 
 def test_the_terms_of_a_run_are_those_of_elbo_terms(case):

@@ -1,0 +1,18 @@
+"""The VAE that a target stands for."""
+
+from __future__ import annotations
+
+from pyro_vae.model_guide import Target, model_and_guide, owner_of
+from pyro_vae.vae.model import VAE
+
+__all__ = ["as_vae"]
+
+
+def as_vae(target: Target) -> VAE | None:
+    """Return the VAE whose model and guide these are; None for programs of the user's own.
+
+    A subclass with a ``model`` or ``guide`` of its own is such a program.
+    """
+    vae = owner_of(target)
+    functions = [getattr(program, "__func__", None) for program in model_and_guide(target)]
+    return vae if isinstance(vae, VAE) and functions == [VAE.model, VAE.guide] else None
