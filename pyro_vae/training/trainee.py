@@ -184,7 +184,7 @@ class Trainee:
             store.scope() as inside,
             _FromStore(outside),
             poutine.trace(param_only=True) as declared,
-            _modules_called() as called,
+            _modules_called(self.module) as called,
             torch.enable_grad(),
         ):
             model, guide = self.run(*batch)
@@ -234,7 +234,7 @@ class Trainee:
         others = [name for name, part in parts.items() if not isinstance(part, nn.Module)]
         if not others:
             return
-        with self.scope(), self.modes_kept(), _modules_called(), seeded(0), torch.enable_grad():
+        with self.scope(), self.modes_kept(), _modules_called(vae), seeded(0), torch.enable_grad():
             model, guide = self.run(*batch)
         mine = {id(p) for p in vae.parameters()}
         logs = [t for t in (model.log_prob_sum(), guide.log_prob_sum()) if isinstance(t, Tensor)]
@@ -301,15 +301,23 @@ class _FromStore(Messenger):
 
 
 @contextlib.contextmanager
-def _modules_called() -> Iterator[list[nn.Module]]:
-    """List the modules that are called in the block, and put back their buffers afterwards."""
+def _modules_called(known: nn.Module) -> Iterator[list[nn.Module]]:
+    """List the modules that are called in the block, and put back their buffers and those of ``known`` afterwards."""
     called: dict[int, nn.Module] = {}
-    buffers: list[tuple[Tensor, Tensor]] = []
+    seen: set[int] = set()
+    buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+
+    def keep(module: nn.Module) -> None:
+        if id(module) not in seen:
+            seen.add(id(module))
+            buffers.extend((module, name, b, b.clone()) for name, b in module.named_buffers(recurse=False))
 
     def note(module: nn.Module, _: object) -> None:
-        if id(module) not in called:
-            called[id(module)] = module
-            buffers.extend((b, b.clone()) for b in module.buffers(recurse=False))
+        called[id(module)] = module
+        keep(module)
+
+    for module in known.modules():
+        keep(module)
 
     found: list[nn.Module] = []
     hook = register_module_forward_pre_hook(note)
@@ -319,7 +327,8 @@ def _modules_called() -> Iterator[list[nn.Module]]:
         hook.remove()
         found += called.values()
         with torch.no_grad():
-            for buffer, before in buffers:
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer)  # the run may have put another in its place
                 buffer.copy_(before)
 
 

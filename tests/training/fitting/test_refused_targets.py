@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -68,3 +69,37 @@ class _Decoder(nn.Module):
 def test_what_is_almost_right_is_refused_with_what_would_be(options, words):
     with pytest.raises(TypeError, match=words):
         fit(make_vae(), X, epochs=1, progress=False, **options)
+
+
+class _Counting(nn.Module):
+    """Replaces a buffer in a method that is not ``forward``, as counters and moving averages do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 4)
+        self.register_buffer("runs", torch.zeros(()))
+
+    def logits(self, z):
+        self.runs = self.runs + 1
+        return self.net(z) + 0.1 * self.runs
+
+
+def test_buffers_that_the_first_look_changes_are_put_back():
+    """Each loss is that of SVI by hand, whose first step sees the first value."""
+    decoder = _Counting()
+    loc = nn.Parameter(torch.zeros(2))
+
+    def model(x):
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder.logits(z)).to_event(1), obs=x)
+
+    def guide(x):
+        q = pyro.param("loc", loc)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(q.expand(len(x), 2), 1.0).to_event(1))
+
+    fit((model, guide), X, epochs=1, batch_size=len(X), progress=False)
+    assert decoder.runs == 1
+    pyro.clear_param_store()
