@@ -312,8 +312,8 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
         posteriors = [name for name, q in known(Posterior).items() if same_support(q.support, prior.support)]
         raise ValueError(
             f"prior {names[0]} is over {of_prior} and posterior {names[1]} over {of_posterior}, so there is no KL "
-            f"between them. With this posterior go the priors {', '.join(priors) or f'over {of_posterior}'}; with this "
-            f"prior go the posteriors {', '.join(posteriors) or f'over {of_prior}'}"
+            f"between them. This posterior goes with the priors {', '.join(priors) or f'over {of_posterior}'}; this "
+            f"prior goes with the posteriors {', '.join(posteriors) or f'over {of_prior}'}"
         )
     size = prior.classes
     if size is None:
