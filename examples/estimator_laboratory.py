@@ -2,8 +2,7 @@
 
     python examples/estimator_laboratory.py [figure.png]
 
-The truth is known: one x of a linear Gaussian VAE, and a normal q near its true posterior. Each of thousands of
-estimates has its own q.
+The truth is known: one x of a linear Gaussian VAE. Each of thousands of estimates has its own q near p(z|x).
 """
 
 import sys
@@ -66,11 +65,9 @@ def figure(by_draws, by_distance):
     return picture
 
 
-def main(path="estimators.png", num_particles=(1, 2, 4, 8, 16, 32, 64), repeats=20_000, seed=0):
+def main(path="estimators.png", draws=(1, 2, 4, 8, 16, 32, 64), repeats=20_000, seed=0):
     torch.manual_seed(seed)
-    by_draws = {
-        (n, k): measure(n, k, 1.0, repeats) for n in ALL for k in num_particles if k > 1 or n != "score_function"
-    }
+    by_draws = {(n, k): measure(n, k, 1.0, repeats) for n in ALL for k in draws if k > 1 or n != "score_function"}
     by_distance = {(n, d): measure(n, FEW, d, repeats) for n in ALL for d in DISTANCES}
     for n in ALL:
         print(f"{n:22} variance as q nears p(z|x)", *(f"{by_distance[n, d]['noise']:8.1e}" for d in DISTANCES))

@@ -2,13 +2,10 @@
 
     python examples/where_blur_comes_from.py [figure.png]
 
-Trains VAEs on the embedded grey digits that differ only in the likelihood. The columns of the table, for test digits:
-
-- kl: nats in a code.
-- alike: how many training digits are plausible given the code.
-- how far the mean of p(x | z) is from the digit, and from the average of these training digits.
-- roughness: the total variation (1 for digits) of means and of draws of p(x | z), and of both for new z from the prior.
-- the bound in bits per pixel.
+Trains VAEs on the embedded grey digits that differ only in the likelihood. The table, for test digits: nats in a code
+(kl); how many training digits are plausible given the code (alike); how far the mean of p(x | z) is from the digit, and
+from the average of these training digits; roughness (total variation, 1 for digits) of means and of draws of p(x | z),
+and of both for new z from the prior; the bound in bits per pixel.
 
 At scale 1, which is half a squared error, telling digits apart is not worth its KL: each digit comes back as the mean
 digit. At 0.3, a code leaves some twenty digits, and the reconstruction is nearer to their average than to the digit. At

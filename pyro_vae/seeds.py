@@ -24,6 +24,9 @@ def seeded(seed: int | None) -> Iterator[None]:
     Args:
         seed: any integer ≥ 0, or None to leave the generators alone.
 
+    Raises:
+        ValueError: if the seed is not an integer ≥ 0.
+
     Example:
         >>> import torch
         >>> from pyro_vae.seeds import seeded
@@ -36,6 +39,7 @@ def seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
+    seed = at_least("seed", seed, 0)
     # Forking a CUDA generator would start CUDA, so leave it alone if nobody has used it.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=list(devices)), _python_and_numpy(seed):

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from pyro_vae.argument_checks import at_least, at_least_one, finite_number, is_finite_number, is_integer, one_of
+from pyro_vae.nets.shapes import as_shape, as_widths
+from pyro_vae.seeds import seeded
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), torch.tensor(2)])
@@ -86,3 +88,21 @@ def test_the_questions_agree_with_the_checks():
     assert not is_integer(True, 1)
     assert is_finite_number(np.float32(2))
     assert not is_finite_number(False)
+
+
+@pytest.mark.parametrize("bad", [True, (3, True), 0, (), 2.5, "3", np.array([2, 3])])
+def test_shapes_are_integers_and_no_bools(bad):
+    with pytest.raises(ValueError, match="event_shape must be an integer or integers of at least 1"):
+        as_shape("event_shape", bad)
+
+
+def test_shapes_and_widths_may_be_integers_of_numpy():
+    assert as_shape("event_shape", np.int64(3)) == (3,)
+    assert as_widths("hidden", np.int64(3)) == (3,)
+    assert as_widths("hidden", []) == as_widths("hidden", ()) == ()
+
+
+@pytest.mark.parametrize("bad", [True, -1, math.nan, math.inf, "3", 2.5])
+def test_seeds_are_integers(bad):
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0"), seeded(bad):
+        pass

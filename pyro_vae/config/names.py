@@ -12,6 +12,7 @@ import pyro.infer
 from pyro_vae import likelihoods, nets, objectives, posteriors, priors, registry
 from pyro_vae.distributions import import_zuko
 from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, ClassOrFunction, Kind, Spec
+from pyro_vae.resolver import as_mapping
 
 __all__ = ["KINDS", "ROOMS", "find", "kind_of"]
 
@@ -103,7 +104,7 @@ def kind_of(name: str, spec: Spec | ClassOrFunction) -> Kind:
         spec: the name of a class, or a mapping with that under ``class``.
     """
     kind = KINDS[name]
-    path = spec.get("class") if isinstance(spec, Mapping) else spec
+    path = as_mapping(name, spec).get("class")
     if name in ROOMS and isinstance(path, str) and path.startswith("zuko."):
         kind = replace(kind, listed={**kind.listed, **_zuko_flows()})
     return kind

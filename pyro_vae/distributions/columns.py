@@ -108,13 +108,9 @@ class Columns(dist.TorchDistribution):
     def observed(self, mask: Tensor) -> Columns:
         """Return the distribution whose log-density counts only columns where ``mask``, ``(..., columns)``, is True."""
         parts = zip(self.columns, mask.unbind(-1), strict=True)
-        columns = [_masked(mask_elements(c, m.unsqueeze(-1)), c, m) for c, m in parts]
+        # A column is one element, so a column that is not a product of elements can be masked as a whole.
+        columns = [mask_elements(c, m.unsqueeze(-1)) or c.mask(m) for c, m in parts]
         return Columns(columns, self.names, validate_args=self._validate_args)
-
-
-def _masked(masked: TorchDistribution | None, column: TorchDistribution, mask: Tensor) -> TorchDistribution:
-    """Return a masked column; a column is one element, so its whole distribution can be masked."""
-    return column.mask(mask) if masked is None else masked
 
 
 def mask_elements(distribution: TorchDistribution, mask: Tensor) -> TorchDistribution | None:

@@ -12,6 +12,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_vae.argument_checks import at_least
 from pyro_vae.compatibility import check_objective
 from pyro_vae.data.arrays import Array
 from pyro_vae.evaluation.estimates import check_density, log_joint, running
@@ -126,6 +127,7 @@ def collapse(
         >>> collapse(vae, torch.rand(50, 1, 8, 8).round()).kind
         'decoder'
     """
+    steps = None if steps is None else at_least("steps", steps, 1)
     pair = ModelGuide(vae, x, *context)
     if pair.batch < 2:
         raise ValueError(f"x must have at least 2 examples, whose codes are exchanged; got {pair.batch}")

@@ -18,7 +18,8 @@ Shape = int | Sequence[int]
 def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
     """Return a shape as a tuple; raise a ValueError with its name if it is not a shape."""
     try:
-        sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
+        given = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        sizes = () if any(isinstance(n, bool) for n in given) else tuple(operator.index(n) for n in given)
     except TypeError:  # not integers of Python or NumPy
         sizes = ()
     if not sizes or min(sizes) < 1:
@@ -28,7 +29,7 @@ def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
 
 def as_widths(name: str, widths: Shape) -> tuple[int, ...]:
     """Return widths of layers as a tuple, which may be empty."""
-    return () if widths == () or widths == [] else as_shape(name, widths)
+    return () if isinstance(widths, (tuple, list)) and not widths else as_shape(name, widths)
 
 
 def check_inputs(

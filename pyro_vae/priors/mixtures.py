@@ -128,7 +128,11 @@ class VampPrior(_OfExamples):
 
     def __init__(self, posterior: Part, event_shape: Shape, components: int = 500, context_features: int = 0) -> None:
         super().__init__()
-        _refuse_point("VampPrior", posterior, "it would have no density. Use priors.MixtureOfNormals or priors.Flow")
+        if as_posterior(posterior).is_point:
+            raise ValueError(
+                f"prior VampPrior averages posteriors, and posterior {part_name(posterior)} is a point: it would have "
+                "no density. Use priors.MixtureOfNormals or priors.Flow"
+            )
         self.posterior = posterior
         self.support = as_posterior(posterior).support
         self.event_shape = as_shape("event_shape", event_shape)
@@ -244,8 +248,3 @@ class Exemplar(_OfExamples):
         q = as_pyro(self.posterior(self.exemplars, *contexts), "the posterior of the Exemplar prior")
         loc = q.mean
         return NormalMixture(loc.new_zeros(self.components), loc, positive(self.raw_scale))
-
-
-def _refuse_point(name: str, posterior: Part, reason: str) -> None:
-    if as_posterior(posterior).is_point:
-        raise ValueError(f"prior {name} averages posteriors, and posterior {part_name(posterior)} is a point: {reason}")

@@ -246,7 +246,7 @@ def positive_and_skewed(v: Values) -> list[Suggestion]:
         return []
     mean = np.nanmean(v.sample(), 0)
     near = (mean > 1 / 3).all() and (mean < 3).all()  # like the means that a new network gives
-    reason = f"from {v.low:.3g} to {v.high:.3g}, positive and skewed, without a logarithm"
+    reason = f"positive and skewed values from {v.low:.3g} to {v.high:.3g}; a Gamma needs no logarithm"
     prepare = "Divide each column by its mean" if len(v.names) > 1 else "Divide by the mean"
     return [Suggestion("Gamma", reason, "" if near else prepare)]
 

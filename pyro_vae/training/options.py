@@ -21,6 +21,7 @@ Engine = Literal["auto", "compiled", "pyro"]
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
 _STEPS_WORTH_COMPILING = 3000
+_MADE = (pyro.optim.PyroOptim, torch.optim.Optimizer)  # optimisers that have their parameters already
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Options:
 
     Raises:
         ValueError: if one is out of range.
-        TypeError: if ``optimizer`` is an optimiser of Pyro's.
+        TypeError: if ``optimizer`` does not make an optimiser of torch's.
     """
 
     epochs: int
@@ -51,12 +52,21 @@ class Options:
         self.lr = finite_number("lr", self.lr, above=0, why="such as 1e-3")
         one_of("schedule", self.schedule, *get_args(Schedule))
         one_of("engine", self.engine, *get_args(Engine))
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer is None or (callable(self.optimizer) and not isinstance(self.optimizer, _MADE)):
+            return
+        remedy = ""
         if isinstance(self.optimizer, pyro.optim.PyroOptim):
-            raise TypeError(
-                "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
-                f"functools.partial(torch.optim.SGD, momentum=0.9); got {type(self.optimizer).__name__}. For an "
-                "optimiser of Pyro's, use SVI(vae.model, vae.guide, optim, loss) yourself"
-            )
+            remedy = ". For an optimiser of Pyro's, use SVI(vae.model, vae.guide, optim, loss) yourself"
+        elif isinstance(self.optimizer, torch.optim.Optimizer):
+            remedy = ". Pass its class, without parameters"
+        got = repr(self.optimizer) if isinstance(self.optimizer, str) else type(self.optimizer).__name__
+        raise TypeError(
+            "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
+            f"functools.partial(torch.optim.SGD, momentum=0.9); got {got}{remedy}"
+        )
 
     def make_optimizer(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
         """Return the optimiser of these parameters."""
@@ -89,6 +99,15 @@ def check_sources(train: DataSource, valid: DataSource | None) -> None:
             )
 
 
+def _made(objective: object) -> str:
+    """Return how to make an objective of a class or a name; empty for anything else."""
+    if isinstance(objective, type) and issubclass(objective, ELBO):
+        return f". Call it: {objective.__name__}()"
+    if isinstance(objective, str):
+        return ". The classes are in pyro_vae.objectives and pyro.infer, such as objectives.IWAE(num_particles=5)"
+    return ""
+
+
 def check_objective_alone(objective: ELBO | None, patience: int | None) -> None:
     """Raise an error if fit cannot minimise an objective, whatever it trains.
 
@@ -97,7 +116,7 @@ def check_objective_alone(objective: ELBO | None, patience: int | None) -> None:
         ValueError: if ``patience`` is given and the objective does not train the validation elbo.
     """
     if objective is not None and not isinstance(objective, ELBO):
-        raise TypeError(f"objective must be a Pyro ELBO, such as Trace_ELBO(); got {objective!r}")
+        raise TypeError(f"objective must be a Pyro ELBO, such as Trace_ELBO(); got {objective!r}{_made(objective)}")
     if isinstance(objective, ReweightedWakeSleep) or type(objective).__name__.startswith("Jit"):
         raise TypeError(
             f"fit cannot minimise {type(objective).__name__}: it needs one loss, and parameters in Pyro's store for "

@@ -15,9 +15,10 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.model_guide import Target, model_and_guide, modules_around, run_pair
+from pyro_vae.model_guide import Target, listed, model_and_guide, modules_around, run_pair
+from pyro_vae.seeds import seeded
 from pyro_vae.terms import read_terms
-from pyro_vae.vae import as_vae
+from pyro_vae.vae import VAE, as_vae
 
 __all__ = ["Trainee"]
 
@@ -164,15 +165,17 @@ class Trainee:
         return traces
 
     def run_once(self, *batch: Tensor) -> None:
-        """Run model and guide, and note what their training changes. For a VAE, do nothing.
+        """Run model and guide, and note what their training changes. For a VAE, only check parts that are no modules.
 
         Args:
             batch: x ``(batch, *event_shape)`` and its context, ``(batch, ...)`` each.
 
         Raises:
-            ValueError: if the programs use a parameter that SVI does not train, or names do not tell parameters apart.
+            ValueError: if the programs use a parameter that SVI does not train, if names do not tell parameters apart,
+                or if the model observes nothing.
         """
         if self.vae is not None:
+            self._check_parts(self.vae, *batch)
             return
         store = pyro.get_param_store()
         outside = store.get_state()
@@ -181,10 +184,11 @@ class Trainee:
             store.scope() as inside,
             _FromStore(outside),
             poutine.trace(param_only=True) as declared,
-            _modules_called() as called,
+            _modules_called(self.module) as called,
             torch.enable_grad(),
         ):
             model, guide = self.run(*batch)
+            _check_observed(model, guide)
             named = {name: site["value"].unconstrained() for name, site in declared.trace.nodes.items()}
         self._store = inside
         self.parameters = [p for p in {id(p): p for p in named.values()}.values() if p.requires_grad]
@@ -224,6 +228,24 @@ class Trainee:
         parts = {name: (*module.modules(), *module.parameters()) for name, module in self.modules.items()}
         self.modules = {name: self.modules[name] for name, of in parts.items() if any(id(part) in used for part in of)}
 
+    def _check_parts(self, vae: VAE, *batch: Tensor) -> None:
+        """Raise a ValueError if a part that is no module uses parameters, which no optimiser would have."""
+        parts = {"prior": vae.prior, "likelihood": vae.likelihood, "posterior": vae.posterior}
+        others = [name for name, part in parts.items() if not isinstance(part, nn.Module)]
+        if not others:
+            return
+        with self.scope(), self.modes_kept(), _modules_called(vae), seeded(0), torch.enable_grad():
+            model, guide = self.run(*batch)
+        mine = {id(p) for p in vae.parameters()}
+        logs = [t for t in (model.log_prob_sum(), guide.log_prob_sum()) if isinstance(t, Tensor)]
+        shapes = [tuple(leaf.shape) for leaf in _leaves(logs) if id(leaf) not in mine]
+        if shapes:
+            raise ValueError(
+                f"{' or '.join(others)}, which is no module, uses a parameter of shape {shapes[0]} that would not be "
+                "trained. Make the part an nn.Module that has its networks as attributes, or freeze the parameter with "
+                ".requires_grad_(False)"
+            )
+
     def _check_all_declared(self, *log_probs: Tensor | float) -> None:
         """Raise a ValueError if a gradient reaches a parameter that SVI does not train."""
         trained = {id(p) for p in self.parameters}
@@ -254,6 +276,15 @@ class Trainee:
                 raise ValueError(f"pyro.param has the name {name!r}, which a tensor of a module has too. Rename one")
 
 
+def _check_observed(model: Trace, guide: Trace) -> None:
+    """Raise a ValueError if the model observes nothing."""
+    if any(site["is_observed"] for site in model.nodes.values() if site["type"] == "sample"):
+        return
+    seen = [site["name"] for site in guide.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+    swapped = f". The guide observes {listed(seen)}: the pair is (model, guide), in this order" if seen else ""
+    raise ValueError(f"the model has no observed site, so there is nothing to fit. Sample x with obs=x{swapped}")
+
+
 class _FromStore(Messenger):
     """Takes parameters of ``pyro.param`` from Pyro's store if it has them, and those of modules from the modules."""
 
@@ -270,15 +301,23 @@ class _FromStore(Messenger):
 
 
 @contextlib.contextmanager
-def _modules_called() -> Iterator[list[nn.Module]]:
-    """List the modules that are called in the block, and put back their buffers afterwards."""
+def _modules_called(known: nn.Module) -> Iterator[list[nn.Module]]:
+    """List the modules that are called in the block, and put back their buffers and those of ``known`` afterwards."""
     called: dict[int, nn.Module] = {}
-    buffers: list[tuple[Tensor, Tensor]] = []
+    seen: set[int] = set()
+    buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+
+    def keep(module: nn.Module) -> None:
+        if id(module) not in seen:
+            seen.add(id(module))
+            buffers.extend((module, name, b, b.clone()) for name, b in module.named_buffers(recurse=False))
 
     def note(module: nn.Module, _: object) -> None:
-        if id(module) not in called:
-            called[id(module)] = module
-            buffers.extend((b, b.clone()) for b in module.buffers(recurse=False))
+        called[id(module)] = module
+        keep(module)
+
+    for module in known.modules():
+        keep(module)
 
     found: list[nn.Module] = []
     hook = register_module_forward_pre_hook(note)
@@ -288,7 +327,8 @@ def _modules_called() -> Iterator[list[nn.Module]]:
         hook.remove()
         found += called.values()
         with torch.no_grad():
-            for buffer, before in buffers:
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer)  # the run may have put another in its place
                 buffer.copy_(before)
 
 

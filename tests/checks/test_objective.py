@@ -116,6 +116,11 @@ def test_the_cause_of_a_famous_loss_is_named_and_only_there(name):
     assert report.failures[0].name == "objective"
     assert cause in report["objective"].finding.detail
     if uniform:  # the gradient is that of the bound except for the factor, which is reported once
+        factor = int(cause.split()[4])
+        assert (
+            f"Training is the same up to the learning rate; multiply by {factor} to"
+            in report["objective"].finding.detail
+        )
         assert len(report.failures) == 1
 
 

@@ -84,3 +84,5 @@ def test_help_shows_defaults_as_they_are_typed(capsys):
         assert hidden not in text
     assert "the VAE (arguments of pyro_vae.build):" in text
     assert "--nets {mlp,gated_mlp,conv,resnet}" in text
+    for option in (*of_build(), *of_fit()):
+        assert option.help in text, option.name

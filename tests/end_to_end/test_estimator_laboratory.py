@@ -28,7 +28,7 @@ def example():
 @pytest.fixture(scope="module")
 def results(example, tmp_path_factory):
     path = tmp_path_factory.mktemp("laboratory") / "estimators.png"
-    by_draws, by_distance = example.main(path, num_particles=DRAWS, repeats=REPEATS)
+    by_draws, by_distance = example.main(path, draws=DRAWS, repeats=REPEATS)
     assert path.stat().st_size > 50_000
     return by_draws, by_distance
 
@@ -99,6 +99,6 @@ def test_at_the_true_posterior(example, results):
 
 
 def test_it_prints_every_estimator(example, tmp_path, capsys):
-    example.main(tmp_path / "estimators.png", num_particles=(1, 2), repeats=20)
+    example.main(tmp_path / "estimators.png", draws=(1, 2), repeats=20)
     out = capsys.readouterr().out
     assert all(name in out for name in example.ALL)
