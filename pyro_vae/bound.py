@@ -251,8 +251,8 @@ def _run_terms(
     plates = [plate for plate in shared if plate.vectorized and plate.size == len(x)]
     if len(plates) != 1:
         raise ValueError(
-            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since the bound is "
-            f"wanted for each; got {len(plates)} such plates"
+            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since each has its "
+            f"own bound; got {len(plates)} such plates"
         )
 
     def total(sites: list[Message]) -> Tensor:

@@ -109,6 +109,10 @@ def test_build_takes_functions_and_classes_of_the_users():
     ("options", "message"),
     [
         ({"prior": "StandardNormale"}, r"unknown prior 'StandardNormale'; .*Did you mean 'StandardNormal'\?"),
+        ({"prior": "vampp"}, r"there are .*, VampPrior \(vamp\), and .*Did you mean 'VampPrior'\?"),
+        ({"prior": "MyPrior"}, "unknown prior 'MyPrior'; there are .*such as my_module.MyClass.$"),
+        ({"prior": "mog"}, r"Did you mean 'MixtureOfNormals'\?"),
+        ({"likelihood": "Gaussian"}, r"Did you mean 'Normal'\?"),
         (
             {"prior": "Bernoulli"},
             "unknown prior 'Bernoulli'; there are .*StandardNormal.*, and your own by dotted path",
@@ -235,6 +239,14 @@ def test_built_vaes_are_vaes():
 )
 def test_short_names(room, short, found):
     assert find(room, short) is found
+
+
+def test_usual_words_hint_at_names_that_are_there():
+    for kind in KINDS.values():
+        for word, name in kind.usual.items():
+            assert name in kind.classes
+            with pytest.raises(ValueError, match=f"unknown {kind.name} '{word}'.*Did you mean '{name}'"):
+                find(kind.name, word)
 
 
 def test_names_differ_in_more_than_case_and_underscores():
