@@ -124,7 +124,7 @@ def _check_named(named: Mapping[str, Named]) -> None:
     if "context" in named:
         raise TypeError("context must come by position, after x: f(vae, x, c); got it by name")
     for name, value in named.items():
-        if name not in ("latent", "observed") and isinstance(value, Number | str):
+        if name not in ("latent", "observed", "mask") and isinstance(value, Number | str):
             meant = f"; {_MEANT[name]}" if name in _MEANT else ""
             raise TypeError(
                 f"{name}={value!r} is no argument of this function{meant}. The model and guide take other arguments "
