@@ -24,6 +24,7 @@ from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import (
     ModelGuide,
     Target,
+    check_observed,
     kept_store,
     listed,
     model_and_guide,
@@ -228,7 +229,8 @@ def target_terms(
 def _only_sites(target: Target, x: Tensor, *context: Tensor) -> tuple[str, str]:
     """Return the names of the latent site and of the observed site, if the model has one of each."""
     with seeded(0):  # so that this extra run does not change the draws
-        trace, _ = run_pair(*model_and_guide(target), x, *context)
+        trace, guide = run_pair(*model_and_guide(target), x, *context)
+    check_observed(trace, guide)
     latent, observed = sampled_sites(trace)
     if len(latent) != 1 or len(observed) != 1:
         raise ValueError(
@@ -242,13 +244,15 @@ def _run_terms(
     model: Callable[..., object], guide: Callable[..., object], x: Tensor, *context: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return recon and the sampled KL of each example, of all sites and without scales."""
-    in_model, in_guide = map(_sample_sites, run_pair(model, guide, x, *context))
+    traces = run_pair(model, guide, x, *context)
+    check_observed(*traces)
+    in_model, in_guide = map(_sample_sites, traces)
     shared = set.intersection(*(set(site["cond_indep_stack"]) for site in in_model + in_guide))
     plates = [plate for plate in shared if plate.vectorized and plate.size == len(x)]
     if len(plates) != 1:
         raise ValueError(
-            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since the bound is "
-            f"wanted for each; got {len(plates)} such plates"
+            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since each has its "
+            f"own bound; got {len(plates)} such plates"
         )
 
     def total(sites: list[Message]) -> Tensor:
@@ -285,6 +289,13 @@ class ElboEstimate:
     kl: float
     standard_error: float
     examples: int
+
+    def __repr__(self) -> str:
+        """Return the bound, its standard error and its two terms in one line."""
+        error = "" if math.isnan(self.standard_error) else f", standard error {self.standard_error:.2g}"
+        examples = f"{self.examples:,} example{'s' * (self.examples != 1)}"
+        terms = f"recon = {self.recon:.4f}, kl = {self.kl:.4f}"
+        return f"ElboEstimate(elbo = {self.elbo:.4f} nats over {examples}{error}; {terms})"
 
 
 def average_elbo(
