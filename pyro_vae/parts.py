@@ -18,6 +18,7 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_vae.distributions.log_simplex import log_simplex
+from pyro_vae.distributions.parameters import given_arguments
 from pyro_vae.nets.shapes import Shape
 
 __all__ = [
@@ -58,6 +59,10 @@ class _PartModule(nn.Module):
             kwargs: the other arguments of the constructor.
         """
         return args[0]
+
+    def extra_repr(self) -> str:
+        """Return the numbers and words of the constructor that the part keeps; its modules are shown below them."""
+        return given_arguments(self, vars(self))
 
 
 def _no_forward(part: _PartModule, takes: str, over: str) -> NotImplementedError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import weakref
 from collections.abc import Iterator
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from pyro_vae.distributions import as_logs, as_pyro, part_name
+from pyro_vae.distributions.parameters import given_arguments
 from pyro_vae.parts import Part
 from pyro_vae.value_checks import exportable, holds
 
@@ -168,12 +168,6 @@ def summary(part: Part) -> str:
     """
     if not isinstance(part, nn.Module):
         return part_name(part)
-    kept = {**vars(part), **dict(part.named_children())}
-    said = []
-    for name, parameter in inspect.signature(type(part)).parameters.items():
-        value = kept.get(name)
-        if isinstance(value, nn.Module):
-            said.append(f"{name}={part_name(value)}")
-        elif isinstance(value, (bool, int, float, str, tuple)) and value != parameter.default:
-            said.append(f"{name}={value!r}")
-    return f"{part_name(part)}({', '.join(said)})"
+    inner: nn.Module = getattr(part, "_orig_mod", part)  # what torch.compile wraps
+    kept = {**vars(inner), **dict(inner.named_children())}
+    return f"{part_name(inner)}({given_arguments(inner, kept)})"
