@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import reprlib
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -62,7 +61,7 @@ def build_from(
         return found
     parameters = inspect.signature(found).parameters
     _rename_old(arguments, parameters)
-    _refuse_unknown(f"{kind.name} {found.__name__}", arguments, _names(found, parameters), known or {})
+    _refuse_unknown(f"{kind.name} {found.__name__}", arguments, parameters, known or {})
     if complete is not None:
         complete(found, arguments)
     filled = {name: value for name, value in (known or {}).items() if name in parameters}
@@ -88,29 +87,15 @@ def _rename_old(arguments: Arguments, parameters: Mapping[str, inspect.Parameter
             arguments[new] = ("analytic" if value else "sampled") if new == "kl" else value
 
 
-def _names(found: type, parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
-    """Return the names of all arguments of a class; None if it takes any name."""
-    names = []
-    for name, parameter in parameters.items():
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            names.append(name)
-            continue
-        try:
-            hint = typing.get_type_hints(found.__init__).get(name)  # type: ignore[misc]
-        except (AttributeError, NameError, TypeError):
-            return None
-        options = next(iter(typing.get_args(hint)), None)
-        if typing.get_origin(hint) is not typing.Unpack or not typing.is_typeddict(options):
-            return None
-        names += options.__annotations__
-    return names
-
-
-def _refuse_unknown(what: str, arguments: Arguments, names: list[str] | None, filled: Iterable[str]) -> None:
-    """Raise a ValueError for an argument that is not among the names; it lists those that are not filled in."""
-    unknown = [name for name in arguments if name not in names] if names is not None else []
-    if names is not None and unknown:
-        own = [name for name in names if name not in filled]
+def _refuse_unknown(
+    what: str, arguments: Arguments, parameters: Mapping[str, inspect.Parameter], filled: Iterable[str]
+) -> None:
+    """Raise a ValueError for an argument that is no parameter; it lists the parameters that are not filled in."""
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    unknown = [name for name in arguments if name not in parameters]
+    if unknown:
+        own = [name for name in parameters if name not in filled]
         raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(own) or 'none'}")
 
 

@@ -150,7 +150,10 @@ def test_a_part_without_a_forward_of_its_own_is_refused_when_it_is_called(base):
     class Nothing(base):
         pass
 
-    with pytest.raises(NotImplementedError):
+    takes = {Prior: "", Likelihood: "z, ", Posterior: "x, "}[base]
+    with pytest.raises(
+        NotImplementedError, match=rf"^Nothing has no forward. Define forward\(self, {takes}\*context\)"
+    ):
         Nothing()(torch.zeros(2))
 
 
