@@ -156,6 +156,7 @@ def elbo_terms(
         the posterior can be reparametrised (``has_rsample``); for discrete codes they lack the score-function term.
 
     Raises:
+        TypeError: if ``vae`` is no VAE.
         ValueError: if x is outside the likelihood's support, a shape does not fit, or ``kl="analytic"`` is asked of two
             distributions whose KL has no closed form.
 
@@ -172,6 +173,9 @@ def elbo_terms(
     """
     one_of("kl", kl, "analytic", "sampled")
     num_particles = at_least("num_particles", num_particles, 1)
+    if not hasattr(vae, "tensors"):
+        what = "a pair" if isinstance(vae, tuple) else type(vae).__name__
+        raise TypeError(f"elbo_terms needs a pyro_vae.VAE; got {what}. average_elbo takes any model and guide")
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)

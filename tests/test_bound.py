@@ -335,6 +335,12 @@ def test_the_average_of_a_swapped_pair_is_refused():
             average_elbo((vae.guide, vae.model), torch.ones(3, 4), kl=kl)
 
 
+def test_terms_of_a_pair_are_refused():
+    vae = build(4, 2, hidden=())
+    with pytest.raises(TypeError, match=r"elbo_terms needs a pyro_vae.VAE; got a pair\. average_elbo takes any model"):
+        elbo_terms((vae.model, vae.guide), torch.ones(3, 4))
+
+
 def test_the_average_prints_rounded():
     found = ElboEstimate(-44.854226, -44.396842, 0.457384, 0.236477, 1000)
     words = "elbo = -44.8542 nats over 1,000 examples, standard error 0.24; recon = -44.3968, kl = 0.4574"

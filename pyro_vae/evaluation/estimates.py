@@ -110,13 +110,7 @@ def running(
         raise ValueError(f"{of_x} must have at least one example; got shape {tuple(pair.x.shape)}")
     pair.check_event_shape()
     with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
-        try:
-            yield pair.strict()
-        except ValueError as error:
-            said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
-            if not dump or type(error) is not ValueError:
-                raise
-            raise ValueError(said.strip()) from None
+        yield pair.strict()
 
 
 def _check_named(named: Mapping[str, Named]) -> None:
@@ -124,7 +118,7 @@ def _check_named(named: Mapping[str, Named]) -> None:
     if "context" in named:
         raise TypeError("context must come by position, after x: f(vae, x, c); got it by name")
     for name, value in named.items():
-        if name not in ("latent", "observed") and isinstance(value, Number | str):
+        if name not in ("latent", "observed", "mask") and isinstance(value, Number | str):
             meant = f"; {_MEANT[name]}" if name in _MEANT else ""
             raise TypeError(
                 f"{name}={value!r} is no argument of this function{meant}. The model and guide take other arguments "
