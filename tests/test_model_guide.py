@@ -312,6 +312,13 @@ def test_what_is_no_batch(x, what):
         ModelGuide(make_vae(), x)
 
 
+def test_data_outside_the_support_are_refused_without_tables_of_shapes():
+    vae = make_vae("bernoulli")
+    pair = ModelGuide(vae, make_x("bernoulli") + 0.25)
+    with pytest.raises(ValueError, match=r"^likelihood Bernoulli needs x in \{0, 1\}.*ContinuousBernoulli$"):
+        pair.draw_terms(2)
+
+
 def test_nested_tensors_are_refused_in_one_line():
     x = torch.nested.nested_tensor([torch.zeros(4), torch.zeros(4)])
     with pytest.raises(TypeError, match="x must be a dense array of real numbers; got a nested tensor"):

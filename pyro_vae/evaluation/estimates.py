@@ -110,13 +110,7 @@ def running(
         raise ValueError(f"{of_x} must have at least one example; got shape {tuple(pair.x.shape)}")
     pair.check_event_shape()
     with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
-        try:
-            yield pair.strict()
-        except ValueError as error:
-            said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
-            if not dump or type(error) is not ValueError:
-                raise
-            raise ValueError(said.strip()) from None
+        yield pair.strict()
 
 
 def _check_named(named: Mapping[str, Named]) -> None:

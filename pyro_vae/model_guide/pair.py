@@ -234,8 +234,14 @@ class ModelGuide:
         return self._trace(model)
 
     def _trace(self, program: Callable[..., object]) -> Trace:
-        with MoreRows():
-            return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
+        try:
+            with MoreRows():
+                return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
+        except ValueError as error:
+            said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
+            if not dump or type(error) is not ValueError:
+                raise
+            raise ValueError(said.strip()) from None
 
     def posterior(self) -> TorchDistribution:
         """Return q(z | x), with batch shape ``(batch,)``."""
