@@ -156,7 +156,7 @@ class Report:
             said += f": {listed(line.about or line.compared for line in others)}"
         if stopped:
             said += f"{';' if others else ','} {len(stopped)} {STOPPED}{_reason(stopped[0])}"
-        return said + (f". Fix {self.failures[0].name} first" if self.failures else "")
+        return said + (f'. Fix "{self.failures[0].name}" first' if self.failures else "")
 
     def table(self, why: bool = True) -> Table:
         """Return the whole report as a table for rich, with every line in the order in which they were checked.

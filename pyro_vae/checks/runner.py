@@ -138,7 +138,7 @@ def check(
 def _stops(line: Check, finding: Finding) -> str:
     """Say why no later line can be checked; empty if they can."""
     if line.name in (*_FIRST, "examples") and finding.verdict == "failed":
-        return f"{STOPPED}{line.name} failed"
+        return f'{STOPPED}"{line.name}" failed'
     unsupported = finding.verdict == "skipped" and finding.detail.startswith(UNSUPPORTED)
     return finding.detail if line.name in _FIRST and unsupported else ""
 

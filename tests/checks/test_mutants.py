@@ -42,7 +42,7 @@ def first_to_fail(mutant, only):
     first = report.failures[0]
     assert first.name == mutant.line, f"{mutant.bug}: {first.finding.detail}"
     assert mutant.says in first.finding.detail
-    assert f"Fix {mutant.line} first" in report.summary()
+    assert f'Fix "{mutant.line}" first' in report.summary()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)

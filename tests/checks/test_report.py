@@ -61,7 +61,7 @@ def test_lines_by_name(report):
 
 def test_the_summary_counts_and_names_what_was_not_checked_and_what_to_mend(report):
     assert report.summary() == (
-        "2 passed, 1 failed, 1 noted, 1 not applicable, 1 not checked: whether the bound is true. Fix gradient first"
+        '2 passed, 1 failed, 1 noted, 1 not applicable, 1 not checked: whether the bound is true. Fix "gradient" first'
     )
 
 
@@ -144,11 +144,13 @@ def test_gaps_of_one_reason_are_one_entry():
 
 
 def test_what_one_failure_stops_is_named_once():
-    stopped = [line(name, "skipped", detail="not checked, because sites failed", about=name) for name in "abcd"]
+    stopped = [line(name, "skipped", detail='not checked, because "sites" failed', about=name) for name in "abcd"]
     report = Report((line("sites", "failed"), *stopped, line("kl", "skipped", about="the KL")), "", 0, 1e-4)
-    assert report.summary() == ("1 failed, 1 not checked: the KL; 4 not checked, because sites failed. Fix sites first")
+    assert report.summary() == (
+        '1 failed, 1 not checked: the KL; 4 not checked, because "sites" failed. Fix "sites" first'
+    )
     text = one_line(str(report))
-    assert "Not checked, because sites failed (4) a, b, c, d" in text
+    assert 'Not checked, because "sites" failed (4) a, b, c, d' in text
     assert text.count("a, b, c") == 1
     assert len(report.gaps) == 5
 

@@ -211,7 +211,7 @@ def test_what_rests_on_a_failed_line_is_skipped():
     report = check(vae, 0.5 * binary())
     assert [line.name for line in report.failures] == ["sites"]
     assert "needs x in {0, 1}; got values in [0, 0.5]" in report["sites"].finding.detail
-    assert report["kl"].finding.detail == "not checked, because sites failed"
+    assert report["kl"].finding.detail == 'not checked, because "sites" failed'
 
 
 @pytest.mark.parametrize("only", [None, ["kl"]])
