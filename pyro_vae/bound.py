@@ -24,6 +24,7 @@ from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import (
     ModelGuide,
     Target,
+    check_observed,
     kept_store,
     listed,
     model_and_guide,
@@ -155,6 +156,7 @@ def elbo_terms(
         the posterior can be reparametrised (``has_rsample``); for discrete codes they lack the score-function term.
 
     Raises:
+        TypeError: if ``vae`` is no VAE.
         ValueError: if x is outside the likelihood's support, a shape does not fit, or ``kl="analytic"`` is asked of two
             distributions whose KL has no closed form.
 
@@ -171,6 +173,9 @@ def elbo_terms(
     """
     one_of("kl", kl, "analytic", "sampled")
     num_particles = at_least("num_particles", num_particles, 1)
+    if not hasattr(vae, "tensors"):
+        what = "a pair" if isinstance(vae, tuple) else type(vae).__name__
+        raise TypeError(f"elbo_terms needs a pyro_vae.VAE; got {what}. average_elbo takes any model and guide")
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
@@ -228,7 +233,8 @@ def target_terms(
 def _only_sites(target: Target, x: Tensor, *context: Tensor) -> tuple[str, str]:
     """Return the names of the latent site and of the observed site, if the model has one of each."""
     with seeded(0):  # so that this extra run does not change the draws
-        trace, _ = run_pair(*model_and_guide(target), x, *context)
+        trace, guide = run_pair(*model_and_guide(target), x, *context)
+    check_observed(trace, guide)
     latent, observed = sampled_sites(trace)
     if len(latent) != 1 or len(observed) != 1:
         raise ValueError(
@@ -242,13 +248,15 @@ def _run_terms(
     model: Callable[..., object], guide: Callable[..., object], x: Tensor, *context: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return recon and the sampled KL of each example, of all sites and without scales."""
-    in_model, in_guide = map(_sample_sites, run_pair(model, guide, x, *context))
+    traces = run_pair(model, guide, x, *context)
+    check_observed(*traces)
+    in_model, in_guide = map(_sample_sites, traces)
     shared = set.intersection(*(set(site["cond_indep_stack"]) for site in in_model + in_guide))
     plates = [plate for plate in shared if plate.vectorized and plate.size == len(x)]
     if len(plates) != 1:
         raise ValueError(
-            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since the bound is "
-            f"wanted for each; got {len(plates)} such plates"
+            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since each has its "
+            f"own bound; got {len(plates)} such plates"
         )
 
     def total(sites: list[Message]) -> Tensor:
@@ -285,6 +293,13 @@ class ElboEstimate:
     kl: float
     standard_error: float
     examples: int
+
+    def __repr__(self) -> str:
+        """Return the bound, its standard error and its two terms in one line."""
+        error = "" if math.isnan(self.standard_error) else f", standard error {self.standard_error:.2g}"
+        examples = f"{self.examples:,} example{'s' * (self.examples != 1)}"
+        terms = f"recon = {self.recon:.4f}, kl = {self.kl:.4f}"
+        return f"ElboEstimate(elbo = {self.elbo:.4f} nats over {examples}{error}; {terms})"
 
 
 def average_elbo(

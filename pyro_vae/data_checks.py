@@ -14,6 +14,7 @@ from pyro_vae.value_checks import holds
 
 __all__ = ["check_event_shape", "check_finite", "check_support"]
 
+_FEW_LEVELS = 15  # integers up to this are more likely counts or classes than grey levels of 8 bits
 _SETS = {
     constraints.boolean: "{0, 1}",
     constraints.real: "the real numbers",
@@ -92,8 +93,25 @@ def _check_values(name: str, likelihoods: list[Part], distribution: TorchDistrib
     example = "" if support.event_dim else _between(support, x)
     remedies = (as_likelihood(likelihood).remedy for likelihood in likelihoods)
     remedy = next(filter(None, remedies), "Transform the data or use a likelihood over such values")
+    remedy = _for_grey_levels(support, x) or remedy
     raise ValueError(
         f"{name} needs x in {_SETS.get(support, support)}; got values in [{low:.4g}, {high:.4g}]{example}. {remedy}"
+    )
+
+
+def _for_grey_levels(support: constraints.Constraint, x: Tensor) -> str:
+    """Return what to do with integers that look like grey levels from 0 to 255, if the support is within [0, 1]."""
+    low, high = x.min().item(), x.max().item()
+    if low < 0 or not _FEW_LEVELS < high <= 255 or (x != x.round()).any():
+        return ""
+    divide = "If x holds grey levels from 0 to 255, divide them by 255"
+    if support.check(x / 255).all():
+        return divide
+    if support is not constraints.boolean:
+        return ""
+    return (
+        f"{divide} and binarise them, as (x / 255).round(), or keep them with likelihoods.DiscretizedLogistic(levels="
+        "256, upper=255.0)"
     )
 
 

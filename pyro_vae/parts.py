@@ -18,6 +18,7 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_vae.distributions.log_simplex import log_simplex
+from pyro_vae.distributions.parameters import given_arguments
 from pyro_vae.nets.shapes import Shape
 
 __all__ = [
@@ -47,7 +48,7 @@ Part = Callable[..., TorchDistribution]
 
 class _PartModule(nn.Module):
     # Not an ABC, though ``forward`` is abstract: Pyro's to_pyro_module_ mixes a module's class with PyroModule, whose
-    # metaclass is another one. A class without a ``forward`` raises a NotImplementedError.
+    # metaclass is another one. A class without a ``forward`` raises a NotImplementedError when it is called.
 
     @classmethod
     def net_shape(cls, *args: Any, **kwargs: Any) -> Any:
@@ -58,6 +59,17 @@ class _PartModule(nn.Module):
             kwargs: the other arguments of the constructor.
         """
         return args[0]
+
+    def extra_repr(self) -> str:
+        """Return the numbers and words of the constructor that the part keeps; its modules are shown below them."""
+        return given_arguments(self, vars(self))
+
+
+def _no_forward(part: _PartModule, takes: str, over: str) -> NotImplementedError:
+    name = type(part).__name__
+    return NotImplementedError(
+        f"{name} has no forward. Define forward(self, {takes}) in {name}; it returns a distribution over {over}"
+    )
 
 
 class _OverCodes(_PartModule):
@@ -78,6 +90,7 @@ class Prior(_OverCodes):
 
     Example:
         >>> import torch, pyro.distributions as dist
+        >>> from torch.distributions import constraints
         >>> class Logistic(Prior):
         ...     support = constraints.real_vector
         ...
@@ -93,7 +106,7 @@ class Prior(_OverCodes):
     @abstractmethod
     def forward(self, *context: Tensor) -> TorchDistribution:
         """Return p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
-        raise NotImplementedError
+        raise _no_forward(self, "*context", "z")
 
     @classmethod
     def goes_with(cls, posterior: Posterior) -> bool:
@@ -131,7 +144,7 @@ class Likelihood(_PartModule):
     @abstractmethod
     def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
         """Return p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
-        raise NotImplementedError
+        raise _no_forward(self, "z, *context", "x")
 
     def of_columns(self) -> list[Part]:
         """Return the likelihood of each column of a table; an empty list if the columns have none of their own."""
@@ -150,7 +163,7 @@ class Posterior(_OverCodes):
     @abstractmethod
     def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
         """Return q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``."""
-        raise NotImplementedError
+        raise _no_forward(self, "x, *context", "z")
 
     @property
     def is_discrete(self) -> bool:
@@ -312,8 +325,8 @@ def check_same_codes(prior: Prior, posterior: Posterior, names: tuple[str, str])
         posteriors = [name for name, q in known(Posterior).items() if same_support(q.support, prior.support)]
         raise ValueError(
             f"prior {names[0]} is over {of_prior} and posterior {names[1]} over {of_posterior}, so there is no KL "
-            f"between them. With this posterior go the priors {', '.join(priors) or f'over {of_posterior}'}; with this "
-            f"prior go the posteriors {', '.join(posteriors) or f'over {of_prior}'}"
+            f"between them. This posterior goes with the priors {', '.join(priors) or f'over {of_posterior}'}; this "
+            f"prior goes with the posteriors {', '.join(posteriors) or f'over {of_prior}'}"
         )
     size = prior.classes
     if size is None:

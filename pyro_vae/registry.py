@@ -127,6 +127,7 @@ class Kind:
         name: of the kind, in errors.
         classes: those of this library by their names, which may be written in any case and with underscores.
         short: other names for these, in lower case and without underscores.
+        usual: words that others use for one of these, written likewise; an error then hints at its name.
         listed: other classes and functions, by their exact names.
         fits: returns True if a class or function of the user's may stand in this place.
         what: a class or function that fits, in errors.
@@ -136,6 +137,7 @@ class Kind:
     name: str
     classes: Mapping[str, type] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=dict)
+    usual: Mapping[str, str] = field(default_factory=dict)
     listed: Mapping[str, ClassOrFunction] = field(default_factory=dict)
     fits: Callable[[ClassOrFunction], bool] = _is_part
     what: str = "a subclass of torch.nn.Module, or a function"
@@ -163,13 +165,26 @@ def find(kind: Kind, name: str | ClassOrFunction) -> ClassOrFunction:
     if name in kind.listed:
         return kind.listed[name]
     if "." not in name:
-        close = difflib.get_close_matches(name, kind.classes, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"unknown {kind.name} {name!r}; there are {', '.join(kind.classes)}, and your own by dotted path, such as "
-            f"my_module.MyClass.{hint}{kind.also}"
+            f"unknown {kind.name} {name!r}; there are {_names(kind)}, and your own by dotted path, such as "
+            f"my_module.MyClass.{_hint(found, plain, kind)}{kind.also}"
         )
     return _of_the_users(kind, name)
+
+
+def _names(kind: Kind) -> str:
+    """Return the names of a kind, each with its short names in brackets."""
+    short: dict[str, list[str]] = {}
+    for other, name in kind.short.items():
+        short.setdefault(name, []).append(other)
+    return ", ".join(f"{name} ({', '.join(short[name])})" if name in short else name for name in kind.classes)
+
+
+def _hint(word: str, plain: Mapping[str, str], kind: Kind) -> str:
+    """Return a sentence with the name that a word may stand for, or nothing."""
+    close = difflib.get_close_matches(word, plain, n=1, cutoff=0.8)
+    meant = kind.usual.get(word) or (plain[close[0]] if close else None)
+    return f" Did you mean {meant!r}?" if meant else ""
 
 
 def _of_the_users(kind: Kind, path: str) -> ClassOrFunction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -61,7 +61,7 @@ def build_from(
         return found
     parameters = inspect.signature(found).parameters
     _rename_old(arguments, parameters)
-    _refuse_unknown(f"{kind.name} {found.__name__}", arguments, parameters)
+    _refuse_unknown(f"{kind.name} {found.__name__}", arguments, parameters, known or {})
     if complete is not None:
         complete(found, arguments)
     filled = {name: value for name, value in (known or {}).items() if name in parameters}
@@ -87,12 +87,16 @@ def _rename_old(arguments: Arguments, parameters: Mapping[str, inspect.Parameter
             arguments[new] = ("analytic" if value else "sampled") if new == "kl" else value
 
 
-def _refuse_unknown(what: str, arguments: Arguments, parameters: Mapping[str, inspect.Parameter]) -> None:
+def _refuse_unknown(
+    what: str, arguments: Arguments, parameters: Mapping[str, inspect.Parameter], filled: Iterable[str]
+) -> None:
+    """Raise a ValueError for an argument that is no parameter; it lists the parameters that are not filled in."""
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     unknown = [name for name in arguments if name not in parameters]
     if unknown:
-        raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(parameters) or 'none'}")
+        own = [name for name in parameters if name not in filled]
+        raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(own) or 'none'}")
 
 
 def as_mapping(what: str, spec: Spec | ClassOrFunction) -> Arguments:

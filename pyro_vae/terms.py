@@ -1,7 +1,7 @@
 """The terms of a bound, log p(x | z), log p(z) and log q(z | x), at draws of z, read from traces of a model and guide.
 
 This is their one home: the objectives, :class:`pyro_vae.model_guide.ModelGuide` and training read them here.
-:func:`pyro_vae.elbo_terms` alone works them out by itself, so that there is something to compare with.
+:func:`pyro_vae.elbo_terms` computes them in another way, for the cross-check.
 """
 
 from __future__ import annotations

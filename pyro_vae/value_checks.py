@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-__all__ = ["capturing", "check_all_finite", "exportable", "holds", "noting", "without_validation"]
+__all__ = ["capturing", "check_all_finite", "check_tensor", "exportable", "holds", "noting", "without_validation"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -129,3 +129,20 @@ def _do_not_validate(value: object) -> None:
         value._validate_args = False
         for part in vars(value).values():
             _do_not_validate(part)
+
+
+def check_tensor(name: str, value: object, what: str) -> None:
+    """Raise a TypeError if an argument is no tensor.
+
+    Args:
+        name: of the argument.
+        value: of the argument.
+        what: its shape and contents, in words.
+
+    Example:
+        >>> check_tensor("codes", [1.0], "(n, d)")
+        Traceback (most recent call last):
+        TypeError: codes must be a tensor (n, d); got list
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor {what}; got {type(value).__name__}")

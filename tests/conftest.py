@@ -26,6 +26,7 @@ X, Z, C = (2, 3), 2, 4  # event shape, latent dimensions, context features
 def _fresh_randomness():
     pyro.set_rng_seed(0)
     validate = Distribution._validate_args
+    assert validate, "something turned validation off while the tests were collected, as torch.compile does"
     yield
     Distribution.set_default_validate_args(validate)  # the first torch.compile of a process turns it off
     left = list(pyro.get_param_store())

@@ -15,7 +15,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from scipy import integrate, stats
 
-from pyro_vae import VAE, average_elbo, elbo, elbo_terms, likelihoods, nets, posteriors, priors
+from pyro_vae import VAE, ElboEstimate, average_elbo, build, elbo, elbo_terms, likelihoods, nets, posteriors, priors
 from pyro_vae.seeds import seeded
 from tests.conftest import C, make_context, make_vae, make_x
 
@@ -326,3 +326,24 @@ def test_the_closed_form_of_programs_needs_one_site_of_each_kind():
     with pytest.raises(ValueError, match=r"one latent and one observed site; got latent: a and b; observed: obs\. Use"):
         average_elbo(named(["a", "b"]), x, kl="analytic")
     assert average_elbo(named(["a", "b"]), x, kl="sampled").examples == 9
+
+
+def test_the_average_of_a_swapped_pair_is_refused():
+    vae = build(4, 2, hidden=())
+    for kl in ("sampled", "analytic"):
+        with pytest.raises(ValueError, match=r"no observed site.*The guide observes x: the pair is \(model, guide\)"):
+            average_elbo((vae.guide, vae.model), torch.ones(3, 4), kl=kl)
+
+
+def test_terms_of_a_pair_are_refused():
+    vae = build(4, 2, hidden=())
+    with pytest.raises(TypeError, match=r"elbo_terms needs a pyro_vae.VAE; got a pair\. average_elbo takes any model"):
+        elbo_terms((vae.model, vae.guide), torch.ones(3, 4))
+
+
+def test_the_average_prints_rounded():
+    found = ElboEstimate(-44.854226, -44.396842, 0.457384, 0.236477, 1000)
+    words = "elbo = -44.8542 nats over 1,000 examples, standard error 0.24; recon = -44.3968, kl = 0.4574"
+    assert repr(found) == f"ElboEstimate({words})"
+    one = ElboEstimate(-3.0, -2.0, 1.0, math.nan, 1)
+    assert repr(one) == "ElboEstimate(elbo = -3.0000 nats over 1 example; recon = -2.0000, kl = 1.0000)"

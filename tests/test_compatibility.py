@@ -22,13 +22,13 @@ CODES = {"class": "categorical", "classes": 2}
             "sphere",
             "normal",
             "prior UniformOnSphere is over vectors of length 1 and posterior DiagonalNormal over real vectors, so there is "
-            "no KL between them. With this posterior go the priors .*StandardNormal.*VampPrior; with this prior go the "
-            "posteriors PowerSpherical$",
+            "no KL between them. This posterior goes with the priors .*StandardNormal.*VampPrior; this prior goes with "
+            "the posteriors PowerSpherical$",
         ),
-        ("standard_normal", "PowerSpherical", "With this posterior go the priors UniformOnSphere, VampPrior"),
+        ("standard_normal", "PowerSpherical", "This posterior goes with the priors UniformOnSphere, VampPrior"),
         ("categorical", "normal", "prior Categorical is over one-hot vectors and posterior DiagonalNormal over real"),
-        ("categorical", "relaxed_categorical", "with this prior go the posteriors Categorical$"),
-        ("dirichlet", "normal", "with this prior go the posteriors LogisticNormal, RelaxedCategorical$"),
+        ("categorical", "relaxed_categorical", "this prior goes with the posteriors Categorical$"),
+        ("dirichlet", "normal", "this prior goes with the posteriors LogisticNormal, RelaxedCategorical$"),
         (
             "exemplar",
             "PowerSpherical",
@@ -112,9 +112,9 @@ def test_the_usual_objective():
 
 
 def test_what_is_named_in_the_place_of_what_does_not_go_can_be_built():
-    with pytest.raises(ValueError, match="With this posterior go the priors (.*); with this prior") as error:
+    with pytest.raises(ValueError, match="This posterior goes with the priors (.*); this prior") as error:
         build((3,), 4, hidden=(5,), prior="sphere", posterior="iaf")
-    names = re.search("With this posterior go the priors (.*); with", str(error.value)).group(1).split(", ")
+    names = re.search("This posterior goes with the priors (.*); this", str(error.value)).group(1).split(", ")
     assert "VampPrior" in names
     assert "Exemplar" not in names
     for name in names:

@@ -109,6 +109,10 @@ def test_build_takes_functions_and_classes_of_the_users():
     ("options", "message"),
     [
         ({"prior": "StandardNormale"}, r"unknown prior 'StandardNormale'; .*Did you mean 'StandardNormal'\?"),
+        ({"prior": "vampp"}, r"there are .*, VampPrior \(vamp\), and .*Did you mean 'VampPrior'\?"),
+        ({"prior": "MyPrior"}, "unknown prior 'MyPrior'; there are .*such as my_module.MyClass.$"),
+        ({"prior": "mog"}, r"Did you mean 'MixtureOfNormals'\?"),
+        ({"likelihood": "Gaussian"}, r"Did you mean 'Normal'\?"),
         (
             {"prior": "Bernoulli"},
             "unknown prior 'Bernoulli'; there are .*StandardNormal.*, and your own by dotted path",
@@ -117,11 +121,15 @@ def test_build_takes_functions_and_classes_of_the_users():
         ({"likelihood": "math.Gauss"}, "likelihood 'math.Gauss' cannot be imported"),
         (
             {"prior": {"class": "StandardNormal", "scale": 2}},
-            "prior StandardNormal has no argument 'scale'; it has latent_dim",
+            "prior StandardNormal has no argument 'scale'; it has none",
+        ),
+        (
+            {"prior": {"class": "vamp", "component": 2}},
+            "prior VampPrior has no argument 'component'; it has components$",
         ),
         ({"prior": {"latent_dim": 2}}, "prior must name its class under 'class'"),
         ({"prior": 3}, "prior must be a name, or a mapping with a name under 'class'; got 3"),
-        ({"prior": priors.StandardNormal(2)}, r"got StandardNormal\(\).*already goes into VAE"),
+        ({"prior": priors.StandardNormal(2)}, r"got StandardNormal\(latent_dim=2\).*already goes into VAE"),
         (
             {"prior": {"class": f"{HERE}.wide_prior", "a": 1}},
             "prior wide_prior is a function and takes no arguments here",
@@ -205,6 +213,8 @@ def test_objectives_by_name():
         ("ELBOW", "unknown objective 'ELBOW'; there are .*TraceMeanField_ELBO.*Trace_ELBO"),
         ("SVI", "unknown objective 'SVI'"),
         ({"class": "Trace_ELBO", "beta": 2}, "objective Trace_ELBO has no argument 'beta'; it has num_particles"),
+        ({"class": "iwae", "k": 5}, "objective IWAE.* has no argument 'k'; it has num_particles, vectorize_particles"),
+        ({"class": "beta", "k": 5}, "objective BetaELBO.* has no argument 'k'; it has beta, .*num_particles"),
     ],
 )
 def test_unknown_objectives_are_refused(spec, message):
@@ -235,6 +245,14 @@ def test_built_vaes_are_vaes():
 )
 def test_short_names(room, short, found):
     assert find(room, short) is found
+
+
+def test_usual_words_hint_at_names_that_are_there():
+    for kind in KINDS.values():
+        for word, name in kind.usual.items():
+            assert name in kind.classes
+            with pytest.raises(ValueError, match=f"unknown {kind.name} '{word}'.*Did you mean '{name}'"):
+                find(kind.name, word)
 
 
 def test_names_differ_in_more_than_case_and_underscores():
@@ -302,7 +320,9 @@ def test_old_names_of_arguments_are_translated():
 
 
 def test_an_old_name_beside_the_present_one_is_refused():
-    with pytest.raises(ValueError, match=r"objective IWAE\(num_particles\) .*'particles'$"):
+    with pytest.raises(
+        ValueError, match=r"objective IWAE\(num_particles\) .*has no argument 'particles'; it has num_particles, "
+    ):
         make_objective({"class": "IWAE", "particles": 5, "num_particles": 3}, VAE_)
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.config import build
+from pyro_vae.data import batches, load
 from pyro_vae.model_guide import ModelGuide, kept_store, model_and_guide, owner_of
 from tests.conftest import make_context, make_vae, make_x
 
@@ -296,6 +297,12 @@ def test_programs_of_several_owners_have_no_owner():
     [
         ([[1.0]], r"a list\. Pass torch\.tensor\(x\)"),
         (TensorDataset(torch.ones(2, 4)), r"a TensorDataset\. Pass one batch of it"),
+        (
+            load("digits").test,
+            r"an Images\. Pass one batch of it: x, \*c = next\(iter\(pyro_vae\.data\.batches\(it, 100",
+        ),
+        (batches(torch.ones(2, 4), 1), r"a Batches\. Pass one batch of it"),
+        ((torch.ones(2, 4), torch.ones(2, 1)), r"a tuple\. Pass x and its context one after the other: \(vae, x, c\)"),
         (SimpleNamespace(to_numpy=None), r"a SimpleNamespace\. Pass torch.as_tensor\(x\.to_numpy\(\)\)"),
         (torch.tensor(1.0), r"one of shape \(\)"),
     ],
@@ -303,6 +310,13 @@ def test_programs_of_several_owners_have_no_owner():
 def test_what_is_no_batch(x, what):
     with pytest.raises(TypeError, match=rf"x must be a tensor of shape \(batch, \*event_shape\); got {what}"):
         ModelGuide(make_vae(), x)
+
+
+def test_data_outside_the_support_are_refused_without_tables_of_shapes():
+    vae = make_vae("bernoulli")
+    pair = ModelGuide(vae, make_x("bernoulli") + 0.25)
+    with pytest.raises(ValueError, match=r"^likelihood Bernoulli needs x in \{0, 1\}.*ContinuousBernoulli$"):
+        pair.draw_terms(2)
 
 
 def test_nested_tensors_are_refused_in_one_line():

@@ -150,7 +150,10 @@ def test_a_part_without_a_forward_of_its_own_is_refused_when_it_is_called(base):
     class Nothing(base):
         pass
 
-    with pytest.raises(NotImplementedError):
+    takes = {Prior: "", Likelihood: "z, ", Posterior: "x, "}[base]
+    with pytest.raises(
+        NotImplementedError, match=rf"^Nothing has no forward. Define forward\(self, {takes}\*context\)"
+    ):
         Nothing()(torch.zeros(2))
 
 
@@ -191,10 +194,10 @@ def test_the_parts_that_are_known_are_those_of_the_rooms(room, base):
 
 
 def test_advice_names_all_of_ours_that_go_and_nothing_of_the_users():
-    with pytest.raises(ValueError, match="With this posterior go the priors") as error:
+    with pytest.raises(ValueError, match="This posterior goes with the priors") as error:
         VAE(WithBase(2), decoder(), directions())
-    assert "With this posterior go the priors UniformOnSphere, VampPrior; with this prior go" in str(error.value)
-    assert "WithBase" not in str(error.value).partition("With this posterior")[2]
+    assert "This posterior goes with the priors UniformOnSphere, VampPrior; this prior goes with" in str(error.value)
+    assert "WithBase" not in str(error.value).partition("This posterior")[2]
 
 
 def test_a_users_own_support_is_compared_and_worded():
@@ -211,7 +214,7 @@ def test_a_users_own_support_is_compared_and_worded():
             return dist.LogNormal(*self.net(x).chunk(2, -1)).to_event(1)
 
     VAE(Positive(), decoder(), PositiveCodes(nets.MLP(3, (4,), 4)))
-    with pytest.raises(ValueError, match="go the priors UniformOnSphere, VampPrior; .* go the posteriors over Greater"):
+    with pytest.raises(ValueError, match="priors UniformOnSphere, VampPrior; .* goes with the posteriors over Greater"):
         VAE(Positive(), decoder(), directions())
     with pytest.raises(ValueError, match=r"prior Positive is over GreaterThan\(lower_bound=0.0\) and posterior Diag"):
         VAE(Positive(), decoder(), normal())

@@ -161,6 +161,8 @@ class Report:
     def table(self, why: bool = True) -> Table:
         """Return the whole report as a table for rich, with every line in the order in which they were checked.
 
+        Show it with ``rich.print(report.table())``.
+
         Args:
             why: True to say under each line why it must hold.
         """

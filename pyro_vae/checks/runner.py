@@ -187,7 +187,7 @@ def _subject(vae: Target, x: Tensor) -> str:
     """Say what is checked."""
     found = [getattr(vae, place, None) for place in ("prior", "likelihood", "posterior")]
     parts = [part_name(part) for part in found if part is not None and not inspect.ismethod(part)]
-    kind = "a pair of functions" if isinstance(vae, tuple) else type(vae).__name__
+    kind = f"the pair ({', '.join(map(part_name, vae))})" if isinstance(vae, tuple) else part_name(vae)
     made_of = f" of {', '.join(parts)}" if len(parts) == 3 else ""
     examples = "1 example" if len(x) == 1 else f"{len(x)} examples"
     return f"{kind}{made_of}, on {examples} of shape {tuple(x.shape[1:])}"

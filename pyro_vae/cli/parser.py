@@ -20,6 +20,7 @@ from pyro_vae.cli import commands
 from pyro_vae.cli.arguments import modules_named, normalised
 from pyro_vae.cli.formatter import Formatter
 from pyro_vae.cli.options import of_build, of_fit
+from pyro_vae.cli.usage import missing_words, plain
 from pyro_vae.files import CheckpointError
 
 __all__ = ["main"]
@@ -80,7 +81,9 @@ class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one paragraph instead of the whole usage, and exit with 2."""
         prog = self.prog.replace(" [options]", "")
-        self.exit(2, f"{prog}: error: {' '.join(message.split())}\nSee: {prog} --help\n")
+        if (missing := missing_words(message)) is not None:
+            prog, message = f"{prog} {missing[0]}", missing[1]
+        self.exit(2, f"{prog}: error: {plain(message)}\nSee: {prog} --help\n")
         raise AssertionError("exit does not return")
 
 
@@ -91,9 +94,19 @@ def main(argv: list[str] | None = None) -> int:
         argv: the arguments; by default those of the process.
 
     Returns:
-        The exit code: 0, 1 if the run failed, 2 for bad usage.
+        The exit code: 0, 1 if the run failed or nobody reads its output, 2 for bad usage.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
+        # Python writes what is left when it ends (docs.python.org, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         options = _parse([a for a in arguments if a != "--debug"])
@@ -119,6 +132,8 @@ def main(argv: list[str] | None = None) -> int:
                 warnings.showwarning = functools.partial(_warn, command)
             _run_command(command, values)
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError):
+            print(flush=True)  # raises the error again if the standard output is the broken pipe
         if debug:
             raise
         return _fail(command, error)

@@ -67,11 +67,21 @@ _SHORT = {
     },
 }
 
+# Words of the field for some of these, for the hint in an error.
+_USUAL = {
+    "prior": {
+        **dict.fromkeys(("gaussian", "standardgaussian"), "StandardNormal"),
+        **dict.fromkeys(("gmm", "mog", "mixtureofgaussians"), "MixtureOfNormals"),
+    },
+    "likelihood": {"bce": "Bernoulli", **dict.fromkeys(("gaussian", "mse"), "Normal")},
+    "posterior": dict.fromkeys(("gaussian", "diagonal", "meanfield"), "DiagonalNormal"),
+}
+
 
 def _parts(name: str, room: ModuleType) -> Kind:
     classes = {n: found for n in room.__all__ if isinstance(found := getattr(room, n), type)}
     others = {**TORCH_NN, **TORCH_NN_PATHS} if name == "net" else {}
-    return Kind(name, classes, _SHORT.get(name, {}), {**_paths(room, classes), **others})
+    return Kind(name, classes, _SHORT.get(name, {}), _USUAL.get(name, {}), {**_paths(room, classes), **others})
 
 
 KINDS: Mapping[str, Kind] = {
@@ -80,7 +90,7 @@ KINDS: Mapping[str, Kind] = {
         "objective",
         _OBJECTIVES,
         _SHORT["objective"],
-        {**_PYROS, **_paths(pyro.infer, _PYROS), **_paths(objectives, _OBJECTIVES)},
+        listed={**_PYROS, **_paths(pyro.infer, _PYROS), **_paths(objectives, _OBJECTIVES)},
         fits=_is_objective,
         what="a subclass of pyro.infer.ELBO",
         also=f" Pyro's are {', '.join(_PYROS)}.",

@@ -55,6 +55,12 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
+    def __repr__(self) -> str:
+        """Return the numbers of batches and examples in an epoch, if they are known, and the seed."""
+        batches = f"{self.length:,} batches" if self.length else "an unknown number of batches"
+        examples = f" of {self.examples:,} examples" if self.examples else ""
+        return f"Batches({batches}{examples}, seed={self.seed})"
+
 
 DataSource = Images | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any] | Batches
 """What holds data: see :func:`batches`."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.argument_checks import at_least
 
-__all__ = ["categories", "inverse_positive", "more_digits", "part_name", "positive"]
+__all__ = ["categories", "given_arguments", "inverse_positive", "more_digits", "part_name", "positive"]
 
 
 def positive(raw: Tensor) -> Tensor:
@@ -28,7 +32,32 @@ def more_digits(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def part_name(part: object) -> str:
     """Return the name of the class or function of a prior, likelihood or posterior, for errors."""
+    if inspect.ismethod(part):
+        return part.__qualname__
+    part = getattr(part, "_orig_mod", part)  # what torch.compile wraps
     return getattr(part, "__name__", None) or type(part).__name__
+
+
+def given_arguments(thing: object, kept: Mapping[str, object]) -> str:
+    """Return the arguments of an object's constructor as text, without those at their defaults; for its repr.
+
+    Args:
+        thing: the object.
+        kept: what it keeps, by name. Tensors with several numbers, lists and other long values are left out.
+    """
+    said = []
+    for name, parameter in inspect.signature(type(thing)).parameters.items():
+        value = kept.get(name)
+        if value is None or value is parameter.default:
+            continue
+        is_short = isinstance(value, (bool, int, float, str, tuple)) and value != parameter.default
+        if isinstance(value, nn.Module) or inspect.isfunction(value):
+            said.append(f"{name}={part_name(value)}")
+        elif isinstance(value, Tensor) and value.dim() == 0:
+            said.append(f"{name}={value.item():.4g}")
+        elif is_short or dataclasses.is_dataclass(value):
+            said.append(f"{name}={value!r}")
+    return ", ".join(said)
 
 
 def categories(latent_dim: int, classes: int | None) -> tuple[int, int]:

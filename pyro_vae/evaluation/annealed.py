@@ -227,7 +227,7 @@ def sandwich(
     if examples is not None:
         at_least_one(examples=examples)
     lower, upper, codes, data = [], [], [], []
-    with running(vae, x_like, context, named, seed) as pair:
+    with running(vae, x_like, context, named, seed, "x_like") as pair:
         count = pair.batch if examples is None else examples
         for number, part in blocks(pair.at(torch.arange(count, device=pair.x.device) % pair.batch)):
             with seeded(derive(seed, _SIMULATE, number)):

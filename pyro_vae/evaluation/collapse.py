@@ -139,8 +139,8 @@ def collapse(
     elif swapped < _NOTHING:
         kind = "decoder"
     evidence = [
-        f"I(x; z) is {_nats(use.mutual_information)}, at most {math.log(pair.batch):.2f} for {pair.batch:,} examples; "
-        f"the kl is {_nats(use.kl)}",
+        f"I(x; z) is {_nats(use.mutual_information)} (at most {math.log(pair.batch):.2f} are possible with "
+        f"{pair.batch:,} examples); the kl is {_nats(use.kl)}",
         f"with the code of another example recon loses {_nats(swapped)}",
     ]
     if use.variance_of_means is not None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ EXAMPLES = 64
 
 Named = Array | str | None
 """Data that model and guide take by name, such as ``mask``; or the name of a site, ``latent`` or ``observed``."""
+
+_DRAWS = "particles", "n_particles", "draws", "samples", "num_samples", "n_samples", "num_draws", "chains", "num_chains"
+_ROWS = "chunksize", "chunk", "chunks", "batch_size"
+_MEANT = {**dict.fromkeys(_DRAWS, "draws of z are num_particles"), **dict.fromkeys(_ROWS, "rows are chunk_size")}
 
 
 @dataclass(frozen=True)
@@ -83,28 +88,47 @@ class Estimate:
 
 @contextlib.contextmanager
 def running(
-    vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named], seed: int
+    vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named], seed: int, of_x: str = "x"
 ) -> Iterator[ModelGuide]:
     """Give model and guide on x, in evaluation mode and without gradients; restore generators and Pyro's store after.
 
+    Args:
+        vae: a target.
+        x: data ``(batch, *event_shape)``; None for a ``ModelGuide``, which has its own.
+        context: tensors ``(batch, ...)``.
+        named: tensors that the programs take by name, and the names of the sites.
+        seed: of the draws.
+        of_x: the name of the argument x, for errors.
+
     Raises:
+        TypeError: if one of ``named`` is no tensor, or is the context.
         ValueError: if x is missing or empty, or if context comes both in a ``ModelGuide`` and beside it.
     """
-    pair = _model_guide(vae, x, context, named)
+    _check_named(named)
+    pair = _model_guide(vae, x, context, named, of_x)
     if pair.batch == 0:
-        raise ValueError(f"x must have at least one example; got shape {tuple(pair.x.shape)}")
+        raise ValueError(f"{of_x} must have at least one example; got shape {tuple(pair.x.shape)}")
     pair.check_event_shape()
     with evaluating(nn.ModuleList(pair.all_modules)), kept_store(), seeded(derive(seed)):
-        try:
-            yield pair.strict()
-        except ValueError as error:
-            said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
-            if not dump or type(error) is not ValueError:
-                raise
-            raise ValueError(said.strip()) from None
+        yield pair.strict()
 
 
-def _model_guide(vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named]) -> ModelGuide:
+def _check_named(named: Mapping[str, Named]) -> None:
+    """Raise a TypeError for context by name, and for a number or a string where a tensor belongs."""
+    if "context" in named:
+        raise TypeError("context must come by position, after x: f(vae, x, c); got it by name")
+    for name, value in named.items():
+        if name not in ("latent", "observed", "mask") and isinstance(value, Number | str):
+            meant = f"; {_MEANT[name]}" if name in _MEANT else ""
+            raise TypeError(
+                f"{name}={value!r} is no argument of this function{meant}. The model and guide take other arguments "
+                "by name, such as mask, but only tensors and NumPy arrays"
+            )
+
+
+def _model_guide(
+    vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named], of_x: str
+) -> ModelGuide:
     if isinstance(vae, ModelGuide):
         if context or named:
             raise ValueError(
@@ -112,7 +136,7 @@ def _model_guide(vae: Target, x: Array | None, context: tuple[Array, ...], named
             )
         return vae if x is None else vae.with_data(as_tensor("x", x, device=vae.x.device))
     if x is None:
-        raise ValueError("x must be a tensor (batch, *event_shape); got None. Only a ModelGuide brings its own x")
+        raise ValueError(f"{of_x} must be a tensor (batch, *event_shape); got None. Only a ModelGuide brings its own x")
     given: Any = named
     return ModelGuide(vae, x, *context, **given)
 

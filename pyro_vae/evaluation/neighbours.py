@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one, finite_number
-from pyro_vae.value_checks import check_all_finite
+from pyro_vae.value_checks import check_all_finite, check_tensor
 
 __all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
 
@@ -37,6 +37,7 @@ def nearest(images: Tensor, train: Tensor, k: int = 1) -> Neighbours:
         k: the number of neighbours, at most m.
 
     Raises:
+        TypeError: if ``images`` or ``train`` is no tensor.
         ValueError: if shapes do not fit, k is out of range or a value is not finite.
 
     Example:
@@ -130,6 +131,7 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
         quantile: the share of the test examples that count as near, above 0 and below 1.
 
     Raises:
+        TypeError: if ``samples``, ``train`` or ``test`` is no tensor.
         ValueError: if shapes do not fit, a value is not finite, or ``quantile`` is out of range.
 
     Example:
@@ -154,6 +156,7 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
 
 
 def _check(name: str, values: Tensor) -> None:
+    check_tensor(name, values, "(n, *event_shape), such as vae.sample(1000) or data")
     if values.dim() < 2 or not values.numel():
         raise ValueError(f"{name} must be (n, *event_shape), at least one example; got shape {tuple(values.shape)}")
     check_all_finite(name, values)

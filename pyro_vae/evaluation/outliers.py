@@ -15,7 +15,7 @@ from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.evaluation.weights import log_mean
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.seeds import derive, seeded
-from pyro_vae.value_checks import check_all_finite
+from pyro_vae.value_checks import check_all_finite, check_tensor
 
 __all__ = ["outlier_scores", "separation"]
 
@@ -111,6 +111,7 @@ def separation(inside: Mapping[str, Tensor], outside: Mapping[str, Tensor]) -> d
         outside: scores of outliers, with the same names, each ``(m,)``; infinite scores rank last.
 
     Raises:
+        TypeError: if ``inside`` or ``outside`` is no dictionary of tensors.
         ValueError: if the names differ, or a score is empty or NaN.
 
     Example:
@@ -118,6 +119,11 @@ def separation(inside: Mapping[str, Tensor], outside: Mapping[str, Tensor]) -> d
         >>> separation({"kl": torch.tensor([1.0, 3.0])}, {"kl": torch.tensor([2.0, 4.0])})
         {'kl': 0.75}
     """
+    for place, scores in (("inside", inside), ("outside", outside)):
+        if not isinstance(scores, Mapping):
+            raise TypeError(
+                f"{place} must be tensors (n,) by name, as outlier_scores returns; got {type(scores).__name__}"
+            )
     if inside.keys() != outside.keys():
         raise ValueError(
             f"inside and outside must have scores of the same names; got {sorted(inside)} and {sorted(outside)}"
@@ -141,5 +147,6 @@ def _area(inside: Tensor, outside: Tensor) -> float:
 
 
 def _check(name: str, values: Tensor) -> None:
+    check_tensor(name, values, "(n,)")
     if values.dim() != 1 or not values.numel():
         raise ValueError(f"{name} must be (n,), one number per example; got shape {tuple(values.shape)}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.value_checks import check_all_finite
+from pyro_vae.value_checks import check_all_finite, check_tensor
 
 __all__ = ["Probe", "linear_probe"]
 
@@ -43,6 +43,7 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels:
         test_labels: integers ``(m,)``; labels that ``labels`` lacks are never predicted.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if shapes do not fit, a code is not finite, a label is no integer or all labels are the same.
 
     Example:
@@ -84,6 +85,8 @@ def _numbers(codes: Tensor) -> np.ndarray:
 
 
 def _check(name: str, codes: Tensor, of_labels: str, labels: Tensor) -> None:
+    check_tensor(name, codes, "(n, d), such as vae.codes(x)")
+    check_tensor(of_labels, labels, "(n,) of integers")
     if codes.dim() != 2 or not codes.numel():
         raise ValueError(f"{name} must be (n, d), one row per example; got shape {tuple(codes.shape)}. Flatten them")
     if labels.shape != codes.shape[:1]:

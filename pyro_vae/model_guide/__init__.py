@@ -13,12 +13,13 @@ from pyro_vae.model_guide.sites import (
     weighs_examples,
 )
 from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, owner_of
-from pyro_vae.model_guide.tracing import run_pair
+from pyro_vae.model_guide.tracing import check_observed, run_pair
 
 __all__ = [
     "HasModelGuide",
     "ModelGuide",
     "Target",
+    "check_observed",
     "check_sites",
     "factors_of",
     "kept_store",

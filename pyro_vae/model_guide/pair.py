@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.arrays import Array, as_tensor, check_array, module_dtype_and_device, repeat_rows
+from pyro_vae.data.batches import Batches
+from pyro_vae.data.images import Images
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide.modules import modules_around
 from pyro_vae.model_guide.parameter_store import rename_parameters
@@ -232,8 +234,14 @@ class ModelGuide:
         return self._trace(model)
 
     def _trace(self, program: Callable[..., object]) -> Trace:
-        with MoreRows():
-            return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
+        try:
+            with MoreRows():
+                return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
+        except ValueError as error:
+            said, dump, _ = str(error).partition("Trace Shapes:")  # a table that Pyro appends
+            if not dump or type(error) is not ValueError:
+                raise
+            raise ValueError(said.strip()) from None
 
     def posterior(self) -> TorchDistribution:
         """Return q(z | x), with batch shape ``(batch,)``."""
@@ -363,10 +371,16 @@ def _check_batch(x: object) -> None:
         check_array("x", x)
     if isinstance(x, (Tensor, np.ndarray)) and len(x.shape):
         return
-    what = f"one of shape {tuple(x.shape)}" if isinstance(x, (Tensor, np.ndarray)) else f"a {type(x).__name__}"
+    what = (
+        f"one of shape {tuple(x.shape)}"
+        if isinstance(x, (Tensor, np.ndarray))
+        else f"{'an' if type(x).__name__[0] in 'AEIOU' else 'a'} {type(x).__name__}"
+    )
     remedy = ""
-    if isinstance(x, (DataLoader, Dataset)):
-        remedy = ". Pass one batch of it"
+    if isinstance(x, (DataLoader, Dataset, Images, Batches)):
+        remedy = ". Pass one batch of it: x, *c = next(iter(pyro_vae.data.batches(it, 100)))"
+    elif isinstance(x, tuple) and x and all(isinstance(part, (Tensor, np.ndarray)) for part in x):
+        remedy = ". Pass x and its context one after the other: (vae, x, c)"
     elif hasattr(x, "to_numpy"):  # a table of pandas or polars
         remedy = ". Pass torch.as_tensor(x.to_numpy())"
     elif isinstance(x, (list, tuple)):

@@ -65,8 +65,9 @@ def per_example(site: Message, program: str, rows: int) -> TorchDistribution:
     if first != (rows,) or not declared:
         raise ValueError(
             f"the {program}'s site {site['name']!r} must have one distribution per example, of batch shape ({rows},); "
-            f"got batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}. "
-            "Sample it in a plate of all examples of x, and declare every dimension after the batch with .to_event"
+            f"got batch shape {tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)} for "
+            f"{rows} rows that run at once. Sample it in a plate of all examples of x, and declare every dimension "
+            "after the batch with .to_event"
         )
     if mask is not None and mask is not True:
         distribution = distribution.mask(mask)
@@ -114,7 +115,8 @@ def check_sites(program: str, trace: Trace, latent: str, observed: str, strict: 
             raise ValueError(f"the guide must have no observed site and no pyro.factor; got {_names(unexpected)}")
         return
     if observed_sites != [observed] if strict else observed not in observed_sites:
-        remedies = {0: "", 1: ". Name it with observed="}
+        nothing = ". Sample x with obs=x; the pair is (model, guide), in this order"
+        remedies = {0: nothing, 1: ". Name it with observed="}
         all_count = ". All of them count in log p(x, z), a pyro.factor too. Put them into one"
         remedy = remedies.get(len(observed_sites), all_count)
         raise ValueError(f"the model must have one observed site, {observed!r}; got {_names(observed_sites)}{remedy}")

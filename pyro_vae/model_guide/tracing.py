@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_vae.model_guide.sites import listed
 
-__all__ = ["run_pair"]
+__all__ = ["check_observed", "run_pair"]
 
 
 def run_pair(
@@ -30,3 +30,12 @@ def run_pair(
     if lacking:
         raise ValueError(f"the guide must draw each latent site of the model; it lacks {listed(lacking)}")
     return in_model, in_guide
+
+
+def check_observed(model: Trace, guide: Trace) -> None:
+    """Raise a ValueError if the model observes nothing, as in a swapped pair."""
+    if any(site["is_observed"] for site in model.nodes.values() if site["type"] == "sample"):
+        return
+    seen = [site["name"] for site in guide.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+    swapped = f". The guide observes {listed(seen)}: the pair is (model, guide), in this order" if seen else ""
+    raise ValueError(f"the model has no observed site. Sample x with obs=x{swapped}")

@@ -65,7 +65,8 @@ def check_inputs(
     features = sum(c.shape[-1] for c in context)
     if features != context_features:
         remedy = (
-            f"Pass the context, (batch, {context_features}), after the input"
+            f"Pass the context, (batch, {context_features}), after the input; a Dataset or DataLoader gives it with "
+            "has_context=True"
             if features == 0
             else f"Build it with {net}(..., context_features={features}), or leave the context out"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -17,6 +18,7 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least, is_finite_number
+from pyro_vae.distributions.parameters import given_arguments
 from pyro_vae.objectives.schedules import Weight
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import Terms, read_terms
@@ -54,6 +56,7 @@ class Objective(ELBO):
             none.
 
     Raises:
+        TypeError: for an argument that the class does not have.
         ValueError: if an argument is out of range; in a step, if a draw cannot be reparametrised.
     """
 
@@ -70,8 +73,15 @@ class Objective(ELBO):
         return None
 
     def __init__(
-        self, num_particles: int = 1, *, vectorize_particles: bool = True, max_plate_nesting: float = math.inf
+        self,
+        num_particles: int = 1,
+        *,
+        vectorize_particles: bool = True,
+        max_plate_nesting: float = math.inf,
+        **unknown: object,
     ) -> None:
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {next(iter(unknown))!r}; it has {_names(self)}")
         num_particles = at_least("num_particles", num_particles, 1)
         super().__init__(
             num_particles=num_particles,
@@ -82,6 +92,10 @@ class Objective(ELBO):
         self.terms: dict[str, Tensor] = {}
         self.state: dict[str, Tensor] = {"steps": torch.zeros((), dtype=torch.float64)}
         self.on_terms: Callable[[Terms], None] | None = None
+
+    def __repr__(self) -> str:
+        """Return the class and its arguments, without those at their defaults."""
+        return f"{type(self).__name__}({given_arguments(self, vars(self))})"
 
     def objective(self, terms: Terms) -> Tensor:
         """Return the value to maximise, a sum over the examples, ``()``.
@@ -214,6 +228,13 @@ class Objective(ELBO):
                     f"{type(site['fn']).__name__}, which has no rsample. Use TraceEnum_ELBO, which sums over discrete "
                     "codes exactly, TraceGraph_ELBO, or a relaxed posterior such as RelaxedCategorical"
                 )
+
+
+def _names(objective: Objective) -> str:
+    """Return the names of the arguments of an objective."""
+    parameters = inspect.signature(type(objective)).parameters.values()
+    own = (p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD)
+    return ", ".join(dict.fromkeys([*own, *Options.__annotations__]))
 
 
 def _by_site(terms: Terms) -> dict[str, Tensor]:

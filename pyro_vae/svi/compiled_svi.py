@@ -100,13 +100,12 @@ class CompiledSVI(SVI):
     Example:
         >>> import pyro, torch
         >>> from pyro.infer import Trace_ELBO
-        >>> from pyro_vae import build
-        >>> from pyro_vae.svi import CompiledSVI
+        >>> from pyro_vae import CompiledSVI, build
         >>> vae = build((1, 8, 8), latent_dim=2, hidden=(8,))
         >>> svi = CompiledSVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO(), mode="exact")
         >>> losses = [svi.step(torch.rand(16, 1, 8, 8).bernoulli()) for _ in range(3)]
-        >>> svi.captures
-        1
+        >>> svi
+        CompiledSVI(mode='exact', captures=1, refused=None)
     """
 
     def __init__(
@@ -217,6 +216,9 @@ class CompiledSVI(SVI):
                     self._refuse(error)
                     ahead.extendleft(reversed(same[len(losses) - before :]))
         return stacked(losses)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(mode={self.mode!r}, captures={self.captures}, refused={self.refused!r})"
 
     def explain(self, *args: Any, **kwargs: Any) -> None:
         """Let Pyro evaluate the loss, for its error message: a graph knows only that there is an error."""

@@ -15,7 +15,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.model_guide import Target, listed, model_and_guide, modules_around, run_pair
+from pyro_vae.model_guide import Target, check_observed, model_and_guide, modules_around, run_pair
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import read_terms
 from pyro_vae.vae import VAE, as_vae
@@ -201,7 +201,7 @@ class Trainee:
             torch.enable_grad(),
         ):
             model, guide = self.run(*batch)
-            _check_observed(model, guide)
+            check_observed(model, guide)
             named = {name: site["value"].unconstrained() for name, site in declared.trace.nodes.items()}
         self._store = inside
         self.parameters = [p for p in {id(p): p for p in named.values()}.values() if p.requires_grad]
@@ -287,15 +287,6 @@ class Trainee:
         for name in self.loose:
             if name in in_modules:
                 raise ValueError(f"pyro.param has the name {name!r}, which a tensor of a module has too. Rename one")
-
-
-def _check_observed(model: Trace, guide: Trace) -> None:
-    """Raise a ValueError if the model observes nothing."""
-    if any(site["is_observed"] for site in model.nodes.values() if site["type"] == "sample"):
-        return
-    seen = [site["name"] for site in guide.nodes.values() if site["type"] == "sample" and site["is_observed"]]
-    swapped = f". The guide observes {listed(seen)}: the pair is (model, guide), in this order" if seen else ""
-    raise ValueError(f"the model has no observed site, so there is nothing to fit. Sample x with obs=x{swapped}")
 
 
 class _FromStore(Messenger):

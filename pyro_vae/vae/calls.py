@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import weakref
 from collections.abc import Iterator
 
@@ -14,9 +13,10 @@ from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped, effectful
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_vae.distributions import as_logs, as_pyro, part_name
+from pyro_vae.distributions.parameters import given_arguments
 from pyro_vae.parts import Part
 from pyro_vae.value_checks import exportable, holds
 
@@ -32,6 +32,7 @@ __all__ = [
     "summary",
 ]
 
+_TAKES = {"prior": "*context", "likelihood": "z, *context", "posterior": "x, *context"}  # the arguments of each part
 _ROUNDING = 1e-6  # the log of a point may exceed 0 by this much
 
 
@@ -71,7 +72,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def check_part(place: str, part: Part) -> None:
-    """Raise a TypeError if a prior, likelihood or posterior cannot be called, or is a class."""
+    """Raise a TypeError if a prior, likelihood or posterior cannot be called, is a class, or is a distribution."""
+    if isinstance(part, Distribution) and not isinstance(part, nn.Module):  # Pyro's distributions can be called
+        raise TypeError(
+            f"{place} must be a module or a function that returns a distribution; got the distribution "
+            f"{type(part).__name__}. Pass a function that returns it: {place}=lambda {_TAKES[place]}: ..."
+        )
     if isinstance(part, type) or not callable(part):
         what = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
         raise TypeError(
@@ -166,12 +172,6 @@ def summary(part: Part) -> str:
     """
     if not isinstance(part, nn.Module):
         return part_name(part)
-    kept = {**vars(part), **dict(part.named_children())}
-    said = []
-    for name, parameter in inspect.signature(type(part)).parameters.items():
-        value = kept.get(name)
-        if isinstance(value, nn.Module):
-            said.append(f"{name}={part_name(value)}")
-        elif isinstance(value, (bool, int, float, str, tuple)) and value != parameter.default:
-            said.append(f"{name}={value!r}")
-    return f"{part_name(part)}({', '.join(said)})"
+    inner: nn.Module = getattr(part, "_orig_mod", part)  # what torch.compile wraps
+    kept = {**vars(inner), **dict(inner.named_children())}
+    return f"{part_name(inner)}({given_arguments(inner, kept)})"

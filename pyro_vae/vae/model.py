@@ -51,7 +51,7 @@ class VAE(Conditionals):
         fill: what the posterior sees in place of a missing value.
 
     Raises:
-        TypeError: if one of the three cannot be called, or is a class and not an instance.
+        TypeError: if one of the three cannot be called, is a class and not an instance, or is a distribution.
         ValueError: if prior and posterior are over different kinds of z; names parts that fit.
 
     Example:

@@ -96,15 +96,30 @@ def test_resume_takes_the_runs_configuration(called, tmp_path):
     [
         ([], "but it was not provided"),
         (["trian"], "invalid choice: 'trian'"),
-        (["train", "--latent_dim", "two"], 'Parser key "latent_dim"'),
-        (["train", "--hidden", "64,64"], "Given value: 64,64"),
-        (["train", "--binarize", "often"], 'Parser key "binarize"'),
+        (["train", "--latent_dim", "two"], "--latent_dim must be a whole number; got two\n"),
+        (["train", "--epochs", "x"], "--epochs must be a whole number or null; got x\n"),
+        (["train", "--lr", "x"], "--lr must be a number; got x\n"),
+        (["train", "--hidden", "[3,x]"], "whole numbers such as [512,256]; got [3, 'x']\n"),
+        (["train", "--dequantize", "x"], "--dequantize must be true, false or auto; got x\n"),
+        (
+            ["train", "--hidden", "64,64"],
+            "--hidden must be a whole number or a list of whole numbers such as [512,256]; got 64,64\n",
+        ),
+        (["train", "--binarize", "often"], "--binarize must be auto, dynamic, threshold or none; got often\n"),
         (["train", "--nonsense", "1"], "--nonsense"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["train", "--resume", "nowhere"], "nowhere/config.yaml"),
         (["train", "--resume"], "expected one argument"),
         (["train", "--prior"], "expected one argument"),
-        (["evaluate"], "run"),
+        (
+            ["evaluate"],
+            "pyro-vae evaluate: error: evaluate needs a run folder, such as runs/digits-1\nSee: pyro-vae evaluate",
+        ),
+        (["compare"], "compare needs run folders, such as runs/*\n"),
+        (
+            ["sweep"],
+            "sweep needs a folder for its runs and options with their values, such as objective.beta=0.5,1,2\n",
+        ),
     ],
 )
 def test_bad_usage_is_one_paragraph_and_exit_code_2(arguments, message, capsys):
@@ -145,6 +160,26 @@ def test_damaged_files_are_failures_of_the_run(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("[")
     assert main(["evaluate", str(tmp_path)]) == 1
     assert "config.yaml cannot be read" in capsys.readouterr().err
+
+
+# argparse itself drops the rest of a help that nobody reads.
+@pytest.mark.parametrize(("arguments", "codes"), [(["list"], {1}), (["train", "--help"], {0, 1})])
+def test_output_that_nobody_reads_ends_a_command_in_silence(arguments, codes):
+    with subprocess.Popen(
+        [sys.executable, "-m", "pyro_vae", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode in codes
+
+
+def test_a_broken_pipe_within_a_command_is_a_failure_that_is_told(monkeypatch, capsys):
+    def fail(name, values):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(parser, "_run_command", fail)
+    assert main(["list"]) == 1
+    assert "pyro-vae list: error: [Errno 32] Broken pipe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])

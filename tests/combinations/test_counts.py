@@ -89,7 +89,7 @@ def test_an_incompatible_pair_is_refused_with_what_goes_together(pair):
         remedy = re.search(r"Give (both the same classes|the posterior classes=4)$", message)
         assert (remedy[1] == "both the same classes") == ("classes" in inspect.signature(prior.cls).parameters)
         return
-    advice = re.search(r"With this posterior go the priors (.*); with this prior go the posteriors (.*)", message)
+    advice = re.search(r"This posterior goes with the priors (.*); this prior goes with the posteriors (.*)", message)
     for name in names(advice[1]):
         assert posterior.space in {
             part.space or posterior.space for part in PRIORS.values() if part.cls.__name__ == name

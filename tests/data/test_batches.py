@@ -36,6 +36,12 @@ def test_epochs_repeat_from_the_seed_and_differ_from_each_other():
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
+def test_batches_show_how_many_there_are():
+    assert repr(batches(X, 3, seed=5)) == "Batches(4 batches of 10 examples, seed=5)"
+    endless = data.Batches(0, 0, lambda seed: iter(()), 0)
+    assert repr(endless) == "Batches(an unknown number of batches, seed=0)"
+
+
 def test_without_shuffling_the_order_stays():
     assert torch.equal(torch.cat([b for (b,) in batches(X, 3)]), X)
 

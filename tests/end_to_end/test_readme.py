@@ -91,7 +91,7 @@ def test_the_refusal_it_quotes_is_the_refusal(capsys):
     said = " ".join(capsys.readouterr().err.split("prior UniformOnSphere")[1].split())
     in_docs = quoted("docs/swapping.md", "prior UniformOnSphere").removeprefix("prior UniformOnSphere ")
     # A prior that is added need not be named there too.
-    said, in_docs = (re.fullmatch(r"(.* go the priors )(.*)(; with this prior .*)", text) for text in (said, in_docs))
+    said, in_docs = (re.fullmatch(r"(.* goes with the priors )(.*)(; this prior .*)", text) for text in (said, in_docs))
     assert said.group(1, 3) == in_docs.group(1, 3)
     assert set(in_docs[2].split(", ")) <= set(said[2].split(", "))
 
@@ -109,7 +109,7 @@ def test_the_finding_it_quotes_is_the_finding():
 
 
 def test_what_is_there_is_there():
-    table = PAGES["docs/index.md"].split("## What there is")[1].split("\n| [data]")[0]
+    table = PAGES["docs/index.md"].split("## Overview")[1].split("\n| [data]")[0]
     there = {name for room in (priors, likelihoods, posteriors, nets) for name in room.__all__}
     named = set(re.findall(r"`([A-Z]\w+)`", table))
     assert len(named) > 20

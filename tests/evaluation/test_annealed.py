@@ -291,3 +291,8 @@ def test_bad_input():
     assert (
         annealed_importance_sampling(parts_vae("StandardNormal", "Delta"), parts_x(), annealing=Annealing(2)).mean < 0
     )
+
+
+def test_sandwich_without_data_names_its_argument():
+    with pytest.raises(ValueError, match="^x_like must be a tensor"):
+        sandwich(build(4, 2, hidden=()), examples=2)

@@ -31,7 +31,9 @@ def test_codes_that_say_nothing():
     assert found
     assert found.kind == "posterior"
     assert found.use.active_units == 0
-    assert re.search(r"I\(x; z\) is 0.00 nats, at most 3.69 for 40 examples; the kl is 0.00 nats", found.evidence[0])
+    assert re.search(
+        r"I\(x; z\) is 0.00 nats \(at most 3.69 are possible with 40 examples\); the kl is 0.00 nats", found.evidence[0]
+    )
     assert "active units 0 of 2" in found.evidence[2]
 
 

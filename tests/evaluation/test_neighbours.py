@@ -116,3 +116,13 @@ def test_bad_memorisation():
         memorisation(torch.full((3, 2), torch.nan), good, good)
     with pytest.raises(ValueError, match=r"test must be .*got shape \(0, 2\)"):
         memorisation(good, good, good[:0])
+
+
+def test_arguments_other_than_tensors_are_named():
+    x = draws(3, 2)
+    with pytest.raises(TypeError, match=r"^images must be a tensor \(n, \*event_shape\).*; got function"):
+        nearest(draws, x)
+    with pytest.raises(TypeError, match="^train must be a tensor .* got ndarray"):
+        nearest(x, x.numpy())
+    with pytest.raises(TypeError, match="^samples must be a tensor .* got list"):
+        memorisation([1.0], x, x)

@@ -139,3 +139,11 @@ def test_bad_scores():
         separation({"a": torch.zeros(1)}, {"a": torch.zeros(0)})
     with pytest.raises(ValueError, match=r"inside\['a'\] must be numbers; got 1 NaN"):
         separation({"a": torch.tensor([0.0, torch.nan])}, {"a": torch.zeros(1)})
+
+
+def test_separation_of_other_things_than_scores():
+    scores = {"kl": torch.ones(2)}
+    with pytest.raises(TypeError, match="^outside must be tensors .* by name, as outlier_scores returns; got Tensor"):
+        separation(scores, torch.ones(2))
+    with pytest.raises(TypeError, match=r"^inside\['kl'\] must be a tensor \(n,\); got list"):
+        separation({"kl": [1.0]}, scores)

@@ -88,3 +88,11 @@ def test_bad_input(change, message):
     given = {"codes": torch.rand(4, 2), "labels": labels, "test_codes": torch.rand(4, 2), "test_labels": labels}
     with pytest.raises(ValueError, match=message):
         linear_probe(**{**given, **change})
+
+
+def test_arguments_other_than_tensors_are_named():
+    codes, labels = torch.ones(2, 1), torch.tensor([0, 1])
+    with pytest.raises(TypeError, match=r"^codes must be a tensor \(n, d\), such as vae.codes\(x\); got list"):
+        linear_probe([[1.0]], labels, codes, labels)
+    with pytest.raises(TypeError, match=r"^test_labels must be a tensor \(n,\) of integers; got list"):
+        linear_probe(codes, labels, codes, [0, 1])

@@ -230,3 +230,34 @@ def test_what_a_likelihood_refuses_is_said_without_the_table_of_shapes_that_pyro
     x = torch.rand(5, 4)
     with pytest.raises(ValueError, match=r"^likelihood Bernoulli needs x in \{0, 1\}; [^\n]*ContinuousBernoulli$"):
         evaluation.importance_sampling(build((4,), 2, hidden=(3,)), x, num_particles=5)
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"particles": 10}, "^particles=10 is no argument of this function; draws of z are num_particles"),
+        ({"chunksize": 10}, "^chunksize=10 is no argument of this function; rows are chunk_size"),
+        ({"method": "fast"}, "^method='fast' is no argument of this function. The model and guide take"),
+        ({"mask": True}, "^mask must be a tensor or a NumPy array; got bool: True"),
+        ({"context": X}, "^context must come by position, after x"),
+    ],
+)
+@pytest.mark.parametrize("target", ["VAE", "pair"])
+def test_an_unknown_argument_is_named(named, words, target):
+    vae = build(3, 1, hidden=()) if target == "VAE" else (model, guide)
+    for function in (evaluation.importance_sampling, evaluation.latent_use, evaluation.outlier_scores):
+        with pytest.raises(TypeError, match=words):
+            function(vae, torch.ones(2, 3), **named)
+
+
+def test_a_swapped_pair_is_refused():
+    with pytest.raises(ValueError, match=r"got none. Sample x with obs=x; the pair is \(model, guide\), in this order"):
+        evaluation.importance_sampling((guide, model), X)
+
+
+def test_a_model_without_a_plate_says_how_many_rows_ran():
+    def one_code(x):
+        pyro.sample("z", normal(0.0))
+
+    with pytest.raises(ValueError, match=r"\(\) for 64 rows that run at once\. Sample it in a plate of all examples"):
+        evaluation.importance_sampling((model, one_code), X.repeat(40))

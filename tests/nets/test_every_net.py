@@ -184,7 +184,8 @@ def test_bad_inputs_are_refused(make):
 def test_bad_contexts_are_refused(make):
     net = make(context_features=2)
     name, x = type(net).__name__, rand(4, *net.in_shape)
-    message = rf"{name} was built for 2 context features; got 0. Pass the context, \(batch, 2\), after the input"
+    message = rf"{name} was built for 2 context features; got 0. Pass the context, \(batch, 2\), after the input; "
+    message += "a Dataset or DataLoader gives it with has_context=True"
     with pytest.raises(ValueError, match=message):
         net(x)
     message = rf"{name} needs a context whose leading .*; got context \(3, 2\) for input \(4, .*one row per example"

@@ -68,6 +68,27 @@ def test_every_objective_has_a_definition():
     assert not undefined, f"give {undefined} a bound by hand in CASES in tests/objectives/cases.py"
 
 
+@pytest.mark.parametrize(
+    ("objective", "shown"),
+    [
+        (o.IWAE(num_particles=5), "IWAE(num_particles=5)"),
+        (o.IWAE(), "IWAE()"),
+        (o.BetaELBO(beta=0.5, kl="analytic"), "BetaELBO(beta=0.5, kl='analytic')"),
+        (o.BetaELBO(torch.tensor(2.0)), "BetaELBO(beta=2)"),
+        (o.BetaELBO(o.Linear(steps=10)), f"BetaELBO(beta={o.Linear(steps=10)!r})"),
+    ],
+)
+def test_objectives_show_their_arguments(objective, shown):
+    assert repr(objective) == shown
+
+
+@pytest.mark.parametrize("name", o.OBJECTIVES)
+def test_an_unknown_argument_is_refused_by_the_class(name):
+    needed = {"CapacityELBO": {"capacity": 1.0}, "GECO": {"recon": 1.0}}.get(name, {})
+    with pytest.raises(TypeError, match=f"^{name} has no argument 'draws'; it has .*, vectorize_particles, max_plate"):
+        getattr(o, name)(**needed, draws=5)
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.by_hand])
 def test_bound_and_gradient_are_those_by_hand(name):
     case = CASES[name]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
+from pyro_vae import build, fit
 from pyro_vae.training.optimizer import learning_rate
 
 
@@ -31,3 +33,18 @@ def test_the_staircase_has_the_eight_stairs_of_the_iwae_paper():
     rates = [learning_rate(1e-3, "staircase", 10 * epoch, 10, epoch / passes) for epoch in range(passes)]
     by_hand = [1e-3 * 10 ** (-i / 7) for i in range(8) for _ in range(3**i)]
     assert rates == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_fit_sets_the_rates_that_the_documentation_gives(monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def recorded(optimizer, closure=None):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    fit(build(4, 2, hidden=()), torch.ones(60, 4), epochs=3, batch_size=10, lr=0.5, engine="pyro", progress=False)
+    n, total = 6, 18
+    by_hand = [0.5 * min(1, (s + 1) / (n + 1)) * (1 + math.cos(math.pi * s / total)) / 2 for s in range(total)]
+    assert rates[-total:] == pytest.approx(by_hand, rel=1e-12)

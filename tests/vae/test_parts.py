@@ -33,6 +33,16 @@ def test_bare_functions_in_each_place():
         ("prior", priors.StandardNormal, r"prior must be a module or a function .*; got the class StandardNormal"),
         ("likelihood", 3, "likelihood must be a module or a function .*; got a int"),
         ("posterior", None, "posterior must be a module or a function .*; got a NoneType"),
+        (
+            "prior",
+            dist.Normal(torch.zeros(2), 1.0).to_event(1),  # Pyro's distributions can be called
+            r"got the distribution Independent. Pass a function that returns it: prior=lambda \*context: ...",
+        ),
+        (
+            "likelihood",
+            torch.distributions.Normal(torch.zeros(2), 1.0),
+            r"got the distribution Normal. Pass a function that returns it: likelihood=lambda z, \*context: ...",
+        ),
     ],
 )
 def test_what_cannot_be_called_is_refused(part, bad, message):

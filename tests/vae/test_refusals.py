@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_vae import VAE, likelihoods, nets, priors
+from pyro_vae import VAE, build, elbo_terms, likelihoods, nets, priors
 from tests.conftest import C, X, make_context, make_vae, make_x
 from tests.vae.doors import everywhere
 
@@ -27,6 +27,39 @@ def test_grey_values_under_a_bernoulli_are_refused(validation):
             ),
         ):
             enter()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+@pytest.mark.parametrize(
+    ("likelihood", "values", "remedy"),
+    [
+        ("Bernoulli", [0, 7, 255], r"divide them by 255 and binarise them, .*DiscretizedLogistic\(levels=256, upper="),
+        ("Bernoulli", [0, 255, 255], "divide them by 255$"),
+        ("Bernoulli", [0, 1, 3], "Binarise the data"),  # counts
+        ("ContinuousBernoulli", [0, 7, 255], "divide them by 255$"),
+        ("DiscretizedLogistic", [0, 7, 255], "divide them by 255$"),
+        ("Beta", [0, 7, 255], "dequantize=True"),
+    ],
+)
+def test_grey_levels_to_255_get_advice_that_works(likelihood, values, remedy, dtype):
+    vae = build((3,), 2, hidden=(), likelihood=likelihood)
+    with pytest.raises(ValueError, match=f"^likelihood {likelihood} needs x in .*{remedy}"):
+        elbo_terms(vae, torch.tensor([values], dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "options", "prepare"),
+    [
+        ("Bernoulli", {}, lambda x: (x / 255).round()),
+        ("DiscretizedLogistic", {"levels": 256, "upper": 255.0}, lambda x: x),
+        ("ContinuousBernoulli", {}, lambda x: x / 255),
+        ("DiscretizedLogistic", {}, lambda x: x / 255),
+    ],
+)
+def test_the_advice_for_grey_levels_is_taken(likelihood, options, prepare):
+    vae = build((3,), 2, hidden=(), likelihood={"class": likelihood, **options})
+    x = torch.tensor([[0, 7, 255]], dtype=torch.uint8)
+    assert elbo_terms(vae, prepare(x)).elbo.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["bernoulli", "normal_fixed"])

@@ -38,6 +38,17 @@ def test_functions_and_modules_of_the_users_show_by_name():
     assert "likelihood=Sequential(),\n  posterior=my_posterior,\n  0 parameters" in repr(vae)
 
 
+def test_what_is_compiled_or_a_method_shows_the_name_inside():
+    vae = build((4,), 2, hidden=(3,))
+    shown = VAE(torch.compile(vae.prior), vae.likelihood.forward, vae.posterior)
+    assert "prior=StandardNormal(latent_dim=2),\n  likelihood=Bernoulli.forward," in repr(shown)
+
+
+def test_parts_show_the_arguments_that_are_not_modules():
+    assert repr(priors.MixtureOfNormals(3, components=4)) == "MixtureOfNormals(latent_dim=3, components=4)"
+    assert repr(likelihoods.Normal(nn.Identity(), scale=0.1)) == "Normal(\n  scale=0.1\n  (net): Identity()\n)"
+
+
 def test_arguments_at_their_defaults_are_left_out():
     net = nets.MLP(2, (), 3)
     assert summary(likelihoods.Bernoulli(net)) == "Bernoulli(net=MLP)"
