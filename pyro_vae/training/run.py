@@ -122,10 +122,10 @@ class Run:
     def _trial(self) -> Iterator[tuple[Tensor, ...]]:
         """Give a batch for trial steps, and undo them afterwards."""
         batch = next(iter(self.train))
-        kept = [(t, t.detach().clone()) for t in self.trainee.tensors()]
         state = copy.deepcopy(self.optimizer.state_dict())
         of_objective = _state(self.objective)
         with (
+            self.trainee.tensors_kept(),
             self.trainee.modes_kept(),
             seeded(derive(self.seed, TRAIN_NOISE)),
             self.trainee.scope(),
@@ -134,9 +134,6 @@ class Run:
             self.trainee.train()
             yield batch
         self.terms.take()
-        with torch.no_grad():
-            for tensor, before in kept:
-                tensor.copy_(before)
         self.optimizer.load_state_dict(state)
         _load_state(self.objective, of_objective)
 

@@ -119,6 +119,19 @@ class Trainee:
             module.train()
 
     @contextlib.contextmanager
+    def tensors_kept(self) -> Iterator[None]:
+        """Run the block, then put back the values of all parameters and buffers."""
+        kept = [(t, t.detach().clone()) for t in (*self.module.parameters(), *self.loose.values())]
+        buffers = [buffer for module in self.module.modules() for buffer in _buffers_of(module)]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, before in kept:
+                    tensor.copy_(before)
+            _put_back(buffers)
+
+    @contextlib.contextmanager
     def modes_kept(self) -> Iterator[None]:
         """Run the block, then put each module back into its mode."""
         modes = [(module, module.training) for module in self.module.modules()]
@@ -291,17 +304,32 @@ class _FromStore(Messenger):
             store.set_state({"params": {name: params[name]}, "constraints": {name: constraints[name]}})
 
 
+_Buffer = tuple[nn.Module, str, Tensor, Tensor]  # its module and name, the buffer, and its value
+
+
+def _buffers_of(module: nn.Module) -> list[_Buffer]:
+    return [(module, name, buffer, buffer.clone()) for name, buffer in module.named_buffers(recurse=False)]
+
+
+def _put_back(buffers: list[_Buffer]) -> None:
+    with torch.no_grad():
+        for module, name, buffer, before in buffers:
+            if getattr(module, name) is not buffer:  # a run may have put another in its place
+                setattr(module, name, buffer)
+            buffer.copy_(before)
+
+
 @contextlib.contextmanager
 def _modules_called(known: nn.Module) -> Iterator[list[nn.Module]]:
     """List the modules that are called in the block, and put back their buffers and those of ``known`` afterwards."""
     called: dict[int, nn.Module] = {}
     seen: set[int] = set()
-    buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+    buffers: list[_Buffer] = []
 
     def keep(module: nn.Module) -> None:
         if id(module) not in seen:
             seen.add(id(module))
-            buffers.extend((module, name, b, b.clone()) for name, b in module.named_buffers(recurse=False))
+            buffers.extend(_buffers_of(module))
 
     def note(module: nn.Module, _: object) -> None:
         called[id(module)] = module
@@ -317,10 +345,7 @@ def _modules_called(known: nn.Module) -> Iterator[list[nn.Module]]:
     finally:
         hook.remove()
         found += called.values()
-        with torch.no_grad():
-            for module, name, buffer, before in buffers:
-                setattr(module, name, buffer)  # the run may have put another in its place
-                buffer.copy_(before)
+        _put_back(buffers)
 
 
 def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:

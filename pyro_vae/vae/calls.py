@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped, effectful
@@ -90,8 +91,11 @@ def call(place: str, part: Part, *inputs: Tensor) -> TorchDistribution:
     """Call a prior, likelihood or posterior and return a Pyro distribution; Pyro's parameter store stays as it is."""
     store = pyro.get_param_store()
     # A PyroModule writes its parameters into the store and reads those of the same names: it gets a store of its own.
+    # When that scope ends, its param sites lose what SVI asks of them, so ``declare`` alone shows these parameters.
     has_pyro_module = isinstance(part, nn.Module) and any(isinstance(module, PyroModule) for module in part.modules())
-    with store.scope() if has_pyro_module else contextlib.nullcontext():
+    own_store = store.scope() if has_pyro_module else contextlib.nullcontext()
+    own_sites = poutine.block(hide_types=["param"]) if has_pyro_module else contextlib.nullcontext()
+    with own_store, own_sites:
         before = set(store.keys())
         distribution = part(*inputs)
         own = {id(p) for p in part.parameters()} if isinstance(part, nn.Module) else set()

@@ -103,3 +103,24 @@ def test_buffers_that_the_first_look_changes_are_put_back():
     fit((model, guide), X, epochs=1, batch_size=len(X), progress=False)
     assert decoder.runs == 1
     pyro.clear_param_store()
+
+
+class _Moving(nn.Module):
+    """A likelihood that replaces its buffer in each run of the training."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 4)
+        self.register_buffer("runs", torch.zeros(()))
+
+    def forward(self, z):
+        self.runs = self.runs + int(self.training)
+        return dist.Bernoulli(logits=self.net(z)).to_event(1)
+
+
+@pytest.mark.filterwarnings("ignore:The model and guide cannot be captured")  # they count in Python
+@pytest.mark.parametrize("engine", ["pyro", "compiled"])
+def test_trial_steps_put_back_a_buffer_that_is_replaced(engine):
+    vae = make_vae(likelihood=_Moving())
+    fit(vae, X, epochs=3, batch_size=20, engine=engine, progress=False)
+    assert vae.likelihood.runs == 6
