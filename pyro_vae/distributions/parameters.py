@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_vae.argument_checks import at_least
 
-__all__ = ["categories", "given_arguments", "inverse_positive", "more_digits", "part_name", "positive"]
+__all__ = ["categories", "given_arguments", "inverse_positive", "more_digits", "part_name", "positive", "uncompiled"]
 
 
 def positive(raw: Tensor) -> Tensor:
@@ -30,11 +30,17 @@ def more_digits(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t if t.device.type == "mps" else t.double() for t in tensors)
 
 
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module that ``torch.compile`` has wrapped; any other module as it is."""
+    return next(module.children()) if type(module).__name__ == "OptimizedModule" else module
+
+
 def part_name(part: object) -> str:
     """Return the name of the class or function of a prior, likelihood or posterior, for errors."""
     if inspect.ismethod(part):
         return part.__qualname__
-    part = getattr(part, "_orig_mod", part)  # what torch.compile wraps
+    if isinstance(part, nn.Module):
+        part = uncompiled(part)
     return getattr(part, "__name__", None) or type(part).__name__
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from pyro_vae.distributions import as_logs, as_pyro, part_name
-from pyro_vae.distributions.parameters import given_arguments
+from pyro_vae.distributions.parameters import given_arguments, uncompiled
 from pyro_vae.parts import Part
 from pyro_vae.value_checks import exportable, holds
 
@@ -172,6 +172,6 @@ def summary(part: Part) -> str:
     """
     if not isinstance(part, nn.Module):
         return part_name(part)
-    inner: nn.Module = getattr(part, "_orig_mod", part)  # what torch.compile wraps
+    inner = uncompiled(part)
     kept = {**vars(inner), **dict(inner.named_children())}
     return f"{part_name(inner)}({given_arguments(inner, kept)})"
