@@ -7,7 +7,7 @@ Weights of the KL:
 
 Tighter bounds from several draws:
 
-- :class:`IWAE`, :class:`MIWAE`, :class:`CIWAE`, :class:`PIWAE`, :class:`Renyi`.
+- :class:`IWAE`, :class:`MIWAE`, :class:`CIWAE`, :class:`PIWAE`, :class:`Renyi`, :class:`TVO`.
 
 Gradients with less variance:
 
@@ -27,6 +27,7 @@ from pyro_vae.objectives.importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
 from pyro_vae.objectives.objective import Objective
 from pyro_vae.objectives.path import DReG, StickingTheLanding
 from pyro_vae.objectives.schedules import Cyclical, Linear, Sigmoid
+from pyro_vae.objectives.thermodynamic import TVO
 from pyro_vae.objectives.weighted import GECO, BetaELBO, CapacityELBO, FreeBits
 
 # In the order in which they are listed.
@@ -40,6 +41,7 @@ OBJECTIVES = [
     "CIWAE",
     "PIWAE",
     "Renyi",
+    "TVO",
     "StickingTheLanding",
     "DReG",
     "BetaTCVAE",
@@ -53,6 +55,7 @@ __all__ = [
     "IWAE",
     "MIWAE",
     "PIWAE",
+    "TVO",
     "BetaELBO",
     "BetaTCVAE",
     "CapacityELBO",

@@ -75,6 +75,13 @@ def renyi(alpha: float) -> ByHand:
     return lambda t, vae, x: log_mean((1 - alpha) * t.weight).sum() / (1 - alpha)
 
 
+def tvo(t: Any, vae: VAE, x: Tensor) -> Tensor:
+    """With intervals that end at 0.1, √0.1 and 1."""
+    ends = (0.0, 0.1, 0.1**0.5, 1.0)
+    means = [((b * t.weight).softmax(0) * t.weight).sum(0) for b in ends[:-1]]
+    return sum((right - left) * m for left, right, m in zip(ends[:-1], ends[1:], means, strict=True)).sum()
+
+
 def beta_tcvae(examples: int | None) -> ByHand:
     """With alpha=2, beta=6 and gamma=3."""
 
@@ -132,6 +139,7 @@ CASES = {
     "ciwae": Case(lambda: o.CIWAE(0.3, 6), ciwae, 6),
     "piwae": Case(lambda: o.PIWAE(2, 3), quick=True),
     "renyi": Case(lambda: o.Renyi(0.5, 6), renyi(0.5), 6),
+    "tvo": Case(lambda: o.TVO(3, 0.1, 6), tvo, 6),
     "stl": Case(lambda: o.StickingTheLanding(2)),
     "dreg": Case(lambda: o.DReG(5), quick=True),
     "tc": Case(lambda: o.BetaTCVAE(beta=6.0, alpha=2.0, gamma=3.0), beta_tcvae(None), quick=True),
