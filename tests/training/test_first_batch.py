@@ -78,7 +78,7 @@ def test_positive_data_under_a_density_of_the_users_that_is_an_exponential_of_a_
     """Its location and scale are those of log x, and only the mean can be compared with x."""
 
     def vae():
-        net = nets.MLP(2, (8,), 3)
+        net = nets.MLP(2, (8,), 3).requires_grad_(False)  # a function's networks are not trained
         posterior = posteriors.DiagonalNormal(nets.MLP(3, (8,), 4))
         return VAE(priors.StandardNormal(2), lambda z: dist.LogNormal(net(z), 1.0).to_event(1), posterior)
 

@@ -201,8 +201,16 @@ def test_weights_that_become_nan_in_the_last_step_are_reported():
         def backward(ctx, gradient):
             return gradient * math.nan
 
+    class Steep(torch.nn.Module):
+        def __init__(self, likelihood):
+            super().__init__()
+            self.likelihood = likelihood
+
+        def forward(self, z):
+            return self.likelihood(Cliff.apply(z))
+
     whole = make_vae()
-    vae = VAE(whole.prior, lambda z: whole.likelihood(Cliff.apply(z)), whole.posterior)
+    vae = VAE(whole.prior, Steep(whole.likelihood), whole.posterior)
     before = weights(vae)
     with pytest.raises(
         TrainingDivergedError, match="the weights became NaN or infinite at step 1 of epoch 1 .*the gradient"
