@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, NamedTuple, overload
 
 import torch
 from pyro.distributions import TorchDistribution
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from pyro.poutine.runtime import Message
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -33,6 +31,7 @@ from pyro_vae.model_guide import (
     sampled_sites,
 )
 from pyro_vae.seeds import seeded
+from pyro_vae.terms import read_terms, shared_plates
 from pyro_vae.vae import VAE, as_vae, evaluating
 from pyro_vae.value_checks import holds
 
@@ -219,7 +218,7 @@ def target_terms(
     if vae is not None:
         return elbo_terms(vae, x, *context, kl=kl, num_particles=num_particles)
     if kl == "sampled":
-        runs = [_run_terms(*model_and_guide(target), x, *context) for _ in range(num_particles)]
+        runs = [_run_terms(target, x, *context) for _ in range(num_particles)]
         recon, divergence = (torch.stack(terms).mean(0) for terms in zip(*runs, strict=True))
         return ElboTerms(recon, divergence)
     latent, observed = _only_sites(target, x, *context)
@@ -244,36 +243,27 @@ def _only_sites(target: Target, x: Tensor, *context: Tensor) -> tuple[str, str]:
     return latent[0], observed[0]
 
 
-def _run_terms(
-    model: Callable[..., object], guide: Callable[..., object], x: Tensor, *context: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return recon and the sampled KL of each example, of all sites and without scales."""
-    traces = run_pair(model, guide, x, *context)
+def _run_terms(target: Target, x: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+    """Return recon and the sampled KL of each example, of all sites and without scales, in one run."""
+    traces = run_pair(*model_and_guide(target), x, *context)
     check_observed(*traces)
-    in_model, in_guide = map(_sample_sites, traces)
-    shared = set.intersection(*(set(site["cond_indep_stack"]) for site in in_model + in_guide))
-    plates = [plate for plate in shared if plate.vectorized and plate.size == len(x)]
+    plate = _plate_of_examples(traces, len(x))
+    terms = read_terms([traces], scaled=False)
+    # All dimensions but the plate's are of one example: the particle, and other plates that all sites are in.
+    others = [d for d in range(-terms.recon.dim(), 0) if d != plate.dim]
+    recon, prior, posterior = (t.sum(others) for t in terms.totals)
+    return recon, posterior - prior
+
+
+def _plate_of_examples(traces: tuple[Trace, Trace], rows: int) -> CondIndepStackFrame:
+    """Return the one plate over the examples that all sites are in; raise a ValueError if there is none."""
+    plates = [plate for plate in shared_plates(*traces) if plate.size == rows]
     if len(plates) != 1:
         raise ValueError(
-            f"all sites of model and guide must be in one plate over the {len(x)} examples of x, since each has its "
+            f"all sites of model and guide must be in one plate over the {rows} examples of x, since each has its "
             f"own bound; got {len(plates)} such plates"
         )
-
-    def total(sites: list[Message]) -> Tensor:
-        found = x.new_zeros(len(x))
-        for site in sites:
-            log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
-            others = [d for d in range(-log_prob.dim(), 0) if d != plates[0].dim]
-            found = found + (log_prob.sum(others) if others else log_prob)
-        return found
-
-    recon = total([site for site in in_model if site["is_observed"]])
-    prior = total([site for site in in_model if not site["is_observed"]])
-    return recon, total(in_guide) - prior
-
-
-def _sample_sites(trace: Trace) -> list[Message]:
-    return [site for site in trace.nodes.values() if site["type"] == "sample"]
+    return plates[0]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.distributions import HasFactors, factors, innermost, without_independent
 
-__all__ = ["Latent", "RunSites", "Site", "Term", "Terms", "read_terms"]
+__all__ = ["Latent", "RunSites", "Site", "Term", "Terms", "read_terms", "shared_plates"]
 
 Term: TypeAlias = Literal["recon", "prior", "posterior"]
 """log p(x | z), log p(z) or log q(z | x)."""
@@ -268,14 +268,15 @@ class Terms:
         return torch.stack([log_prob.expand(self.recon.shape[1:]) for log_prob in runs])
 
 
-def read_terms(traces: Sequence[tuple[Trace, Trace]], dim: int | None = None) -> Terms:
+def read_terms(traces: Sequence[tuple[Trace, Trace]], dim: int | None = None, *, scaled: bool = True) -> Terms:
     """Read the terms from traces of a model and a guide, with any number of sites.
 
     Args:
         traces: of model and guide in each run, with log-densities computed and without the subsamples of plates.
         dim: the dimension of the particles if they are vectorised, negative; None if each particle has a run.
+        scaled: False to leave out all scales. The traces then need no log-densities.
     """
-    found = [_of_run(model, guide) for model, guide in traces]
+    found = [_of_run(model, guide, scaled) for model, guide in traces]
     first = found[0]
     if dim is not None:
         return Terms(*first.totals, first.runs, dim, first.scale, first.data_size)
@@ -286,16 +287,17 @@ def read_terms(traces: Sequence[tuple[Trace, Trace]], dim: int | None = None) ->
     return Terms(recon, prior, posterior, runs, -recon.dim(), first.scale, first.data_size)
 
 
-def _of_run(model: Trace, guide: Trace) -> Terms:
-    in_model = [site for site in model.nodes.values() if site["type"] == "sample"]
-    in_guide = [site for site in guide.nodes.values() if site["type"] == "sample"]
+def _of_run(model: Trace, guide: Trace, scaled: bool) -> Terms:
+    in_model, in_guide = _sample_sites(model), _sample_sites(guide)
     summed_dims = get_dependent_plate_dims(in_model + in_guide)
-    plates = _shared_plates(in_model + in_guide)
-    scale = math.prod((plate.full_size or plate.size) / plate.size for plate in plates)
+    plates = shared_plates(model, guide)
+    scale = math.prod((plate.full_size or plate.size) / plate.size for plate in plates) if scaled else 1.0
 
     def read(site: Message) -> Site:
-        log_prob = _summed(site["log_prob"], summed_dims) / scale
-        return Site(site["name"], site["fn"], site["value"], log_prob, site["scale"] / scale, site["mask"], summed_dims)
+        name, distribution, value, mask = site["name"], site["fn"], site["value"], site["mask"]
+        log_prob = site["log_prob"] if scaled else scale_and_mask(distribution.log_prob(value), mask=mask)
+        of_site = site["scale"] / scale if scaled else 1.0
+        return Site(name, distribution, value, _summed(log_prob, summed_dims) / scale, of_site, mask, summed_dims)
 
     run: RunSites = {
         "recon": {site["name"]: read(site) for site in in_model if site["is_observed"]},
@@ -309,10 +311,15 @@ def _of_run(model: Trace, guide: Trace) -> Terms:
     return Terms(recon, prior, posterior, [run], 0, scale, data_size)
 
 
-def _shared_plates(sites: Sequence[Message]) -> list[CondIndepStackFrame]:
-    """The plates that all sites are in, without that of the particles."""
+def shared_plates(model: Trace, guide: Trace) -> list[CondIndepStackFrame]:
+    """Return the plates that all sites of a run are in, without that of the particles."""
+    sites = _sample_sites(model) + _sample_sites(guide)
     shared = set(sites[0]["cond_indep_stack"]).intersection(*(site["cond_indep_stack"] for site in sites))
     return [plate for plate in shared if plate.vectorized and plate.name != "num_particles_vectorized"]
+
+
+def _sample_sites(trace: Trace) -> list[Message]:
+    return [site for site in trace.nodes.values() if site["type"] == "sample"]
 
 
 def _total(log_probs: Sequence[Tensor]) -> Tensor:
