@@ -174,9 +174,7 @@ def _log_weights(pair: ModelGuide, num_particles: int, joint: JointDensity, seed
     posterior, weights = check_density(pair.posterior(), "importance_sampling"), []
     for block, start in enumerate(range(0, num_particles, _DRAWS)):
         with seeded(derive(seed, block)):
-            z = posterior((min(_DRAWS, num_particles - start),))
-        # At once: a flow may cache the inverse of its last draw.
-        log_q = pair.log_posterior(z, posterior)
+            z, log_q = pair.draw_from(posterior, min(_DRAWS, num_particles - start))
         weights.append(joint(pair, z) - log_q)
     return torch.cat(weights)
 

@@ -106,8 +106,7 @@ def latent_use(
     at_least_one(num_particles=num_particles)
     with running(vae, x, context, named, seed) as pair:
         posterior, prior = check_density(pair.posterior(), "latent_use"), pair.prior()
-        z = posterior((num_particles,))
-        log_q = pair.log_posterior(z, posterior)  # at once: a flow may cache the inverse of its last draw
+        z, log_q = pair.draw_from(posterior, num_particles)
         of_dimensions = _kl_of_dimensions(posterior, prior, z)
         kl = _kl(posterior, prior, log_q, pair, z) if of_dimensions is None else of_dimensions.sum(-1)
         information = (log_q.double() - _log_aggregate(pair, posterior, z)).mean(0)

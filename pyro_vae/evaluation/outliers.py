@@ -94,8 +94,7 @@ def outlier_scores(
 def _scores(pair: ModelGuide, num_particles: int, seed: int) -> dict[str, Tensor]:
     posterior = check_density(pair.posterior(), "outlier_scores")
     with seeded(seed):
-        z = posterior((num_particles,))
-    log_q = pair.log_posterior(z, posterior)  # at once: a flow may cache the inverse of its last draw
+        z, log_q = pair.draw_from(posterior, num_particles)
     likelihood, prior = log_joint(pair, z, _ROWS)
     log_prob, _, _ = log_mean(likelihood + prior - log_q)
     return {"log_prob": -log_prob, "kl": (log_q - prior).mean(0), "recon": -likelihood.mean(0)}

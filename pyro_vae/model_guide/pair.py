@@ -267,6 +267,14 @@ class ModelGuide:
         """Draw z from q(z | x), ``(num_particles, batch, *event_shape)``; with gradient if q is reparametrised."""
         return self.posterior()((num_particles,))
 
+    def draw_from(self, posterior: TorchDistribution, num_particles: int) -> tuple[Tensor, Tensor]:
+        """Draw z from q(z | x), and return it with log q(z | x), ``(num_particles, batch)``.
+
+        A flow may keep the inverse of its last draw alone, so the density is asked for at once.
+        """
+        z = posterior((num_particles,))
+        return z, self.log_posterior(z, posterior)
+
     def simulate(self) -> tuple[Tensor, Tensor]:
         """Draw z from the prior and x from the likelihood, one per row of x, ``(batch, ...)``, without gradient."""
         with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyro
 import torch
@@ -250,8 +250,8 @@ class Trainee:
         with self.scope(), self.modes_kept(), _modules_called(vae), seeded(0), torch.enable_grad():
             model, guide = self.run(*batch)
         mine = {id(p) for p in vae.parameters()}
-        logs = [t for t in (model.log_prob_sum(), guide.log_prob_sum()) if isinstance(t, Tensor)]
-        shapes = [tuple(leaf.shape) for leaf in _leaves(logs) if id(leaf) not in mine]
+        leaves = _leaves(model.log_prob_sum(), guide.log_prob_sum())
+        shapes = [tuple(leaf.shape) for leaf in leaves if id(leaf) not in mine]
         if shapes:
             raise ValueError(
                 f"{' or '.join(others)}, which is no module, uses a parameter of shape {shapes[0]} that would not be "
@@ -262,7 +262,7 @@ class Trainee:
     def _check_all_declared(self, *log_probs: Tensor | float) -> None:
         """Raise a ValueError if a gradient reaches a parameter that SVI does not train."""
         trained = {id(p) for p in self.parameters}
-        for leaf in _leaves([t for t in log_probs if isinstance(t, Tensor)]):
+        for leaf in _leaves(*log_probs):
             if id(leaf) in trained:
                 continue
             names = (n for name, m in self.modules.items() for n, p in m.named_parameters(name) if p is leaf)
@@ -348,9 +348,9 @@ def _modules_called(known: nn.Module) -> Iterator[list[nn.Module]]:
         _put_back(buffers)
 
 
-def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+def _leaves(*outputs: Tensor | float) -> Iterator[Tensor]:
     """Yield the tensors that a gradient of the outputs reaches."""
-    ahead = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    ahead = [t.grad_fn for t in outputs if isinstance(t, Tensor) and t.grad_fn is not None]
     seen = set(ahead)
     while ahead:
         node = ahead.pop()
