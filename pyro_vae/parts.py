@@ -135,6 +135,9 @@ class Likelihood(_PartModule):
     remedy: str | None = None
     """What to do if x lies outside the support: the last sentence of the error."""
 
+    location_scale: bool = False
+    """True if x may be shifted and scaled: its density is then of the same family."""
+
     elementwise: bool = True
     """True if p(x | z) is a product over the elements of x; missing elements can then be left out."""
 
@@ -175,7 +178,7 @@ class Posterior(_OverCodes):
 
 _ATTRIBUTES = (
     *("support", "classes", "latent_dim", "start_from", "started", "components"),
-    *("data", "remedy", "elementwise", "depends_on_batch", "of_columns", "is_point", "has_mean"),
+    *("data", "remedy", "location_scale", "elementwise", "depends_on_batch", "of_columns", "is_point", "has_mean"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from torch.distributions import constraints
 from pyro_vae import VAE, plots
 from pyro_vae.checkpoints import HISTORY
 from pyro_vae.checks import Report
-from pyro_vae.data import DataSet, Images, batches
+from pyro_vae.data import DataSet, Split, batches
 from pyro_vae.files import folder_in, replacing
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.training import History
@@ -20,18 +21,18 @@ from pyro_vae.training import History
 __all__ = ["draw_ranks", "draw_run", "first", "one_of_each", "save_figure"]
 
 
-def draw_run(run: Path, vae: VAE, dataset: DataSet) -> None:
+def draw_run(run: Path, vae: VAE, dataset: DataSet[Any]) -> None:
     """Draw all pictures that a run allows into its folder, and print their paths."""
     vae = vae.to("cpu")
     x, *context = first(dataset.test, min(2000, len(dataset.test)), vae)
-    z = vae.decoder_input(vae.codes(x, *context))
+    z, labels = vae.decoder_input(vae.codes(x, *context)), dataset.test.labels
     figures = {
         "training": plots.training_curves(History.read(run / HISTORY)),
-        "codes": plots.codes(z, dataset.test.labels[: len(z)]),
+        "codes": plots.codes(z, None if labels is None else labels[: len(z)]),
     }
     if plots.is_image(dataset.event_shape):
-        labels = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
-        figures |= _images(vae, x, context, labels)
+        classes = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
+        figures |= _images(vae, x, context, classes)
         support = as_posterior(vae.posterior).support or constraints.real_vector
         if z.shape[-1] == 2 and not context and same_support(support, constraints.real_vector):
             figures["manifold"] = _manifold(vae)
@@ -76,12 +77,14 @@ def _manifold(vae: VAE, size: int = 20) -> Figure:
     return plots.manifold(images.unflatten(0, (size, size)), points, points.flip(0))
 
 
-def first(images: Images, n: int, vae: VAE, seed: int = 0) -> tuple[Tensor, ...]:
-    """Return the first n images as the VAE sees them, binarised in the same way each time."""
-    if not 1 <= n <= len(images):
-        raise ValueError(f"the number of images must be from 1 to {len(images)}, which is all of them; got {n}")
+def first(examples: Split, n: int, vae: VAE, seed: int = 0) -> tuple[Tensor, ...]:
+    """Return the first n examples as the VAE sees them, binarised in the same way each time."""
+    if not 1 <= n <= len(examples):
+        raise ValueError(
+            f"the number of {examples.noun}s must be from 1 to {len(examples)}, which is all of them; got {n}"
+        )
     like = next(vae.parameters())
-    return next(iter(batches(images[:n], batch_size=n, seed=seed, device=like.device, dtype=like.dtype)))
+    return next(iter(batches(examples[:n], batch_size=n, seed=seed, device=like.device, dtype=like.dtype)))
 
 
 def one_of_each(classes: int, n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,36 +17,33 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pyro_vae import VAE, average_elbo, build, load, suggest
-from pyro_vae import data as data_sets
+from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae.allocation import limiting_allocation
 from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
 from pyro_vae.checks import Report
+from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
 from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
-from pyro_vae.data import DataSet, Images
+from pyro_vae.data import DataSet, Images, Split
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed
-from pyro_vae.resolver import as_mapping, class_name
+from pyro_vae.resolver import class_name
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
 __all__ = [
     "check_names",
-    "choose_likelihood",
     "device",
     "form",
-    "form_of_data",
     "free_folder",
     "label_classes",
-    "load_data",
     "new_vae",
     "objective",
     "open_run",
@@ -60,12 +57,11 @@ __all__ = [
     "print_report",
     "print_timings",
     "status",
-    "trained_on",
     "write",
 ]
 
 
-_IMAGES_FOR_CODES = 2000  # each is compared with every other
+_EXAMPLES_FOR_CODES = 2000  # each is compared with every other
 _TOO_LARGE = "the VAE is too large for the command line. Build it in Python"
 _MOST_TENSORS = 20_000  # a flow of 100 transforms makes some 2,000
 _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pixels
@@ -74,51 +70,23 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 def check_names(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
     for option in ("prior", "likelihood", "posterior", "objective"):
-        if class_name(options[option]) != "auto":
+        if options[option] is not None and class_name(options[option]) != "auto":
             find(option, class_name(options[option]))
 
 
-def form_of_data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of :func:`pyro_vae.data.load` for --binarize, --dequantize, --labels and the likelihood."""
-    binarize, dequantize = config["binarize"], config["dequantize"]
-    name = class_name(config["likelihood"])
-    # The data that suit the likelihood. A user's own that does not say counts as a density over the reals.
-    suits = "levels" if name == "auto" else data_of(find("likelihood", name))
-    if binarize == "auto":
-        binarize = "dynamic" if suits == "binary" else "none"
-    if dequantize == "auto":
-        dequantize = binarize == "none" and suits == "continuous"
-    return {
-        "binarize": None if binarize == "none" else binarize,
-        "dequantize": dequantize,
-        "integers": suits == "counts" and binarize == "none" and not dequantize,
-        "labels": config["labels"],
-    }
-
-
-def choose_likelihood(config: dict[str, Any], root: str | None) -> None:
-    """Replace the likelihood ``auto`` by one that suits the data, and add the number of grey levels if it takes one."""
-    likelihood = config["likelihood"]
-    if class_name(likelihood) == "auto":
-        first, *others = suggest(load_data(config, root))
-        config["likelihood"] = likelihood = first.likelihood
-        print(f"likelihood {first}")
-        print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
-    found = find("likelihood", class_name(likelihood))
-    spec = as_mapping("likelihood", likelihood)
-    if isinstance(found, type) and "levels" in inspect.signature(found).parameters and "levels" not in spec:
-        spec["levels"] = load_data(config, root).train.levels + 1
-    config["likelihood"] = spec
-
-
-def new_vae(dataset: DataSet, config: dict[str, Any]) -> VAE:
+def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
     options = {option.name: config[option.name] for option in of_build()}
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
     ):
-        vae = build(dataset.event_shape, context_features=dataset.classes if config["labels"] else 0, **options)
+        vae = build(
+            dataset.event_shape,
+            context_features=dataset.train.context_features,
+            missing=config.get("missing", False),
+            **options,
+        )
     return vae.to(getattr(torch, config["dtype"]))
 
 
@@ -143,39 +111,29 @@ def free_folder(data: str) -> Path:
     return Path("runs") / next(name for i in range(1, len(taken) + 2) if (name := f"{data}-{i}") not in taken)
 
 
-def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE, DataSet]:
+def open_run(run: str, data: str | None, root: str | None, on: str) -> tuple[VAE, DataSet[Any]]:
     """Return the VAE of a run, and the data it was trained on or other data in the same form."""
     config = read_config(Path(run))
     name = data or config.get("data")
-    if name is None:
-        raise ValueError(f"{run} was trained from Python on data without a name; use pyro_vae.load in Python")
-    if not isinstance(name, str):
+    if name is not None and not isinstance(name, str):
         raise CheckpointError(f"{run}/{CONFIG}: data must be the name of a data set; got {str(name)[:100]!r}")
     try:
         vae = load(run, device=device(on))
         _known_objective(config, vae)  # refuses it before anything is made of the run
-        return vae, load_data({**config, "data": name}, root)
+        return vae, datasets.of_run(run, config, data, root)
     except KeyError as error:
         raise CheckpointError(f"{run}/{CONFIG} is not complete: it has no {error}. Was it edited by hand?") from error
 
 
-def load_data(config: Mapping[str, Any], root: str | None) -> DataSet:
-    """Return the data set that the options of train name, in the form that the likelihood takes."""
-    return data_sets.load(config["data"], root, **form_of_data(config))
-
-
-def trained_on(config: Mapping[str, Any], dataset: DataSet) -> Images:
-    """Return the images that a run was trained on."""
-    return dataset.train if config.get("validate", True) else dataset.train_and_valid
-
-
-def form(images: Images) -> str:
-    """Return what was done to the pixels, in a few words."""
-    if images.binarize:
-        return f"binarised ({images.binarize})"
-    if images.dequantize:
+def form(split: Split) -> str:
+    """Return what the values are and what was done to them, in a few words."""
+    if not isinstance(split, Images):
+        return split.values_in_words()
+    if split.binarize:
+        return f"binarised ({split.binarize})"
+    if split.dequantize:
         return "grey, dequantised"
-    return f"whole numbers to {images.levels}" if images.integers else f"grey, {images.levels + 1} levels"
+    return f"whole numbers to {split.levels}" if split.integers else f"grey, {split.levels + 1} levels"
 
 
 def label_classes(run: str) -> int:
@@ -184,12 +142,12 @@ def label_classes(run: str) -> int:
     return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
-def print_plan(vae: VAE, data: str, images: Images, epochs: int, device: str) -> None:
+def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:
     """Print what is trained, and on what."""
     parts = ", ".join(f"{part_name(getattr(vae, part))} {part}" for part in ("prior", "likelihood", "posterior"))
     print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
-    shape, length = " x ".join(map(str, images.pixels.shape[1:])), f"{epochs} epoch{'s' if epochs > 1 else ''}"
-    print(f"{data}: {len(images):,} images of {shape} to train on, {form(images)}; {length}")
+    shape, length = " x ".join(map(str, split.event_shape)), f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    print(f"{data}: {len(split):,} {split.noun}s of {shape} to train on, {form(split)}; {length}")
 
 
 def print_kept(run: Path, history: History, best: bool) -> None:
@@ -206,27 +164,27 @@ def print_next(run: Path) -> None:
 
 
 def print_elbo(
-    split: str, vae: VAE, images: Images, *, num_particles: int, kl: Literal["sampled", "analytic"], seed: int
+    split: str, vae: VAE, examples: Split, *, num_particles: int, kl: Literal["sampled", "analytic"], seed: int
 ) -> dict[str, Any]:
     """Print the ELBO of a split with its terms and standard error, and return them."""
-    found = average_elbo(vae, images, kl=kl, num_particles=num_particles, seed=seed)
+    found = average_elbo(vae, examples, kl=kl, num_particles=num_particles, seed=seed)
     print(
-        f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats per image "
-        f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} images)"
+        f"{split} elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats per {examples.noun} "
+        f"(recon {found.recon:.2f}, kl {found.kl:.2f}; {found.examples:,} {examples.noun}s)"
     )
     return {"num_particles": num_particles, **asdict(found)}
 
 
-def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) -> dict[str, Any]:
-    """Print what the codes of the first images carry and whether they have collapsed, and return it.
+def print_codes(run: str, vae: VAE, examples: Split, *, trained: int, seed: int) -> dict[str, Any]:
+    """Print what the codes of the first examples carry and whether they have collapsed, and return it.
 
-    Prints nothing for codes without a density. ``trained`` is the number of training images; the length of the warm-up
-    that is proposed depends on it.
+    Prints nothing for codes without a density. ``trained`` is the number of training examples; the length of the
+    warm-up that is proposed depends on it.
     """
-    n = min(len(images), _IMAGES_FOR_CODES)
+    n = min(len(examples), _EXAMPLES_FOR_CODES)
     if as_posterior(vae.posterior).is_point or n < 2:
         return {}
-    x, *context = first(images, n, vae, seed)
+    x, *context = first(examples, n, vae, seed)
     config = read_config(Path(run))
     objective = _known_objective(config, vae)
     steps = len(History.read(Path(run) / HISTORY)) * -(-trained // config["batch_size"])
@@ -236,43 +194,47 @@ def print_codes(run: str, vae: VAE, images: Images, *, trained: int, seed: int) 
     print(
         f"{active}kl {use.kl:.2f} ± {use.kl_standard_error:.2f} = I(x; z) {use.mutual_information:.2f} ± "
         f"{use.mutual_information_standard_error:.2f} + KL(q(z) || p(z)) {use.marginal_kl:.2f} ± "
-        f"{use.marginal_kl_standard_error:.2f} (estimated from {n:,} images)"
+        f"{use.marginal_kl_standard_error:.2f} (estimated from {n:,} {examples.noun}s)"
     )
     if found:
         print(f"{found.kind} collapse:")
         print("".join(f"  {line}\n" for line in found.evidence), end="")
         print("".join(f"  try {of_remedy(remedy)}\n" for remedy in found.remedies), end="")
     plain = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in vars(use).items()}
-    return {"images": n, "active_units": use.active_units, **plain, "collapse": found.kind, "swapped": found.swapped}
+    return {"examples": n, "active_units": use.active_units, **plain, "collapse": found.kind, "swapped": found.swapped}
 
 
-def print_bits(vae: VAE, images: Images, log_prob: float) -> float | None:
-    """Print a bound on -log p(x) in bits per dimension, and return it.
+def print_bits(vae: VAE, examples: Split, log_prob: float) -> float | None:
+    """Print a bound on -log p(x) of images in bits per dimension, and return it.
 
-    Prints nothing for a density of values without dequantisation: it does not bound the probability of a level.
+    Prints nothing for other data, and for a density of values without dequantisation: it does not bound the
+    probability of a level.
     """
-    discrete = data_of(vae.likelihood) != "continuous"
-    if not (discrete or images.dequantize):
+    if not isinstance(examples, Images):
         return None
-    bits = bits_per_dim(log_prob, images.pixels[0].numel(), 1 if discrete else images.levels + 1)
+    discrete = data_of(vae.likelihood) != "continuous"
+    if not (discrete or examples.dequantize):
+        return None
+    bits = bits_per_dim(log_prob, math.prod(examples.event_shape), 1 if discrete else examples.levels + 1)
     print(f"at most {bits:.3f} bits per pixel")
     return bits
 
 
 def print_log_prob(
-    split: str, vae: VAE, images: Images, *, num_particles: int, n: int | None, seed: int
+    split: str, vae: VAE, examples: Split, *, num_particles: int, n: int | None, seed: int
 ) -> dict[str, Any]:
     """Print log p(x) of a split by importance sampling, with its errors and how far to trust its weights."""
-    n = n or len(images)
-    x, *context = first(images, n, vae, seed)
+    n = n or len(examples)
+    x, *context = first(examples, n, vae, seed)
     found = importance_sampling(vae, x, *context, num_particles=num_particles, progress=True, seed=seed)
     spread = f" ± {found.data_standard_error:.2f}" if n > 1 else ""
     size = found.effective_sample_size.double()
     doubt = "; more where k is above 0.7" if found.heavy_tailed else ""
+    noun = examples.noun
     print(
-        f"{split} log p(x) {found.mean:.2f}{spread} nats per image ({n:,} images, {num_particles:,} particles)\n"
+        f"{split} log p(x) {found.mean:.2f}{spread} nats per {noun} ({n:,} {noun}s, {num_particles:,} particles)\n"
         f"error of the draws: ± {found.mean_standard_error:.3f}, bias about {found.mean_bias:.3f}{doubt}\n"
-        f"effective sample size: median {size.median():.0f}, below {size.quantile(0.1):.1f} for a tenth of the images"
+        f"effective sample size: median {size.median():.0f}, below {size.quantile(0.1):.1f} for a tenth of the {noun}s"
     )
     shape = found.pareto_k.double()
     told = shape[~shape.isnan()]
@@ -281,10 +243,10 @@ def print_log_prob(
         tails = {"median": told.median().item(), "worst": told.max().item(), "share_above_0.7": found.heavy_tailed}
         print(
             f"Pareto k̂ of the weights: median {tails['median']:.2f}, worst {tails['worst']:.2f}, above 0.7 for "
-            f"{found.heavy_tailed:.1%} of the images"
+            f"{found.heavy_tailed:.1%} of the {examples.noun}s"
         )
     return {
-        "images": n,
+        "examples": n,
         "num_particles": num_particles,
         "mean": found.mean,
         "standard_error": found.data_standard_error if n > 1 else None,

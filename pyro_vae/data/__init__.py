@@ -1,18 +1,26 @@
-"""Data: image sets by name, and batches of anything."""
+"""Data: data sets from names, files and folders, and batches of anything."""
 
 from pyro_vae.data.arrays import as_tensor, check_array
 from pyro_vae.data.batches import Batches, DataSource, batches, without_single_examples
-from pyro_vae.data.images import DESCRIPTIONS, NAMES, DamagedDataError, DataSet, DownloadError, Images, folder, load
+from pyro_vae.data.images import Images
+from pyro_vae.data.named import DESCRIPTIONS, NAMES, DamagedDataError, DownloadError, folder
+from pyro_vae.data.reading import BadDataError
+from pyro_vae.data.rows import Rows
+from pyro_vae.data.sources import load
+from pyro_vae.data.split import DataSet, Split
 
 __all__ = [
     "DESCRIPTIONS",
     "NAMES",
+    "BadDataError",
     "Batches",
     "DamagedDataError",
     "DataSet",
     "DataSource",
     "DownloadError",
     "Images",
+    "Rows",
+    "Split",
     "as_tensor",
     "batches",
     "check_array",

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyro_vae.argument_checks import at_least
 from pyro_vae.data.arrays import as_tensor, hint, module_dtype_and_device
-from pyro_vae.data.images import Images
+from pyro_vae.data.split import Split
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Batches", "DataSource", "batches", "dtype_and_device", "without_single_examples"]
@@ -62,7 +62,7 @@ class Batches:
         return f"Batches({batches}{examples}, seed={self.seed})"
 
 
-DataSource = Images | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any] | Batches
+DataSource = Split | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any] | Batches
 """What holds data: see :func:`batches`."""
 
 
@@ -78,14 +78,14 @@ def batches(
 ) -> Batches:
     """Return batches ``(x, *context)`` of anything that holds data.
 
-    Data in memory (:class:`Images`, tensors, arrays) move to the device once and are batched there by index, without a
-    Python loop over rows. The integer grey levels of :class:`Images` become floats one batch at a time.
+    Data in memory (splits of :func:`load`, tensors, arrays) move to the device once and are batched there by index,
+    without a Python loop over rows. The grey levels of :class:`Images` become floats one batch at a time.
 
     Args:
-        source: :class:`Images`; a tensor or NumPy array of x, or a tuple ``(x, *context)`` of them; a
-            :class:`torch.utils.data.Dataset`; a :class:`~torch.utils.data.DataLoader`, which keeps its own batch
-            size and order (its generator, if it has one, is seeded for each epoch); or :class:`Batches`, which are
-            returned as they are.
+        source: a split of :func:`load`, such as :class:`Images`; a tensor or NumPy array of x, or a tuple
+            ``(x, *context)`` of them; a :class:`torch.utils.data.Dataset`; a :class:`~torch.utils.data.DataLoader`,
+            which keeps its own batch size and order (its generator, if it has one, is seeded for each epoch); or
+            :class:`Batches`, which are returned as they are.
         batch_size: examples in a batch; the last of an epoch may be smaller.
         shuffle: take another order in each epoch.
         seed: of order and binarisation.
@@ -108,8 +108,8 @@ def batches(
     batch_size = at_least("batch_size", batch_size, 1)
     dtype = dtype or torch.get_default_dtype()
     derive(seed)  # an unusable seed is reported now, not in the first epoch
-    if isinstance(source, Images):
-        return _of_images(source, batch_size, shuffle, seed, device, dtype)
+    if isinstance(source, Split):
+        return _of_split(source, batch_size, shuffle, seed, device, dtype)
     if isinstance(source, DataLoader):
         return _of_loader(source, seed, device, dtype, has_context)
     if isinstance(source, Dataset):
@@ -121,7 +121,7 @@ def batches(
     if isinstance(source, (tuple, list)):
         return _of_tensors(_named(source, dtype), batch_size, shuffle, seed, device)
     raise TypeError(
-        "data must be Images (from pyro_vae.data.load), a tensor, a NumPy array, a tuple (x, *context) of them, a "
+        "data must be a split of pyro_vae.data.load, a tensor, a NumPy array, a tuple (x, *context) of them, a "
         f"torch Dataset or a DataLoader; got {type(source).__name__}{hint(source)}"
     )
 
@@ -177,18 +177,19 @@ def _of_two(batch: Batch, why: str) -> Batch:
     return batch
 
 
-def _of_images(
-    images: Images, batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None, dtype: torch.dtype
+def _of_split(
+    split: Split, batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None, dtype: torch.dtype
 ) -> Batches:
-    _require_examples(len(images))
-    pixels, labels = images.pixels.to(device), images.labels.to(device)
+    _require_examples(len(split))
+    here = split.to(device)
 
     def draw(epoch_seed: int) -> Iterator[Batch]:
-        generator = torch.Generator(pixels.device).manual_seed(epoch_seed)
-        for rows in _rows(len(images), batch_size, shuffle, epoch_seed, pixels.device):
-            yield images.to_x(pixels[rows], dtype, generator), *images.to_context(labels[rows], dtype)
+        generator = torch.Generator(here.device).manual_seed(epoch_seed)
+        for rows in _rows(len(here), batch_size, shuffle, epoch_seed, here.device):
+            x, *context = here.x(rows, dtype, generator), *here.context(rows, dtype)
+            yield x.to(device), *(c.to(device) for c in context)
 
-    return _sized(len(images), batch_size, draw, seed)
+    return _sized(len(here), batch_size, draw, seed)
 
 
 def _of_tensors(

@@ -46,6 +46,7 @@ class Normal(LocationScale):
     """
 
     remedy = "Remove or impute these values, or scale the data to a finite range"
+    location_scale = True
     running_variance: Tensor
 
     def __init__(
@@ -93,6 +94,7 @@ class Laplace(LocationScale):
     """
 
     remedy = Normal.remedy
+    location_scale = True
 
     def __init__(
         self, net: nn.Module, scale: float | Literal["learned", "per_element"] = "learned", initial_scale: float = 0.5
@@ -130,6 +132,7 @@ class StudentT(LocationScale):
     """
 
     remedy = Normal.remedy
+    location_scale = True
 
     def __init__(
         self,

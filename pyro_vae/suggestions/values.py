@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.data import DataSet, Images, check_array
+from pyro_vae.data import DataSet, Images, Rows, Split, check_array
 
 __all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Data", "Values", "percent", "read"]
 
@@ -30,7 +30,7 @@ class Table(Protocol):
         """Return the values, ``(n, columns)``."""
 
 
-Data = Tensor | np.ndarray | Table | DataSet | Images
+Data = Tensor | np.ndarray | Table | DataSet[Any] | Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,13 @@ class Values:
 
 def read(data: Data, names: Sequence[str] | None) -> Values:
     """Return the data as a checked array ``(n, elements)``."""
-    if isinstance(data, (DataSet, Images)):
-        return _of_images(data.train if isinstance(data, DataSet) else data, names)
+    split = data.train if isinstance(data, DataSet) else data
+    if isinstance(split, Images):
+        return _of_images(split, names)
+    if isinstance(split, Rows):
+        names = split.columns or None if names is None else names
+        step = 1 if isinstance(split.values, Tensor) else -(-len(split) // ROWS)  # on disk, a sample
+        data = split.x(slice(None, None, step), torch.float64).numpy()
     if isinstance(data, Tensor) or (isinstance(data, np.ndarray) and data.dtype != object):  # whose None is missing
         check_array("data", data)
     if isinstance(data, Tensor):
@@ -110,8 +115,8 @@ def read(data: Data, names: Sequence[str] | None) -> Values:
 def _of_images(images: Images, names: Sequence[str] | None) -> Values:
     if names is not None or not len(images):
         raise ValueError(f"there must be at least one image, and no names; got {len(images)} and names {names}")
-    some = images.pixels[:: -(-len(images) // ROWS)]
-    x = images.to_x(some, torch.float32, torch.Generator(some.device).manual_seed(0)).flatten(1).cpu().numpy()
+    some = slice(None, None, -(-len(images) // ROWS))
+    x = images.x(some, torch.float32, torch.Generator(images.device).manual_seed(0)).flatten(1).cpu().numpy()
     levels = 0 if images.dequantize or images.binarize else images.levels + 1
     return Values(x, (), levels, "Dequantise: data.load(..., dequantize=True)")
 

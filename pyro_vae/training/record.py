@@ -6,18 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.infer import ELBO
 
 from pyro_vae import checkpoints
 from pyro_vae.config import describe, describe_objective
-from pyro_vae.data import DataSource, Images
+from pyro_vae.data import DataSource, Images, Rows, Split, as_tensor
+from pyro_vae.data.description import Description
 from pyro_vae.parts import child
 from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE
 
-__all__ = ["FolderNotEmptyError", "check_unchanged", "describe_training", "open_folder"]
+__all__ = ["FolderNotEmptyError", "check_unchanged", "describe_data", "describe_training", "open_folder"]
 
 
 class FolderNotEmptyError(FileExistsError):
@@ -63,8 +65,17 @@ def describe_training(trainee: Trainee, train: DataSource, objective: ELBO, opti
     return {"from": "python", **_describe_data(train), **of, **used}
 
 
-def check_unchanged(folder: Path, options: Options) -> None:
-    """Raise a ValueError if the training in a folder had other options than it goes on with."""
+def describe_data(train: DataSource) -> Description | None:
+    """Return what data.json says of the data; None if they come from a Dataset or DataLoader."""
+    if isinstance(train, (tuple, list)) and train:
+        train = train[0]
+    if isinstance(train, (torch.Tensor, np.ndarray)):
+        train = Rows(as_tensor("x", train))
+    return Description.of(train) if isinstance(train, Split) else None
+
+
+def check_unchanged(folder: Path, options: Options, data: Description | None) -> None:
+    """Raise a ValueError if the training in a folder had other options or data than it goes on with."""
     if not (folder / checkpoints.LAST).is_file():
         return  # nothing to go on from, as restore will say
     before = checkpoints.read_config(folder)
@@ -75,17 +86,22 @@ def check_unchanged(folder: Path, options: Options) -> None:
                 f"the run in {folder} was trained with {name} = {before[name]}; got {now[name]}. Go on with the same, "
                 "or train into another folder"
             )
+    trained = checkpoints.read_description(folder)
+    if trained is not None and data is not None and trained.fingerprint != data.fingerprint:
+        raise ValueError(
+            f"the run in {folder} was trained on other data: {trained.examples:,} examples of shape "
+            f"{trained.event_shape}; got {data.examples:,} of {data.event_shape}, or other values. Go on with the "
+            "same, or train into another folder"
+        )
 
 
 def _describe_data(train: DataSource) -> dict[str, Any]:
-    if not isinstance(train, Images):
+    if not isinstance(train, Split):
         return {"data": None}
-    return {
-        "data": train.name,
-        "binarize": train.binarize or "none",
-        "dequantize": train.dequantize,
-        "labels": train.with_labels,
-    }
+    described: dict[str, Any] = {"data": train.name, "labels": train.with_labels}
+    if isinstance(train, Images):
+        described |= {"binarize": train.binarize or "none", "dequantize": train.dequantize}
+    return described
 
 
 def _describe_programs(trainee: Trainee) -> dict[str, Any]:

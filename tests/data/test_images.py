@@ -174,8 +174,9 @@ def test_dequantised_values_stay_in_their_level():
 
 
 def test_labels_become_one_hot_context():
-    assert images().to_context(torch.tensor([0, 2]), torch.float32) == ()
-    (c,) = images(with_labels=True).to_context(torch.tensor([0, 2]), torch.float64)
+    assert images().context(slice(2), torch.float32) == ()
+    labelled = dataclasses.replace(images(with_labels=True), labels=torch.arange(17) % 3)
+    (c,) = labelled.context(torch.tensor([0, 2]), torch.float64)
     assert c.tolist() == [[1, 0, 0], [0, 0, 1]]
     assert c.dtype == torch.float64
 

@@ -52,49 +52,52 @@ def evaluate(
     """
     from pyro_vae.argument_checks import at_least
     from pyro_vae.checkpoints import read_config
-    from pyro_vae.cli import diagnoses, runs
+    from pyro_vae.cli import datasets, diagnoses, runs
     from pyro_vae.files import write_text
 
     for name, count in (("importance_particles", importance_particles), ("gaps", gaps), ("samples", samples)):
         at_least(name, count, 0, "0 for none")
     config = read_config(Path(run))
-    others = None if against is None else getattr(runs.load_data({**config, "data": against}, root), split)
     vae, dataset = runs.open_run(run, data, root, device)
-    images, trained = getattr(dataset, split), runs.trained_on(config, dataset)
+    others = None if against is None else getattr(datasets.of_run(run, config, against, root), split)
+    examples, trained = getattr(dataset, split), datasets.trained_on(config, dataset)
     if data is None and split == "valid" and len(trained) > len(dataset.train):
-        raise ValueError(f"{run} was trained on the validation images too (validate: false); use --split test")
-    _check_counts(len(images), n, gaps, samples)
+        raise ValueError(f"{run} was trained on the validation data too (validate: false); use --split test")
+    _check_counts(examples, n, gaps, samples)
     if samples and (data is not None or split == "train"):
-        raise ValueError("samples need held-out images of the run's own data: no --data, and not --split train")
-    diagnoses.check_wanted(vae, images, gaps=gaps > 0, others=others, samples=samples > 0)
+        raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
+    diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples > 0)
     found: dict[str, Any] = {"split": split, "seed": seed}
-    found["elbo"] = runs.print_elbo(split, vae, images, num_particles=num_particles, kl=kl, seed=seed)
-    found["codes"] = runs.print_codes(run, vae, images, trained=len(trained), seed=seed)
+    found["elbo"] = runs.print_elbo(split, vae, examples, num_particles=num_particles, kl=kl, seed=seed)
+    found["codes"] = runs.print_codes(run, vae, examples, trained=len(trained), seed=seed)
     if importance_particles:
-        found["log_prob"] = runs.print_log_prob(split, vae, images, num_particles=importance_particles, n=n, seed=seed)
+        found["log_prob"] = runs.print_log_prob(
+            split, vae, examples, num_particles=importance_particles, n=n, seed=seed
+        )
     best = found["log_prob"]["mean"] if importance_particles else found["elbo"]["elbo"]
-    found["bits_per_dim"] = runs.print_bits(vae, images, best)
-    found["probe"] = diagnoses.print_probe(vae, dataset, images, seed=seed)
+    found["bits_per_dim"] = runs.print_bits(vae, examples, best)
+    found["probe"] = diagnoses.print_probe(vae, dataset, examples, seed=seed)
     if gaps:
         particles = importance_particles or _GAP_PARTICLES
-        found["gaps"] = diagnoses.print_gaps(vae, images, n=gaps, num_particles=particles, seed=seed)
+        found["gaps"] = diagnoses.print_gaps(vae, examples, n=gaps, num_particles=particles, seed=seed)
     if others is not None:
-        found["out_of_distribution"] = diagnoses.print_outliers(vae, images, others, seed=seed)
+        found["out_of_distribution"] = diagnoses.print_outliers(vae, examples, others, seed=seed)
     if samples:
-        found["memorisation"] = diagnoses.print_memorisation(run, vae, trained, images, n=samples, seed=seed)
+        found["memorisation"] = diagnoses.print_memorisation(run, vae, trained, examples, n=samples, seed=seed)
     if data is None:
         path = Path(run) / f"evaluation-{split}.json"
         write_text(path, json.dumps(found, indent=1) + "\n")
         print(f"written to {path}")
 
 
-def _check_counts(images: int, n: int | None, gaps: int, samples: int) -> None:
-    """Raise a ValueError if more images are asked for than there are."""
-    if n is not None and not 1 <= n <= images:
-        raise ValueError(f"n must be from 1 to {images}, the number of images; got {n}")
+def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None:
+    """Raise a ValueError if more examples are asked for than there are."""
+    there = f"{len(examples)}, the number of {examples.noun}s"
+    if n is not None and not 1 <= n <= len(examples):
+        raise ValueError(f"n must be from 1 to {there}; got {n}")
     for name, count in (("gaps", gaps), ("samples", samples)):
-        if count > images:
-            raise ValueError(f"{name} must be at most {images}, the number of images; got {count}")
+        if count > len(examples):
+            raise ValueError(f"{name} must be at most {there}; got {count}")
 
 
 def check_run(

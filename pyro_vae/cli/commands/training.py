@@ -18,6 +18,14 @@ _EPOCHS = 10
 def train(
     data: str = "digits",
     root: str | None = None,
+    size: str | None = None,
+    channels: Literal[1, 3] | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    label: str | None = None,
+    delimiter: str | None = None,
+    skip_bad: bool = False,
+    standardize: bool | Literal["auto"] = "auto",
     binarize: Literal["auto", "dynamic", "threshold", "none"] = "auto",
     dequantize: bool | Literal["auto"] = "auto",
     labels: bool = False,
@@ -36,8 +44,19 @@ def train(
     pictures.
 
     Args:
-        data: data set: digits (embedded), mnist, fashion_mnist, kmnist, qmnist or emnist.
-        root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+        data: your own data, such as photos/ or wine.csv, or a data set: digits (embedded), mnist, fashion_mnist,
+            kmnist, qmnist or emnist. pyro-vae list shows what else it can be.
+        root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+        size: height and width of the images of a folder, such as 32 or 32x48.
+        channels: 1 for grey images of a folder, 3 for colour.
+        split: shares of training, validation and test data; by default 0.8,0.1,0.1. A row or file stays where it was
+            when others are added.
+        group: column of a table; rows with the same value stay in one split.
+        label: column of a table that holds the labels.
+        delimiter: character between the columns of a text file.
+        skip_bad: leave out files that cannot be read, and say which.
+        standardize: subtract the mean of a column of a table and divide by its standard deviation. auto does so for
+            likelihoods of real numbers. Log-densities are then those of the standardised values.
         binarize: make pixels 0 or 1: dynamic draws them anew each time, threshold cuts at one half, none leaves them
             grey. auto is dynamic for a Bernoulli likelihood, and none for any other.
         dequantize: add uniform noise within each grey level. A density over real pixels needs it: on a grid of levels
@@ -58,7 +77,7 @@ def train(
     """
     config = {name: value for name, value in locals().items() if name not in (*_NOT_RECORDED, "options")} | options
     from pyro_vae import load
-    from pyro_vae.cli import runs
+    from pyro_vae.cli import datasets, runs
     from pyro_vae.cli.options import of_fit
     from pyro_vae.cli.pictures import draw_run
     from pyro_vae.config import make_objective
@@ -67,20 +86,25 @@ def train(
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
-    runs.choose_likelihood(config, root)
-    dataset = runs.load_data(config, root)
-    images, valid = (dataset.train, dataset.valid) if validate else (dataset.train_and_valid, None)
+    config["data"] = datasets.whole_path(data)
+    raw = datasets.load_data(config, root)
+    for note in raw.notes:
+        print(f"note       {note}")
+    datasets.choose_likelihood(config, raw)
+    config["missing"] = raw.has_missing
+    dataset = datasets.prepared(raw, config)
+    examples, valid = datasets.trained_on(config, dataset), dataset.valid if validate else None
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
     if epochs is None:
-        epochs = max(_EPOCHS, math.ceil(_STEPS * options["batch_size"] / len(images)))
+        epochs = max(_EPOCHS, math.ceil(_STEPS * options["batch_size"] / len(examples)))
     config["epochs"] = epochs
-    run = Path(resume or out or runs.free_folder(data))
-    runs.print_plan(vae, data, images, epochs, device)
+    run = Path(resume or out or runs.free_folder(datasets.short_name(data)))
+    runs.print_plan(vae, data, examples, epochs, device)
     minimised = make_objective(objective, vae)
     history = fit(
         vae,
-        images,
+        examples,
         valid=valid,
         epochs=epochs,
         objective=minimised,

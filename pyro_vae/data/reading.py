@@ -1,0 +1,53 @@
+"""How a file, a folder or a function is read: the options of load() that depend on what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+from pyro_vae.data.splitting import as_shares
+
+__all__ = ["BadDataError", "Reading"]
+
+_FOR = {
+    "size": "images",
+    "channels": "images",
+    "split": "data without splits of their own",
+    "group": "tables",
+    "label": "tables",
+    "delimiter": "text files",
+    "skip_bad": "folders of files",
+}
+
+
+class BadDataError(ValueError):
+    """Data that cannot be read or used as they are."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read; the arguments are those of :func:`pyro_vae.data.load`."""
+
+    size: str | int | Sequence[int] | None = None
+    channels: int | None = None
+    split: str | Sequence[float] | None = None
+    group: str | None = None
+    label: str | None = None
+    delimiter: str | None = None
+    skip_bad: bool = False
+    shares: tuple[float, float, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shares = (0.8, 0.1, 0.1) if self.split is None else as_shares(self.split)
+        object.__setattr__(self, "shares", shares)
+
+    def check_used(self, source: str, *used: str) -> None:
+        """Raise a ValueError if an option was given that this source does not use.
+
+        Args:
+            source: the source and what it is, for the error.
+            used: the options that it uses.
+        """
+        for option in fields(self):
+            if option.init and option.name not in used and getattr(self, option.name) != option.default:
+                raise ValueError(f"{option.name} is for {_FOR[option.name]}; {source}")

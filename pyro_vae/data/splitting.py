@@ -1,0 +1,103 @@
+"""Which examples train, which validate and which test: by a hash, so that an example stays where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_vae.data.split import DataSet, Split
+
+__all__ = ["SPLITS", "as_shares", "assign", "keys_of_rows", "split_up"]
+
+SPLITS = ("train", "valid", "test")
+_AT_ONCE = 4096
+S = TypeVar("S", bound=Split)
+
+
+def as_shares(split: str | Sequence[float]) -> tuple[float, float, float]:
+    """Return the shares of training, validation and test data.
+
+    Args:
+        split: three numbers, or such a text: ``"0.8,0.1,0.1"``.
+
+    Raises:
+        ValueError: if they are no three numbers from 0 that sum to 1, with a first above 0.
+
+    Example:
+        >>> as_shares("0.8,0.1,0.1")
+        (0.8, 0.1, 0.1)
+    """
+    words = split.strip("[]() ").split(",") if isinstance(split, str) else split
+    try:
+        shares = tuple(float(word) for word in words)
+    except (TypeError, ValueError):
+        shares = ()
+    if len(shares) != 3 or not all(0 <= s <= 1 for s in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(
+            "split must be the shares of training, validation and test data, which sum to 1, such as 0.8,0.1,0.1; got "
+            f"{split!r}"
+        )
+    if shares[0] == 0:
+        raise ValueError(f"split must leave something to train on, such as 0.8,0.1,0.1; got {split!r}")
+    return shares[0], shares[1], shares[2]
+
+
+def assign(keys: Iterable[bytes], shares: Sequence[float]) -> Tensor:
+    """Return the split of each example, 0 for train, 1 for valid and 2 for test, int64 ``(n,)``.
+
+    It depends on the example's own key alone, so that it stays when others are added or the order changes.
+
+    Args:
+        keys: one per example, such as the name of a file or the bytes of a row.
+        shares: of the splits; see :func:`as_shares`.
+
+    Example:
+        >>> assign([b"a", b"b", b"a"], (0.5, 0.25, 0.25)).tolist()
+        [0, 0, 0]
+    """
+    hashes = (hashlib.blake2b(key, digest_size=8).digest() for key in keys)
+    uniform = np.fromiter((int.from_bytes(found, "big") / 2**64 for found in hashes), np.float64)
+    ends = np.cumsum(shares)[:-1]
+    return torch.from_numpy(np.searchsorted(ends, uniform, side="right").astype(np.int64))
+
+
+def keys_of_rows(values: NDArray[np.generic]) -> Iterable[bytes]:
+    """Return the bytes of each row of numbers, the same for equal numbers of any dtype.
+
+    Args:
+        values: numbers ``(n, ...)``, one example per row.
+    """
+    for start in range(0, len(values), _AT_ONCE):
+        some = np.array(values[start : start + _AT_ONCE], np.float64)
+        numbers = some.reshape(len(some), -1) + 0.0  # -0.0 becomes 0.0
+        numbers[np.isnan(numbers)] = np.nan  # one NaN for all
+        yield from (row.tobytes() for row in numbers)
+
+
+def split_up(examples: S, places: Tensor, notes: Sequence[str] = ()) -> DataSet[S]:
+    """Return a data set of the examples of each split.
+
+    Args:
+        examples: all of them.
+        places: the split of each; see :func:`assign`.
+        notes: what was left out, for :class:`DataSet`.
+
+    Raises:
+        ValueError: if a split has no example.
+    """
+    parts = {name: (places == i).nonzero()[:, 0] for i, name in enumerate(SPLITS)}
+    for name, rows in parts.items():
+        if not len(rows):
+            raise ValueError(
+                f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {name}. Give more, or "
+                "other shares: split=(0.6, 0.2, 0.2)"
+            )
+    train, valid, test = (examples[rows] for rows in parts.values())
+    return DataSet(train, valid, test, tuple(notes))
