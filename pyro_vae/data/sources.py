@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pyro_vae.data import array_files
+from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere
+from pyro_vae.data.functions import home_of, load_function
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
@@ -108,6 +110,10 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
         return load_named(source, root)
     path = Path(source).expanduser()
     if not path.exists():
+        if source.partition(":")[0] in PREFIXES and ":" in source:
+            return load_elsewhere(source, root, how)
+        if home_of(source) is not None:
+            return load_function(source, how)
         raise _no_such_data(source, path)
     reader = FILES.get(path.suffix.lower())
     if path.is_dir() or reader is None:

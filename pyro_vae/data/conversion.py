@@ -1,0 +1,178 @@
+"""A data set of whatever holds data: all that fit takes, and splits of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pyro_vae.data.array_files import as_labels, as_split
+from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
+from pyro_vae.data.reading import BadDataError, Reading
+from pyro_vae.data.rows import Rows
+from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
+
+__all__ = ["TAKEN", "as_data_set", "in_splits", "keys_of_split"]
+
+TAKEN = (
+    "a tensor, a NumPy array, a pandas DataFrame, a SciPy sparse matrix, a tuple (x, labels), a torch Dataset, a "
+    "DataLoader, a data set of pyro_vae.data.load, or a dictionary of these with train, valid and test"
+)
+"""What :func:`as_data_set` takes, in words."""
+
+
+def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
+    """Return what holds data as a data set.
+
+    Args:
+        name: of the data, for errors.
+        value: one of :data:`TAKEN`.
+        how: options; ``split`` counts if ``value`` has no splits of its own.
+
+    Raises:
+        BadDataError: if it is something else, or holds what no VAE can take.
+    """
+    if isinstance(value, DataSet):
+        how.check_used(f"{name} has its own splits")
+        return value.map(lambda split: replace(split, name=name))
+    parts = _own_splits(name, value) or {"train": value}
+    if not any(isinstance(part, (Dataset, DataLoader)) for part in parts.values()):  # these say what they use
+        how.check_used(f"{name} gives {_word(value)}", "split")
+    found = {split: _examples(name if len(parts) == 1 else f"{name}: {split}", v, how) for split, v in parts.items()}
+    return in_splits(name, found, how)
+
+
+def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[Any]:
+    """Return a data set of examples; a split that is not there is drawn from those for training, by a hash.
+
+    Args:
+        name: of the data.
+        found: the examples of ``train``, and perhaps of ``valid`` and ``test``.
+        how: has the shares.
+
+    Raises:
+        BadDataError: if the splits do not go together, or a split has no example.
+    """
+    splits = _as_splits(name, found)
+    shapes = {split: s.event_shape for split, s in splits.items()}
+    if len(set(shapes.values())) > 1 or len({type(s) for s in splits.values()}) > 1:
+        raise BadDataError(
+            f"{name} must have splits of one shape and kind; got {', '.join(map(repr, splits.values()))}"
+        )
+    if len(splits) == len(SPLITS) and how.split is not None:
+        raise ValueError(f"split is for data without splits of their own; {name} has its own")
+    notes = tuple(dict.fromkeys(note for f in found.values() for note in f.notes))
+    if lacking := [split for split in SPLITS if split not in splits]:
+        train = splits["train"]
+        shares = [
+            share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)
+        ]
+        places = assign(found["train"].keys or keys_of_split(train), [share / sum(shares) for share in shares])
+        if len(splits) > 1:
+            notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
+        for i, split in enumerate(SPLITS):
+            if split in ("train", *lacking):
+                splits[split] = _some(train, places == i, split)
+    return DataSet(splits["train"], splits["valid"], splits["test"], notes)
+
+
+def keys_of_split(split: Split) -> list[bytes]:
+    """Return the bytes of each example, as they are stored."""
+    return [key for some in split.stored() for key in keys_of_rows(some.cpu().numpy())]
+
+
+def _some(examples: Split, chosen: Tensor, split: str) -> Split:
+    if not chosen.any():
+        raise BadDataError(
+            f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {split}. Give more, or other "
+            "shares: split=(0.6, 0.2, 0.2)"
+        )
+    return examples[chosen.nonzero()[:, 0]]
+
+
+def _own_splits(name: str, value: Any) -> dict[str, Any] | None:
+    """Return the splits in a mapping or a tuple of three data sets; None if ``value`` is no such thing."""
+    if isinstance(value, Mapping):
+        parts = dict(value)
+        unknown = [key for key in parts if key not in SPLITS]
+        if unknown or "train" not in parts:
+            raise BadDataError(
+                f"{name} gives a dictionary with {', '.join(map(repr, parts)) or 'nothing'}; it must have train, and "
+                "may have valid and test"
+            )
+        return parts
+    several = isinstance(value, (tuple, list)) and len(value) == len(SPLITS)
+    if several and all(isinstance(part, (Split, Dataset, DataLoader)) for part in value):
+        return dict(zip(SPLITS, value, strict=True))
+    return None
+
+
+def _examples(name: str, value: Any, how: Reading) -> Found:
+    """Return the examples in anything that fit takes."""
+    if isinstance(value, Split):
+        return Found(value)
+    if isinstance(value, DataLoader):
+        return read_loader(name, value, how)
+    if isinstance(value, Dataset):
+        return read_dataset(name, value, how)
+    if isinstance(value, (tuple, list)):
+        return _pair(name, value, how)
+    if isinstance(value, (Tensor, np.ndarray)):
+        return Found(as_array(name, value))
+    raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
+
+
+def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:
+    if not value or not isinstance(value[0], (Tensor, np.ndarray)):
+        of = f" of {_word(value[0])}" if value else ""
+        raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}{of}. torch.stack makes one tensor of many")
+    found = _examples(name, value[0], how)
+    if len(value) == 1:
+        return found
+    labels = np.asarray(value[1].cpu() if isinstance(value[1], Tensor) else value[1])
+    if len(value) > 2 or labels.ndim != 1 or labels.dtype.kind == "f":
+        came = ", ".join(f"{_word(part)} of shape {np.shape(part)}" for part in value[1:])
+        raise BadDataError(
+            f"{name} may give labels beside x, whole numbers or names of shape (n,); got {came}. Give x alone, or train "
+            "from Python: fit(vae, (x, context))"
+        )
+    return replace(found, labels=labels)
+
+
+def _as_splits(name: str, found: Mapping[str, Found]) -> dict[str, Split]:
+    """Return each part as a split, with the same classes in all."""
+    raw = {split: f for split, f in found.items() if not isinstance(f.x, Split)}
+    made: dict[str, Split] = {split: replace(f.x, name=name) for split, f in found.items() if isinstance(f.x, Split)}  # type: ignore[type-var]
+    known = [f.labels for f in raw.values() if f.labels is not None]
+    if known and len(known) < len(raw):
+        raise BadDataError(f"{name} has labels for {len(known)} of its {len(raw)} splits. Give all, or none")
+    names = next((tuple(f.class_names) for f in raw.values() if f.class_names), ())
+    for f in raw.values():
+        if f.labels is not None and f.labels.shape != (len(f.x),):
+            raise BadDataError(f"{name} must have one label per example, ({len(f.x)},); got shape {f.labels.shape}")
+    codes, classes, class_names = _coded(name, np.concatenate(known) if known else None, names)
+    sizes = np.cumsum([len(f.x) for f in raw.values()])[:-1].tolist()
+    per_split = [None] * len(raw) if codes is None else torch.tensor_split(codes, sizes)
+    for (split, f), labels in zip(raw.items(), per_split, strict=True):
+        examples = as_split(name if len(found) == 1 else f"{name}: {split}", f.x)  # type: ignore[arg-type]
+        extra: dict[str, Any] = {"columns": f.columns} if isinstance(examples, Rows) and f.columns else {}
+        made[split] = replace(examples, name=name, labels=labels, classes=classes, class_names=class_names, **extra)
+    return {split: made[split] for split in found}
+
+
+def _coded(name: str, labels: NDArray[Any] | None, names: Sequence[str]) -> tuple[Tensor | None, int, tuple[str, ...]]:
+    """Return labels as codes, the number of classes and their names; a class counts also if no example has it."""
+    if labels is None or not names or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
+        return as_labels(name, labels, 0 if labels is None else len(labels))
+    return torch.from_numpy(labels.astype(np.int64)), len(names), tuple(map(str, names))
+
+
+def _word(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

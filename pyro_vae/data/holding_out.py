@@ -1,0 +1,173 @@
+"""split(): hold out some of the data of any kind, by the same hash as :func:`pyro_vae.data.load`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from pyro_vae.argument_checks import is_finite_number
+from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
+from pyro_vae.data.reading import BadDataError
+from pyro_vae.data.split import Split
+from pyro_vae.data.splitting import assign, keys_of_rows
+from pyro_vae.seeds import seeded
+
+__all__ = ["split"]
+
+_AT_ONCE = 1024  # rows of a sparse matrix
+
+
+def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -> tuple[Any, ...]:
+    """Return some of the data to train on, and others to validate and test with, each of the kind that came.
+
+    A hash of each example says where it goes. So an example stays there if others are added, and equal examples stay
+    together. :func:`pyro_vae.data.load` puts the same examples into the same splits.
+
+    Args:
+        x: a tensor, a NumPy array, a SciPy sparse matrix or a pandas DataFrame, one example per row; a tuple
+            ``(x, *context)`` of tensors and arrays; a split of :func:`pyro_vae.data.load`; or a Dataset with a length,
+            which is read once. The pictures of torchvision's ``ImageFolder`` go by their file names.
+        valid: the share to validate with, above 0.
+        test: the share to test with.
+        group: a value for each example ``(n,)``, or the name of a column of a DataFrame; examples with the same value
+            stay in one split.
+
+    Returns:
+        ``(train, valid)``, or ``(train, valid, test)`` if there is a share to test with. Of a Dataset, each is a
+        :class:`torch.utils.data.Subset`; of a tuple, a tuple.
+
+    Raises:
+        TypeError: if ``x`` is of another kind.
+        ValueError: if the shares or groups do not fit, or a part has no example.
+
+    Example:
+        >>> train, valid = split(torch.arange(100.0), valid=0.2)
+        >>> len(train) + len(valid), bool((train[:, None] == valid).any())
+        (100, False)
+    """
+    shares = _shares(valid, test)
+    keys = _keys(x) if group is None else _keys_of_group(x, group)
+    places = assign(keys, shares).clamp_max(len(shares) - 1)  # 1 - 1e-17 is no share
+    rows = [(places == i).nonzero()[:, 0] for i in range(len(shares))]
+    for name, some in zip(("train", "valid", "test"), rows, strict=False):
+        if not len(some):
+            more = "" if group is None else f", in {len(set(_keys_of_group(x, group))):,} groups"
+            raise BadDataError(
+                f"of {len(places):,} examples{more}, none is left for {name}. Give more, or other shares: valid=0.3"
+            )
+    return tuple(_take(x, some) for some in rows)
+
+
+def _shares(valid: float, test: float) -> tuple[float, ...]:
+    right = is_finite_number(valid) and is_finite_number(test) and valid > 0 and test >= 0 and valid + test < 1
+    if not right:
+        raise ValueError(
+            "valid and test must be shares of the data, with valid above 0 and the sum below 1, such as valid=0.1, "
+            f"test=0.1; got valid={valid!r}, test={test!r}"
+        )
+    shares = (1 - valid - test, valid, test)
+    return shares if test else shares[:2]
+
+
+def _keys(x: Any) -> Iterable[bytes]:
+    """Return the bytes that say where each example goes."""
+    if isinstance(x, Split):
+        return (key for some in x.stored() for key in keys_of_rows(some.cpu().numpy()))
+    if isinstance(x, (Tensor, np.ndarray)):
+        return keys_of_rows(_array("x", x))
+    if sparse.issparse(x):
+        rows = x.tocsr()
+        starts = range(0, rows.shape[0], _AT_ONCE)
+        return (key for start in starts for key in keys_of_rows(rows[start : start + _AT_ONCE].toarray()))
+    if isinstance(x, (tuple, list)):
+        return _keys(_rows_of_tuple(x)[0])
+    if isinstance(x, DataLoader):
+        raise TypeError(
+            "split takes a Dataset, not a DataLoader: split(loader.dataset), and a DataLoader for each part"
+        )
+    if isinstance(x, Dataset) and not isinstance(x, IterableDataset):
+        return _keys_of_dataset(x)
+    raise TypeError(
+        "x must be a tensor, a NumPy array, a SciPy sparse matrix, a pandas DataFrame, a tuple (x, *context), a split "
+        f"of pyro_vae.data.load or a torch Dataset with a length; got {type(x).__name__}"
+    )
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    array = as_array(name, value)
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have a first dimension that counts the examples; got a single number")
+    return array
+
+
+def _rows_of_tuple(x: Sequence[Any]) -> list[NDArray[Any]]:
+    if not x:
+        raise ValueError("x must be a tuple (x, *context) of tensors or arrays; got an empty one")
+    names = ("x", *(f"context {i}" for i in range(len(x) - 1)))
+    arrays = [_array(name, part) for name, part in zip(names, x, strict=True)]
+    for name, part in zip(names, arrays, strict=True):
+        if len(part) != len(arrays[0]):
+            raise ValueError(f"{name} must have one row per example: {len(arrays[0])}; got {len(part)}")
+    return arrays
+
+
+def _keys_of_dataset(dataset: Dataset[Any]) -> Iterator[bytes]:
+    n = length("x", dataset)
+    samples, root = getattr(dataset, "samples", None), getattr(dataset, "root", None)
+    if isinstance(samples, list) and root is not None and len(samples) == n:
+        return (Path(path).relative_to(root).as_posix().encode() for path, *_ in samples)
+    _refuse_random(dataset)
+    return (_key_of_item(dataset, i) for i in range(n))
+
+
+def _key_of_item(dataset: Dataset[Any], i: int) -> bytes:
+    return next(iter(keys_of_rows(as_numbers(f"x of item {i}", parts_of_item("x", dataset[i])[0])[None])))
+
+
+def _refuse_random(dataset: Dataset[Any]) -> None:
+    """Raise a ValueError if an item of a Dataset is drawn at random, so that no hash of it stays the same."""
+    found = []
+    for seed in (0, 1, 2):
+        with seeded(seed):
+            found.append(_key_of_item(dataset, 0))
+    if len(set(found)) > 1:
+        raise ValueError(
+            "x is a Dataset that changes its examples at random, so they have no place of their own. Split the Dataset "
+            "without these changes, or go by the order: group=range(len(dataset))"
+        )
+
+
+def _keys_of_group(x: Any, group: Any) -> list[bytes]:
+    """Return a key for each value of the groups; 3 and 3.0 are one group."""
+    values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)
+    n = x.shape[0] if sparse.issparse(x) else len(_rows_of_tuple(x)[0] if isinstance(x, (tuple, list)) else x)
+    if values.shape != (n,):
+        raise ValueError(f"group must have one value per example, ({n},); got {values.shape}")
+    plain = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.tolist()]
+    lacking = sum(v is None or (isinstance(v, float) and math.isnan(v)) for v in plain)
+    if lacking:
+        raise ValueError(f"group lacks the value of {lacking:,} examples")
+    return [str(v).encode() for v in plain]
+
+
+def _take(x: Any, rows: Tensor) -> Any:
+    """Return some of the examples, of the kind that came."""
+    if isinstance(x, (tuple, list)):
+        return tuple(_take(part, rows) for part in x)
+    if isinstance(x, Tensor):
+        return x[rows.to(x.device)]
+    if isinstance(x, Split):
+        return x[rows.to(x.device)]
+    if isinstance(x, np.ndarray):
+        return x[rows.numpy()]
+    if sparse.issparse(x):
+        return x.tocsr()[rows.numpy()]
+    return Subset(x, rows.tolist())
