@@ -7,12 +7,13 @@ from pyro_vae.data.images import Images
 from pyro_vae.data.named import DESCRIPTIONS, NAMES, DamagedDataError, DownloadError, folder
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
-from pyro_vae.data.sources import load
+from pyro_vae.data.sources import TAKEN, load
 from pyro_vae.data.split import DataSet, Split
 
 __all__ = [
     "DESCRIPTIONS",
     "NAMES",
+    "TAKEN",
     "BadDataError",
     "Batches",
     "DamagedDataError",

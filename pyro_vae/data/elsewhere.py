@@ -19,7 +19,7 @@ from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.split import DataSet
 
-__all__ = ["PREFIXES", "load_elsewhere"]
+__all__ = ["PREFIXES", "load_elsewhere", "names_elsewhere"]
 
 Root = str | os.PathLike[str] | None
 _NO_DATA = ("DatasetFolder", "ImageFolder", "VisionDataset", "wrap_dataset_for_transforms_v2")
@@ -51,6 +51,15 @@ def load_elsewhere(source: str, root: Root, how: Reading) -> DataSet[Any]:
     """
     prefix, _, name = source.partition(":")
     return _READERS[prefix](source, name, root, how)
+
+
+def names_elsewhere() -> dict[str, str]:
+    """Return the names with their prefix by the names without it, in lower case."""
+    from torchvision import datasets
+
+    torchvision = (name for name in datasets.__all__ if name not in _NO_DATA)
+    found = {"torchvision": torchvision, "sklearn": (*_TOY, *_FETCHED)}
+    return {name.lower(): f"{prefix}:{name}" for prefix, names in found.items() for name in names}
 
 
 def _sklearn(source: str, name: str, root: Root, how: Reading) -> DataSet[Any]:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pyro_vae.data import array_files
-from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere
+from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere, names_elsewhere
 from pyro_vae.data.functions import home_of, load_function
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
 
-__all__ = ["FILES", "load"]
+__all__ = ["FILES", "TAKEN", "load"]
 
 Reader = Callable[[Path, Reading], DataSet[Any]]
 
@@ -27,6 +27,18 @@ FILES: Mapping[str, Reader] = {
     ".safetensors": array_files.load_arrays,
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
+
+TAKEN: Mapping[str, str] = {
+    "x.npy, x.npz, x.safetensors": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test.",
+    "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
+    "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
+    "sklearn:wine": "A data set of scikit-learn: wine, iris, breast_cancer, digits, diabetes, linnerud; others, such "
+    "as covtype, are downloaded.",
+    "torchvision:CIFAR10": "A data set of pictures of torchvision, by the name of its class. --size makes pictures of "
+    "several sizes one.",
+    "hf:user/name": "Pictures or numbers of a data set on Hugging Face, or in such a folder (extra: datasets).",
+}
+"""What :func:`load` takes besides the data sets by name: an example of each, and what it is."""
 
 
 def load(
@@ -126,7 +138,9 @@ def _no_such_data(source: str, path: Path) -> Exception:
     there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     names = difflib.get_close_matches(source.lower(), NAMES, n=1)
     files = difflib.get_close_matches(path.name, there, n=1)
-    close = names[0] if names else str(path.parent / files[0]) if files else ""
+    there_too = names_elsewhere()
+    elsewhere = [there_too[name] for name in difflib.get_close_matches(source.lower(), there_too, n=1)]
+    close = names[0] if names else str(path.parent / files[0]) if files else "".join(elsewhere)
     hint = f" Did you mean {close!r}?" if close else ""
     if path.suffix or len(path.parts) > 1:
         return FileNotFoundError(f"there is no file or folder {source}.{hint}")
