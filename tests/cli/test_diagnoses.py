@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from matplotlib.image import imread
 
 from pyro_vae import data, evaluation, load
-from pyro_vae.cli import main
+from pyro_vae.cli import diagnoses, main
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,14 @@ def test_the_probe_and_bits(run, capsys):
     assert "collapse" not in out
 
 
-def test_gaps_strangers_and_copies(run, capsys):
+def test_gaps_strangers_and_copies(run, capsys, monkeypatch):
+    few = functools.partial(evaluation.inference_gaps, steps=100)  # of the search, where the default is 1,000
+    monkeypatch.setattr(diagnoses, "inference_gaps", few)
     options = ["--gaps", "20", "--importance_particles", "50", "--n", "20", "--against", "digits", "--samples", "40"]
     out, written = evaluated(run, capsys, *options)
     digits, vae = data.load("digits", binarize="dynamic"), load(run)
     (x,) = next(iter(data.batches(digits.test[:20], 20, seed=0)))
-    found = evaluation.inference_gaps(vae, x, importance_particles=50)
+    found = few(vae, x, importance_particles=50)
     assert written["gaps"]["amortisation"] == pytest.approx(found.means["amortisation"], rel=1e-4)
     assert f"amortisation gap {found.means['amortisation']:.2f} (the encoder; 20 images)" in out
     (x,) = next(iter(data.batches(digits.test, 300)))
