@@ -88,7 +88,9 @@ class _Parser(ArgumentParser):
 
     def _names(self) -> list[str]:
         """Return the names of all options, those of the commands too."""
-        commands = (sub for action in self._actions if isinstance(action.choices, Mapping) for sub in action.choices.values())
+        commands = (
+            sub for action in self._actions if isinstance(action.choices, Mapping) for sub in action.choices.values()
+        )
         parsers = [self, *commands]
         strings = (string for parser in parsers for string in parser._option_string_actions)
         return [string.removeprefix("--") for string in strings if string.startswith("--")]

@@ -20,6 +20,7 @@ _TYPES = {
 _TYPE = re.compile(r"<class '\w+'>|list\[int\]|typing\.Literal\[([^\]]*)\]")
 _WRONG_VALUE = re.compile(r'Parser key "([\w.]+)": (.*?)(?:Given|Got) value: (.*)')
 _UNKNOWN = re.compile(r"unrecognized arguments: (.*)|Subcommand '\w+' does not accept option '([\w.]+)'")
+_NESTED = re.compile(r"NestedArg\(key='(.*?)', val=.*\)")
 _NO_COMMAND = re.compile(r"argument command: invalid choice: '(.*?)' \(choose from (.*)\)")
 _MISSING = re.compile(r"the following arguments are required: (\w+)\.(.*)")
 
@@ -50,6 +51,8 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
         return text
     name, expected, value = found.groups()
     value = value.rpartition("Given value: ")[2]  # of a list, not of its element
+    if nested := _NESTED.fullmatch(value):
+        return f"--{name} takes no arguments of its own; got --{name}.{nested[1]}"
     types = list(dict.fromkeys(match.group() for match in _TYPE.finditer(expected.partition("Errors:")[0])))
     if not types or not all(of in _TYPES or of.startswith("typing") for of in types):
         return text
@@ -77,11 +80,7 @@ def _unknown_option(words: str, options: Iterable[str]) -> str:
     if not first.startswith("-"):
         return f"{words} is no option and belongs to none. Options begin with two dashes, such as --seed 1"
     name = first.lstrip("-").partition("=")[0]
-    part, _, argument = name.partition(".")
-    there = set(options)
-    if argument and part in there:
-        return f"--{part} takes no arguments of its own; got --{name}"
-    return f"there is no option --{name}{near_miss(part, there, '--')}"
+    return f"there is no option --{name}{near_miss(name, options, '--')}"
 
 
 def missing_words(message: str) -> tuple[str, str] | None:

@@ -140,8 +140,8 @@ def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:
     if len(value) > 2 or labels.ndim != 1 or labels.dtype.kind == "f":
         came = ", ".join(f"{_word(part)} of shape {np.shape(part)}" for part in value[1:])
         raise BadDataError(
-            f"{name} may give labels beside x, whole numbers or names of shape (n,); got {came}. Give x alone, or train "
-            "from Python: fit(vae, (x, context))"
+            f"{name} may give labels beside x, whole numbers or names of shape (n,); got {came}. Give x alone, or "
+            "train from Python: fit(vae, (x, context))"
         )
     return replace(found, labels=labels)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import Any
 
 __all__ = ["KINDS", "bench", "list_parts"]
@@ -133,4 +134,4 @@ def _list_data() -> None:
 
     print("--data")
     for name, line in {**data.DESCRIPTIONS, **data.TAKEN}.items():
-        print(f"  {name}\n      {line}")
+        print(f"  {name}\n{textwrap.fill(line, 80, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}")
