@@ -197,8 +197,10 @@ def _names(kind: Kind) -> str:
 
 def _hint(word: str, plain: Mapping[str, str], kind: Kind) -> str:
     """Return a sentence with the name that a word may stand for, or nothing."""
-    close = difflib.get_close_matches(word, plain, n=1, cutoff=0.8)
-    meant = kind.usual.get(word) or (plain[close[0]] if close else None)
+    others = {name.lower().replace("_", ""): name for name in kind.listed if "." not in name}
+    there = {**others, **plain}
+    close = difflib.get_close_matches(word, there, n=1, cutoff=0.7)
+    meant = kind.usual.get(word) or (there[close[0]] if close else None)
     return f" Did you mean {meant!r}?" if meant else ""
 
 

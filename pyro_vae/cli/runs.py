@@ -160,7 +160,7 @@ def print_kept(run: Path, history: History, best: bool) -> None:
 
 def print_next(run: Path) -> None:
     """Print what to do with a run that is trained."""
-    modules = list(allowed() or ())
+    modules = [module for module in allowed() or () if not module.endswith(".py")]  # files are for data
     loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))
     print(f"next      pyro-vae evaluate {run}{allow_again()}   or in Python: vae = pyro_vae.load({loading})")
 

@@ -125,7 +125,10 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     if isinstance(value, (tuple, list)):
         return _pair(name, value, how)
     if isinstance(value, (Tensor, np.ndarray)):
-        return Found(as_array(name, value))
+        array = as_array(name, value)
+        if array.ndim == 0:
+            raise BadDataError(f"{name} must hold at least one example; got a single number")
+        return Found(array)
     raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
 
 

@@ -27,6 +27,7 @@ from pyro_vae.seeds import seeded
 
 __all__ = ["home_of", "load_function"]
 
+_ON_WINDOWS = os.name == "nt"  # where a letter before a colon is a drive
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -43,7 +44,7 @@ def home_of(source: str) -> str | None:
         ('C:\\loaders\\mine.py', None)
     """
     home, _, function = source.rpartition(":")
-    if not function.isidentifier() or home in PREFIXES or (os.name == "nt" and len(home) == 1):
+    if not function.isidentifier() or home in PREFIXES or (_ON_WINDOWS and len(home) == 1):
         return None
     return home if home.lower().endswith(".py") or _MODULE.fullmatch(home) else None
 
@@ -168,7 +169,7 @@ def _saying_where(source: str, file: str | None) -> Iterator[None]:
         yield
     except (BadDataError, NotAllowedError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         frame = next((f for f in reversed(frames) if f.filename == file), frames[-1])
         place, line = frame.filename, frame.lineno

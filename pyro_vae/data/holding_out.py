@@ -88,7 +88,7 @@ def _keys(x: Any) -> Iterable[bytes]:
         starts = range(0, rows.shape[0], _AT_ONCE)
         return (key for start in starts for key in keys_of_rows(rows[start : start + _AT_ONCE].toarray()))
     if isinstance(x, (tuple, list)):
-        return _keys(_rows_of_tuple(x)[0])
+        return _keys(_x_of_tuple(x))
     if isinstance(x, DataLoader):
         raise TypeError(
             "split takes a Dataset, not a DataLoader: split(loader.dataset), and a DataLoader for each part"
@@ -108,15 +108,16 @@ def _array(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _rows_of_tuple(x: Sequence[Any]) -> list[NDArray[Any]]:
+def _x_of_tuple(x: Sequence[Any]) -> NDArray[Any]:
     if not x:
         raise ValueError("x must be a tuple (x, *context) of tensors or arrays; got an empty one")
-    names = ("x", *(f"context {i}" for i in range(len(x) - 1)))
-    arrays = [_array(name, part) for name, part in zip(names, x, strict=True)]
-    for name, part in zip(names, arrays, strict=True):
-        if len(part) != len(arrays[0]):
-            raise ValueError(f"{name} must have one row per example: {len(arrays[0])}; got {len(part)}")
-    return arrays
+    first = _array("x", x[0])
+    for i, part in enumerate(x[1:]):
+        if not isinstance(part, (Tensor, np.ndarray)):
+            raise TypeError(f"context {i} must be a tensor or a NumPy array; got {type(part).__name__}")
+        if len(part) != len(first):
+            raise ValueError(f"context {i} must have one row per example: {len(first)}; got {len(part)}")
+    return first
 
 
 def _keys_of_dataset(dataset: Dataset[Any]) -> Iterator[bytes]:
@@ -148,7 +149,7 @@ def _refuse_random(dataset: Dataset[Any]) -> None:
 def _keys_of_group(x: Any, group: Any) -> list[bytes]:
     """Return a key for each value of the groups; 3 and 3.0 are one group."""
     values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)
-    n = x.shape[0] if sparse.issparse(x) else len(_rows_of_tuple(x)[0] if isinstance(x, (tuple, list)) else x)
+    n = x.shape[0] if sparse.issparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)
     if values.shape != (n,):
         raise ValueError(f"group must have one value per example, ({n},); got {values.shape}")
     plain = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.tolist()]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -123,7 +123,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
         raise BadDataError(str(error)) from error
     if isinstance(value, np.ndarray):
         return value
-    tensor: Tensor = value.detach().cpu()
+    tensor = value.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
@@ -154,10 +154,10 @@ def stack(name: str, n: int, items: Iterable[Any], how: Reading) -> NDArray[Any]
     values: NDArray[Any] | None = None
     for i, x in enumerate(items):
         picture = isinstance(x, Image.Image)
-        some = as_numbers(f"{name}: x of item {i}", x, how.channels)
+        some = as_numbers(f"{name}: x of item {i}", x, how)
         if values is None:
             values = np.empty((n, *some.shape), some.dtype)
-        if picture and len(values.shape) == 4 and len(some) != values.shape[1]:  # grey pictures among those in colour
+        if picture and values.ndim == 4 and len(some) != values.shape[1]:  # grey pictures among those in colour
             values, some = _in_colour(values), _in_colour(some[None])[0]
         if some.shape != values.shape[1:] or some.dtype != values.dtype:
             raise _of_another_form(name, i, some, values, picture)
@@ -166,10 +166,11 @@ def stack(name: str, n: int, items: Iterable[Any], how: Reading) -> NDArray[Any]
     return values
 
 
-def as_numbers(name: str, x: Any, channels: int | None = None) -> NDArray[Any]:
+def as_numbers(name: str, x: Any, how: Reading | None = None) -> NDArray[Any]:
     """Return x of one example as an array; of a picture, the pixels as uint8 ``(channels, height, width)``."""
     if isinstance(x, Image.Image):
-        return _pixels(x, channels)
+        size = None if how is None else as_size(how.size)
+        return _pixels(x, None if how is None else how.channels, size)
     return as_array(name, np.asarray(x) if isinstance(x, (bool, int, float, np.generic)) else x)
 
 
@@ -178,7 +179,7 @@ def _in_colour(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _of_another_form(name: str, i: int, some: NDArray[Any], values: NDArray[Any], picture: bool) -> BadDataError:
-    if picture:
+    if picture and some.shape != values.shape[1:] and values.ndim == 4:
         first, other = (" x ".join(map(str, of.shape[-2:])) for of in (values, some))
         return BadDataError(
             f"{name} has pictures of several sizes: {first}, and {other} at item {i}. Give one for all, such as size=32"
@@ -189,7 +190,9 @@ def _of_another_form(name: str, i: int, some: NDArray[Any], values: NDArray[Any]
     )
 
 
-def _pixels(picture: Image.Image, channels: int | None) -> NDArray[Any]:
+def _pixels(picture: Image.Image, channels: int | None, size: tuple[int, int] | None = None) -> NDArray[Any]:
+    if size is not None:
+        picture = ImageOps.fit(picture, size[::-1])
     grey = picture.mode in ("1", "L")
     mode = {1: "L", 3: "RGB", None: "L" if grey else "RGB"}[channels]
     array = np.asarray(picture.convert(mode))
@@ -206,3 +209,10 @@ def _labels(name: str, values: Sequence[Any]) -> tuple[NDArray[Any] | None, tupl
         return np.asarray(plain), ()
     other = next(v for v in plain if not isinstance(v, (int, str)))
     return None, (f"{name}: what follows x is no label ({type(other).__name__}), and is left out",)
+
+
+def as_size(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    words = str(size).split("x")
+    return int(words[0]), int(words[-1])

@@ -1,0 +1,468 @@
+"""Data from functions of the user's, and whatever such a function may return."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from pyro_vae import data
+from pyro_vae.cli import main
+from pyro_vae.cli.arguments import modules_named
+from pyro_vae.data import BadDataError, DataSet, Images, Rows
+from pyro_vae.data.conversion import as_data_set
+from pyro_vae.data.functions import home_of
+from pyro_vae.data.reading import Reading
+from pyro_vae.registry import NotAllowedError, allowing
+
+X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+Y = np.arange(200) % 4
+TRAIN = ["--epochs", "1", "--hidden", "4", "--latent_dim", "2"]
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a file of Python into the working directory; modules of it are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(name, text):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("import numpy as np\n" + textwrap.dedent(text))
+        return name
+
+    yield write
+    for module in set(sys.modules) - before:
+        del sys.modules[module]
+
+
+def made(value, **options):
+    return as_data_set("mine.py:make", value, Reading(**options))
+
+
+def values(split):
+    return split.x(slice(None), torch.float64).numpy()
+
+
+def rows_of(dataset):
+    return [sorted(map(tuple, values(split).reshape(len(split), -1).tolist())) for split in parts_of(dataset)]
+
+
+def parts_of(dataset):
+    return dataset.train, dataset.valid, dataset.test
+
+
+@pytest.mark.parametrize(
+    ("source", "home"),
+    [
+        ("mine:make", "mine"),
+        ("a.b.c:make", "a.b.c"),
+        ("mine.py:make", "mine.py"),
+        ("../my data/mine.py:make", "../my data/mine.py"),
+        (r"C:\my data\mine.py:make", r"C:\my data\mine.py"),
+        (r"C:\my data\wine.csv", None),
+        ("C:/data", None),
+        ("wine.csv", None),
+        ("digits", None),
+        ("sklearn:wine", None),
+        ("torchvision:CIFAR10", None),
+        ("hf:user/name", None),
+        ("hf:squad:plain_text", None),
+        ("mine.py:", None),
+        ("mine.py:make()", None),
+    ],
+)
+def test_what_names_a_function(source, home):
+    assert home_of(source) == home
+
+
+def test_a_drive_of_windows_is_no_module(monkeypatch):
+    monkeypatch.setattr("pyro_vae.data.functions._ON_WINDOWS", True)
+    assert home_of("C:wine") is None
+
+
+def test_a_function_of_a_file_gives_what_its_array_in_a_file_gives(written, tmp_path):
+    np.save("x.npy", X)
+    name = written("mine.py", "def make():\n    return np.load('x.npy')\n")
+    for source in (f"{name}:make", f"{tmp_path / name}:make", "mine:make"):
+        found = data.load(source)
+        assert rows_of(found) == rows_of(data.load("x.npy"))
+        assert found.train.name == source
+
+
+def test_a_function_of_a_package_and_a_class(written):
+    written("package/__init__.py", "")
+    written("package/inner.py", "def make():\n    return np.eye(30)\n")
+    assert data.load("package.inner:make").event_shape == (30,)
+    written(
+        "mine.py",
+        """
+        from dataclasses import dataclass
+        from torch.utils.data import Dataset
+
+        @dataclass
+        class Ones(Dataset):
+            n: int = 50
+
+            def __len__(self):
+                return self.n
+
+            def __getitem__(self, i):
+                return np.full(2, float(i))
+        """,
+    )
+    assert sum(map(len, parts_of(data.load("mine.py:Ones")))) == 50
+
+
+def test_a_file_is_read_anew_and_finds_its_neighbours(written, tmp_path, monkeypatch):
+    written("here/beside_mine.py", "SIZE = 2\n")
+    written("here/mine.py", "from beside_mine import SIZE\n\ndef make():\n    return np.random.rand(90, SIZE)\n")
+    path = list(sys.path)
+    assert data.load("here/mine.py:make").event_shape == (2,)
+    written(
+        "here/mine.py", "def make():\n    import beside_mine\n    return np.random.rand(90, beside_mine.SIZE + 1)\n"
+    )
+    assert data.load("here/mine.py:make").event_shape == (3,)
+    assert sys.path == path
+
+
+def test_a_file_hides_no_module(written):
+    import random
+
+    written("random.py", "def make():\n    return np.eye(90)\n")
+    data.load("random.py:make")
+    assert sys.modules["random"] is random
+
+
+def test_random_numbers_are_the_same_each_time_and_left_as_they_were(written):
+    name = written("mine.py", "import torch\n\ndef make():\n    return torch.randn(100, 2) + np.random.rand()\n")
+    first = data.load(f"{name}:make")
+    before = torch.random.get_rng_state()
+    assert data.load(f"{name}:make").train.fingerprint() == first.train.fingerprint()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+BROKEN = """
+import os
+from functools import partial
+from json import loads
+
+def needs(path, *, size): return path
+def optional(path="x", *rest, **more): return np.eye(30)
+def divides():
+    return 1 / 0
+def reads():
+    return np.load("nothing.npy")
+def nothing(): pass
+def text(): return "digits"
+def ragged(): return [np.zeros(3), np.ones(3)]
+some = [1, 2, 3]
+half = partial(optional, "y")
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("nowhere/mine.py:divides", FileNotFoundError, "there is no file nowhere/mine.py"),
+        ("mien.py:divides", FileNotFoundError, "mien.py:divides: there is no file mien.py. Did you mean mine.py?"),
+        ("mine.py:divide", BadDataError, "mine.py has no function divide; it has needs, .*Did you mean divides?"),
+        ("empty.py:make", BadDataError, "empty.py has no function make; it has none"),
+        ("nowhere_at_all:make", BadDataError, "nowhere_at_all:make: there is no module nowhere_at_all"),
+        ("pakage.inner:make", BadDataError, "there is no module pakage. Did you mean package?"),
+        ("package.iner:make", BadDataError, "there is no module package.iner. Did you mean package.inner?"),
+        ("sklern:wine", BadDataError, "there is no module sklern. Did you mean sklearn?"),
+        ("mine.py:needs", BadDataError, "is called without arguments, and needs path, size. Give them defaults, or"),
+        ("mine.py:some", BadDataError, "mine.py:some must be a function that returns the data; got list"),
+        ("mine.py:loads", BadDataError, "mine.py:loads was defined in json. Name it there"),
+        ("mine.py:half", BadDataError, "mine.py:half was defined in functools"),
+        ("mine.py:divides", BadDataError, r"raised ZeroDivisionError: division by zero \(.*mine.py, line 10\)"),
+        ("mine.py:reads", BadDataError, r"raised FileNotFoundError: .*nothing.npy.*mine.py, line 12\)"),
+        ("mine.py:nothing", BadDataError, "mine.py:nothing must be a tensor, .* three|train, valid and test; got None"),
+        ("mine.py:text", BadDataError, "mine.py:text must be a tensor, .*; got a str"),
+        ("mine.py:ragged", BadDataError, "may give labels beside x, .*; got a ndarray of shape (3,)|whole numbers"),
+        ("imports.py:make", BadDataError, r"raised ModuleNotFoundError: .*'no_such_thing' \(.*imports.py, line 2\)"),
+        ("syntax.py:make", BadDataError, r"raised SyntaxError: .*\(.*syntax.py, line 3\)"),
+        ("leaves.py:make", BadDataError, r"raised SystemExit: 3 \(.*leaves.py, line 3\)"),
+    ],
+)
+def test_what_is_wrong_is_said(written, source, error, message):
+    written("mine.py", BROKEN)
+    written("empty.py", "")
+    written("package/__init__.py", "")
+    written("package/inner.py", "")
+    written("imports.py", "import no_such_thing\n")
+    written("syntax.py", "\ndef make() return 1\n")
+    written("leaves.py", "import sys\nsys.exit(3)\n")
+    with pytest.raises(error, match=message):
+        data.load(source)
+
+
+def test_what_needs_no_argument_is_called(written):
+    written("mine.py", BROKEN)
+    assert data.load("mine.py:optional").event_shape == (30,)
+
+
+def test_a_path_that_exists_is_no_function(written, tmp_path):
+    written("mine.py", "raise RuntimeError\n")
+    Path("mine.py:make").write_text("")
+    with pytest.raises(ValueError, match="mine.py:make is a file of another kind"):
+        data.load("mine.py:make")
+    assert modules_named(["train", "--data", "mine.py:make"]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--data", "mine.py:make"], ["mine.py"]),
+        (["train", "--data=a.b:make", "--prior", "c.Prior"], ["a.b", "c"]),
+        (["evaluate", "runs/x", "--against", "mine:make"], ["mine"]),
+        (["data", "mine.py:make"], ["mine.py"]),
+        (["score", "runs/x", "mine.py:make", "--flag", "0.1"], ["mine.py"]),
+        (["sweep", "s", "data=a.py:make,b.py:make"], ["a.py", "b.py"]),
+        (["train", "--data", "sklearn:wine"], []),
+        (["train", "--out", "mine:make"], []),
+        (["train", "--config", "{data: mine.py:make}"], []),
+    ],
+)
+def test_the_command_line_names_its_modules(arguments, named):
+    assert sorted(modules_named(arguments)) == named
+
+
+def test_only_what_the_call_names_is_imported(written):
+    for name in ("mine.py", "other.py"):
+        written(name, "open('imported', 'w').close()\n\ndef make():\n    return np.eye(30)\n")
+    for source in ("mine.py:make", "./mine.py:make", "mine:make"):
+        with (
+            allowing(["other", "other.py", "mine_too"]),
+            pytest.raises(NotAllowedError, match="only if this call names"),
+        ):
+            data.load(source)
+    assert not Path("imported").exists()
+    with allowing("./mine.py"):
+        assert data.load(f"{Path.cwd()}/mine.py:make").event_shape == (30,)
+    with pytest.raises(ValueError, match="allow must name modules, such as my_module, my_package.parts or my_data.py"):
+        allowing("mine.txt/x").__enter__()
+
+
+def test_later_commands_on_a_run_name_the_function_again(written, capsys):
+    written("mine.py", "def make():\n    return np.arange(300.0).reshape(100, 3)\n")
+    assert main(["train", "--data", "mine.py:make", "--out", "r", *TRAIN]) == 0
+    assert "pyro-vae evaluate r --allow mine.py " in capsys.readouterr().out
+    assert yaml.safe_load(Path("r/config.yaml").read_text())["data"] == f"{Path.cwd()}/mine.py:make"
+    Path("mine.py").write_text("open('imported', 'w').close()\n" + Path("mine.py").read_text())
+    for command in (["evaluate", "r"], ["train", "--resume", "r"], ["train", "--config", "r/config.yaml"]):
+        assert main(command) == 2
+        assert f"If you trust it, add --allow {Path.cwd()}/mine.py" in capsys.readouterr().err
+    assert not Path("imported").exists()
+    assert main(["evaluate", "r", "--allow", "mine.py"]) == 0
+    assert Path("imported").exists()
+    assert main(["evaluate", "r", "--data", "mine.py:make"]) == 0
+
+
+@pytest.mark.parametrize("x", [X, torch.from_numpy(X), torch.from_numpy(X).requires_grad_(), X.astype("f8"), (X,), [X]])
+def test_arrays_go_where_those_of_files_go(x, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    assert rows_of(made(x)) == rows_of(data.load(tmp_path / "x.npy"))
+
+
+def test_half_precision_of_torch_is_kept():
+    x = torch.from_numpy(X).bfloat16()
+    assert rows_of(made(x)) == rows_of(made(x.float()))
+
+
+@pytest.mark.parametrize("labels", [Y, torch.from_numpy(Y), Y.tolist(), Y.astype("u1")])
+def test_x_with_labels(labels):
+    found = made((X, labels))
+    label_of = dict(zip(map(tuple, X.tolist()), Y.tolist(), strict=True))
+    for split in parts_of(found):
+        assert split.labels.tolist() == [label_of[tuple(row)] for row in values(split).tolist()]
+    assert (found.classes, found.train.class_names) == (4, ())
+    assert made((X, [f"c{y}" for y in Y])).train.class_names == ("c0", "c1", "c2", "c3")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            (X, X),
+            r"may give labels beside x, .*; got a ndarray of shape \(200, 3\). Give x alone, or train from Python",
+        ),
+        ((X, Y / 2), "whole numbers or names"),
+        ((X, Y, Y), "whole numbers or names"),
+        ((X, Y[:-1]), "mine.py:make must have one label per example"),
+        ((), "mine.py:make must be a tensor, .*; got a tuple"),
+        (np.zeros((0, 3)), "at least one example"),
+        (np.float64(3), "mine.py:make must be a tensor"),
+        (np.array(3.0), "at least one example; got a single number"),
+        (np.array(["a", "b"]), "dense array of real numbers"),
+        (np.full((9, 2), np.inf), "has infinite values"),
+        ({"x": X}, "gives a dictionary with 'x'; it must have train, and may have valid and test"),
+        ({"valid": X, "test": X}, "it must have train"),
+        ({"train": X, "valid": X[:, :2]}, "splits of one shape and kind"),
+        ({"train": (X, Y), "test": X}, "has labels for 1 of its 2 splits"),
+        (X[:4], "of 4 rows, none is left for"),
+        (lambda: X, "must be a tensor, .*; got a function"),
+        (TensorDataset(torch.zeros(0, 2)), "at least one example; got none"),
+    ],
+)
+def test_other_things_are_refused(value, message):
+    with pytest.raises(BadDataError, match=message):
+        made(value)
+
+
+@pytest.mark.parametrize(
+    "option", [{"size": 8}, {"label": "a"}, {"group": "a"}, {"delimiter": ";"}, {"skip_bad": True}]
+)
+@pytest.mark.parametrize(
+    "value", [X, DataLoader(X), TensorDataset(torch.from_numpy(X))], ids=["array", "loader", "set"]
+)
+def test_options_that_do_not_apply_are_refused(value, option):
+    with pytest.raises(ValueError, match=f"^{next(iter(option))} is for "):
+        made(value, **option)
+
+
+def test_splits_of_its_own():
+    parts = {"train": X[:150], "valid": X[150:170], "test": X[170:]}
+    own = {split: sorted(map(tuple, x.tolist())) for split, x in parts.items()}
+    datasets = tuple(TensorDataset(torch.from_numpy(x)) for x in parts.values())
+    for value in (parts, datasets, [DataLoader(d, 7) for d in datasets], made(parts), parts_of(made(parts))):
+        assert rows_of(made(value)) == list(own.values())
+        with pytest.raises(ValueError, match="split is for data without splits of their own"):
+            made(value, split="0.5,0.25,0.25")
+
+
+def test_a_split_that_lacks_is_drawn_from_train():
+    found = made({"train": (X[:150], Y[:150]), "test": (X[150:], Y[150:])})
+    assert sorted(rows_of(found)[2]) == sorted(map(tuple, X[150:].tolist()))
+    assert len(found.train) + len(found.valid) == 150
+    assert abs(len(found.valid) / 150 - 1 / 9) < 4 * (8 / 81 / 150) ** 0.5
+    assert found.notes == ("mine.py:make has no split for valid: a hash draws it from those for training",)
+
+
+def test_classes_are_those_of_all_splits():
+    found = made({"train": (X[:90], Y[:90] % 2), "valid": (X[90:100], Y[90:100] % 2), "test": (X[100:], Y[100:])})
+    assert [split.classes for split in parts_of(found)] == [4, 4, 4]
+    assert found.test.labels.tolist() == Y[100:].tolist()
+
+
+class Pictures(Dataset):
+    """Pictures with the number of each in all its pixels."""
+
+    classes = ("even", "odd", "neither")
+
+    def __init__(self, n=60, sizes=((5, 4),), modes=("L",), label=lambda i: i % 2):
+        self.n, self.sizes, self.modes, self.label = n, sizes, modes, label
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        size, mode = self.sizes[i % len(self.sizes)], self.modes[i % len(self.modes)]
+        picture = Image.new("L", size, i).convert(mode)
+        return (picture, self.label(i)) if self.label else picture
+
+
+def test_pictures_of_a_dataset_become_images():
+    found = made(Pictures())
+    assert (type(found.train), found.event_shape, found.train.class_names) == (Images, (1, 4, 5), Pictures.classes)
+    for split in parts_of(found):
+        assert (split.pixels == split.pixels[:, :1, :1, :1]).all()
+        assert split.labels.tolist() == (split.pixels[:, 0, 0, 0] % 2).tolist()
+    assert sorted(p for split in parts_of(found) for p in split.pixels[:, 0, 0, 0].tolist()) == list(range(60))
+
+
+def test_grey_pictures_among_others_become_colour():
+    for modes in (("L", "RGB"), ("RGB", "L"), ("L", "L", "RGBA")):
+        found = made(Pictures(modes=modes))
+        assert found.event_shape == (3, 4, 5)
+        assert sorted(p for s in parts_of(found) for p in s.pixels[:, 1, 0, 0].tolist()) == list(range(60))
+    assert made(Pictures(modes=("RGB",)), channels=1).event_shape == (1, 4, 5)
+
+
+def test_pictures_of_several_sizes_need_one():
+    with pytest.raises(
+        BadDataError, match="several sizes: 4 x 5, and 6 x 6 at item 1. Give one for all, such as size=32"
+    ):
+        made(Pictures(sizes=((5, 4), (6, 6))))
+    assert made(Pictures(sizes=((5, 4), (6, 6), (16, 9))), size=8).event_shape == (1, 8, 8)
+    assert made(Pictures(sizes=((5, 4), (6, 6))), size="4x8", channels=3).event_shape == (3, 4, 8)
+
+
+def test_labels_of_a_dataset():
+    assert made(Pictures(label=None)).classes == 0
+    named = made(Pictures(label=lambda i: "ab"[i % 2]))
+    assert (named.classes, named.train.class_names) == (2, ("a", "b"))
+    assert made(Pictures(label=lambda i: torch.tensor(i % 2))).classes == 3
+    other = made(Pictures(label=lambda i: {"box": i}))
+    assert other.classes == 0
+    assert other.notes == ("mine.py:make: what follows x is no label (dict), and is left out",)
+    assert made(TensorDataset(torch.from_numpy(X), torch.rand(200))).classes == 0
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_gives_its_examples_each_time(shuffle):
+    loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)), 32, shuffle=shuffle)
+    found = made(loader)
+    assert sorted(row for part in rows_of(found) for row in part) == sorted(map(tuple, X.tolist()))
+    assert made(loader).train.fingerprint() == found.train.fingerprint()
+    assert rows_of(found) == rows_of(made(X))
+    assert found.classes == 4
+
+
+def test_examples_that_a_loader_leaves_out_are_noted():
+    found = made(DataLoader(TensorDataset(torch.from_numpy(X)), 32, drop_last=True))
+    assert sum(map(len, parts_of(found))) == 192
+    assert found.notes == ("mine.py:make: the DataLoader leaves out 8 examples: drop_last=True",)
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield torch.zeros(2)
+
+
+class Odd(Dataset):
+    """Gives what it is told."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Endless(), "a Endless without a length, which may never end"),
+        (DataLoader(Endless(), 4), "without a length"),
+        (Odd({"image": 1}), "yields a dictionary with 'image'; it must yield x, or x and a label"),
+        (Odd(()), "yields an empty tuple"),
+        (Odd("a"), "x of item 0 must be a tensor or a NumPy array; got str"),
+        (Odd(torch.zeros(2), torch.zeros(3)), r"item 0 has \(2,\) of float32, item 1 has \(3,\) of float32"),
+        (Odd(torch.zeros(2), torch.zeros(2).double()), "of one shape and dtype"),
+        (Odd(torch.zeros(2), Image.new("L", (2, 2))), "of one shape and dtype"),
+        (DataLoader(Odd(torch.zeros(2), torch.zeros(3)), 1), "examples of one shape; got (2,), (3,)"),
+    ],
+)
+def test_datasets_that_cannot_be_read(value, message):
+    with pytest.raises(BadDataError, match=message.replace("(2,), (3,)", r"\(2,\), \(3,\)")):
+        made(value)
+
+
+def test_numbers_of_a_dataset():
+    assert isinstance(made(Odd(*map(float, range(50)))).train, Rows)
+    assert isinstance(made(DataSet(*parts_of(made(X)))).train, Rows)
