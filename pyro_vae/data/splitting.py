@@ -60,7 +60,7 @@ def assign(keys: Iterable[bytes], shares: Sequence[float]) -> Tensor:
 
     Example:
         >>> assign([b"a", b"b", b"a"], (0.5, 0.25, 0.25)).tolist()
-        [0, 0, 0]
+        [0, 1, 0]
     """
     hashes = (hashlib.blake2b(key, digest_size=8).digest() for key in keys)
     uniform = np.fromiter((int.from_bytes(found, "big") / 2**64 for found in hashes), np.float64)
@@ -99,5 +99,11 @@ def split_up(examples: S, places: Tensor, notes: Sequence[str] = ()) -> DataSet[
                 f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {name}. Give more, or "
                 "other shares: split=(0.6, 0.2, 0.2)"
             )
-    train, valid, test = (examples[rows] for rows in parts.values())
+    train, valid, test = (examples[_without_copying(rows)] for rows in parts.values())
     return DataSet(train, valid, test, tuple(notes))
+
+
+def _without_copying(rows: Tensor) -> Tensor | slice:
+    """Return rows that follow one another as a slice, which takes no memory of its own."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first == len(rows) - 1 else rows
