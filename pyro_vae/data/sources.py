@@ -57,9 +57,9 @@ def load(
 
     Your own data:
 
-    - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in torchvision's ``ImageFolder``,
-      and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the folder ``decoded``
-      of ``root``.
+    - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in ``ImageFolder`` of
+      torchvision, and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the
+      folder ``decoded`` of ``root``.
     - ``.npy``, ``.npz`` and ``.safetensors`` files of arrays ``(n, ...)``: ``x``, and ``y`` for labels; or ``x_train``,
       ``x_valid`` and ``x_test``.
 
