@@ -199,7 +199,7 @@ def _hint(word: str, plain: Mapping[str, str], kind: Kind) -> str:
     """Return a sentence with the name that a word may stand for, or nothing."""
     others = {name.lower().replace("_", ""): name for name in kind.listed if "." not in name}
     there = {**others, **plain}
-    close = difflib.get_close_matches(word, there, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(word, there, n=1, cutoff=0.8 if len(word) > 5 else 0.7)
     meant = kind.usual.get(word) or (there[close[0]] if close else None)
     return f" Did you mean {meant!r}?" if meant else ""
 

@@ -26,6 +26,7 @@ from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
+from pyro_vae.data.functions import check_allowed
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
@@ -70,7 +71,8 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 
 
 def check_names(options: Mapping[str, Any]) -> None:
-    """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
+    """Raise a ValueError if the options of train name a part that does not exist, or what may not be imported."""
+    check_allowed(options["data"])
     for option in ("prior", "likelihood", "posterior", "objective"):
         if class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))

@@ -25,7 +25,7 @@ from pyro_vae.data.split import DataSet
 from pyro_vae.registry import NotAllowedError, allowed, is_allowed
 from pyro_vae.seeds import seeded
 
-__all__ = ["home_of", "load_function"]
+__all__ = ["check_allowed", "home_of", "load_function"]
 
 _ON_WINDOWS = os.name == "nt"  # where a letter before a colon is a drive
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -49,6 +49,17 @@ def home_of(source: str) -> str | None:
     return home if home.lower().endswith(".py") or _MODULE.fullmatch(home) else None
 
 
+def check_allowed(source: str) -> None:
+    """Raise a NotAllowedError if data are a function that may not be imported; see :func:`load_function`."""
+    home = home_of(source)
+    if home is None or Path(source).exists() or is_allowed(home):
+        return
+    named = f" (named: {', '.join(allowed() or ())})" if allowed() else ""
+    raise NotAllowedError(
+        f"data {source!r} is a function, and {home} is imported only if this call names it{named}", home
+    )
+
+
 def load_function(source: str, how: Reading) -> DataSet[Any]:
     """Return what a function of the user's returns, as a data set.
 
@@ -64,12 +75,8 @@ def load_function(source: str, how: Reading) -> DataSet[Any]:
         BadDataError: if there is no such module or function, if it needs arguments or raises an error, and if it
             returns what is no data.
     """
+    check_allowed(source)
     home, _, name = source.rpartition(":")
-    if not is_allowed(home):
-        named = f" (named: {', '.join(allowed() or ())})" if allowed() else ""
-        raise NotAllowedError(
-            f"data {source!r} is a function, and {home} is imported only if this call names it{named}", home
-        )
     file = Path(home).expanduser() if home.lower().endswith(".py") else None
     if file is not None and not file.is_file():
         raise _no_such_file(source, file)

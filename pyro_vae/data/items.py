@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.arrays import check_array
+from pyro_vae.data.image_files import as_size, has_colour, levels_of
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.split import Split
 from pyro_vae.seeds import seeded
@@ -169,8 +170,7 @@ def stack(name: str, n: int, items: Iterable[Any], how: Reading) -> NDArray[Any]
 def as_numbers(name: str, x: Any, how: Reading | None = None) -> NDArray[Any]:
     """Return x of one example as an array; of a picture, the pixels as uint8 ``(channels, height, width)``."""
     if isinstance(x, Image.Image):
-        size = None if how is None else as_size(how.size)
-        return _pixels(x, None if how is None else how.channels, size)
+        return _pixels(name, x, how)
     return as_array(name, np.asarray(x) if isinstance(x, (bool, int, float, np.generic)) else x)
 
 
@@ -190,13 +190,18 @@ def _of_another_form(name: str, i: int, some: NDArray[Any], values: NDArray[Any]
     )
 
 
-def _pixels(picture: Image.Image, channels: int | None, size: tuple[int, int] | None = None) -> NDArray[Any]:
-    if size is not None:
-        picture = ImageOps.fit(picture, size[::-1])
-    grey = picture.mode in ("1", "L")
-    mode = {1: "L", 3: "RGB", None: "L" if grey else "RGB"}[channels]
-    array = np.asarray(picture.convert(mode))
-    return array[None] if mode == "L" else np.moveaxis(array, -1, 0)
+def _pixels(name: str, picture: Image.Image, how: Reading | None) -> NDArray[np.uint8]:
+    """Return a picture as uint8 ``(channels, height, width)``, as folders of images are read."""
+    size, channels = (None, None) if how is None else (as_size(how.size), how.channels)
+    try:
+        levels = levels_of(ImageOps.exif_transpose(picture), size, channels)
+    except ValueError as error:
+        raise BadDataError(f"{name}: {error}") from error
+    if channels == 3 or has_colour(levels):
+        return np.broadcast_to(levels if levels.ndim == 3 else levels[..., None], (*levels.shape[:2], 3)).transpose(
+            2, 0, 1
+        )
+    return levels[None] if levels.ndim == 2 else levels[None, ..., 0]
 
 
 def _labels(name: str, values: Sequence[Any]) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
@@ -209,10 +214,3 @@ def _labels(name: str, values: Sequence[Any]) -> tuple[NDArray[Any] | None, tupl
         return np.asarray(plain), ()
     other = next(v for v in plain if not isinstance(v, (int, str)))
     return None, (f"{name}: what follows x is no label ({type(other).__name__}), and is left out",)
-
-
-def as_size(size: Any) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    words = str(size).split("x")
-    return int(words[0]), int(words[-1])

@@ -11,6 +11,7 @@ from typing import Any
 
 from pyro_vae.data import array_files
 from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere, names_elsewhere
+from pyro_vae.data.folders import load_folder
 from pyro_vae.data.functions import home_of, load_function
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
@@ -29,6 +30,7 @@ FILES: Mapping[str, Reader] = {
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
 
 TAKEN: Mapping[str, str] = {
+    "photos/": "A folder of images. Sub-folders are classes; train/, valid/ and test/ are splits if they are there.",
     "x.npy, x.npz, x.safetensors": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test.",
     "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
     "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
@@ -70,8 +72,17 @@ def load(
 
     Your own data:
 
+    - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in ``ImageFolder`` of
+      torchvision, and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the
+      folder ``decoded`` of ``root``.
     - ``.npy``, ``.npz`` and ``.safetensors`` files of arrays ``(n, ...)``: ``x``, and ``y`` for labels; or ``x_train``,
       ``x_valid`` and ``x_test``.
+
+    - ``my_data.py:make`` or ``my_package.data:make``: what a function of yours returns, which takes no arguments: all
+      that :func:`pyro_vae.fit` takes, x with labels ``(x, y)``, or a dictionary of these with ``train``, and perhaps
+      ``valid`` and ``test``. Datasets and DataLoaders are read once, into memory.
+    - ``sklearn:wine``, ``torchvision:CIFAR10`` and ``hf:user/name``: data sets of scikit-learn, of torchvision and on
+      Hugging Face (or in a folder of that form; extra ``datasets``), downloaded if need be.
 
     Without splits of their own, a hash of each example says where it goes. So an example stays in its split if others
     are added.
@@ -79,13 +90,14 @@ def load(
     Args:
         source: the name, one of ``pyro_vae.data.NAMES``, or the path.
         root: folder of the data sets by name, in torchvision's layout; by default ``$PYRO_VAE_DATA``, else
-            ``~/.cache/pyro_vae``. Files that it lacks are downloaded into it.
+            ``~/.cache/pyro_vae``. Files that it lacks are downloaded into it. Decoded images are kept there too.
         binarize: of images; see :class:`Images`.
         dequantize: of images; see :class:`Images`.
         labels: give the VAE the one-hot labels as context.
         integers: of images; see :class:`Images`.
-        size: of images: height and width, such as ``32`` or ``"32x48"``.
-        channels: of images: 1 or 3.
+        size: of images: height and width, such as ``32`` or ``"32x48"``. Each image is resized until it covers them,
+            antialiased, and cut around its centre.
+        channels: of images: 1 or 3; by default 3 if any has colour, else 1.
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
         group: column of a table; rows with the same value stay in one split.
         label: column of a table that holds the labels.
@@ -127,10 +139,12 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
         if home_of(source) is not None:
             return load_function(source, how)
         raise _no_such_data(source, path)
+    if path.is_dir():
+        return load_folder(path, how, root)
     reader = FILES.get(path.suffix.lower())
-    if path.is_dir() or reader is None:
-        what = "a folder" if path.is_dir() else f"a file of another kind ({path.suffix or 'without ending'})"
-        raise ValueError(f"{source} is {what}; data.load takes {', '.join(FILES)}")
+    if reader is None:
+        what = f"a file of another kind ({path.suffix or 'without ending'})"
+        raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
     return reader(path, how)
 
 

@@ -368,7 +368,7 @@ class Pictures(Dataset):
 
     def __getitem__(self, i):
         size, mode = self.sizes[i % len(self.sizes)], self.modes[i % len(self.modes)]
-        picture = Image.new("L", size, i).convert(mode)
+        picture = Image.new(mode, size, i if mode == "L" else (0, i, 255 - i))
         return (picture, self.label(i)) if self.label else picture
 
 
@@ -382,11 +382,13 @@ def test_pictures_of_a_dataset_become_images():
 
 
 def test_grey_pictures_among_others_become_colour():
-    for modes in (("L", "RGB"), ("RGB", "L"), ("L", "L", "RGBA")):
+    for modes in (("L", "RGB"), ("RGB", "L"), ("L", "L", "RGB")):
         found = made(Pictures(modes=modes))
         assert found.event_shape == (3, 4, 5)
         assert sorted(p for s in parts_of(found) for p in s.pixels[:, 1, 0, 0].tolist()) == list(range(60))
     assert made(Pictures(modes=("RGB",)), channels=1).event_shape == (1, 4, 5)
+    with pytest.raises(ValueError, match="channels must be 1"):
+        made(Pictures(), channels=2)
 
 
 def test_pictures_of_several_sizes_need_one():

@@ -171,10 +171,11 @@ def test_an_image_folder_goes_by_its_file_names(tmp_path):
         path = tmp_path / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.new("L", (2, 2), 7).save(path)  # all alike
-    parts = data.split(ImageFolder(tmp_path), valid=0.3)
-    names = [{path.split("/")[-1] for path, _ in (part.dataset.samples[i] for i in part.indices)} for part in parts]
-    keys = np.array([f"{'ab'[i % 2]}/{i}.png" for i in range(60)])
-    assert names[1] == {key.split("/")[1] for key in data.split((np.arange(60), keys), valid=0.3, group=keys)[1][1]}
+    parts = data.split(ImageFolder(tmp_path), valid=0.3, test=0.1)
+    loaded = data.load(tmp_path, split="0.6,0.3,0.1")
+    for part, split in zip(parts, (loaded.train, loaded.valid, loaded.test), strict=True):
+        assert [part.dataset.targets[i] for i in part.indices] == split.labels.tolist()
+    assert len({len(part) for part in (*parts, loaded.train, loaded.valid, loaded.test)}) == 3
 
 
 class Endless(IterableDataset):
