@@ -8,6 +8,7 @@ from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.sources import load
 from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.tables import table
 
 __all__ = [
     "DESCRIPTIONS",
@@ -26,5 +27,6 @@ __all__ = [
     "check_array",
     "folder",
     "load",
+    "table",
     "without_single_examples",
 ]
