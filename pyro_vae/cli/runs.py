@@ -70,13 +70,13 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 def check_names(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
     for option in ("prior", "likelihood", "posterior", "objective"):
-        if options[option] is not None and class_name(options[option]) != "auto":
+        if class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))
 
 
 def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
-    options = {option.name: config[option.name] for option in of_build()}
+    options = {name: config[name] for name in ("likelihood", *(option.name for option in of_build()))}
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),

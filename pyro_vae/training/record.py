@@ -19,7 +19,14 @@ from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE
 
-__all__ = ["FolderNotEmptyError", "check_unchanged", "describe_data", "describe_training", "open_folder"]
+__all__ = [
+    "FolderNotEmptyError",
+    "check_same_data",
+    "check_unchanged",
+    "describe_data",
+    "describe_training",
+    "open_folder",
+]
 
 
 class FolderNotEmptyError(FileExistsError):
@@ -74,8 +81,8 @@ def describe_data(train: DataSource) -> Description | None:
     return Description.of(train) if isinstance(train, Split) else None
 
 
-def check_unchanged(folder: Path, options: Options, data: Description | None) -> None:
-    """Raise a ValueError if the training in a folder had other options or data than it goes on with."""
+def check_unchanged(folder: Path, options: Options) -> None:
+    """Raise a ValueError if the training in a folder had other options than it goes on with."""
     if not (folder / checkpoints.LAST).is_file():
         return  # nothing to go on from, as restore will say
     before = checkpoints.read_config(folder)
@@ -86,6 +93,10 @@ def check_unchanged(folder: Path, options: Options, data: Description | None) ->
                 f"the run in {folder} was trained with {name} = {before[name]}; got {now[name]}. Go on with the same, "
                 "or train into another folder"
             )
+
+
+def check_same_data(folder: Path, data: Description | None) -> None:
+    """Raise a ValueError if the training in a folder had other data than it goes on with."""
     trained = checkpoints.read_description(folder)
     if trained is not None and data is not None and trained.fingerprint != data.fingerprint:
         raise ValueError(

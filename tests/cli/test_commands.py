@@ -73,6 +73,7 @@ def test_train_ends_with_elbo_run_and_pictures(here, capsys):
 def test_the_run_folder_is_complete(here):
     assert {p.name for p in (here / "runs/digits-1").iterdir()} == {
         "config.yaml",
+        "data.json",
         "weights.safetensors",
         "last.safetensors",
         "history.jsonl",

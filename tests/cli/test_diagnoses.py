@@ -87,8 +87,8 @@ def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
         (["--gaps", "301"], "gaps must be at most 300, the number of images; got 301"),
         (["--samples", "1000"], "samples must be at most 300, the number of images; got 1000"),
         (["--against", "mnists"], "unknown data set 'mnists'"),
-        (["--samples", "10", "--split", "train"], "samples need held-out images of the run's own data"),
-        (["--samples", "10", "--data", "digits"], "samples need held-out images of the run's own data"),
+        (["--samples", "10", "--split", "train"], "samples need held-out examples of the run's own data"),
+        (["--samples", "10", "--data", "digits"], "samples need held-out examples of the run's own data"),
     ],
 )
 def test_bad_input(run, options, message, capsys):
@@ -125,7 +125,7 @@ def test_images_that_were_trained_on_are_not_held_out(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "--validate", "false", "--hidden", "8", "--epochs", "1", "--out", str(run)]) == 0
     assert main(["evaluate", str(run), "--split", "valid"]) == 2
-    assert "was trained on the validation images too (validate: false); use --split test" in capsys.readouterr().err
+    assert "was trained on the validation data too (validate: false); use --split test" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--samples", "20"]) == 0
     digits, vae = data.load("digits", binarize="dynamic"), load(run)
     seen, held_out = digits.train_and_valid, digits.test[:20]

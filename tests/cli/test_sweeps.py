@@ -27,7 +27,7 @@ def swept(tmp_path_factory):
     """A sweep over two weights, and what it printed."""
     here = tmp_path_factory.mktemp("swept")
     command = [sys.executable, "-m", "pyro_vae", "sweep", "beta", "objective.beta=0.5,2e0", *SMALL]
-    command += ["--objective", "beta", "--workers", "2", "--split", "test", "--importance_particles", "10"]
+    command += ["--objective", "beta", "--workers", "2", "--evaluate_on", "test", "--importance_particles", "10"]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return here, command, done.stdout
@@ -117,7 +117,10 @@ def test_failures_are_told_at_the_end_and_tried_again(tmp_path, monkeypatch, cap
         (["lr=1,2", "lr=3"], "vary names lr twice; give all its values at once"),
         (["lr=1e-3,0.001"], "two trainings would have the same folder, lr=0.001; vary other values"),
         (["objective=a/b,A_b"], "have the same folder, objective=a_b"),
-        (["lr=1,2", "--validate", "false"], "--validate false trains on the validation images too; add --split test"),
+        (
+            ["lr=1,2", "--validate", "false"],
+            "--validate false trains on the validation data too; add --evaluate_on test",
+        ),
         (
             ["lr=1,2", "seed=0,1,2", "--together", "true"],
             "together needs as many values of each option; lr has 2, seed",
