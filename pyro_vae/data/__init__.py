@@ -8,11 +8,12 @@ from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.sources import load
 from pyro_vae.data.split import DataSet, Split
-from pyro_vae.data.tables import table
+from pyro_vae.data.tables import TABLES, NoColumnError, table
 
 __all__ = [
     "DESCRIPTIONS",
     "NAMES",
+    "TABLES",
     "BadDataError",
     "Batches",
     "DamagedDataError",
@@ -20,6 +21,7 @@ __all__ = [
     "DataSource",
     "DownloadError",
     "Images",
+    "NoColumnError",
     "Rows",
     "Split",
     "as_tensor",

@@ -23,11 +23,7 @@ FILES: Mapping[str, Reader] = {
     ".npy": array_files.load_arrays,
     ".npz": array_files.load_arrays,
     ".safetensors": array_files.load_arrays,
-    ".csv": tables.load_table,
-    ".tsv": tables.load_table,
-    ".csv.gz": tables.load_table,
-    ".tsv.gz": tables.load_table,
-    ".parquet": tables.load_table,
+    **dict.fromkeys(tables.TABLES, tables.load_table),
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
 

@@ -19,9 +19,25 @@ from pyro_vae.data.splitting import assign, keys_of_rows, split_up
 from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 
-__all__ = ["load_table", "table"]
+__all__ = ["TABLES", "NoColumnError", "load_table", "table"]
+
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+"""The endings of files that are tables."""
 
 _NAMED = 10  # columns that are left out, with the reason for each
+
+
+class NoColumnError(ValueError):
+    """A table lacks a column that is asked for.
+
+    Args:
+        option: that asks for it, such as "label".
+        message: for the user.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+        self.option = option
 
 
 def load_table(path: Path, how: Reading) -> DataSet[Rows]:
@@ -179,7 +195,7 @@ def _check_there(name: str, option: str, column: str | None, columns: Iterable[s
     close = [lower[word] for word in difflib.get_close_matches(column.lower(), lower, n=3)]
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     shown = ", ".join(map(repr, there[:20])) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
-    raise ValueError(f"{option}: {name} has no column {column!r}. {hint}It has {shown}")
+    raise NoColumnError(option, f"{name} has no column {column!r}. {hint}It has {shown}")
 
 
 def _side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:

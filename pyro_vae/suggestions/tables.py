@@ -77,7 +77,9 @@ def _together(names: tuple[str, ...], first: list[Suggestion]) -> list[Suggestio
         examples.setdefault(class_name(suggestion.likelihood), f"{name} ({suggestion.reason})")
         todo.setdefault(suggestion.prepare, []).append(name)
     steps = [
-        Step(what, "the columns" if len(of) == len(names) else f"({', '.join(of)})") for what, of in todo.items() if what
+        Step(what, "the columns" if len(of) == len(names) else f"({', '.join(of)})")
+        for what, of in todo.items()
+        if what
     ]
     *others, last = examples.values()
     such = f"{', '.join(others)} and {last}" if others else last
