@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor
 from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae.allocation import limiting_allocation
 from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
-from pyro_vae.checks import Report
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
 from pyro_vae.cli.pictures import first, save_figure
@@ -37,6 +36,9 @@ from pyro_vae.resolver import class_name
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
+
+if TYPE_CHECKING:
+    from pyro_vae.checks import Report
 
 __all__ = [
     "check_names",
