@@ -62,7 +62,19 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
     takes_levels = isinstance(found, type) and "levels" in inspect.signature(found).parameters
     if isinstance(raw.train, Images) and takes_levels and "levels" not in spec:
         spec["levels"] = raw.train.levels + 1
+    if isinstance(raw.train, Rows) and raw.train.columns and isinstance(spec.get("columns"), Mapping):
+        spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
+
+
+def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
+    """Return the likelihoods of the columns of a table in the order of the table, which Mixed goes by."""
+    for names, there, what in ((table.columns, likelihoods, "lacks"), (likelihoods, table.columns, "has too")):
+        if odd := [repr(name) for name in names if name not in there]:
+            raise ValueError(
+                f"likelihood.columns must name the columns of {table.name}; it {what} {', '.join(odd[:10])}"
+            )
+    return {name: likelihoods[name] for name in table.columns}
 
 
 def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
@@ -88,10 +100,7 @@ def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Descriptio
     formed: DataSet[Any] = raw.map(lambda split: _formed(split, config))
     if not isinstance(formed.train, Rows):
         return formed
-    if described is not None:
-        moments, notes = described.moments, []
-    else:
-        moments, notes = _scaling(formed, config)
+    moments, notes = (described.moments, ()) if described is not None else _scaling(formed, config)
     if moments is None:
         return formed
     loc, scale = moments
@@ -122,7 +131,7 @@ def _formed(split: Split, config: Mapping[str, Any]) -> Split:
     )
 
 
-def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[Tensor, Tensor] | None, list[str]]:
+def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[Tensor, Tensor] | None, Sequence[str]]:
     """Return what is subtracted from rows and what they are then divided by, or None for nothing; and notes on it.
 
     Columns of real numbers are standardised; two values for a binary likelihood become 0 and 1. Arrays of more
@@ -134,7 +143,7 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
     specs = list(spec["columns"].values()) if mixed else [spec]
     shape = rows.event_shape if len(rows.event_shape) == 1 else ()
     if mixed and shape != (len(specs),):
-        return None, []  # build will say what is wrong
+        return None, ()  # build will say what is wrong
     chosen = [_is_real(spec) if wanted == "auto" else bool(wanted) for spec in specs]
     standardised = torch.tensor(chosen) if mixed else torch.tensor(chosen[0]).expand(shape)
     loc, scale = rows.moments() if any(chosen) else (torch.zeros(shape), torch.ones(shape))
@@ -181,13 +190,15 @@ def of_run(run: str, config: Mapping[str, Any], data: str | None, root: str | No
     if named is None:
         raise ValueError(f"{run} was trained from Python on data without a name. Name a file with them: --data FILE")
     described = read_description(Path(run))
-    raw = _load_again({**config, "data": named}, root, described, given=data is not None)
+    raw = _load_again(run, {**config, "data": named}, root, described, given=data is not None)
     if described is not None:
         _check_same(run, described, config, raw, given=data is not None)
     return prepared(raw, config, described)
 
 
-def _load_again(config: dict[str, Any], root: str | None, described: Description | None, given: bool) -> DataSet[Any]:
+def _load_again(
+    run: str, config: dict[str, Any], root: str | None, described: Description | None, given: bool
+) -> DataSet[Any]:
     """Return the data of a run or others: of a table, the columns that the run was trained on."""
     if described is not None and described.columns and config["data"].lower().endswith(data_sets.TABLES):
         config["columns"] = described.columns
@@ -196,8 +207,9 @@ def _load_again(config: dict[str, Any], root: str | None, described: Description
             return load_data(config, root)
         except data_sets.NoColumnError as error:
             # Other data need neither groups nor labels, unless the VAE gets the labels.
-            needed = error.option == "columns" or (error.option == "label" and config["labels"])
-            if needed or not given:
+            if error.option == "columns":
+                raise ValueError(f"{run} needs the columns that it was trained on; {error.found}") from error
+            if not given or (error.option == "label" and config["labels"]):
                 raise
             config[error.option] = None
 

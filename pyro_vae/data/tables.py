@@ -32,12 +32,17 @@ class NoColumnError(ValueError):
 
     Args:
         option: that asks for it, such as "label".
-        message: for the user.
+        found: what the table has instead.
     """
 
-    def __init__(self, option: str, message: str) -> None:
-        super().__init__(f"{option}: {message}")
+    def __init__(self, option: str, found: str) -> None:
+        super().__init__(option, found)
         self.option = option
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return the option and what the table has instead."""
+        return f"{self.option}: {self.found}"
 
 
 def load_table(path: Path, how: Reading) -> DataSet[Rows]:
@@ -128,7 +133,7 @@ def _data_set(name: str, columns: Columns, how: Reading, notes: list[str]) -> Da
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        keys, together = list(keys_of_rows(values)), "Equal rows"
+        keys, together = list(keys_of_rows(_rounded(x, values))), "Equal rows"
     else:
         keys = list(group_keys(f"{name}: group {how.group!r}", columns[how.group]))
         together = f"Rows of one {how.group!r}"
@@ -136,6 +141,16 @@ def _data_set(name: str, columns: Columns, how: Reading, notes: list[str]) -> Da
         return split_up(rows, assign(keys, how.shares), [*notes, *left_out])
     except ValueError as error:
         raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+
+
+def _rounded(names: Iterable[str], values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the columns by name and in float32, so that the same table has the same splits however it is read.
+
+    The order of the columns does not count then, nor the last bits: pandas.read_csv rounds some decimals otherwise than
+    Arrow, and a file may be in single precision.
+    """
+    with np.errstate(over="ignore"):
+        return values[:, np.argsort(list(names))].astype(np.float32)
 
 
 def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:

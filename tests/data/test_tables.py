@@ -105,6 +105,20 @@ def test_a_row_stays_where_it_was_when_others_bring_a_gap_or_a_fraction():
     assert all(after[row] == split for row, split in before.items())
     shuffled = where(data.table(df.sample(frac=1, random_state=0)))
     assert shuffled == before
+    reordered = where(data.table(df[["b", "a"]]))
+    assert {row[::-1]: split for row, split in reordered.items()} == before
+
+
+def test_the_last_bits_do_not_count_for_the_splits(tmp_path):
+    df = pd.DataFrame({"a": RNG.normal(size=999) * 10.0 ** RNG.integers(-9, 9, 999)})
+    save_csv(df, tmp_path / "a.csv")
+    by_pandas = pd.read_csv(tmp_path / "a.csv")
+    assert (by_pandas.a != df.a).any()
+    sizes = []
+    for other in (df, by_pandas, df.astype(np.float32)):
+        found = data.table(other.assign(row=np.arange(999.0)))
+        sizes.append([split.values[:, 1].tolist() for split in (found.train, found.valid, found.test)])
+    assert sizes[0] == sizes[1] == sizes[2]
 
 
 @pytest.mark.parametrize("gap", ["", "NA", "NaN", "nan", "None", "null", " ", " NA "])
