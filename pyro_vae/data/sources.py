@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_vae.data import array_files, tables
+from pyro_vae.data.folders import load_folder
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
@@ -58,6 +59,9 @@ def load(
 
     Your own data:
 
+    - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in ``ImageFolder`` of
+      torchvision, and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the
+      folder ``decoded`` of ``root``.
     - ``.npy``, ``.npz`` and ``.safetensors`` files of arrays ``(n, ...)``: ``x``, and ``y`` for labels; or ``x_train``,
       ``x_valid`` and ``x_test``.
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
@@ -70,13 +74,14 @@ def load(
     Args:
         source: the name, one of ``pyro_vae.data.NAMES``, or the path.
         root: folder of the data sets by name, in torchvision's layout; by default ``$PYRO_VAE_DATA``, else
-            ``~/.cache/pyro_vae``. Files that it lacks are downloaded into it.
+            ``~/.cache/pyro_vae``. Files that it lacks are downloaded into it. Decoded images are kept there too.
         binarize: of images; see :class:`Images`.
         dequantize: of images; see :class:`Images`.
         labels: give the VAE the one-hot labels as context.
         integers: of images; see :class:`Images`.
-        size: of images: height and width, such as ``32`` or ``"32x48"``.
-        channels: of images: 1 or 3.
+        size: of images: height and width, such as ``32`` or ``"32x48"``. Each image is resized until it covers them,
+            antialiased, and cut around its centre.
+        channels: of images: 1 or 3; by default 3 if any has colour, else 1.
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
         group: column of a table; rows with the same value stay in one split. It is no part of x.
         label: column of a table that holds the labels, numbers or text; it is no part of x.
@@ -115,10 +120,12 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
     path = Path(source).expanduser()
     if not path.exists():
         raise _no_such_data(source, path)
+    if path.is_dir():
+        return load_folder(path, how, root)
     reader = next((FILES[ending] for ending in FILES if path.name.lower().endswith(ending)), None)
-    if path.is_dir() or reader is None:
-        what = "a folder" if path.is_dir() else f"a file of another kind ({path.suffix or 'without ending'})"
-        raise ValueError(f"{source} is {what}; data.load takes {', '.join(FILES)}")
+    if reader is None:
+        what = f"a file of another kind ({path.suffix or 'without ending'})"
+        raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
     return reader(path, how)
 
 
