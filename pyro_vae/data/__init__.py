@@ -2,6 +2,7 @@
 
 from pyro_vae.data.arrays import as_tensor, check_array
 from pyro_vae.data.batches import Batches, DataSource, batches, without_single_examples
+from pyro_vae.data.elsewhere import PREFIXES
 from pyro_vae.data.holding_out import split
 from pyro_vae.data.images import Images
 from pyro_vae.data.named import DESCRIPTIONS, NAMES, DamagedDataError, DownloadError, folder
@@ -9,10 +10,13 @@ from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.sources import TAKEN, load
 from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.tables import TABLES, NoColumnError, table
 
 __all__ = [
     "DESCRIPTIONS",
     "NAMES",
+    "PREFIXES",
+    "TABLES",
     "TAKEN",
     "BadDataError",
     "Batches",
@@ -21,6 +25,7 @@ __all__ = [
     "DataSource",
     "DownloadError",
     "Images",
+    "NoColumnError",
     "Rows",
     "Split",
     "as_tensor",
@@ -29,5 +34,6 @@ __all__ = [
     "folder",
     "load",
     "split",
+    "table",
     "without_single_examples",
 ]

@@ -18,8 +18,11 @@ from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.split import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
+from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
 
-__all__ = ["TAKEN", "as_data_set", "in_splits", "keys_of_split"]
+__all__ = ["TAKEN", "as_data_set", "in_splits", "is_frame", "keys_of_split"]
+
+_OF_TABLES = ("label", "group", "columns")
 
 TAKEN = (
     "a tensor, a NumPy array, a pandas DataFrame, a SciPy sparse matrix, a tuple (x, labels), a torch Dataset, a "
@@ -44,7 +47,7 @@ def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
         return value.map(lambda split: replace(split, name=name))
     parts = _own_splits(name, value) or {"train": value}
     if not any(isinstance(part, (Dataset, DataLoader)) for part in parts.values()):  # these say what they use
-        how.check_used(f"{name} gives {_word(value)}", "split")
+        how.check_used(f"{name} gives {_word(value)}", "split", *(_OF_TABLES if is_frame(parts["train"]) else ()))
     found = {split: _examples(name if len(parts) == 1 else f"{name}: {split}", v, how) for split, v in parts.items()}
     return in_splits(name, found, how)
 
@@ -61,11 +64,8 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
         BadDataError: if the splits do not go together, or a split has no example.
     """
     splits = _as_splits(name, found)
-    shapes = {split: s.event_shape for split, s in splits.items()}
-    if len(set(shapes.values())) > 1 or len({type(s) for s in splits.values()}) > 1:
-        raise BadDataError(
-            f"{name} must have splits of one shape and kind; got {', '.join(map(repr, splits.values()))}"
-        )
+    if len({_form(split) for split in splits.values()}) > 1:
+        raise BadDataError(f"{name} must have splits of one form; got {', '.join(map(repr, splits.values()))}")
     if len(splits) == len(SPLITS) and how.split is not None:
         raise ValueError(f"split is for data without splits of their own; {name} has its own")
     notes = tuple(dict.fromkeys(note for f in found.values() for note in f.notes))
@@ -83,8 +83,15 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
     return DataSet(splits["train"], splits["valid"], splits["test"], notes)
 
 
+def _form(split: Split) -> tuple[Any, ...]:
+    columns = split.columns if isinstance(split, Rows) else ()
+    return type(split), split.event_shape, columns, split.classes, split.class_names
+
+
 def keys_of_split(split: Split) -> list[bytes]:
-    """Return the bytes of each example, as they are stored."""
+    """Return the bytes of each example, as they are stored; of a table, those that its file has in any form."""
+    if isinstance(split, Rows) and split.columns:
+        return [key for some in split.stored() for key in keys_of_table(split.columns, some.cpu().numpy())]
     return [key for some in split.stored() for key in keys_of_rows(some.cpu().numpy())]
 
 
@@ -129,7 +136,15 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
         if array.ndim == 0:
             raise BadDataError(f"{name} must hold at least one example; got a single number")
         return Found(array)
+    if is_frame(value):
+        rows, keys, notes = rows_of_columns(name, columns_of_frame(value), how)
+        return Found(rows, keys=keys, notes=tuple(notes))
     raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
+
+
+def is_frame(value: Any) -> bool:
+    """Return True for a DataFrame of pandas'."""
+    return hasattr(value, "columns") and hasattr(value, "iloc")
 
 
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from pyro_vae.argument_checks import is_finite_number
+from pyro_vae.data.conversion import is_frame, keys_of_split
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
-from pyro_vae.data.reading import BadDataError
+from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.split import Split
 from pyro_vae.data.splitting import assign, keys_of_rows
+from pyro_vae.data.table_columns import group_keys
+from pyro_vae.data.tables import check_column, columns_of_frame, rows_of_columns
 from pyro_vae.seeds import seeded
 
 __all__ = ["split"]
@@ -49,6 +51,7 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
         ValueError: if the shares or groups do not fit, or a part has no example.
 
     Example:
+        >>> import torch
         >>> train, valid = split(torch.arange(100.0), valid=0.2)
         >>> len(train) + len(valid), bool((train[:, None] == valid).any())
         (100, False)
@@ -80,10 +83,12 @@ def _shares(valid: float, test: float) -> tuple[float, ...]:
 def _keys(x: Any) -> Iterable[bytes]:
     """Return the bytes that say where each example goes."""
     if isinstance(x, Split):
-        return (key for some in x.stored() for key in keys_of_rows(some.cpu().numpy()))
+        return keys_of_split(x)
+    if is_frame(x):
+        return rows_of_columns("x", columns_of_frame(x), Reading())[1]
     if isinstance(x, (Tensor, np.ndarray)):
         return keys_of_rows(_array("x", x))
-    if sparse.issparse(x):
+    if _is_sparse(x):
         rows = x.tocsr()
         starts = range(0, rows.shape[0], _AT_ONCE)
         return (key for start in starts for key in keys_of_rows(rows[start : start + _AT_ONCE].toarray()))
@@ -99,6 +104,11 @@ def _keys(x: Any) -> Iterable[bytes]:
         "x must be a tensor, a NumPy array, a SciPy sparse matrix, a pandas DataFrame, a tuple (x, *context), a split "
         f"of pyro_vae.data.load or a torch Dataset with a length; got {type(x).__name__}"
     )
+
+
+def _is_sparse(x: Any) -> bool:
+    """Return True for a sparse matrix of SciPy's, which takes a second to import."""
+    return hasattr(x, "tocsr")
 
 
 def _array(name: str, value: Any) -> NDArray[Any]:
@@ -148,8 +158,12 @@ def _refuse_random(dataset: Dataset[Any]) -> None:
 
 def _keys_of_group(x: Any, group: Any) -> list[bytes]:
     """Return a key for each value of the groups; 3 and 3.0 are one group."""
+    if is_frame(x) and isinstance(group, str):
+        columns = columns_of_frame(x)
+        check_column("x", "group", group, columns)
+        return list(group_keys(f"x: group {group!r}", columns[group]))
     values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)
-    n = x.shape[0] if sparse.issparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)
+    n = x.shape[0] if _is_sparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)
     if values.shape != (n,):
         raise ValueError(f"group must have one value per example, ({n},); got {values.shape}")
     plain = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.tolist()]
@@ -169,6 +183,8 @@ def _take(x: Any, rows: Tensor) -> Any:
         return x[rows.to(x.device)]
     if isinstance(x, np.ndarray):
         return x[rows.numpy()]
-    if sparse.issparse(x):
+    if _is_sparse(x):
         return x.tocsr()[rows.numpy()]
+    if is_frame(x):
+        return x.iloc[rows.numpy()]
     return Subset(x, rows.tolist())

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -308,7 +309,7 @@ def test_x_with_labels(labels):
         (np.full((9, 2), np.inf), "has infinite values"),
         ({"x": X}, "gives a dictionary with 'x'; it must have train, and may have valid and test"),
         ({"valid": X, "test": X}, "it must have train"),
-        ({"train": X, "valid": X[:, :2]}, "splits of one shape and kind"),
+        ({"train": X, "valid": X[:, :2]}, "splits of one form"),
         ({"train": (X, Y), "test": X}, "has labels for 1 of its 2 splits"),
         (X[:4], "of 4 rows, none is left for"),
         (lambda: X, "must be a tensor, .*; got a function"),
@@ -468,3 +469,28 @@ def test_datasets_that_cannot_be_read(value, message):
 def test_numbers_of_a_dataset():
     assert isinstance(made(Odd(*map(float, range(50)))).train, Rows)
     assert isinstance(made(DataSet(*parts_of(made(X)))).train, Rows)
+
+
+FRAME = pd.DataFrame(X, columns=list("abc")).assign(name="x", kind=[f"k{y}" for y in Y], who=np.arange(200) // 5)
+
+
+def test_a_frame_gives_what_its_file_gives(tmp_path):
+    FRAME.to_csv(tmp_path / "x.csv", index=False)
+    for options in ({}, {"label": "kind", "split": "0.6,0.2,0.2"}, {"group": "who"}, {"columns": "c,a"}):
+        found, of_file = made(FRAME, **options), data.load(tmp_path / "x.csv", **options)
+        assert found.train.columns == of_file.train.columns
+        for mine, theirs in zip(parts_of(found), parts_of(of_file), strict=True):
+            assert np.allclose(values(mine), values(theirs))
+            assert mine.labels is None or torch.equal(mine.labels, theirs.labels)
+        assert (found.train.class_names, len(found.notes)) == (of_file.train.class_names, len(of_file.notes))
+
+
+def test_frames_as_splits():
+    parts = {"train": FRAME[:100], "valid": FRAME[100:150], "test": FRAME[150:]}
+    found = made(parts, label="kind")
+    assert [len(part) for part in parts_of(found)] == [100, 50, 50]
+    assert found.test.labels.tolist() == Y[150:].tolist()
+    with pytest.raises(BadDataError, match="splits of one form"):
+        made({**parts, "valid": FRAME[100:102]}, label="kind")
+    with pytest.raises(ValueError, match="label: mine.py:make has no column 'kid'"):
+        made(FRAME, label="kid")

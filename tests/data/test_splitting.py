@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -88,7 +89,7 @@ def parts_or_none(x, **options):
         return None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(NUMBERS, SHARES)
 def test_each_row_is_in_one_part(x, shares):
     valid, test = shares
@@ -99,7 +100,7 @@ def test_each_row_is_in_one_part(x, shares):
         assert all(part == sorted(part) for part in parts)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(NUMBERS, st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_a_row_stays_when_others_come_or_the_order_changes(x, seed, more):
     generator = np.random.default_rng(seed)
@@ -211,3 +212,27 @@ class Endless(IterableDataset):
 def test_bad_input(x, options, error, message):
     with pytest.raises(error, match=message):
         data.split(x, **options)
+
+
+def frame():
+    names = {"name": [f"row {i}" for i in range(300)], "who": INDEX // 5}
+    return pd.DataFrame(X, columns=list("abc"), index=INDEX[::-1]).assign(**names)
+
+
+def test_a_frame_is_split_as_its_file(tmp_path):
+    frame().to_csv(tmp_path / "x.csv", index=False)
+    for group in (None, "who"):
+        parts = data.split(frame(), valid=0.2, test=0.2, group=group)
+        loaded = data.load(tmp_path / "x.csv", split="0.6,0.2,0.2", group=group)
+        for part, split in zip(parts, (loaded.train, loaded.valid, loaded.test), strict=True):
+            assert np.allclose(part[list(split.columns)], split.values.numpy())
+            assert part.columns.tolist() == ["a", "b", "c", "name", "who"]
+        again = data.split(loaded.everything, valid=0.2, test=0.2)
+        assert group is not None or [len(part) for part in again] == [len(part) for part in parts]
+    by_value = data.split(frame(), valid=0.2, group=frame()["who"])
+    assert by_value[1].equals(data.split(frame(), valid=0.2, group="who")[1])
+
+
+def test_a_column_that_a_frame_lacks():
+    with pytest.raises(ValueError, match="group: x has no column 'whom'. Did you mean 'who'"):
+        data.split(frame(), group="whom")
