@@ -24,6 +24,8 @@ FILES: Mapping[str, Reader] = {
     ".npy": array_files.load_arrays,
     ".npz": array_files.load_arrays,
     ".safetensors": array_files.load_arrays,
+    ".h5": array_files.load_arrays,
+    ".hdf5": array_files.load_arrays,
     **dict.fromkeys(tables.TABLES, tables.load_table),
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
@@ -62,8 +64,8 @@ def load(
     - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in ``ImageFolder`` of
       torchvision, and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the
       folder ``decoded`` of ``root``.
-    - ``.npy``, ``.npz`` and ``.safetensors`` files of arrays ``(n, ...)``: ``x``, and ``y`` for labels; or ``x_train``,
-      ``x_valid`` and ``x_test``.
+    - ``.npy``, ``.npz``, ``.safetensors``, ``.h5`` and ``.hdf5`` files of arrays ``(n, ...)``: ``x``, and ``y`` for
+      labels; or ``x_train``, ``x_valid`` and ``x_test``. HDF5 needs ``pip install 'pyro-vae[hdf5]'``.
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
       booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
       and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
