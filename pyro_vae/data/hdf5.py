@@ -97,4 +97,4 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
             )
         if size > _LARGE and size > _PACKED * found.id.get_storage_size():
             raise BadDataError(f"{where} claims {size:,} bytes, and the file has {found.id.get_storage_size():,} of it")
-        return np.asarray(found.asstr()[()] if text else found[()])
+        return np.asarray(found.asstr("utf-8")[()] if text else found[()])
