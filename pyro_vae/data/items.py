@@ -198,10 +198,8 @@ def _pixels(name: str, picture: Image.Image, how: Reading | None) -> NDArray[np.
     except ValueError as error:
         raise BadDataError(f"{name}: {error}") from error
     if channels == 3 or has_colour(levels):
-        return np.broadcast_to(levels if levels.ndim == 3 else levels[..., None], (*levels.shape[:2], 3)).transpose(
-            2, 0, 1
-        )
-    return levels[None] if levels.ndim == 2 else levels[None, ..., 0]
+        return np.broadcast_to(levels, (3, *levels.shape[1:]))
+    return levels[:1]
 
 
 def _labels(name: str, values: Sequence[Any]) -> tuple[NDArray[Any] | None, tuple[str, ...]]:

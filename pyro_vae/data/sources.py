@@ -26,13 +26,16 @@ FILES: Mapping[str, Reader] = {
     ".npy": array_files.load_arrays,
     ".npz": array_files.load_arrays,
     ".safetensors": array_files.load_arrays,
+    ".h5": array_files.load_arrays,
+    ".hdf5": array_files.load_arrays,
     **dict.fromkeys(tables.TABLES, tables.load_table),
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
 
 TAKEN: Mapping[str, str] = {
     "photos/": "A folder of images. Sub-folders are classes; train/, valid/ and test/ are splits if they are there.",
-    "x.npy, x.npz, x.safetensors": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test.",
+    "x.npy, x.npz, x.safetensors, x.h5, x.hdf5": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test "
+    "(.h5 and .hdf5: extra hdf5).",
     "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; --label COLUMN gives the "
     "labels (extra: tables).",
     "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
@@ -79,8 +82,8 @@ def load(
     - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in ``ImageFolder`` of
       torchvision, and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the
       folder ``decoded`` of ``root``.
-    - ``.npy``, ``.npz`` and ``.safetensors`` files of arrays ``(n, ...)``: ``x``, and ``y`` for labels; or ``x_train``,
-      ``x_valid`` and ``x_test``.
+    - ``.npy``, ``.npz``, ``.safetensors``, ``.h5`` and ``.hdf5`` files of arrays ``(n, ...)``: ``x``, and ``y`` for
+      labels; or ``x_train``, ``x_valid`` and ``x_test``. HDF5 needs ``pip install 'pyro-vae[hdf5]'``.
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
       booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
       and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
