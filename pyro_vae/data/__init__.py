@@ -2,6 +2,7 @@
 
 from pyro_vae.data.arrays import as_tensor, check_array
 from pyro_vae.data.batches import Batches, DataSource, batches, without_single_examples
+from pyro_vae.data.counts import Counts
 from pyro_vae.data.elsewhere import PREFIXES
 from pyro_vae.data.holding_out import split
 from pyro_vae.data.images import Images
@@ -20,6 +21,7 @@ __all__ = [
     "TAKEN",
     "BadDataError",
     "Batches",
+    "Counts",
     "DamagedDataError",
     "DataSet",
     "DataSource",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.array_files import as_labels, as_split
+from pyro_vae.data.counts import Counts
 from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
@@ -20,7 +21,7 @@ from pyro_vae.data.split import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
 from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
 
-__all__ = ["TAKEN", "as_data_set", "in_splits", "is_frame", "keys_of_split"]
+__all__ = ["TAKEN", "as_data_set", "in_splits", "is_frame", "is_sparse", "keys_of_split"]
 
 _OF_TABLES = ("label", "group", "columns")
 
@@ -47,7 +48,7 @@ def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
         return value.map(lambda split: replace(split, name=name))
     parts = _own_splits(name, value) or {"train": value}
     if not any(isinstance(part, (Dataset, DataLoader)) for part in parts.values()):  # these say what they use
-        how.check_used(f"{name} gives {_word(value)}", "split", *(_OF_TABLES if is_frame(parts["train"]) else ()))
+        how.check_used(f"{name} gives {_word(value)}", "split", *_options_of(parts["train"]))
     found = {split: _examples(name if len(parts) == 1 else f"{name}: {split}", v, how) for split, v in parts.items()}
     return in_splits(name, found, how)
 
@@ -64,11 +65,16 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
         BadDataError: if the splits do not go together, or a split has no example.
     """
     splits = _as_splits(name, found)
+    notes = tuple(dict.fromkeys(note for f in found.values() for note in f.notes))
+    if how.skip_bad:
+        for split, examples in splits.items():
+            if isinstance(examples, Counts):
+                splits[split], said = examples.without_empty_rows()
+                notes += (f"{name}: {said}",) if said else ()
     if len({_form(split) for split in splits.values()}) > 1:
         raise BadDataError(f"{name} must have splits of one form; got {', '.join(map(repr, splits.values()))}")
     if len(splits) == len(SPLITS) and how.split is not None:
         raise ValueError(f"split is for data without splits of their own; {name} has its own")
-    notes = tuple(dict.fromkeys(note for f in found.values() for note in f.notes))
     if lacking := [split for split in SPLITS if split not in splits]:
         train = splits["train"]
         shares = [
@@ -89,7 +95,9 @@ def _form(split: Split) -> tuple[Any, ...]:
 
 
 def keys_of_split(split: Split) -> list[bytes]:
-    """Return the bytes of each example, as they are stored; of a table, those that its file has in any form."""
+    """Return the bytes of each example, as they are stored; of tables and counts, those that each form of them has."""
+    if isinstance(split, Counts):
+        return list(split.keys())
     if isinstance(split, Rows) and split.columns:
         return [key for some in split.stored() for key in keys_of_table(split.columns, some.cpu().numpy())]
     return [key for some in split.stored() for key in keys_of_rows(some.cpu().numpy())]
@@ -136,10 +144,23 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
         if array.ndim == 0:
             raise BadDataError(f"{name} must hold at least one example; got a single number")
         return Found(array)
+    if is_sparse(value):
+        return Found(Counts(value, name=name))
     if is_frame(value):
         rows, keys, notes = rows_of_columns(name, columns_of_frame(value), how)
         return Found(rows, keys=keys, notes=tuple(notes))
     raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
+
+
+def _options_of(value: Any) -> tuple[str, ...]:
+    if isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return _OF_TABLES if is_frame(value) else ("skip_bad",) if is_sparse(value) else ()
+
+
+def is_sparse(value: Any) -> bool:
+    """Return True for a sparse matrix of SciPy's, which takes a second to import."""
+    return hasattr(value, "tocsr")
 
 
 def is_frame(value: Any) -> bool:
@@ -148,7 +169,7 @@ def is_frame(value: Any) -> bool:
 
 
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:
-    if not value or not isinstance(value[0], (Tensor, np.ndarray)):
+    if not value or not (isinstance(value[0], (Tensor, np.ndarray)) or is_sparse(value[0])):
         of = f" of {_word(value[0])}" if value else ""
         raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}{of}. torch.stack makes one tensor of many")
     found = _examples(name, value[0], how)
@@ -166,30 +187,35 @@ def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:
 
 def _as_splits(name: str, found: Mapping[str, Found]) -> dict[str, Split]:
     """Return each part as a split, with the same classes in all."""
-    raw = {split: f for split, f in found.items() if not isinstance(f.x, Split)}
-    made: dict[str, Split] = {split: replace(f.x, name=name) for split, f in found.items() if isinstance(f.x, Split)}  # type: ignore[type-var]
-    known = [f.labels for f in raw.values() if f.labels is not None]
-    if known and len(known) < len(raw):
-        raise BadDataError(f"{name} has labels for {len(known)} of its {len(raw)} splits. Give all, or none")
-    names = next((tuple(f.class_names) for f in raw.values() if f.class_names), ())
-    for f in raw.values():
-        if f.labels is not None and f.labels.shape != (len(f.x),):
-            raise BadDataError(f"{name} must have one label per example, ({len(f.x)},); got shape {f.labels.shape}")
-    codes, classes, class_names = _coded(name, np.concatenate(known) if known else None, names)
-    sizes = np.cumsum([len(f.x) for f in raw.values()])[:-1].tolist()
-    per_split = [None] * len(raw) if codes is None else torch.tensor_split(codes, sizes)
-    for (split, f), labels in zip(raw.items(), per_split, strict=True):
-        examples = as_split(name if len(found) == 1 else f"{name}: {split}", f.x)  # type: ignore[arg-type]
-        extra: dict[str, Any] = {"columns": f.columns} if isinstance(examples, Rows) and f.columns else {}
-        made[split] = replace(examples, name=name, labels=labels, classes=classes, class_names=class_names, **extra)
-    return {split: made[split] for split in found}
+    sizes = [len(f.x) for f in found.values()]
+    labels = [f.labels for f in found.values() if f.labels is not None]
+    if labels and len(labels) < len(found):
+        raise BadDataError(f"{name} has labels for {len(labels)} of its {len(found)} splits. Give all, or none")
+    for size, of in zip(sizes, labels, strict=False):
+        if of.shape != (size,):
+            raise BadDataError(f"{name} must have one label per example, ({size},); got shape {of.shape}")
+    made: dict[str, Any] = {}
+    for split, f in found.items():
+        where = name if len(found) == 1 else f"{name}: {split}"
+        examples = f.x if isinstance(f.x, Split) else as_split(where, f.x)
+        extra = {"columns": f.columns} if f.columns and isinstance(examples, Rows) else {}
+        made[split] = replace(examples, name=name, **extra)  # type: ignore[type-var]
+    if not labels:
+        return made
+    names = next((tuple(f.class_names) for f in found.values() if f.class_names), ())
+    codes, classes, class_names = _coded(name, np.concatenate(labels), names)
+    for (split, examples), of in zip(made.items(), codes.split(sizes), strict=True):
+        made[split] = replace(examples, labels=of, classes=classes, class_names=class_names)
+    return made
 
 
-def _coded(name: str, labels: NDArray[Any] | None, names: Sequence[str]) -> tuple[Tensor | None, int, tuple[str, ...]]:
+def _coded(name: str, labels: NDArray[Any], names: Sequence[str]) -> tuple[Tensor, int, tuple[str, ...]]:
     """Return labels as codes, the number of classes and their names; a class counts also if no example has it."""
-    if labels is None or not names or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
-        return as_labels(name, labels, 0 if labels is None else len(labels))
-    return torch.from_numpy(labels.astype(np.int64)), len(names), tuple(map(str, names))
+    if names and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < len(names):
+        return torch.from_numpy(labels.astype(np.int64)), len(names), tuple(map(str, names))
+    codes, classes, class_names = as_labels(name, labels, len(labels))
+    assert codes is not None, "there are labels"
+    return codes, classes, class_names
 
 
 def _word(value: Any) -> str:

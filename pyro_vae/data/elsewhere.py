@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pyro_vae.data.conversion import in_splits
+from pyro_vae.data.conversion import in_splits, is_sparse
+from pyro_vae.data.counts import Counts
 from pyro_vae.data.items import Found, as_array, read_dataset, stack
 from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or_download
 from pyro_vae.data.reading import BadDataError, Reading
@@ -31,7 +32,6 @@ _FETCHED = (
     "lfw_pairs",
     "lfw_people",
     "olivetti_faces",
-    "rcv1",
 )
 
 
@@ -72,18 +72,19 @@ def _sklearn(source: str, name: str, root: Root, how: Reading) -> DataSet[Any]:
         bunch = getattr(datasets, f"load_{name}")()
     else:
         try:
-            bunch = getattr(datasets, f"fetch_{name}")(data_home=str(folder(root)))
+            options = {"normalize": False} if name == "20newsgroups_vectorized" else {}  # counts of words
+            bunch = getattr(datasets, f"fetch_{name}")(data_home=str(folder(root)), **options)
         except OSError as error:
             raise DownloadError(
                 f"{source} is not in {folder(root)} and could not be downloaded ({error}). {', '.join(_TOY)} need no "
                 "network"
             ) from error
-    x = as_array(source, bunch.data)
+    x = Counts(bunch.data, name=source) if is_sparse(bunch.data) else as_array(source, bunch.data)
     if name in ("olivetti_faces", "lfw_people"):
         x = bunch.images[:, None]  # (n, 1, height, width)
     labels, notes = _targets(source, bunch)
     names = tuple(map(str, bunch.get("feature_names", ())))
-    columns = names if x.ndim == 2 and len(names) == x.shape[1] else ()
+    columns = names if isinstance(x, np.ndarray) and x.ndim == 2 and len(names) == x.shape[1] else ()
     return in_splits(source, {"train": Found(x, labels, _class_names(bunch), columns, notes=notes)}, how)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.data.conversion import is_frame, keys_of_split
+from pyro_vae.data.conversion import is_frame, is_sparse, keys_of_split
+from pyro_vae.data.counts import Counts
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.split import Split
@@ -23,8 +24,6 @@ from pyro_vae.data.tables import check_column, columns_of_frame, rows_of_columns
 from pyro_vae.seeds import seeded
 
 __all__ = ["split"]
-
-_AT_ONCE = 1024  # rows of a sparse matrix
 
 
 def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -> tuple[Any, ...]:
@@ -88,10 +87,8 @@ def _keys(x: Any) -> Iterable[bytes]:
         return rows_of_columns("x", columns_of_frame(x), Reading())[1]
     if isinstance(x, (Tensor, np.ndarray)):
         return keys_of_rows(_array("x", x))
-    if _is_sparse(x):
-        rows = x.tocsr()
-        starts = range(0, rows.shape[0], _AT_ONCE)
-        return (key for start in starts for key in keys_of_rows(rows[start : start + _AT_ONCE].toarray()))
+    if is_sparse(x):
+        return _keys_of_sparse(x)
     if isinstance(x, (tuple, list)):
         return _keys(_x_of_tuple(x))
     if isinstance(x, DataLoader):
@@ -106,9 +103,17 @@ def _keys(x: Any) -> Iterable[bytes]:
     )
 
 
-def _is_sparse(x: Any) -> bool:
-    """Return True for a sparse matrix of SciPy's, which takes a second to import."""
-    return hasattr(x, "tocsr")
+def _keys_of_sparse(x: Any) -> Iterable[bytes]:
+    """Return the bytes of each row of a sparse matrix; of counts, as they have them."""
+    try:
+        return Counts(x).keys()
+    except BadDataError:  # other numbers
+        rows = x.tocsr(copy=True)
+        rows.sum_duplicates()
+        rows.eliminate_zeros()
+    columns, values = rows.indices.astype("<i8"), rows.data.astype("<f8")
+    ends = zip(rows.indptr[:-1], rows.indptr[1:], strict=True)
+    return (columns[start:end].tobytes() + values[start:end].tobytes() for start, end in ends)
 
 
 def _array(name: str, value: Any) -> NDArray[Any]:
@@ -163,7 +168,7 @@ def _keys_of_group(x: Any, group: Any) -> list[bytes]:
         check_column("x", "group", group, columns)
         return list(group_keys(f"x: group {group!r}", columns[group]))
     values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)
-    n = x.shape[0] if _is_sparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)
+    n = x.shape[0] if is_sparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)
     if values.shape != (n,):
         raise ValueError(f"group must have one value per example, ({n},); got {values.shape}")
     plain = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.tolist()]
@@ -183,7 +188,7 @@ def _take(x: Any, rows: Tensor) -> Any:
         return x[rows.to(x.device)]
     if isinstance(x, np.ndarray):
         return x[rows.numpy()]
-    if _is_sparse(x):
+    if is_sparse(x):
         return x.tocsr()[rows.numpy()]
     if is_frame(x):
         return x.iloc[rows.numpy()]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.data import array_files, tables
+from pyro_vae.data import array_files, count_files, tables
 from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere, names_elsewhere
 from pyro_vae.data.folders import load_folder
 from pyro_vae.data.functions import home_of, load_function
@@ -24,7 +24,7 @@ Reader = Callable[[Path, Reading], DataSet[Any]]
 
 FILES: Mapping[str, Reader] = {
     ".npy": array_files.load_arrays,
-    ".npz": array_files.load_arrays,
+    ".npz": count_files.load_npz,
     ".safetensors": array_files.load_arrays,
     ".h5": array_files.load_arrays,
     ".hdf5": array_files.load_arrays,
@@ -38,6 +38,7 @@ TAKEN: Mapping[str, str] = {
     "(.h5 and .hdf5: extra hdf5).",
     "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; --label COLUMN gives the "
     "labels (extra: tables).",
+    "counts.npz": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz.",
     "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
     "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
     "sklearn:wine": "A data set of scikit-learn: wine, iris, breast_cancer, digits, diabetes, linnerud; others, such "
@@ -87,6 +88,7 @@ def load(
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
       booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
       and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
+    - ``.npz`` files of ``scipy.sparse.save_npz``: :class:`Counts`.
     - ``my_data.py:make`` or ``my_package.data:make``: what a function of yours returns, which takes no arguments: all
       that :func:`pyro_vae.fit` takes, x with labels ``(x, y)``, or a dictionary of these with ``train``, and perhaps
       ``valid`` and ``test``. Datasets and DataLoaders are read once, into memory.
@@ -112,7 +114,7 @@ def load(
         label: column of a table that holds the labels, numbers or text; it is no part of x.
         columns: of a table: those that become x, such as ``"age,height"``; by default all that hold numbers.
         delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
-        skip_bad: leave out files that cannot be read, and say so in the data set's ``notes``.
+        skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.
 
     Raises:
         ValueError: for an unknown name or option, and for data that cannot be used.

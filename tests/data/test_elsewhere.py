@@ -12,6 +12,7 @@ import pytest
 import sklearn.datasets
 import torchvision.datasets
 from PIL import Image
+from scipy import sparse
 from sklearn.utils import Bunch
 from torchvision.datasets.utils import verify_str_arg
 
@@ -69,13 +70,24 @@ def test_faces_are_arrays_of_their_shape(monkeypatch):
     assert (found.event_shape, found.classes, seen) == ((1, 6, 5), 4, {"data_home": "somewhere"})
 
 
+def test_words_of_news_are_counts(monkeypatch):
+    x = sparse.csr_matrix(np.random.default_rng(0).poisson(1.0, (60, 9)))
+    names = np.array([f"word {i}" for i in range(9)])
+    seen = {}
+    bunch = Bunch(data=x, target=np.arange(60) % 3, target_names=list("abc"), feature_names=names)
+    monkeypatch.setattr(sklearn.datasets, "fetch_20newsgroups_vectorized", lambda **o: seen.update(o) or bunch)
+    found = data.load("sklearn:20newsgroups_vectorized", "somewhere")
+    assert seen == {"normalize": False, "data_home": "somewhere"}
+    assert (found.train.class_names, sum(part.matrix.sum() for part in parts_of(found))) == (("a", "b", "c"), x.sum())
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ("sklearn:wines", "sklearn:wines: scikit-learn has no such data set. Did you mean sklearn:wine?"),
         ("sklearn:Iris", "Did you mean sklearn:iris?"),
         ("sklearn:load_wine", "Did you mean sklearn:wine?"),
-        ("sklearn:zzz", "there are breast_cancer, diabetes, .*rcv1"),
+        ("sklearn:zzz", "there are breast_cancer, diabetes, .*olivetti_faces"),
         ("sklearn:", "scikit-learn has no such data set"),
         ("torchvision:cifar10", "torchvision has no such data set. Did you mean torchvision:CIFAR10"),
         ("torchvision:zzz", "there are LSUN, "),

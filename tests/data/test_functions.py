@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from scipy import sparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_vae import data
@@ -494,3 +495,18 @@ def test_frames_as_splits():
         made({**parts, "valid": FRAME[100:102]}, label="kind")
     with pytest.raises(ValueError, match="label: mine.py:make has no column 'kid'"):
         made(FRAME, label="kid")
+
+
+def test_counts_and_their_labels(tmp_path):
+    dense = np.random.default_rng(0).poisson(3, (200, 12))
+    dense[3] = 0
+    x = sparse.csr_array(dense)
+    sparse.save_npz(tmp_path / "x.npz", x)
+    found, of_file = made((x, Y), skip_bad=True), data.load(tmp_path / "x.npz", skip_bad=True)
+    label_of = dict(zip(map(tuple, x.toarray().tolist()), Y.tolist(), strict=True))
+    for mine, theirs in zip(parts_of(found), parts_of(of_file), strict=True):
+        assert np.array_equal(mine.matrix.toarray(), theirs.matrix.toarray())
+        assert mine.labels.tolist() == [label_of[tuple(row)] for row in mine.matrix.toarray().tolist()]
+    assert found.notes == ("mine.py:make: 1 row is left out, which have no counts: 3 (counted from 0)",)
+    with pytest.raises(BadDataError, match="must hold counts, whole numbers from 0"):
+        made(x / 2)

@@ -41,7 +41,6 @@ def test_all_kinds_of_data_are_split_alike():
     assert all(len(some) for some in rows)
     tensors = data.split(torch.from_numpy(X))
     pairs = data.split((X, torch.arange(300), INDEX))
-    matrices = data.split(sparse.csr_matrix(X))
     sets = data.split(TensorDataset(torch.from_numpy(X), torch.arange(300)))
     splits = data.split(data.Rows(torch.from_numpy(X), torch.arange(300), 300))
     for i, some in enumerate(rows):
@@ -49,7 +48,6 @@ def test_all_kinds_of_data_are_split_alike():
         assert isinstance(pairs[i], tuple)
         assert np.array_equal(pairs[i][0], X[some])
         assert pairs[i][1].tolist() == pairs[i][2].tolist() == some.tolist()
-        assert np.array_equal(matrices[i].toarray(), X[some])
         assert isinstance(sets[i], Subset)
         assert [int(item[1]) for item in sets[i]] == some.tolist()
         assert splits[i].labels.tolist() == some.tolist()
@@ -58,10 +56,21 @@ def test_all_kinds_of_data_are_split_alike():
 @pytest.mark.parametrize("kind", [sparse.coo_matrix, sparse.csc_array, sparse.csr_array])
 def test_sparse_matrices_of_each_kind(kind):
     x = sparse.random(3000, 20, 0.2, random_state=0)
-    parts = data.split(kind(x))
+    parts, others = data.split(kind(x)), data.split(sparse.csr_matrix(x))
     assert sum(part.shape[0] for part in parts) == 3000
-    for part, dense in zip(parts, data.split(x.toarray()), strict=True):
-        assert np.array_equal(part.toarray(), dense)
+    for part, other in zip(parts, others, strict=True):
+        assert np.array_equal(part.toarray(), other.toarray())
+
+
+def test_counts_are_split_as_their_file(tmp_path):
+    x = sparse.csr_array(np.random.default_rng(0).poisson(0.7, (300, 12)))
+    sparse.save_npz(tmp_path / "x.npz", x)
+    loaded = data.load(tmp_path / "x.npz", skip_bad=True)
+    parts = data.split(x, valid=0.1, test=0.1)
+    again = data.split(data.Counts(x), valid=0.1, test=0.1)
+    for part, split, other in zip(parts, (loaded.train, loaded.valid, loaded.test), again, strict=True):
+        assert np.array_equal(part.toarray(), split.matrix.toarray())
+        assert np.array_equal(part.toarray(), other.matrix.toarray())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool, torch.bfloat16])
