@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def table(
     if not len(df):
         raise BadDataError("the table has no rows")
     names = [str(name) for name in df.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise BadDataError(f"the table has two columns of one name: {', '.join(map(repr, twice))}. Rename one of them")
     columns = {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
@@ -146,8 +147,8 @@ def _data_set(name: str, columns: Columns, how: Reading, notes: list[str]) -> Da
 def _rounded(names: Iterable[str], values: NDArray[Any]) -> NDArray[np.float32]:
     """Return the columns by name and in float32, so that the same table has the same splits however it is read.
 
-    The order of the columns does not count then, nor the last bits: pandas.read_csv rounds some decimals otherwise than
-    Arrow, and a file may be in single precision.
+    The order of the columns does not count then, nor the last bits: pandas before 3 reads some decimals otherwise, and
+    a file may be in single precision.
     """
     with np.errstate(over="ignore"):
         return values[:, np.argsort(list(names))].astype(np.float32)
