@@ -2,6 +2,7 @@
 
 from pyro_vae.data.arrays import as_tensor, check_array
 from pyro_vae.data.batches import Batches, DataSource, batches, without_single_examples
+from pyro_vae.data.counts import Counts
 from pyro_vae.data.images import Images
 from pyro_vae.data.named import DESCRIPTIONS, NAMES, DamagedDataError, DownloadError, folder
 from pyro_vae.data.reading import BadDataError
@@ -16,6 +17,7 @@ __all__ = [
     "TABLES",
     "BadDataError",
     "Batches",
+    "Counts",
     "DamagedDataError",
     "DataSet",
     "DataSource",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class Picture:
     """A decoded image.
 
     Args:
-        pixels: uint8, ``(height, width)`` if the file is grey, or ``(height, width, 3)``.
+        pixels: uint8, ``(1, height, width)`` if the file is grey, else ``(3, height, width)``.
         one_of_several: True if the file holds more images, of which this is the first.
     """
 
@@ -90,10 +91,12 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
     try:
         if not os.path.isfile(path):
             return Unreadable("no file" if os.path.exists(path) else "a link to nothing", lasts=False)
-        if os.path.getsize(path) == 0:
+        with open(path, "rb") as file:
+            content = file.read()
+        if not content:
             return Unreadable("empty")
-        # An open file, not a path: PIL 13 maps a path, and turns some TIFFs wrongly then.
-        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
+        # Bytes, not a path: PIL 13 maps a path, and turns some TIFFs wrongly then.
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             flat = _on_white(image)
@@ -101,7 +104,9 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
                 flat = flat.convert("L")
             if size is not None:
                 flat = _resized(flat, size)
-            return Picture(np.asarray(flat), image.format in _PAGED and getattr(image, "is_animated", False))
+            pixels = np.asarray(flat).reshape(flat.height, flat.width, -1)
+            several = image.format in _PAGED and getattr(image, "is_animated", False)
+            return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), several)
     except UnidentifiedImageError:
         return Unreadable(f"damaged, or not {KINDS}")
     except OSError as error:
@@ -125,10 +130,7 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def has_colour(pixels: NDArray[np.uint8]) -> bool:
     """Return True if a pixel of an image is not grey."""
-    if pixels.ndim == 2:
-        return False
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    return bool((red != green).any() or (green != blue).any())
+    return bool((pixels[1:] != pixels[:-1]).any())
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -194,14 +194,14 @@ class _Writer:
 
     def _add(self, pixels: NDArray[np.uint8]) -> None:
         if not self.count:
-            self.size = pixels.shape[:2]
-        if pixels.shape[:2] != self.size:
+            self.size = pixels.shape[1:]
+        if pixels.shape[1:] != self.size:
             raise _differing_sizes(self.files)
         if self.files.channels is None and self.channels == 1 and has_colour(pixels):
             self._widen()
-        if pixels.ndim == 3:
-            pixels = pixels[..., 0] if self.channels == 1 else pixels.transpose(2, 0, 1)
-        self.file.write(np.broadcast_to(pixels, self.shape[1:]).tobytes())
+        if self.channels == 1:
+            pixels = pixels[:1]  # of three equal ones
+        self.file.write(pixels.data if len(pixels) == self.channels else pixels.tobytes() * 3)
         self.count += 1
 
     def _widen(self) -> None:

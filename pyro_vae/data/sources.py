@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.data import array_files, tables
+from pyro_vae.data import array_files, count_files, tables
 from pyro_vae.data.folders import load_folder
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
@@ -22,7 +22,7 @@ Reader = Callable[[Path, Reading], DataSet[Any]]
 
 FILES: Mapping[str, Reader] = {
     ".npy": array_files.load_arrays,
-    ".npz": array_files.load_arrays,
+    ".npz": count_files.load_npz,
     ".safetensors": array_files.load_arrays,
     ".h5": array_files.load_arrays,
     ".hdf5": array_files.load_arrays,
@@ -69,6 +69,7 @@ def load(
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
       booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
       and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
+    - ``.npz`` files of ``scipy.sparse.save_npz``: :class:`Counts`.
 
     Without splits of their own, a hash of each example says where it goes. So an example stays in its split if others
     are added.
@@ -89,7 +90,7 @@ def load(
         label: column of a table that holds the labels, numbers or text; it is no part of x.
         columns: of a table: those that become x, such as ``"age,height"``; by default all that hold numbers.
         delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
-        skip_bad: leave out files that cannot be read, and say so in the data set's ``notes``.
+        skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.
 
     Raises:
         ValueError: for an unknown name or option, and for data that cannot be used.
