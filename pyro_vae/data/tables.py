@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +122,7 @@ def columns_of_frame(df: Any) -> Columns:
     if not len(df):
         raise BadDataError("the table has no rows")
     names = [str(name) for name in df.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise BadDataError(f"the table has two columns of one name: {', '.join(map(repr, twice))}. Rename one of them")
     return {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
@@ -176,7 +177,7 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
     """Return the bytes of each row, with the columns by name and in float32.
 
     So the same table has the same splits however it is read. The order of the columns does not count, nor the last
-    bits: pandas.read_csv rounds some decimals otherwise than Arrow, and a file may be in single precision.
+    bits: pandas before 3 reads some decimals otherwise, and a file may be in single precision.
 
     Args:
         names: of the columns.
