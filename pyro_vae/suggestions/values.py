@@ -149,7 +149,10 @@ def _numbers(data: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
             out[place] = value
         elif value is not None and type(value).__name__ != "NAType":
             where = f" in {labels[place[1]]!r}" if labels else ""
-            raise ValueError(f"data must hold real numbers; got {value!r}{where}. Write classes as codes 0, 1, 2, ...")
+            raise ValueError(
+                f"data must hold real numbers; got {value!r}{where}. Write classes as codes 0, 1, 2, ..., or leave "
+                "them out, as data.table(df) does"
+            )
     return out
 
 
