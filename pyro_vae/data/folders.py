@@ -80,8 +80,6 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
         ValueError: for an option that cannot be used.
     """
     size = as_size(how.size)
-    if how.channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (colour); got {how.channels!r}")
     listing = _labelled_alike(_list(path))
     own = {file.place for file in listing.files}
     used = () if len(own) == len(SPLITS) else ("split",)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.data import DataSet, Images, Rows, Split, check_array
+from pyro_vae.data import Counts, DataSet, Images, Rows, Split, check_array
 
 __all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Data", "Values", "percent", "read"]
 
@@ -81,6 +81,8 @@ def read(data: Data, names: Sequence[str] | None) -> Values:
     split = _examples(data) if isinstance(data, DataSet) else data
     if isinstance(split, Images):
         return _of_images(split, names)
+    if isinstance(split, Counts):
+        data = split.x(slice(None, None, -(-len(split) // ROWS)), torch.float64).numpy()
     if isinstance(split, Rows):
         names = split.columns or None if names is None else names
         step = 1 if isinstance(split.values, Tensor) else -(-len(split) // ROWS)  # on disk, a sample
@@ -147,7 +149,10 @@ def _numbers(data: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
             out[place] = value
         elif value is not None and type(value).__name__ != "NAType":
             where = f" in {labels[place[1]]!r}" if labels else ""
-            raise ValueError(f"data must hold real numbers; got {value!r}{where}. Write classes as codes 0, 1, 2, ...")
+            raise ValueError(
+                f"data must hold real numbers; got {value!r}{where}. Write classes as codes 0, 1, 2, ..., or leave "
+                "them out, as data.table(df) does"
+            )
     return out
 
 
