@@ -82,10 +82,9 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     size = as_size(how.size)
     listing = _labelled_alike(_list(path))
     own = {file.place for file in listing.files}
-    used = () if len(own) == len(SPLITS) else ("split",)
-    how.check_used(
-        f"{path} is a folder of images{'' if used else ' with its own splits'}", "size", "channels", "skip_bad", *used
-    )
+    all_there = len(own) == len(SPLITS)
+    what = f"{path} is a folder of images{' with its own splits' if all_there else ''}"
+    how.check_used(what, "size", "channels", "skip_bad", *(() if all_there else ("split",)))
     files = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)
 
@@ -99,13 +98,7 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
         return {}
 
     pixels = pixels_of(given, _where_kept(path, files, given, folder(root)), fingerprints)
-    if len(pixels.left_out) == len(files):
-        raise BadDataError(f"{path} holds no image: {_bad(path, files, pixels)} cannot be read as images")
-    if pixels.left_out and not how.skip_bad:
-        raise DamagedDataError(
-            f"{path}: {_bad(path, files, pixels)} cannot be read as images. Replace or remove them, or leave them out "
-            "with skip_bad=True"
-        )
+    _check_readable(path, files, pixels, how.skip_bad)
     return data_set(pixels)
 
 
@@ -239,6 +232,17 @@ def _where_kept(path: Path, files: Sequence[_File], given: Files, root: Path) ->
     parts = ([str(path.resolve()), given.size, given.channels], state)
     names = [hashlib.blake2b(json.dumps(part).encode(), digest_size=12).hexdigest() for part in parts]
     return root / "decoded" / f"{names[0]}-{names[1]}.npy"
+
+
+def _check_readable(path: Path, files: Sequence[_File], pixels: Pixels, skip_bad: bool) -> None:
+    """Raise an error if no file is an image, or if one is none and must not be left out."""
+    if len(pixels.left_out) == len(files):
+        raise BadDataError(f"{path} holds no image: {_bad(path, files, pixels)} cannot be read as images")
+    if pixels.left_out and not skip_bad:
+        raise DamagedDataError(
+            f"{path}: {_bad(path, files, pixels)} cannot be read as images. Replace or remove them, or leave them out "
+            "with skip_bad=True"
+        )
 
 
 def _bad(path: Path, files: Sequence[_File], pixels: Pixels) -> str:
