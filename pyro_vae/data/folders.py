@@ -82,10 +82,9 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     size = as_size(how.size)
     listing = _labelled_alike(_list(path))
     own = {file.place for file in listing.files}
-    used = () if len(own) == len(SPLITS) else ("split",)
-    how.check_used(
-        f"{path} is a folder of images{'' if used else ' with its own splits'}", "size", "channels", "skip_bad", *used
-    )
+    all_there = len(own) == len(SPLITS)
+    what = f"{path} is a folder of images{' with its own splits' if all_there else ''}"
+    how.check_used(what, "size", "channels", "skip_bad", *(() if all_there else ("split",)))
     files = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)
 
@@ -99,13 +98,7 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
         return {}
 
     pixels = pixels_of(given, _where_kept(path, files, given, folder(root)), fingerprints)
-    if len(pixels.left_out) == len(files):
-        raise BadDataError(f"{path} holds no image: {_bad(path, files, pixels)} cannot be read as images")
-    if pixels.left_out and not how.skip_bad:
-        raise DamagedDataError(
-            f"{path}: {_bad(path, files, pixels)} cannot be read as images. Replace or remove them, or leave them out "
-            "with skip_bad=True"
-        )
+    _check_readable(path, files, pixels, how.skip_bad)
     return data_set(pixels)
 
 
@@ -156,7 +149,7 @@ def _in_classes(path: Path) -> _Listing:
     folders, loose = _entries(path)
     classes = {name: sorted(_walk(path / name, name), key=lambda file: os.path.split(file.path)) for name in folders}
     empty = [name for name, files in classes.items() if not files]
-    notes = [f"{path}: the folders {', '.join(empty[:_NAMED])} hold no file" if empty else ""]
+    notes = [f"{path}: no file in {', '.join(empty[:_NAMED])}" if empty else ""]
     if len(empty) == len(folders):
         return _Listing(loose, [note for note in notes if note])
     for file in filter(_is_named_as_image, loose):
@@ -241,6 +234,17 @@ def _where_kept(path: Path, files: Sequence[_File], given: Files, root: Path) ->
     return root / "decoded" / f"{names[0]}-{names[1]}.npy"
 
 
+def _check_readable(path: Path, files: Sequence[_File], pixels: Pixels, skip_bad: bool) -> None:
+    """Raise an error if no file is an image, or if one is none and must not be left out."""
+    if len(pixels.left_out) == len(files):
+        raise BadDataError(f"{path} holds no image: {_bad(path, files, pixels)} cannot be read as images")
+    if pixels.left_out and not skip_bad:
+        raise DamagedDataError(
+            f"{path}: {_bad(path, files, pixels)} cannot be read as images. Replace or remove them, or leave them out "
+            "with skip_bad=True"
+        )
+
+
 def _bad(path: Path, files: Sequence[_File], pixels: Pixels) -> str:
     """Return how many files cannot be read, and the first of them with the reasons."""
     named = [f"{os.path.relpath(files[i].path, path)} ({why})" for i, why in sorted(pixels.left_out.items())[:_NAMED]]
@@ -260,7 +264,9 @@ def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequenc
     kept = [file for index, file in enumerate(files) if index not in pixels.left_out]
     names = sorted({file.label for file in kept if file.label is not None})
     if len(names) == 1:
-        notes.append(f"{path} has one folder of images, so they are all of the class {names[0]}")
+        deeper = any("/" in file.key.partition("/")[2] for file in kept)
+        hint = f". To make its folders the classes, give {path / names[0]}" if deeper else ""
+        notes.append(f"{path} has one folder of images, so they are all of the class {names[0]}{hint}")
     codes = {name: code for code, name in enumerate(names)}
     labels = torch.tensor([codes[file.label] for file in kept if file.label is not None]) if names else None
     images = Images(pixels.store, labels, len(names), name=str(path), class_names=tuple(names))
