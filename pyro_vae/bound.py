@@ -16,7 +16,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data import DataSource, as_tensor, batches
-from pyro_vae.data.arrays import repeat_rows
+from pyro_vae.data.arrays import Array, repeat_rows
 from pyro_vae.data.batches import dtype_and_device
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import (
@@ -126,9 +126,9 @@ class ElboTerms(NamedTuple):
 
 def elbo_terms(
     vae: VAE,
-    x: Tensor,
-    *context: Tensor,
-    mask: Tensor | None = None,
+    x: DataSource,
+    *context: Array,
+    mask: Array | None = None,
     kl: Literal["analytic", "sampled"] = "analytic",
     num_particles: int = 1,
     seed: int | None = None,
@@ -143,8 +143,8 @@ def elbo_terms(
 
     Args:
         vae: the prior, likelihood and posterior.
-        x: data ``(batch, *event_shape)``.
-        context: tensors ``(batch, ...)``.
+        x: data ``(batch, *event_shape)``, or anything else that :meth:`VAE.tensors` takes, as one batch.
+        context: arrays ``(batch, ...)``.
         mask: True where x is observed, as in :meth:`VAE.model`; recon then counts the observed elements alone.
         kl: ``"analytic"`` for the closed form, ``"sampled"`` for log q(z|x) − log p(z) at the same z as recon.
         num_particles: draws of z per example, at least 1; the terms are means over them.

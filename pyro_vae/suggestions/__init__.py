@@ -23,8 +23,9 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
     likelihood always stands beside the richer one.
 
     Args:
-        data: a tensor or array ``(n, *event_shape)``, a table with ``columns`` and ``to_numpy()`` (a pandas DataFrame),
-            or images of :mod:`pyro_vae.data`, as a VAE would get them. NaN is a missing value.
+        data: anything that :func:`pyro_vae.fit` takes, as a VAE would get it, or a :class:`~pyro_vae.data.DataSet`, of
+            which ``train`` is judged. NaN is a missing value. Of a Dataset, a DataLoader or a sparse matrix, at most
+            4,000 evenly spaced examples are judged; of a stream, the first 4,000.
         names: the names of the columns of a table ``(n, columns)``.
 
     Raises:
