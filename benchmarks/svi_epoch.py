@@ -74,7 +74,7 @@ def _loader(batch: int) -> Any:
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
-    from pyro_vae.data.images import folder
+    from pyro_vae.data import folder
 
     images = datasets.MNIST(folder(), train=True, transform=transforms.ToTensor())
     return DataLoader(images, batch_size=batch, shuffle=True)
@@ -157,7 +157,7 @@ def pythae_trainer(pause: Pause, epochs: int) -> None:
     from pythae.trainers.training_callbacks import TrainingCallback
     from torchvision import datasets
 
-    from pyro_vae.data.images import folder
+    from pyro_vae.data import folder
 
     pixels = datasets.MNIST(folder(), train=True).data.unsqueeze(1) / 255
     vae = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_loss="bce"))

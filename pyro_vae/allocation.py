@@ -35,12 +35,13 @@ def limiting_allocation(numbers: int, tensors: int, why: str) -> Iterator[None]:
         yield
 
 
-class _Limit(TorchDispatchMode):
-    def __init__(self, most: int, tensors: int, why: str) -> None:
-        super().__init__()
-        self.most = self.left = most
-        self.tensors = tensors
-        self.why = why
+class _Dispatch:
+    """What :class:`_Limit` does. A mode with this method of its own would import torch._dynamo, for a second."""
+
+    most: int
+    left: int
+    tensors: int
+    why: str
 
     def __torch_dispatch__(
         self,
@@ -64,6 +65,14 @@ class _Limit(TorchDispatchMode):
                 f"{self.most:,} are allowed in all"
             )
         return func(*args, **kwargs)
+
+
+class _Limit(_Dispatch, TorchDispatchMode):
+    def __init__(self, most: int, tensors: int, why: str) -> None:
+        super().__init__()
+        self.most = self.left = most
+        self.tensors = tensors
+        self.why = why
 
 
 def _size(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

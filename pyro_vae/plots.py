@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from pyro_vae.training import History
@@ -327,8 +327,14 @@ def _grid(images: Tensor, columns: int, padding: int) -> np.ndarray:
     images = images.detach().float().cpu().clamp(0, 1)
     if images.dim() == 3:
         images = images.unsqueeze(1)
-    grid = make_grid(images, nrow=columns, padding=padding, pad_value=_blank(images))
-    return (grid.permute(1, 2, 0) if images.shape[1] == 3 else grid[0]).numpy()
+    blank, n = _blank(images), len(images)
+    columns, padding = min(columns, n), padding if n > 1 else 0
+    rows = -(-n // columns)
+    cells = functional.pad(images, (padding, 0, padding, 0), value=blank)
+    cells = torch.cat([cells, cells.new_full((rows * columns - n, *cells.shape[1:]), blank)])
+    grid = cells.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    grid = functional.pad(grid, (0, 0, 0, padding, 0, padding), value=blank)
+    return (grid if images.shape[1] == 3 else grid[..., 0]).numpy()
 
 
 def _blank(images: Tensor) -> float:

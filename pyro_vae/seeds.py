@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator
 
@@ -43,8 +44,21 @@ def seeded(seed: int | None) -> Iterator[None]:
     # Forking a CUDA generator would start CUDA, so leave it alone if nobody has used it.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=list(devices)), _python_and_numpy(seed):
-        torch.manual_seed(seed)
+        if devices or _has_devices():
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
         yield
+
+
+@functools.cache
+def _has_devices() -> bool:
+    """True if a generator of an accelerator may have to be set.
+
+    ``torch.manual_seed`` keeps the seed for devices that nobody has used yet, with the text of the whole stack for each
+    kind of device. That takes most of the time of a block, and is for nothing where there are none.
+    """
+    return torch.accelerator.device_count() > 0
 
 
 @contextlib.contextmanager

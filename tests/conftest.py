@@ -41,6 +41,12 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """``pyro-vae train`` draws none, which takes longer than a training of two epochs."""
+    monkeypatch.setattr("pyro_vae.cli.pictures.draw_run", lambda run, vae, dataset: None)
+
+
 def make_vae(likelihood: str = "bernoulli", context: int = 0, seed: int = 0) -> VAE:
     """A VAE over x of shape X with two latent dimensions, in float64."""
     with torch.random.fork_rng():

@@ -47,6 +47,14 @@ def test_pairs_of_rows():
     assert picture[1:-1:5, 1:-1:5].tolist() == [[0, 0, 0], [0.1, 0.2, 0.3], [0, 0, 0], [0.4, 0.5, 0]]
 
 
+def test_places_without_an_image_are_blank():
+    for channels, blank in ((1, 0), (3, 1)):
+        image = shown(plots.samples(torch.full((3, channels, 4, 4), 0.5), columns=2))
+        assert (image[6:10, 1:5] == 0.5).all()
+        assert (image[6:10, 6:10] == blank).all()
+        assert image.shape[:2] == (11, 11)
+
+
 def test_colour_and_greys_and_values_outside():
     assert shown(plots.samples(torch.full((2, 3, 4, 4), 7.0))).shape[-1] == 3
     assert shown(plots.samples(torch.full((2, 4, 4), -3.0))).max() == 0.0

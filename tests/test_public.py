@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,43 @@ MODULES = {
 }  # fmt: skip
 
 
-def in_a_process(program):
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+# A process with torch and Pyro, whose children run programs and tell what they print: the import takes seconds.
+SERVER = """
+import contextlib, io, json, os, sys, traceback
+import torch, pyro
+
+assert not any(name.startswith("pyro_vae") for name in sys.modules)
+for line in sys.stdin:
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        continue
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            exec(json.loads(line), {})
+        error = ""
+    except BaseException:
+        error = traceback.format_exc()
+    print(json.dumps([said.getvalue(), error]), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def in_a_process():
+    """A function that runs a program where nothing of ours was imported before, and returns what it prints."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def run(program):
+            print(json.dumps(program), file=server.stdin, flush=True)
+            said, error = json.loads(server.stdout.readline())
+            assert not error, error
+            return said.strip()
+
+        yield run
+        server.stdin.close()
 
 
 @pytest.mark.parametrize("name", pyro_vae.__all__)
@@ -36,7 +70,7 @@ def test_dir_shows_the_public_names_alone():
 
 
 @pytest.mark.parametrize("first", ["pyro_vae.bound", "pyro_vae.suggestions.tables"])
-def test_what_was_imported_before_changes_nothing(first):
+def test_what_was_imported_before_changes_nothing(in_a_process, first):
     program = f"""
 import {first}
 import pyro_vae
@@ -56,12 +90,12 @@ def test_rooms_show_their_parts_alone():
 
 
 @pytest.mark.parametrize("module", ["pyro_vae", "pyro_vae.evaluation", "pyro_vae.suggestions", "pyro_vae.closed_forms"])
-def test_importing_leaves_slow_libraries_for_later(module):
+def test_importing_leaves_slow_libraries_for_later(in_a_process, module):
     program = f"import sys, {module}; print(sorted({{'matplotlib', 'rich', 'scipy', 'sklearn'}} & set(sys.modules)))"
     assert in_a_process(program) == "[]"
 
 
-def test_a_vae_needs_neither_objectives_nor_every_part():
+def test_a_vae_needs_neither_objectives_nor_every_part(in_a_process):
     """It takes any part that returns a distribution, so it lies below the rooms of parts."""
     above = ("bound", "checkpoints", "compatibility", "config", "evaluation", "likelihoods", "objectives", "posteriors")
     above = {f"pyro_vae.{name}" for name in (*above, "priors", "suggestions", "training")}

@@ -48,6 +48,7 @@ def test_one_with_a_class_of_the_users_own_loads_where_its_module_is_allowed(bef
     assert load("own", allow=["my_old_parts"]).prior.width == 3
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("run", ["vamp", "zuko", "own"])
 def test_the_command_line_evaluates_them_and_goes_on(before, run):
     allow = ["--allow", "my_old_parts"] if run == "own" else []

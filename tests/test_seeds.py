@@ -21,6 +21,17 @@ def test_seeded_repeats_and_restores():
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("devices", [0, 1])
+def test_devices_that_are_not_in_use_yet_are_seeded_too(monkeypatch, devices):
+    seen = []
+    monkeypatch.setattr("pyro_vae.seeds._has_devices", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seen.append)
+    with seeded(3):
+        a = torch.rand(3)
+    assert seen == [3] * devices
+    assert torch.equal(a, torch.rand(3, generator=torch.Generator().manual_seed(3)))
+
+
 def test_no_seed_leaves_the_generator_running():
     before = torch.get_rng_state()
     with seeded(None):

@@ -65,7 +65,7 @@ def cause_of_loss(found: Trials) -> Cause | None:
     """
     if "bound" in found.parts:
         return _of_several_samples(found)
-    parts = {name: part * found.scale for name, part in found.more.items()}
+    parts = {name: part * found.scale for name, part in found.mistaken.items()}
     fits = sorted(_fits(found, parts), key=lambda cause: cause.mistakes)
     best = [cause for cause in fits if cause.mistakes == fits[0].mistakes]
     if not best or len(best) > 2:
@@ -268,7 +268,7 @@ def cause_of_gradient(found: Trials, columns: np.ndarray) -> str:
     """
     if "recon" not in found.parts:
         return ""
-    parts = {name: part * found.scale for name, part in found.more.items()}
+    parts = {name: part * found.scale for name, part in found.cut.items()}
     parts[""] = parts["recon"] * 0.0
     recon, kl = parts["recon"], parts["kl"]
     fits = [(kl - parts[name], words) for name, words in _NO_RECON.items() if name in parts]

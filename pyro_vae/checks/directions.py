@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -54,6 +55,14 @@ class Directions:
         per_tensor = [1 if rows is None else 1 + len(rows) for rows in self.rows]
         return [name for name, n in zip(self.names, per_tensor, strict=True) for _ in range(n)]
 
+    @cached_property
+    def lengths(self) -> list[Tensor | None]:
+        """The length of the direction in each of the rows, per tensor; None if the tensor has only one row."""
+        return [
+            None if rows is None else (v.flatten(1).norm(dim=1) if v.dim() > 1 else v.abs())[rows]
+            for v, rows in zip(self.whole, self.rows, strict=True)
+        ]
+
     def slopes(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Return the gradient along each direction, ``(columns,)``.
 
@@ -61,13 +70,12 @@ class Directions:
             gradients: one per tensor; None if it has none.
         """
         found = []
-        for g, v, rows in zip(gradients, self.whole, self.rows, strict=True):
+        for g, v, rows, lengths in zip(gradients, self.whole, self.rows, self.lengths, strict=True):
             along = torch.zeros_like(v) if g is None else g * v
             found.append(along.sum().reshape(1))
-            if rows is not None:
+            if rows is not None and lengths is not None:
                 # Rescaled: each row's direction has length 1 too.
-                lengths = v.flatten(1).norm(dim=1) if v.dim() > 1 else v.abs()
-                found.append((along.flatten(1).sum(1) if v.dim() > 1 else along)[rows] / lengths[rows])
+                found.append((along.flatten(1).sum(1) if v.dim() > 1 else along)[rows] / lengths)
         return torch.cat([t.double() for t in found]) if found else torch.zeros(0, dtype=torch.float64)
 
     def slopes_of(self, value: Tensor) -> Tensor:

@@ -76,12 +76,17 @@ class Trials:
         return unscaled * self.scale
 
     @functools.cached_property
-    def more(self) -> dict[str, Part]:
-        """Common mistakes in recon and kl, and both terms with parts of their gradients cut.
+    def mistaken(self) -> dict[str, Part]:
+        """Both terms, and what a loss with a common mistake has in place of one.
 
         They run when they are first needed, in the mode that the modules have then.
         """
-        return self.parts | _parts(self.inputs, self.directions, len(self.loss.values), _more)
+        return self.parts | _parts(self.inputs, self.directions, len(self.loss.values), _mistaken)
+
+    @functools.cached_property
+    def cut(self) -> dict[str, Part]:
+        """Both terms, and both with parts of their gradients cut, run as :attr:`mistaken` is."""
+        return self.parts | _parts(self.inputs, self.directions, len(self.loss.values), _cut)
 
 
 def trials(inputs: Inputs, training: bool = False) -> Trials:
@@ -198,7 +203,7 @@ def _drawn(inputs: Inputs, i: int, draws: int = 1) -> tuple[TorchDistribution, T
         return q, q((draws,))
 
 
-def _more(inputs: Inputs, i: int) -> dict[str, Tensor]:
+def _mistaken(inputs: Inputs, i: int) -> dict[str, Tensor]:
     """Return what a loss with a common mistake has in place of recon or kl, under one seed."""
     p = inputs.given
     if inputs.importance_particles > 1:
@@ -206,10 +211,10 @@ def _more(inputs: Inputs, i: int) -> dict[str, Tensor]:
     if inputs.is_discrete:
         return {"reverse kl": enumerated(p).reverse_kl.sum()}
     q, z = _drawn(inputs, i)
-    found = {"recon, draws cut": p.log_likelihood(z.detach()).sum()}
+    found = {}
     with contextlib.suppress(NotImplementedError):
         found["recon at the mean"] = p.log_likelihood(q.mean.unsqueeze(0)).sum()
-    return found | _of_likelihood(p, z[0]) | _of_normal(p, q, z)
+    return found | _of_likelihood(p, z[0]) | _kl_of_normal(p, q)
 
 
 def _of_likelihood(p: ModelGuide, z: Tensor) -> dict[str, Tensor]:
@@ -227,34 +232,47 @@ def _of_likelihood(p: ModelGuide, z: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _of_normal(p: ModelGuide, q: TorchDistribution, z: Tensor) -> dict[str, Tensor]:
-    """Return, for a normal q, wrong formulas of the KL and draws that cut parts of the gradient."""
-    inner, prior = without_independent(q), p.prior()
+def _kl_of_normal(p: ModelGuide, q: TorchDistribution) -> dict[str, Tensor]:
+    """Return wrong formulas of the KL for a normal q."""
+    inner = without_independent(q)
     if not isinstance(inner, Normal):
         return {}
-
-    def normal(loc: Tensor, scale: Tensor) -> torch.distributions.Independent:
-        return torch.distributions.Independent(Normal(loc, scale, validate_args=False), loc.dim() - 1)
-
-    loc, scale = inner.loc, inner.scale
-    noise = ((z - loc) / scale).detach()
-    found = {
-        "recon, scale cut": p.log_likelihood(loc + scale.detach() * noise).sum(),
-        "recon, mean cut": p.log_likelihood(loc.detach() + scale * noise).sum(),
-    }
+    loc, scale, prior, found = inner.loc, inner.scale, p.prior(), {}
     with contextlib.suppress(NotImplementedError):
-        found["kl of log-variance as log-scale"] = kl_divergence(normal(loc, scale.square()), prior).sum()
-        found["kl of log-scale as log-variance"] = kl_divergence(normal(loc, scale.sqrt()), prior).sum()
-        found["kl, scale cut"] = kl_divergence(normal(loc, scale.detach()), prior).sum()
-        found["kl, mean cut"] = kl_divergence(normal(loc.detach(), scale), prior).sum()
+        found["kl of log-variance as log-scale"] = kl_divergence(_normal(loc, scale.square()), prior).sum()
+        found["kl of log-scale as log-variance"] = kl_divergence(_normal(loc, scale.sqrt()), prior).sum()
     with contextlib.suppress(NotImplementedError):
         found["reverse kl"] = kl_divergence(prior, q).sum()
     if not _is_standard(prior):
-        found["kl to the standard normal"] = kl_divergence(q, normal(0.0 * loc, torch.ones_like(scale))).sum()
+        found["kl to the standard normal"] = kl_divergence(q, _normal(0.0 * loc, torch.ones_like(scale))).sum()
     return found
+
+
+def _normal(loc: Tensor, scale: Tensor) -> torch.distributions.Independent:
+    return torch.distributions.Independent(Normal(loc, scale, validate_args=False), loc.dim() - 1)
 
 
 def _is_standard(prior: TorchDistribution) -> bool:
     """True for the standard normal."""
     inner = without_independent(prior)
     return isinstance(inner, Normal) and not inner.loc.any() and bool((inner.scale == 1).all())
+
+
+def _cut(inputs: Inputs, i: int) -> dict[str, Tensor]:
+    """Return recon and kl with parts of their gradients cut, under one seed."""
+    p = inputs.given
+    if inputs.importance_particles > 1 or inputs.is_discrete:
+        return {}
+    q, z = _drawn(inputs, i)
+    found = {"recon, draws cut": p.log_likelihood(z.detach()).sum()}
+    inner = without_independent(q)
+    if not isinstance(inner, Normal):
+        return found
+    loc, scale, prior = inner.loc, inner.scale, p.prior()
+    noise = ((z - loc) / scale).detach()
+    found["recon, scale cut"] = p.log_likelihood(loc + scale.detach() * noise).sum()
+    found["recon, mean cut"] = p.log_likelihood(loc.detach() + scale * noise).sum()
+    with contextlib.suppress(NotImplementedError):
+        found["kl, scale cut"] = kl_divergence(_normal(loc, scale.detach()), prior).sum()
+        found["kl, mean cut"] = kl_divergence(_normal(loc.detach(), scale), prior).sum()
+    return found

@@ -26,6 +26,9 @@ _NAMING = (*_SWAPPED, "--activation")
 # Options that a file cannot set: each machine has its own folders, and only the user says what is imported.
 _NOT_IN_FILES = ("allow", "config", "out", "resume", "root")
 
+# What a run records that is no option: it is seen from the data again.
+_RECORDED = ("fill", "from", "missing", "shapes")
+
 _LISTED = ("pyro", "pyro_vae", "torch", "zuko")  # their classes are on lists, and are not imported by name
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -130,7 +133,7 @@ def _options_of(path: str) -> str:
     for name in _NOT_IN_FILES:
         if name in options:
             raise CheckpointError(f"{path} must not hold {name!r}, which is for the command line alone. Take it out")
-    options = {name: value for name, value in options.items() if name not in ("shapes", "from")}
+    options = {name: value for name, value in options.items() if name not in _RECORDED}
     for option in _SWAPPED:
         name = option.removeprefix("--")
         if isinstance(options.get(name), str):

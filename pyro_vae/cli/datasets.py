@@ -18,7 +18,7 @@ from pyro_vae.data.description import Description
 from pyro_vae.parts import data_of
 from pyro_vae.resolver import as_mapping, class_name
 
-__all__ = ["READING", "choose_likelihood", "load_data", "of_run", "prepared", "short_name", "trained_on", "usual_likelihood", "whole_path"]
+__all__ = ["READING", "choose_likelihood", "load_data", "of_run", "prepared", "short_name", "trained_on", "whole_path"]
 
 READING = ("size", "channels", "split", "group", "label", "delimiter", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
@@ -43,25 +43,22 @@ def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
 
 def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
     """Replace the likelihood ``auto`` by one that suits the data, and add the number of grey levels if it takes one."""
-    likelihood = config["likelihood"] or usual_likelihood(config["data"])
+    likelihood = as_mapping("likelihood", config["likelihood"])
+    if likelihood["class"] == "default":
+        likelihood["class"] = "Bernoulli" if config["data"] in data_sets.NAMES else "auto"
     config["likelihood"] = likelihood
     if class_name(likelihood) == "auto":
         first, *others = suggest(raw.map(lambda split: _formed(split, config)))
-        config["likelihood"] = likelihood = first.likelihood
+        config["likelihood"] = first.likelihood
         print(f"likelihood {first}")
         if others:
             print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
-    found = find("likelihood", class_name(likelihood))
-    spec = as_mapping("likelihood", likelihood)
+    spec = as_mapping("likelihood", config["likelihood"])
+    found = find("likelihood", spec["class"])
     takes_levels = isinstance(found, type) and "levels" in inspect.signature(found).parameters
     if isinstance(raw.train, Images) and takes_levels and "levels" not in spec:
         spec["levels"] = raw.train.levels + 1
     config["likelihood"] = spec
-
-
-def usual_likelihood(data: str) -> str:
-    """Return the likelihood by default: that of binary images for the data sets with names, and auto for others."""
-    return "Bernoulli" if data in data_sets.NAMES else "auto"
 
 
 def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Description | None = None) -> DataSet[Any]:

@@ -18,8 +18,9 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
     "build": {
         "event_shape": "the data set has it",
         "context_features": "--labels and the data set say it",
-        "missing": "the named data sets have no missing values",
-        "fill": "the named data sets have no missing values",
+        "likelihood": "the command line has an option of its own, with a default that depends on the data",
+        "missing": "the data say it",
+        "fill": "its default is right: 0, the mean of standardised values",
         "allow": "--allow goes with every command that opens a run",
     },
     "fit": {
@@ -45,8 +46,6 @@ _HELP: Mapping[str, str] = {
     "prior": "prior p(z): a class by its name or dotted path; its own arguments follow as --prior.NAME VALUE. See "
     "pyro-vae list. A class that you name starts from its own defaults. The module of your own class is imported; "
     "later commands on the run then need --allow MODULE.",
-    "likelihood": "likelihood p(x|z), named in the same way: --likelihood normal --likelihood.scale 0.1. auto looks at "
-    "the data, chooses a likelihood and says why. By default Bernoulli for the data sets with names, auto for your own.",
     "posterior": "posterior q(z|x), named in the same way: --posterior iaf.",
     "activation": "activation of the networks, by its name in torch.nn.",
     "nets": "networks of the posterior and the likelihood; conv and resnet are for images. Your own network goes into "
@@ -76,8 +75,6 @@ def _options(module: str, function: str) -> list[Argument]:
 
 def _option(argument: Argument) -> Argument:
     default = argument.default
-    if argument.name == "likelihood":
-        default = None  # it depends on the data
-    elif dict[str, Any] in get_args(argument.type) and isinstance(default, str):
+    if dict[str, Any] in get_args(argument.type) and isinstance(default, str):
         default = {"class": default}  # --prior.NAME adds an argument to it
     return replace(argument, default=default, help=_HELP.get(argument.name, argument.help))

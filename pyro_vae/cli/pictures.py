@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -12,11 +12,13 @@ from torch.distributions import constraints
 
 from pyro_vae import VAE, plots
 from pyro_vae.checkpoints import HISTORY
-from pyro_vae.checks import Report
 from pyro_vae.data import DataSet, Split, batches
 from pyro_vae.files import folder_in, replacing
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.training import History
+
+if TYPE_CHECKING:
+    from pyro_vae.checks import Report
 
 __all__ = ["draw_ranks", "draw_run", "first", "one_of_each", "save_figure"]
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor
 from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae.allocation import limiting_allocation
 from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
-from pyro_vae.checks import Report
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
 from pyro_vae.cli.pictures import first, save_figure
@@ -37,6 +36,9 @@ from pyro_vae.resolver import class_name
 from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
+
+if TYPE_CHECKING:
+    from pyro_vae.checks import Report
 
 __all__ = [
     "check_names",
@@ -70,13 +72,13 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 def check_names(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
     for option in ("prior", "likelihood", "posterior", "objective"):
-        if options[option] is not None and class_name(options[option]) != "auto":
+        if class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))
 
 
 def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
-    options = {option.name: config[option.name] for option in of_build()}
+    options = {name: config[name] for name in ("likelihood", *(option.name for option in of_build()))}
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),

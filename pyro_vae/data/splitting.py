@@ -60,7 +60,7 @@ def assign(keys: Iterable[bytes], shares: Sequence[float]) -> Tensor:
 
     Example:
         >>> assign([b"a", b"b", b"a"], (0.5, 0.25, 0.25)).tolist()
-        [0, 0, 0]
+        [0, 1, 0]
     """
     hashes = (hashlib.blake2b(key, digest_size=8).digest() for key in keys)
     uniform = np.fromiter((int.from_bytes(found, "big") / 2**64 for found in hashes), np.float64)

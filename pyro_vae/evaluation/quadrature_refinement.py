@@ -178,12 +178,15 @@ class Refinement:
         # Points and cells do not change, and the floor only rises, so each cell is compared once. All pairs of points
         # and cells would be many: take some cells at a time.
         for at in cells.fresh.nonzero().squeeze(-1).split(1024):
-            points = self.points[:, cells.example[at]]
-            place = (points - cells.corner[at]) / cells.width[at]
-            inside = ((place >= 0) & (place <= 1)).all(-1)
-            seen = self.seen[:, cells.example[at]].double()
-            higher = (seen > cells.peak[at] + _SEEN) & (seen > floor[cells.example[at]])
-            blind[at] = (inside & higher).any(0)
+            example = cells.example[at]
+            seen = self.seen[:, example].double()
+            found = seen > torch.maximum(cells.peak[at] + _SEEN, floor[example])
+            for points, corner, width in zip(
+                self.points.unbind(-1), cells.corner[at].unbind(-1), cells.width[at].unbind(-1), strict=True
+            ):
+                place = points[:, example] - corner
+                found &= (place >= 0) & (place <= width)
+            blind[at] = found.any(0)
         self.cells = replace(cells, fresh=torch.zeros_like(cells.fresh))
         return blind & self._wide() & self.active[cells.example]
 

@@ -244,14 +244,26 @@ class _NoValues(FakeTensorMode):
         self, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Remove the values from the arguments, except for constants that ``torch.tensor`` makes."""
-        if func not in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default):
-            args, kwargs = tree_map_only(Tensor, self._without_values, (args, kwargs or {}))
-        return super().dispatch(func, types, args, kwargs or {})
+        kwargs = kwargs or {}
+        if func not in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default) and (
+            _has_values(args) or _has_values(kwargs)
+        ):  # a capture comes here thousands of times, and almost never with values
+            args, kwargs = tree_map_only(Tensor, self._without_values, (args, kwargs))
+        return super().dispatch(func, types, args, kwargs)
 
     def _without_values(self, tensor: Tensor) -> Tensor:
         if isinstance(tensor, FakeTensor):
             return tensor
         return self.fake_tensor_converter.from_real_tensor(self, tensor)
+
+
+def _has_values(arguments: object) -> bool:
+    """Return True if a tensor with values is among the arguments of an operation, or in lists and dictionaries."""
+    if isinstance(arguments, dict):
+        arguments = arguments.values()
+    elif not isinstance(arguments, (list, tuple)):
+        return isinstance(arguments, Tensor) and not isinstance(arguments, FakeTensor)
+    return any(map(_has_values, arguments))
 
 
 class _TensorFunctions(TorchFunctionMode):

@@ -30,7 +30,11 @@ from pyro_vae.training.options import (
 from pyro_vae.training.precision import in_mixed_precision
 from pyro_vae.training.preparation import prepare
 from pyro_vae.training.progress import report
+<<<<<<< HEAD
 from pyro_vae.training.record import check_known, check_unchanged, describe_data, describe_training, open_folder
+=======
+from pyro_vae.training.record import check_same_data, check_unchanged, describe_data, describe_training, open_folder
+>>>>>>> J
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
@@ -168,12 +172,11 @@ def fit(
         dtype_name = str(trainee.parameters[0].dtype).removeprefix("torch.")
         run.config = {**described, "dtype": dtype_name, "shapes": ready.shapes}
         checkpoints.dump_config(run.config)  # an error comes before the training, not after
-        data = describe_data(train)
+        run.data = describe_data(train)
         if resume:
-            check_unchanged(folder, options, data)
+            check_unchanged(folder, options)
             run.restore(folder)
-        elif data is not None:
-            checkpoints.write_description(folder, data)
+            check_same_data(folder, run.data)
     mixed = in_mixed_precision(trainee.module) if mixed_precision else nullcontext()
     with seeded(derive(seed)), mixed, trainee.modes_kept():
         return _train(run, folder, options.patience, progress, on_epoch)

@@ -20,7 +20,14 @@ from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
 from pyro_vae.vae import VAE
 
-__all__ = ["FolderNotEmptyError", "check_unchanged", "describe_data", "describe_training", "open_folder"]
+__all__ = [
+    "FolderNotEmptyError",
+    "check_same_data",
+    "check_unchanged",
+    "describe_data",
+    "describe_training",
+    "open_folder",
+]
 
 
 class FolderNotEmptyError(FileExistsError):
@@ -103,8 +110,8 @@ def _as_split(train: DataSource) -> Split | None:
     return Rows(values, columns=names if values.dim() == 2 and len(names) == values.shape[1] else ())
 
 
-def check_unchanged(folder: Path, options: Options, data: Description | None) -> None:
-    """Raise a ValueError if the training in a folder had other options or data than it goes on with."""
+def check_unchanged(folder: Path, options: Options) -> None:
+    """Raise a ValueError if the training in a folder had other options than it goes on with."""
     if not (folder / checkpoints.LAST).is_file():
         return  # nothing to go on from, as restore will say
     before = checkpoints.read_config(folder)
@@ -115,6 +122,10 @@ def check_unchanged(folder: Path, options: Options, data: Description | None) ->
                 f"the run in {folder} was trained with {name} = {before[name]}; got {now[name]}. Go on with the same, "
                 "or train into another folder"
             )
+
+
+def check_same_data(folder: Path, data: Description | None) -> None:
+    """Raise a ValueError if the training in a folder had other data than it goes on with."""
     trained = checkpoints.read_description(folder)
     if trained is not None and data is not None and trained.fingerprint != data.fingerprint:
         raise ValueError(

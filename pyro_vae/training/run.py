@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_vae import checkpoints
 from pyro_vae.bound import NotANumberError, average_elbo
 from pyro_vae.data import Batches
+from pyro_vae.data.description import Description
 from pyro_vae.objectives import Objective
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi import CompiledSVI
@@ -95,6 +96,7 @@ class Run:
         else:
             self.svi = SVI(model, guide, SharedOptim(self.optimizer), loss=self.objective)
         self.config: dict[str, Any] = {}
+        self.data: Description | None = None
         self.steps = 0
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -219,10 +221,12 @@ class Run:
         self.last = self._snapshot(self.last.epoch)
 
     def save(self, folder: Path) -> None:
-        """Write config, best weights, the state to go on from, and the history; nothing before the first epoch."""
+        """Write all files of a run folder; nothing before the first epoch."""
         if self.best is None:
             return
         checkpoints.write_config(folder, self.config)
+        if self.data is not None:
+            checkpoints.write_description(folder, self.data)
         write_tensors(folder / checkpoints.BEST, self.best)
         progress = {"epoch": self.last.epoch, "steps": self.last.steps, "best_score": self.best_score}
         checkpoints.write_last(folder, self.last.weights, self.last.optimizer, self.last.objective, progress)

@@ -38,7 +38,9 @@ def runs(tmp_path_factory):
         patch.chdir(folder)
         assert main(["train", *QUICK]) == 0
         assert main(["train", *QUICK, "--latent_dim", "2", "--out", "two"]) == 0
-        assert main(["train", *QUICK, "--labels", "true", "--out", "labels"]) == 0
+        patch.setattr(pictures, "draw_run", lambda run, vae, dataset: None)  # as pyro-vae plot draws, which is tested
+        few = [*QUICK, "--latent_dim", "4"]
+        assert main(["train", *few, "--labels", "true", "--out", "labels"]) == 0
         normal = [
             "--likelihood",
             "Normal",
@@ -49,7 +51,7 @@ def runs(tmp_path_factory):
             "--dtype",
             "float64",
         ]
-        assert main(["train", *QUICK, *normal, "--out", "normal"]) == 0
+        assert main(["train", *few, *normal, "--out", "normal"]) == 0
     return folder
 
 
@@ -73,6 +75,7 @@ def test_train_ends_with_elbo_run_and_pictures(here, capsys):
 def test_the_run_folder_is_complete(here):
     assert {p.name for p in (here / "runs/digits-1").iterdir()} == {
         "config.yaml",
+        "data.json",
         "weights.safetensors",
         "last.safetensors",
         "history.jsonl",
@@ -84,6 +87,7 @@ def test_the_run_folder_is_complete(here):
     assert len(History.read(here / "runs/digits-1/history.jsonl")) == 2
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_same_options_give_the_same_bits_and_the_configuration_repeats_them(here):
     assert main(["train", "--config", "runs/digits-1/config.yaml", "--out", "again"]) == 0
     assert main(["train", "--config", "runs/digits-1/config.yaml", "--seed", "1", "--out", "other"]) == 0
@@ -91,6 +95,7 @@ def test_the_same_options_give_the_same_bits_and_the_configuration_repeats_them(
     assert weights[0] == weights[1] != weights[2]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_resume_goes_on(here, capsys):
     assert main(["train", *QUICK, "--schedule", "constant", "--out", "short"]) == 0
     assert main(["train", "--resume", "short", "--epochs", "4"]) == 0
@@ -106,11 +111,13 @@ def listen():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_ctrl_c_on_the_command_line_says_how_to_go_on(here):
     command = [sys.executable, "-m", "pyro_vae", "train", "--epochs", "100000", "--hidden", "[4]", "--out", "stopped"]
+    command += ["--engine", "pyro"]  # so many epochs would be worth a compilation
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     line = next(line for line in process.stdout if line.startswith("epoch"))
-    time.sleep(1)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -205,6 +212,7 @@ def test_reconstructions_and_walks_are_of_the_first_test_images(here, monkeypatc
     assert torch.equal(drawn[1], vae.reconstruct(x, c))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_densities_over_real_pixels_get_dequantised_ones(here):
     assert main(["train", *QUICK, "--likelihood", "Normal", "--out", "grey"]) == 0
     assert yaml.safe_load((here / "grey/config.yaml").read_text())["dequantize"] == "auto"
@@ -288,7 +296,10 @@ def test_sample_reconstruct_interpolate_and_plot(here, run, capsys):
     assert main(["plot", run]) == 0
 
 
-@pytest.mark.parametrize("run", ["runs/digits-1", "labels", "normal"])
+# The same lines for any run; those of the other runs are in tests/checks and tests/combinations.
+@pytest.mark.parametrize(
+    "run", ["labels", *(pytest.param(r, marks=pytest.mark.slow) for r in ("runs/digits-1", "normal"))]
+)
 def test_check_prints_and_writes_a_report(here, run, capsys):
     """Every line is in the table and in the file; the figure is there."""
     assert main(["check", run, "--n", "12", "--out", "check.json", "--seed", "1"]) == 0
@@ -307,13 +318,14 @@ def test_check_prints_and_writes_a_report(here, run, capsys):
     assert imread(here / "calibration.png").std() > 0.01
 
 
-def test_check_of_some_lines_in_the_run_folder(here, capsys):
-    assert main(["check", "runs/digits-1", "--only", "trace-elbo, kl", "--why", "false", "--n", "8"]) == 0
+@pytest.mark.parametrize("run", ["runs/digits-1", "normal"])
+def test_check_of_some_lines_in_the_run_folder(here, run, capsys):
+    assert main(["check", run, "--only", "trace-elbo, kl", "--why", "false", "--n", "8"]) == 0
     out = capsys.readouterr().out
     assert "so only rounding differs" not in out
     assert "2 passed" in out
-    assert not (here / "runs/digits-1/checks.json").exists()  # where a whole report goes
-    assert main(["check", "runs/digits-1", "--only", "kl", "--n", "8", "--out", "kl.json"]) == 0
+    assert not (here / run / "checks.json").exists()  # where a whole report goes
+    assert main(["check", run, "--only", "kl", "--n", "8", "--out", "kl.json"]) == 0
     assert [x["name"] for x in json.loads((here / "kl.json").read_text())["lines"]] == ["kl"]
 
 
@@ -338,6 +350,7 @@ def test_check_of_what_is_not_supported_is_neither_right_nor_wrong(here, capsys,
     assert not json.loads((here / "not.json").read_text())["passed"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_check_fails_where_a_line_fails(here, capsys):
     """Weights so large that densities have no number, as a training that was not watched leaves."""
     assert main(["train", *QUICK, "--out", "broken"]) == 0
@@ -383,6 +396,7 @@ def test_list_names_everything_that_can_be_swapped(capsys):
     assert "  Mixed(columns)\n" in out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_users_own_prior_by_dotted_path(here, capsys):
     (here / "my_priors.py").write_text(
         "import torch, pyro.distributions as dist\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from matplotlib.image import imread
 
 from pyro_vae import data, evaluation, load
-from pyro_vae.cli import main
+from pyro_vae.cli import diagnoses, main
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,9 @@ def run(tmp_path_factory):
     """A run whose codes carry something."""
     folder = tmp_path_factory.mktemp("diagnoses") / "run"
     options = ["--latent_dim", "4", "--hidden", "64", "--epochs", "30", "--engine", "pyro"]
-    assert main(["train", *options, "--out", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyro_vae.cli.pictures.draw_run", lambda run, vae, dataset: None)
+        assert main(["train", *options, "--out", str(folder)]) == 0
     return folder
 
 
@@ -43,12 +46,14 @@ def test_the_probe_and_bits(run, capsys):
     assert "collapse" not in out
 
 
-def test_gaps_strangers_and_copies(run, capsys):
+def test_gaps_strangers_and_copies(run, capsys, monkeypatch):
+    few = functools.partial(evaluation.inference_gaps, steps=100)  # of the search, where the default is 1,000
+    monkeypatch.setattr(diagnoses, "inference_gaps", few)
     options = ["--gaps", "20", "--importance_particles", "50", "--n", "20", "--against", "digits", "--samples", "40"]
     out, written = evaluated(run, capsys, *options)
     digits, vae = data.load("digits", binarize="dynamic"), load(run)
     (x,) = next(iter(data.batches(digits.test[:20], 20, seed=0)))
-    found = evaluation.inference_gaps(vae, x, importance_particles=50)
+    found = few(vae, x, importance_particles=50)
     assert written["gaps"]["amortisation"] == pytest.approx(found.means["amortisation"], rel=1e-4)
     assert f"amortisation gap {found.means['amortisation']:.2f} (the encoder; 20 images)" in out
     (x,) = next(iter(data.batches(digits.test, 300)))
@@ -65,6 +70,7 @@ def test_gaps_strangers_and_copies(run, capsys):
     assert imread(run / "figures" / "nearest.png").std() > 0.01
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
     options = ["--likelihood", "Normal", "--likelihood.scale", "1", "--latent_dim", "3", "--hidden", "16"]
     run = tmp_path / "run"
@@ -87,8 +93,8 @@ def test_a_collapse_is_named_with_its_remedies(tmp_path, capsys):
         (["--gaps", "301"], "gaps must be at most 300, the number of images; got 301"),
         (["--samples", "1000"], "samples must be at most 300, the number of images; got 1000"),
         (["--against", "mnists"], "unknown data set 'mnists'"),
-        (["--samples", "10", "--split", "train"], "samples need held-out images of the run's own data"),
-        (["--samples", "10", "--data", "digits"], "samples need held-out images of the run's own data"),
+        (["--samples", "10", "--split", "train"], "samples need held-out examples of the run's own data"),
+        (["--samples", "10", "--data", "digits"], "samples need held-out examples of the run's own data"),
     ],
 )
 def test_bad_input(run, options, message, capsys):
@@ -96,6 +102,7 @@ def test_bad_input(run, options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_labels_as_context_are_not_probed(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "--labels", "true", "--hidden", "8", "--epochs", "1", "--out", str(run)]) == 0
@@ -110,6 +117,7 @@ def test_labels_as_context_are_not_probed(tmp_path, capsys):
     assert torch.isfinite(torch.tensor(written["elbo"]["elbo"]))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_gaps_of_discrete_codes_are_refused_before_anything_long(tmp_path, capsys):
     run = tmp_path / "run"
     parts = ["--prior", "categorical", "--posterior", "categorical", "--latent_dim", "4"]
@@ -121,11 +129,12 @@ def test_gaps_of_discrete_codes_are_refused_before_anything_long(tmp_path, capsy
     assert not out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_images_that_were_trained_on_are_not_held_out(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "--validate", "false", "--hidden", "8", "--epochs", "1", "--out", str(run)]) == 0
     assert main(["evaluate", str(run), "--split", "valid"]) == 2
-    assert "was trained on the validation images too (validate: false); use --split test" in capsys.readouterr().err
+    assert "was trained on the validation data too (validate: false); use --split test" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--samples", "20"]) == 0
     digits, vae = data.load("digits", binarize="dynamic"), load(run)
     seen, held_out = digits.train_and_valid, digits.test[:20]

@@ -3,34 +3,90 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
 from matplotlib.image import imread
 
-from pyro_vae.cli import comparison, main
-from pyro_vae.cli.sweeps import combinations, parse_vary
+from pyro_vae.cli import comparison, main, sweeps, worker
+from pyro_vae.cli.sweeps import Sweep, combinations, parse_vary
 from pyro_vae.training import History
 
 SMALL = ["--epochs", "2", "--hidden", "8", "--latent_dim", "2"]
+
+
+def called(command):
+    """The exit code of a command, with what it printed and its errors."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = main(command)
+    return code, out.getvalue(), err.getvalue()
+
+
+class AtOnce:
+    """A pool that runs what it is given when it gets it."""
+
+    def __init__(self, workers):
+        assert workers == 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error): ...
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+class Ended:
+    """A training of a sweep, in this process: a new one imports torch and Pyro for seconds."""
+
+    stdin = None
+
+    def __init__(self, sweep, member, workers):
+        with sweep._log(member).open("a") as log, redirect_stdout(log), redirect_stderr(log):
+            self.code = worker.work(sweep._commands(member))
+
+    def wait(self):
+        return self.code
+
+
+@contextmanager
+def in_this_process():
+    """Trainings of sweeps, which have processes of their own elsewhere, run one by one in this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sweep, "_start", lambda *arguments: Ended(*arguments))
+        patch.setattr(sweeps, "ThreadPoolExecutor", AtOnce)
+        yield
+
+
+@pytest.fixture
+def one_by_one():
+    with in_this_process():
+        yield
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A sweep over two weights, and what it printed."""
     here = tmp_path_factory.mktemp("swept")
-    command = [sys.executable, "-m", "pyro_vae", "sweep", "beta", "objective.beta=0.5,2e0", *SMALL]
-    command += ["--objective", "beta", "--workers", "2", "--split", "test", "--importance_particles", "10"]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return here, command, done.stdout
+    command = ["sweep", "beta", "objective.beta=0.5,2e0", *SMALL]
+    command += ["--objective", "beta", "--evaluate_on", "test", "--importance_particles", "10"]
+    with chdir(here), in_this_process():
+        code, out, err = called(command)
+    assert code == 0, err
+    return here, command, out
 
 
 def test_each_with_each_is_trained_and_evaluated(swept):
@@ -54,30 +110,34 @@ def test_each_with_each_is_trained_and_evaluated(swept):
     assert imread(here / "beta" / "rate_distortion.png").std() > 0.01
 
 
-def test_what_is_done_is_not_done_again_and_values_may_be_added(swept):
+@pytest.mark.usefixtures("one_by_one")
+def test_what_is_done_is_not_done_again_and_values_may_be_added(swept, monkeypatch):
     here, command, _ = swept
-    before = {path: path.stat().st_mtime for path in here.glob("beta/*/weights.safetensors")}
-    assert len(before) == 2
+    monkeypatch.chdir(here)
+    names = ("weights.safetensors", "evaluation-test.json")
+    before = {path: path.stat().st_mtime for name in names for path in here.glob(f"beta/*/{name}")}
+    assert len(before) == 4
     more = [f"{word},3" if word.startswith("objective.beta") else word for word in command]
-    done = subprocess.run(more, cwd=here, capture_output=True, text=True)
-    assert "3 trainings, 2 of them done before" in done.stdout, done.stderr
+    _, out, err = called(more)
+    assert "3 trainings, 2 of them done before" in out, err
     assert {path: path.stat().st_mtime for path in before} == before
     assert len(list(here.glob("beta/*/evaluation-test.json"))) == 3
     other = [word if word != "8" else "9" for word in command]
-    done = subprocess.run(other, cwd=here, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "the sweep in beta was made with hidden = 8; got 9. Go on with the same" in done.stderr
+    code, _, err = called(other)
+    assert code == 2
+    assert "the sweep in beta was made with hidden = 8; got 9. Go on with the same" in err
 
 
-def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path):
+@pytest.mark.usefixtures("one_by_one")
+def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
     """SIGKILL, as for want of memory: the trainings under it end by themselves, with their last epoch kept.
 
     They are run with SIGINT ignored, as by ``nohup ... &`` in a script.
     """
-    command = [sys.executable, "-m", "pyro_vae", "sweep", "s", "seed=0", "--epochs", "40", "--hidden", "256"]
-    command += ["--engine", "pyro"]
+    monkeypatch.chdir(tmp_path)
+    command = ["sweep", "s", "seed=0", "--epochs", "40", "--hidden", "256", "--engine", "pyro"]
     background = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "pyro_vae", *command], stdout=subprocess.DEVNULL)
     signal.signal(signal.SIGINT, background)
     with process:
         deadline = time.monotonic() + 300
@@ -89,8 +149,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path):
         time.sleep(0.1)
     kept = History.read(tmp_path / "s" / "seed=0" / "history.jsonl")
     assert 0 < len(kept) < 40
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert main(command) == 0
     finished = History.read(tmp_path / "s" / "seed=0" / "history.jsonl")
     assert len(finished) == 40
     assert finished[: len(kept)] == kept
@@ -99,7 +158,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path):
 def test_failures_are_told_at_the_end_and_tried_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    command = ["sweep", "s", "lr=1e-3,1e30", *SMALL]
+    command = ["sweep", "s", "lr=1e-3,1e30", *SMALL, "--workers", "2"]
     assert main(command) == 1
     out, err = capsys.readouterr()
     assert "lr=1e+30  failed: pyro-vae train: error: the" in out
@@ -117,7 +176,10 @@ def test_failures_are_told_at_the_end_and_tried_again(tmp_path, monkeypatch, cap
         (["lr=1,2", "lr=3"], "vary names lr twice; give all its values at once"),
         (["lr=1e-3,0.001"], "two trainings would have the same folder, lr=0.001; vary other values"),
         (["objective=a/b,A_b"], "have the same folder, objective=a_b"),
-        (["lr=1,2", "--validate", "false"], "--validate false trains on the validation images too; add --split test"),
+        (
+            ["lr=1,2", "--validate", "false"],
+            "--validate false trains on the validation data too; add --evaluate_on test",
+        ),
         (
             ["lr=1,2", "seed=0,1,2", "--together", "true"],
             "together needs as many values of each option; lr has 2, seed",
@@ -138,6 +200,7 @@ def test_bad_input_is_refused_before_anything_is_written(arguments, message, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_training_killed_before_its_first_epoch_starts_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "s" / "seed=0"
@@ -152,10 +215,12 @@ def test_a_training_killed_before_its_first_epoch_starts_again(tmp_path, monkeyp
     assert "the sweep in s varies seed; got lr. Vary the same, or choose another folder" in capsys.readouterr().err
 
 
-def test_a_finished_training_is_evaluated_again_where_the_draws_differ(swept):
+@pytest.mark.usefixtures("one_by_one")
+def test_a_finished_training_is_evaluated_again_where_the_draws_differ(swept, monkeypatch):
     here, command, _ = swept
+    monkeypatch.chdir(here)
     other = [word if word != "10" else "20" for word in command]
-    assert subprocess.run(other, cwd=here).returncode == 0
+    assert main(other) == 0
     for name in ("beta=0.5", "beta=2"):
         found = json.loads((here / "beta" / name / "evaluation-test.json").read_text())
         assert found["log_prob"]["num_particles"] == 20

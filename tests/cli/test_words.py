@@ -44,6 +44,7 @@ def test_a_remedy_is_an_option_with_its_arguments():
     assert of_remedy(Remedy("a weaker decoder", "it helps")) == "a weaker decoder (it helps)"
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("posterior", ["normal", "full"])
 def test_the_remedies_are_options_that_train_takes(posterior, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -62,6 +63,7 @@ def test_the_remedies_are_options_that_train_takes(posterior, tmp_path, monkeypa
         assert main(["train", *options, *shlex.split(words)]) == 0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_part_that_needs_a_context(tmp_path, capsys):
     prior = {"class": "conditional", "prior": {"class": "normal"}}
     with pytest.raises(NoContextError, match=r"this VAE has none: build\(\.\.\., context_features=\.\.\.\) adds one"):
@@ -79,6 +81,7 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert "it has no config.yaml. pyro-vae train writes one, below runs/\n" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_module_that_is_not_allowed(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", *QUICK, "--out", str(run)]) == 0

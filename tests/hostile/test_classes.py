@@ -247,6 +247,7 @@ def test_what_names_no_module_is_not_allowed(here, allow):
 QUICK = ["--epochs", "1", "--hidden", "3", "--latent_dim", "2", "--batch_size", "512"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_with_a_class_of_the_users_own_from_training_to_pictures(here, own, capsys):
     assert main(["train", *QUICK, "--prior", "own_parts.Own", "--prior.width", "2", "--out", "mine"]) == 0
     assert "evaluate mine --allow own_parts" in capsys.readouterr().out

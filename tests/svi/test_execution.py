@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
 import torch
 
 from pyro_vae.svi.capture import capture
@@ -28,20 +27,20 @@ def test_square_weights_and_sizes_that_go_through_reshapes():
         torch.testing.assert_close(compiled([z, x]), program(z, x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("flag", [True, False])
-def test_compiling_for_any_size_leaves_the_validation_of_distributions_as_it_was(flag):
+def test_compiling_for_any_size_leaves_the_validation_of_distributions_as_it_was():
     """In a process of its own, since it is the first ``torch.compile`` of a process that turns validation off."""
     program = (
         "import torch\n"
         "from torch.distributions import Distribution\n"
         "from pyro_vae.svi import execution\n"
         "from pyro_vae.svi.capture import capture\n"
-        f"Distribution.set_default_validate_args({flag})\n"
-        "compiled = execution.CompiledGraph(capture(lambda x: x + 1, [torch.zeros(3)]))\n"
-        "assert torch.equal(compiled([torch.zeros(3)]), torch.ones(3))\n"
-        "for _ in range(100):\n"
-        "    assert torch.equal(compiled([torch.zeros(2)]), torch.ones(2))\n"
-        "assert compiled._for_any is not None\n"
-        f"assert Distribution._validate_args is {flag}\n"
+        "for flag in (True, False):\n"
+        "    Distribution.set_default_validate_args(flag)\n"
+        "    compiled = execution.CompiledGraph(capture(lambda x: x + 1, [torch.zeros(3)]))\n"
+        "    assert torch.equal(compiled([torch.zeros(3)]), torch.ones(3))\n"
+        "    for _ in range(100):\n"
+        "        assert torch.equal(compiled([torch.zeros(2)]), torch.ones(2))\n"
+        "    assert compiled._for_any is not None\n"
+        "    assert Distribution._validate_args is flag, flag\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

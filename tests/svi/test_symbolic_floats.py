@@ -251,21 +251,25 @@ def steps(make, model, guide, calls, loss=Trace_ELBO):
     return losses, after, evaluated, svi
 
 
-def assert_stock(model, guide, calls, captures, loss=Trace_ELBO):
+def assert_stock(model, guide, calls, captures, mode, loss=Trace_ELBO):
     """Bit for bit in mode exact, and in mode fast but for rounding; ``captures`` of steps and of losses alone."""
     losses, after, evaluated, _ = steps(SVI, model, guide, calls, loss)
-    make = functools.partial(CompiledSVI, mode="exact", fallback="error")
+    make = functools.partial(CompiledSVI, mode=mode, fallback="error")
     ours, ours_after, ours_evaluated, svi = steps(make, model, guide, calls, loss)
-    assert ours == losses
-    assert ours_evaluated == evaluated
-    assert all(torch.equal(value, ours_after[name]) for name, value in after.items())
+    if mode == "exact":
+        assert ours == losses
+        assert ours_evaluated == evaluated
+        assert all(torch.equal(value, ours_after[name]) for name, value in after.items())
+    else:
+        assert ours == pytest.approx(losses, rel=1e-6)
+        assert ours_evaluated == pytest.approx(evaluated, rel=1e-6)
+        torch.testing.assert_close(ours_after, after, rtol=1e-5, atol=1e-6)
     assert svi.captures == captures
-    make = functools.partial(CompiledSVI, mode="fast", fallback="error")
-    ours, ours_after, ours_evaluated, svi = steps(make, model, guide, calls, loss)
-    assert ours == pytest.approx(losses, rel=1e-6)
-    assert ours_evaluated == pytest.approx(evaluated, rel=1e-6)
-    torch.testing.assert_close(ours_after, after, rtol=1e-5, atol=1e-6)
-    assert svi.captures == captures
+
+
+def also_slow(*values):
+    """What the tests of every day cover in parts: another mode, or another kind of float."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def guide(x, t):
@@ -355,18 +359,35 @@ def default_dtype(dtype):
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("mode", "dtype"),
+    [("exact", torch.float32), ("exact", torch.float64), ("fast", torch.float32), also_slow("fast", torch.float64)],
+    ids=str,
+)
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_steps_are_those_of_pyro(model, dtype):
+def test_steps_are_those_of_pyro(model, mode, dtype):
     calls = [(X.to(dtype), 0.01 + 0.1 * i) for i in range(6)]
     with default_dtype(dtype):
-        assert_stock(model, guide, calls, MODELS[model])
+        assert_stock(model, guide, calls, MODELS[model], mode)
+
+
+ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO)
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("loss", [Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO], ids=lambda loss: loss.__name__)
-@pytest.mark.parametrize("number", [float, np.float64])
-def test_annealing_up_to_one_and_on(number, loss):
+@pytest.mark.parametrize(
+    ("mode", "number", "loss"),
+    [
+        *(("exact", float, loss) for loss in ELBOS),
+        ("exact", np.float64, Trace_ELBO),
+        ("fast", float, Trace_ELBO),
+        *(also_slow("exact", np.float64, loss) for loss in ELBOS[1:]),
+        *(also_slow("fast", float, loss) for loss in ELBOS[1:]),
+        *(also_slow("fast", np.float64, loss) for loss in ELBOS),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_annealing_up_to_one_and_on(mode, number, loss):
     def annealed(x, beta):
         with poutine.scale(scale=beta):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -380,20 +401,30 @@ def test_annealing_up_to_one_and_on(number, loss):
             guide(x, beta)
 
     betas = [0.1, 0.4, 0.7, 0.9, 1.0, 1.0, 1.0, 0.5]
-    assert_stock(annealed, annealed_guide, [(X, number(beta)) for beta in betas], 4, loss)
+    assert_stock(annealed, annealed_guide, [(X[:1], number(beta)) for beta in betas], 4, mode, loss)
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_batches_of_any_size_share_a_graph():
+@pytest.mark.parametrize(
+    ("mode", "model"),
+    [
+        ("exact", weighed_by_size),
+        ("exact", weighed_in_a_plate),
+        ("fast", weighed_by_size),
+        also_slow("exact", weighed_likelihood),
+        also_slow("fast", weighed_likelihood),
+        also_slow("fast", weighed_in_a_plate),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_batches_of_any_size_share_a_graph(mode, model):
     sizes = (8, 8, 8, 3, 5, 8)
-    calls = [(torch.linspace(0, 1, n), 0.1 * i) for i, n in enumerate(sizes)]
-    assert_stock(weighed_by_size, guide, calls, 2)
-    assert_stock(weighed_likelihood, guide, calls, 2)
-    assert_stock(weighed_in_a_plate, guide, calls, 2)
+    assert_stock(model, guide, [(torch.linspace(0, 1, n), 0.1 * i) for i, n in enumerate(sizes)], 2, mode)
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_loss_that_computes_with_the_float():
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_loss_that_computes_with_the_float(mode):
     class Weighed(Trace_ELBO):
         def loss_and_grads(self, model, guide, x, t):
             loss = self.differentiable_loss(model, guide, x, t) * (1 - t) + t / 3
@@ -402,7 +433,7 @@ def test_a_loss_that_computes_with_the_float():
 
     calls = [(X.double(), 0.1 * i) for i in range(6)]
     with default_dtype(torch.float64):
-        assert_stock(scale_of_prior, guide, calls, 2, Weighed)
+        assert_stock(scale_of_prior, guide, calls, 2, mode, Weighed)
 
 
 def reads(read):
@@ -466,4 +497,4 @@ def test_several_steps_at_once():
 @pytest.mark.slow
 def test_the_compiled_graph():
     calls = [(X, 0.01 + 0.1 * i) for i in range(6)]
-    assert_stock(computed_with_a_vector, guide, calls, 2)
+    assert_stock(computed_with_a_vector, guide, calls, 2, "fast")

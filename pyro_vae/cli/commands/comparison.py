@@ -52,7 +52,7 @@ def sweep(
     vary: list[str],
     together: bool = False,
     workers: int = 1,
-    split: Literal["train", "valid", "test"] = "valid",
+    evaluate_on: Literal["train", "valid", "test"] = "valid",
     importance_particles: int = 0,
     *,
     check: Callable[[list[str]], None],
@@ -68,7 +68,7 @@ def sweep(
         vary: options and their values, such as objective.beta=0.5,1,2 seed=0,1.
         together: train with the first value of each option, then with the second of each, and so on.
         workers: number of trainings at a time, each in its own process; they share the cores.
-        split: data to evaluate on: train, valid or test.
+        evaluate_on: data to evaluate on: train, valid or test.
         importance_particles: draws of z per image to estimate log p(x) by importance sampling, such as 5000; by default
             no estimate.
         check: raises a ValueError if a command line cannot be parsed.
@@ -81,12 +81,12 @@ def sweep(
 
     at_least("workers", workers, 1)
     at_least("importance_particles", importance_particles, 0, "0 for none")
-    if split == "valid" and not options["validate"]:
-        raise ValueError("--validate false trains on the validation images too; add --split test")
+    if evaluate_on == "valid" and not options["validate"]:
+        raise ValueError("--validate false trains on the validation data too; add --evaluate_on test")
     root = options.pop("root", None)
     runs.check_names(options)
     on = runs.device(options["device"])
-    evaluation = {"split": split, "importance_particles": importance_particles, "device": on}
+    evaluation = {"split": evaluate_on, "importance_particles": importance_particles, "device": on}
     found = Sweep(Path(out), options, parse_vary(vary), together, evaluation, root, allowed() or ())
     for member in found.members:
         check(found.arguments(member))
@@ -100,8 +100,8 @@ def sweep(
             print(f"{finished:3} of {len(found.members)}  {member.name}  {ended}", flush=True)
     folders = [str(member.folder) for member in found.members if found.done(member)]
     if folders:
-        rows, names = comparison.read_rows(folders, split), list(found.vary)
-        comparison.print_rows(rows, names, split)
+        rows, names = comparison.read_rows(folders, evaluate_on), list(found.vary)
+        comparison.print_rows(rows, names, evaluate_on)
         comparison.write_rows(rows, names, Path(out) / "sweep.csv")
         comparison.write_rows(rows, names, Path(out) / _FIGURE)
     failed = [member.name for member in found.members if member.error]

@@ -26,6 +26,7 @@ def train(
     dequantize: bool | Literal["auto"] = "auto",
     labels: bool = False,
     validate: bool = True,
+    likelihood: str | dict[str, Any] = {"class": "default"},  # noqa: B006  # only read; it shows in --help
     objective: str | dict[str, Any] = {"class": "auto"},  # noqa: B006  # only read; it shows in --help
     epochs: int | None = None,
     device: str = "auto",
@@ -60,6 +61,9 @@ def train(
         labels: give the labels to the VAE as context (a conditional VAE).
         validate: hold out the validation images and keep the epoch that is best on them. false trains on them too, as
             published tables do, and keeps the last epoch.
+        likelihood: likelihood p(x|z): a class by its name or dotted path; its own arguments follow, as in --likelihood
+            normal --likelihood.scale 0.1. auto looks at the data, chooses a likelihood and says why. default is
+            Bernoulli for the data sets with names, and auto for your own data.
         objective: objective to train with: a class by its name or dotted path; its own arguments follow, as in
             --objective iwae --objective.num_particles 50, or --objective beta --objective.beta 0.5. A weight may be
             a schedule: '{"class": "linear", "steps": 5000}'. auto is Pyro's Trace_ELBO, or TraceEnum_ELBO for

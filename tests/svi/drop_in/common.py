@@ -85,7 +85,7 @@ def linear(x, y=None):
 
 @common("common", "graph")
 def no_arguments():
-    x = data()
+    x = data(4)
 
     def coin():
         seen(latent(), x)
@@ -115,7 +115,7 @@ def annealing_by_a_float():
 
     def steps(svi):
         for i in range(STEPS):
-            yield svi.step(data(), min(1.0, (i + 1) / 5))
+            yield svi.step(data(4), min(1.0, (i + 1) / 5))
 
     return Program(tempered, guide, steps, optim=adam())
 
@@ -146,7 +146,7 @@ def scheduler():
 
     def steps(svi):
         for i in range(STEPS):
-            yield svi.step(data())
+            yield svi.step(data(4))
             if i % 2:
                 optim.step()
 
@@ -164,7 +164,7 @@ def dropout():
     def steps(svi):
         for i in range(STEPS):
             net.train(i % 4 != 3)
-            yield svi.step(data()) if net.training else svi.evaluate_loss(data())
+            yield svi.step(data(4)) if net.training else svi.evaluate_loss(data(4))
 
     return Program(netted, guide, steps, optim=adam(), modules=(net,))
 
@@ -224,7 +224,7 @@ def masked_rows():
 
     def steps(svi):
         for i in range(STEPS):
-            yield svi.step(data(), torch.arange(4) <= i % 4)
+            yield svi.step(data(4), torch.arange(4) <= i % 4)
 
     return Program(masked, guide, steps, optim=adam())
 
@@ -284,7 +284,7 @@ def hidden_markov_model():
             state = pyro.sample(f"state_{t}", dist.Categorical(transition[state]))
             pyro.sample(f"x_{t}", dist.Normal(locs[state], 1.0), obs=sequence[t])
 
-    return Program(hmm, lambda x: None, times(data()), loss=TraceEnum_ELBO(max_plate_nesting=0), optim=adam())
+    return Program(hmm, lambda x: None, times(data(4)), loss=TraceEnum_ELBO(max_plate_nesting=0), optim=adam())
 
 
 @common("common", "graph")
@@ -378,7 +378,7 @@ def double_precision():
 
     def steps(svi):
         for _ in range(STEPS):
-            yield svi.step(data().double())
+            yield svi.step(data(4).double())
 
     return Program(model, located, steps, optim=adam(0.1, betas=(0.95, 0.999)))
 

@@ -125,10 +125,10 @@ def test_the_audit_sees_a_hook_of_autograd(mode):
     pyro.set_rng_seed(0)
     svi = CompiledSVI(model, guide, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), mode=mode)
     for _ in range(20):
-        svi.step(data())
+        svi.step(data(4))
     loc = pyro.get_param_store()._params["loc"]
     node = loc.view_as(loc).grad_fn.next_functions[0][0]  # it lives as long as somebody holds it
     node.register_prehook(lambda grads: tuple(0.1 * g for g in grads))
     with pytest.warns(UserWarning, match="audit found .*at step 33, the gradient of loc is 0.1"):
-        svi.steps(data().expand(20, 4))
+        svi.steps(data(4).expand(20, 4))
     assert "From step 18 on" in svi.refused

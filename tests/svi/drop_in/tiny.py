@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.svi.drop_in.harness import CHANGE, STEPS, Program
 
 
-def data(n: int = 4) -> Tensor:
+def data(n: int = 1) -> Tensor:
     return torch.linspace(1.0, 2.0, n)
 
 

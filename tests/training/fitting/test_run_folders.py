@@ -24,6 +24,7 @@ def test_a_run_folder_gives_the_vae_back(tmp_path):
     history = fit(vae, digits.train[:100], valid=digits.valid, epochs=2, out=tmp_path / "run", progress=False)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "config.yaml",
+        "data.json",
         "weights.safetensors",
         "last.safetensors",
         "history.jsonl",

@@ -25,7 +25,7 @@ def sloped(x, t, **_):
 
 def rising(svi):
     for i in range(STEPS):
-        yield svi.step(data(), 0.1 * i)
+        yield svi.step(data(4), 0.1 * i)
 
 
 @breaks("floats", "graph")
@@ -63,9 +63,9 @@ def losses_that_are_floats():
 
     def steps(svi):
         for _ in range(3):
-            loss = svi.step(data())
+            loss = svi.step(data(4))
             yield [loss, *[use(loss) for use in uses]]
-            loss = svi.evaluate_loss(data())
+            loss = svi.evaluate_loss(data(4))
             yield [loss, *[use(loss) for use in uses]]
 
     return Program(model, guide, steps)
@@ -74,7 +74,7 @@ def losses_that_are_floats():
 @breaks("floats", "graph")
 def fifth_argument():
     elbo = Trace_ELBO()
-    return Program(model, guide, times(data()), loss=elbo.loss, loss_and_grads=elbo.loss_and_grads)
+    return Program(model, guide, times(data(4)), loss=elbo.loss, loss_and_grads=elbo.loss_and_grads)
 
 
 @breaks("floats", "either")
@@ -89,8 +89,8 @@ def fifth_argument_that_differs_from_the_loss():
 
     def steps(svi):
         for _ in range(STEPS):
-            yield svi.step(data())
-            yield svi.evaluate_loss(data())
+            yield svi.step(data(4))
+            yield svi.evaluate_loss(data(4))
 
     return Program(model, guide, steps, loss=elbo.loss, loss_and_grads=half)
 
@@ -155,7 +155,7 @@ def float_in_an_array():
 def float_by_name_in_a_list():
     def steps(svi):
         for i in range(STEPS):
-            yield svi.step(data(), options={"ts": [0.5, 0.1 * i]})
+            yield svi.step(data(4), options={"ts": [0.5, 0.1 * i]})
 
     def listed(x, *, options):
         seen(latent(sum(options["ts"])), x)
@@ -176,7 +176,7 @@ def integer_and_flag():
 
     def steps(svi):
         for i in range(3 * STEPS):
-            yield svi.step(data(), i % 3, wide=i % 2 == 0)
+            yield svi.step(data(4), i % 3, wide=i % 2 == 0)
 
     return Program(repeated, lambda *_, **__: guide(), steps)
 
@@ -204,8 +204,8 @@ def parameters_named_by_sizes():
 def two_losses():
     def steps(svi):
         for _ in range(STEPS):
-            yield svi.step(data())
-            yield svi.evaluate_loss(data())
+            yield svi.step(data(4))
+            yield svi.evaluate_loss(data(4))
 
     return Program(model, guide, steps, loss=ReweightedWakeSleep(num_particles=2))
 
@@ -215,7 +215,7 @@ def loss_that_is_a_function():
     def weighted(model, guide, *args):
         return 2 * Trace_ELBO().differentiable_loss(model, guide, *args)
 
-    return Program(model, guide, times(data()), loss=weighted)
+    return Program(model, guide, times(data(4)), loss=weighted)
 
 
 @breaks("floats", "either")
@@ -225,7 +225,7 @@ def loss_that_is_an_item():
         loss.backward()
         return round(loss.item(), 3)
 
-    return Program(model, guide, times(data()), loss=Trace_ELBO().loss, loss_and_grads=loss_and_grads)
+    return Program(model, guide, times(data(4)), loss=Trace_ELBO().loss, loss_and_grads=loss_and_grads)
 
 
 @breaks("floats", "graph")
@@ -235,7 +235,7 @@ def early_stopping():
     def steps(svi):
         best, since = {}, 0
         for i in range(30):
-            loss = svi.step(data())
+            loss = svi.step(data(4))
             best.setdefault(loss, i)
             since = 0 if loss == min(best) else since + 1
             yield [loss, sorted(best)[0], since]

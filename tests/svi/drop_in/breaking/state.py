@@ -327,7 +327,7 @@ def cache_that_the_first_run_fills():
             cache["steps"] = torch.linspace(0.0, 0.1, x.shape[0])
         seen(latent() + cache["steps"], x)
 
-    return Program(cached, guide, times(data()), state=lambda: cache)
+    return Program(cached, guide, times(data(4)), state=lambda: cache)
 
 
 @breaks("state", "graph")
