@@ -30,11 +30,14 @@ from pyro_vae.training.options import (
 from pyro_vae.training.precision import in_mixed_precision
 from pyro_vae.training.preparation import prepare
 from pyro_vae.training.progress import report
-<<<<<<< HEAD
-from pyro_vae.training.record import check_known, check_unchanged, describe_data, describe_training, open_folder
-=======
-from pyro_vae.training.record import check_same_data, check_unchanged, describe_data, describe_training, open_folder
->>>>>>> J
+from pyro_vae.training.record import (
+    check_known,
+    check_same_data,
+    check_unchanged,
+    describe_data,
+    describe_training,
+    open_folder,
+)
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
