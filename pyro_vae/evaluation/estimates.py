@@ -144,6 +144,9 @@ def _model_guide(
             )
         if x is None:
             return vae
+        x, *rest = x if isinstance(x, tuple) and x else (x,)
+        if rest:
+            raise ValueError("vae is a ModelGuide, which has its own context; got another one beside x")
         given: Any = x
         x = gathered(x, device=vae.x.device)[0] if is_supply(x) else as_tensor("x", given, device=vae.x.device)
         return vae.with_data(x)

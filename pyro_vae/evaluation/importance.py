@@ -170,7 +170,7 @@ def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> I
     from rich.console import Console
     from rich.progress import track
 
-    return iter(track(parts, words, count, console=Console(stderr=True)))
+    return iter(track(parts, words, count, console=Console(stderr=True, force_jupyter=False)))
 
 
 def _log_weights(pair: ModelGuide, num_particles: int, joint: JointDensity, seed: int) -> Tensor:

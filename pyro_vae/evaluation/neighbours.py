@@ -161,6 +161,8 @@ def memorisation(samples: DataSource, train: DataSource, test: DataSource, quant
 
 def _examples(name: str, data: DataSource) -> Tensor:
     """Return all examples as one tensor; raise an error if there are none or a value is not finite."""
+    if isinstance(data, tuple) and data:
+        data = data[0]  # x, without its context
     if is_supply(data):
         values = gathered(data)[0]
     elif isinstance(data, np.ndarray) or is_frame(data) or is_sparse(data):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
+from torch.utils.data import DataLoader
 
 from pyro_vae import checkpoints
 from pyro_vae.data import Batches, DataSource, batches
@@ -167,7 +168,7 @@ def fit(
     with seeded(derive(seed)):  # since data sets may draw from any generator
         ready = prepare(trainee, train_batches, valid_batches, objective, options)
     folder = open_folder(out, resume)
-    options.epochs = epochs or _usual_length(ready.train, options, folder if resume else None)
+    options.epochs = options.epochs or _usual_length(train, ready.train, options, folder if resume else None)
     compiled = options.compiles(len(ready.train) * options.epochs)
     run = Run(trainee, ready.train, valid_batches, ready.objective, options, compiled)
     if folder is not None:
@@ -185,15 +186,15 @@ def fit(
         return _train(run, folder, options.patience, progress, on_epoch)
 
 
-def _usual_length(train: Batches, options: Options, folder: Path | None) -> int:
+def _usual_length(source: DataSource, train: Batches, options: Options, folder: Path | None) -> int:
     """Return the number of epochs by default: of the run in a folder, if there is one, else by the number of steps."""
     if folder is not None and (folder / checkpoints.CONFIG).is_file():
         recorded = checkpoints.read_config(folder).get("epochs")
         if recorded is not None:
             return int(recorded)
-    if train.examples:
-        return usual_epochs(train.examples, options.batch_size)
-    return usual_epochs(len(train), 1)
+    if isinstance(source, DataLoader) or not train.examples:
+        return usual_epochs(len(train), 1)
+    return usual_epochs(train.examples, options.batch_size)
 
 
 def _train(

@@ -14,6 +14,7 @@ from pyro.infer import ELBO, ReweightedWakeSleep
 from pyro_vae.argument_checks import at_least, finite_number, one_of
 from pyro_vae.config import find
 from pyro_vae.data import Batches, DataSet, DataSource
+from pyro_vae.data.frames import column_names, is_frame
 from pyro_vae.objectives import Objective
 from pyro_vae.training.optimizer import Schedule, adamw
 
@@ -118,7 +119,7 @@ def _class_named(name: str) -> str:
 
 
 def check_sources(train: DataSource, valid: DataSource | None) -> None:
-    """Raise a TypeError if the data are batches already, or a data set with its three splits."""
+    """Refuse batches, a data set with its three splits, and two tables whose columns differ."""
     for name, source in (("train", train), ("valid", valid)):
         if isinstance(source, DataSet):
             raise TypeError(
@@ -130,6 +131,8 @@ def check_sources(train: DataSource, valid: DataSource | None) -> None:
                 f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
                 "seed and order"
             )
+    if is_frame(train) and is_frame(valid) and column_names(train) != column_names(valid):
+        raise ValueError("valid must have the columns of train, in the same order: valid[list(train.columns)]")
 
 
 def _made(objective: object) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pyro_vae.argument_checks import finite_number
 from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
 from pyro_vae.data.batches import DataSource
-from pyro_vae.data_checks import check_event_shape, check_finite, check_support
+from pyro_vae.data.frames import column_names, is_frame
+from pyro_vae.data_checks import check_column_order, check_event_shape, check_finite, check_support
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.distributions.observed import fill_missing, observed
 from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_same_codes
@@ -128,6 +129,8 @@ class Conditionals(nn.Module):
                     [1., 0., 0.]])
         """
         features = self.context_features if context or not isinstance(x, Tensor) else 0
+        if not isinstance(x, Tensor) and is_frame(x):
+            check_column_order(self.likelihood, column_names(x))
         own = getattr(self.likelihood, "own_context", 0)
         return as_tensors(self, self.posterior, features, x, *context, own=own)
 

@@ -111,7 +111,10 @@ def test_suggest_refuses_the_same(kind):
     [
         ([[1.0]], r"got list: \[\[1.0\]\]. Give torch.tensor\(x\)$"),
         (None, "got NoneType: None$"),
-        ([torch.ones(2)] * 9, r"got list. Put its examples into one array with torch.stack\(x\); or, if it is x and its"),
+        (
+            [torch.ones(2)] * 9,
+            r"got list. Put its examples into one array with torch.stack\(x\); or, if it is x and its",
+        ),
         ([np.ones(2)] * 9, r"got list. Put its examples into one array with numpy.stack\(x\); or, if it is x and its"),
         (["cat"] * 9, r"got list. Code classes as integers: numpy.unique\(x, return_inverse=True\)\[1\]$"),
         ({"x": 1}, r"got dict: \{'x': 1\}. Give x itself, or a tuple \(x, \*context\)$"),
