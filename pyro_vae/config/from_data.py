@@ -13,7 +13,7 @@ from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import class_name
-from pyro_vae.suggestions import suggest
+from pyro_vae.suggestions import MISSING, suggest
 
 __all__ = ["Look", "is_auto", "look_at"]
 
@@ -44,7 +44,7 @@ class Look:
     def likelihood(self) -> Spec:
         """Return the likelihood that fits best, and warn if the data must be prepared for it."""
         first = suggest(self.data)[0]
-        steps = [step for step in first.prepare.split(". ") if step and not step.startswith("Values are missing")]
+        steps = [" ".join(filter(None, step)) for step in first.todo if step.what != MISSING]
         if steps:
             warnings.warn(
                 f"likelihood {class_name(first.likelihood)} fits data that are prepared first: {'. '.join(steps)}",

@@ -8,10 +8,12 @@ from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.sources import load
 from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.tables import TABLES, NoColumnError, table
 
 __all__ = [
     "DESCRIPTIONS",
     "NAMES",
+    "TABLES",
     "BadDataError",
     "Batches",
     "DamagedDataError",
@@ -19,6 +21,7 @@ __all__ = [
     "DataSource",
     "DownloadError",
     "Images",
+    "NoColumnError",
     "Rows",
     "Split",
     "as_tensor",
@@ -26,5 +29,6 @@ __all__ = [
     "check_array",
     "folder",
     "load",
+    "table",
     "without_single_examples",
 ]

@@ -99,5 +99,11 @@ def split_up(examples: S, places: Tensor, notes: Sequence[str] = ()) -> DataSet[
                 f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {name}. Give more, or "
                 "other shares: split=(0.6, 0.2, 0.2)"
             )
-    train, valid, test = (examples[rows] for rows in parts.values())
+    train, valid, test = (examples[_without_copying(rows)] for rows in parts.values())
     return DataSet(train, valid, test, tuple(notes))
+
+
+def _without_copying(rows: Tensor) -> Tensor | slice:
+    """Return rows that follow one another as a slice, which takes no memory of its own."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first == len(rows) - 1 else rows

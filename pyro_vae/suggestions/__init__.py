@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from pyro_vae.suggestions.rules import Suggestion, judge
+from pyro_vae.suggestions.rules import Step, Suggestion, judge
 from pyro_vae.suggestions.tables import judge_table
 from pyro_vae.suggestions.values import Data, read
 
-__all__ = ["Suggestion", "suggest"]
+__all__ = ["MISSING", "Suggestion", "suggest"]
+
+MISSING = "Values are missing: build(..., missing=True)"
 
 
 def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
@@ -23,8 +24,8 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
     likelihood always stands beside the richer one.
 
     Args:
-        data: anything that :func:`pyro_vae.fit` takes, as a VAE would get it, or a :class:`~pyro_vae.data.DataSet`, of
-            which ``train`` is judged. NaN is a missing value. Of a Dataset, a DataLoader or a sparse matrix, at most
+        data: anything that :func:`pyro_vae.fit` takes, as a VAE would get it, or a data set: of images its training
+            split, of rows all splits. NaN is a missing value. Of a Dataset, a DataLoader or a sparse matrix, at most
             4,000 evenly spaced examples are judged; of a stream, the first 4,000.
         names: the names of the columns of a table ``(n, columns)``.
 
@@ -45,5 +46,4 @@ inside (0, 1)) and smokes (0 and 1 are the only values).
     found = judge_table(values) if len(values.names) > 1 else judge(values)
     if not np.isnan(values.x).any():
         return found
-    missing = "Values are missing: build(..., missing=True)"
-    return [replace(s, prepare=f"{s.prepare}. {missing}" if s.prepare else missing) for s in found]
+    return [s.with_steps((*s.todo, Step(MISSING))) for s in found]

@@ -71,7 +71,7 @@ class Values:
 
 def read(data: Data, names: Sequence[str] | None) -> Values:
     """Return the data as a checked array ``(n, elements)``."""
-    data = data.train if isinstance(data, DataSet) else data
+    data = _examples(data) if isinstance(data, DataSet) else data
     if isinstance(data, Images):
         return _of_images(data, names)
     data, known = _array(data)
@@ -131,6 +131,11 @@ def _sample(data: Any) -> Any:
     if isinstance(data, DataLoader):
         return DataLoader(sample, data.batch_size or 1, collate_fn=data.collate_fn)
     return sample
+
+
+def _examples(data: DataSet[Any]) -> Split:
+    """Return the examples to judge: of a table all, since a rare value in any of them rules a likelihood out."""
+    return data.everything if isinstance(data.train, Rows) else data.train
 
 
 def _of_images(images: Images, names: Sequence[str] | None) -> Values:

@@ -19,6 +19,7 @@ def train(
     split: str | None = None,
     group: str | None = None,
     label: str | None = None,
+    columns: str | None = None,
     delimiter: str | None = None,
     skip_bad: bool = False,
     standardize: bool | Literal["auto"] = "auto",
@@ -48,8 +49,9 @@ def train(
         channels: 1 for grey images of a folder, 3 for colour.
         split: shares of training, validation and test data; by default 0.8,0.1,0.1. A row or file stays where it was
             when others are added.
-        group: column of a table; rows with the same value stay in one split.
-        label: column of a table that holds the labels.
+        group: column of a table; rows with the same value stay in one split. It is no part of x.
+        label: column of a table that holds the labels, numbers or text. It is no part of x.
+        columns: columns of a table to train on, such as age,height; by default all that hold numbers.
         delimiter: character between the columns of a text file.
         skip_bad: leave out files that cannot be read, and say which.
         standardize: subtract the mean of a column of a table and divide by its standard deviation. auto does so for
@@ -94,6 +96,8 @@ def train(
     datasets.choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = datasets.prepared(raw, config)
+    for note in dataset.notes[len(raw.notes) :]:
+        print(f"note       {note}")
     examples, valid = datasets.trained_on(config, dataset), dataset.valid if validate else None
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
