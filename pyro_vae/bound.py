@@ -32,7 +32,7 @@ from pyro_vae.model_guide import (
 )
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import read_terms, shared_plates
-from pyro_vae.vae import VAE, as_vae, evaluating
+from pyro_vae.vae import VAE, as_vae, evaluating, takes_context
 from pyro_vae.value_checks import holds
 
 __all__ = [
@@ -299,7 +299,7 @@ def average_elbo(
     kl: Literal["analytic", "sampled"] = "sampled",
     num_particles: int = 1,
     batch_size: int = 1000,
-    has_context: bool = False,
+    has_context: bool | None = None,
     seed: int = 0,
 ) -> ElboEstimate:
     """Return the bound on average over the examples of a data set, in evaluation mode and without gradients.
@@ -311,7 +311,8 @@ def average_elbo(
         kl: see :func:`elbo_terms`; the closed form needs one latent site and one observed site, of any names.
         num_particles: draws of z per example.
         batch_size: examples at a time.
-        has_context: True if what a Dataset or DataLoader yields after x is context.
+        has_context: True if what a Dataset or DataLoader yields after x is context; by default, True for a VAE with
+            ``context_features``.
         seed: of the draws and the binarisation.
 
     Raises:
@@ -333,6 +334,8 @@ def average_elbo(
     model, guide = model_and_guide(vae)
     modules = nn.ModuleList(modules_around(model=model, guide=guide).values())
     dtype, device = dtype_and_device(modules, data)
+    if has_context is None:
+        has_context = takes_context(vae)
     supply = batches(data, batch_size, seed=seed, device=device, dtype=dtype, has_context=has_context)
     recons, kls = [], []
     with evaluating(modules), kept_store(), seeded(seed):

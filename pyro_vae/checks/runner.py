@@ -27,7 +27,7 @@ from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.distributions import part_name
 from pyro_vae.model_guide import ModelGuide, Target, kept_store
 from pyro_vae.seeds import derive, seeded
-from pyro_vae.vae import as_vae
+from pyro_vae.vae import as_vae, takes_context
 
 __all__ = ["CHECKS", "check"]
 
@@ -198,8 +198,7 @@ def _first_examples(
         return x, context, mask, ""
     of = as_vae(vae)
     dtype, device = (None, None) if of is None else module_dtype_and_device(of)
-    has_context = of is not None and of.context_features > 0
-    x, *rest = gathered(x, *context, dtype=dtype, device=device, has_context=has_context, most=_EXAMPLES)
+    x, *rest = gathered(x, *context, dtype=dtype, device=device, has_context=takes_context(vae), most=_EXAMPLES)
     return x, tuple(rest), None if mask is None else as_tensor("mask", mask)[: len(x)], "the first "
 
 

@@ -42,6 +42,7 @@ from pyro_vae.training.record import (
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
+from pyro_vae.vae import takes_context
 
 __all__ = ["TrainingInterrupted", "fit"]
 
@@ -81,7 +82,7 @@ def fit(
     patience: int | None = None,
     engine: Engine = "auto",
     mixed_precision: bool = False,
-    has_context: bool = False,
+    has_context: bool | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -127,7 +128,8 @@ def fit(
         mixed_precision: run a VAE's networks in bfloat16 while they train, and all else, validation too, in float32:
             faster on CPUs that have instructions for it (AMX); on a GPU nothing was measured. It may cost accuracy:
             0.5 nats of log p(x) in the one long training compared (docs/performance.md).
-        has_context: True if what a Dataset or DataLoader yields after x is context.
+        has_context: True if what a Dataset or DataLoader yields after x is context; by default, True for a VAE with
+            ``context_features``.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the parameters are.
         out: run folder to write: config.yaml, weights.safetensors (the best), last.safetensors, history.jsonl.
@@ -155,6 +157,8 @@ def fit(
         >>> history[-1].epoch
         2
     """
+    if has_context is None:
+        has_context = takes_context(vae)
     options = Options(epochs, batch_size, lr, schedule, optimizer, patience, engine, mixed_precision, has_context, seed)
     check_sources(train, valid)
     check_objective_alone(objective, options.patience)

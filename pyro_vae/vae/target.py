@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyro_vae.model_guide import Target, model_and_guide, owner_of
 from pyro_vae.vae.model import VAE
 
-__all__ = ["as_vae"]
+__all__ = ["as_vae", "takes_context"]
 
 
 def as_vae(target: Target) -> VAE | None:
@@ -16,3 +16,9 @@ def as_vae(target: Target) -> VAE | None:
     vae = owner_of(target)
     functions = [getattr(program, "__func__", None) for program in model_and_guide(target)]
     return vae if isinstance(vae, VAE) and functions == [VAE.model, VAE.guide] else None
+
+
+def takes_context(target: Target) -> bool:
+    """Return True if a target is a VAE that is known to take a context."""
+    vae = as_vae(target)
+    return vae is not None and vae.context_features > 0
