@@ -318,6 +318,27 @@ def test_build_warns_of_data_that_must_be_prepared():
         build(data=x, latent_dim=2, hidden=(6,))
 
 
+def test_sparse_counts_bring_their_library_sizes():
+    x = scipy.sparse.random_array((60, 12), density=0.3, rng=np.random.default_rng(0)).toarray()
+    x = np.round(50 * x) + np.eye(60, 12)
+    x[:, 0] += 1
+    counts = scipy.sparse.csr_array(x)
+    vae = build(data=counts, latent_dim=2, hidden=(6,), inputs="log1p")
+    assert vae.likelihood.library
+    fit(vae, counts, epochs=2, progress=False)
+    library = torch.from_numpy(x).sum(1, keepdim=True).log()
+    for source in (counts, data.Counts(counts)):
+        assert torch.allclose(vae.codes(source), vae.codes(x, library), atol=1e-6)
+        assert torch.allclose(vae.reconstruct(source), vae.reconstruct(x, library), rtol=1e-4)
+        found, expected = average_elbo(vae, source), average_elbo(vae, (x, library))
+        assert found.elbo == pytest.approx(expected.elbo)
+        assert torch.allclose(elbo_terms(vae, source, seed=0).recon, elbo_terms(vae, x, library, seed=0).recon)
+        assert check(vae, source, only=["shapes"], progress=False).passed
+    without = build(12, 2, hidden=(6,), likelihood="poisson")
+    assert torch.equal(without.codes(data.Counts(counts)), without.codes(x))
+    assert check(without, data.Counts(counts), only=["shapes"], progress=False).passed
+
+
 def test_mixed_columns_come_by_name():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"smokes": rng.random(200) < 0.5, "height": rng.normal(size=200)})

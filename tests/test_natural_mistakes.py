@@ -143,7 +143,7 @@ MISTAKES = {
     "a column of text": (
         lambda: fit(build(4, 2), frame().assign(city=["Oslo", "Rome"] * 20)),
         ValueError,
-        "x must hold real numbers; got 'Oslo' in 'city'. Write classes as codes 0, 1, 2, ..., or leave the column out",
+        "x must hold real numbers; got 'Oslo' in 'city'. Write classes as codes 0, 1, 2, ..., or leave them out, as data.table(df) does",
     ),
     "a column of dates": (
         lambda: fit(build(4, 2), frame().assign(born=pd.Timestamp("2020-01-01"))),

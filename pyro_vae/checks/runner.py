@@ -27,7 +27,7 @@ from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.distributions import part_name
 from pyro_vae.model_guide import ModelGuide, Target, kept_store
 from pyro_vae.seeds import derive, seeded
-from pyro_vae.vae import as_vae, takes_context
+from pyro_vae.vae import as_vae, suited, takes_context
 
 __all__ = ["CHECKS", "check"]
 
@@ -194,6 +194,7 @@ def _first_examples(
     vae: Target, x: DataSource, context: tuple[Array, ...], mask: Array | None
 ) -> tuple[DataSource, tuple[Array, ...], Array | None, str]:
     """Return the first examples of data that come a batch at a time, and in words that they are the first."""
+    x = x if context else suited(x, vae)
     if not is_supply(x):
         return x, context, mask, ""
     of = as_vae(vae)

@@ -16,11 +16,13 @@ from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import read_description
 from pyro_vae.config import find
-from pyro_vae.data import DataSet, Images, Rows, Split
+from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.functions import home_of
 from pyro_vae.parts import data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
+from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 
 __all__ = ["READING", "choose_likelihood", "load_data", "of_run", "prepared", "short_name", "trained_on", "whole_path"]
@@ -31,8 +33,14 @@ READING = ("size", "channels", "split", "group", "label", "columns", "delimiter"
 
 def whole_path(data: str) -> str:
     """Return the name of data that later commands find from any folder."""
-    path = Path(data).expanduser()
-    return str(path.resolve()) if data not in data_sets.NAMES and path.exists() else data
+    path, home = Path(data).expanduser(), home_of(data)
+    if data in data_sets.NAMES:
+        return data
+    if path.exists():
+        return str(path.resolve())
+    if home is not None and home.lower().endswith(".py"):
+        return str(Path(home).expanduser().resolve()) + data.removeprefix(home)
+    return data
 
 
 def short_name(data: str) -> str:
@@ -48,7 +56,10 @@ def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
 
 
 def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
-    """Replace the likelihood ``auto`` by one that suits the data, and add the number of grey levels if it takes one."""
+    """Replace ``auto`` by a likelihood that suits the data, with their grey levels or library sizes if it takes them.
+
+    For counts, replace the inputs ``auto`` too.
+    """
     likelihood = as_mapping("likelihood", config["likelihood"])
     if likelihood["class"] == "default":
         likelihood["class"] = "Bernoulli" if config["data"] in data_sets.NAMES else "auto"
@@ -59,12 +70,16 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
         _print_suggestion(first, others, standardised=config["standardize"] is not False)
     spec = as_mapping("likelihood", config["likelihood"])
     found = find("likelihood", spec["class"])
-    takes_levels = isinstance(found, type) and "levels" in inspect.signature(found).parameters
-    if isinstance(raw.train, Images) and takes_levels and "levels" not in spec:
+    takes = inspect.signature(found).parameters if isinstance(found, type) else {}
+    if isinstance(raw.train, Images) and "levels" in takes and "levels" not in spec:
         spec["levels"] = raw.train.levels + 1
+    if isinstance(raw.train, Counts) and "library" in takes:
+        spec.setdefault("library", True)
     if isinstance(raw.train, Rows) and raw.train.columns and isinstance(spec.get("columns"), Mapping):
         spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
+    if config["inputs"] == "auto":
+        config["inputs"] = "log1p" if isinstance(raw.train, Counts) and data_of(found) == "counts" else "x"
 
 
 def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
@@ -80,7 +95,7 @@ def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
 def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
     """Print a likelihood, the reason, and what would prepare the data for it beyond what train does by itself."""
     print(f"likelihood {first.with_steps(())}")
-    done = {MISSING: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
+    done = {MISSING: "", LOG1P: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
     steps = [step._replace(what=done.get(step.what, step.what)) for step in first.todo]
     left = first.with_steps([step for step in steps if step.what and not step.what.startswith(RECODE)]).prepare
     if left:
@@ -115,7 +130,9 @@ def _formed(split: Split, config: Mapping[str, Any]) -> Split:
         for name, value in (("binarize", binarize), ("dequantize", dequantize)):
             if value not in ("auto", "none", False):
                 raise ValueError(f"{name} is for images; {split.name} holds {split.noun}s")
-        return split
+        if not isinstance(split, Counts):
+            return split
+        return replace(split, library=bool(as_mapping("likelihood", config["likelihood"]).get("library", False)))
     name = class_name(config["likelihood"])
     # The data that suit the likelihood. A user's own that does not say counts as a density over the reals.
     suits = "levels" if name == "auto" else data_of(find("likelihood", name))
@@ -226,7 +243,7 @@ def _check_same(run: str, described: Description, config: Mapping[str, Any], raw
         raise ValueError(
             f"{run} was trained on {type(now).noun}s of shape {described.event_shape}; {name} has {now.event_shape}"
         )
-    columns = now.columns if isinstance(now, Rows) else ()
+    columns = now.columns if isinstance(now, (Rows, Counts)) else ()
     if described.columns and columns and columns != described.columns:
         lacking = [column for column in described.columns if column not in columns]
         what = f"lacks {', '.join(map(repr, lacking[:5]))}" if lacking else "has them in another order"

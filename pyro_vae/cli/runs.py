@@ -19,13 +19,14 @@ from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae.allocation import limiting_allocation
-from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
+from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config, read_description
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
-from pyro_vae.cli.pictures import first, save_figure
+from pyro_vae.cli.pictures import first, one_of_each, save_figure
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
+from pyro_vae.data.functions import check_allowed
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.files import folder_in
@@ -33,7 +34,7 @@ from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed
 from pyro_vae.resolver import class_name
-from pyro_vae.seeds import seeded
+from pyro_vae.seeds import derive, seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
@@ -58,6 +59,7 @@ __all__ = [
     "print_plan",
     "print_report",
     "print_timings",
+    "sample_context",
     "status",
     "write",
 ]
@@ -70,7 +72,8 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 
 
 def check_names(options: Mapping[str, Any]) -> None:
-    """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
+    """Raise a ValueError if the options of train name a part that does not exist, or what may not be imported."""
+    check_allowed(options["data"])
     for option in ("prior", "likelihood", "posterior", "objective"):
         if class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))
@@ -78,7 +81,7 @@ def check_names(options: Mapping[str, Any]) -> None:
 
 def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
-    options = {name: config[name] for name in ("likelihood", *(option.name for option in of_build()))}
+    options = {name: config[name] for name in ("likelihood", "inputs", *(option.name for option in of_build()))}
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
@@ -133,15 +136,27 @@ def form(split: Split) -> str:
         return split.values_in_words()
     if split.binarize:
         return f"binarised ({split.binarize})"
+    scale = "grey" if split.event_shape[0] == 1 else "colour"
     if split.dequantize:
-        return "grey, dequantised"
-    return f"whole numbers to {split.levels}" if split.integers else f"grey, {split.levels + 1} levels"
+        return f"{scale}, dequantised"
+    return f"whole numbers to {split.levels}" if split.integers else f"{scale}, {split.levels + 1} levels"
 
 
 def label_classes(run: str) -> int:
     """Return the number of classes of the labels that a run took as context; 0 if it took none."""
     config = read_config(Path(run))
     return int(config["shapes"]["context"]) if config.get("labels") else 0
+
+
+def sample_context(run: str, n: int, dtype: torch.dtype, seed: int) -> tuple[Tensor, ...]:
+    """Return the context of n samples of a run: one class after the other, and library sizes of the training data."""
+    labels = one_of_each(label_classes(run), n, dtype)
+    described = read_description(Path(run))
+    if described is None or not described.library_sizes:
+        return labels
+    sizes = torch.tensor(described.library_sizes, dtype=dtype)
+    drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
+    return (*labels, drawn.log())
 
 
 def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:
@@ -160,7 +175,7 @@ def print_kept(run: Path, history: History, best: bool) -> None:
 
 def print_next(run: Path) -> None:
     """Print what to do with a run that is trained."""
-    modules = list(allowed() or ())
+    modules = [module for module in allowed() or () if not module.endswith(".py")]  # files are for data
     loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))
     print(f"next      pyro-vae evaluate {run}{allow_again()}   or in Python: vae = pyro_vae.load({loading})")
 

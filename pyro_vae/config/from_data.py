@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import class_name
-from pyro_vae.suggestions import MISSING, suggest
+from pyro_vae.suggestions import suggest
 
 __all__ = ["Look", "is_auto", "look_at"]
 
@@ -41,10 +42,14 @@ class Look:
     missing: bool
     context_features: int
 
-    def likelihood(self) -> Spec:
-        """Return the likelihood that fits best, and warn if the data must be prepared for it."""
+    def likelihood(self, done: Sequence[str]) -> Spec:
+        """Return the likelihood that fits best, and warn if the data must be prepared for it.
+
+        Args:
+            done: steps of the preparation that need no word.
+        """
         first = suggest(self.data)[0]
-        steps = [" ".join(filter(None, step)) for step in first.todo if step.what != MISSING]
+        steps = [" ".join(filter(None, step)) for step in first.todo if step.what not in done]
         if steps:
             warnings.warn(
                 f"likelihood {class_name(first.likelihood)} fits data that are prepared first: {'. '.join(steps)}",

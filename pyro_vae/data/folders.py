@@ -80,8 +80,6 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
         ValueError: for an option that cannot be used.
     """
     size = as_size(how.size)
-    if how.channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (colour); got {how.channels!r}")
     listing = _labelled_alike(_list(path))
     own = {file.place for file in listing.files}
     used = () if len(own) == len(SPLITS) else ("split",)
@@ -158,7 +156,7 @@ def _in_classes(path: Path) -> _Listing:
     folders, loose = _entries(path)
     classes = {name: sorted(_walk(path / name, name), key=lambda file: os.path.split(file.path)) for name in folders}
     empty = [name for name, files in classes.items() if not files]
-    notes = [f"{path}: the folders {', '.join(empty[:_NAMED])} hold no file" if empty else ""]
+    notes = [f"{path}: no file in {', '.join(empty[:_NAMED])}" if empty else ""]
     if len(empty) == len(folders):
         return _Listing(loose, [note for note in notes if note])
     for file in filter(_is_named_as_image, loose):
@@ -262,7 +260,9 @@ def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequenc
     kept = [file for index, file in enumerate(files) if index not in pixels.left_out]
     names = sorted({file.label for file in kept if file.label is not None})
     if len(names) == 1:
-        notes.append(f"{path} has one folder of images, so they are all of the class {names[0]}")
+        deeper = any("/" in file.key.partition("/")[2] for file in kept)
+        hint = f". To make its folders the classes, give {path / names[0]}" if deeper else ""
+        notes.append(f"{path} has one folder of images, so they are all of the class {names[0]}{hint}")
     codes = {name: code for code, name in enumerate(names)}
     labels = torch.tensor([codes[file.label] for file in kept if file.label is not None]) if names else None
     images = Images(pixels.store, labels, len(names), name=str(path), class_names=tuple(names))

@@ -98,7 +98,7 @@ def _column(name: str, values: NDArray[Any], column: str) -> NDArray[np.float64]
             where = f" in {column!r}" if column else ""
             raise ValueError(
                 f"{name} must hold real numbers; got {value!r}{where}. Write classes as codes 0, 1, 2, ..., or leave "
-                "the column out"
+                "them out, as data.table(df) does"
             )
     missing = np.fromiter((v is None or type(v).__name__ == "NAType" for v in flat), bool, len(flat))
     known = np.where(missing, np.nan, flat).astype(np.float64)

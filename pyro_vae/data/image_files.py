@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["ENDINGS", "KINDS", "Picture", "Unreadable", "as_size", "decode", "has_colour", "size_of"]
+__all__ = ["ENDINGS", "KINDS", "Picture", "Unreadable", "as_size", "decode", "has_colour", "levels_of", "size_of"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm")
 KINDS = "PNG, JPEG, TIFF, BMP, GIF, WebP"
@@ -30,7 +31,7 @@ class Picture:
     """A decoded image.
 
     Args:
-        pixels: uint8, ``(height, width)`` if the file is grey, or ``(height, width, 3)``.
+        pixels: uint8, ``(1, height, width)`` if the file is grey, else ``(3, height, width)``.
         one_of_several: True if the file holds more images, of which this is the first.
     """
 
@@ -90,18 +91,16 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
     try:
         if not os.path.isfile(path):
             return Unreadable("no file" if os.path.exists(path) else "a link to nothing", lasts=False)
-        if os.path.getsize(path) == 0:
+        with open(path, "rb") as file:
+            content = file.read()
+        if not content:
             return Unreadable("empty")
-        # An open file, not a path: PIL 13 maps a path, and turns some TIFFs wrongly then.
-        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
+        # Bytes, not a path: PIL 13 maps a path, and turns some TIFFs wrongly then.
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            flat = _on_white(image)
-            if channels == 1 and flat.mode != "L":
-                flat = flat.convert("L")
-            if size is not None:
-                flat = _resized(flat, size)
-            return Picture(np.asarray(flat), image.format in _PAGED and getattr(image, "is_animated", False))
+            several = image.format in _PAGED and getattr(image, "is_animated", False)
+            return Picture(levels_of(image, size, channels), several)
     except UnidentifiedImageError:
         return Unreadable(f"damaged, or not {KINDS}")
     except OSError as error:
@@ -110,6 +109,26 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
         return Unreadable("too large for the memory", lasts=False)
     except Exception as error:  # a damaged file can raise anything in a decoder
         return Unreadable(str(error) or type(error).__name__)
+
+
+def levels_of(image: Image.Image, size: tuple[int, int] | None, channels: int | None) -> NDArray[np.uint8]:
+    """Return an image as uint8 ``(channels, height, width)``, with one channel if it is grey, else with three.
+
+    Args:
+        image: upright, in any mode.
+        size: see :func:`decode`.
+        channels: see :func:`decode`.
+
+    Raises:
+        ValueError: if its numbers are not of 8 or 16 bits.
+    """
+    flat = _on_white(image)
+    if channels == 1 and flat.mode != "L":
+        flat = flat.convert("L")
+    if size is not None:
+        flat = _resized(flat, size)
+    pixels = np.asarray(flat).reshape(flat.height, flat.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -125,10 +144,7 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def has_colour(pixels: NDArray[np.uint8]) -> bool:
     """Return True if a pixel of an image is not grey."""
-    if pixels.ndim == 2:
-        return False
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    return bool((red != green).any() or (green != blue).any())
+    return bool((pixels[1:] != pixels[:-1]).any())
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -27,6 +27,7 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "-NaN", "<NA>",
 _CANDIDATES = ",;\t|: "  # delimiters that are looked for
 _SAMPLE = 20  # lines, in which a delimiter shows
 _MOST_UNPACKED = 2**33  # bytes; a small compressed file can hold any number of them
+_LARGE, _PACKED = 2**27, 5000  # bytes of a table, and the times it may be larger than its Parquet file beyond that
 _NO_TEXT = {
     b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are. Save it as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give its name the ending .parquet",
@@ -85,7 +86,11 @@ def read_parquet(path: Path) -> tuple[Columns, list[str]]:
     """
     parquet, errors = import_optional("pyarrow.parquet", "tables"), import_optional("pyarrow", "tables").ArrowException
     try:
-        table = parquet.ParquetFile(str(path)).read()
+        with parquet.ParquetFile(str(path)) as file:
+            _check_size(path, file.metadata)
+            table = file.read()
+    except BadDataError:
+        raise
     except (errors, OSError, ValueError) as error:
         raise DamagedDataError(f"{path} cannot be read: {error}") from error
     if not table.num_rows:
@@ -94,6 +99,15 @@ def read_parquet(path: Path) -> tuple[Columns, list[str]]:
     index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
     notes = [f"{', '.join(map(repr, index))} is left out: the index of the table"] if index else []
     return {name: table[name] for name in names if name not in index}, notes
+
+
+def _check_size(path: Path, metadata: Any) -> None:
+    """Raise a BadDataError if a small file would fill the memory."""
+    rows, columns, packed = metadata.num_rows, metadata.num_columns, path.stat().st_size
+    if rows * columns * 8 > max(_LARGE, _PACKED * packed):
+        raise BadDataError(
+            f"{path} has {rows:,} rows of {columns} columns in {packed:,} bytes, which no table packs into"
+        )
 
 
 def _delimiter(path: Path, given: str | None) -> str:
@@ -159,7 +173,10 @@ def _names(path: Path, mark: str) -> tuple[list[str], list[str]]:
     with _text_of(path) as lines:
         sample = [line for line in itertools.islice(lines, _SAMPLE) if line.strip()]
     _check_delimiter(path, sample, mark)
-    first = next(csv.reader(sample, delimiter=mark), [])
+    try:
+        first = next(csv.reader(sample, delimiter=mark), [])
+    except csv.Error as error:
+        raise DamagedDataError(f"{path} cannot be read: {error}") from error
     if not first:
         raise DamagedDataError(f"{path} is empty")
     names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(first)]

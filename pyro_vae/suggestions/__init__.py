@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyro_vae.suggestions.library import as_counts, judge_counts
 from pyro_vae.suggestions.rules import Step, Suggestion, judge
 from pyro_vae.suggestions.tables import judge_table
 from pyro_vae.suggestions.values import Data, read
@@ -25,8 +26,9 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
 
     Args:
         data: anything that :func:`pyro_vae.fit` takes, as a VAE would get it, or a data set: of images its training
-            split, of rows all splits. NaN is a missing value. Of a Dataset, a DataLoader or a sparse matrix, at most
-            4,000 evenly spaced examples are judged; of a stream, the first 4,000.
+            split, of rows all splits. NaN is a missing value. Of a Dataset or a DataLoader, at most 4,000 evenly spaced
+            examples are judged; of a stream, the first 4,000. :class:`Counts` and sparse matrices of counts are judged
+            given the total of each row, by likelihoods with ``library=True``.
         names: the names of the columns of a table ``(n, columns)``.
 
     Raises:
@@ -42,6 +44,9 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
         Mixed(Beta for share; Bernoulli for smokes): columns of different kinds, such as share (reals from 0.2 to 0.7, \
 inside (0, 1)) and smokes (0 and 1 are the only values).
     """
+    counts = as_counts(data)
+    if counts is not None:
+        return judge_counts(counts)
     values = read(data, names)
     found = judge_table(values) if len(values.names) > 1 else judge(values)
     if not np.isnan(values.x).any():

@@ -42,7 +42,7 @@ from pyro_vae.training.record import (
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
-from pyro_vae.vae import takes_context
+from pyro_vae.vae import suited, takes_context
 
 __all__ = ["TrainingInterrupted", "fit"]
 
@@ -162,6 +162,7 @@ def fit(
     options = Options(epochs, batch_size, lr, schedule, optimizer, patience, engine, mixed_precision, has_context, seed)
     check_sources(train, valid)
     check_objective_alone(objective, options.patience)
+    train, valid = suited(train, vae), None if valid is None else suited(valid, vae)
     trainee = Trainee(vae)
     trainee.to(device)
     check_known(train, missing=trainee.vae is not None and trainee.vae.missing)

@@ -18,6 +18,7 @@ from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_sa
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
+from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.labels import features_of
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
 from pyro_vae.value_checks import capturing
@@ -60,7 +61,8 @@ class Conditionals(nn.Module):
     def prior_of(self, *context: Array) -> TorchDistribution:
         """Return p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
         _, context = self.tensors(None, *context)
-        return over_codes(call("prior", self.prior, *context), "prior", self.prior, self.log_codes)
+        shared = self.shared_context(*context)
+        return over_codes(call("prior", self.prior, *shared), "prior", self.prior, self.log_codes)
 
     def encode(self, x: DataSource, *context: Array, mask: Array | None = None) -> TorchDistribution:
         """Return q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``.
@@ -92,7 +94,7 @@ class Conditionals(nn.Module):
         """Return q(z | x, c) as :meth:`encode` does, without a check that x has the event shape of p(x | z)."""
         batch = batch_size(x, context)
         seen = self.encoder_input(x, mask)
-        posterior = call("posterior", self.posterior, seen, *context)
+        posterior = call("posterior", self.posterior, seen, *self.shared_context(*context))
         posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
         return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
@@ -131,6 +133,8 @@ class Conditionals(nn.Module):
         features = self.context_features if context or not isinstance(x, Tensor) else 0
         if not isinstance(x, Tensor) and is_frame(x):
             check_column_order(self.likelihood, column_names(x))
+        if not (context or isinstance(x, Tensor)):
+            x = suited_to(self.likelihood, x)
         own = getattr(self.likelihood, "own_context", 0)
         return as_tensors(self, self.posterior, features, x, *context, own=own)
 
@@ -165,6 +169,26 @@ class Conditionals(nn.Module):
         filled = x if seen is None else with_mask(x, seen, self.fill)
         check_finite(filled)
         return filled
+
+    def shared_context(self, *context: Tensor) -> tuple[Tensor, ...]:
+        """Return what prior and posterior see of the context: all but the tensors that are for the likelihood alone.
+
+        Those are the last ones, such as the log library size of counts: see :class:`pyro_vae.likelihoods.Poisson`.
+
+        Args:
+            context: tensors ``(batch, ...)``.
+
+        Raises:
+            ValueError: if a tensor that the likelihood needs is missing.
+        """
+        own = getattr(self.likelihood, "own_context", 0)
+        if len(context) < own:
+            raise ValueError(
+                f"likelihood {part_name(self.likelihood)} takes the end of the context for itself alone, {own} tensor"
+                f"{'s' * (own > 1)}, such as the log library size of counts: x.sum(-1, keepdim=True).log(). Give it "
+                f"after x, as the last; got {len(context)} tensors"
+            )
+        return context[: len(context) - own]
 
     def decoder_input(self, z: Tensor) -> Tensor:
         """Return what the likelihood sees of z: z itself or, if z holds logs of points of a simplex, the points.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -22,6 +23,7 @@ from pyro_vae.tensors import load_weights, save_weights
 from pyro_vae.vae.arrays import batch_by_batch, batch_size
 from pyro_vae.vae.calls import declare, evaluating, over_batch, summary
 from pyro_vae.vae.conditionals import Conditionals
+from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.masks import where_observed
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
@@ -169,7 +171,7 @@ class VAE(Conditionals):
         with evaluating(self), seeded(seed):
             found = [
                 self.decode(self._codes(some, *c, mask=m), *c).mean
-                for some, c, m in batch_by_batch(self, self.context_features, x, context, mask, seed)
+                for some, c, m in self._pieces(x, context, mask, seed)
             ]
         return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -207,7 +209,7 @@ class VAE(Conditionals):
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
         found = []
         with evaluating(self), seeded(seed):
-            for some, c, m in batch_by_batch(self, self.context_features, x, context, mask, seed):
+            for some, c, m in self._pieces(x, context, mask, seed):
                 rows, of_rows = self.tensors(some, *c)
                 seen = where_observed(rows, m)
                 posterior = self.encode(rows, *of_rows, mask=seen)
@@ -231,9 +233,14 @@ class VAE(Conditionals):
             :meth:`decoder_input` returns the points.
         """
         with evaluating(self), seeded(seed):
-            pieces = batch_by_batch(self, self.context_features, x, context, mask, seed)
-            found = [self._codes(some, *c, mask=m) for some, c, m in pieces]
+            found = [self._codes(some, *c, mask=m) for some, c, m in self._pieces(x, context, mask, seed)]
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _pieces(
+        self, x: DataSource, context: tuple[Array, ...], mask: Array | None, seed: int | None
+    ) -> Iterator[tuple[Any, tuple[Any, ...], Any]]:
+        x = x if context else suited_to(self.likelihood, x)
+        return batch_by_batch(self, self.context_features, x, context, mask, seed)
 
     def _codes(self, x: Array, *context: Array, mask: Array | None) -> Tensor:
         posterior = self.encode(x, *context, mask=mask)

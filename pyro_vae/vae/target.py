@@ -1,11 +1,13 @@
-"""The VAE that a target stands for."""
+"""The VAE that a target stands for, and counts in the form that its likelihood takes."""
 
 from __future__ import annotations
 
+from pyro_vae.data import DataSource
 from pyro_vae.model_guide import Target, model_and_guide, owner_of
+from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.model import VAE
 
-__all__ = ["as_vae", "takes_context"]
+__all__ = ["as_vae", "suited", "takes_context"]
 
 
 def as_vae(target: Target) -> VAE | None:
@@ -22,3 +24,13 @@ def takes_context(target: Target) -> bool:
     """Return True if a target is a VAE that is known to take a context."""
     vae = as_vae(target)
     return vae is not None and vae.context_features > 0
+
+
+def suited(source: DataSource, target: Target) -> DataSource:
+    """Return data in the form that the likelihood of a VAE takes; see :func:`suited_to`.
+
+    Data for a model and guide of the user's own stay as they are.
+    """
+    vae = as_vae(target)
+    found: DataSource = source if vae is None else suited_to(vae.likelihood, source)
+    return found

@@ -30,7 +30,7 @@ def photo(height, width):
 def pixels(path, size=None, channels=None):
     found = decode(path, size, channels)
     assert isinstance(found, Picture), found
-    return found.pixels.astype(int)
+    return np.squeeze(np.moveaxis(found.pixels, 0, -1).astype(int), axis=2 if len(found.pixels) == 1 else ())
 
 
 def saved(tmp_path, image, name, **options):
@@ -83,7 +83,7 @@ def test_grey_files_are_grey(tmp_path, name):
 def test_grey_palettes_have_no_colour(tmp_path):
     found = pixels(saved(tmp_path, Image.fromarray(colours(channels=1)), "a.gif"))
     np.testing.assert_array_equal(found, colours(channels=1)[..., None].repeat(3, -1))
-    assert not has_colour(found)
+    assert not has_colour(np.moveaxis(found, -1, 0))
 
 
 def test_jpeg_is_what_pil_decodes(tmp_path):
@@ -135,7 +135,7 @@ def test_colours_and_alpha_of_16_bits(tmp_path):
     grey, alpha = LEVELS / 257, LEVELS[::-1] / 65535
     found = pixels(png_of_16_bits(tmp_path / "b.png", np.stack([LEVELS, LEVELS[::-1]], -1), 4))
     assert abs(found[..., 0] - (grey * alpha + 255 * (1 - alpha))).max() <= 1.5
-    assert not has_colour(found)
+    assert not has_colour(np.moveaxis(found, -1, 0))
 
 
 def test_the_clear_level_of_16_bits_is_white(tmp_path):

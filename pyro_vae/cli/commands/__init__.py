@@ -6,10 +6,11 @@ Each command imports what needs torch when it runs, so ``--help`` answers at onc
 from pyro_vae.cli.commands.comparison import compare, sweep
 from pyro_vae.cli.commands.evaluation import check_run, evaluate
 from pyro_vae.cli.commands.images import interpolate, plot, reconstruct, sample
-from pyro_vae.cli.commands.machine import bench, list_parts
+from pyro_vae.cli.commands.machine import KINDS, bench, list_parts
 from pyro_vae.cli.commands.training import train
 
 __all__ = [
+    "KINDS",
     "bench",
     "check_run",
     "compare",

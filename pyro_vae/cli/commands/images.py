@@ -9,7 +9,7 @@ __all__ = ["interpolate", "plot", "reconstruct", "sample"]
 
 
 def sample(run: str, n: int = 64, mean: bool = True, seed: int = 0, out: str | None = None) -> None:
-    """Draw images from the model of a run.
+    """Draw images from the model of a run. Counts get library sizes of the training data.
 
     Args:
         run: run folder.
@@ -20,11 +20,10 @@ def sample(run: str, n: int = 64, mean: bool = True, seed: int = 0, out: str | N
     """
     from pyro_vae import load, plots
     from pyro_vae.cli import runs
-    from pyro_vae.cli.pictures import one_of_each
 
     vae = load(run)
-    labels = one_of_each(runs.label_classes(run), n, next(vae.parameters()).dtype)
-    x = vae.sample(n, *labels, mean=mean, seed=seed)
+    context = runs.sample_context(run, n, next(vae.parameters()).dtype, seed)
+    x = vae.sample(n, *context, mean=mean, seed=seed)
     runs.write(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
 
 

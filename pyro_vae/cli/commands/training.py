@@ -28,6 +28,7 @@ def train(
     labels: bool = False,
     validate: bool = True,
     likelihood: str | dict[str, Any] = {"class": "default"},  # noqa: B006  # only read; it shows in --help
+    inputs: Literal["auto", "x", "log1p"] = "auto",
     objective: str | dict[str, Any] = {"class": "auto"},  # noqa: B006  # only read; it shows in --help
     epochs: int | None = None,
     device: str = "auto",
@@ -53,7 +54,7 @@ def train(
         label: column of a table that holds the labels, numbers or text. It is no part of x.
         columns: columns of a table to train on, such as age,height; by default all that hold numbers.
         delimiter: character between the columns of a text file.
-        skip_bad: leave out files that cannot be read, and say which.
+        skip_bad: leave out files that cannot be read and rows without counts, and say which.
         standardize: subtract the mean of a column of a table and divide by its standard deviation. auto does so for
             likelihoods of real numbers. Log-densities are then those of the standardised values.
         binarize: make pixels 0 or 1: dynamic draws them anew each time, threshold cuts at one half, none leaves them
@@ -66,6 +67,7 @@ def train(
         likelihood: likelihood p(x|z): a class by its name or dotted path; its own arguments follow, as in --likelihood
             normal --likelihood.scale 0.1. auto looks at the data, chooses a likelihood and says why. default is
             Bernoulli for the data sets with names, and auto for your own data.
+        inputs: what the encoder sees: x, or for counts log1p, which is log(1 + x). auto is log1p for sparse counts.
         objective: objective to train with: a class by its name or dotted path; its own arguments follow, as in
             --objective iwae --objective.num_particles 50, or --objective beta --objective.beta 0.5. A weight may be
             a schedule: '{"class": "linear", "steps": 5000}'. auto is Pyro's Trace_ELBO, or TraceEnum_ELBO for
