@@ -87,9 +87,11 @@ def pixels_of(files: Files, kept: Path | None, fingerprints: Callable[[Pixels], 
         BadDataError: if the images differ in size, and ``files.size`` is None.
         OSError: if there is no space for the pixels.
     """
-    known = None if kept is None else _read(kept)
-    if known is not None:
-        return known
+    known = None if kept is None else _read(kept, len(files.paths))
+    return _decode(files, kept, fingerprints) if known is None else known
+
+
+def _decode(files: Files, kept: Path | None, fingerprints: Callable[[Pixels], Mapping[str, str]]) -> Pixels:
     file = _new_file(kept)
     own = Path(file.name) if isinstance(file.name, str) else None  # a file without a name vanishes by itself
     try:
@@ -134,8 +136,8 @@ def _remove_older(kept: Path) -> None:
                 other.unlink()
 
 
-def _read(kept: Path) -> Pixels | None:
-    """Return what a file keeps; None if there is none, or it is damaged."""
+def _read(kept: Path, files: int) -> Pixels | None:
+    """Return what a file keeps of so many files; None if there is none, or it is damaged."""
     try:
         with kept.open("rb") as file:
             npy.read_magic(file)
@@ -145,6 +147,8 @@ def _read(kept: Path) -> Pixels | None:
             file.seek(_HEADER + math.prod(shape))
             found = json.loads(file.read())
             left_out = {int(index): reason for index, reason in found["left_out"].items()}
+            if shape[0] + len(left_out) != files:
+                return None
             return Pixels(_store(file, shape), left_out, found["several"], found["fingerprints"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

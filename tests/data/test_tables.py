@@ -157,6 +157,14 @@ def test_values_within_quotes_may_have_commas_and_lines(tmp_path):
     text = "a,b\n" + "".join(f'{i},"one, two\nthree"\n' for i in range(60))
     found = data.load(write(tmp_path / "a.csv", text))
     assert sorted(found.everything.values[:, 0].tolist()) == list(range(60))
+    assert found.notes[0] == "121 lines hold 60 rows: values in quotes go over several lines"
+
+
+@pytest.mark.parametrize("end", ["\n", "", "\n\n\n", "\r\n"])
+def test_blank_lines_and_the_end_of_the_last_do_not_count(tmp_path, end):
+    text = "a,b\n\n" + "".join(f"{i},{i}\n" for i in range(60)) + f"60,60{end}"
+    found = data.load(write(tmp_path / "a.csv", text))
+    assert (len(found.everything), found.notes) == (61, ())
 
 
 def test_utf_8_with_a_mark_at_its_start_and_lines_of_windows(tmp_path):
@@ -244,6 +252,13 @@ def test_large_real_numbers_are_no_rounded_whole_numbers(tmp_path):
     assert data.load(tmp_path / "a.csv").train.columns == ("a", "b", "c")
 
 
+def test_what_a_parquet_file_says_of_pandas_is_not_believed(tmp_path):
+    for said in (b"no json", b"[1]", b'{"index_columns": 3}', b'{"index_columns": [{"a": 1}, null]}', b"\xff"):
+        table = pa.table({"a": np.arange(60.0)}).replace_schema_metadata({b"pandas": said})
+        parquet.write_table(table, tmp_path / "a.parquet")
+        assert data.load(tmp_path / "a.parquet").train.columns == ("a",)
+
+
 @pytest.mark.parametrize(
     ("column", "note"),
     [
@@ -328,6 +343,17 @@ BAD_FILES = {
     "excel": (b"PK\x03\x04" + bytes(20), DamagedDataError, "a zip archive, as Excel's .xlsx files are"),
     "parquet": (b"PAR1" + bytes(20), DamagedDataError, "a Parquet file. Give its name the ending .parquet"),
     "gzip": (gzip.compress(b"a,b\n1,2\n"), DamagedDataError, "compressed with gzip. Give its name the ending .gz"),
+    "an open quote": (
+        rows("a,b", "1,x") + '1,"x\n' + rows("1,x", "2,x"),
+        DamagedDataError,
+        "line 32: .*Is each quotation",
+    ),
+    "an open quote before much": (
+        rows("a,b", "1,x") + '1,"x\n' + rows("1,x", "2,x", 99999),
+        DamagedDataError,
+        "line 32: ",
+    ),
+    "text after a quote": (rows("a,b", '1,"x\ny"z'), DamagedDataError, "line 2: .*Is each quotation mark closed"),
     "a long name": ("a" * 200_000 + ",b\n1,2\n", DamagedDataError, "a.csv cannot be read: field larger than"),
     "cut in a letter": ("a,b\n1,é".encode()[:-1], DamagedDataError, "not in UTF-8: line 2 has the byte c3"),
 }
