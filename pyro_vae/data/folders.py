@@ -132,7 +132,7 @@ def _in_splits(path: Path, splits: Mapping[int, Sequence[str]]) -> _Listing:
                 "class, put all classes into one folder within a folder train/"
             )
     for file in filter(_is_named_as_image, loose):
-        raise BadDataError(f"{path} has images beside train/, such as {file.key}. Put them into a split")
+        raise BadDataError(f"{path} has images beside train/, such as {_first([file.key])}. Put them into a split")
     found: list[_File] = []
     notes = [_left_out(path, [*others, *(file.key for file in loose)], "beside train/")]
     for place, (name,) in sorted(splits.items()):
@@ -149,12 +149,12 @@ def _in_classes(path: Path) -> _Listing:
     folders, loose = _entries(path)
     classes = {name: sorted(_walk(path / name, name), key=lambda file: os.path.split(file.path)) for name in folders}
     empty = [name for name, files in classes.items() if not files]
-    notes = [f"{path}: no file in {', '.join(empty[:_NAMED])}" if empty else ""]
+    notes = [f"{path}: no file in {_first(empty)}" if empty else ""]
     if len(empty) == len(folders):
         return _Listing(loose, [note for note in notes if note])
     for file in filter(_is_named_as_image, loose):
         raise BadDataError(
-            f"{path} has images beside its folders of classes, such as {file.key}. Put them into a class"
+            f"{path} has images beside its folders of classes, such as {_first([file.key])}. Put them into a class"
         )
     notes.append(_left_out(path, [file.key for file in loose], "beside the folders of classes"))
     files = [replace(file, label=name) for name, files in classes.items() for file in files]
@@ -162,11 +162,13 @@ def _in_classes(path: Path) -> _Listing:
 
 
 def _left_out(path: Path, names: Sequence[str], where: str) -> str:
-    return (
-        f"{path}: left out {where}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
-        if names
-        else ""
-    )
+    return f"{path}: left out {where}: {_first(names)}" if names else ""
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names, each on one line whatever is in it."""
+    shown = [name if name.isprintable() else ascii(name)[1:-1] for name in names[:_NAMED]]
+    return ", ".join([*shown, "..."] if len(names) > _NAMED else shown)
 
 
 def _is_named_as_image(file: _File) -> bool:
@@ -247,9 +249,9 @@ def _check_readable(path: Path, files: Sequence[_File], pixels: Pixels, skip_bad
 
 def _bad(path: Path, files: Sequence[_File], pixels: Pixels) -> str:
     """Return how many files cannot be read, and the first of them with the reasons."""
-    named = [f"{os.path.relpath(files[i].path, path)} ({why})" for i, why in sorted(pixels.left_out.items())[:_NAMED]]
-    more = ", ..." if len(pixels.left_out) > _NAMED else ""
-    return f"{len(pixels.left_out):,} of {len(files):,} files ({', '.join(named)}{more})"
+    left_out = sorted(pixels.left_out.items())
+    named = [f"{os.path.relpath(files[index].path, path)} ({why})" for index, why in left_out]
+    return f"{len(named):,} of {len(files):,} files ({_first(named)})"
 
 
 def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequence[str]) -> DataSet[Images]:
@@ -259,7 +261,7 @@ def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequenc
     if pixels.several:
         notes.append(
             f"{path}: {len(pixels.several):,} files hold several images, of which the first counts, such as "
-            f"{os.path.relpath(files[pixels.several[0]].path, path)}"
+            f"{_first([os.path.relpath(files[pixels.several[0]].path, path)])}"
         )
     kept = [file for index, file in enumerate(files) if index not in pixels.left_out]
     names = sorted({file.label for file in kept if file.label is not None})
@@ -272,9 +274,9 @@ def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequenc
     images = Images(pixels.store, labels, len(names), name=str(path), class_names=tuple(names))
     lacking = set(names) - {file.label for file in kept if file.place == 0}
     if lacking:
-        notes.append(f"{path}: no image to train on is of the class {', '.join(sorted(lacking)[:_NAMED])}")
+        notes.append(f"{path}: no image to train on is of the class {_first(sorted(lacking))}")
     for name in sorted({file.label for file in files if file.label is not None} - set(names)):
-        notes.append(f"{path}: no image of the class {name} can be read")
+        notes.append(f"{path}: no image of the class {_first([name])} can be read")
     found = split_up(images, torch.tensor([file.place for file in kept]), notes)
     if not pixels.fingerprints:
         return found

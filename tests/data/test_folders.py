@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +268,17 @@ def test_the_first_ten_damaged_files_are_named(tmp_path, load):
     assert message.startswith(f"PATH: 1,234 of 1,254 files (a{os.sep}bad0000.png (empty), ")
     assert message.count("(empty)") == 10
     assert "bad0009.png (empty), ...)" in message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names of any bytes")
+def test_names_of_files_cannot_write_to_the_terminal(tmp_path, load):
+    path = write(tmp_path / "p", names("a"))
+    (path / "a" / "x\x1b[2J\ny.png").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(path / "a") + b"/\xff.png")).write_bytes(b"")
+    message = error_of(load, path)[1]
+    assert message.isprintable()
+    assert r"a/x\x1b[2J\ny.png (empty)" in message
+    assert r"a/\udcff.png (empty)" in message
 
 
 def test_a_class_of_damaged_files_is_noted(tmp_path, load):
