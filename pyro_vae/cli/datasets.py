@@ -216,8 +216,9 @@ def of_run(run: str, config: Mapping[str, Any], data: str | None, root: str | No
 def _load_again(
     run: str, config: dict[str, Any], root: str | None, described: Description | None, given: bool
 ) -> DataSet[Any]:
-    """Return the data of a run or others: of a table, the columns that the run was trained on."""
-    if described is not None and described.columns and config["data"].lower().endswith(data_sets.TABLES):
+    """Return the data of a run or others: of a table or cells, the columns that the run was trained on."""
+    with_names = (*data_sets.TABLES, ".h5ad")
+    if described is not None and described.columns and config["data"].lower().endswith(with_names):
         config["columns"] = described.columns
     while True:
         try:

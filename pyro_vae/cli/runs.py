@@ -136,9 +136,10 @@ def form(split: Split) -> str:
         return split.values_in_words()
     if split.binarize:
         return f"binarised ({split.binarize})"
+    scale = "grey" if split.event_shape[0] == 1 else "colour"
     if split.dequantize:
-        return "grey, dequantised"
-    return f"whole numbers to {split.levels}" if split.integers else f"grey, {split.levels + 1} levels"
+        return f"{scale}, dequantised"
+    return f"whole numbers to {split.levels}" if split.integers else f"{scale}, {split.levels + 1} levels"
 
 
 def label_classes(run: str) -> int:

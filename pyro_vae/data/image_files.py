@@ -97,7 +97,7 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
             return Unreadable("empty")
         # Bytes, not a path: PIL 13 maps a path, and turns some TIFFs wrongly then.
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            image.load()
+            image.load()  # whole: the draft mode of JPEG is faster, and differs by up to thirty levels after the resize
             ImageOps.exif_transpose(image, in_place=True)
             several = image.format in _PAGED and getattr(image, "is_animated", False)
             return Picture(levels_of(image, size, channels), several)

@@ -148,7 +148,7 @@ def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequen
 
 
 def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
-    """Return the rows of a table, the key of each, which says in which split it is, and what is left out, in sentences.
+    """Return the rows of a table, the key of each, which says in which split it is, and notes, in sentences.
 
     Args:
         name: of the table, for errors.
@@ -164,6 +164,8 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
     x, left_out = _chosen(name, rest, how.columns) if how.columns is not None else _all_numbers(name, rest)
     values = _side_by_side(list(x.values()))
+    if empty := int(np.isnan(values).all(1).sum()):
+        left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
     rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name)
     if how.label is not None:
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
@@ -174,7 +176,7 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
 
 
 def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
-    """Return the bytes of each row, with the columns by name and in float32.
+    """Return the bytes of each row, with the columns by name and the numbers in the 24 bits of float32.
 
     So the same table has the same splits however it is read. The order of the columns does not count, nor the last
     bits: pandas before 3 reads some decimals otherwise, and a file may be in single precision.
@@ -183,8 +185,9 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
         names: of the columns.
         values: numbers ``(n, columns)``.
     """
+    bits, exponents = np.frexp(values[:, np.argsort(list(names))].astype(np.float64))
     with np.errstate(over="ignore"):
-        return keys_of_rows(values[:, np.argsort(list(names))].astype(np.float32))
+        return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
 
 
 def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:

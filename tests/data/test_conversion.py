@@ -219,7 +219,7 @@ class Odd(Dataset):
         (DataLoader(Endless(), 4), "without a length"),
         (Odd({"image": 1}), "yields a dictionary with 'image'; it must yield x, or x and a label"),
         (Odd(()), "yields an empty tuple"),
-        (Odd("a"), "x of item 0 must be a tensor or a NumPy array; got str"),
+        (Odd("a"), "x of item 0 must be a tensor, a NumPy array or a table of numbers; got str"),
         (Odd(torch.zeros(2), torch.zeros(3)), r"item 0 has \(2,\) of float32, item 1 has \(3,\) of float32"),
         (Odd(torch.zeros(2), torch.zeros(2).double()), "of one shape and dtype"),
         (Odd(torch.zeros(2), Image.new("L", (2, 2))), "of one shape and dtype"),

@@ -215,7 +215,7 @@ class Endless(IterableDataset):
         (Endless(), {}, TypeError, "a torch Dataset with a length; got Endless"),
         ("digits", {}, TypeError, "got str"),
         (None, {}, TypeError, "got NoneType"),
-        ([X.tolist()], {}, ValueError, "x must be a tensor or a NumPy array; got list"),
+        ([X.tolist()], {}, ValueError, "x must be a tensor, a NumPy array or a table of numbers; got list"),
     ],
 )
 def test_bad_input(x, options, error, message):

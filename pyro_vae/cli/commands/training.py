@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +9,6 @@ __all__ = ["train"]
 
 # Not in config.yaml: each machine has its own folders.
 _NOT_RECORDED = ("root", "out", "resume")
-
-_STEPS = 2000  # the least number of steps by default, on small data; large data get _EPOCHS passes
-_EPOCHS = 10
 
 
 def train(
@@ -50,8 +46,9 @@ def train(
         data: your own data, such as photos/ or wine.csv, or a data set: digits (embedded), mnist, fashion_mnist,
             kmnist, qmnist or emnist. pyro-vae list shows what else it can be.
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        size: height and width of the images of a folder, such as 32 or 32x48.
-        channels: 1 for grey images of a folder, 3 for colour.
+        size: height and width of the images of a folder, such as 32 or 32x48: each is resized until it covers them,
+            and cut around its centre.
+        channels: 1 for grey images of a folder, 3 for colour; by default 3 if any has colour.
         split: shares of training, validation and test data; by default 0.8,0.1,0.1. A row or file stays where it was
             when others are added.
         group: column of a table; rows with the same value stay in one split. It is no part of x.
@@ -91,6 +88,7 @@ def train(
     from pyro_vae.config import make_objective
     from pyro_vae.objectives import Objective
     from pyro_vae.training import fit
+    from pyro_vae.training.options import usual_epochs
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
@@ -107,7 +105,7 @@ def train(
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
     if epochs is None:
-        epochs = max(_EPOCHS, math.ceil(_STEPS * options["batch_size"] / len(examples)))
+        epochs = usual_epochs(len(examples), options["batch_size"])
     config["epochs"] = epochs
     run = Path(resume or out or runs.free_folder(datasets.short_name(data)))
     runs.print_plan(vae, data, examples, epochs, device)
