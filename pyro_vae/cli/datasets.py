@@ -18,7 +18,7 @@ from pyro_vae.data.description import Description
 from pyro_vae.parts import data_of
 from pyro_vae.resolver import as_mapping, class_name
 
-__all__ = ["READING", "choose_likelihood", "load_data", "of_run", "prepared", "short_name", "trained_on", "whole_path"]
+__all__ = ["READING", "choose_likelihood", "load_data", "of_run", "part", "prepared", "read", "short_name", "trained_on", "whole_path"]
 
 READING = ("size", "channels", "split", "group", "label", "delimiter", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
@@ -39,6 +39,21 @@ def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
     options = {name: config[name] for name in READING if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
+
+
+def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:
+    """Return the data of a command without a run.
+
+    Args:
+        data: name or path.
+        how: the options of :func:`pyro_vae.cli.commands.data.reading`.
+    """
+    return load_data({**how, "data": data, "labels": False}, how["root"])
+
+
+def part(dataset: DataSet[Any], name: str) -> Any:
+    """Return a split of a data set by its name, or all examples for ``all``."""
+    return dataset.everything if name == "all" else getattr(dataset, name)
 
 
 def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
@@ -124,8 +139,17 @@ def _may_be_scaled(spec: Any) -> bool:
     return bool(getattr(found, "location_scale", False))
 
 
-def of_run(run: str, config: Mapping[str, Any], data: str | None, root: str | None) -> DataSet[Any]:
+def of_run(
+    run: str, config: Mapping[str, Any], data: str | None, root: str | None, *, whole: bool = False
+) -> DataSet[Any]:
     """Return the data of a run, or others in the same form.
+
+    Args:
+        run: run folder.
+        config: its configuration.
+        data: other data; None for the run's own.
+        root: folder of the data sets with names.
+        whole: leave other data in one piece, as ``train``.
 
     Raises:
         ValueError: if they have another shape or other columns than those that the run was trained on, or if the run
@@ -134,10 +158,17 @@ def of_run(run: str, config: Mapping[str, Any], data: str | None, root: str | No
     named = data or config.get("data")
     if named is None:
         raise ValueError(f"{run} was trained from Python on data without a name. Name a file with them: --data FILE")
+    config = {**config, "data": named}
+    if data is not None and not config["labels"]:
+        config |= {"label": None, "group": None}  # they are no part of x, and may be left out
+    if data is not None and whole and data not in data_sets.NAMES:
+        config["split"] = "1,0,0"
     described = read_description(Path(run))
-    raw = load_data({**config, "data": named}, root)
+    raw = load_data(config, root)
     if described is not None:
-        _check_same(run, described, config, raw, given=data is not None)
+        raw = raw.map(lambda split: _like(run, described, split))
+        if data is None:
+            _warn_if_changed(run, described, trained_on(config, raw))
     return prepared(raw, config, described)
 
 
@@ -146,26 +177,25 @@ def trained_on(config: Mapping[str, Any], dataset: DataSet[Any]) -> Any:
     return dataset.train if config.get("validate", True) else dataset.train_and_valid
 
 
-def _check_same(run: str, described: Description, config: Mapping[str, Any], raw: DataSet[Any], given: bool) -> None:
-    """Refuse data of another form than a run's; warn if the run's own data have changed."""
-    now, name = raw.train, raw.train.name
-    if now.event_shape != described.event_shape:
+def _like(run: str, described: Description, split: Split) -> Split:
+    """Return examples with the columns and classes of those that a run was trained on.
+
+    Raises:
+        ValueError: if they have another shape or lack a column.
+    """
+    if described.columns and isinstance(split, Rows) and split.columns and split.columns != described.columns:
+        split = split.select(described.columns)
+    if split.event_shape != described.event_shape:
         raise ValueError(
-            f"{run} was trained on {type(now).noun}s of shape {described.event_shape}; {name} has {now.event_shape}"
+            f"{run} was trained on {split.noun}s of shape {described.event_shape}; {split.name} has {split.event_shape}"
         )
-    columns = now.columns if isinstance(now, Rows) else ()
-    if described.columns and columns and columns != described.columns:
-        lacking = [column for column in described.columns if column not in columns]
-        what = f"lacks {', '.join(map(repr, lacking[:5]))}" if lacking else "has them in another order"
-        raise ValueError(f"{run} was trained on a table with other columns: {name} {what}")
-    if now.with_labels and now.classes != described.classes:
-        raise ValueError(f"{run} was trained with {described.classes} classes as context; {name} has {now.classes}")
-    if given:
-        return
-    trained = trained_on(config, raw)
+    return split.with_classes(described.classes, described.class_names) if split.with_labels else split
+
+
+def _warn_if_changed(run: str, described: Description, trained: Split) -> None:
     if trained.fingerprint() != described.fingerprint:
         warnings.warn(
-            f"{name} has changed since {run} was trained on it: {described.examples:,} {trained.noun}s then, "
+            f"{trained.name} has changed since {run} was trained on it: {described.examples:,} {trained.noun}s then, "
             f"{len(trained):,} now, or other values",
-            stacklevel=2,
+            stacklevel=3,
         )

@@ -59,7 +59,6 @@ __all__ = [
     "print_report",
     "print_timings",
     "status",
-    "write",
 ]
 
 
@@ -313,22 +312,6 @@ def print_timings(title: str, timings: list[Timing]) -> None:
         faster, spread = f"{timing.faster_than(timings[0]):.1f}", f"{low:.2f}-{high:.2f}"
         table.add_row(timing.name, f"{median:.2f}", spread, faster, f"{timing.first:.1f} s")
     Console().print(table)
-
-
-def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
-    """Write values as a picture or an array, depending on the ending of the file name, and print the path."""
-    path = Path(out) if out else folder_in(default.parent.parent, default.parent.name) / default.name
-    if path.suffix.lower() not in (".png", ".npy"):
-        raise ValueError(f"out must end in .png (a picture) or .npy (an array); got {out!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".npy":
-        with path.open("wb") as file:  # np.save would add a second ending to x.NPY
-            np.save(file, values.cpu().numpy())
-    elif out:
-        draw().savefig(path)
-    else:
-        save_figure(draw(), path)
-    print(str(path))
 
 
 def allow_again() -> str:

@@ -14,6 +14,7 @@ from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
+from pyro_vae.data.splitting import SPLITS
 
 __all__ = ["FILES", "load"]
 
@@ -93,6 +94,7 @@ def load(
     found = _read(os.fspath(source), root, how)
     if labels and found.train.labels is None:
         raise ValueError(f"labels: {source} has no labels to give to the VAE. label=COLUMN names those of a table")
+    _check_shares(found, how)
     options: dict[str, Any] = {"binarize": binarize, "dequantize": dequantize, "integers": integers}
     if not isinstance(found.train, Images):
         for name, value in options.items():
@@ -100,6 +102,17 @@ def load(
                 raise ValueError(f"{name} is for images; {source} holds {found.train.noun}s")
         options = {}
     return found.map(lambda split: replace(split, with_labels=labels, **options))
+
+
+def _check_shares(found: DataSet[Any], how: Reading) -> None:
+    """Raise a ValueError if a split that is to have a share of the examples has none."""
+    total = len(found.train) + len(found.valid) + len(found.test)
+    for name, share in zip(SPLITS, how.shares, strict=True):
+        if share and not len(getattr(found, name)):
+            raise ValueError(
+                f"{found.train.name}: of {total:,} {found.train.noun}s, none is left for {name}. Give more, or other "
+                "shares: split=0.6,0.2,0.2"
+            )
 
 
 def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> DataSet[Any]:

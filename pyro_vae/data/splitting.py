@@ -88,16 +88,7 @@ def split_up(examples: S, places: Tensor, notes: Sequence[str] = ()) -> DataSet[
         examples: all of them.
         places: the split of each; see :func:`assign`.
         notes: what was left out, for :class:`DataSet`.
-
-    Raises:
-        ValueError: if a split has no example.
     """
-    parts = {name: (places == i).nonzero()[:, 0] for i, name in enumerate(SPLITS)}
-    for name, rows in parts.items():
-        if not len(rows):
-            raise ValueError(
-                f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {name}. Give more, or "
-                "other shares: split=(0.6, 0.2, 0.2)"
-            )
-    train, valid, test = (examples[rows] for rows in parts.values())
-    return DataSet(train, valid, test, tuple(notes))
+    first, second, third = ((places == i).nonzero()[:, 0] for i in range(len(SPLITS)))
+    positions = (first, second, third)
+    return DataSet(examples[first], examples[second], examples[third], tuple(notes), positions)
