@@ -18,7 +18,18 @@ from pyro_vae.data.description import Description
 from pyro_vae.parts import data_of
 from pyro_vae.resolver import as_mapping, class_name
 
-__all__ = ["READING", "choose_likelihood", "load_data", "of_run", "part", "prepared", "read", "short_name", "trained_on", "whole_path"]
+__all__ = [
+    "READING",
+    "choose_likelihood",
+    "load_data",
+    "of_run",
+    "part",
+    "prepared",
+    "read",
+    "short_name",
+    "trained_on",
+    "whole_path",
+]
 
 READING = ("size", "channels", "split", "group", "label", "delimiter", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""

@@ -55,11 +55,15 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "  pyro-vae sweep sweeps/priors prior=StandardNormal,VampPrior seed=0,1,2 --importance_particles 1000",
     ),
     "check": (commands.check_run, "example: pyro-vae check runs/digits-1"),
-    "data": (commands.describe_data, "examples:\n  pyro-vae data photos --size 64\n  pyro-vae data wine.csv --label kind"),
+    "data": (
+        commands.describe_data,
+        "examples:\n  pyro-vae data photos --size 64\n  pyro-vae data wine.csv --label kind",
+    ),
     "suggest": (commands.suggest_likelihood, "example: pyro-vae suggest wine.csv"),
     "encode": (
         commands.encode,
-        "examples:\n  pyro-vae encode runs/wine-1 --out codes.csv\n  pyro-vae encode runs/wine-1 new.csv --out codes.npy",
+        "examples:\n  pyro-vae encode runs/wine-1 --out codes.csv\n"
+        "  pyro-vae encode runs/wine-1 new.csv --out codes.npy",
     ),
     "impute": (commands.impute, "example: pyro-vae impute runs/wine-1 new.csv --out filled.csv"),
     "score": (commands.score, "example: pyro-vae score runs/wine-1 new.csv --flag 0.01 --out scores.csv"),
@@ -75,7 +79,13 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "list": (commands.list_parts, ""),
 }
 
-_METAVARS = {"dequantize": "{auto,true,false}", "runs": "RUN ...", "vary": "NAME=VALUE,VALUE,... ..."}
+_METAVARS = {
+    "dequantize": "{auto,true,false}",
+    "standardize": "{auto,true,false}",
+    "mean": "{auto,true,false}",
+    "runs": "RUN ...",
+    "vary": "NAME=VALUE,VALUE,... ...",
+}
 
 # Parameters of commands that are no options, and options of train that a sweep sets itself.
 _NO_OPTIONS: set[str | int] = {"options", "how", "check"}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pyro.infer import RenyiELBO
 from rich.console import Console
 from rich.table import Table
@@ -22,13 +21,12 @@ from pyro_vae.allocation import limiting_allocation
 from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
-from pyro_vae.cli.pictures import first, save_figure
+from pyro_vae.cli.pictures import first
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
-from pyro_vae.files import folder_in
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed

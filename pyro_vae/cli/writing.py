@@ -68,7 +68,9 @@ def write_rows(path: Path, columns: Mapping[str, Column], array: Tensor | None =
             case ".parquet":
                 import_optional("pandas", "tables").DataFrame(columns).to_parquet(partial)
             case _:
-                values = np.stack([np.asarray(c) for c in columns.values()], 1) if array is None else array.cpu().numpy()
+                values = (
+                    np.stack([np.asarray(c) for c in columns.values()], 1) if array is None else array.cpu().numpy()
+                )
                 with partial.open("wb") as file:  # np.save would add a second ending to x.NPY
                     np.save(file, values)
     print(str(path))

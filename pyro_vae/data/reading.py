@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from pyro_vae.data.splitting import as_shares
 
-__all__ = ["BadDataError", "Reading"]
+__all__ = ["BadDataError", "Reading", "import_optional"]
 
 _FOR = {
     "size": "images",
@@ -15,6 +17,7 @@ _FOR = {
     "split": "data without splits of their own",
     "group": "tables",
     "label": "tables",
+    "columns": "tables",
     "delimiter": "text files",
     "skip_bad": "folders of files",
 }
@@ -35,6 +38,7 @@ class Reading:
     label: str | None = None
     delimiter: str | None = None
     skip_bad: bool = False
+    columns: str | Sequence[str] | None = None
     shares: tuple[float, float, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,3 +55,20 @@ class Reading:
         for option in fields(self):
             if option.init and option.name not in used and getattr(self, option.name) != option.default:
                 raise ValueError(f"{option.name} is for {_FOR[option.name]}; {source}")
+
+
+def import_optional(module: str, extra: str) -> Any:
+    """Return a module of a package that is not installed with pyro_vae itself.
+
+    Args:
+        module: such as ``pyarrow.csv``.
+        extra: of pyro_vae, with which the package is installed.
+
+    Raises:
+        ImportError: if the package is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(f"{package} is needed to read this: pip install 'pyro-vae[{extra}]' ({error})") from error

@@ -19,7 +19,7 @@ def reading(
     delimiter: str | None = None,
     skip_bad: bool = False,
 ) -> dict[str, Any]:
-    """Return the options that say how data are read; the arguments of :func:`pyro_vae.data.load`.
+    """How your own data are read (arguments of pyro_vae.data.load).
 
     Args:
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.

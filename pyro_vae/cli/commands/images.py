@@ -60,7 +60,9 @@ def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None 
     vae, dataset = runs.open_run(run, None, root, "cpu")
     x, *context = first(dataset.test, n, vae)
     decoded = vae.reconstruct(x, *context)
-    writing.write_picture(decoded, lambda: plots.reconstructions(x, decoded), out, Path(run) / "figures" / "reconstructions.png")
+    writing.write_picture(
+        decoded, lambda: plots.reconstructions(x, decoded), out, Path(run) / "figures" / "reconstructions.png"
+    )
 
 
 def interpolate(

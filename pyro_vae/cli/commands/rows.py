@@ -10,7 +10,12 @@ Which = Literal["all", "train", "valid", "test"]
 
 
 def encode(
-    run: str, data: str | None = None, out: str = "codes.npy", split: Which = "all", seed: int = 0, root: str | None = None
+    run: str,
+    data: str | None = None,
+    out: str = "codes.npy",
+    split: Which = "all",
+    seed: int = 0,
+    root: str | None = None,
 ) -> None:
     """Write the codes of data: means and standard deviations of z for each row or image, in the order of the data.
 
