@@ -32,7 +32,7 @@ from pyro_vae.model_guide import (
 )
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import read_terms, shared_plates
-from pyro_vae.vae import VAE, as_vae, evaluating
+from pyro_vae.vae import VAE, as_vae, evaluating, suited
 from pyro_vae.value_checks import holds
 
 __all__ = [
@@ -331,6 +331,7 @@ def average_elbo(
     one_of("kl", kl, "analytic", "sampled")
     at_least("num_particles", num_particles, 1)
     model, guide = model_and_guide(vae)
+    data = suited(data, vae)
     modules = nn.ModuleList(modules_around(model=model, guide=guide).values())
     dtype, device = dtype_and_device(modules, data)
     supply = batches(data, batch_size, seed=seed, device=device, dtype=dtype, has_context=has_context)

@@ -144,6 +144,9 @@ class Likelihood(_PartModule):
     depends_on_batch: bool = False
     """True if the density of an example depends on the other examples in its batch, at least in training mode."""
 
+    own_context: int = 0
+    """How many tensors at the end of the context are for the likelihood alone: prior and posterior do not see them."""
+
     @abstractmethod
     def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
         """Return p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
@@ -178,7 +181,8 @@ class Posterior(_OverCodes):
 
 _ATTRIBUTES = (
     *("support", "classes", "latent_dim", "start_from", "started", "components"),
-    *("data", "remedy", "location_scale", "elementwise", "depends_on_batch", "of_columns", "is_point", "has_mean"),
+    *("data", "remedy", "location_scale", "elementwise", "depends_on_batch", "own_context", "of_columns"),
+    *("is_point", "has_mean"),
 )
 
 

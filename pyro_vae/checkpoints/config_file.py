@@ -64,7 +64,7 @@ _OPTIONS: dict[str, tuple[Callable[[Plain], bool], str]] = {
     **dict.fromkeys(("latent_dim", "epochs", "batch_size"), (_is_whole(1), "an integer of at least 1")),
     "seed": (_is_whole(0), "an integer of at least 0"),
     "hidden": (_is_shape, "an integer of at least 1, or a list of them"),
-    **dict.fromkeys(("activation", "nets"), (lambda value: isinstance(value, str), "a name")),
+    **dict.fromkeys(("activation", "nets", "inputs"), (lambda value: isinstance(value, str), "a name")),
     **dict.fromkeys(
         ("prior", "likelihood", "posterior", "objective"),
         (lambda value: isinstance(value, (str, dict)), "a name, or a mapping with a name under class"),

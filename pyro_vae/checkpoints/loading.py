@@ -31,6 +31,7 @@ VAE_OPTIONS = (
     "likelihood",
     "posterior",
     "nets",
+    "inputs",
     "missing",
     "fill",
 )

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import read_description
 from pyro_vae.config import find
-from pyro_vae.data import DataSet, Images, Rows, Split
+from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.parts import data_of
 from pyro_vae.resolver import as_mapping, class_name
+from pyro_vae.suggestions import MISSING, Suggestion
+from pyro_vae.suggestions.library import LOG1P
+from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 
 __all__ = [
     "READING",
@@ -31,7 +37,7 @@ __all__ = [
     "whole_path",
 ]
 
-READING = ("size", "channels", "split", "group", "label", "delimiter", "skip_bad")
+READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
 
 
@@ -43,7 +49,8 @@ def whole_path(data: str) -> str:
 
 def short_name(data: str) -> str:
     """Return a word for data, for the name of a folder: ``wine`` for ``data/wine.csv``."""
-    return Path(data.rpartition(":")[2] or data).stem or "data"
+    name = Path(data.rpartition(":")[2] or data).name
+    return name.removesuffix(".gz").rpartition(".")[0] or name or "data"
 
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
@@ -68,7 +75,10 @@ def part(dataset: DataSet[Any], name: str) -> Any:
 
 
 def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
-    """Replace the likelihood ``auto`` by one that suits the data, and add the number of grey levels if it takes one."""
+    """Replace ``auto`` by a likelihood that suits the data, with their grey levels or library sizes if it takes them.
+
+    For counts, replace the inputs ``auto`` too.
+    """
     likelihood = as_mapping("likelihood", config["likelihood"])
     if likelihood["class"] == "default":
         likelihood["class"] = "Bernoulli" if config["data"] in data_sets.NAMES else "auto"
@@ -76,19 +86,45 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
     if class_name(likelihood) == "auto":
         first, *others = suggest(raw.map(lambda split: _formed(split, config)))
         config["likelihood"] = first.likelihood
-        print(f"likelihood {first}")
-        if others:
-            print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
+        _print_suggestion(first, others, standardised=config["standardize"] is not False)
     spec = as_mapping("likelihood", config["likelihood"])
     found = find("likelihood", spec["class"])
-    takes_levels = isinstance(found, type) and "levels" in inspect.signature(found).parameters
-    if isinstance(raw.train, Images) and takes_levels and "levels" not in spec:
+    takes = inspect.signature(found).parameters if isinstance(found, type) else {}
+    if isinstance(raw.train, Images) and "levels" in takes and "levels" not in spec:
         spec["levels"] = raw.train.levels + 1
+    if isinstance(raw.train, Counts) and "library" in takes:
+        spec.setdefault("library", True)
+    if isinstance(raw.train, Rows) and raw.train.columns and isinstance(spec.get("columns"), Mapping):
+        spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
+    if config["inputs"] == "auto":
+        config["inputs"] = "log1p" if isinstance(raw.train, Counts) and data_of(found) == "counts" else "x"
+
+
+def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
+    """Return the likelihoods of the columns of a table in the order of the table, which Mixed goes by."""
+    for names, there, what in ((table.columns, likelihoods, "lacks"), (likelihoods, table.columns, "has too")):
+        if odd := [repr(name) for name in names if name not in there]:
+            raise ValueError(
+                f"likelihood.columns must name the columns of {table.name}; it {what} {', '.join(odd[:10])}"
+            )
+    return {name: likelihoods[name] for name in table.columns}
+
+
+def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
+    """Print a likelihood, the reason, and what would prepare the data for it beyond what train does by itself."""
+    print(f"likelihood {first.with_steps(())}")
+    done = {MISSING: "", LOG1P: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
+    steps = [step._replace(what=done.get(step.what, step.what)) for step in first.todo]
+    left = first.with_steps([step for step in steps if step.what and not step.what.startswith(RECODE)]).prepare
+    if left:
+        print(f"           better in the file: {left}")
+    if others:
+        print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
 
 
 def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Description | None = None) -> DataSet[Any]:
-    """Return data in the form that the likelihood takes: binarised, dequantised, standardised.
+    """Return data in the form that the likelihood takes: binarised, dequantised, standardised, two values as 0 and 1.
 
     Args:
         raw: the data as they are.
@@ -98,15 +134,12 @@ def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Descriptio
     formed: DataSet[Any] = raw.map(lambda split: _formed(split, config))
     if not isinstance(formed.train, Rows):
         return formed
-    if described is not None:
-        moments, columns = described.moments, None
-    else:
-        columns = _standardised_columns(formed.train, config)
-        moments = formed.train.moments() if any(columns) else None
+    moments, notes = (described.moments, ()) if described is not None else _scaling(formed, config)
     if moments is None:
         return formed
     loc, scale = moments
-    return formed.map(lambda split: split.standardised(loc, scale, columns if len(split.event_shape) == 1 else None))
+    scaled = formed.map(lambda split: split.standardised(loc, scale))
+    return replace(scaled, notes=(*scaled.notes, *notes))
 
 
 def _formed(split: Split, config: Mapping[str, Any]) -> Split:
@@ -116,7 +149,9 @@ def _formed(split: Split, config: Mapping[str, Any]) -> Split:
         for name, value in (("binarize", binarize), ("dequantize", dequantize)):
             if value not in ("auto", "none", False):
                 raise ValueError(f"{name} is for images; {split.name} holds {split.noun}s")
-        return split
+        if not isinstance(split, Counts):
+            return split
+        return replace(split, library=bool(as_mapping("likelihood", config["likelihood"]).get("library", False)))
     name = class_name(config["likelihood"])
     # The data that suit the likelihood. A user's own that does not say counts as a density over the reals.
     suits = "levels" if name == "auto" else data_of(find("likelihood", name))
@@ -132,22 +167,52 @@ def _formed(split: Split, config: Mapping[str, Any]) -> Split:
     )
 
 
-def _standardised_columns(rows: Rows, config: Mapping[str, Any]) -> list[bool]:
-    """Return True for each column that is standardised; for arrays of more dimensions, for all elements together."""
-    wanted = config.get("standardize", "auto")
-    names = rows.columns or tuple(map(str, range(rows.event_shape[0] if len(rows.event_shape) == 1 else 1)))
-    if wanted != "auto":
-        return [bool(wanted)] * len(names)
+def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[Tensor, Tensor] | None, Sequence[str]]:
+    """Return what is subtracted from rows and what they are then divided by, or None for nothing; and notes on it.
+
+    Columns of real numbers are standardised; two values for a binary likelihood become 0 and 1. Arrays of more
+    dimensions have one number for all elements.
+    """
+    rows, wanted = dataset.train, config.get("standardize", "auto")
     spec = as_mapping("likelihood", config["likelihood"])
-    columns = spec.get("columns")
-    if isinstance(columns, Mapping):
-        return [_may_be_scaled(columns.get(name)) for name in columns]
-    return [_may_be_scaled(spec)] * len(names)
+    mixed = isinstance(spec.get("columns"), Mapping)
+    specs = list(spec["columns"].values()) if mixed else [spec]
+    shape = rows.event_shape if len(rows.event_shape) == 1 else ()
+    if mixed and shape != (len(specs),):
+        return None, ()  # build will say what is wrong
+    chosen = [_is_real(spec) if wanted == "auto" else bool(wanted) for spec in specs]
+    standardised = torch.tensor(chosen) if mixed else torch.tensor(chosen[0]).expand(shape)
+    loc, scale = rows.moments() if any(chosen) else (torch.zeros(shape), torch.ones(shape))
+    loc, scale = torch.where(standardised, loc, 0.0).double(), torch.where(standardised, scale, 1.0).double()
+    notes: list[str] = []
+    for place, (spec, done) in enumerate(zip(specs, chosen, strict=True)):
+        column = place if mixed else None
+        if done or _data_of(spec) != "binary" or (two := _two_values(dataset.everything, column)) is None:
+            continue
+        where = ... if column is None else column
+        loc[where], scale[where] = two[0], two[1] - two[0]
+        of = f" of {rows.columns[place]!r}" if mixed and rows.columns else ""
+        notes.append(f"{two[0]:g} and {two[1]:g}{of} become 0 and 1, for a binary likelihood")
+    return ((loc, scale) if any(chosen) or notes else None), notes
 
 
-def _may_be_scaled(spec: Any) -> bool:
-    found = find("likelihood", class_name(spec))
-    return bool(getattr(found, "location_scale", False))
+def _is_real(spec: Any) -> bool:
+    return bool(getattr(find("likelihood", class_name(spec)), "location_scale", False))
+
+
+def _data_of(spec: Any) -> str:
+    return data_of(find("likelihood", class_name(spec)))
+
+
+def _two_values(rows: Rows, column: int | None) -> tuple[float, float] | None:
+    """Return the two values of which a column, or all data, consist; None if there are others, or they are 0 and 1."""
+    seen: set[float] = set()
+    for some in rows.stored():
+        values = some if column is None else some[:, column]
+        seen.update(values[~values.isnan()].unique()[:3].tolist())
+        if len(seen) > 2:
+            return None
+    return None if len(seen) < 2 or seen == {0, 1} else (min(seen), max(seen))
 
 
 def of_run(
@@ -170,17 +235,33 @@ def of_run(
     if named is None:
         raise ValueError(f"{run} was trained from Python on data without a name. Name a file with them: --data FILE")
     config = {**config, "data": named}
-    if data is not None and not config["labels"]:
-        config |= {"label": None, "group": None}  # they are no part of x, and may be left out
     if data is not None and whole and data not in data_sets.NAMES:
         config["split"] = "1,0,0"
     described = read_description(Path(run))
-    raw = load_data(config, root)
+    raw = _load_again(run, config, root, described, given=data is not None)
     if described is not None:
         raw = raw.map(lambda split: _like(run, described, split))
         if data is None:
             _warn_if_changed(run, described, trained_on(config, raw))
     return prepared(raw, config, described)
+
+
+def _load_again(
+    run: str, config: dict[str, Any], root: str | None, described: Description | None, given: bool
+) -> DataSet[Any]:
+    """Return the data of a run or others: of a table, the columns that the run was trained on."""
+    if described is not None and described.columns and config["data"].lower().endswith(data_sets.TABLES):
+        config["columns"] = described.columns
+    while True:
+        try:
+            return load_data(config, root)
+        except data_sets.NoColumnError as error:
+            # Other data need neither groups nor labels, unless the VAE gets the labels.
+            if error.option == "columns":
+                raise ValueError(f"{run} needs the columns that it was trained on; {error.found}") from error
+            if not given or (error.option == "label" and config["labels"]):
+                raise
+            config[error.option] = None
 
 
 def trained_on(config: Mapping[str, Any], dataset: DataSet[Any]) -> Any:
@@ -200,6 +281,8 @@ def _like(run: str, described: Description, split: Split) -> Split:
         raise ValueError(
             f"{run} was trained on {split.noun}s of shape {described.event_shape}; {split.name} has {split.event_shape}"
         )
+    if isinstance(split, Counts) and described.columns and split.columns not in ((), described.columns):
+        raise ValueError(f"{run} was trained on counts with other columns than {split.name}, or in another order")
     return split.with_classes(described.classes, described.class_names) if split.with_labels else split
 
 

@@ -19,6 +19,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "event_shape": "the data set has it",
         "context_features": "--labels and the data set say it",
         "likelihood": "the command line has an option of its own, with a default that depends on the data",
+        "inputs": "the command line has an option of its own, with a default that depends on the data",
         "missing": "the data say it",
         "fill": "its default is right: 0, the mean of standardised values",
         "allow": "--allow goes with every command that opens a run",

@@ -138,22 +138,38 @@ def described(run: str) -> Description:
 
 
 def context_of_samples(
-    run: str, found: Description, n: int, label: str | None, dtype: torch.dtype
+    run: str, found: Description, n: int, label: str | None, dtype: torch.dtype, seed: int
 ) -> tuple[Tensor, ...]:
-    """Return the context of n samples: one-hot labels of one class, or of one class after the other.
+    """Return the context of n samples of a run: one-hot labels, and library sizes of the training data.
+
+    Args:
+        run: run folder.
+        found: what it was trained on.
+        n: the number of samples.
+        label: the class of all of them; None gives one class after the other.
+        dtype: of the context.
+        seed: of the library sizes.
 
     Raises:
         ValueError: if there is no such class, or the run took no labels.
     """
+    labels = _labels(run, found, n, label)
+    context = () if labels is None else (torch.eye(found.classes, dtype=dtype)[labels],)
+    if not found.library_sizes:
+        return context
+    sizes = torch.tensor(found.library_sizes, dtype=dtype)
+    drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
+    return (*context, drawn.log())
+
+
+def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:
     if not read_config(Path(run)).get("labels"):
         if label is not None:
             raise ValueError(f"label: {run} was trained without labels. Train with --labels true")
-        return ()
+        return None
     names = found.class_names or tuple(map(str, range(found.classes)))
     if label is None:
-        codes = torch.arange(n) % found.classes
-    elif label in names:
-        codes = torch.full((n,), names.index(label))
-    else:
+        return torch.arange(n) % found.classes
+    if label not in names:
         raise ValueError(f"label must be one of {', '.join(names[:30])}; got {label!r}")
-    return (torch.eye(found.classes, dtype=dtype)[codes],)
+    return torch.full((n,), names.index(label))

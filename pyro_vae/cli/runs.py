@@ -75,7 +75,7 @@ def check_names(options: Mapping[str, Any]) -> None:
 
 def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
-    options = {name: config[name] for name in ("likelihood", *(option.name for option in of_build()))}
+    options = {name: config[name] for name in ("likelihood", "inputs", *(option.name for option in of_build()))}
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),

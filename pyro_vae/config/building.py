@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
-from pyro_vae.argument_checks import at_least, finite_number
+from pyro_vae.argument_checks import at_least, finite_number, one_of
 from pyro_vae.config.names import ROOMS, kind_of
+from pyro_vae.distributions import part_name
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths
 from pyro_vae.parts import net_shape_of
 from pyro_vae.registry import ClassOrFunction, Spec, allowing
@@ -22,6 +23,9 @@ __all__ = ["Nets", "NoContextError", "build"]
 
 Nets = Literal["mlp", "gated_mlp", "conv", "resnet"]
 """The kinds of networks that :func:`build` makes."""
+
+Inputs = Literal["x", "log1p"]
+"""What the first layer of the encoder sees."""
 
 
 class NoContextError(ValueError):
@@ -50,6 +54,7 @@ def build(
     likelihood: Spec | ClassOrFunction = "Bernoulli",
     posterior: Spec | ClassOrFunction = "DiagonalNormal",
     nets: Nets = "mlp",
+    inputs: Inputs = "x",
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,
@@ -73,7 +78,9 @@ def build(
         likelihood: p(x | z, c).
         posterior: q(z | x, c).
         nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
-        context_features: number of features of the context, 0 for an unconditional VAE.
+        inputs: what the encoder sees: ``"x"``, or for counts ``"log1p"``, which is log(1 + x).
+        context_features: number of features of the context, 0 for an unconditional VAE. What the likelihood takes for
+            itself alone, such as the library size of counts, is not among them.
         missing: True if x may have missing values; see :class:`VAE`.
         fill: the number that the posterior sees in place of a missing value.
         allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
@@ -100,6 +107,7 @@ def build(
             likelihood=likelihood,
             posterior=posterior,
             nets=nets,
+            inputs=inputs,
             context_features=at_least("context_features", context_features, 0),
             missing=missing,
             fill=fill,
@@ -116,6 +124,7 @@ def _build(
     likelihood: Spec | ClassOrFunction,
     posterior: Spec | ClassOrFunction,
     nets: str,
+    inputs: str,
     context_features: int,
     missing: bool,
     fill: float,
@@ -123,6 +132,7 @@ def _build(
     if not isinstance(missing, bool):
         raise ValueError(f"missing must be True or False; got {missing!r}")
     finite_number("fill", fill)
+    one_of("inputs", inputs, *get_args(Inputs))
     hidden = as_widths("hidden", hidden)
     encoder, decoder = _nets(nets)
     if nets == "gated_mlp" and activation != "SiLU":
@@ -130,13 +140,15 @@ def _build(
     # With missing values the posterior sees the mask beside x.
     seen_shape = (2 * event_shape[0], *event_shape[1:]) if missing else event_shape
     common = {"activation": activation, "context_features": context_features}
-    encoding = {"class": encoder, "in_shape": seen_shape, "hidden": hidden, **common}
+    encoding = {"class": encoder, "in_shape": seen_shape, "hidden": hidden, "log1p": inputs == "log1p", **common}
     decoding = {"class": decoder, "in_shape": latent_dim, "hidden": hidden[::-1], **common}
     of_context = {"class": "MLP", "in_shape": context_features, "hidden": hidden[:1], "activation": activation}
     # A class of Zuko's, or of the user's own, may call the number of features ``context``.
     features = {"context_features": context_features, "context": context_features}
     known = {"latent_dim": latent_dim, "event_shape": event_shape, **features}
     q = _part("posterior", posterior, known, _Net(encoding, latent_dim))
+    if inputs == "log1p":
+        _check_log1p(q)
     p = _part("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, _Net(of_context, latent_dim))
     return VAE(p, _part("likelihood", likelihood, known, _Net(decoding, event_shape)), q, missing=missing, fill=fill)
 
@@ -194,6 +206,17 @@ def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net
             arguments["net"] = _net(what, found, arguments, net)
 
     return build_from(kind_of(room, spec), spec, known, complete)
+
+
+def _check_log1p(posterior: object) -> None:
+    """Raise a ValueError if no net of the posterior takes the logarithm of its input."""
+    modules = posterior.modules() if isinstance(posterior, nn.Module) else ()
+    if not any(getattr(module, "log1p", False) is True for module in modules):
+        raise ValueError(
+            "inputs log1p is for nets that have an argument log1p, mlp and gated_mlp; posterior "
+            f"{part_name(posterior)} has no such net. Choose inputs x, or give the posterior a net of your own that "
+            "takes the logarithm"
+        )
 
 
 def _is_spec(name: str, value: object) -> bool:

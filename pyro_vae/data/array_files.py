@@ -1,4 +1,4 @@
-"""Files of arrays: .npy, .npz and .safetensors."""
+"""Files of arrays: .npy, .npz, .safetensors, .h5 and .hdf5."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor, check_array
+from pyro_vae.data.hdf5 import ArraysOfHDF5
 from pyro_vae.data.images import Images
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading
@@ -35,7 +36,7 @@ def load_arrays(path: Path, how: Reading) -> DataSet[Any]:
     perhaps with labels in ``y_train`` and so on.
 
     Args:
-        path: of the file, which ends in .npy, .npz or .safetensors.
+        path: of the file, which ends in .npy, .npz, .safetensors, .h5 or .hdf5.
         how: options; of these, ``split`` counts if the file has no splits of its own.
 
     Raises:
@@ -57,10 +58,12 @@ def load_arrays(path: Path, how: Reading) -> DataSet[Any]:
             )
         x = next(iter(arrays.values()))
     examples = as_split(str(path), x, _find(arrays, _LABELS))
-    return split_up(examples, assign(keys_of_rows(x), how.shares))
+    return split_up(examples, assign(keys_of_rows(x), how.shares), how.shares)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return ArraysOfHDF5(path)
     try:
         match path.suffix.lower():
             case ".safetensors":

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import is_finite_number, is_integer
+from pyro_vae.data.counts import Counts
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.split import Split
 
 __all__ = ["Description"]
+
+_MOST_SIZES = 1000
 
 Nested = float | list["Nested"]
 
@@ -31,6 +34,8 @@ class Description:
         class_names: names of the classes; empty if they have none but their numbers.
         loc: what is subtracted from the values before the VAE sees them; None for nothing.
         scale: what they are then divided by.
+        library_sizes: of counts that were given with them: their library sizes in order or, of more than 1,000,
+            evenly spaced ones; else empty. New examples take theirs from these.
     """
 
     kind: str
@@ -42,15 +47,19 @@ class Description:
     class_names: tuple[str, ...] = ()
     loc: Nested | None = None
     scale: Nested | None = None
+    library_sizes: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, split: Split) -> Description:
         """Return the description of the examples to train on."""
-        of_rows: dict[str, Any] = {}
+        of_kind: dict[str, Any] = {}
         if isinstance(split, Rows):
             moments = {"loc": split.loc, "scale": split.scale}
-            of_rows = {name: None if value is None else value.tolist() for name, value in moments.items()}
-            of_rows["columns"] = split.columns
+            of_kind = {name: None if value is None else value.tolist() for name, value in moments.items()}
+        if isinstance(split, (Rows, Counts)):
+            of_kind["columns"] = split.columns
+        if isinstance(split, Counts) and split.library:
+            of_kind["library_sizes"] = split.some_library_sizes(_MOST_SIZES)
         return cls(
             type(split).__name__,
             split.event_shape,
@@ -58,7 +67,7 @@ class Description:
             split.fingerprint(),
             classes=split.classes,
             class_names=split.class_names,
-            **of_rows,
+            **of_kind,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -80,13 +89,14 @@ class Description:
             "event_shape": _are(found["event_shape"], lambda size: is_integer(size, 1)),
             "examples": is_integer(found["examples"], 1),
             "classes": is_integer(found["classes"], 0),
+            "library_sizes": _are(found["library_sizes"], lambda size: is_integer(size, 1)),
             **{name: _are(found[name], lambda word: isinstance(word, str)) for name in ("columns", "class_names")},
             **{name: found[name] is None or _is_numbers(found[name]) for name in ("loc", "scale")},
         }
         for name, right in checks.items():
             if not right:
                 raise ValueError(f"{name} has a value that no training writes: {str(found[name])[:80]!r}")
-        lists = ("event_shape", "columns", "class_names")
+        lists = ("event_shape", "columns", "class_names", "library_sizes")
         values: dict[str, Any] = {name: tuple(v) if name in lists else v for name, v in found.items()}
         return cls(**values)
 

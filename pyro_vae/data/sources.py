@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.data import array_files
+from pyro_vae.data import array_files, count_files, tables
+from pyro_vae.data.folders import load_folder
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
-from pyro_vae.data.splitting import SPLITS
 
 __all__ = ["FILES", "load"]
 
@@ -22,8 +22,11 @@ Reader = Callable[[Path, Reading], DataSet[Any]]
 
 FILES: Mapping[str, Reader] = {
     ".npy": array_files.load_arrays,
-    ".npz": array_files.load_arrays,
+    ".npz": count_files.load_npz,
     ".safetensors": array_files.load_arrays,
+    ".h5": array_files.load_arrays,
+    ".hdf5": array_files.load_arrays,
+    **dict.fromkeys(tables.TABLES, tables.load_table),
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
 
@@ -41,6 +44,7 @@ def load(
     split: str | Sequence[float] | None = None,
     group: str | None = None,
     label: str | None = None,
+    columns: str | Sequence[str] | None = None,
     delimiter: str | None = None,
     skip_bad: bool = False,
 ) -> DataSet[Any]:
@@ -57,8 +61,15 @@ def load(
 
     Your own data:
 
-    - ``.npy``, ``.npz`` and ``.safetensors`` files of arrays ``(n, ...)``: ``x``, and ``y`` for labels; or ``x_train``,
-      ``x_valid`` and ``x_test``.
+    - a folder of images (PNG, JPEG, TIFF, BMP, GIF, WebP): sub-folders are classes, as in ``ImageFolder`` of
+      torchvision, and ``train``, ``valid`` and ``test`` are splits. Many images are decoded once, and kept in the
+      folder ``decoded`` of ``root``.
+    - ``.npy``, ``.npz``, ``.safetensors``, ``.h5`` and ``.hdf5`` files of arrays ``(n, ...)``: ``x``, and ``y`` for
+      labels; or ``x_train``, ``x_valid`` and ``x_test``. HDF5 needs ``pip install 'pyro-vae[hdf5]'``.
+    - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
+      booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
+      and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
+    - ``.npz`` files of ``scipy.sparse.save_npz``: :class:`Counts`.
 
     Without splits of their own, a hash of each example says where it goes. So an example stays in its split if others
     are added.
@@ -66,18 +77,20 @@ def load(
     Args:
         source: the name, one of ``pyro_vae.data.NAMES``, or the path.
         root: folder of the data sets by name, in torchvision's layout; by default ``$PYRO_VAE_DATA``, else
-            ``~/.cache/pyro_vae``. Files that it lacks are downloaded into it.
+            ``~/.cache/pyro_vae``. Files that it lacks are downloaded into it. Decoded images are kept there too.
         binarize: of images; see :class:`Images`.
         dequantize: of images; see :class:`Images`.
         labels: give the VAE the one-hot labels as context.
         integers: of images; see :class:`Images`.
-        size: of images: height and width, such as ``32`` or ``"32x48"``.
-        channels: of images: 1 or 3.
+        size: of images: height and width, such as ``32`` or ``"32x48"``. Each image is resized until it covers them,
+            antialiased, and cut around its centre.
+        channels: of images: 1 or 3; by default 3 if any has colour, else 1.
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
-        group: column of a table; rows with the same value stay in one split.
-        label: column of a table that holds the labels.
-        delimiter: character between the columns of a text file.
-        skip_bad: leave out files that cannot be read, and say so in the data set's ``notes``.
+        group: column of a table; rows with the same value stay in one split. It is no part of x.
+        label: column of a table that holds the labels, numbers or text; it is no part of x.
+        columns: of a table: those that become x, such as ``"age,height"``; by default all that hold numbers.
+        delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
+        skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.
 
     Raises:
         ValueError: for an unknown name or option, and for data that cannot be used.
@@ -90,11 +103,10 @@ def load(
         >>> digits.event_shape, len(digits.train)
         ((1, 8, 8), 1297)
     """
-    how = Reading(size, channels, split, group, label, delimiter, skip_bad)
+    how = Reading(size, channels, split, group, label, delimiter, skip_bad, columns)
     found = _read(os.fspath(source), root, how)
     if labels and found.train.labels is None:
         raise ValueError(f"labels: {source} has no labels to give to the VAE. label=COLUMN names those of a table")
-    _check_shares(found, how)
     options: dict[str, Any] = {"binarize": binarize, "dequantize": dequantize, "integers": integers}
     if not isinstance(found.train, Images):
         for name, value in options.items():
@@ -104,17 +116,6 @@ def load(
     return found.map(lambda split: replace(split, with_labels=labels, **options))
 
 
-def _check_shares(found: DataSet[Any], how: Reading) -> None:
-    """Raise a ValueError if a split that is to have a share of the examples has none."""
-    total = len(found.train) + len(found.valid) + len(found.test)
-    for name, share in zip(SPLITS, how.shares, strict=True):
-        if share and not len(getattr(found, name)):
-            raise ValueError(
-                f"{found.train.name}: of {total:,} {found.train.noun}s, none is left for {name}. Give more, or other "
-                "shares: split=0.6,0.2,0.2"
-            )
-
-
 def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> DataSet[Any]:
     if source in NAMES:
         how.check_used(f"{source} has its own form and splits")
@@ -122,10 +123,12 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
     path = Path(source).expanduser()
     if not path.exists():
         raise _no_such_data(source, path)
-    reader = FILES.get(path.suffix.lower())
-    if path.is_dir() or reader is None:
-        what = "a folder" if path.is_dir() else f"a file of another kind ({path.suffix or 'without ending'})"
-        raise ValueError(f"{source} is {what}; data.load takes {', '.join(FILES)}")
+    if path.is_dir():
+        return load_folder(path, how, root)
+    reader = next((FILES[ending] for ending in FILES if path.name.lower().endswith(ending)), None)
+    if reader is None:
+        what = f"a file of another kind ({path.suffix or 'without ending'})"
+        raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
     return reader(path, how)
 
 

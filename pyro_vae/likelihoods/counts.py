@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.argument_checks import at_least
-from pyro_vae.distributions import counts, positive
+from pyro_vae.distributions import counts
+from pyro_vae.likelihoods.library import check_one_dimension, means, take_library, true_or_false
 from pyro_vae.likelihoods.parameters import MeanDispersion
 from pyro_vae.parts import DataKind, Likelihood
 
@@ -21,6 +24,9 @@ class Poisson(Likelihood):
     Args:
         net: maps z, and the context if there is any, to the raw rates, of the shape of x. Rates are
             softplus(raw) + 1e-6.
+        library: True for rates that sum to the library size: exp(l) softmax(raw), as for single cells (Lopez et al.
+            2018). Then x is ``(batch, elements)`` and the last context is the log library size l ``(batch, 1)``,
+            usually ``x.sum(-1, keepdim=True).log()``. The likelihood alone sees it, and its net does not.
 
     Example:
         >>> import torch
@@ -33,13 +39,24 @@ class Poisson(Likelihood):
     data: DataKind = "counts"
     remedy = _REMEDY
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, library: bool = False) -> None:
         super().__init__()
         self.net = net
+        self.library = true_or_false("library", library)
+        self.own_context = int(library)
+
+    @classmethod
+    def net_shape(cls, event_shape: tuple[int, ...], library: bool = False, **_: object) -> tuple[int, ...]:
+        """Return the shape that the net must give for x of ``event_shape``: one rate per element."""
+        if library:
+            check_one_dimension(cls.__name__, tuple(event_shape))
+        return tuple(event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return a Poisson of batch shape ``(*batch,)`` and the event shape of x."""
-        rate = positive(self.net(z, *context))
+        context, log_library = take_library(self, *context)
+        raw = self.net(z, *context)
+        rate = means(self, raw, log_library, z.dim() - 1)
         return counts.Poisson(rate).to_event(rate.dim() - z.dim() + 1)
 
 
@@ -56,6 +73,7 @@ class NegativeBinomial(MeanDispersion):
         dispersion: a number above 0 for a fixed dispersion 1/θ, ``"learned"`` for one learned θ for all elements, or
             ``"per_element"`` for θ from the net. A dispersion near 0 gives a Poisson.
         initial_dispersion: where a learned dispersion starts.
+        library: True for means that sum to the library size, the last context; see :class:`Poisson`.
 
     Raises:
         ValueError: if a dispersion is not above 0, or the net does not give two parameters per element.
@@ -71,10 +89,39 @@ class NegativeBinomial(MeanDispersion):
     data: DataKind = "counts"
     remedy = _REMEDY
 
+    def __init__(
+        self,
+        net: nn.Module,
+        dispersion: float | Literal["learned", "per_element"] = "learned",
+        initial_dispersion: float = 1.0,
+        library: bool = False,
+    ) -> None:
+        super().__init__(net, dispersion, initial_dispersion)
+        self.library = true_or_false("library", library)
+        self.own_context = int(library)
+
+    @classmethod
+    def net_shape(
+        cls,
+        event_shape: tuple[int, ...],
+        dispersion: float | Literal["learned", "per_element"] = "learned",
+        **others: object,
+    ) -> tuple[int, ...]:
+        """Return the shape that the net must give for x of ``event_shape``: one or more parameters per element."""
+        if others.get("library"):
+            check_one_dimension(cls.__name__, tuple(event_shape))
+        return super().net_shape(event_shape, dispersion)
+
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return a negative binomial of batch shape ``(*batch,)`` and the event shape of x."""
-        mean, dispersion, _ = self._split(z, *context)
+        mean, dispersion, _ = self._count_parameters(z, *context)
         return counts.NegativeBinomial(mean, dispersion).to_event(mean.dim() - z.dim() + 1)
+
+    def _count_parameters(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return the means, the dispersions (one, or of their shape), and the others of ``names`` from the net."""
+        context, log_library = take_library(self, *context)
+        raw, dispersion, others = self._split(z, *context)
+        return means(self, raw, log_library, z.dim() - 1), dispersion, others
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
@@ -88,6 +135,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
             ``(3, *shape of x)``: the raw inverse dispersions come third.
         dispersion: see :class:`NegativeBinomial`.
         initial_dispersion: where a learned dispersion starts.
+        library: True for means of the negative binomial that sum to the library size; see :class:`Poisson`.
 
     Raises:
         ValueError: if a dispersion is not above 0, or the net gives another number of parameters per element.
@@ -104,7 +152,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return the distribution, of batch shape ``(*batch,)`` and the event shape of x."""
-        mean, dispersion, (gate,) = self._split(z, *context)
+        mean, dispersion, (gate,) = self._count_parameters(z, *context)
         p = counts.ZeroInflatedNegativeBinomial(mean, dispersion, gate)
         return p.to_event(mean.dim() - z.dim() + 1)
 

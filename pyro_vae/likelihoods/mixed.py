@@ -57,7 +57,10 @@ class Mixed(Likelihood):
         self.sizes = []
         for name, spec in self.columns.items():
             shape = _part_shape(name, spec)
-            self.parts.append(_make(name, spec, net=nn.Unflatten(-1, shape)))
+            part = _make(name, spec, net=nn.Unflatten(-1, shape))
+            if as_likelihood(part).own_context:
+                raise ValueError(f"column {name!r}: library=True is for counts of many elements, not for one column")
+            self.parts.append(part)
             self.sizes.append(math.prod(shape))
         self.depends_on_batch = any(as_likelihood(part).depends_on_batch for part in self.parts)
 

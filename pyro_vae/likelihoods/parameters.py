@@ -140,7 +140,7 @@ class MeanDispersion(Likelihood):
 
     Args:
         net: maps z, and the context if there is any, to the raw means, then one piece for each of the other ``names``;
-            with ``dispersion="per_element"`` the raw inverse dispersions come last. Means are softplus(raw) + 1e-6.
+            with ``dispersion="per_element"`` the raw inverse dispersions come last.
         dispersion: a number above 0 for a fixed dispersion 1/θ, ``"learned"`` for one learned θ for all elements, or
             ``"per_element"`` for θ from the net.
         initial_dispersion: where a learned dispersion starts.
@@ -176,13 +176,12 @@ class MeanDispersion(Likelihood):
         return (parameters, *event_shape) if parameters > 1 else tuple(event_shape)
 
     def _split(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Return the means, the dispersions (one, or of their shape), and the others of ``names`` from the net."""
+        """Return the raw means, the dispersions (one, or of their shape), and the others of ``names`` from the net."""
         out = self.net(z, *context)
         names = (*self.names, *(("raw inverse dispersions",) if self.dispersion == "per_element" else ()))
         raw_mean, *rest = per_element(self, out, z.dim() - 1, names) if len(names) > 1 else (out,)
-        mean = positive(raw_mean)
         if self.dispersion == "per_element":
-            return mean, 1 / positive(rest[-1]), tuple(rest[:-1])
+            return raw_mean, 1 / positive(rest[-1]), tuple(rest[:-1])
         if self.raw_inverse_dispersion is not None:
-            return mean, 1 / positive(self.raw_inverse_dispersion), tuple(rest)
-        return mean, mean.new_tensor(self.dispersion), tuple(rest)
+            return raw_mean, 1 / positive(self.raw_inverse_dispersion), tuple(rest)
+        return raw_mean, raw_mean.new_tensor(self.dispersion), tuple(rest)

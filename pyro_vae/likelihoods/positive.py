@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_vae.distributions import Gamma as GammaDistribution
+from pyro_vae.distributions import positive
 from pyro_vae.likelihoods.parameters import MeanDispersion
 
 __all__ = ["Gamma"]
@@ -41,7 +42,8 @@ class Gamma(MeanDispersion):
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return a gamma of batch shape ``(*batch,)`` and the event shape of x."""
-        mean, dispersion, _ = self._split(z, *context)
+        raw_mean, dispersion, _ = self._split(z, *context)
+        mean = positive(raw_mean)
         concentration = (1 / dispersion).expand_as(mean)
         return _PositiveGamma(concentration, concentration / mean).to_event(mean.dim() - z.dim() + 1)
 

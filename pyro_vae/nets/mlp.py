@@ -25,8 +25,12 @@ class _Dense(nn.Module):
         out_shape: Shape,
         context_features: int,
         layer: Callable[[int, int], list[nn.Module]],
+        log1p: bool,
     ) -> None:
         super().__init__()
+        if not isinstance(log1p, bool):
+            raise ValueError(f"log1p must be True or False; got {log1p!r}")
+        self.log1p = log1p
         self.in_shape = as_shape("in_shape", in_shape)
         self.out_shape = as_shape("out_shape", out_shape)
         self.hidden = as_widths("hidden", hidden)
@@ -47,7 +51,7 @@ class _Dense(nn.Module):
         ``(batch, features)``, and codes ``(batch, latent_dim)`` a context ``(particles, batch, features)``.
         """
         batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context_features)
-        h = join(x, self.in_shape, context, batch)
+        h = join(log_of_counts(x) if self.log1p else x, self.in_shape, context, batch)
         # One batch dimension: a batch normalisation would take a second one for the features.
         out = self.layers(h.reshape(math.prod(batch), h.shape[-1]))
         return out.reshape(*batch, *self.out_shape)
@@ -65,6 +69,7 @@ class MLP(_Dense):
         normalization: of each hidden layer, before its activation: None, the name of one in :mod:`torch.nn`
             (``"LayerNorm"``, ``"RMSNorm"``, ``"BatchNorm1d"``, ``"GroupNorm"``), or a class or function that takes
             the number of features and makes one.
+        log1p: True for counts as the input: the first layer sees log(1 + x), which has no long tail.
 
     Raises:
         ValueError: at construction for widths below one, an unknown activation or an unknown normalisation; in
@@ -86,6 +91,7 @@ class MLP(_Dense):
         activation: Activation = "SiLU",
         context_features: int = 0,
         normalization: Normalization = None,
+        log1p: bool = False,
     ) -> None:
         make_activation = find_activation(activation)
         normalize = find_normalization(normalization, images=False)
@@ -93,7 +99,7 @@ class MLP(_Dense):
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [linear(inputs, outputs), *normalize(outputs), make_activation()]
 
-        super().__init__(in_shape, hidden, out_shape, context_features, layer)
+        super().__init__(in_shape, hidden, out_shape, context_features, layer, log1p)
         self.activation = activation
         self.normalization = normalization
 
@@ -110,6 +116,7 @@ class GatedMLP(_Dense):
         out_shape: shape of one output.
         context_features: number of features of the context that follow the input (labels, covariates), 0 for none.
         normalization: of each hidden layer, after its gate; see :class:`MLP`.
+        log1p: see :class:`MLP`.
 
     Raises:
         ValueError: at construction for widths below one or an unknown normalisation; in ``forward`` for an input
@@ -128,14 +135,25 @@ class GatedMLP(_Dense):
         out_shape: Shape,
         context_features: int = 0,
         normalization: Normalization = None,
+        log1p: bool = False,
     ) -> None:
         normalize = find_normalization(normalization, images=False)
 
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [_gated(inputs, outputs), nn.GLU(), *normalize(outputs)]
 
-        super().__init__(in_shape, hidden, out_shape, context_features, layer)
+        super().__init__(in_shape, hidden, out_shape, context_features, layer, log1p)
         self.normalization = normalization
+
+
+def log_of_counts(x: Tensor) -> Tensor:
+    """Return log(1 + x), and x itself below 0, where there are no counts but the pseudo-inputs of a prior may be.
+
+    Example:
+        >>> log_of_counts(torch.tensor([0.0, 1.0, -0.5]))
+        tensor([ 0.0000,  0.6931, -0.5000])
+    """
+    return torch.where(x > 0, x.clamp_min(0).log1p(), x)
 
 
 _MEAN_SQUARE_GATE = 0.2933790359

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from pyro_vae.suggestions.rules import Suggestion, judge
+from pyro_vae.suggestions.library import as_counts, judge_counts
+from pyro_vae.suggestions.rules import Step, Suggestion, judge
 from pyro_vae.suggestions.tables import judge_table
 from pyro_vae.suggestions.values import Data, read
 
-__all__ = ["Suggestion", "suggest"]
+__all__ = ["MISSING", "Suggestion", "suggest"]
+
+MISSING = "Values are missing: build(..., missing=True)"
 
 
 def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
@@ -24,7 +26,9 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
 
     Args:
         data: a tensor or array ``(n, *event_shape)``, a table with ``columns`` and ``to_numpy()`` (a pandas DataFrame),
-            or images of :mod:`pyro_vae.data`, as a VAE would get them. NaN is a missing value.
+            a split of :mod:`pyro_vae.data`, as a VAE would get it, or a data set: of images their training split, of
+            rows all splits. NaN is a missing value. :class:`Counts` and sparse matrices of counts are judged given the
+            total of each row, by likelihoods with ``library=True``.
         names: the names of the columns of a table ``(n, columns)``.
 
     Raises:
@@ -40,9 +44,11 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
         Mixed(Beta for share; Bernoulli for smokes): columns of different kinds, such as share (reals from 0.2 to 0.7, \
 inside (0, 1)) and smokes (0 and 1 are the only values).
     """
+    counts = as_counts(data)
+    if counts is not None:
+        return judge_counts(counts)
     values = read(data, names)
     found = judge_table(values) if len(values.names) > 1 else judge(values)
     if not np.isnan(values.x).any():
         return found
-    missing = "Values are missing: build(..., missing=True)"
-    return [replace(s, prepare=f"{s.prepare}. {missing}" if s.prepare else missing) for s in found]
+    return [s.with_steps((*s.todo, Step(MISSING))) for s in found]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +14,17 @@ from torch import Tensor
 from pyro_vae.registry import Spec
 from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percent
 
-__all__ = ["EXPECTED", "LOGARITHM", "Suggestion", "judge", "judge_reals", "positive_and_skewed"]
+__all__ = [
+    "EXPECTED",
+    "LOGARITHM",
+    "RECODE",
+    "STANDARDISE",
+    "Step",
+    "Suggestion",
+    "judge",
+    "judge_reals",
+    "positive_and_skewed",
+]
 
 SIGMAS = 4.0  # Chance exceeds four standard errors once in 30,000 times.
 OFF_GRID = 1e-3  # In steps of the grid: k / 255 in float32 is off by 1.5e-5 steps.
@@ -25,8 +37,20 @@ FINE = 100  # Whole numbers never below this have steps below 1 % of any value: 
 NORMAL, HEAVY = 3.45, 4.3  # (q99 - q1) / (q75 - q25): the normal's; heavy tails (t of 6 degrees; Laplace has 5.6).
 SKEWED = 0.25  # (q95 + q5 - 2 q50) / (q95 - q5): lognormal of sigma 0.3; the exponential has 0.56.
 
-LOGARITHM = "Take the logarithm, then standardise"
+STANDARDISE, LOGARITHM, RECODE = "Standardise", "Take the logarithm, then standardise", "Recode"
 _CLAMP = "clamp to [1e-6, 1 - 1e-6]"
+
+
+class Step(NamedTuple):
+    """One step to prepare data.
+
+    Args:
+        what: is to be done, such as "Standardise".
+        where: to which columns of a table, such as "(height, age)"; empty for all data.
+    """
+
+    what: str
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,11 +61,22 @@ class Suggestion:
         likelihood: the value for ``pyro_vae.build(likelihood=...)``.
         reason: the evidence in the data.
         prepare: how to prepare the data first; empty if there is nothing to do.
+        steps: those of ``prepare``, if there is more than one.
     """
 
     likelihood: Spec
     reason: str
     prepare: str = ""
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def todo(self) -> tuple[Step, ...]:
+        """``prepare`` in steps, of which there may be one or none."""
+        return self.steps or ((Step(self.prepare),) if self.prepare else ())
+
+    def with_steps(self, steps: Sequence[Step]) -> Suggestion:
+        """Return the same likelihood, for data that are prepared by these steps."""
+        return replace(self, prepare=". ".join(" ".join(filter(None, step)) for step in steps), steps=tuple(steps))
 
     def __repr__(self) -> str:
         """Return the same as ``str`` within the name of the class."""
@@ -66,7 +101,7 @@ def _two_values(v: Values) -> list[Suggestion]:
     if low == high or not v.all(lambda x: (x == low) | (x == high)) or min(v.count(low), v.count(high)) < 2:
         return []
     two = f"{low:.4g} and {high:.4g}"
-    return [Suggestion("Bernoulli", f"{two} are the only values", f"Recode {two} as 0 and 1")]
+    return [Suggestion("Bernoulli", f"{two} are the only values", f"{RECODE} {two} as 0 and 1")]
 
 
 def _whole(v: Values) -> list[Suggestion]:
@@ -227,7 +262,7 @@ def judge_reals(v: Values) -> list[Suggestion]:
     logarithm = _skew_and_tails(np.log(x)) if v.low > 0 else (math.inf, tails)
     log = skew > max(SKEWED, error) and abs(logarithm[0]) < skew
     ratio = logarithm[1] if log else tails
-    prepare = LOGARITHM if log else "" if _is_standard(x) else "Standardise"
+    prepare = LOGARITHM if log else "" if _is_standard(x) else STANDARDISE
     kind = "whole numbers" if v.all(lambda x: x == np.round(x)) else "reals"
     have = "with" if not log else "positive and skewed, whose logarithms have"
     seen = f"{kind} from {v.low:.3g} to {v.high:.3g}, {have}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pyro_vae.resolver import class_name
-from pyro_vae.suggestions.rules import EXPECTED, LOGARITHM, Suggestion, judge, judge_reals, positive_and_skewed
+from pyro_vae.suggestions.rules import EXPECTED, LOGARITHM, Step, Suggestion, judge, judge_reals, positive_and_skewed
 from pyro_vae.suggestions.values import Values
 
 __all__ = ["judge_table"]
@@ -76,12 +76,15 @@ def _together(names: tuple[str, ...], first: list[Suggestion]) -> list[Suggestio
     for name, suggestion in zip(names, first, strict=True):
         examples.setdefault(class_name(suggestion.likelihood), f"{name} ({suggestion.reason})")
         todo.setdefault(suggestion.prepare, []).append(name)
-    steps = [(text, "the columns" if len(of) == len(names) else f"({', '.join(of)})") for text, of in todo.items()]
-    prepare = ". ".join(f"{text} {of}" for text, of in steps if text)
+    steps = [
+        Step(what, "the columns" if len(of) == len(names) else f"({', '.join(of)})")
+        for what, of in todo.items()
+        if what
+    ]
     *others, last = examples.values()
     such = f"{', '.join(others)} and {last}" if others else last
     if len(examples) == 1 and not _REALS.isdisjoint(examples):
         alike = ("Normal", "StudentT") if "Normal" in examples else ("StudentT", "Laplace")
-        return [Suggestion(name, f"columns of reals, such as {such}", prepare) for name in alike]
+        return [Suggestion(name, f"columns of reals, such as {such}").with_steps(steps) for name in alike]
     spec = {"class": "Mixed", "columns": {n: s.likelihood for n, s in zip(names, first, strict=True)}}
-    return [Suggestion(spec, f"columns of different kinds, such as {such}", prepare)]
+    return [Suggestion(spec, f"columns of different kinds, such as {such}").with_steps(steps)]

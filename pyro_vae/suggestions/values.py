@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.data import DataSet, Images, Rows, Split, check_array
+from pyro_vae.data import Counts, DataSet, Images, Rows, Split, check_array
 
 __all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Data", "Values", "percent", "read"]
 
@@ -78,9 +78,11 @@ class Values:
 
 def read(data: Data, names: Sequence[str] | None) -> Values:
     """Return the data as a checked array ``(n, elements)``."""
-    split = data.train if isinstance(data, DataSet) else data
+    split = _examples(data) if isinstance(data, DataSet) else data
     if isinstance(split, Images):
         return _of_images(split, names)
+    if isinstance(split, Counts):
+        data = split.x(slice(None, None, -(-len(split) // ROWS)), torch.float64).numpy()
     if isinstance(split, Rows):
         names = split.columns or None if names is None else names
         step = 1 if isinstance(split.values, Tensor) else -(-len(split) // ROWS)  # on disk, a sample
@@ -110,6 +112,11 @@ def read(data: Data, names: Sequence[str] | None) -> Values:
     if v.low == v.high and v.low not in (0, 1):
         raise ValueError(f"data must vary; every value is {v.low:.4g}, which needs no likelihood")
     return v
+
+
+def _examples(data: DataSet[Any]) -> Split:
+    """Return the examples to judge: of a table all, since a rare value in any of them rules a likelihood out."""
+    return data.everything if isinstance(data.train, Rows) else data.train
 
 
 def _of_images(images: Images, names: Sequence[str] | None) -> Values:

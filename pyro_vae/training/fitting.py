@@ -27,6 +27,7 @@ from pyro_vae.training.record import check_same_data, check_unchanged, describe_
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
+from pyro_vae.vae import suited
 
 __all__ = ["TrainingInterrupted", "fit"]
 
@@ -141,6 +142,7 @@ def fit(
     options = Options(epochs, batch_size, lr, schedule, optimizer, patience, engine, mixed_precision, has_context, seed)
     check_sources(train, valid)
     check_objective_alone(objective, options.patience)
+    train, valid = suited(train, vae), None if valid is None else suited(valid, vae)
     trainee = Trainee(vae)
     trainee.to(device)
     dtype, place = dtype_and_device(trainee.module, train)

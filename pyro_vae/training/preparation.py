@@ -66,7 +66,8 @@ def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: 
     if why := needs_two(trainee, x, *c):
         train = without_single_examples(train, why)
         next(iter(train))  # a single example is refused now
-    return Ready(train, objective, {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in c)})
+    shared = c if trainee.vae is None else trainee.vae.shared_context(*c)
+    return Ready(train, objective, {"x": list(x.shape[1:]), "context": sum(int(t[0].numel()) for t in shared)})
 
 
 def start_from_data(vae: VAE, train: Batches) -> None:
@@ -83,7 +84,7 @@ def start_from_data(vae: VAE, train: Batches) -> None:
         return  # prepare will say so
     x, *context = (torch.cat(parts) for parts in zip(*rows, strict=True))
     for prior in starters:
-        prior.start_from(vae.encoder_input(x), *context)
+        prior.start_from(vae.encoder_input(x), *vae.shared_context(*context))
 
 
 def _first(name: str, supply: Batches) -> tuple[Tensor, ...]:

@@ -2,6 +2,6 @@
 
 from pyro_vae.vae.calls import evaluating
 from pyro_vae.vae.model import VAE
-from pyro_vae.vae.target import as_vae
+from pyro_vae.vae.target import as_vae, suited
 
-__all__ = ["VAE", "as_vae", "evaluating"]
+__all__ = ["VAE", "as_vae", "evaluating", "suited"]

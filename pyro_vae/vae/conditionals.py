@@ -57,7 +57,8 @@ class Conditionals(nn.Module):
     def prior_of(self, *context: Tensor) -> TorchDistribution:
         """Return p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
         _, context = self.tensors(None, *context)
-        return over_codes(call("prior", self.prior, *context), "prior", self.prior, self.log_codes)
+        shared = self.shared_context(*context)
+        return over_codes(call("prior", self.prior, *shared), "prior", self.prior, self.log_codes)
 
     def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> TorchDistribution:
         """Return q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``.
@@ -89,7 +90,7 @@ class Conditionals(nn.Module):
         """Return q(z | x, c) as :meth:`encode` does, without a check that x has the event shape of p(x | z)."""
         batch = batch_size(x, context)
         seen = self.encoder_input(x, mask)
-        posterior = call("posterior", self.posterior, seen, *context)
+        posterior = call("posterior", self.posterior, seen, *self.shared_context(*context))
         posterior = over_codes(posterior, "posterior", self.posterior, self.log_codes)
         return over_batch(posterior, torch.Size((batch,)), "posterior", self.posterior)
 
@@ -141,6 +142,26 @@ class Conditionals(nn.Module):
         filled = x if seen is None else with_mask(x, seen, self.fill)
         check_finite(filled)
         return filled
+
+    def shared_context(self, *context: Tensor) -> tuple[Tensor, ...]:
+        """Return what prior and posterior see of the context: all but the tensors that are for the likelihood alone.
+
+        Those are the last ones, such as the log library size of counts: see :class:`pyro_vae.likelihoods.Poisson`.
+
+        Args:
+            context: tensors ``(batch, ...)``.
+
+        Raises:
+            ValueError: if a tensor that the likelihood needs is missing.
+        """
+        own = getattr(self.likelihood, "own_context", 0)
+        if len(context) < own:
+            raise ValueError(
+                f"likelihood {part_name(self.likelihood)} takes the end of the context for itself alone, {own} tensor"
+                f"{'s' * (own > 1)}, such as the log library size of counts: x.sum(-1, keepdim=True).log(). Give it "
+                f"after x, as the last; got {len(context)} tensors"
+            )
+        return context[: len(context) - own]
 
     def decoder_input(self, z: Tensor) -> Tensor:
         """Return what the likelihood sees of z: z itself or, if z holds logs of points of a simplex, the points.

@@ -135,6 +135,7 @@ def test_descriptions_are_the_arguments():
     assert describe(nets.ConvEncoder(**arguments)) == {"class": "ConvEncoder", **arguments}
     assert describe(nets.ConvDecoder(**{**arguments, **shapes})) == {"class": "ConvDecoder", **arguments, **shapes}
     del arguments["blocks"], arguments["channels"]
+    arguments["log1p"] = True
     assert describe(nets.MLP(**arguments)) == {"class": "MLP", **arguments}
     del arguments["activation"]
     assert describe(nets.GatedMLP(**arguments)) == {"class": "GatedMLP", **arguments}

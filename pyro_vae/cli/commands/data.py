@@ -16,6 +16,7 @@ def reading(
     split: str | None = None,
     group: str | None = None,
     label: str | None = None,
+    columns: str | None = None,
     delimiter: str | None = None,
     skip_bad: bool = False,
 ) -> dict[str, Any]:
@@ -27,10 +28,11 @@ def reading(
         channels: 1 for grey images of a folder, 3 for colour.
         split: shares of training, validation and test data; by default 0.8,0.1,0.1. A row or file stays where it was
             when others are added.
-        group: column of a table; rows with the same value stay in one split.
-        label: column of a table that holds the labels.
+        group: column of a table; rows with the same value stay in one split. It is no part of x.
+        label: column of a table that holds the labels, numbers or text. It is no part of x.
+        columns: columns of a table to train on, such as age,height; by default all that hold numbers.
         delimiter: character between the columns of a text file.
-        skip_bad: leave out files that cannot be read, and say which.
+        skip_bad: leave out files that cannot be read and rows without counts, and say which.
     """
     return dict(locals())
 

@@ -66,6 +66,8 @@ def evaluate(
     _check_counts(examples, n, gaps, samples)
     if samples and (data is not None or split == "train"):
         raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
+    if samples and dataset.has_missing:
+        raise ValueError(f"samples are compared with complete {examples.noun}s alone; some values here are missing")
     diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples > 0)
     found: dict[str, Any] = {"split": split, "seed": seed}
     found["elbo"] = runs.print_elbo(split, vae, examples, num_particles=num_particles, kl=kl, seed=seed)

@@ -16,7 +16,7 @@ def sample(
     seed: int = 0,
     out: str | None = None,
 ) -> None:
-    """Draw images or rows from the model of a run.
+    """Draw images or rows from the model of a run. Counts get library sizes of the training data.
 
     Args:
         run: run folder.
@@ -33,7 +33,7 @@ def sample(
 
     vae, described = load(run), rows.described(run)
     images = plots.is_image(described.event_shape)
-    context = rows.context_of_samples(run, described, n, label, next(vae.parameters()).dtype)
+    context = rows.context_of_samples(run, described, n, label, next(vae.parameters()).dtype, seed)
     x = vae.sample(n, *context, mean=images if mean == "auto" else mean, seed=seed)
     if images:
         writing.write_picture(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")

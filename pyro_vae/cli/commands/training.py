@@ -23,6 +23,7 @@ def train(
     labels: bool = False,
     validate: bool = True,
     likelihood: str | dict[str, Any] = {"class": "default"},  # noqa: B006  # only read; it shows in --help
+    inputs: Literal["auto", "x", "log1p"] = "auto",
     objective: str | dict[str, Any] = {"class": "auto"},  # noqa: B006  # only read; it shows in --help
     epochs: int | None = None,
     device: str = "auto",
@@ -51,6 +52,7 @@ def train(
         likelihood: likelihood p(x|z): a class by its name or dotted path; its own arguments follow, as in --likelihood
             normal --likelihood.scale 0.1. auto looks at the data, chooses a likelihood and says why. default is
             Bernoulli for the data sets with names, and auto for your own data.
+        inputs: what the encoder sees: x, or for counts log1p, which is log(1 + x). auto is log1p for sparse counts.
         objective: objective to train with: a class by its name or dotted path; its own arguments follow, as in
             --objective iwae --objective.num_particles 50, or --objective beta --objective.beta 0.5. A weight may be
             a schedule: '{"class": "linear", "steps": 5000}'. auto is Pyro's Trace_ELBO, or TraceEnum_ELBO for
@@ -82,6 +84,8 @@ def train(
     datasets.choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = datasets.prepared(raw, config)
+    for note in dataset.notes[len(raw.notes) :]:
+        print(f"note       {note}")
     examples, valid = datasets.trained_on(config, dataset), dataset.valid if validate else None
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)

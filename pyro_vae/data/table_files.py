@@ -1,0 +1,249 @@
+"""Text files and Parquet files as columns of Arrow's, read strictly: no row is filled or cut, no column renamed."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pyro_vae.data.named import DamagedDataError
+from pyro_vae.data.reading import BadDataError, import_optional
+from pyro_vae.data.table_columns import EXACT, NUMBER
+
+__all__ = ["MISSING", "read_parquet", "read_text"]
+
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "-NaN", "<NA>", "None", "none", "NULL", "null")
+"""What stands for a missing value in a text file."""
+
+_CANDIDATES = ",;\t|: "  # delimiters that are looked for
+_SAMPLE = 20  # lines, in which a delimiter shows
+_MOST_UNPACKED = 2**33  # bytes; a small compressed file can hold any number of them
+_NO_TEXT = {
+    b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are. Save it as CSV in UTF-8",
+    b"PAR1": "a Parquet file. Give its name the ending .parquet",
+    b"\x1f\x8b": "compressed with gzip. Give its name the ending .gz",
+    b"\xff\xfe": "in UTF-16. Save it in UTF-8",
+    b"\xfe\xff": "in UTF-16. Save it in UTF-8",
+}
+
+Columns = dict[str, Any]
+"""Arrow arrays, all of one length, by name."""
+
+
+def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
+    """Return the columns of a text file whose first line has their names, and notes.
+
+    Args:
+        path: of the file; if its name ends in .gz, it is unpacked.
+        delimiter: character between the columns; by default a comma, and a tab for .tsv.
+
+    Raises:
+        DamagedDataError: if the file is no text in UTF-8, or a row has too many or too few values.
+        BadDataError: if it has no names, no rows, or another delimiter.
+        ValueError: if ``delimiter`` is no single character.
+    """
+    reader, errors = import_optional("pyarrow.csv", "tables"), import_optional("pyarrow", "tables").ArrowException
+    mark = _delimiter(path, delimiter)
+    _check_text(path)
+    names, notes = _names(path, mark)
+    parse = reader.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    # A block must hold a whole row, and a wide table has long rows.
+    read = reader.ReadOptions(block_size=2**24, column_names=names, skip_rows_after_names=1)
+    options = {"read_options": read, "parse_options": parse}
+    try:
+        convert = reader.ConvertOptions(null_values=MISSING, strings_can_be_null=True)
+        table = reader.read_csv(str(path), **options, convert_options=convert)
+        columns = {name: _trimmed(table[name]) for name in names}
+        types = {name: "string" for name in names if _may_be_rounded(columns[name])}
+        if types:
+            convert = reader.ConvertOptions(column_types=types, include_columns=list(types))
+            written = reader.read_csv(str(path), **options, convert_options=convert)
+            texts = {name: _text(written[name]) for name in types}
+            columns |= {name: text for name, text in texts.items() if _are_digits(text)}
+    except errors as error:
+        raise _unreadable(path, mark, len(names), error) from error
+    if not table.num_rows:
+        raise BadDataError(f"{path} has names of columns and no rows")
+    return columns, notes
+
+
+def read_parquet(path: Path) -> tuple[Columns, list[str]]:
+    """Return the columns of a Parquet file but an index of pandas', and notes.
+
+    Raises:
+        DamagedDataError: if the file cannot be read.
+        BadDataError: if it has no rows, or two columns of one name.
+    """
+    parquet, errors = import_optional("pyarrow.parquet", "tables"), import_optional("pyarrow", "tables").ArrowException
+    try:
+        table = parquet.ParquetFile(str(path)).read()
+    except (errors, OSError, ValueError) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error}") from error
+    if not table.num_rows:
+        raise BadDataError(f"{path} has no rows")
+    names = _different(path, table.column_names)
+    index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
+    notes = [f"{', '.join(map(repr, index))} is left out: the index of the table"] if index else []
+    return {name: table[name] for name in names if name not in index}, notes
+
+
+def _delimiter(path: Path, given: str | None) -> str:
+    if given is None:
+        return "\t" if ".tsv" in path.suffixes else ","
+    mark = {"\\t": "\t", "tab": "\t"}.get(given, given)
+    if len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n.+-":
+        raise ValueError(f"delimiter must be one character, such as ';' or '\\t'; got {given!r}")
+    return mark
+
+
+@contextmanager
+def _bytes_of(path: Path) -> Iterator[Any]:
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DamagedDataError(f"{path} cannot be unpacked: {error}") from error
+
+
+def _check_text(path: Path) -> None:
+    """Raise an error if a file is empty or no text in UTF-8."""
+    decoder, line, size = codecs.getincrementaldecoder("utf-8")(), 1, 0
+    with _bytes_of(path) as file:
+        while some := file.read(2**20):
+            if not size and (kind := next((kind for start, kind in _NO_TEXT.items() if some.startswith(start)), None)):
+                raise DamagedDataError(f"{path} is no text: it is {kind}")
+            size += len(some)
+            if b"\0" in some:
+                raise DamagedDataError(f"{path} is no text: it has bytes that are zero")
+            if size > _MOST_UNPACKED and path.suffix.lower() == ".gz":
+                raise DamagedDataError(f"{path} holds more than {_MOST_UNPACKED:,} bytes. Save it as .parquet")
+            try:
+                decoder.decode(some)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                raise _not_utf_8(path, line, error) from error
+            line += some.count(b"\n")
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise _not_utf_8(path, line, error) from error
+    if not size:
+        raise DamagedDataError(f"{path} is empty")
+
+
+def _not_utf_8(path: Path, line: int, error: UnicodeDecodeError) -> DamagedDataError:
+    byte = error.object[error.start : error.start + 1]
+    return DamagedDataError(
+        f"{path} is not in UTF-8: line {line:,} has the byte {byte.hex()}, {byte.decode('latin-1')!r} in Latin-1. If "
+        f"that is right, convert the file: iconv -f latin1 -t utf-8"
+    )
+
+
+@contextmanager
+def _text_of(path: Path) -> Iterator[Iterator[str]]:
+    with _bytes_of(path) as file:
+        yield io.TextIOWrapper(file, "utf-8-sig")
+
+
+def _names(path: Path, mark: str) -> tuple[list[str], list[str]]:
+    """Return the names in the first line, and notes on them."""
+    with _text_of(path) as lines:
+        sample = [line for line in itertools.islice(lines, _SAMPLE) if line.strip()]
+    _check_delimiter(path, sample, mark)
+    first = next(csv.reader(sample, delimiter=mark), [])
+    if not first:
+        raise DamagedDataError(f"{path} is empty")
+    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(first)]
+    if not all(re.fullmatch(NUMBER, name) for name in names):
+        return _different(path, names), []
+    shown = mark.join(names[:5]) + ("..." if len(names) > 5 else "")
+    if names != [str(int(float(names[0])) + place) for place in range(len(names))]:
+        raise BadDataError(f"{path} has no names of columns: its first line is {shown!r}. Add a line with names")
+    return names, [f"the first line, {shown!r}, is taken for names of columns"]
+
+
+def _different(path: Path, names: Sequence[str]) -> list[str]:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise BadDataError(
+            f"{path} has two columns of one name: {', '.join(map(repr, twice[:10]))}. Rename one of them"
+        )
+    return list(names)
+
+
+def _check_delimiter(path: Path, lines: Sequence[str], mark: str) -> None:
+    """Raise a BadDataError if another character divides all lines into as many columns, and this one does not."""
+    if _sizes(lines, mark) - {1} and len(_sizes(lines, mark)) == 1:
+        return
+    for other in _CANDIDATES.replace(mark, ""):
+        if len(sizes := _sizes(lines, other)) == 1 and sizes != {1}:
+            raise BadDataError(
+                f"{path} seems to have {other!r} between its columns, not {mark!r}: its first line is "
+                f"{lines[0].strip()[:60]!r}. Give delimiter={other!r}"
+            )
+
+
+def _sizes(lines: Sequence[str], mark: str) -> set[int]:
+    """Return how many values the lines have."""
+    try:
+        return {len(row) for row in csv.reader(lines, delimiter=mark)}
+    except csv.Error:  # a value longer than 131,072 characters
+        return set()
+
+
+def _unreadable(path: Path, mark: str, expected: int, error: Exception) -> DamagedDataError:
+    """Return the error for a file that Arrow refuses: it names the first line with too many or too few values."""
+    try:
+        with _text_of(path) as lines:
+            reader = csv.reader(lines, delimiter=mark)
+            for row in reader:
+                if row and len(row) != expected:
+                    return DamagedDataError(
+                        f"{path} has {expected} names of columns, and line {reader.line_num:,} has {len(row)} values: "
+                        f"{mark.join(row)[:60]!r}"
+                    )
+    except csv.Error:
+        pass
+    return DamagedDataError(f"{path} cannot be read: {error}")
+
+
+def _trimmed(column: Any) -> Any:
+    """Return a column of text without spaces at the ends; as numbers if they are some then."""
+    arrow = import_optional("pyarrow", "tables")
+    if not arrow.types.is_string(column.type):
+        return column
+    text = _text(column)
+    for kind in ("int64", "float64"):
+        with suppress(arrow.ArrowInvalid):
+            return text.cast(kind)
+    return text
+
+
+def _text(column: Any) -> Any:
+    """Return text without spaces at the ends, and null where it stands for a missing value."""
+    arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
+    text = compute.utf8_trim_whitespace(column)
+    missing = compute.is_in(text, arrow.array(MISSING))
+    return compute.if_else(missing, arrow.scalar(None, arrow.string()), text)
+
+
+def _may_be_rounded(column: Any) -> bool:
+    """Return True if real numbers are as large as whole numbers that float64 rounds."""
+    arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
+    largest = compute.max(compute.abs(column)).as_py() if arrow.types.is_floating(column.type) else None
+    return largest is not None and largest > EXACT
+
+
+def _are_digits(text: Any) -> bool:
+    """Return True if a column of text has whole numbers alone."""
+    compute = import_optional("pyarrow.compute", "tables")
+    return bool(compute.all(compute.match_substring_regex(text, "^[+-]?[0-9]+$")).as_py())

@@ -1,0 +1,223 @@
+"""Tables: the columns of numbers of a text file, a Parquet file or a pandas DataFrame."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pyro_vae.data.reading import BadDataError, Reading, import_optional
+from pyro_vae.data.rows import Rows
+from pyro_vae.data.split import DataSet
+from pyro_vae.data.splitting import assign, keys_of_rows, split_up
+from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
+from pyro_vae.data.table_files import Columns, read_parquet, read_text
+
+__all__ = ["TABLES", "NoColumnError", "load_table", "table"]
+
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+"""The endings of files that are tables."""
+
+_NAMED = 10  # columns that are left out, with the reason for each
+
+
+class NoColumnError(ValueError):
+    """A table lacks a column that is asked for.
+
+    Args:
+        option: that asks for it, such as "label".
+        found: what the table has instead.
+    """
+
+    def __init__(self, option: str, found: str) -> None:
+        super().__init__(option, found)
+        self.option = option
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return the option and what the table has instead."""
+        return f"{self.option}: {self.found}"
+
+
+def load_table(path: Path, how: Reading) -> DataSet[Rows]:
+    """Return the data set of a table in a file: its columns of numbers and booleans as x; NaN where one is missing.
+
+    Args:
+        path: of the file, which ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet.
+        how: options; of these, ``split``, ``group``, ``label`` and ``columns`` count, and in text files ``delimiter``.
+
+    Raises:
+        DamagedDataError: if the file cannot be read.
+        BadDataError: if it holds no table, or values that no VAE can take.
+        ValueError: for a label, a group or a column that the table does not have.
+        ImportError: if pyarrow is not installed.
+    """
+    options = ("split", "group", "label", "columns")
+    if path.suffix.lower() == ".parquet":
+        how.check_used(f"{path} is a Parquet file", *options)
+        columns, notes = read_parquet(path)
+    else:
+        how.check_used(f"{path} is a table", *options, "delimiter")
+        columns, notes = read_text(path, how.delimiter)
+    return _data_set(str(path), columns, how, notes)
+
+
+def table(
+    df: Any, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
+) -> DataSet[Rows]:
+    """Return the data set of a pandas DataFrame: its columns of numbers and booleans as x; NaN where one is missing.
+
+    Other columns are left out, and ``notes`` says which, and why. A hash of the numbers of a row says in which split it
+    is. So a row stays there if others are added.
+
+    Args:
+        df: the table, one row per example. Its index does not count.
+        label: name of the column that holds the labels, numbers or text.
+        group: name of a column; rows with the same value stay in one split.
+        split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
+
+    Raises:
+        TypeError: if ``df`` is no DataFrame.
+        ValueError: for a label or group that is no column, and for data that cannot be used.
+        ImportError: if pyarrow is not installed.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pyro_vae import data
+        >>> people = pd.DataFrame({"height": range(150, 190), "smokes": [True, False] * 20, "name": ["Bo", "Al"] * 20})
+        >>> found = data.table(people, label="smokes")
+        >>> found.train.columns, found.classes, found.notes
+        (('height',), 2, ("1 of 2 columns is left out: 'name' is text, such as 'Bo'",))
+    """
+    if not (hasattr(df, "columns") and hasattr(df, "items") and hasattr(df, "iloc")):
+        hint = ". Give its to_pandas()" if hasattr(df, "to_pandas") else ""
+        raise TypeError(f"df must be a pandas DataFrame; got {type(df).__name__}{hint}")
+    if not len(df):
+        raise BadDataError("the table has no rows")
+    names = [str(name) for name in df.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadDataError(f"the table has two columns of one name: {', '.join(map(repr, twice))}. Rename one of them")
+    columns = {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
+    found = _data_set("the table", columns, Reading(split=split, group=group, label=label), [])
+    return found.map(lambda part: replace(part, name=None))
+
+
+def _of_series(series: Any) -> Any:
+    """Return a column of pandas' as Arrow has it; one with objects of several kinds as text."""
+    arrow = import_optional("pyarrow", "tables")
+    try:
+        return arrow.array(np.asarray(series) if hasattr(series, "sparse") else series, from_pandas=True)
+    except (arrow.ArrowException, OverflowError, TypeError, ValueError):
+        return arrow.array([None if value is None or value != value else str(value) for value in series])  # NaN != NaN
+
+
+def _data_set(name: str, columns: Columns, how: Reading, notes: list[str]) -> DataSet[Rows]:
+    for option in ("label", "group"):
+        _check_there(name, option, getattr(how, option), columns)
+    if how.label is not None and how.label == how.group:
+        raise ValueError(
+            f"label and group must be two columns; got {how.label!r} for both: no class would be in two splits"
+        )
+    rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
+    x, left_out = _chosen(name, rest, how.columns) if how.columns is not None else _all_numbers(name, rest)
+    values = _side_by_side(list(x.values()))
+    rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name)
+    if how.label is not None:
+        labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
+        rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
+    if how.group is None:
+        keys, together = list(keys_of_rows(_rounded(x, values))), "Equal rows"
+    else:
+        keys = list(group_keys(f"{name}: group {how.group!r}", columns[how.group]))
+        together = f"Rows of one {how.group!r}"
+    try:
+        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
+    except ValueError as error:
+        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+
+
+def _rounded(names: Iterable[str], values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the columns by name and in float32, so that the same table has the same splits however it is read.
+
+    The order of the columns does not count then, nor the last bits: pandas.read_csv rounds some decimals otherwise than
+    Arrow, and a file may be in single precision.
+    """
+    with np.errstate(over="ignore"):
+        return values[:, np.argsort(list(names))].astype(np.float32)
+
+
+def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return all columns of numbers that tell something, and notes on the others."""
+    x: dict[str, NDArray[Any]] = {}
+    left_out: dict[str, str] = {}
+    for column, values in columns.items():
+        try:
+            found = numbers(f"{name}: column {column!r}", values)
+        except NotNumbersError as error:
+            left_out[column] = str(error)
+            continue
+        if (column == "" or column.startswith("Unnamed: ")) and counts_rows(values):
+            left_out[column] = "counts the rows"
+        elif (low := np.nanmin(found)) == np.nanmax(found) and low not in (0, 1):
+            left_out[column] = f"is always {low:.6g}"
+        else:
+            x[column] = found
+    if not x:
+        raise BadDataError(f"{name} has no column of numbers that vary: {_in_words(left_out)}")
+    if not left_out:
+        return x, []
+    count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
+    return x, [f"{count}: {_in_words(left_out)}"]
+
+
+def _in_words(left_out: Mapping[str, str]) -> str:
+    said = [f"{column!r} {why}" for column, why in left_out.items()]
+    more = (
+        f"; and {len(said) - _NAMED} more: {', '.join(map(repr, list(left_out)[_NAMED:]))}"
+        if len(said) > _NAMED
+        else ""
+    )
+    return "; ".join(said[:_NAMED]) + more
+
+
+def _chosen(name: str, columns: Columns, wanted: str | Sequence[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the columns that are asked for, in that order."""
+    names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    x = {}
+    for column in names:
+        _check_there(name, "columns", column, columns)
+        try:
+            x[column] = numbers(f"{name}: column {column!r}", columns[column])
+        except NotNumbersError as error:
+            raise BadDataError(f"{name}: column {column!r} {error}") from error
+    if len(x) < len(names) or not x:
+        raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
+    return x, []
+
+
+def _check_there(name: str, option: str, column: str | None, columns: Iterable[str]) -> None:
+    if column is None or column in columns:
+        return
+    there = list(columns)
+    lower = {word.lower(): word for word in there}
+    close = [lower[word] for word in difflib.get_close_matches(column.lower(), lower, n=3)]
+    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    shown = ", ".join(map(repr, there[:20])) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+    raise NoColumnError(option, f"{name} has no column {column!r}. {hint}It has {shown}")
+
+
+def _side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the columns as one array ``(n, columns)``: whole numbers, if all of them are, else real ones."""
+    kinds = {column.dtype for column in columns}
+    one = kinds.pop() if len(kinds) == 1 else np.dtype(np.float64)
+    values = np.empty((len(columns[0]), len(columns)), one)
+    for place, column in enumerate(columns):
+        values[:, place] = column
+    return values

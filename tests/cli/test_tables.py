@@ -1,0 +1,159 @@
+"""The command line on tables: from a file with gaps to a run, its evaluation and its cross-check."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from pyro_vae import average_elbo, data, load
+from pyro_vae.cli import main
+
+QUICK = ["--hidden", "[8]", "--latent_dim", "2", "--epochs", "2"]
+
+
+def make_table(n: int = 400) -> pd.DataFrame:
+    """Columns of all kinds, a fifth of their values missing, and a name for each row."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(n, 2))
+    df = pd.DataFrame(
+        {
+            "height": 170 + 10 * z[:, 0] + rng.normal(size=n),
+            "income": np.exp(8 + z[:, 1]),
+            "visits": rng.poisson(np.exp(1 + 0.5 * z[:, 0])).astype(float),
+            "smokes": (z[:, 1] > 0).astype(float),
+            "sex": rng.integers(1, 3, n).astype(float),
+            "share": 1 / (1 + np.exp(-z.sum(1))),
+        }
+    )
+    df = df.mask(rng.random(df.shape) < 0.2)
+    return df.assign(town=np.where(z[:, 0] > 0, "Ulm", "Bonn"), version=7)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A table of columns of different kinds and one of real numbers, and a run on each."""
+    folder = tmp_path_factory.mktemp("tables")
+    table = make_table()
+    table.to_csv(folder / "mixed.csv", index=False)
+    table[["height", "town"]].assign(weight=table.income.pow(0.1)).to_csv(folder / "real.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", *QUICK, "--data", "mixed.csv", "--out", "mixed"]) == 0
+        assert main(["train", *QUICK, "--data", "real.csv", "--label", "town", "--out", "real"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_train_says_what_it_chose_and_nothing_that_it_did_itself(here, capsys):
+    assert main(["train", *QUICK, "--data", "mixed.csv", "--out", "again"]) == 0
+    out = capsys.readouterr().out
+    assert "note       2 of 8 columns are left out: 'town' is text, such as 'Ulm'; 'version' is always 7" in out
+    assert "likelihood Mixed(Normal for height, income; NegativeBinomial for visits; Bernoulli for smokes, sex;" in out
+    assert "note       1 and 2 of 'sex' become 0 and 1, for a binary likelihood" in out
+    assert "better in the file: Take the logarithm (income)\n" in out
+    assert not re.search("missing=True|[Ss]tandardise |Recode|First", out)
+    assert re.search(r"mixed.csv: \d+ rows of 6 to train on, real numbers, standardised, some missing", out)
+
+
+def test_a_run_keeps_what_its_columns_are_scaled_with(here):
+    found = json.loads((here / "mixed/data.json").read_text())
+    train = data.load("mixed.csv").train.values
+    columns = ["height", "income", "visits", "smokes", "sex", "share"]
+    assert found["columns"] == columns
+    mean = [train[:, j].nanmean().item() if j < 2 else float(columns[j] == "sex") for j in range(6)]
+    assert found["loc"] == pytest.approx(mean)
+    assert found["scale"][2:] == [1, 1, 1, 1]
+    assert found["scale"][0] == pytest.approx(np.nanstd(train[:, 0]))
+    config = yaml.safe_load((here / "mixed/config.yaml").read_text())
+    assert list(config["likelihood"]["columns"]) == columns
+    assert config["missing"] is True
+
+
+@pytest.mark.parametrize("run", ["mixed", "real"])
+def test_evaluate_prints_what_python_computes(here, capsys, run):
+    assert main(["evaluate", run, "--importance_particles", "5", "--n", "6", "--against", f"{run}.csv"]) == 0
+    out = capsys.readouterr().out
+    described = json.loads((here / run / "data.json").read_text())
+    loc, scale = (torch.tensor(described[name], dtype=torch.float64) for name in ("loc", "scale"))
+    test = data.load(f"{run}.csv", label="town" if run == "real" else None).test
+    found = average_elbo(load(run), ((test.values - loc) / scale).float())
+    assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats per row" in out
+    assert ("labels from codes by a linear classifier" in out) == (run == "real")
+    assert json.loads((here / run / "evaluation-test.json").read_text())["elbo"]["elbo"] == pytest.approx(found.elbo)
+
+
+def test_check_passes(here, capsys):
+    assert main(["check", "mixed", "--n", "4", "--only", "shapes,supports,data,trace-elbo"]) == 0
+    assert "4 passed" in capsys.readouterr().out
+
+
+def test_compare_resume_and_config_work_on_tables(here, capsys):
+    assert main(["compare", "mixed", "real"]) == 0
+    assert main(["train", "--config", "mixed/config.yaml", "--out", "repeated"]) == 0
+    assert (here / "mixed/weights.safetensors").read_bytes() == (here / "repeated/weights.safetensors").read_bytes()
+    assert main(["train", "--resume", "repeated", "--epochs", "3"]) == 0
+
+
+def test_samples_are_not_compared_with_rows_that_have_gaps(here, capsys):
+    assert main(["evaluate", "mixed", "--samples", "5"]) == 2
+    assert "samples are compared with complete rows alone; some values here are missing" in capsys.readouterr().err
+
+
+def test_a_run_finds_its_columns_in_another_table(here, capsys):
+    assert main(["evaluate", "real"]) == 0
+    before = re.search("test elbo.*", capsys.readouterr().out)[0]
+    table = pd.read_csv("real.csv")
+    extra = table.assign(more=range(len(table)), name="x")[["weight", "more", "name", "height"]]  # and no labels
+    extra.to_csv("extra.csv", index=False)
+    assert main(["evaluate", "real", "--data", "extra.csv"]) == 0
+    assert before == re.search("test elbo.*", capsys.readouterr().out)[0]
+    table.drop(columns="weight").to_csv("less.csv", index=False)
+    assert main(["evaluate", "real", "--data", "less.csv"]) == 2
+    said = "real needs the columns that it was trained on; less.csv has no column 'weight'. Did you mean 'height'?"
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_with_labels_as_context_refuses_other_classes(here, capsys):
+    options = ["--label", "town", "--labels", "true", "--out", "labels"]
+    assert main(["train", *QUICK, "--data", "real.csv", *options]) == 0
+    table = pd.read_csv("real.csv")
+    table.replace({"town": {"Ulm": "Rom"}}).to_csv("rome.csv", index=False)
+    assert main(["evaluate", "labels", "--data", "rome.csv"]) == 2
+    assert "rome.csv has labels that the training data lack: Rom. They have Bonn, Ulm" in capsys.readouterr().err
+    table.drop(columns="town").to_csv("none.csv", index=False)
+    assert main(["evaluate", "labels", "--data", "none.csv"]) == 2
+    assert "label: none.csv has no column 'town'" in capsys.readouterr().err
+
+
+def test_a_likelihood_of_ones_own_goes_by_the_names_of_the_columns(here, capsys):
+    likelihood = ["--likelihood", '{"class": "Mixed", "columns": {"weight": "Normal", "height": "StudentT"}}']
+    assert main(["train", *QUICK, "--data", "real.csv", *likelihood, "--out", "own"]) == 0
+    assert yaml.safe_load((here / "own/config.yaml").read_text())["likelihood"]["columns"] == {
+        "height": "StudentT",
+        "weight": "Normal",
+    }
+    capsys.readouterr()
+    likelihood[1] = '{"class": "Mixed", "columns": {"wieght": "Normal", "height": "StudentT"}}'
+    assert main(["train", *QUICK, "--data", "real.csv", *likelihood, "--out", "own2"]) == 2
+    assert re.search(r"likelihood.columns must name .* \S*real.csv; it lacks 'weight'", capsys.readouterr().err)
+
+
+def test_columns_and_groups_are_options(here, capsys):
+    options = ["--columns", "visits,height", "--standardize", "false", "--split", "0.6,0.2,0.2"]
+    assert main(["train", *QUICK, "--data", "mixed.csv", *options, "--out", "two"]) == 0
+    assert "better in the file: Standardise (height)" in capsys.readouterr().out
+    assert json.loads((here / "two/data.json").read_text())["columns"] == ["visits", "height"]
+    assert json.loads((here / "two/data.json").read_text())["loc"] is None
+    assert main(["train", "--data", "mixed.csv", "--label", "twon", "--out", "three"]) == 2
+    assert re.search(r"label: \S*mixed.csv has no column 'twon'. Did you mean 'town'\?", capsys.readouterr().err)

@@ -1,0 +1,445 @@
+"""Tables: text files, Parquet files and DataFrames, against pandas' own reading; bad files by what the error says."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from pyro_vae import data
+from pyro_vae.data import BadDataError, DamagedDataError
+
+RNG = np.random.default_rng(0)
+N = 200
+
+
+def make_people(n: int = N) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    df = pd.DataFrame(
+        {
+            "height": rng.normal(170, 10, n).round(1),
+            "visits": rng.poisson(3, n).astype(float),
+            "smokes": rng.random(n) < 0.3,
+            "town": rng.choice(["Ulm", "Bonn", "Köln"], n),
+            "born": pd.date_range("1950-01-01", periods=n).astype(str),
+        }
+    )
+    df.loc[rng.random(n) < 0.2, "height"] = np.nan
+    df.loc[rng.random(n) < 0.2, "visits"] = np.nan
+    return df
+
+
+PEOPLE = make_people()
+X = PEOPLE[["height", "visits", "smokes"]].astype(float).to_numpy()
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return path
+
+
+def in_file_order(found: data.DataSet, x: np.ndarray) -> np.ndarray:
+    """The rows of the three splits, in the order of the rows of x, each of which must be there once."""
+    rows = [tuple(row) for row in found.everything.values.double().nan_to_num(nan=-1).tolist()]
+    wanted = [tuple(row) for row in np.nan_to_num(x, nan=-1).tolist()]
+    assert sorted(rows) == sorted(wanted)
+    return rows
+
+
+def where(found: data.DataSet) -> dict[tuple[float, ...], str]:
+    """The split of each row, by its numbers."""
+    return {
+        tuple(row): name
+        for name in ("train", "valid", "test")
+        for row in getattr(found, name).values.double().nan_to_num(nan=-1).tolist()
+    }
+
+
+def save_csv(df, path):
+    df.to_csv(path, index=False)
+
+
+SAVE = {
+    "people.csv": save_csv,
+    "people.CSV": save_csv,
+    "people.tsv": lambda df, path: df.to_csv(path, index=False, sep="\t"),
+    "people.csv.gz": save_csv,
+    "people.parquet": lambda df, path: df.to_parquet(path, index=False),
+}
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_numbers_and_booleans_are_x_and_the_rest_is_named(tmp_path, name):
+    SAVE[name](PEOPLE, tmp_path / name)
+    found = data.load(tmp_path / name)
+    assert found.train.columns == ("height", "visits", "smokes")
+    in_file_order(found, X)
+    (note,) = found.notes
+    assert note.startswith("2 of 5 columns are left out: 'town' is text, such as 'Ulm'")
+    assert "'born'" in note
+    assert found.has_missing
+    assert "\n" not in repr(found)
+    assert f"{len(found.train)} train" in repr(found)
+
+
+def test_all_kinds_of_files_give_the_same_splits(tmp_path):
+    splits = []
+    for name, save in SAVE.items():
+        save(PEOPLE, tmp_path / name)
+        splits.append(where(data.load(tmp_path / name)))
+    splits.append(where(data.table(PEOPLE)))
+    assert all(split == splits[0] for split in splits)
+    assert set(splits[0].values()) == {"train", "valid", "test"}
+
+
+def test_a_row_stays_where_it_was_when_others_bring_a_gap_or_a_fraction():
+    df = pd.DataFrame({"a": RNG.integers(0, 1000, 300), "b": RNG.integers(0, 9, 300)})
+    before = where(data.table(df))
+    more = pd.DataFrame({"a": [None, 0.5], "b": [None, 3]})
+    after = where(data.table(pd.concat([more, df])))
+    assert all(after[row] == split for row, split in before.items())
+    shuffled = where(data.table(df.sample(frac=1, random_state=0)))
+    assert shuffled == before
+    reordered = where(data.table(df[["b", "a"]]))
+    assert {row[::-1]: split for row, split in reordered.items()} == before
+
+
+def test_the_last_bits_do_not_count_for_the_splits(tmp_path):
+    df = pd.DataFrame({"a": RNG.normal(size=999) * 10.0 ** RNG.integers(-9, 9, 999)})
+    save_csv(df, tmp_path / "a.csv")
+    by_pandas = pd.read_csv(tmp_path / "a.csv")
+    assert (by_pandas.a != df.a).any()
+    sizes = []
+    for other in (df, by_pandas, df.astype(np.float32)):
+        found = data.table(other.assign(row=np.arange(999.0)))
+        sizes.append([split.values[:, 1].tolist() for split in (found.train, found.valid, found.test)])
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+@pytest.mark.parametrize("gap", ["", "NA", "NaN", "nan", "None", "null", " ", " NA "])
+def test_what_is_missing(tmp_path, gap):
+    path = write(tmp_path / "a.csv", "a,b\n" + "".join(f"{i},{i % 7}\n" for i in range(60)) + f"3.5,{gap}\n{gap},9\n")
+    found = data.load(path, split=(0.6, 0.2, 0.2)).everything.values
+    assert int(found.isnan().sum()) == 2
+    assert 3.5 in found[found[:, 1].isnan()]
+
+
+def test_whole_numbers_stay_exact(tmp_path):
+    a = RNG.integers(-(2**53), 2**53, 100)
+    pd.DataFrame({"a": a}).to_csv(tmp_path / "a.csv", index=False)
+    found = data.load(tmp_path / "a.csv").everything.values
+    assert found.dtype == torch.int64
+    assert sorted(found[:, 0].tolist()) == sorted(a.tolist())
+    assert "whole numbers" in repr(data.load(tmp_path / "a.csv"))
+
+
+def test_spaces_and_quotes_around_numbers_and_names(tmp_path):
+    rows = "".join(f' {i} ,"{i / 2}", {i * 3}\n' for i in range(50))
+    found = data.load(write(tmp_path / "a.csv", f"a, b ,c\n{rows} NA,,\n"))
+    assert found.train.columns == ("a", "b", "c")
+    known = found.everything.values[~found.everything.values.isnan().any(1)]
+    assert len(known) == 50
+    assert torch.equal(known[:, 1] * 6, known[:, 2])
+
+
+def test_a_table_of_one_column_keeps_its_gaps(tmp_path):
+    text = "a\n" + "".join(f"{i}\n" for i in range(60)) + "\n\n7.5\n"
+    found = data.load(write(tmp_path / "a.csv", text)).everything.values
+    assert len(found) == 63
+    assert int(found.isnan().sum()) == 2
+
+
+def test_values_within_quotes_may_have_commas_and_lines(tmp_path):
+    text = "a,b\n" + "".join(f'{i},"one, two\nthree"\n' for i in range(60))
+    found = data.load(write(tmp_path / "a.csv", text))
+    assert sorted(found.everything.values[:, 0].tolist()) == list(range(60))
+
+
+def test_utf_8_with_a_mark_at_its_start_and_lines_of_windows(tmp_path):
+    text = "höhe,b\r\n" + "".join(f"{i},{i}\r\n" for i in range(60))
+    assert data.load(write(tmp_path / "a.csv", text, "utf-8-sig")).train.columns == ("höhe", "b")
+
+
+@pytest.mark.parametrize("values", [["x", "y", "z"], [3, 4, 5], [1.0, 2.0, 7.0], [True, False, True]])
+def test_labels_are_numbers_or_text(tmp_path, values):
+    df = pd.DataFrame({"height": np.arange(N) / 8, "visits": RNG.integers(0, 9, N)}).assign(
+        kind=[values[i % 3] for i in range(N)]
+    )
+    df.to_csv(tmp_path / "a.csv", index=False)
+    names = sorted({str(int(v)) if isinstance(v, float) else str(v) for v in values})
+    for found in (data.load(tmp_path / "a.csv", label="kind"), data.table(df, label="kind")):
+        assert found.train.columns == ("height", "visits")
+        assert (found.classes, found.train.class_names) == (len(names), tuple(names))
+        everything = found.everything
+        of = {tuple(np.nan_to_num(x, nan=-1)): str(k) for *x, k in df.itertuples(index=False)}
+        for x, label in zip(everything.values.double().nan_to_num(nan=-1).tolist(), everything.labels, strict=True):
+            assert of[tuple(x)].removesuffix(".0") == everything.class_names[label]
+
+
+def test_labels_that_are_codes_need_no_names_and_become_context():
+    df = pd.DataFrame({"a": range(90), "k": [i % 3 for i in range(90)]})
+    assert data.table(df, label="k").train.class_names == ()
+    assert data.table(df.assign(k=df.k.astype("category")), label="k").classes == 3
+    assert data.table(df.assign(k=df.k.astype(float)), label="k").train.class_names == ()
+
+
+def test_groups_stay_together_and_where_they_were(tmp_path):
+    df = pd.DataFrame({"a": RNG.normal(size=400), "site": RNG.integers(0, 40, 400)})
+    df.to_csv(tmp_path / "a.csv", index=False)
+    found = data.load(tmp_path / "a.csv", group="site", split="0.6,0.2,0.2")
+    assert found.train.columns == ("a",)
+    of = dict(zip(df.a, df.site, strict=True))
+    parts = [{of[a] for a in split.values[:, 0].tolist()} for split in (found.train, found.valid, found.test)]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 40
+    again = data.table(df.assign(site=df.site.astype(float)), group="site", split=(0.6, 0.2, 0.2))
+    text = data.table(df.assign(site=df.site.astype(str)), group="site", split=(0.6, 0.2, 0.2))
+    assert where(found) == where(again) == where(text)
+
+
+def test_columns_are_chosen_in_order_even_if_they_tell_nothing(tmp_path):
+    save_csv(PEOPLE.assign(empty=np.nan, same=4.0, age=RNG.random(N)), tmp_path / "a.csv")
+    with pytest.raises(BadDataError, match="column 'empty' has no value in any row"):
+        data.load(tmp_path / "a.csv", columns="visits,empty")
+    found = data.load(tmp_path / "a.csv", columns="smokes, same, age")
+    assert found.train.columns == ("smokes", "same", "age")
+    assert found.notes == ()
+    with pytest.raises(ValueError, match="column 'town' is text"):
+        data.load(tmp_path / "a.csv", columns=["town"])
+    with pytest.raises(ValueError, match=r"no column 'vists'. Did you mean 'visits'\?"):
+        data.load(tmp_path / "a.csv", columns="vists")
+    with pytest.raises(ValueError, match="names of different columns, such as a,b; got 'visits,visits'"):
+        data.load(tmp_path / "a.csv", columns="visits,visits")
+
+
+BASE = pd.DataFrame({"a": np.arange(60) / 7, "b": np.arange(60) % 5})
+
+
+@pytest.mark.parametrize(
+    ("column", "note"),
+    [
+        ([np.nan] * 60, "'c' has no value in any row"),
+        ([None] * 60, "'c' has no value in any row"),
+        ([3] * 60, "'c' is always 3"),
+        (["x", "y"] * 30, "'c' is text, such as 'x'"),
+        ([1, 2, "?"] * 20, "'c' is text: 40 of 60 values are numbers, '?' is none"),
+        ([2**53 + 1, 2, 3] * 20, "'c' has whole numbers beyond 2**53, such as 9007199254740993, which float64 rounds"),
+        ([2**64 + 1, 2, None] * 20, "'c' has whole numbers beyond 2**53, such as 18446744073709551617"),
+        (pd.date_range("2020", periods=60), "'c' holds dates or times"),
+    ],
+)
+def test_columns_that_are_left_out(tmp_path, column, note):
+    df = BASE.assign(c=column)
+    save_csv(df, tmp_path / "a.csv")
+    for found in (data.load(tmp_path / "a.csv"), data.table(df)):
+        assert found.train.columns == ("a", "b")
+        assert found.notes[0].startswith("1 of 3 columns is left out: " + note)
+
+
+def test_large_real_numbers_are_no_rounded_whole_numbers(tmp_path):
+    save_csv(BASE.assign(c=BASE.a * 1e20), tmp_path / "a.csv")
+    assert data.load(tmp_path / "a.csv").train.columns == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("column", "note"),
+    [
+        (pd.Categorical(["x", "y"] * 30), "holds categories"),
+        ([{"a": 1}, None] * 30, "holds values of the kind struct"),
+        ([1j] * 60, "is text, such as '1j'"),
+        (["1", "2"] * 30, "is text, though each value is a number, such as '1'"),
+    ],
+)
+def test_columns_of_objects_are_left_out(column, note):
+    assert data.table(BASE.assign(c=column)).notes[0].startswith(f"1 of 3 columns is left out: 'c' {note}")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.array([1, None, 3] * 20, "Int64"),
+        pd.array([1.0, None, 3.0] * 20, "Float32"),
+        pd.array([True, None, False] * 20, "boolean"),
+        pd.array([1, None, 3] * 20, pd.ArrowDtype(pa.int32())),
+        np.array([1, None, 3] * 20, object),
+        pd.arrays.SparseArray([1.0, np.nan, 3.0] * 20),
+        np.array([1, np.nan, 3] * 20, np.float16),
+    ],
+    ids=lambda c: str(c.dtype),
+)
+def test_numbers_of_all_kinds_of_pandas(column):
+    found = data.table(pd.DataFrame({"a": BASE.a, "c": column})).everything.values
+    order = found[:, 0].argsort()
+    expected = torch.tensor([1.0, np.nan, 0.0 if "bool" in str(column.dtype) else 3.0] * 20, dtype=torch.float64)
+    torch.testing.assert_close(found[order, 1], expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_an_index_is_left_out(tmp_path, name, first):
+    df = BASE.set_axis(range(first, 60 + first))
+    df.to_csv(tmp_path / "a.csv", index_label=name or None)
+    found = data.load(tmp_path / "a.csv")
+    assert found.train.columns == ("a", "b")
+    assert found.notes == ("1 of 3 columns is left out: 'Unnamed: 0' counts the rows",)
+    df.sample(frac=1, random_state=0).to_csv(tmp_path / "a.csv")
+    assert data.load(tmp_path / "a.csv").train.columns == ("Unnamed: 0", "a", "b")
+
+
+def test_the_index_of_a_parquet_file_is_left_out(tmp_path):
+    BASE.set_axis(range(5, 65)[::-1]).sample(frac=1, random_state=0).to_parquet(tmp_path / "a.parquet")
+    found = data.load(tmp_path / "a.parquet")
+    assert found.train.columns == ("a", "b")
+    assert found.notes == ("'__index_level_0__' is left out: the index of the table",)
+
+
+def rows(header: str, row: str, n: int = 30) -> str:
+    return header + "\n" + (row + "\n") * n
+
+
+BAD_FILES = {
+    "semicolons": (rows("a;b", "1;2"), BadDataError, "seems to have ';' between its columns, not ','.*delimiter=';'"),
+    "tabs": (rows("a\tb", "1\t2"), BadDataError, r"delimiter='\\t'"),
+    "semicolons and decimal commas": (rows("a;b", "1,5;2,5"), BadDataError, "delimiter=';'"),
+    "no names": (rows("5.1,3.5", "4.9,3.0"), BadDataError, "no names of columns: its first line is '5.1,3.5'"),
+    "twice": (rows("a,b,a", "1,2,3"), BadDataError, "two columns of one name: 'a'. Rename one"),
+    "empty": ("", DamagedDataError, "a.csv is empty"),
+    "blank lines": ("\n\n", DamagedDataError, "a.csv is empty"),
+    "names alone": ("a,b\n", BadDataError, "has names of columns and no rows"),
+    "too many": (rows("a,b", "1,2") + "1,2,3\n", DamagedDataError, "2 names .* and line 32 has 3 values: '1,2,3'"),
+    "too few": (rows("a,b", "1,2") + "1\n" + rows("1,2", "3,4"), DamagedDataError, "line 32 has 1 values: '1'"),
+    "a name too few": (rows("a,b", "x,1,2"), DamagedDataError, "2 names of columns, and line 2 has 3 values"),
+    "thousands": (rows("a,b", '"1,234",2'), BadDataError, "column 'a' has commas between its thousands, as in '1,234'"),
+    "decimal commas": (rows("a,b", '"1,5",2'), BadDataError, "'a' has decimal commas, as in '1,5'. Write 3.5"),
+    "infinite": (rows("a,b", "1,2") + "inf,3\n", BadDataError, "'a' has infinite values: 1 of 31, the first in row 31"),
+    "minus infinite": (rows("a,b", "1,2") + "NA,-Infinity\n", BadDataError, "'b' has infinite values"),
+    "text": (rows("a,b", "x,y"), BadDataError, "no column of numbers that vary: 'a' is text, such as 'x'; 'b' is"),
+    "constant": (rows("a,b", "2,3"), BadDataError, "no column of numbers that vary: 'a' is always 2"),
+    "latin-1": (
+        rows("a,b", "1,é").encode("latin-1"),
+        DamagedDataError,
+        "line 2 has the byte e9, 'é' in Latin-1. .*iconv",
+    ),
+    "utf-16": (rows("a,b", "1,2").encode("utf-16"), DamagedDataError, "no text: it is in UTF-16. Save it in UTF-8"),
+    "zeros": (b"a,b\n1,\0\n", DamagedDataError, "no text: it has bytes that are zero"),
+    "excel": (b"PK\x03\x04" + bytes(20), DamagedDataError, "a zip archive, as Excel's .xlsx files are"),
+    "parquet": (b"PAR1" + bytes(20), DamagedDataError, "a Parquet file. Give its name the ending .parquet"),
+    "gzip": (gzip.compress(b"a,b\n1,2\n"), DamagedDataError, "compressed with gzip. Give its name the ending .gz"),
+    "cut in a letter": ("a,b\n1,é".encode()[:-1], DamagedDataError, "not in UTF-8: line 2 has the byte c3"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_text_files(tmp_path, kind):
+    text, error, message = BAD_FILES[kind]
+    with pytest.raises(error, match=message):
+        data.load(write(tmp_path / "a.csv", text))
+
+
+def test_line_of_a_bad_byte_beyond_the_first_block(tmp_path):
+    text = rows("a,b", "1,2", 700_000).encode() + b"3,\xe9\n"
+    with pytest.raises(DamagedDataError, match="line 700,002 has the byte e9"):
+        data.load(write(tmp_path / "a.csv", text))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:30] + b"\xff\xff" + b[32:], lambda b: b"a,b\n"]
+)
+def test_a_damaged_compressed_file(tmp_path, damage):
+    packed = gzip.compress(rows("a,b", "1,2", 999).encode() + str(list(RNG.random(500))).encode())
+    with pytest.raises(DamagedDataError, match="cannot be unpacked"):
+        data.load(write(tmp_path / "a.csv.gz", damage(packed)))
+
+
+def test_a_compressed_file_may_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyro_vae.data.table_files._MOST_UNPACKED", 10_000)
+    with pytest.raises(DamagedDataError, match="holds more than 10,000 bytes"):
+        data.load(write(tmp_path / "a.csv.gz", gzip.compress(rows("a,b", "1,2", 9999).encode())))
+
+
+def test_bad_parquet_files(tmp_path):
+    with pytest.raises(DamagedDataError, match="a.parquet cannot be read"):
+        data.load(write(tmp_path / "a.parquet", b"no"))
+    BASE.to_parquet(tmp_path / "b.parquet")
+    whole = (tmp_path / "b.parquet").read_bytes()
+    with pytest.raises(DamagedDataError, match="c.parquet cannot be read"):
+        data.load(write(tmp_path / "c.parquet", whole[: len(whole) // 2] + whole[-200:]))
+    BASE[:0].to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(BadDataError, match="has no rows"):
+        data.load(tmp_path / "d.parquet")
+
+
+OPTIONS = {
+    "no such label": ({"label": "twon"}, "label: the table has no column 'twon'. Did you mean 'town'"),
+    "another case": ({"group": "Town"}, "group: the table has no column 'Town'. Did you mean 'town'"),
+    "far": ({"label": "qqq"}, "no column 'qqq'. It has 'height', 'visits', 'smokes', 'town', 'born'"),
+    "both": ({"label": "town", "group": "town"}, "label and group must be two columns; got 'town' for both"),
+    "gaps": (
+        {"label": "visits"},
+        r"label 'visits' is empty in \d+ of 200 rows, the first of them row \d+. Give each row",
+    ),
+    "group gaps": ({"group": "visits"}, "group 'visits' is empty in .* Give each row its group, or remove it"),
+    "no classes": (
+        {"label": "born"},
+        "label 'born' has 200 different values in 200 rows, such as '1950-01-01': too many",
+    ),
+    "few groups": ({"group": "town"}, "none is left for .*Rows of one 'town' stay together; there are 3 that differ"),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_options_that_do_not_fit_the_table(kind):
+    options, message = OPTIONS[kind]
+    with pytest.raises(ValueError, match=message):
+        data.table(PEOPLE, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": ";;"}, "delimiter must be one character, such as ';'"),
+        ({"delimiter": "a"}, "delimiter must be one character"),
+        ({"size": 32}, "size is for images; .* is a table"),
+        ({"binarize": "dynamic"}, "binarize is for images; .* holds rows"),
+        ({"labels": True}, "has no labels .* label=COLUMN names those of a table"),
+    ],
+)
+def test_options_that_are_no_options_of_a_table(tmp_path, options, message):
+    save_csv(PEOPLE, tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path / "a.csv", **options)
+
+
+def test_a_delimiter_of_ones_own(tmp_path):
+    text = "a;b\n" + "".join(f"{i};{i / 2}\n" for i in range(60))
+    for delimiter, given in ((";", ";"), ("\t", "\\t"), ("|", "|")):
+        write(tmp_path / "a.csv", text.replace(";", delimiter))
+        assert data.load(tmp_path / "a.csv", delimiter=given).train.columns == ("a", "b")
+    PEOPLE.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="delimiter is for text files; .* is a Parquet file"):
+        data.load(tmp_path / "a.parquet", delimiter=";")
+
+
+def test_bad_tables_of_pandas():
+    with pytest.raises(BadDataError, match="two columns of one name: 'a'"):
+        data.table(pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]))
+    with pytest.raises(BadDataError, match="the table has no rows"):
+        data.table(BASE[:0])
+    with pytest.raises(TypeError, match=r"must be a pandas DataFrame; got Table. Give its to_pandas\(\)"):
+        data.table(pa.table({"a": [1]}))
+    with pytest.raises(TypeError, match="must be a pandas DataFrame; got ndarray"):
+        data.table(np.zeros((3, 2)))
+    with pytest.raises(BadDataError, match="column 'a' has infinite values: 1 of 60, the first in row 3"):
+        data.table(BASE.assign(a=BASE.a.mask(BASE.index == 2, np.inf)))
+
+
+def test_without_pyarrow_the_error_says_what_to_install(tmp_path, monkeypatch):
+    save_csv(BASE, tmp_path / "a.csv")
+    for module in ("pyarrow", "pyarrow.csv"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pyarrow is needed to read this: pip install 'pyro-vae\[tables\]'"):
+        data.load(tmp_path / "a.csv")
