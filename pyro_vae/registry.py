@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "allowed",
     "allowing",
     "find",
+    "is_allowed",
     "prefix_errors",
 ]
 
@@ -88,19 +90,32 @@ def allowing(modules: str | Sequence[str]) -> Iterator[None]:
 
     Args:
         modules: modules and packages of the user's, such as ``["my_module"]``. A package includes all modules in it.
+            A file ``my_data.py`` is allowed by its path.
 
     Raises:
         ValueError: if one is not the name of a module.
     """
     given = (modules,) if isinstance(modules, str) else tuple(modules)
     for module in given:
-        if not isinstance(module, str) or not _is_dotted(module):
-            raise ValueError(f"allow must name modules, such as my_module or my_package.parts; got {module!r}")
+        if not isinstance(module, str) or not (_is_dotted(module) or _is_file(module)):
+            raise ValueError(
+                f"allow must name modules, such as my_module, my_package.parts or my_data.py; got {module!r}"
+            )
     token = _allowed.set(tuple(dict.fromkeys((*(_allowed.get() or ()), *given))))
     try:
         yield
     finally:
         _allowed.reset(token)
+
+
+def is_allowed(home: str) -> bool:
+    """Return True if a module, or a file by its path, may be imported."""
+    modules = _allowed.get()
+    if modules is None:
+        return True
+    if _is_file(home):
+        return any(_is_file(module) and Path(module).resolve() == Path(home).resolve() for module in modules)
+    return any(_within(home, module) for module in modules)
 
 
 @contextlib.contextmanager
@@ -182,8 +197,10 @@ def _names(kind: Kind) -> str:
 
 def _hint(word: str, plain: Mapping[str, str], kind: Kind) -> str:
     """Return a sentence with the name that a word may stand for, or nothing."""
-    close = difflib.get_close_matches(word, plain, n=1, cutoff=0.8)
-    meant = kind.usual.get(word) or (plain[close[0]] if close else None)
+    others = {name.lower().replace("_", ""): name for name in kind.listed if "." not in name}
+    there = {**others, **plain}
+    close = difflib.get_close_matches(word, there, n=1, cutoff=0.8 if len(word) > 5 else 0.7)
+    meant = kind.usual.get(word) or (there[close[0]] if close else None)
     return f" Did you mean {meant!r}?" if meant else ""
 
 
@@ -245,6 +262,10 @@ def _checked(kind: Kind, name: str, found: ClassOrFunction) -> ClassOrFunction:
 
 def _is_dotted(path: str) -> bool:
     return all(part.isidentifier() for part in path.split("."))
+
+
+def _is_file(path: str) -> bool:
+    return path.lower().endswith(".py")
 
 
 def _within(module: str, package: str) -> bool:

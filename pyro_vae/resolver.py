@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -96,7 +97,9 @@ def _refuse_unknown(
     unknown = [name for name in arguments if name not in parameters]
     if unknown:
         own = [name for name in parameters if name not in filled]
-        raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(own) or 'none'}")
+        close = difflib.get_close_matches(unknown[0], own, n=1)
+        hint = f". Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(own) or 'none'}{hint}")
 
 
 def as_mapping(what: str, spec: Spec | ClassOrFunction) -> Arguments:

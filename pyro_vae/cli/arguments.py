@@ -26,6 +26,9 @@ _SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
 # Options whose values may name classes of your own.
 _NAMING = (*_SWAPPED, "--activation")
 
+# Options whose values may name a function of your own that returns data.
+_OF_DATA = ("--data", "--against")
+
 # Options that a file cannot set: each machine has its own folders, and only the user says what is imported.
 _NOT_IN_FILES = ("allow", "config", "out", "resume", "root")
 
@@ -45,8 +48,9 @@ def _split(argument: str) -> tuple[str, str, str]:
 
 
 def modules_named(arguments: list[str]) -> list[str]:
-    """Return the modules of the dotted paths that the command line itself names, such as --prior my_module.MyPrior.
+    """Return the modules that the command line itself names, such as those of --prior my_module.MyPrior.
 
+    They are those of classes, and those and the files of functions that return data, such as --data my_data.py:make.
     The value of --config does not count: it may be the content of a file.
     """
     named: list[str] = []
@@ -60,10 +64,23 @@ def modules_named(arguments: list[str]) -> list[str]:
         elif arguments[0] == "sweep":  # prior=my_module.MyPrior,StandardNormal
             name, _, values = argument.partition("=")
             option, value = f"--{name.strip().lstrip('-').replace('-', '_')}", f"[{values}]"
+        else:  # DATA without --data
+            option, value = "--data", argument
+        if option in _OF_DATA:
+            named += [home for word in _words(value) if (home := _home_of_function(word)) is not None]
         if option.partition(".")[0] in _NAMING:
             paths = [word for word in _words(value) if _DOTTED.fullmatch(word)]
             named += [path.rpartition(".")[0] for path in paths if path.partition(".")[0] not in _LISTED]
     return named
+
+
+def _home_of_function(data: str) -> str | None:
+    """Return the module or file of a function that is named as data, and is no file itself."""
+    if ":" not in data or os.path.exists(data):
+        return None
+    from pyro_vae.data.functions import home_of
+
+    return home_of(data)
 
 
 def _words(value: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,11 +96,12 @@ def _at(found: Value, keys: tuple[str, ...]) -> Value:
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options by dotted names; a class has the name of its option."""
+    """Return nested options by dotted names, with a class as its option, and the columns of a table as one option."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
         key = prefix.removesuffix(".") if name == "class" and prefix else prefix + name
-        flat |= _flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+        nested = isinstance(value, Mapping) and name != "columns"
+        flat |= _flat(value, f"{key}.") if nested else {key: value}
     return flat
 
 
@@ -130,6 +132,9 @@ def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
 
 
 def _brief(value: Value) -> str:
+    if isinstance(value, Mapping):  # the likelihoods of the columns of a table
+        kinds = Counter(str(of.get("class") if isinstance(of, Mapping) else of) for of in value.values())
+        return ", ".join(f"{times} {kind}" for kind, times in kinds.items())
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

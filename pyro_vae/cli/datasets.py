@@ -18,6 +18,7 @@ from pyro_vae.checkpoints import read_description
 from pyro_vae.config import find
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.functions import home_of
 from pyro_vae.parts import data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
@@ -43,8 +44,14 @@ READING = ("size", "channels", "split", "group", "label", "columns", "delimiter"
 
 def whole_path(data: str) -> str:
     """Return the name of data that later commands find from any folder."""
-    path = Path(data).expanduser()
-    return str(path.resolve()) if data not in data_sets.NAMES and path.exists() else data
+    path, home = Path(data).expanduser(), home_of(data)
+    if data in data_sets.NAMES:
+        return data
+    if path.exists():
+        return str(path.resolve())
+    if home is not None and home.lower().endswith(".py"):
+        return str(Path(home).expanduser().resolve()) + data.removeprefix(home)
+    return data
 
 
 def short_name(data: str) -> str:
@@ -249,8 +256,9 @@ def of_run(
 def _load_again(
     run: str, config: dict[str, Any], root: str | None, described: Description | None, given: bool
 ) -> DataSet[Any]:
-    """Return the data of a run or others: of a table, the columns that the run was trained on."""
-    if described is not None and described.columns and config["data"].lower().endswith(data_sets.TABLES):
+    """Return the data of a run or others: of a table or cells, the columns that the run was trained on."""
+    with_names = (*data_sets.TABLES, ".h5ad")
+    if described is not None and described.columns and config["data"].lower().endswith(with_names):
         config["columns"] = described.columns
     while True:
         try:

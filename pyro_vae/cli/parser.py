@@ -10,7 +10,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
@@ -76,7 +76,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "interpolate": (commands.interpolate, "example: pyro-vae interpolate runs/digits-1 --path spherical"),
     "plot": (commands.plot, "example: pyro-vae plot runs/digits-1"),
     "bench": (commands.bench, "examples:\n  pyro-vae bench\n  pyro-vae bench --hidden 512 --latent_dim 20"),
-    "list": (commands.list_parts, ""),
+    "list": (commands.list_parts, "examples:\n  pyro-vae list\n  pyro-vae list priors\n  pyro-vae list data"),
 }
 
 _METAVARS = {
@@ -88,7 +88,7 @@ _METAVARS = {
 }
 
 # Parameters of commands that are no options, and options of train that a sweep sets itself.
-_NO_OPTIONS: set[str | int] = {"options", "how", "check"}
+_NO_OPTIONS: set[str | int] = {"options", "how", "check", "kind"}
 _OF_ONE_RUN: set[str | int] = {"out", "resume"}
 
 # Commands that open or make a run, and may need your own modules for it.
@@ -111,8 +111,17 @@ class _Parser(ArgumentParser):
         prog = self.prog.replace(" [options]", "")
         if (missing := missing_words(message)) is not None:
             prog, message = f"{prog} {missing[0]}", missing[1]
-        self.exit(2, f"{prog}: error: {plain(message)}\nSee: {prog} --help\n")
+        self.exit(2, f"{prog}: error: {plain(message, self._names())}\nSee: {prog} --help\n")
         raise AssertionError("exit does not return")
+
+    def _names(self) -> list[str]:
+        """Return the names of all options, those of the commands too."""
+        commands = (
+            sub for action in self._actions if isinstance(action.choices, Mapping) for sub in action.choices.values()
+        )
+        parsers = [self, *commands]
+        strings = (string for parser in parsers for string in parser._option_string_actions)
+        return [string.removeprefix("--") for string in strings if string.startswith("--")]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -254,6 +263,8 @@ def _add_options(parser: _Parser, name: str) -> None:
         parser.add_argument("--config", action="config", help="YAML file of options, such as config.yaml of a run.")
     if name in _OPENS_RUNS:
         parser.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
+    if name == "list":
+        parser.add_argument("kind", nargs="?", help=f"one kind alone: {', '.join(commands.KINDS)}.")
     parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=_NO_OPTIONS)
     if name == "sweep":
         parser.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)

@@ -25,6 +25,7 @@ from pyro_vae.cli.pictures import first
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
+from pyro_vae.data.functions import check_allowed
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
 from pyro_vae.objectives import Objective
@@ -67,7 +68,8 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 
 
 def check_names(options: Mapping[str, Any]) -> None:
-    """Raise a ValueError if the options of train name a part that does not exist or may not be imported."""
+    """Raise a ValueError if the options of train name a part that does not exist, or what may not be imported."""
+    check_allowed(options["data"])
     for option in ("prior", "likelihood", "posterior", "objective"):
         if class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))
@@ -130,9 +132,10 @@ def form(split: Split) -> str:
         return split.values_in_words()
     if split.binarize:
         return f"binarised ({split.binarize})"
+    scale = "grey" if split.event_shape[0] == 1 else "colour"
     if split.dequantize:
-        return "grey, dequantised"
-    return f"whole numbers to {split.levels}" if split.integers else f"grey, {split.levels + 1} levels"
+        return f"{scale}, dequantised"
+    return f"whole numbers to {split.levels}" if split.integers else f"{scale}, {split.levels + 1} levels"
 
 
 def label_classes(run: str) -> int:
@@ -157,7 +160,7 @@ def print_kept(run: Path, history: History, best: bool) -> None:
 
 def print_next(run: Path) -> None:
     """Print what to do with a run that is trained."""
-    modules = list(allowed() or ())
+    modules = [module for module in allowed() or () if not module.endswith(".py")]  # files are for data
     loading = f"{str(run)!r}, allow={modules}" if modules else repr(str(run))
     print(f"next      pyro-vae evaluate {run}{allow_again()}   or in Python: vae = pyro_vae.load({loading})")
 

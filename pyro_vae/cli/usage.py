@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
-__all__ = ["missing_words", "plain"]
+__all__ = ["missing_words", "near_miss", "plain"]
 
 _TYPES = {
     "<class 'int'>": "a whole number",
@@ -17,6 +19,9 @@ _TYPES = {
 }
 _TYPE = re.compile(r"<class '\w+'>|list\[int\]|typing\.Literal\[([^\]]*)\]")
 _WRONG_VALUE = re.compile(r'Parser key "([\w.]+)": (.*?)(?:Given|Got) value: (.*)')
+_UNKNOWN = re.compile(r"unrecognized arguments: (.*)|Subcommand '\w+' does not accept option '([\w.]+)'")
+_NESTED = re.compile(r"NestedArg\(key='(.*?)', val=.*\)")
+_NO_COMMAND = re.compile(r"argument command: invalid choice: '(.*?)' \(choose from (.*)\)")
 _MISSING = re.compile(r"the following arguments are required: (\w+)\.(.*)")
 
 # The words that a command needs.
@@ -28,19 +33,54 @@ _NEEDED = {
 }
 
 
-def plain(message: str) -> str:
-    """Return a message in plain words if it says that a value is wrong; any other as it is."""
+def plain(message: str, options: Iterable[str] = ()) -> str:
+    """Return a message in plain words if it says that a value, an option or a command is wrong; any other as it is.
+
+    Args:
+        message: of jsonargparse.
+        options: names of the options that there are, without dashes.
+    """
     text = " ".join(message.split())
+    if found := _UNKNOWN.fullmatch(text):
+        return _unknown_option(found[1] or f"--{found[2]}", options)
+    if found := _NO_COMMAND.fullmatch(text):
+        commands = re.findall(r"'([\w-]+)'", found[2])
+        return f"there is no command {found[1]!r}; there are {', '.join(commands)}{near_miss(found[1], commands)}"
     found = _WRONG_VALUE.fullmatch(text)
     if found is None:
         return text
     name, expected, value = found.groups()
     value = value.rpartition("Given value: ")[2]  # of a list, not of its element
+    if nested := _NESTED.fullmatch(value):
+        return f"--{name} takes no arguments of its own; got --{name}.{nested[1]}"
     types = list(dict.fromkeys(match.group() for match in _TYPE.finditer(expected.partition("Errors:")[0])))
     if not types or not all(of in _TYPES or of.startswith("typing") for of in types):
         return text
     choices = ", ".join(_TYPES.get(of) or ", ".join(re.findall(r"'([^']*)'", of)) for of in types)
-    return f"--{name} must be {' or '.join(choices.rsplit(', ', 1))}; got {value}"
+    hint = near_miss(value, choices.split(", "))
+    return f"--{name} must be {' or '.join(choices.rsplit(', ', 1))}; got {value}{hint}"
+
+
+def near_miss(word: str, there: Iterable[str], before: str = "") -> str:
+    """Return a sentence with the word that another may stand for, or nothing.
+
+    Args:
+        word: that is wrong.
+        there: those that are right.
+        before: what to write before the right word, such as ``"--"``.
+    """
+    by_lower = {right.lower(): right for right in there}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return f". Did you mean {before}{by_lower[close[0]]}?" if close else ""
+
+
+def _unknown_option(words: str, options: Iterable[str]) -> str:
+    """Return what is wrong with words of a command line that no option takes."""
+    first = words.split()[0]
+    if not first.startswith("-"):
+        return f"{words} is no option and belongs to none. Options begin with two dashes, such as --seed 1"
+    name = first.lstrip("-").partition("=")[0]
+    return f"there is no option --{name}{near_miss(name, options, '--')}"
 
 
 def missing_words(message: str) -> tuple[str, str] | None:

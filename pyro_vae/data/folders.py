@@ -80,14 +80,11 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
         ValueError: for an option that cannot be used.
     """
     size = as_size(how.size)
-    if how.channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (colour); got {how.channels!r}")
     listing = _labelled_alike(_list(path))
     own = {file.place for file in listing.files}
-    used = () if len(own) == len(SPLITS) else ("split",)
-    how.check_used(
-        f"{path} is a folder of images{'' if used else ' with its own splits'}", "size", "channels", "skip_bad", *used
-    )
+    all_there = len(own) == len(SPLITS)
+    what = f"{path} is a folder of images{' with its own splits' if all_there else ''}"
+    how.check_used(what, "size", "channels", "skip_bad", *(() if all_there else ("split",)))
     files = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)
 
@@ -103,13 +100,7 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
         return {}
 
     pixels = pixels_of(given, _where_kept(path, files, given, folder(root)), fingerprints)
-    if len(pixels.left_out) == len(files):
-        raise BadDataError(f"{path} holds no image: {_bad(path, files, pixels)} cannot be read as images")
-    if pixels.left_out and not how.skip_bad:
-        raise DamagedDataError(
-            f"{path}: {_bad(path, files, pixels)} cannot be read as images. Replace or remove them, or leave them out "
-            "with skip_bad=True"
-        )
+    _check_readable(path, files, pixels, how.skip_bad)
     return data_set(pixels)
 
 
@@ -143,7 +134,7 @@ def _in_splits(path: Path, splits: Mapping[int, Sequence[str]]) -> _Listing:
                 "class, put all classes into one folder within a folder train/"
             )
     for file in filter(_is_named_as_image, loose):
-        raise BadDataError(f"{path} has images beside train/, such as {file.key}. Put them into a split")
+        raise BadDataError(f"{path} has images beside train/, such as {_first([file.key])}. Put them into a split")
     found: list[_File] = []
     notes = [_left_out(path, [*others, *(file.key for file in loose)], "beside train/")]
     for place, (name,) in sorted(splits.items()):
@@ -160,12 +151,12 @@ def _in_classes(path: Path) -> _Listing:
     folders, loose = _entries(path)
     classes = {name: sorted(_walk(path / name, name), key=lambda file: os.path.split(file.path)) for name in folders}
     empty = [name for name, files in classes.items() if not files]
-    notes = [f"{path}: the folders {', '.join(empty[:_NAMED])} hold no file" if empty else ""]
+    notes = [f"{path}: no file in {_first(empty)}" if empty else ""]
     if len(empty) == len(folders):
         return _Listing(loose, [note for note in notes if note])
     for file in filter(_is_named_as_image, loose):
         raise BadDataError(
-            f"{path} has images beside its folders of classes, such as {file.key}. Put them into a class"
+            f"{path} has images beside its folders of classes, such as {_first([file.key])}. Put them into a class"
         )
     notes.append(_left_out(path, [file.key for file in loose], "beside the folders of classes"))
     files = [replace(file, label=name) for name, files in classes.items() for file in files]
@@ -173,11 +164,13 @@ def _in_classes(path: Path) -> _Listing:
 
 
 def _left_out(path: Path, names: Sequence[str], where: str) -> str:
-    return (
-        f"{path}: left out {where}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
-        if names
-        else ""
-    )
+    return f"{path}: left out {where}: {_first(names)}" if names else ""
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names, each on one line whatever is in it."""
+    shown = [name if name.isprintable() else ascii(name)[1:-1] for name in names[:_NAMED]]
+    return ", ".join([*shown, "..."] if len(names) > _NAMED else shown)
 
 
 def _is_named_as_image(file: _File) -> bool:
@@ -245,11 +238,22 @@ def _where_kept(path: Path, files: Sequence[_File], given: Files, root: Path) ->
     return root / "decoded" / f"{names[0]}-{names[1]}.npy"
 
 
+def _check_readable(path: Path, files: Sequence[_File], pixels: Pixels, skip_bad: bool) -> None:
+    """Raise an error if no file is an image, or if one is none and must not be left out."""
+    if len(pixels.left_out) == len(files):
+        raise BadDataError(f"{path} holds no image: {_bad(path, files, pixels)} cannot be read as images")
+    if pixels.left_out and not skip_bad:
+        raise DamagedDataError(
+            f"{path}: {_bad(path, files, pixels)} cannot be read as images. Replace or remove them, or leave them out "
+            "with skip_bad=True"
+        )
+
+
 def _bad(path: Path, files: Sequence[_File], pixels: Pixels) -> str:
     """Return how many files cannot be read, and the first of them with the reasons."""
-    named = [f"{os.path.relpath(files[i].path, path)} ({why})" for i, why in sorted(pixels.left_out.items())[:_NAMED]]
-    more = ", ..." if len(pixels.left_out) > _NAMED else ""
-    return f"{len(pixels.left_out):,} of {len(files):,} files ({', '.join(named)}{more})"
+    left_out = sorted(pixels.left_out.items())
+    named = [f"{os.path.relpath(files[index].path, path)} ({why})" for index, why in left_out]
+    return f"{len(named):,} of {len(files):,} files ({_first(named)})"
 
 
 def _data_set(
@@ -261,20 +265,22 @@ def _data_set(
     if pixels.several:
         notes.append(
             f"{path}: {len(pixels.several):,} files hold several images, of which the first counts, such as "
-            f"{os.path.relpath(files[pixels.several[0]].path, path)}"
+            f"{_first([os.path.relpath(files[pixels.several[0]].path, path)])}"
         )
     kept = [file for index, file in enumerate(files) if index not in pixels.left_out]
     names = sorted({file.label for file in kept if file.label is not None})
     if len(names) == 1:
-        notes.append(f"{path} has one folder of images, so they are all of the class {names[0]}")
+        deeper = any("/" in file.key.partition("/")[2] for file in kept)
+        hint = f". To make its folders the classes, give {path / names[0]}" if deeper else ""
+        notes.append(f"{path} has one folder of images, so they are all of the class {names[0]}{hint}")
     codes = {name: code for code, name in enumerate(names)}
     labels = torch.tensor([codes[file.label] for file in kept if file.label is not None]) if names else None
     images = Images(pixels.store, labels, len(names), name=str(path), class_names=tuple(names))
     lacking = set(names) - {file.label for file in kept if file.place == 0}
     if lacking:
-        notes.append(f"{path}: no image to train on is of the class {', '.join(sorted(lacking)[:_NAMED])}")
+        notes.append(f"{path}: no image to train on is of the class {_first(sorted(lacking))}")
     for name in sorted({file.label for file in files if file.label is not None} - set(names)):
-        notes.append(f"{path}: no image of the class {name} can be read")
+        notes.append(f"{path}: no image of the class {_first([name])} can be read")
     found = split_up(images, torch.tensor([file.place for file in kept]), shares, notes)
     if not pixels.fingerprints:
         return found

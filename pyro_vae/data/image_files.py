@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["ENDINGS", "KINDS", "Picture", "Unreadable", "as_size", "decode", "has_colour", "size_of"]
+__all__ = ["ENDINGS", "KINDS", "Picture", "Unreadable", "as_size", "decode", "has_colour", "levels_of", "size_of"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm")
 KINDS = "PNG, JPEG, TIFF, BMP, GIF, WebP"
@@ -97,16 +97,10 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
             return Unreadable("empty")
         # Bytes, not a path: PIL 13 maps a path, and turns some TIFFs wrongly then.
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            image.load()
+            image.load()  # whole: the draft mode of JPEG is faster, and differs by up to thirty levels after the resize
             ImageOps.exif_transpose(image, in_place=True)
-            flat = _on_white(image)
-            if channels == 1 and flat.mode != "L":
-                flat = flat.convert("L")
-            if size is not None:
-                flat = _resized(flat, size)
-            pixels = np.asarray(flat).reshape(flat.height, flat.width, -1)
             several = image.format in _PAGED and getattr(image, "is_animated", False)
-            return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), several)
+            return Picture(levels_of(image, size, channels), several)
     except UnidentifiedImageError:
         return Unreadable(f"damaged, or not {KINDS}")
     except OSError as error:
@@ -115,6 +109,26 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
         return Unreadable("too large for the memory", lasts=False)
     except Exception as error:  # a damaged file can raise anything in a decoder
         return Unreadable(str(error) or type(error).__name__)
+
+
+def levels_of(image: Image.Image, size: tuple[int, int] | None, channels: int | None) -> NDArray[np.uint8]:
+    """Return an image as uint8 ``(channels, height, width)``, with one channel if it is grey, else with three.
+
+    Args:
+        image: upright, in any mode.
+        size: see :func:`decode`.
+        channels: see :func:`decode`.
+
+    Raises:
+        ValueError: if its numbers are not of 8 or 16 bits.
+    """
+    flat = _on_white(image)
+    if channels == 1 and flat.mode != "L":
+        flat = flat.convert("L")
+    if size is not None:
+        flat = _resized(flat, size)
+    pixels = np.asarray(flat).reshape(flat.height, flat.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:

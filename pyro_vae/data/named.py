@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_vae.data.images import Images
 from pyro_vae.data.split import DataSet
 
-__all__ = ["DESCRIPTIONS", "NAMES", "DamagedDataError", "DownloadError", "folder", "load_named"]
+__all__ = ["DESCRIPTIONS", "NAMES", "DamagedDataError", "DownloadError", "folder", "load_named", "read_or_download"]
 
 
 class DownloadError(OSError):
@@ -39,6 +39,7 @@ class _Pixels(Protocol):
     targets: Tensor
 
 
+T = TypeVar("T")
 Split = tuple[Tensor, Tensor]
 Loaded = tuple[Split, Split, Split, int, int]
 
@@ -66,7 +67,7 @@ def _torchvision(class_name: str, train: dict[str, Any], test: dict[str, Any]) -
         import torchvision.datasets
 
         make = getattr(torchvision.datasets, class_name)
-        train_set, test_set = _read_or_download(make, root, train), _read_or_download(make, root, test)
+        train_set, test_set = read_or_download(make, root, train), read_or_download(make, root, test)
         pixels, labels = _pixels_and_labels(train_set)
         cut = len(pixels) - 5000
         classes = int(labels.max()) + 1
@@ -76,18 +77,24 @@ def _torchvision(class_name: str, train: dict[str, Any], test: dict[str, Any]) -
     return read
 
 
-def _read_or_download(make: Callable[..., _Pixels], root: Path, options: dict[str, Any]) -> _Pixels:
+def read_or_download(make: Callable[..., T], root: Path, options: dict[str, Any]) -> T:
+    """Return a data set of torchvision's; its files are downloaded if they are not in ``root``.
+
+    Raises:
+        DamagedDataError: if it cannot be made from the files in ``root``.
+        DownloadError: if there are none, and they cannot be downloaded.
+    """
     try:
         return make(str(root), download=False, **options)
     except Exception as error:
-        if "not found" not in str(error):  # torchvision says so of missing files
+        if "not found" not in str(error) and not isinstance(error, FileNotFoundError):  # of missing files
             raise DamagedDataError(
                 f"the files of {make.__name__} in {root} cannot be read ({error}): they are damaged or incomplete. "
                 "Delete them to download them again"
             ) from error
     try:
         return make(str(root), download=True, **options)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ImportError) as error:
         raise DownloadError(
             f"{make.__name__} is not in {root} and could not be downloaded ({error}). Put its files there in "
             f'torchvision\'s layout, or name their folder with root=... or $PYRO_VAE_DATA. The data set "digits" needs '

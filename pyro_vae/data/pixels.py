@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,8 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from pyro_vae.data.image_files import Picture, Unreadable, decode, has_colour, size_of
 from pyro_vae.data.reading import BadDataError
@@ -30,6 +34,8 @@ _LARGE = 2**30  # bytes; a larger array stays on disk
 _HEADER = 128  # bytes before the pixels, in NumPy's format
 _FILES_AT_ONCE, _BYTES_AT_ONCE = 16, 2**19  # what a thread decodes before it hands it over
 _MOST_THREADS = 16
+_MANY = 1000  # files; decoding more takes so long that a terminal shows the progress
+_DAY = 24 * 60 * 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -81,10 +87,13 @@ def pixels_of(files: Files, kept: Path | None, fingerprints: Callable[[Pixels], 
         BadDataError: if the images differ in size, and ``files.size`` is None.
         OSError: if there is no space for the pixels.
     """
-    known = None if kept is None else _read(kept)
-    if known is not None:
-        return known
+    known = None if kept is None else _read(kept, len(files.paths))
+    return _decode(files, kept, fingerprints) if known is None else known
+
+
+def _decode(files: Files, kept: Path | None, fingerprints: Callable[[Pixels], Mapping[str, str]]) -> Pixels:
     file = _new_file(kept)
+    own = Path(file.name) if isinstance(file.name, str) else None  # a file without a name vanishes by itself
     try:
         with file:
             writer = _Writer(file, files)
@@ -95,14 +104,19 @@ def pixels_of(files: Files, kept: Path | None, fingerprints: Callable[[Pixels], 
             pixels = replace(pixels, fingerprints=fingerprints(pixels))
             found = {name: value for name, value in vars(pixels).items() if name != "store"}
             file.write(json.dumps(found).encode())
-        if isinstance(file.name, str):
+        if own is not None:
             with suppress(OSError):  # without the file, the next start decodes again
-                os.replace(file.name, kept)
+                own.replace(kept)
                 _remove_older(kept)
         return pixels
+    except OSError as error:
+        raise OSError(
+            f"{files.name}: the decoded pixels cannot be written: {error.strerror or error}. Make space, or name a "
+            "folder with space in the environment variable PYRO_VAE_DATA"
+        ) from error
     finally:
-        if isinstance(file.name, str):  # a file without a name vanishes by itself
-            Path(file.name).unlink(missing_ok=True)
+        if own is not None:
+            own.unlink(missing_ok=True)
 
 
 def _new_file(kept: Path | None) -> IO[bytes]:
@@ -114,14 +128,16 @@ def _new_file(kept: Path | None) -> IO[bytes]:
 
 
 def _remove_older(kept: Path) -> None:
-    for other in kept.parent.glob(f"{kept.name.partition('-')[0]}-*{kept.suffix}"):
-        if other != kept:
-            with suppress(OSError):
+    """Remove what was kept of the same files as they were, and what a process that was killed has left."""
+    for other in kept.parent.glob(f"{kept.name.partition('-')[0]}-*"):
+        with suppress(OSError):
+            left = other.suffix == kept.suffix or other.stat().st_mtime < time.time() - _DAY
+            if other != kept and left:
                 other.unlink()
 
 
-def _read(kept: Path) -> Pixels | None:
-    """Return what a file keeps; None if there is none, or it is damaged."""
+def _read(kept: Path, files: int) -> Pixels | None:
+    """Return what a file keeps of so many files; None if there is none, or it is damaged."""
     try:
         with kept.open("rb") as file:
             npy.read_magic(file)
@@ -131,6 +147,8 @@ def _read(kept: Path) -> Pixels | None:
             file.seek(_HEADER + math.prod(shape))
             found = json.loads(file.read())
             left_out = {int(index): reason for index, reason in found["left_out"].items()}
+            if shape[0] + len(left_out) != files:
+                return None
             return Pixels(_store(file, shape), left_out, found["several"], found["fingerprints"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -171,25 +189,19 @@ class _Writer:
     def write(self) -> bool:
         """Decode and write; return False if files that could not be read now may be readable later."""
         lasting = True
-        try:
-            self.file.write(bytes(_HEADER))
-            for index, decoded in enumerate(_decoded(self.files)):
-                if isinstance(decoded, Unreadable):
-                    self.left_out[index] = decoded.reason
-                    lasting = lasting and decoded.lasts
-                    continue
-                if decoded.one_of_several:
-                    self.several.append(index)
-                self._add(decoded.pixels)
-            self.file.seek(0)
-            self.file.write(_header(self.shape))
-            self.file.seek(_HEADER + math.prod(self.shape))
-            self.file.flush()
-        except OSError as error:
-            raise OSError(
-                f"{self.files.name}: the decoded pixels cannot be written: {error.strerror or error}. Make space, or "
-                "name a folder with space in the environment variable PYRO_VAE_DATA"
-            ) from error
+        self.file.write(bytes(_HEADER))
+        for index, decoded in enumerate(_decoded(self.files)):
+            if isinstance(decoded, Unreadable):
+                self.left_out[index] = decoded.reason
+                lasting = lasting and decoded.lasts
+                continue
+            if decoded.one_of_several:
+                self.several.append(index)
+            self._add(decoded.pixels)
+        self.file.seek(0)
+        self.file.write(_header(self.shape))
+        self.file.seek(_HEADER + math.prod(self.shape))
+        self.file.flush()
         return lasting
 
     def _add(self, pixels: NDArray[np.uint8]) -> None:
@@ -222,8 +234,11 @@ def _decoded(files: Files) -> Iterator[Picture | Unreadable]:
     def decode_some(paths: list[str]) -> list[Picture | Unreadable]:
         return [decode(path, files.size, files.channels) for path in paths]
 
-    for some in _in_order(decode_some, _portions(files)):
-        yield from some
+    decoded = itertools.chain.from_iterable(_in_order(decode_some, _portions(files)))
+    console = Console(stderr=True)
+    silent = len(files.paths) < _MANY or not console.is_terminal
+    words = f"decoding {len(files.paths):,} images"
+    return iter(track(decoded, words, len(files.paths), console=console, transient=True, disable=silent))
 
 
 def _portions(files: Files) -> Iterator[list[str]]:
@@ -260,7 +275,7 @@ def _in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[
 def _differing_sizes(files: Files) -> BadDataError:
     counted = Counter(_in_order(size_of, files.paths))
     counted.pop(None, None)
-    common = [f"{n:,} images of {height}x{width}" for (height, width), n in counted.most_common(2)]
+    common = [f"{n:,} of {height}x{width}" for (height, width), n in counted.most_common(2)]
     more = f" (of {len(counted):,} sizes)" if len(counted) > 2 else ""
     height, width = counted.most_common(1)[0][0]
     example = str(height) if height == width else f"{height}x{width}"

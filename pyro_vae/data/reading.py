@@ -42,6 +42,8 @@ class Reading:
     shares: tuple[float, float, float] = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"channels must be 1 (grey) or 3 (colour); got {self.channels!r}")
         shares = (0.8, 0.1, 0.1) if self.split is None else as_shares(self.split)
         object.__setattr__(self, "shares", shares)
 

@@ -115,6 +115,9 @@ class Rows(Split):
         """Return mean and standard deviation, float64, of each element of a vector, or of all elements of an array.
 
         Missing values do not count. Where nothing varies, the standard deviation is 1.
+
+        Raises:
+            ValueError: if float64 cannot hold a variance.
         """
         dims = (0,) if len(self.event_shape) == 1 else tuple(range(len(self.event_shape) + 1))
         count = total = torch.zeros(())
@@ -123,6 +126,8 @@ class Rows(Split):
         mean = total.double() / count.clamp_min(1)
         squares = sum((some.double() - mean).square().nansum(dims) for some in self.stored())
         scale = (torch.as_tensor(squares) / count.clamp_min(1)).sqrt()
+        if not scale.isfinite().all():
+            raise ValueError(f"{self.name or 'x'} has values whose squares float64 cannot hold. Scale them")
         return mean, torch.where(scale > 0, scale, torch.ones_like(scale))
 
     def standardised(self, loc: Tensor, scale: Tensor, columns: Sequence[bool] | None = None) -> Self:

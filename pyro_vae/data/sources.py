@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.data import array_files, count_files, tables
+from pyro_vae.data import array_files, cell_files, count_files, tables
+from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere, names_elsewhere
 from pyro_vae.data.folders import load_folder
+from pyro_vae.data.functions import home_of, load_function
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
 
-__all__ = ["FILES", "load"]
+__all__ = ["FILES", "TAKEN", "load"]
 
 Reader = Callable[[Path, Reading], DataSet[Any]]
 
@@ -26,9 +28,27 @@ FILES: Mapping[str, Reader] = {
     ".safetensors": array_files.load_arrays,
     ".h5": array_files.load_arrays,
     ".hdf5": array_files.load_arrays,
+    ".h5ad": cell_files.load_h5ad,
     **dict.fromkeys(tables.TABLES, tables.load_table),
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
+
+TAKEN: Mapping[str, str] = {
+    "photos/": "A folder of images. Sub-folders are classes; train/, valid/ and test/ are splits if they are there.",
+    "x.npy, x.npz, x.safetensors, x.h5, x.hdf5": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test "
+    "(.h5 and .hdf5: extra hdf5).",
+    "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; --label COLUMN gives the "
+    "labels (extra: tables).",
+    "counts.npz": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz.",
+    "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
+    "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
+    "sklearn:wine": "A data set of scikit-learn: wine, iris, breast_cancer, digits, diabetes, linnerud; others, such "
+    "as covtype, are downloaded.",
+    "torchvision:CIFAR10": "A data set of pictures of torchvision, by the name of its class. --size makes pictures of "
+    "several sizes one.",
+    "hf:user/name": "Pictures or numbers of a data set on Hugging Face, or in such a folder (extra: datasets).",
+}
+"""What :func:`load` takes besides the data sets by name: an example of each, and what it is."""
 
 
 def load(
@@ -69,7 +89,13 @@ def load(
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
       booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
       and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
-    - ``.npz`` files of ``scipy.sparse.save_npz``: :class:`Counts`.
+    - ``.npz`` files of ``scipy.sparse.save_npz`` and ``.h5ad`` files of AnnData: :class:`Counts`. Of AnnData they are X
+      or, if X holds no counts, the layer ``counts``. ``.h5ad`` needs ``pip install 'pyro-vae[anndata]'``.
+    - ``my_data.py:make`` or ``my_package.data:make``: what a function of yours returns, which takes no arguments: all
+      that :func:`pyro_vae.fit` takes, x with labels ``(x, y)``, or a dictionary of these with ``train``, and perhaps
+      ``valid`` and ``test``. Datasets and DataLoaders are read once, into memory.
+    - ``sklearn:wine``, ``torchvision:CIFAR10`` and ``hf:user/name``: data sets of scikit-learn, of torchvision and on
+      Hugging Face (or in a folder of that form; extra ``datasets``), downloaded if need be.
 
     Without splits of their own, a hash of each example says where it goes. So an example stays in its split if others
     are added.
@@ -86,8 +112,8 @@ def load(
             antialiased, and cut around its centre.
         channels: of images: 1 or 3; by default 3 if any has colour, else 1.
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
-        group: column of a table; rows with the same value stay in one split. It is no part of x.
-        label: column of a table that holds the labels, numbers or text; it is no part of x.
+        group: column of a table, or of ``obs``; rows with the same value stay in one split. It is no part of x.
+        label: column of a table, or of ``obs``, that holds the labels, numbers or text; it is no part of x.
         columns: of a table: those that become x, such as ``"age,height"``; by default all that hold numbers.
         delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
         skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.
@@ -122,6 +148,10 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
         return load_named(source, root)
     path = Path(source).expanduser()
     if not path.exists():
+        if source.partition(":")[0] in PREFIXES and ":" in source:
+            return load_elsewhere(source, root, how)
+        if home_of(source) is not None:
+            return load_function(source, how)
         raise _no_such_data(source, path)
     if path.is_dir():
         return load_folder(path, how, root)
@@ -136,7 +166,9 @@ def _no_such_data(source: str, path: Path) -> Exception:
     there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     names = difflib.get_close_matches(source.lower(), NAMES, n=1)
     files = difflib.get_close_matches(path.name, there, n=1)
-    close = names[0] if names else str(path.parent / files[0]) if files else ""
+    there_too = names_elsewhere()
+    elsewhere = [there_too[name] for name in difflib.get_close_matches(source.lower(), there_too, n=1)]
+    close = names[0] if names else str(path.parent / files[0]) if files else "".join(elsewhere)
     hint = f" Did you mean {close!r}?" if close else ""
     if path.suffix or len(path.parts) > 1:
         return FileNotFoundError(f"there is no file or folder {source}.{hint}")

@@ -27,6 +27,7 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "-NaN", "<NA>",
 _CANDIDATES = ",;\t|: "  # delimiters that are looked for
 _SAMPLE = 20  # lines, in which a delimiter shows
 _MOST_UNPACKED = 2**33  # bytes; a small compressed file can hold any number of them
+_LARGE, _PACKED = 2**27, 5000  # bytes of a table, and the times it may be larger than its Parquet file beyond that
 _NO_TEXT = {
     b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are. Save it as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give its name the ending .parquet",
@@ -53,7 +54,7 @@ def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
     """
     reader, errors = import_optional("pyarrow.csv", "tables"), import_optional("pyarrow", "tables").ArrowException
     mark = _delimiter(path, delimiter)
-    _check_text(path)
+    lines = _check_text(path)
     names, notes = _names(path, mark)
     parse = reader.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
     # A block must hold a whole row, and a wide table has long rows.
@@ -73,6 +74,8 @@ def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
         raise _unreadable(path, mark, len(names), error) from error
     if not table.num_rows:
         raise BadDataError(f"{path} has names of columns and no rows")
+    if lines != table.num_rows + 1:
+        notes += _check_quotes(path, mark, table.num_rows)
     return columns, notes
 
 
@@ -85,15 +88,36 @@ def read_parquet(path: Path) -> tuple[Columns, list[str]]:
     """
     parquet, errors = import_optional("pyarrow.parquet", "tables"), import_optional("pyarrow", "tables").ArrowException
     try:
-        table = parquet.ParquetFile(str(path)).read()
+        with parquet.ParquetFile(str(path)) as file:
+            _check_size(path, file.metadata)
+            table = file.read()
+    except BadDataError:
+        raise
     except (errors, OSError, ValueError) as error:
         raise DamagedDataError(f"{path} cannot be read: {error}") from error
     if not table.num_rows:
         raise BadDataError(f"{path} has no rows")
     names = _different(path, table.column_names)
-    index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
+    index = [name for name in names if name in _index(table.schema)]
     notes = [f"{', '.join(map(repr, index))} is left out: the index of the table"] if index else []
     return {name: table[name] for name in names if name not in index}, notes
+
+
+def _index(schema: Any) -> list[Any]:
+    """Return the columns that were the index of a DataFrame."""
+    try:
+        return list(schema.pandas_metadata["index_columns"])
+    except (ValueError, TypeError, KeyError):  # pandas did not write it, or it is damaged
+        return []
+
+
+def _check_size(path: Path, metadata: Any) -> None:
+    """Raise a BadDataError if a small file would fill the memory."""
+    rows, columns, packed = metadata.num_rows, metadata.num_columns, path.stat().st_size
+    if rows * columns * 8 > max(_LARGE, _PACKED * packed):
+        raise BadDataError(
+            f"{path} has {rows:,} rows of {columns} columns in {packed:,} bytes, which no table packs into"
+        )
 
 
 def _delimiter(path: Path, given: str | None) -> str:
@@ -114,11 +138,12 @@ def _bytes_of(path: Path) -> Iterator[Any]:
         raise DamagedDataError(f"{path} cannot be unpacked: {error}") from error
 
 
-def _check_text(path: Path) -> None:
-    """Raise an error if a file is empty or no text in UTF-8."""
-    decoder, line, size = codecs.getincrementaldecoder("utf-8")(), 1, 0
+def _check_text(path: Path) -> int:
+    """Return the number of lines; raise an error if the file is empty or no text in UTF-8."""
+    decoder, line, size, last = codecs.getincrementaldecoder("utf-8")(), 1, 0, b""
     with _bytes_of(path) as file:
         while some := file.read(2**20):
+            last = some[-1:]
             if not size and (kind := next((kind for start, kind in _NO_TEXT.items() if some.startswith(start)), None)):
                 raise DamagedDataError(f"{path} is no text: it is {kind}")
             size += len(some)
@@ -138,6 +163,7 @@ def _check_text(path: Path) -> None:
             raise _not_utf_8(path, line, error) from error
     if not size:
         raise DamagedDataError(f"{path} is empty")
+    return line - (last == b"\n")
 
 
 def _not_utf_8(path: Path, line: int, error: UnicodeDecodeError) -> DamagedDataError:
@@ -159,7 +185,10 @@ def _names(path: Path, mark: str) -> tuple[list[str], list[str]]:
     with _text_of(path) as lines:
         sample = [line for line in itertools.islice(lines, _SAMPLE) if line.strip()]
     _check_delimiter(path, sample, mark)
-    first = next(csv.reader(sample, delimiter=mark), [])
+    try:
+        first = next(csv.reader(sample, delimiter=mark), [])
+    except csv.Error as error:
+        raise DamagedDataError(f"{path} cannot be read: {error}") from error
     if not first:
         raise DamagedDataError(f"{path} is empty")
     names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(first)]
@@ -214,6 +243,24 @@ def _unreadable(path: Path, mark: str, expected: int, error: Exception) -> Damag
     except csv.Error:
         pass
     return DamagedDataError(f"{path} cannot be read: {error}")
+
+
+def _check_quotes(path: Path, mark: str, rows: int) -> list[str]:
+    """Return a note if values go over several lines; raise a DamagedDataError if one never ends, or hides rows."""
+    found, blank, start = 0, 0, 1
+    with _text_of(path) as lines:
+        reader = csv.reader(lines, delimiter=mark, strict=True)
+        try:
+            for row in reader:
+                found, blank, start = found + bool(row), blank + (not row), reader.line_num + 1
+        except csv.Error as error:
+            hint = "Is each quotation mark closed?"
+            raise DamagedDataError(f"{path}: the row that starts in line {start:,}: {error}. {hint}") from error
+    if not found - 1 <= rows <= found - 1 + blank:
+        raise DamagedDataError(f"{path} has {found - 1:,} rows or {rows:,}, depending on what a quotation mark means")
+    if reader.line_num == found + blank:
+        return []
+    return [f"{reader.line_num:,} lines hold {rows:,} rows: values in quotes go over several lines"]
 
 
 def _trimmed(column: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,16 @@ from pyro_vae.data.splitting import assign, keys_of_rows, split_up
 from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 
-__all__ = ["TABLES", "NoColumnError", "load_table", "table"]
+__all__ = [
+    "TABLES",
+    "NoColumnError",
+    "check_column",
+    "columns_of_frame",
+    "keys_of_table",
+    "load_table",
+    "rows_of_columns",
+    "table",
+]
 
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """The endings of files that are tables."""
@@ -65,7 +75,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
     else:
         how.check_used(f"{path} is a table", *options, "delimiter")
         columns, notes = read_text(path, how.delimiter)
-    return _data_set(str(path), columns, how, notes)
+    return data_set_of_columns(str(path), columns, how, notes)
 
 
 def table(
@@ -95,18 +105,27 @@ def table(
         >>> found.train.columns, found.classes, found.notes
         (('height',), 2, ("1 of 2 columns is left out: 'name' is text, such as 'Bo'",))
     """
+    found = data_set_of_columns("the table", columns_of_frame(df), Reading(split=split, group=group, label=label), [])
+    return found.map(lambda part: replace(part, name=None))
+
+
+def columns_of_frame(df: Any) -> Columns:
+    """Return the columns of a pandas DataFrame as Arrow has them.
+
+    Raises:
+        TypeError: if it is no DataFrame.
+        BadDataError: if it has no rows, or two columns of one name.
+    """
     if not (hasattr(df, "columns") and hasattr(df, "items") and hasattr(df, "iloc")):
         hint = ". Give its to_pandas()" if hasattr(df, "to_pandas") else ""
         raise TypeError(f"df must be a pandas DataFrame; got {type(df).__name__}{hint}")
     if not len(df):
         raise BadDataError("the table has no rows")
     names = [str(name) for name in df.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise BadDataError(f"the table has two columns of one name: {', '.join(map(repr, twice))}. Rename one of them")
-    columns = {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
-    found = _data_set("the table", columns, Reading(split=split, group=group, label=label), [])
-    return found.map(lambda part: replace(part, name=None))
+    return {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
 
 
 def _of_series(series: Any) -> Any:
@@ -118,9 +137,26 @@ def _of_series(series: Any) -> Any:
         return arrow.array([None if value is None or value != value else str(value) for value in series])  # NaN != NaN
 
 
-def _data_set(name: str, columns: Columns, how: Reading, notes: list[str]) -> DataSet[Rows]:
+def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequence[str]) -> DataSet[Rows]:
+    """Return the data set of columns of Arrow's; see :func:`load_table`."""
+    rows, keys, left_out = rows_of_columns(name, columns, how)
+    together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
+    try:
+        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
+    except ValueError as error:
+        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+
+
+def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
+    """Return the rows of a table, the key of each, which says in which split it is, and notes, in sentences.
+
+    Args:
+        name: of the table, for errors.
+        columns: Arrow arrays by name.
+        how: options; of these, ``group``, ``label`` and ``columns`` count.
+    """
     for option in ("label", "group"):
-        _check_there(name, option, getattr(how, option), columns)
+        check_column(name, option, getattr(how, option), columns)
     if how.label is not None and how.label == how.group:
         raise ValueError(
             f"label and group must be two columns; got {how.label!r} for both: no class would be in two splits"
@@ -128,29 +164,30 @@ def _data_set(name: str, columns: Columns, how: Reading, notes: list[str]) -> Da
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
     x, left_out = _chosen(name, rest, how.columns) if how.columns is not None else _all_numbers(name, rest)
     values = _side_by_side(list(x.values()))
+    if empty := int(np.isnan(values).all(1).sum()):
+        left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
     rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name)
     if how.label is not None:
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        keys, together = list(keys_of_rows(_rounded(x, values))), "Equal rows"
-    else:
-        keys = list(group_keys(f"{name}: group {how.group!r}", columns[how.group]))
-        together = f"Rows of one {how.group!r}"
-    try:
-        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
-    except ValueError as error:
-        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+        return rows, list(keys_of_table(tuple(x), values)), left_out
+    return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
 
 
-def _rounded(names: Iterable[str], values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the columns by name and in float32, so that the same table has the same splits however it is read.
+def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
+    """Return the bytes of each row, with the columns by name and the numbers in the 24 bits of float32.
 
-    The order of the columns does not count then, nor the last bits: pandas.read_csv rounds some decimals otherwise than
-    Arrow, and a file may be in single precision.
+    So the same table has the same splits however it is read. The order of the columns does not count, nor the last
+    bits: pandas before 3 reads some decimals otherwise, and a file may be in single precision.
+
+    Args:
+        names: of the columns.
+        values: numbers ``(n, columns)``.
     """
+    bits, exponents = np.frexp(values[:, np.argsort(list(names))].astype(np.float64))
     with np.errstate(over="ignore"):
-        return values[:, np.argsort(list(names))].astype(np.float32)
+        return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
 
 
 def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:
@@ -192,7 +229,7 @@ def _chosen(name: str, columns: Columns, wanted: str | Sequence[str]) -> tuple[d
     names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
     x = {}
     for column in names:
-        _check_there(name, "columns", column, columns)
+        check_column(name, "columns", column, columns)
         try:
             x[column] = numbers(f"{name}: column {column!r}", columns[column])
         except NotNumbersError as error:
@@ -202,7 +239,8 @@ def _chosen(name: str, columns: Columns, wanted: str | Sequence[str]) -> tuple[d
     return x, []
 
 
-def _check_there(name: str, option: str, column: str | None, columns: Iterable[str]) -> None:
+def check_column(name: str, option: str, column: str | None, columns: Iterable[str]) -> None:
+    """Raise a NoColumnError if an option names a column that is not there."""
     if column is None or column in columns:
         return
     there = list(columns)

@@ -95,7 +95,7 @@ def test_resume_takes_the_runs_configuration(called, tmp_path):
     ("arguments", "message"),
     [
         ([], "but it was not provided"),
-        (["trian"], "invalid choice: 'trian'"),
+        (["trian"], "there is no command 'trian'; there are train, "),
         (["train", "--latent_dim", "two"], "--latent_dim must be a whole number; got two\n"),
         (["train", "--epochs", "x"], "--epochs must be a whole number or null; got x\n"),
         (["train", "--lr", "x"], "--lr must be a number; got x\n"),

@@ -100,6 +100,9 @@ def test_check_passes(here, capsys):
 
 def test_compare_resume_and_config_work_on_tables(here, capsys):
     assert main(["compare", "mixed", "real"]) == 0
+    heading, mixed, _ = capsys.readouterr().out.splitlines()[:3]
+    assert heading.count("likelihood.columns") == 1
+    assert "2 Normal, 1 NegativeBinomial, 2 Bernoulli, 1 Beta" in mixed
     assert main(["train", "--config", "mixed/config.yaml", "--out", "repeated"]) == 0
     assert (here / "mixed/weights.safetensors").read_bytes() == (here / "repeated/weights.safetensors").read_bytes()
     assert main(["train", "--resume", "repeated", "--epochs", "3"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_differing_sizes_need_a_size(tmp_path, load):
     write(path, ["a/z.png"], (5, 8, 3))
     assert error_of(load, path) == (
         BadDataError,
-        "PATH: the images differ in size (height x width): 20 images of 8x6 and 2 images of 5x7 (of 3 sizes). Make them "
+        "PATH: the images differ in size (height x width): 20 of 8x6 and 2 of 5x7 (of 3 sizes). Make them "
         'equal: size="8x6" resizes each and cuts it around its centre',
     )
     assert load(path, size="8x6").event_shape == (3, 8, 6)
@@ -218,14 +219,17 @@ def test_what_is_left_out_is_noted(tmp_path, load):
     found = load(path, split=None)
     assert found.train.class_names == ("a", "b", "c")
     assert [note.replace(str(path), "PATH") for note in found.notes][1:] == [
-        f"PATH{os.sep}test: the folders d hold no file",
+        f"PATH{os.sep}test: no file in d",
         "PATH: no image to train on is of the class c",
     ]
 
 
 def test_one_class_is_noted(tmp_path, load):
     path = write(tmp_path / "p", names("a"))
-    assert load(path).notes == (f"{path} has one folder of images, so they are all of the class a",)
+    note = f"{path} has one folder of images, so they are all of the class a"
+    assert load(path).notes == (note,)
+    write(path, ["a/train/0.png"])
+    assert load(path).notes == (f"{note}. To make its folders the classes, give {path / 'a'}",)
 
 
 # Damaged files.
@@ -264,6 +268,17 @@ def test_the_first_ten_damaged_files_are_named(tmp_path, load):
     assert message.startswith(f"PATH: 1,234 of 1,254 files (a{os.sep}bad0000.png (empty), ")
     assert message.count("(empty)") == 10
     assert "bad0009.png (empty), ...)" in message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names of any bytes")
+def test_names_of_files_cannot_write_to_the_terminal(tmp_path, load):
+    path = write(tmp_path / "p", names("a"))
+    (path / "a" / "x\x1b[2J\ny.png").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(path / "a") + b"/\xff.png")).write_bytes(b"")
+    message = error_of(load, path)[1]
+    assert message.isprintable()
+    assert r"a/x\x1b[2J\ny.png (empty)" in message
+    assert r"a/\udcff.png (empty)" in message
 
 
 def test_a_class_of_damaged_files_is_noted(tmp_path, load):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import threading
 from dataclasses import replace
 
@@ -114,6 +117,49 @@ def test_an_error_leaves_nothing_behind(tmp_path, root, load, keeping):
     write(path, ["b/x.png"], (3, 3, 3))
     error_of(load, path)
     assert list((root / "decoded").iterdir()) == []
+
+
+def test_a_full_disk_is_named(tmp_path, load, monkeypatch):
+    class Full(io.BytesIO):
+        name = 0  # of no file
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = write(tmp_path / "p", names("ab"))
+    monkeypatch.setattr(pixels, "_new_file", lambda kept: Full())
+    message = "decoded pixels cannot be written: No space left on device. Make space, or name a folder with space"
+    with pytest.raises(OSError, match=message):
+        load(path)
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path, root, load, keeping):
+    path = write(tmp_path / "p", names("ab"))
+    load(path)
+    (kept,) = (root / "decoded").iterdir()
+    old, new, other = (
+        kept.with_name(name) for name in (f"{kept.stem}old.partial", f"{kept.stem}new.partial", "x-y.npy")
+    )
+    for file in (old, new, other):
+        file.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    os.utime(path / "a" / "000.png", (0, 0))
+    load(path)
+    assert sorted(file.suffix for file in (root / "decoded").iterdir()) == [".npy", ".npy", ".partial"]
+    assert not old.exists()
+    assert not kept.exists()
+    assert new.exists()
+    assert other.exists()
+
+
+def test_a_terminal_shows_the_progress(tmp_path, load, monkeypatch, capsys):
+    path = write(tmp_path / "p", names("ab"))
+    load(path)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(pixels, "_MANY", 10)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    load(path)
+    assert "decoding 40 images" in capsys.readouterr().err
 
 
 def test_processes_side_by_side_write_the_same(tmp_path, root, load, keeping):

@@ -352,3 +352,20 @@ def test_the_trainings_of_a_sweep_do_not_import_from_the_working_directory(here,
     assert process.wait(timeout=120) == 0, sweep._log(member).read_text()
     process.stdin.close()
     assert "StandardNormal" in sweep._log(member).read_text()
+
+
+@pytest.mark.parametrize(
+    "source", ["evil:schedule", "evil.py:schedule", "./evil.py:schedule", "evil_package.parts:schedule", "os:getcwd"]
+)
+def test_a_function_that_a_folder_names_as_data_is_not_called(here, capsys, source):
+    change(here / "digits", data=source)
+    home = source.rpartition(":")[0].removeprefix("./")
+    commands = [command for name, command in COMMANDS.items() if name != "sample"]
+    sweep = ["sweep", "swept", "seed=0,1", "--config", "digits/config.yaml"]
+    for command in (*commands, [*COMMANDS["evaluate"], "--allow", "evil2", "--allow", "evil_too.py"], sweep):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert f"data '{source}' is a function" in error or f"/{home}:" in error
+        assert "If you trust it, add --allow " in error
+    assert not (here / "again").exists()
+    assert not (here / "swept").exists()

@@ -144,7 +144,7 @@ ONE_EMPTY = np.array([[0.0, math.nan], [1.0, math.nan]])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([[0, 1]],), TypeError, "data must be a tensor, a NumPy array, a table or Images; got list"),
+        (([[0, 1]],), TypeError, "got list. Give torch.tensor"),
         ((np.zeros((0, 3)),), ValueError, "at least one example with at least one value; got shape (0, 3)"),
         ((torch.tensor(1.0),), ValueError, "at least one example with at least one value; got shape ()"),
         ((np.zeros((3, 2), complex),), TypeError, "data must be a dense array of real numbers; got complex128"),

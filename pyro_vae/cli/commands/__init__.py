@@ -7,11 +7,12 @@ from pyro_vae.cli.commands.comparison import compare, sweep
 from pyro_vae.cli.commands.data import describe_data, reading, suggest_likelihood
 from pyro_vae.cli.commands.evaluation import check_run, evaluate
 from pyro_vae.cli.commands.images import interpolate, plot, reconstruct, sample
-from pyro_vae.cli.commands.machine import bench, list_parts
+from pyro_vae.cli.commands.machine import KINDS, bench, list_parts
 from pyro_vae.cli.commands.rows import encode, impute, score
 from pyro_vae.cli.commands.training import train
 
 __all__ = [
+    "KINDS",
     "bench",
     "check_run",
     "compare",

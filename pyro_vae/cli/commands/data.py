@@ -24,8 +24,9 @@ def reading(
 
     Args:
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        size: height and width of the images of a folder, such as 32 or 32x48.
-        channels: 1 for grey images of a folder, 3 for colour.
+        size: height and width of the images of a folder, such as 32 or 32x48: each is resized until it covers them,
+            and cut around its centre.
+        channels: 1 for grey images of a folder, 3 for colour; by default 3 if any has colour.
         split: shares of training, validation and test data; by default 0.8,0.1,0.1. A row or file stays where it was
             when others are added.
         group: column of a table; rows with the same value stay in one split. It is no part of x.

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import Any
 
-__all__ = ["bench", "list_parts"]
+__all__ = ["KINDS", "bench", "list_parts"]
+
+KINDS = {
+    "priors": "prior",
+    "likelihoods": "likelihood",
+    "posteriors": "posterior",
+    "nets": "net",
+    "objectives": "objective",
+    "schedules": "schedule",
+    "data": "data",
+}
+"""What can be listed, and for which option it is."""
 
 _OBJECTIVES = {
     "Trace_ELBO": "recon - kl at samples of z; --objective.num_particles sets their number.",
     "TraceEnum_ELBO": "For discrete codes: sums over them exactly.",
     "TraceMeanField_ELBO": "recon - kl, with the kl in closed form if there is one. Pyro's other ELBOs work too.",
 }
+
+_ON_NAMES = (
+    "",
+    "Write names in any case, with or without underscores: --posterior low_rank_normal. A prior and a posterior",
+    "go together if they are over the same values; VampPrior takes those of the posterior. Name your own class",
+    "or function by its dotted path: --prior my_module.MyPrior. Later commands on the run name its module again:",
+    "pyro-vae evaluate RUN --allow my_module",
+)
 
 
 def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128, device: str = "auto") -> None:
@@ -60,34 +80,58 @@ def _signature(found: type) -> list[inspect.Parameter]:
     return [p.replace(annotation=inspect.Parameter.empty) for p in named]
 
 
-def list_parts() -> None:
-    """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data."""
-    from pyro_vae import data
-    from pyro_vae.config import KINDS
+def list_parts(kind: str | None = None) -> None:
+    """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data.
+
+    Args:
+        kind: one kind alone, such as priors.
+    """
+    from pyro_vae.cli.usage import near_miss
+    from pyro_vae.config import KINDS as PARTS
+
+    wanted = None if kind is None else _kind(kind.lower())
+    if kind is not None and wanted is None:
+        raise ValueError(f"there is nothing to list as {kind!r}; there are {', '.join(KINDS)}{near_miss(kind, KINDS)}")
+    for option in PARTS:
+        if wanted in (None, option):
+            _list_kind(option)
+    if wanted in (None, "data"):
+        _list_data()
+    if wanted != "data":
+        print("\n".join(_ON_NAMES))
+
+
+def _kind(word: str) -> str | None:
+    """Return the option that a word of :data:`KINDS` stands for, in the singular too; None for any other word."""
+    singular = {**KINDS, **{plural.removesuffix("s"): option for plural, option in KINDS.items()}}
+    return singular.get(word)
+
+
+def _list_kind(option: str) -> None:
+    from pyro_vae.config import KINDS as PARTS
     from pyro_vae.parts import Posterior, Prior, words_for
 
+    kind = PARTS[option]
     titles = {
         "net": "--nets mlp, gated_mlp, conv, resnet: networks",
         "schedule": "Schedules for weights of an objective",
     }
-    for option, kind in KINDS.items():
-        print(titles.get(option, f"--{option}"))
-        for name, found in kind.classes.items():
-            options = [str(p) for p in _signature(found)]
-            short = [s for s, of in kind.short.items() if of == name]
-            over = found.support if issubclass(found, (Prior, Posterior)) else None
-            print(f"  {name}({', '.join(options)})" + "".join(f"  or {s}" for s in short))
-            print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
-            if over is not None:
-                print(f"      Over {words_for(over)}.")
-        for name, line in _OBJECTIVES.items() if option == "objective" else ():
-            print(f"  {name} of pyro.infer\n      {line}")
+    print(titles.get(option, f"--{option}"))
+    for name, found in kind.classes.items():
+        options = [str(p) for p in _signature(found)]
+        short = [s for s, of in kind.short.items() if of == name]
+        over = found.support if issubclass(found, (Prior, Posterior)) else None
+        print(f"  {name}({', '.join(options)})" + "".join(f"  or {s}" for s in short))
+        print(f"      {(inspect.getdoc(found) or '').splitlines()[0]}")
+        if over is not None:
+            print(f"      Over {words_for(over)}.")
+    for name, line in _OBJECTIVES.items() if option == "objective" else ():
+        print(f"  {name} of pyro.infer\n      {line}")
+
+
+def _list_data() -> None:
+    from pyro_vae import data
+
     print("--data")
-    for name, line in data.DESCRIPTIONS.items():
-        print(f"  {name}\n      {line}")
-    print(
-        "\nWrite names in any case, with or without underscores: --posterior low_rank_normal. A prior and a posterior"
-    )
-    print("go together if they are over the same values; VampPrior takes those of the posterior. Name your own class")
-    print("or function by its dotted path: --prior my_module.MyPrior. Later commands on the run name its module again:")
-    print("pyro-vae evaluate RUN --allow my_module")
+    for name, line in {**data.DESCRIPTIONS, **data.TAKEN}.items():
+        print(f"  {name}\n{textwrap.fill(line, 80, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +9,6 @@ __all__ = ["train"]
 
 # Not in config.yaml: each machine has its own folders.
 _NOT_RECORDED = ("out", "resume")
-
-_STEPS = 2000  # the least number of steps by default, on small data; large data get _EPOCHS passes
-_EPOCHS = 10
 
 
 def train(
@@ -73,6 +69,7 @@ def train(
     from pyro_vae.config import make_objective
     from pyro_vae.objectives import Objective
     from pyro_vae.training import fit
+    from pyro_vae.training.options import usual_epochs
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
@@ -90,7 +87,7 @@ def train(
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
     if epochs is None:
-        epochs = max(_EPOCHS, math.ceil(_STEPS * options["batch_size"] / len(examples)))
+        epochs = usual_epochs(len(examples), options["batch_size"])
     config["epochs"] = epochs
     run = Path(resume or out or runs.free_folder(datasets.short_name(data)))
     runs.print_plan(vae, data, examples, epochs, device)
