@@ -88,7 +88,7 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
         size = math.prod(found.shape) * found.dtype.itemsize
         offset = found.id.get_offset()
         in_one_piece = offset is not None and found.id.get_storage_size() == size
-        if size > _LARGE and in_one_piece and found.dtype.isnative and not text:
+        if size > _LARGE and in_one_piece and not text:
             return np.memmap(self.path, found.dtype, "r", offset, found.shape)
         if size > _MOST:
             raise BadDataError(

@@ -31,7 +31,7 @@ class Mapped:
         self.array = array
         self.rows = torch.arange(len(array)) if rows is None else rows
         self.shape = torch.Size((len(self.rows), *array.shape[1:]))
-        self.dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+        self.dtype = torch.from_numpy(np.empty(0, array.dtype.newbyteorder("="))).dtype
         self.device = torch.device("cpu")
 
     def __len__(self) -> int:
@@ -43,7 +43,8 @@ class Mapped:
 
     def read(self, rows: slice | Tensor) -> Tensor:
         """Return some of the rows as a tensor in memory."""
-        return torch.from_numpy(self.array[self.rows[rows].cpu().numpy()])
+        found = self.array[self.rows[rows].cpu().numpy()]
+        return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), copy=False))
 
 
 Store = Tensor | Mapped
