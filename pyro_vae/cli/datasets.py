@@ -19,7 +19,7 @@ from pyro_vae.config import find
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.data.functions import home_of
-from pyro_vae.parts import data_of
+from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
@@ -204,7 +204,8 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 
 def _is_real(spec: Any) -> bool:
-    return bool(getattr(find("likelihood", class_name(spec)), "location_scale", False))
+    found = find("likelihood", class_name(spec))
+    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
 
 
 def _data_of(spec: Any) -> str:
