@@ -16,6 +16,7 @@ from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import read_description
 from pyro_vae.config import find
+from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.data.functions import home_of
@@ -105,7 +106,7 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
         spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
     if config["inputs"] == "auto":
-        config["inputs"] = "log1p" if isinstance(raw.train, Counts) and data_of(found) == "counts" else "x"
+        config["inputs"] = usual_inputs(spec, raw)
 
 
 def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
