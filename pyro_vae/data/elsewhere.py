@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pyro_vae.argument_checks import near_miss
-from pyro_vae.data.conversion import in_splits, is_sparse
+from pyro_vae.data.conversion import in_splits
 from pyro_vae.data.counts import Counts
+from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, stack
 from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or_download
 from pyro_vae.data.reading import BadDataError, Reading

@@ -39,7 +39,8 @@ TAKEN: Mapping[str, str] = {
     "(.h5 and .hdf5: extra hdf5).",
     "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; --label COLUMN gives the "
     "labels (extra: tables).",
-    "counts.npz": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz.",
+    "counts.npz, x.h5ad": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz, or cells of AnnData "
+    "(.h5ad: extra anndata).",
     "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
     "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
     "sklearn:wine": "A data set of scikit-learn: wine, iris, breast_cancer, digits, diabetes, linnerud; others, such "

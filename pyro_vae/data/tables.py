@@ -142,7 +142,7 @@ def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequen
     rows, keys, left_out = rows_of_columns(name, columns, how)
     together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
     try:
-        return split_up(rows, assign(keys, how.shares), [*notes, *left_out])
+        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
     except ValueError as error:
         raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
 

@@ -271,6 +271,6 @@ def test_counts_and_their_labels(tmp_path):
     for mine, theirs in zip(parts_of(found), parts_of(of_file), strict=True):
         assert np.array_equal(mine.matrix.toarray(), theirs.matrix.toarray())
         assert mine.labels.tolist() == [label_of[tuple(row)] for row in mine.matrix.toarray().tolist()]
-    assert found.notes == ("mine.py:make: 1 row is left out, which have no counts: 3 (counted from 0)",)
+    assert found.notes == ("mine.py:make: 1 row is left out, which has no counts: 3 (counted from 0)",)
     with pytest.raises(BadDataError, match="must hold counts, whole numbers from 0"):
         made(x / 2)
