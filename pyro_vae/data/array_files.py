@@ -58,7 +58,7 @@ def load_arrays(path: Path, how: Reading) -> DataSet[Any]:
             )
         x = next(iter(arrays.values()))
     examples = as_split(str(path), x, _find(arrays, _LABELS))
-    return split_up(examples, assign(keys_of_rows(x), how.shares))
+    return split_up(examples, assign(keys_of_rows(x), how.shares), how.shares)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -83,4 +83,4 @@ def in_splits(
         keys = None if keys is None else [key for i, key in enumerate(keys) if i not in empty]
         counts, said = counts.without_empty_rows()
         notes = [*notes, f"{counts.name}: {said}"] if said else notes
-    return split_up(counts, assign(counts.keys() if keys is None else keys, how.shares), notes)
+    return split_up(counts, assign(counts.keys() if keys is None else keys, how.shares), how.shares, notes)

@@ -82,6 +82,20 @@ class Rows(Split):
             values = (values.double() - self.loc) / self.scale
         return values.to(dtype)
 
+    def select(self, columns: Sequence[str]) -> Self:
+        """Return the columns of these names, in this order.
+
+        Raises:
+            ValueError: if one is not there.
+        """
+        lacking = [column for column in columns if column not in self.columns]
+        if lacking:
+            raise ValueError(f"{self.name} lacks the columns {', '.join(map(repr, lacking[:10]))}")
+        chosen = torch.tensor([self.columns.index(column) for column in columns])
+        values = self.values[:, chosen] if isinstance(self.values, Tensor) else self.values.read(slice(None))[:, chosen]
+        loc, scale = (None if moment is None else moment[chosen] for moment in (self.loc, self.scale))
+        return replace(self, values=values, columns=tuple(columns), loc=loc, scale=scale)
+
     def to_units(self, x: Tensor) -> Tensor:
         """Return x of a VAE in the units of the data: undoes the standardisation, if there is one."""
         if self.loc is None or self.scale is None:

@@ -135,7 +135,7 @@ class Conditionals(nn.Module):
             check_column_order(self.likelihood, column_names(x))
         if not (context or isinstance(x, Tensor)):
             x = suited_to(self.likelihood, x)
-        own = getattr(self.likelihood, "own_context", 0)
+        own = as_likelihood(self.likelihood).own_context
         return as_tensors(self, self.posterior, features, x, *context, own=own)
 
     @property
@@ -181,7 +181,7 @@ class Conditionals(nn.Module):
         Raises:
             ValueError: if a tensor that the likelihood needs is missing.
         """
-        own = getattr(self.likelihood, "own_context", 0)
+        own = as_likelihood(self.likelihood).own_context
         if len(context) < own:
             raise ValueError(
                 f"likelihood {part_name(self.likelihood)} takes the end of the context for itself alone, {own} tensor"

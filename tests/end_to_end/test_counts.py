@@ -77,7 +77,7 @@ def test_the_run_is_evaluated_on_its_data(folder, capsys):
 
 def test_samples_have_library_sizes_of_the_training_data():
     train("negative", "--likelihood", "negative_binomial")
-    assert main(["sample", "negative", "--n", "500", "--out", "samples.npy"]) == 0  # means, which sum to them
+    assert main(["sample", "negative", "--n", "500", "--mean", "true", "--out", "samples.npy"]) == 0  # sum to them
     totals = np.load("samples.npy").sum(1)
     sizes = data.load("cells.npz").train.matrix.sum(1)
     assert np.isin(totals.round(), sizes).all()
