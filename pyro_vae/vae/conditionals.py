@@ -138,7 +138,7 @@ class Conditionals(nn.Module):
             x = x if context else suited_to(self.likelihood, x)
         elif not all(isinstance(c, Tensor) and are_features(c) for c in context):
             features = self.context_features
-        own = getattr(self.likelihood, "own_context", 0) if features else 0
+        own = as_likelihood(self.likelihood).own_context if features else 0
         return as_tensors(self, self.posterior, features, x, *context, own=own)
 
     @property
@@ -184,7 +184,7 @@ class Conditionals(nn.Module):
         Raises:
             ValueError: if a tensor that the likelihood needs is missing.
         """
-        own = getattr(self.likelihood, "own_context", 0)
+        own = as_likelihood(self.likelihood).own_context
         if len(context) < own:
             raise ValueError(
                 f"likelihood {part_name(self.likelihood)} takes the end of the context for itself alone, {own} tensor"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pyro_vae.argument_checks import is_integer
 from pyro_vae.distributions.parameters import uncompiled
-from pyro_vae.parts import Part
+from pyro_vae.parts import Part, child
 from pyro_vae.value_checks import holds
 
 __all__ = ["are_features", "as_features", "features_of"]
@@ -25,7 +25,7 @@ def features_of(*parts: Part) -> int:
 def _of_part(part: nn.Module) -> int:
     if not type(part).__module__.startswith("pyro_vae."):
         return 0
-    for module in (part, getattr(part, "net", None)):
+    for module in (part, child(part, "net")):
         features = getattr(module, "context_features", 0)
         if is_integer(features, 1) and type(module).__module__.startswith("pyro_vae."):
             return int(features)

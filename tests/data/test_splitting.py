@@ -242,6 +242,11 @@ def test_a_frame_is_split_as_its_file(tmp_path):
     assert by_value[1].equals(data.split(frame(), valid=0.2, group="who")[1])
 
 
+def test_a_series_is_a_table_of_one_column():
+    whole, one = data.split(frame()[["a"]]), data.split(frame()["a"])
+    assert all(part["a"].equals(other) for part, other in zip(whole, one, strict=True))
+
+
 def test_a_column_that_a_frame_lacks():
     with pytest.raises(ValueError, match="group: x has no column 'whom'. Did you mean 'who'"):
         data.split(frame(), group="whom")
