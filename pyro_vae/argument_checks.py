@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import SupportsFloat, SupportsIndex
 
-__all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer", "one_of"]
+__all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer", "near_miss", "one_of"]
 
 
 def at_least(name: str, value: SupportsIndex, least: int, why: str = "") -> int:
@@ -122,3 +124,20 @@ def _as_float(value: object) -> float:
 
 def _short(limit: float) -> str:
     return f"{limit:g}".replace("e-0", "e-")
+
+
+def near_miss(word: str, there: Iterable[str], before: str = "") -> str:
+    """Return a sentence with the word that another may stand for, to end an error with; nothing if there is none.
+
+    Args:
+        word: that is wrong.
+        there: those that are right.
+        before: what to write before the right word, such as ``"--"``.
+
+    Example:
+        >>> "there is no column heigt" + near_miss("heigt", ["height", "weight"])
+        'there is no column heigt. Did you mean height?'
+    """
+    by_lower = {right.lower(): right for right in there}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.65)
+    return f". Did you mean {before}{by_lower[close[0]]}?" if close else ""

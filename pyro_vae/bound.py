@@ -16,7 +16,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data import DataSource, as_tensor, batches
-from pyro_vae.data.arrays import repeat_rows
+from pyro_vae.data.arrays import Array, repeat_rows
 from pyro_vae.data.batches import dtype_and_device
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import (
@@ -32,7 +32,7 @@ from pyro_vae.model_guide import (
 )
 from pyro_vae.seeds import seeded
 from pyro_vae.terms import read_terms, shared_plates
-from pyro_vae.vae import VAE, as_vae, evaluating, suited
+from pyro_vae.vae import VAE, as_vae, evaluating, suited, takes_context
 from pyro_vae.value_checks import holds
 
 __all__ = [
@@ -126,9 +126,9 @@ class ElboTerms(NamedTuple):
 
 def elbo_terms(
     vae: VAE,
-    x: Tensor,
-    *context: Tensor,
-    mask: Tensor | None = None,
+    x: DataSource,
+    *context: Array,
+    mask: Array | None = None,
     kl: Literal["analytic", "sampled"] = "analytic",
     num_particles: int = 1,
     seed: int | None = None,
@@ -143,8 +143,8 @@ def elbo_terms(
 
     Args:
         vae: the prior, likelihood and posterior.
-        x: data ``(batch, *event_shape)``.
-        context: tensors ``(batch, ...)``.
+        x: data ``(batch, *event_shape)``, or anything else that :meth:`VAE.tensors` takes, as one batch.
+        context: arrays ``(batch, ...)``.
         mask: True where x is observed, as in :meth:`VAE.model`; recon then counts the observed elements alone.
         kl: ``"analytic"`` for the closed form, ``"sampled"`` for log q(z|x) − log p(z) at the same z as recon.
         num_particles: draws of z per example, at least 1; the terms are means over them.
@@ -299,7 +299,7 @@ def average_elbo(
     kl: Literal["analytic", "sampled"] = "sampled",
     num_particles: int = 1,
     batch_size: int = 1000,
-    has_context: bool = False,
+    has_context: bool | None = None,
     seed: int = 0,
 ) -> ElboEstimate:
     """Return the bound on average over the examples of a data set, in evaluation mode and without gradients.
@@ -311,7 +311,8 @@ def average_elbo(
         kl: see :func:`elbo_terms`; the closed form needs one latent site and one observed site, of any names.
         num_particles: draws of z per example.
         batch_size: examples at a time.
-        has_context: True if what a Dataset or DataLoader yields after x is context.
+        has_context: True if what a Dataset or DataLoader yields after x is context; by default, True for a VAE with
+            ``context_features``.
         seed: of the draws and the binarisation.
 
     Raises:
@@ -334,6 +335,8 @@ def average_elbo(
     data = suited(data, vae)
     modules = nn.ModuleList(modules_around(model=model, guide=guide).values())
     dtype, device = dtype_and_device(modules, data)
+    if has_context is None:
+        has_context = takes_context(vae)
     supply = batches(data, batch_size, seed=seed, device=device, dtype=dtype, has_context=has_context)
     recons, kls = [], []
     with evaluating(modules), kept_store(), seeded(seed):

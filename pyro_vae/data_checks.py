@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -9,10 +11,11 @@ from torch.distributions import constraints
 
 from pyro_vae.distributions import TorchToPyro, base_constraint, part_name, stated_support
 from pyro_vae.distributions.columns import Columns
-from pyro_vae.parts import Part, as_likelihood
+from pyro_vae.nets.shapes import remedy_of_shape
+from pyro_vae.parts import Part, as_likelihood, child
 from pyro_vae.value_checks import holds
 
-__all__ = ["check_event_shape", "check_finite", "check_support"]
+__all__ = ["check_column_order", "check_event_shape", "check_finite", "check_support"]
 
 _FEW_LEVELS = 15  # integers up to this are more likely counts or classes than grey levels of 8 bits
 _SETS = {
@@ -50,14 +53,32 @@ def check_event_shape(likelihood: Part, event_shape: torch.Size, x: Tensor) -> N
     if x.shape[1:] == event_shape:
         return
     remedy = (
-        "This is a single example: give it a batch dimension with x[None]"
+        ". This is a single example: give it a batch dimension with x[None]"
         if x.shape == event_shape
-        else "Give its net the output shape of the data, and declare every dimension after the batch with .to_event"
+        else remedy_of_shape(tuple(x.shape[1:]), tuple(event_shape))
+        or ". Give its net the output shape of the data, and declare every dimension after the batch with .to_event"
     )
     raise ValueError(
         f"likelihood {part_name(likelihood)} is over x of shape (batch, {', '.join(map(str, event_shape))}); got "
-        f"{tuple(x.shape)}. {remedy}"
+        f"{tuple(x.shape)}{remedy}"
     )
+
+
+def check_column_order(likelihood: Part, names: Sequence[str]) -> None:
+    """Raise a ValueError if a table has the columns that a likelihood names in another order.
+
+    Args:
+        likelihood: may name columns, as :class:`pyro_vae.likelihoods.Mixed` does.
+        names: of the columns of the table.
+    """
+    columns = child(likelihood, "columns")
+    known = list(columns) if isinstance(columns, Mapping) else []
+    moved = [name for name, own in zip(names, known, strict=False) if name != own and name in known]
+    if moved:
+        raise ValueError(
+            f"x has column {moved[0]!r} where likelihood {part_name(likelihood)} has another. Give the columns in its "
+            f"order: x[list(vae.likelihood.columns)]"
+        )
 
 
 def check_support(likelihood: Part, distribution: TorchDistribution, x: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,19 @@ __all__ = [
 ]
 
 _DPI = 150
+_DPI_OF_A_PAGE = 96  # pixels per inch at which a notebook shows the picture
 _TRAIN, _VALID = "#9aa5b1", "#0b6e99"
+
+
+class _Shown(Figure):
+    """A figure that a notebook shows by itself, without ``%matplotlib inline``."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the picture, and the size at which a notebook shows it."""
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        width, height = (round(_DPI_OF_A_PAGE * inches) for inches in self.get_size_inches())
+        return file.getvalue(), {"width": width, "height": height}
 
 
 def training_curves(history: History) -> Figure:
@@ -42,7 +55,7 @@ def training_curves(history: History) -> Figure:
     """
     if not history:
         raise ValueError("history must hold at least one epoch; got none")
-    figure = Figure(figsize=(10, 3.2), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(10, 3.2), dpi=_DPI, layout="constrained")
     axes = figure.subplots(1, 3)
     epochs = [record.epoch for record in history]
     valid = [record.valid_elbo for record in history if record.valid_elbo is not None]
@@ -143,7 +156,7 @@ def manifold(images: Tensor, z1: Tensor, z2: Tensor) -> Figure:
     if (len(z2), len(z1)) != (rows, columns):
         raise ValueError(f"z1 and z2 must have one entry per column and per row of {rows} x {columns} images")
     grid = _grid(images.flatten(0, 1), columns, padding=0)
-    figure = Figure(figsize=(6, 6 * rows / columns + 0.3), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(6, 6 * rows / columns + 0.3), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
     # The points may be unevenly spaced, so the ticks name some of them.
     axis.imshow(
@@ -185,7 +198,7 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
         first, second = pca.explained_variance_ratio_
         title = f"Latent codes in {z.shape[1]} dimensions, by PCA"
         names = (f"first component ({first:.0%} of variance)", f"second component ({second:.0%})")
-    figure = Figure(figsize=(6, 5), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(6, 5), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
     if labels is None:
         axis.scatter(points[:, 0], points[:, 1], s=6, color=_VALID, alpha=0.6, linewidths=0)
@@ -225,7 +238,7 @@ def rank_histograms(ranks: Tensor, values: int, bins: int = 16, most: int = 20) 
     n, dims = len(ranks), min(ranks.shape[1], most)
     columns = min(dims, 5)
     rows = -(-dims // columns)
-    figure = Figure(figsize=(1.2 + 1.9 * columns, 1.0 + 1.5 * rows), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(1.2 + 1.9 * columns, 1.0 + 1.5 * rows), dpi=_DPI, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     low, high = binom.ppf([0.005, 0.995], n, 1 / bins)
     for i, axis in enumerate(grid):
@@ -264,7 +277,7 @@ def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels
     x, y = np.asarray(rates, dtype=float), np.asarray(distortions, dtype=float)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError(f"rates and distortions must be finite; got {list(rates)} and {list(distortions)}")
-    figure = Figure(figsize=(7, 5), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(7, 5), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
     order = np.argsort(x)
     axis.plot(x[order], y[order], "-o", color=_VALID, linewidth=1, markersize=5)
@@ -309,7 +322,7 @@ def is_image(event_shape: tuple[int, ...]) -> bool:
 def _picture(images: Tensor, columns: int, title: str) -> Figure:
     grid = _grid(images, columns, padding=max(1, images.shape[-1] // 14))
     height, width = grid.shape[:2]
-    figure = Figure(figsize=(6, 6 * height / width + 0.35), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(6, 6 * height / width + 0.35), dpi=_DPI, layout="constrained")
     axis = figure.subplots()
     axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title, fontsize=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from pyro_vae.argument_checks import near_miss
 from pyro_vae.registry import ClassOrFunction, Kind, Spec, find
 
 __all__ = ["Arguments", "as_mapping", "brief", "build_from", "class_name", "translating_errors"]
@@ -97,9 +97,9 @@ def _refuse_unknown(
     unknown = [name for name in arguments if name not in parameters]
     if unknown:
         own = [name for name in parameters if name not in filled]
-        close = difflib.get_close_matches(unknown[0], own, n=1)
-        hint = f". Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{what} has no argument {unknown[0]!r}; it has {', '.join(own) or 'none'}{hint}")
+        raise ValueError(
+            f"{what} has no argument {unknown[0]!r}; it has {', '.join(own) or 'none'}{near_miss(unknown[0], own)}"
+        )
 
 
 def as_mapping(what: str, spec: Spec | ClassOrFunction) -> Arguments:

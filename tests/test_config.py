@@ -125,7 +125,7 @@ def test_build_takes_functions_and_classes_of_the_users():
         ),
         (
             {"prior": {"class": "vamp", "component": 2}},
-            r"prior VampPrior has no argument 'component'; it has components. Did you mean 'components'\?$",
+            r"prior VampPrior has no argument 'component'; it has components. Did you mean components\?$",
         ),
         ({"prior": {"latent_dim": 2}}, "prior must name its class under 'class'"),
         ({"prior": 3}, "prior must be a name, or a mapping with a name under 'class'; got 3"),

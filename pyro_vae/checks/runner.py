@@ -21,9 +21,13 @@ from pyro_vae.checks import objective as objective_lines
 from pyro_vae.checks.inputs import Check, Inputs, Loss, describe_error, in_mode
 from pyro_vae.checks.progress import progress_bar
 from pyro_vae.checks.report import STOPPED, UNSUPPORTED, Finding, Line, Report
+from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
+from pyro_vae.data.batches import DataSource
+from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.distributions import part_name
 from pyro_vae.model_guide import ModelGuide, Target, kept_store
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.vae import as_vae, suited, takes_context
 
 __all__ = ["CHECKS", "check"]
 
@@ -38,15 +42,16 @@ CHECKS: tuple[Check, ...] = (
     *objective_lines.CHECKS,
     *calibration.CHECKS,
 )
+_EXAMPLES = 100  # of data that come a batch at a time
 # All other lines need these.
 _FIRST = ("sites", "shapes", "supports")
 
 
 def check(
     vae: Target,
-    x: Tensor,
-    *context: Tensor,
-    mask: Tensor | None = None,
+    x: DataSource,
+    *context: Array,
+    mask: Array | None = None,
     objective: Loss | None = None,
     importance_particles: int = 1,
     data_size: int | None = None,
@@ -69,7 +74,8 @@ def check(
 
     Args:
         vae: a VAE, another object with a ``model`` and a ``guide``, or the pair of them.
-        x: data, ``(batch, *event_shape)``; 32 to 100 examples are enough.
+        x: data, ``(batch, *event_shape)``; 32 to 100 examples are enough. Of a split, a Dataset or a DataLoader, the
+            first 100 are taken, as the report says.
         context: tensors ``(batch, ...)`` that model and guide take after x.
         mask: True for each observed value of x, for a VAE with ``missing=True``.
         objective: the loss that you train with, to be checked too: a Pyro ELBO (``svi.loss`` is one), or a function of
@@ -107,11 +113,12 @@ def check(
         (True, 2)
     """
     _check_options(objective, importance_particles, data_size, level, repeats, seed, only)
+    x, context, mask, taken = _first_examples(vae, x, context, mask)
     given = ModelGuide(vae, x, *context, latent=latent, observed=observed, mask=mask)
     objective = _unwrapped(objective, given)
-    _check_arguments(objective, 1 + len(context))
-    if not len(x):
-        raise ValueError(f"x must hold at least one example; got shape {tuple(x.shape)}")
+    _check_arguments(objective, 1 + len(given.context))
+    if not given.batch:
+        raise ValueError(f"x must hold at least one example; got shape {tuple(given.x.shape)}")
     wanted = [line for line in CHECKS if only is None or line.name in (*only, *_FIRST)]
     lines: list[Line] = []
     with kept_store(), seeded(seed), in_mode(given.all_modules, False), progress_bar(progress, len(wanted)) as begins:
@@ -129,7 +136,7 @@ def check(
                 inputs.repeats = repeats or inputs.affordable_repeats()
             lines.append(Line(line.name, line.section, line.compared, line.why, finding, line.about))
     cut = tuple(inputs.cut.values())
-    report = Report(tuple(lines), _subject(vae, x), seed, level, inputs.ranks, inputs.rank_count, cut)
+    report = Report(tuple(lines), _subject(vae, given.x, taken), seed, level, inputs.ranks, inputs.rank_count, cut)
     if only is None or report.unsupported:
         return report
     return replace(report, lines=tuple(line for line in lines if line.name in only or line.verdict == "failed"))
@@ -183,13 +190,26 @@ def _in_float64(given: ModelGuide) -> ModelGuide:
     return copied
 
 
-def _subject(vae: Target, x: Tensor) -> str:
+def _first_examples(
+    vae: Target, x: DataSource, context: tuple[Array, ...], mask: Array | None
+) -> tuple[DataSource, tuple[Array, ...], Array | None, str]:
+    """Return the first examples of data that come a batch at a time, and in words that they are the first."""
+    x = x if context else suited(x, vae)
+    if not is_supply(x):
+        return x, context, mask, ""
+    of = as_vae(vae)
+    dtype, device = (None, None) if of is None else module_dtype_and_device(of)
+    x, *rest = gathered(x, *context, dtype=dtype, device=device, has_context=takes_context(vae), most=_EXAMPLES)
+    return x, tuple(rest), None if mask is None else as_tensor("mask", mask)[: len(x)], "the first "
+
+
+def _subject(vae: Target, x: Tensor, taken: str) -> str:
     """Say what is checked."""
     found = [getattr(vae, place, None) for place in ("prior", "likelihood", "posterior")]
     parts = [part_name(part) for part in found if part is not None and not inspect.ismethod(part)]
     kind = f"the pair ({', '.join(map(part_name, vae))})" if isinstance(vae, tuple) else part_name(vae)
     made_of = f" of {', '.join(parts)}" if len(parts) == 3 else ""
-    examples = "1 example" if len(x) == 1 else f"{len(x)} examples"
+    examples = taken + ("1 example" if len(x) == 1 else f"{len(x)} examples")
     return f"{kind}{made_of}, on {examples} of shape {tuple(x.shape[1:])}"
 
 

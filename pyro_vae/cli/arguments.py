@@ -17,6 +17,9 @@ __all__ = ["modules_named", "normalised"]
 # Commands that take a list of words, and how many words come before the list.
 _LISTS = {"compare": 1, "sweep": 2}
 
+# Commands whose second word may be data: RUN [DATA].
+_OF_RUN_AND_DATA = ("encode", "impute", "score")
+
 # Options that name a class; the arguments of the class follow as --option.argument.
 _SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
 
@@ -105,7 +108,7 @@ def normalised(arguments: list[str]) -> list[str]:
     classes: list[str] = []
     rest: list[str] = []
     allow: list[str] = []
-    pending = iter(_gathered(arguments))
+    pending = iter(_with_data(_gathered(arguments)))
     for argument in pending:
         name, equals, value = _split(argument)
         if name not in (*_SWAPPED, "--config", "--resume", "--allow"):
@@ -126,6 +129,15 @@ def normalised(arguments: list[str]) -> list[str]:
     rest += ["--allow", json.dumps(allow)] if allow else []
     command = rest[:1] if rest and not rest[0].startswith("-") else []
     return [*command, *configurations, *classes, *rest[len(command) :]]
+
+
+def _with_data(arguments: list[str]) -> list[str]:
+    """Return the arguments with the word after the run as --data, for the commands on a run and data."""
+    if len(arguments) < 3 or arguments[0] not in _OF_RUN_AND_DATA:
+        return arguments
+    if any(word.startswith("-") for word in arguments[1:3]):
+        return arguments
+    return [*arguments[:2], "--data", *arguments[2:]]
 
 
 def _gathered(arguments: list[str]) -> list[str]:

@@ -16,16 +16,28 @@ from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import read_description
 from pyro_vae.config import find
+from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.data.functions import home_of
-from pyro_vae.parts import data_of
+from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 
-__all__ = ["READING", "choose_likelihood", "load_data", "of_run", "prepared", "short_name", "trained_on", "whole_path"]
+__all__ = [
+    "READING",
+    "choose_likelihood",
+    "load_data",
+    "of_run",
+    "part",
+    "prepared",
+    "read",
+    "short_name",
+    "trained_on",
+    "whole_path",
+]
 
 READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
@@ -38,6 +50,9 @@ def whole_path(data: str) -> str:
         return data
     if path.exists():
         return str(path.resolve())
+    folder = Path(data.removeprefix("hf:")).expanduser()
+    if data.startswith("hf:") and folder.exists():
+        return f"hf:{folder.resolve()}"
     if home is not None and home.lower().endswith(".py"):
         return str(Path(home).expanduser().resolve()) + data.removeprefix(home)
     return data
@@ -53,6 +68,21 @@ def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
     options = {name: config[name] for name in READING if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
+
+
+def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:
+    """Return the data of a command without a run.
+
+    Args:
+        data: name or path.
+        how: the options of :func:`pyro_vae.cli.commands.data.reading`.
+    """
+    return load_data({**how, "data": data, "labels": False}, how["root"])
+
+
+def part(dataset: DataSet[Any], name: str) -> Any:
+    """Return a split of a data set by its name, or all examples for ``all``."""
+    return dataset.everything if name == "all" else getattr(dataset, name)
 
 
 def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
@@ -79,7 +109,7 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
         spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
     if config["inputs"] == "auto":
-        config["inputs"] = "log1p" if isinstance(raw.train, Counts) and data_of(found) == "counts" else "x"
+        config["inputs"] = usual_inputs(spec, raw)
 
 
 def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
@@ -178,7 +208,8 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 
 def _is_real(spec: Any) -> bool:
-    return bool(getattr(find("likelihood", class_name(spec)), "location_scale", False))
+    found = find("likelihood", class_name(spec))
+    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
 
 
 def _data_of(spec: Any) -> str:
@@ -196,8 +227,17 @@ def _two_values(rows: Rows, column: int | None) -> tuple[float, float] | None:
     return None if len(seen) < 2 or seen == {0, 1} else (min(seen), max(seen))
 
 
-def of_run(run: str, config: Mapping[str, Any], data: str | None, root: str | None) -> DataSet[Any]:
+def of_run(
+    run: str, config: Mapping[str, Any], data: str | None, root: str | None, *, whole: bool = False
+) -> DataSet[Any]:
     """Return the data of a run, or others in the same form.
+
+    Args:
+        run: run folder.
+        config: its configuration.
+        data: other data; None for the run's own.
+        root: folder of the data sets with names.
+        whole: leave other data in one piece, as ``train``.
 
     Raises:
         ValueError: if they have another shape or other columns than those that the run was trained on, or if the run
@@ -206,18 +246,24 @@ def of_run(run: str, config: Mapping[str, Any], data: str | None, root: str | No
     named = data or config.get("data")
     if named is None:
         raise ValueError(f"{run} was trained from Python on data without a name. Name a file with them: --data FILE")
+    config = {**config, "data": named}
+    if data is not None and whole and data not in data_sets.NAMES:
+        config["split"] = "1,0,0"
     described = read_description(Path(run))
-    raw = _load_again(run, {**config, "data": named}, root, described, given=data is not None)
+    raw = _load_again(run, config, root, described, given=data is not None)
     if described is not None:
-        _check_same(run, described, config, raw, given=data is not None)
+        raw = raw.map(lambda split: _like(run, described, split))
+        if data is None:
+            _warn_if_changed(run, described, trained_on(config, raw))
     return prepared(raw, config, described)
 
 
 def _load_again(
     run: str, config: dict[str, Any], root: str | None, described: Description | None, given: bool
 ) -> DataSet[Any]:
-    """Return the data of a run or others: of a table, the columns that the run was trained on."""
-    if described is not None and described.columns and config["data"].lower().endswith(data_sets.TABLES):
+    """Return the data of a run or others: of a table or cells, the columns that the run was trained on."""
+    with_names = (*data_sets.TABLES, ".h5ad")
+    if described is not None and described.columns and config["data"].lower().endswith(with_names):
         config["columns"] = described.columns
     while True:
         try:
@@ -236,29 +282,27 @@ def trained_on(config: Mapping[str, Any], dataset: DataSet[Any]) -> Any:
     return dataset.train if config.get("validate", True) else dataset.train_and_valid
 
 
-def _check_same(run: str, described: Description, config: Mapping[str, Any], raw: DataSet[Any], given: bool) -> None:
-    """Refuse data of another form than a run's; warn if the run's own data have changed."""
-    now, name = raw.train, raw.train.name
-    if now.event_shape != described.event_shape:
+def _like(run: str, described: Description, split: Split) -> Split:
+    """Return examples with the columns and classes of those that a run was trained on.
+
+    Raises:
+        ValueError: if they have another shape or lack a column.
+    """
+    if described.columns and isinstance(split, Rows) and split.columns and split.columns != described.columns:
+        split = split.select(described.columns)
+    if split.event_shape != described.event_shape:
         raise ValueError(
-            f"{run} was trained on {type(now).noun}s of shape {described.event_shape}; {name} has {now.event_shape}"
+            f"{run} was trained on {split.noun}s of shape {described.event_shape}; {split.name} has {split.event_shape}"
         )
-    columns = now.columns if isinstance(now, (Rows, Counts)) else ()
-    if described.columns and columns and columns != described.columns:
-        lacking = [column for column in described.columns if column not in columns]
-        what = f"lacks {', '.join(map(repr, lacking[:5]))}" if lacking else "has them in another order"
-        raise ValueError(f"{run} was trained on a table with other columns: {name} {what}")
-    if now.with_labels and now.classes != described.classes:
-        raise ValueError(f"{run} was trained with {described.classes} classes as context; {name} has {now.classes}")
-    if now.with_labels and now.class_names != described.class_names:
-        then, here = (", ".join(names[:10]) or "numbers" for names in (described.class_names, now.class_names))
-        raise ValueError(f"{run} was trained with other classes as context: {then}; {name} has {here}")
-    if given:
-        return
-    trained = trained_on(config, raw)
+    if isinstance(split, Counts) and described.columns and split.columns not in ((), described.columns):
+        raise ValueError(f"{run} was trained on counts with other columns than {split.name}, or in another order")
+    return split.with_classes(described.classes, described.class_names) if split.with_labels else split
+
+
+def _warn_if_changed(run: str, described: Description, trained: Split) -> None:
     if trained.fingerprint() != described.fingerprint:
         warnings.warn(
-            f"{name} has changed since {run} was trained on it: {described.examples:,} {trained.noun}s then, "
+            f"{trained.name} has changed since {run} was trained on it: {described.examples:,} {trained.noun}s then, "
             f"{len(trained):,} now, or other values",
-            stacklevel=2,
+            stacklevel=3,
         )

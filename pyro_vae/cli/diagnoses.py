@@ -7,7 +7,7 @@ from typing import Any
 
 from pyro_vae import VAE, plots
 from pyro_vae.cli.pictures import first, save_figure
-from pyro_vae.cli.runs import sample_context
+from pyro_vae.cli.rows import context_of_samples, described
 from pyro_vae.data import DataSet, Split
 from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation
 from pyro_vae.files import folder_in
@@ -83,7 +83,7 @@ def print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n
     """Print whether samples are nearer to training examples than held-out examples are, and draw the nearest pairs."""
     noun = examples.noun
     train, test = (first(part, len(part), vae, seed)[0] for part in (trained, examples[:n]))
-    samples = vae.sample(n, *sample_context(run, n, train.dtype, seed), seed=seed)
+    samples = vae.sample(n, *context_of_samples(run, described(run), n, None, train.dtype, seed), seed=seed)
     found = memorisation(samples, train, test)
     print(
         f"samples nearer to a training {noun} than all but {found.quantile:.0%} of the held-out {noun}s: "

@@ -17,6 +17,7 @@ Value = bool | int | float | str | None | Sequence["Value"] | Mapping[str, "Valu
 LEFT_OUT: Mapping[str, Mapping[str, str]] = {
     "build": {
         "event_shape": "the data set has it",
+        "data": "the command line has an option of its own",
         "context_features": "--labels and the data set say it",
         "likelihood": "the command line has an option of its own, with a default that depends on the data",
         "inputs": "the command line has an option of its own, with a default that depends on the data",

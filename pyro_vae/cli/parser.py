@@ -31,6 +31,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "examples:\n"
         "  pyro-vae train\n"
         "  pyro-vae train --data mnist --latent_dim 2\n"
+        "  pyro-vae train --data photos --size 64 --nets conv\n"
+        "  pyro-vae train --data wine.csv --label kind\n"
         "  pyro-vae train --likelihood Normal --likelihood.scale 0.1\n"
         "  pyro-vae train --prior my_module.MyPrior --prior.width 3\n"
         "  pyro-vae train --config runs/digits-1/config.yaml --seed 1\n"
@@ -53,7 +55,23 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         "  pyro-vae sweep sweeps/priors prior=StandardNormal,VampPrior seed=0,1,2 --importance_particles 1000",
     ),
     "check": (commands.check_run, "example: pyro-vae check runs/digits-1"),
-    "sample": (commands.sample, "example: pyro-vae sample runs/digits-1 --n 100 --out samples.png"),
+    "data": (
+        commands.describe_data,
+        "examples:\n  pyro-vae data photos --size 64\n  pyro-vae data wine.csv --label kind",
+    ),
+    "suggest": (commands.suggest_likelihood, "example: pyro-vae suggest wine.csv"),
+    "encode": (
+        commands.encode,
+        "examples:\n  pyro-vae encode runs/wine-1 --out codes.csv\n"
+        "  pyro-vae encode runs/wine-1 new.csv --out codes.npy",
+    ),
+    "impute": (commands.impute, "example: pyro-vae impute runs/wine-1 new.csv --out filled.csv"),
+    "score": (commands.score, "example: pyro-vae score runs/wine-1 new.csv --flag 0.01 --out scores.csv"),
+    "sample": (
+        commands.sample,
+        "examples:\n  pyro-vae sample runs/digits-1 --n 100 --out samples.png\n"
+        "  pyro-vae sample runs/wine-1 --n 1000 --out rows.csv",
+    ),
     "reconstruct": (commands.reconstruct, "example: pyro-vae reconstruct runs/digits-1 --n 32"),
     "interpolate": (commands.interpolate, "example: pyro-vae interpolate runs/digits-1 --path spherical"),
     "plot": (commands.plot, "example: pyro-vae plot runs/digits-1"),
@@ -61,14 +79,24 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "list": (commands.list_parts, "examples:\n  pyro-vae list\n  pyro-vae list priors\n  pyro-vae list data"),
 }
 
-_METAVARS = {"dequantize": "{auto,true,false}", "runs": "RUN ...", "vary": "NAME=VALUE,VALUE,... ..."}
+_METAVARS = {
+    "dequantize": "{auto,true,false}",
+    "standardize": "{auto,true,false}",
+    "mean": "{auto,true,false}",
+    "runs": "RUN ...",
+    "vary": "NAME=VALUE,VALUE,... ...",
+}
 
 # Parameters of commands that are no options, and options of train that a sweep sets itself.
-_NO_OPTIONS: set[str | int] = {"options", "check", "kind"}
+_NO_OPTIONS: set[str | int] = {"options", "how", "check", "kind"}
 _OF_ONE_RUN: set[str | int] = {"out", "resume"}
 
 # Commands that open or make a run, and may need your own modules for it.
-_OPENS_RUNS = ("train", "evaluate", "sweep", "check", "sample", "reconstruct", "interpolate", "plot")
+_OPENS_RUNS = (
+    *("train", "evaluate", "sweep", "check", "sample", "reconstruct", "interpolate", "plot"),
+    *("encode", "impute", "score", "data", "suggest"),
+)
+_READS_DATA = ("train", "sweep", "data", "suggest")
 
 _ALLOW = (
     "module or package of your own from which classes may be imported. Repeat it for each module, and with each "
@@ -240,6 +268,8 @@ def _add_options(parser: _Parser, name: str) -> None:
     parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=_NO_OPTIONS)
     if name == "sweep":
         parser.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)
+    if name in _READS_DATA:
+        parser.add_function_arguments(commands.reading)
     if name in ("train", "sweep"):
         _add_derived_options(parser)
     for action in parser._actions:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pyro.infer import RenyiELBO
 from rich.console import Console
 from rich.table import Table
@@ -19,22 +18,21 @@ from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load
 from pyro_vae.allocation import limiting_allocation
-from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config, read_description
+from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_config
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
-from pyro_vae.cli.pictures import first, one_of_each, save_figure
+from pyro_vae.cli.pictures import first
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
 from pyro_vae.data.functions import check_allowed
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
-from pyro_vae.files import folder_in
 from pyro_vae.objectives import Objective
 from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed
 from pyro_vae.resolver import class_name
-from pyro_vae.seeds import derive, seeded
+from pyro_vae.seeds import seeded
 from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
@@ -59,9 +57,7 @@ __all__ = [
     "print_plan",
     "print_report",
     "print_timings",
-    "sample_context",
     "status",
-    "write",
 ]
 
 
@@ -146,17 +142,6 @@ def label_classes(run: str) -> int:
     """Return the number of classes of the labels that a run took as context; 0 if it took none."""
     config = read_config(Path(run))
     return int(config["shapes"]["context"]) if config.get("labels") else 0
-
-
-def sample_context(run: str, n: int, dtype: torch.dtype, seed: int) -> tuple[Tensor, ...]:
-    """Return the context of n samples of a run: one class after the other, and library sizes of the training data."""
-    labels = one_of_each(label_classes(run), n, dtype)
-    described = read_description(Path(run))
-    if described is None or not described.library_sizes:
-        return labels
-    sizes = torch.tensor(described.library_sizes, dtype=dtype)
-    drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
-    return (*labels, drawn.log())
 
 
 def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:
@@ -328,22 +313,6 @@ def print_timings(title: str, timings: list[Timing]) -> None:
         faster, spread = f"{timing.faster_than(timings[0]):.1f}", f"{low:.2f}-{high:.2f}"
         table.add_row(timing.name, f"{median:.2f}", spread, faster, f"{timing.first:.1f} s")
     Console().print(table)
-
-
-def write(values: Tensor, draw: Callable[[], Figure], out: str | None, default: Path) -> None:
-    """Write values as a picture or an array, depending on the ending of the file name, and print the path."""
-    path = Path(out) if out else folder_in(default.parent.parent, default.parent.name) / default.name
-    if path.suffix.lower() not in (".png", ".npy"):
-        raise ValueError(f"out must end in .png (a picture) or .npy (an array); got {out!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".npy":
-        with path.open("wb") as file:  # np.save would add a second ending to x.NPY
-            np.save(file, values.cpu().numpy())
-    elif out:
-        draw().savefig(path)
-    else:
-        save_figure(draw(), path)
-    print(str(path))
 
 
 def allow_again() -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["missing_words", "near_miss", "plain"]
+from pyro_vae.argument_checks import near_miss
+
+__all__ = ["missing_words", "plain"]
 
 _TYPES = {
     "<class 'int'>": "a whole number",
@@ -59,19 +60,6 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
     choices = ", ".join(_TYPES.get(of) or ", ".join(re.findall(r"'([^']*)'", of)) for of in types)
     hint = near_miss(value, choices.split(", "))
     return f"--{name} must be {' or '.join(choices.rsplit(', ', 1))}; got {value}{hint}"
-
-
-def near_miss(word: str, there: Iterable[str], before: str = "") -> str:
-    """Return a sentence with the word that another may stand for, or nothing.
-
-    Args:
-        word: that is wrong.
-        there: those that are right.
-        before: what to write before the right word, such as ``"--"``.
-    """
-    by_lower = {right.lower(): right for right in there}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
-    return f". Did you mean {before}{by_lower[close[0]]}?" if close else ""
 
 
 def _unknown_option(words: str, options: Iterable[str]) -> str:

@@ -11,21 +11,22 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from pyro_vae.argument_checks import at_least, finite_number, one_of
+from pyro_vae.config.from_data import Inputs, is_auto, look_at, usual_inputs
 from pyro_vae.config.names import ROOMS, kind_of
+from pyro_vae.data import DataSet, DataSource
 from pyro_vae.distributions import part_name
-from pyro_vae.nets.shapes import Shape, as_shape, as_widths
+from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_layout
 from pyro_vae.parts import net_shape_of
 from pyro_vae.registry import ClassOrFunction, Spec, allowing
 from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
+from pyro_vae.suggestions import MISSING
+from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.vae import VAE
 
 __all__ = ["Nets", "NoContextError", "build"]
 
 Nets = Literal["mlp", "gated_mlp", "conv", "resnet"]
 """The kinds of networks that :func:`build` makes."""
-
-Inputs = Literal["x", "log1p"]
-"""What the first layer of the encoder sees."""
 
 
 class NoContextError(ValueError):
@@ -45,16 +46,17 @@ class NoContextError(ValueError):
 
 
 def build(
-    event_shape: Shape,
+    event_shape: Shape | None = None,
     latent_dim: int = 20,
     *,
+    data: DataSource | DataSet[Any] | None = None,
     hidden: Shape = (512, 512),
     activation: str = "SiLU",
     prior: Spec | ClassOrFunction = "StandardNormal",
-    likelihood: Spec | ClassOrFunction = "Bernoulli",
+    likelihood: Spec | ClassOrFunction | None = None,
     posterior: Spec | ClassOrFunction = "DiagonalNormal",
     nets: Nets = "mlp",
-    inputs: Inputs = "x",
+    inputs: Inputs = "auto",
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,
@@ -69,19 +71,26 @@ def build(
     ``posterior`` and ``net`` are filled in. The net has the right shapes and is of the kind ``nets`` unless the mapping
     names another: ``{"class": "Bernoulli", "net": {"class": "my_package.MyNet", "width": 64}}``.
 
+    With ``data``, what they say need not be said again: their shape, whether values are missing, how many numbers their
+    context has, and the likelihood that :func:`pyro_vae.suggest` names first.
+
     Args:
-        event_shape: shape of one example of x.
+        event_shape: shape of one example of x; by default that of ``data``.
         latent_dim: dimensions of z.
+        data: the data to train on: anything that :func:`pyro_vae.fit` takes, or a :class:`~pyro_vae.data.DataSet`.
         hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
         activation: of the nets, by its name in :mod:`torch.nn`.
         prior: p(z | c).
-        likelihood: p(x | z, c).
+        likelihood: p(x | z, c); ``"auto"`` looks at ``data``, and warns if they must be prepared for it. By default
+            ``"auto"`` with data, and ``"Bernoulli"`` without.
         posterior: q(z | x, c).
         nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
-        inputs: what the encoder sees: ``"x"``, or for counts ``"log1p"``, which is log(1 + x).
-        context_features: number of features of the context, 0 for an unconditional VAE. What the likelihood takes for
-            itself alone, such as the library size of counts, is not among them.
-        missing: True if x may have missing values; see :class:`VAE`.
+        inputs: what the encoder sees: ``"x"``, or for counts ``"log1p"``, which is log(1 + x). By default it is log1p
+            if ``data`` are sparse counts and the likelihood is one of counts, and else x.
+        context_features: number of features of the context, 0 for an unconditional VAE or the number that ``data``
+            have. What the likelihood takes for itself alone, such as the library size of counts, is not among them.
+        missing: True if x may have missing values; see :class:`VAE`. With ``data``, it is True if they have any
+            (of a Dataset or DataLoader, among the first 4,000 examples).
         fill: the number that the posterior sees in place of a missing value.
         allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
             paths that you wrote yourself. If the options come from a file that you did not write, give a list, which
@@ -96,8 +105,30 @@ def build(
         >>> vae = build((1, 8, 8), latent_dim=2, likelihood={"class": "Normal", "scale": 0.1})
         >>> vae.sample(3, seed=0).shape
         torch.Size([3, 1, 8, 8])
+        >>> from pyro_vae import data
+        >>> build(data=data.load("digits", binarize="dynamic"), latent_dim=2)
+        VAE(
+          prior=StandardNormal(latent_dim=2),
+          likelihood=Bernoulli(net=MLP),
+          posterior=DiagonalNormal(net=MLP),
+          610,884 parameters
+        )
     """
+    if data is None:
+        if event_shape is None:
+            raise ValueError("build needs the shape of one example, event_shape, or the data themselves: data=x")
+        if is_auto(likelihood):
+            raise ValueError('likelihood auto looks at the data: build(..., likelihood="auto", data=x)')
+        likelihood = "Bernoulli" if likelihood is None else likelihood
+    else:
+        found = look_at(data, None if event_shape is None else as_shape("event_shape", event_shape))
+        event_shape, missing = found.event_shape, missing or found.missing
+        context_features = context_features or found.context_features
+        if likelihood is None or is_auto(likelihood):
+            likelihood = found.likelihood(done=(MISSING,) if inputs == "x" else (MISSING, LOG1P))
     with nullcontext() if allow is None else allowing(allow):
+        if inputs == "auto":
+            inputs = usual_inputs(likelihood, data)
         return _build(
             as_shape("event_shape", event_shape),
             at_least("latent_dim", latent_dim, 1),
@@ -135,6 +166,8 @@ def _build(
     one_of("inputs", inputs, *get_args(Inputs))
     hidden = as_widths("hidden", hidden)
     encoder, decoder = _nets(nets)
+    if nets in ("conv", "resnet"):
+        check_layout(nets, event_shape)
     if nets == "gated_mlp" and activation != "SiLU":
         raise ValueError(f"nets gated_mlp have gates instead of an activation; leave activation={activation!r} out")
     # With missing values the posterior sees the mask beside x.

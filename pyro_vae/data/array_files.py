@@ -58,7 +58,7 @@ def load_arrays(path: Path, how: Reading) -> DataSet[Any]:
             )
         x = next(iter(arrays.values()))
     examples = as_split(str(path), x, _find(arrays, _LABELS))
-    return split_up(examples, assign(keys_of_rows(x), how.shares))
+    return split_up(examples, assign(keys_of_rows(x), how.shares), how.shares)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -67,13 +67,14 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         match path.suffix.lower():
             case ".safetensors":
-                return {name: t.numpy() for name, t in safetensors.torch.load_file(path).items()}
+                found = safetensors.torch.load_file(path)
+                return {name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in found.items()}
             case ".npy":
                 large = path.stat().st_size > _LARGE
                 return {"x": np.load(path, mmap_mode="r" if large else None, allow_pickle=False)}
             case _:
-                with np.load(path, allow_pickle=False) as found:
-                    return dict(found)
+                with np.load(path, allow_pickle=False) as file:
+                    return dict(file)
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
         hint = ". Save plain numbers: arrays of objects are not read" if "allow_pickle" in str(error) else ""
         raise DamagedDataError(f"{path} cannot be read: {error}{hint}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.masked import MaskedTensor
 
+from pyro_vae.data.frames import Frame, SparseMatrix, is_frame, is_sparse, numbers_of
 from pyro_vae.value_checks import holds
 
 __all__ = ["Array", "as_tensor", "check_array", "hint", "module_dtype_and_device", "repeat_rows"]
 
-Array = Tensor | NDArray[Any]
+Array = Tensor | NDArray[Any] | Frame | SparseMatrix
+"""Numbers: a tensor, a NumPy array, a DataFrame or Series of pandas or polars, or a sparse matrix of SciPy's."""
 
 _WIDE = (torch.uint16, torch.uint32, torch.uint64)  # for which torch can do little but convert them
 
@@ -27,21 +30,22 @@ def as_tensor(
     *,
     integers: bool = False,
 ) -> Tensor:
-    """Return a tensor or NumPy array of real numbers as a tensor, itself if dtype and device are right already.
+    """Return an array or table of real numbers as a tensor, itself if dtype and device are right already.
 
     Values may be rounded to a narrower dtype, as in any training in float32. A number that would become infinity or
     another integer is refused.
 
     Args:
         name: of the argument, for errors.
-        value: a tensor, or a NumPy array of any strides and byte order, which is not changed.
+        value: a tensor; a NumPy array of any strides and byte order, which is not changed; a DataFrame or Series of
+            numbers, in which a missing value becomes NaN; or a sparse matrix of SciPy's, which becomes dense.
         dtype: of the result if ``value`` has floating-point numbers; by default its own.
         device: of the result; by default that of ``value``.
         integers: convert integers and bools to ``dtype`` too.
 
     Raises:
-        TypeError: if ``value`` is neither, or its numbers are not real.
-        ValueError: if it has no first dimension, or a number that ``dtype`` cannot hold.
+        TypeError: if ``value`` is none of these, or its numbers are not real.
+        ValueError: if it has no first dimension, a number that ``dtype`` cannot hold, or a column that is no number.
 
     Example:
         >>> import numpy as np
@@ -50,6 +54,8 @@ def as_tensor(
         >>> as_tensor("x", torch.tensor([1, 2]), torch.float32, integers=True)
         tensor([1., 2.])
     """
+    if not isinstance(value, (Tensor, np.ndarray)):
+        value = _opened(name, value)
     check_array(name, value)
     tensor = value if isinstance(value, Tensor) else torch.from_numpy(_plain(name, value))
     if tensor.dim() == 0:
@@ -61,7 +67,14 @@ def as_tensor(
     return tensor if device is None else tensor.to(device)
 
 
-def check_array(name: str, value: Array) -> None:
+def _opened(name: str, value: Any) -> Any:
+    """Return the array in a table or a sparse matrix, and anything else as it is."""
+    if is_frame(value):
+        return numbers_of(name, value)
+    return value.toarray() if is_sparse(value) else value
+
+
+def check_array(name: str, value: object) -> None:
     """Raise a TypeError that says what to give, if ``value`` is no dense tensor or NumPy array of real numbers."""
     if isinstance(value, Tensor):
         remedy = _remedy(value)
@@ -70,7 +83,7 @@ def check_array(name: str, value: Array) -> None:
     else:
         shown = repr(value)
         what = f"{type(value).__name__}" + (f": {shown}" if len(shown) < 40 and "\n" not in shown else "")
-        raise TypeError(f"{name} must be a tensor or a NumPy array; got {what}{hint(value)}")
+        raise TypeError(f"{name} must be a tensor, a NumPy array or a table of numbers; got {what}{hint(value)}")
     if remedy:
         raise TypeError(f"{name} must be a dense array of real numbers; got {remedy}")
 
@@ -106,19 +119,31 @@ def _remedy_of_numpy(array: np.ndarray) -> str:
         return f"{array.dtype}. Give numpy.stack([x.real, x.imag], axis=-1)"
     if kind == "O":
         return "an array of objects. Convert it with x.astype(numpy.float32), and code classes as numbers first"
+    if kind in "UST":
+        return f"{array.dtype}. Code its values as numbers first: numpy.unique(x, return_inverse=True)[1] for labels"
     return "" if kind in "biuf" else f"{array.dtype}. Code its values as numbers first"
 
 
 def hint(value: object) -> str:
-    """Return the end of an error that says what to give instead of a table or a sparse matrix; else empty."""
-    if hasattr(value, "to_numpy"):  # a pandas DataFrame or Series, an Arrow or Polars table
-        return ". Give its to_numpy()"
-    if hasattr(value, "toarray"):  # a sparse matrix of SciPy's
-        return ". Give its toarray(), a batch at a time"
+    """Return the end of an error that says what to give instead of such a value; empty if that is not known."""
+    if isinstance(value, (list, tuple)):
+        if value and all(isinstance(part, (Tensor, np.ndarray)) for part in value):
+            stack = "torch.stack(x)" if isinstance(value[0], Tensor) else "numpy.stack(x)"
+            return (
+                f". Put its examples into one array with {stack}; or, if it is x and its context, give a tuple (x, c)"
+            )
+        if value and all(isinstance(part, str) for part in value):
+            return ". Code classes as integers: numpy.unique(x, return_inverse=True)[1]"
+        return ". Give torch.tensor(x)"
+    if isinstance(value, Mapping):
+        return ". Give x itself, or a tuple (x, *context)"
+    for attribute, what in (("to_pandas", "its to_pandas()"), ("obs_names", "its X"), ("getbands", "numpy.asarray(x)")):
+        if hasattr(value, attribute):  # tables of Arrow, AnnData, images of PIL
+            return f". Give {what}"
     return ""
 
 
-def _plain(name: str, array: np.ndarray) -> np.ndarray:
+def _plain(name: str, array: Any) -> NDArray[Any]:
     """Return the same numbers in an array that torch can share: writeable, with positive strides and native bytes."""
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > 8:

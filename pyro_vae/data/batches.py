@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from pyro_vae.argument_checks import at_least
-from pyro_vae.data.arrays import as_tensor, hint, module_dtype_and_device
-from pyro_vae.data.split import Split
+from pyro_vae.data.arrays import Array, as_tensor, hint, module_dtype_and_device
+from pyro_vae.data.frames import SparseRows, is_frame, is_sparse
+from pyro_vae.data.split import DataSet, Split
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Batches", "DataSource", "batches", "dtype_and_device", "without_single_examples"]
@@ -34,16 +36,24 @@ class Batches:
         draw: makes the batches of an epoch from that epoch's seed.
         seed: from which the seeds of the epochs are derived.
         last: examples in the last batch of an epoch, 0 if unknown.
+        shuffled: True if the examples come in another order than in the data.
     """
 
     def __init__(
-        self, length: int, examples: int, draw: Callable[[int], Iterator[Batch]], seed: int, last: int = 0
+        self,
+        length: int,
+        examples: int,
+        draw: Callable[[int], Iterator[Batch]],
+        seed: int,
+        last: int = 0,
+        shuffled: bool = False,
     ) -> None:
         self.length = length
         self.examples = examples
         self._draw = draw
         self.seed = seed
         self.last = last
+        self.shuffled = shuffled
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Return the batches of one epoch."""
@@ -62,7 +72,7 @@ class Batches:
         return f"Batches({batches}{examples}, seed={self.seed})"
 
 
-DataSource = Split | Tensor | np.ndarray[Any, Any] | Sequence[Any] | Dataset[Any] | DataLoader[Any] | Batches
+DataSource = Split | Array | tuple[Array, ...] | Dataset[Any] | DataLoader[Any] | Batches
 """What holds data: see :func:`batches`."""
 
 
@@ -82,7 +92,8 @@ def batches(
     without a Python loop over rows. The grey levels of :class:`Images` become floats one batch at a time.
 
     Args:
-        source: a split of :func:`load`, such as :class:`Images`; a tensor or NumPy array of x, or a tuple
+        source: a split of :func:`load`, such as :class:`Images`; x as a tensor, a NumPy array, a DataFrame of numbers
+            (pandas, polars) or a sparse matrix of SciPy's, which becomes dense a batch at a time; a tuple
             ``(x, *context)`` of them; a :class:`torch.utils.data.Dataset`; a :class:`~torch.utils.data.DataLoader`,
             which keeps its own batch size and order (its generator, if it has one, is seeded for each epoch); or
             :class:`Batches`, which are returned as they are.
@@ -96,7 +107,7 @@ def batches(
 
     Raises:
         ValueError: if there are no data, or x and context differ in length.
-        TypeError: if ``source`` is of another kind, or yields anything but tensors and arrays.
+        TypeError: if ``source`` is of another kind, or yields anything but such arrays; says what to give.
 
     Example:
         >>> supply = batches(torch.rand(10, 3), batch_size=4)
@@ -116,20 +127,30 @@ def batches(
         sized = not isinstance(source, IterableDataset)
         _require_examples(len(source) if sized else 1)  # type: ignore[arg-type]
         return _of_loader(DataLoader(source, batch_size, shuffle=shuffle and sized), seed, device, dtype, has_context)
-    if isinstance(source, (Tensor, np.ndarray)):
+    if isinstance(source, (Tensor, np.ndarray)) or is_frame(source) or is_sparse(source):
         source = (source,)
-    if isinstance(source, (tuple, list)):
-        return _of_tensors(_named(source, dtype), batch_size, shuffle, seed, device)
+    if isinstance(source, tuple):
+        return _of_arrays(_stored(source, dtype), batch_size, shuffle, seed, device, dtype)
     raise TypeError(
-        "data must be a split of pyro_vae.data.load, a tensor, a NumPy array, a tuple (x, *context) of them, a "
-        f"torch Dataset or a DataLoader; got {type(source).__name__}{hint(source)}"
+        "data must be a split of pyro_vae.data.load, a tensor, a NumPy array, a table of numbers, a sparse matrix of "
+        "SciPy's, a tuple (x, *context) of them, a torch Dataset or a DataLoader; got "
+        f"{type(source).__name__}{_remedy(source)}"
     )
+
+
+def _remedy(source: object) -> str:
+    """Return what to give instead of something that holds no data."""
+    if isinstance(source, DataSet):
+        return ", which has three splits. Give one of them, such as its train or its test"
+    if isinstance(source, str):
+        return f". Load it first: data.load({source!r}).train"
+    return hint(source)
 
 
 def dtype_and_device(modules: nn.Module, source: DataSource) -> tuple[torch.dtype | None, torch.device | None]:
     """Return the dtype and device for batches: those of the parameters; without any, a tensor keeps its dtype."""
     dtype, device = module_dtype_and_device(modules)
-    x = source[0] if isinstance(source, (tuple, list)) and source else source
+    x = source[0] if isinstance(source, tuple) and source else source
     if dtype is None and isinstance(x, Tensor) and x.is_floating_point():
         dtype = x.dtype
     return dtype, device
@@ -165,7 +186,7 @@ def without_single_examples(supply: Batches, why: str) -> Batches:
             yield _of_two(held, why)
 
     merges = supply.last == 1 and supply.length > 1
-    return Batches(supply.length - merges, supply.examples, draw, supply.seed, supply.last)
+    return Batches(supply.length - merges, supply.examples, draw, supply.seed, supply.last, supply.shuffled)
 
 
 def _of_two(batch: Batch, why: str) -> Batch:
@@ -189,28 +210,33 @@ def _of_split(
             x, *context = here.x(rows, dtype, generator), *here.context(rows, dtype)
             yield x.to(device), *(c.to(device) for c in context)
 
-    return _sized(len(here), batch_size, draw, seed)
+    return _sized(len(here), batch_size, draw, seed, shuffle)
 
 
-def _of_tensors(
-    tensors: Sequence[Tensor], batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None
+def _of_arrays(
+    arrays: Sequence[Tensor | SparseRows],
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    device: torch.device | str | None,
+    dtype: torch.dtype,
 ) -> Batches:
-    _require_examples(len(tensors[0]) if tensors else 0)
-    n = len(tensors[0])
-    for i, c in enumerate(tensors[1:]):
+    _require_examples(len(arrays[0]) if arrays else 0)
+    n = len(arrays[0])
+    for i, c in enumerate(arrays[1:]):
         if len(c) != n:
             raise ValueError(f"context {i} must have one row per example: {n}; got {len(c)}")
-    moved = [t.to(device) for t in tensors]
+    moved = [t.to(device) if isinstance(t, Tensor) else t for t in arrays]
 
     def draw(epoch_seed: int) -> Iterator[Batch]:
         for rows in _rows(n, batch_size, shuffle, epoch_seed, moved[0].device):
-            yield tuple(t[rows] for t in moved)
+            yield tuple(t[rows] if isinstance(t, Tensor) else as_tensor(t.name, t[rows], dtype, device) for t in moved)
 
-    return _sized(n, batch_size, draw, seed)
+    return _sized(n, batch_size, draw, seed, shuffle)
 
 
-def _sized(n: int, batch_size: int, draw: Callable[[int], Iterator[Batch]], seed: int) -> Batches:
-    return Batches(-(-n // batch_size), n, draw, seed, (n - 1) % batch_size + 1)
+def _sized(n: int, batch_size: int, draw: Callable[[int], Iterator[Batch]], seed: int, shuffle: bool) -> Batches:
+    return Batches(-(-n // batch_size), n, draw, seed, (n - 1) % batch_size + 1, shuffle)
 
 
 def _rows(
@@ -238,7 +264,7 @@ def _of_loader(
         # A loader draws its order with its first batch, from torch's generator or its own.
         if loader.generator is not None:
             loader.generator.manual_seed(epoch_seed)
-        with seeded(epoch_seed):
+        with seeded(epoch_seed), _explaining():
             rest = iter(loader)
             first = list(itertools.islice(rest, 1))
         for batch in itertools.chain(first, rest):
@@ -247,15 +273,47 @@ def _of_loader(
 
     sized = length > 0 and loader.batch_size is not None and not loader.drop_last
     if not sized or loader.batch_size is None:
-        return Batches(length, 0, draw, seed)
+        return Batches(length, 0, draw, seed, shuffled=_shuffles(loader))
     examples = len(loader.dataset)  # type: ignore[arg-type]
-    return Batches(length, examples, draw, seed, max(0, examples - (length - 1) * loader.batch_size))
+    last = max(0, examples - (length - 1) * loader.batch_size)
+    return Batches(length, examples, draw, seed, last, _shuffles(loader))
+
+
+def _shuffles(loader: DataLoader[Any]) -> bool:
+    """Return True unless the batches of a loader are known to come in the order of its examples."""
+    if isinstance(loader.dataset, IterableDataset):
+        return False  # it has no other order
+    sampler = loader.sampler if loader.batch_sampler is None else getattr(loader.batch_sampler, "sampler", None)
+    return not isinstance(sampler, SequentialSampler)
 
 
 def _named(parts: Sequence[Any], dtype: torch.dtype, device: torch.device | str | None = None) -> list[Tensor]:
     """Return x and its context as tensors. Integers stay integers, which take fewer bytes to move and to keep."""
-    names = itertools.chain(["x"], (f"context {i}" for i in itertools.count()))
-    return [as_tensor(name, part, dtype, device) for name, part in zip(names, parts, strict=False)]
+    return [as_tensor(name, part, dtype, device) for name, part in zip(_names(), parts, strict=False)]
+
+
+def _stored(parts: Sequence[Any], dtype: torch.dtype) -> list[Tensor | SparseRows]:
+    """Return x and its context as tensors; sparse matrices stay sparse."""
+    named = zip(_names(), parts, strict=False)
+    return [SparseRows(name, part) if is_sparse(part) else as_tensor(name, part, dtype) for name, part in named]
+
+
+def _names() -> Iterator[str]:
+    return itertools.chain(["x"], (f"context {i}" for i in itertools.count()))
+
+
+@contextlib.contextmanager
+def _explaining() -> Iterator[None]:
+    """Say what to do about a Dataset of pictures that are no arrays yet."""
+    try:
+        yield
+    except TypeError as error:
+        if "PIL" not in str(error):
+            raise
+        raise TypeError(
+            "the Dataset gives images of PIL, not tensors. Make it with "
+            "transform=torchvision.transforms.ToTensor(), after a Resize if they differ in size"
+        ) from error
 
 
 def _require_examples(n: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.array_files import as_labels, as_split
 from pyro_vae.data.counts import Counts
+from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
@@ -21,7 +22,7 @@ from pyro_vae.data.split import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
 from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
 
-__all__ = ["TAKEN", "as_data_set", "in_splits", "is_frame", "is_sparse", "keys_of_split"]
+__all__ = ["TAKEN", "as_data_set", "columns_of", "in_splits", "keys_of_split"]
 
 _OF_TABLES = ("label", "group", "columns")
 
@@ -94,13 +95,14 @@ def _form(split: Split) -> tuple[Any, ...]:
     return type(split), split.event_shape, columns, split.classes, split.class_names
 
 
-def keys_of_split(split: Split) -> list[bytes]:
+def keys_of_split(split: Split) -> Iterable[bytes]:
     """Return the bytes of each example, as they are stored; of tables and counts, those that each form of them has."""
     if isinstance(split, Counts):
-        return list(split.keys())
+        return split.keys()
     if isinstance(split, Rows) and split.columns:
-        return [key for some in split.stored() for key in keys_of_table(split.columns, some.cpu().numpy())]
-    return [key for some in split.stored() for key in keys_of_rows(some.cpu().numpy())]
+        columns = split.columns
+        return (key for some in split.stored() for key in keys_of_table(columns, some.cpu().numpy()))
+    return (key for some in split.stored() for key in keys_of_rows(some.cpu().numpy()))
 
 
 def _some(examples: Split, chosen: Tensor, split: str) -> Split:
@@ -147,7 +149,7 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     if is_sparse(value):
         return Found(Counts(value, name=name))
     if is_frame(value):
-        rows, keys, notes = rows_of_columns(name, columns_of_frame(value), how)
+        rows, keys, notes = rows_of_columns(name, columns_of(value), how)
         return Found(rows, keys=keys, notes=tuple(notes))
     raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
 
@@ -158,14 +160,10 @@ def _options_of(value: Any) -> tuple[str, ...]:
     return _OF_TABLES if is_frame(value) else ("skip_bad",) if is_sparse(value) else ()
 
 
-def is_sparse(value: Any) -> bool:
-    """Return True for a sparse matrix of SciPy's, which takes a second to import."""
-    return hasattr(value, "tocsr")
-
-
-def is_frame(value: Any) -> bool:
-    """Return True for a DataFrame of pandas'."""
-    return hasattr(value, "columns") and hasattr(value, "iloc")
+def columns_of(value: Any) -> dict[str, Any]:
+    """Return the columns of a DataFrame or Series of pandas' as Arrow has them."""
+    series = hasattr(value, "to_frame") and not hasattr(value, "columns")
+    return columns_of_frame(value.to_frame() if series else value)
 
 
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.split import DataSet
 from pyro_vae.data.splitting import assign, split_up
 
-__all__ = ["load_npz"]
+__all__ = ["check_size", "in_splits", "load_npz"]
 
 _MOST_COLUMNS = 2**22  # a batch of 128 such rows takes 2 GB
 _MOST_EMPTY = 1000  # rows per count above 0
@@ -66,9 +67,20 @@ def check_size(path: Path, matrix: Any) -> None:
         )
 
 
-def in_splits(counts: Counts, how: Reading, *notes: str) -> DataSet[Counts]:
-    """Return counts in three splits by a hash of each row; with ``skip_bad``, without the rows that are empty."""
+def in_splits(
+    counts: Counts, how: Reading, notes: Sequence[str] = (), keys: Sequence[bytes] | None = None
+) -> DataSet[Counts]:
+    """Return counts in three splits by a hash of each row; with ``skip_bad``, without the rows that are empty.
+
+    Args:
+        counts: all rows.
+        how: options.
+        notes: for the data set.
+        keys: of the groups that must not be parted, one for each row; by default each row is its own.
+    """
     if how.skip_bad:
+        empty = set(counts.empty_rows().tolist())
+        keys = None if keys is None else [key for i, key in enumerate(keys) if i not in empty]
         counts, said = counts.without_empty_rows()
-        notes = (*notes, f"{counts.name}: {said}") if said else notes
-    return split_up(counts, assign(counts.keys(), how.shares), notes)
+        notes = [*notes, f"{counts.name}: {said}"] if said else notes
+    return split_up(counts, assign(counts.keys() if keys is None else keys, how.shares), how.shares, notes)

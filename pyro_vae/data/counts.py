@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -148,16 +148,33 @@ class Counts(Split):
         both = sparse.vstack([self.matrix, other.matrix], format="csr")
         return replace(self, matrix=both, labels=labels_of_both(self, other))
 
+    def empty_rows(self) -> NDArray[np.int64]:
+        """Return the numbers of the rows that have no counts."""
+        return np.flatnonzero(self.matrix.sum(1) == 0)
+
     def without_empty_rows(self) -> tuple[Self, str]:
-        """Return the rows that have counts, and how many have none in words; the words are empty if all have."""
-        some = self.matrix.sum(1) > 0
-        if some.all():
+        """Return the rows that have counts, and in words which have none; no words if all have."""
+        empty = self.empty_rows()
+        if not len(empty):
             return self, ""
-        empty = np.flatnonzero(~some)
         shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
-        are = "row is" if len(empty) == 1 else "rows are"
-        said = f"{len(empty):,} {are} left out, which have no counts: {shown} (counted from 0)"
-        return self[torch.from_numpy(np.flatnonzero(some))], said
+        are = "row is left out, which has" if len(empty) == 1 else "rows are left out, which have"
+        some = torch.from_numpy(np.setdiff1d(np.arange(len(self)), empty))
+        return self[some], f"{len(empty):,} {are} no counts: {shown} (counted from 0)"
+
+    def with_columns(self, names: Sequence[str]) -> Self:
+        """Return some of the columns, in the order of their names.
+
+        Raises:
+            ValueError: if two columns have one of the names.
+        """
+        if tuple(names) == self.columns:
+            return self
+        place = {name: i for i, name in enumerate(self.columns)}
+        if len(place) < len(self.columns):
+            twice = next(name for i, name in enumerate(self.columns) if place[name] != i)
+            raise ValueError(f"{self.name}: columns cannot be chosen by name, since two are named {twice!r}")
+        return replace(self, matrix=self.matrix[:, [place[name] for name in names]], columns=tuple(names))
 
     def keys(self) -> Iterable[bytes]:
         """Return the bytes of each row, the same however the matrix was stored; for :func:`assign`."""

@@ -107,6 +107,13 @@ class Description:
             return None
         return torch.tensor(self.loc, dtype=torch.float64), torch.tensor(self.scale, dtype=torch.float64)
 
+    def to_units(self, x: Tensor) -> Tensor:
+        """Return x of a VAE in the units of the data: undoes the standardisation, if there is one."""
+        if self.moments is None:
+            return x
+        loc, scale = self.moments
+        return x.cpu().double() * scale + loc
+
 
 def _are(values: object, right: Any) -> bool:
     return isinstance(values, (list, tuple)) and all(right(value) for value in values)

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from pyro_vae.data.conversion import in_splits, is_sparse
+from pyro_vae.argument_checks import near_miss
+from pyro_vae.data.conversion import in_splits
 from pyro_vae.data.counts import Counts
+from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, stack
 from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or_download
 from pyro_vae.data.reading import BadDataError, Reading
@@ -222,7 +224,9 @@ def _columns(source: str, table: Any, how: Reading) -> Found:
 
     kinds: Mapping[str, Any] = table.features
     if how.label is not None and how.label not in kinds:
-        raise ValueError(f"{source} has no column {how.label!r}; it has {', '.join(kinds)}{_hint(how.label, kinds)}")
+        raise ValueError(
+            f"{source} has no column {how.label!r}; it has {', '.join(kinds)}{near_miss(how.label, kinds)}"
+        )
     classes = [name for name, kind in kinds.items() if isinstance(kind, ClassLabel)]
     label = how.label or (classes[0] if len(classes) == 1 else None)
     pictures = [name for name, kind in kinds.items() if isinstance(kind, Image)]
@@ -277,11 +281,6 @@ def _unknown(source: str, library: str, name: str, names: Iterable[str]) -> Valu
         f". Did you mean {' or '.join(f'{prefix}:{n}' for n in close)}?" if close else f"; there are {', '.join(names)}"
     )
     return ValueError(f"{source}: {library} has no such data set{said}")
-
-
-def _hint(word: str, there: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(there), n=1)
-    return f". Did you mean {close[0]}?" if close else ""
 
 
 _READERS: Mapping[str, Callable[[str, str, Root, Reading], DataSet[Any]]] = {

@@ -88,8 +88,10 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     files = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)
 
+    shares = [1.0 if place in own else share for place, share in enumerate(how.shares)]
+
     def data_set(pixels: Pixels) -> DataSet[Images]:
-        return _data_set(path, files, pixels, listing.notes)
+        return _data_set(path, files, pixels, shares, listing.notes)
 
     def fingerprints(pixels: Pixels) -> Mapping[str, str]:
         with suppress(ValueError):  # an empty split, of which data_set() speaks below
@@ -263,7 +265,9 @@ def _bad(path: Path, files: Sequence[_File], pixels: Pixels) -> str:
     return f"{len(named):,} of {len(files):,} files ({_first(named)})"
 
 
-def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequence[str]) -> DataSet[Images]:
+def _data_set(
+    path: Path, files: Sequence[_File], pixels: Pixels, shares: Sequence[float], notes: Sequence[str]
+) -> DataSet[Images]:
     notes = list(notes)
     if pixels.left_out:
         notes.append(f"{path}: {_bad(path, files, pixels)} cannot be read as images and are left out")
@@ -286,7 +290,7 @@ def _data_set(path: Path, files: Sequence[_File], pixels: Pixels, notes: Sequenc
         notes.append(f"{path}: no image to train on is of the class {_first(sorted(lacking))}")
     for name in sorted({file.label for file in files if file.label is not None} - set(names)):
         notes.append(f"{path}: no image of the class {_first([name])} can be read")
-    found = split_up(images, torch.tensor([file.place for file in kept]), notes)
+    found = split_up(images, torch.tensor([file.place for file in kept]), shares, notes)
     if not pixels.fingerprints:
         return found
     splits = {name: getattr(found, name) for name in SPLITS}

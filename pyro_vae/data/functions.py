@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -13,11 +12,12 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pyro_vae.argument_checks import near_miss
 from pyro_vae.data.conversion import as_data_set
 from pyro_vae.data.elsewhere import PREFIXES
 from pyro_vae.data.reading import BadDataError, Reading
@@ -109,7 +109,7 @@ def _import_module(source: str, home: str) -> ModuleType:
             missing = str(error.name)
             if home != missing and not home.startswith(f"{missing}."):
                 raise  # a module that the user's imports
-            hint = _hint(missing, _modules_beside(missing))
+            hint = near_miss(missing, _modules_beside(missing))
             raise BadDataError(f"{source}: there is no module {missing}{hint}") from error
 
 
@@ -125,7 +125,7 @@ def _find(source: str, module: ModuleType, name: str) -> Callable[[], Any]:
     own = [n for n, found in vars(module).items() if _is_own(found, module) and not n.startswith("_")]
     if not hasattr(module, name):
         there = f"it has {', '.join(own)}" if own else "it has none"
-        raise BadDataError(f"{source}: {where} has no function {name}; {there}{_hint(name, own)}")
+        raise BadDataError(f"{source}: {where} has no function {name}; {there}{near_miss(name, own)}")
     function = getattr(module, name)
     if not callable(function):
         raise BadDataError(f"{source} must be a function that returns the data; got {type(function).__name__}")
@@ -178,7 +178,10 @@ def _saying_where(source: str, file: str | None) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        frame = next((f for f in reversed(frames) if f.filename == file), frames[-1])
+        own = [frame for frame in frames if file in (None, frame.filename)]
+        if not own and not isinstance(error, SyntaxError):
+            raise  # not by code of the user's, such as for an option that does not apply
+        frame = (own or frames)[-1]
         place, line = frame.filename, frame.lineno
         if isinstance(error, SyntaxError):
             place, line = error.filename or place, error.lineno
@@ -188,9 +191,4 @@ def _saying_where(source: str, file: str | None) -> Iterator[None]:
 
 def _no_such_file(source: str, file: Path) -> FileNotFoundError:
     there = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
-    return FileNotFoundError(f"{source}: there is no file {file}{_hint(file.name, there)}")
-
-
-def _hint(word: str, there: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(there), n=1)
-    return f". Did you mean {close[0]}?" if close else ""
+    return FileNotFoundError(f"{source}: there is no file {file}{near_miss(file.name, there)}")

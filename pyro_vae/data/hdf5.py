@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, import_optional
 
-__all__ = ["ArraysOfHDF5"]
+__all__ = ["ArraysOfHDF5", "check_own"]
 
 _LARGE = 2**28  # bytes; larger arrays stay on disk if they lie there in one piece
 _MOST = 2**34  # bytes of one array in memory
@@ -88,7 +88,7 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
         size = math.prod(found.shape) * found.dtype.itemsize
         offset = found.id.get_offset()
         in_one_piece = offset is not None and found.id.get_storage_size() == size
-        if size > _LARGE and in_one_piece and found.dtype.isnative and not text:
+        if size > _LARGE and in_one_piece and not text:
             return np.memmap(self.path, found.dtype, "r", offset, found.shape)
         if size > _MOST:
             raise BadDataError(
@@ -98,3 +98,35 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
         if size > _LARGE and size > _PACKED * found.id.get_storage_size():
             raise BadDataError(f"{where} claims {size:,} bytes, and the file has {found.id.get_storage_size():,} of it")
         return np.asarray(found.asstr("utf-8")[()] if text else found[()])
+
+
+def check_own(where: str, file: Any, name: str) -> None:
+    """Raise a BadDataError if something at or below a name is a link, lies in other files, or claims too many bytes.
+
+    Args:
+        where: the file and the name, for the error.
+        file: an open file of h5py's.
+        name: of a group or an array; groups that lead to it count too.
+    """
+    h5py = import_optional("h5py", "hdf5")
+    parts = name.split("/")
+    names = ["/".join(parts[:i]) for i in range(1, len(parts) + 1)]
+    while names:
+        path = names.pop(0)
+        if not isinstance(file.get(path, getlink=True), h5py.HardLink):
+            raise BadDataError(
+                f"{where}: {path!r} is a link, which is not followed. Put the array itself into the file"
+            )
+        found = file[path]
+        if isinstance(found, h5py.Group):
+            names += [f"{path}/{inner}" for inner in found] if len(path) >= len(name) else []
+        elif isinstance(found, h5py.Dataset):
+            _check_bytes(f"{where}: {path!r}", found)
+
+
+def _check_bytes(where: str, found: Any) -> None:
+    if found.is_virtual or found.external:
+        raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")
+    size, stored = (found.size or 0) * found.dtype.itemsize, found.id.get_storage_size()
+    if size > _MOST or (size > _LARGE and size > _PACKED * stored):
+        raise BadDataError(f"{where} claims {size:,} bytes, and the file has {stored:,} of it")

@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.data.conversion import is_frame, is_sparse, keys_of_split
+from pyro_vae.data.conversion import columns_of, keys_of_split
 from pyro_vae.data.counts import Counts
+from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.split import Split
 from pyro_vae.data.splitting import assign, keys_of_rows
 from pyro_vae.data.table_columns import group_keys
-from pyro_vae.data.tables import check_column, columns_of_frame, rows_of_columns
+from pyro_vae.data.tables import check_column, rows_of_columns
 from pyro_vae.seeds import seeded
 
 __all__ = ["split"]
@@ -84,7 +85,7 @@ def _keys(x: Any) -> Iterable[bytes]:
     if isinstance(x, Split):
         return keys_of_split(x)
     if is_frame(x):
-        return rows_of_columns("x", columns_of_frame(x), Reading())[1]
+        return rows_of_columns("x", columns_of(x), Reading())[1]
     if isinstance(x, (Tensor, np.ndarray)):
         return keys_of_rows(_array("x", x))
     if is_sparse(x):
@@ -164,7 +165,7 @@ def _refuse_random(dataset: Dataset[Any]) -> None:
 def _keys_of_group(x: Any, group: Any) -> list[bytes]:
     """Return a key for each value of the groups; 3 and 3.0 are one group."""
     if is_frame(x) and isinstance(group, str):
-        columns = columns_of_frame(x)
+        columns = columns_of(x)
         check_column("x", "group", group, columns)
         return list(group_keys(f"x: group {group!r}", columns[group]))
     values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)
@@ -191,5 +192,6 @@ def _take(x: Any, rows: Tensor) -> Any:
     if is_sparse(x):
         return x.tocsr()[rows.numpy()]
     if is_frame(x):
-        return x.iloc[rows.numpy()]
+        frame: Any = x
+        return frame.iloc[rows.numpy()]
     return Subset(x, rows.tolist())

@@ -82,6 +82,20 @@ class Rows(Split):
             values = (values.double() - self.loc) / self.scale
         return values.to(dtype)
 
+    def select(self, columns: Sequence[str]) -> Self:
+        """Return the columns of these names, in this order.
+
+        Raises:
+            ValueError: if one is not there.
+        """
+        lacking = [column for column in columns if column not in self.columns]
+        if lacking:
+            raise ValueError(f"{self.name} lacks the columns {', '.join(map(repr, lacking[:10]))}")
+        chosen = torch.tensor([self.columns.index(column) for column in columns])
+        values = self.values[:, chosen] if isinstance(self.values, Tensor) else self.values.read(slice(None))[:, chosen]
+        loc, scale = (None if moment is None else moment[chosen] for moment in (self.loc, self.scale))
+        return replace(self, values=values, columns=tuple(columns), loc=loc, scale=scale)
+
     def to_units(self, x: Tensor) -> Tensor:
         """Return x of a VAE in the units of the data: undoes the standardisation, if there is one."""
         if self.loc is None or self.scale is None:
@@ -101,6 +115,9 @@ class Rows(Split):
         """Return mean and standard deviation, float64, of each element of a vector, or of all elements of an array.
 
         Missing values do not count. Where nothing varies, the standard deviation is 1.
+
+        Raises:
+            ValueError: if float64 cannot hold a variance.
         """
         dims = (0,) if len(self.event_shape) == 1 else tuple(range(len(self.event_shape) + 1))
         count = total = torch.zeros(())
@@ -109,6 +126,8 @@ class Rows(Split):
         mean = total.double() / count.clamp_min(1)
         squares = sum((some.double() - mean).square().nansum(dims) for some in self.stored())
         scale = (torch.as_tensor(squares) / count.clamp_min(1)).sqrt()
+        if not scale.isfinite().all():
+            raise ValueError(f"{self.name or 'x'} has values whose squares float64 cannot hold. Scale them")
         return mean, torch.where(scale > 0, scale, torch.ones_like(scale))
 
     def standardised(self, loc: Tensor, scale: Tensor, columns: Sequence[bool] | None = None) -> Self:

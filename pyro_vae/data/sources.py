@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.data import array_files, count_files, tables
+from pyro_vae.data import array_files, cell_files, count_files, tables
 from pyro_vae.data.elsewhere import PREFIXES, load_elsewhere, names_elsewhere
 from pyro_vae.data.folders import load_folder
 from pyro_vae.data.functions import home_of, load_function
@@ -28,6 +28,7 @@ FILES: Mapping[str, Reader] = {
     ".safetensors": array_files.load_arrays,
     ".h5": array_files.load_arrays,
     ".hdf5": array_files.load_arrays,
+    ".h5ad": cell_files.load_h5ad,
     **dict.fromkeys(tables.TABLES, tables.load_table),
 }
 """The files that :func:`load` takes: how each is read, by the ending of its name."""
@@ -38,7 +39,8 @@ TAKEN: Mapping[str, str] = {
     "(.h5 and .hdf5: extra hdf5).",
     "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; --label COLUMN gives the "
     "labels (extra: tables).",
-    "counts.npz": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz.",
+    "counts.npz, x.h5ad": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz, or cells of AnnData "
+    "(.h5ad: extra anndata).",
     "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
     "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
     "sklearn:wine": "A data set of scikit-learn: wine, iris, breast_cancer, digits, diabetes, linnerud; others, such "
@@ -88,7 +90,8 @@ def load(
     - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
       booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
       and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
-    - ``.npz`` files of ``scipy.sparse.save_npz``: :class:`Counts`.
+    - ``.npz`` files of ``scipy.sparse.save_npz`` and ``.h5ad`` files of AnnData: :class:`Counts`. Of AnnData they are X
+      or, if X holds no counts, the layer ``counts``. ``.h5ad`` needs ``pip install 'pyro-vae[anndata]'``.
     - ``my_data.py:make`` or ``my_package.data:make``: what a function of yours returns, which takes no arguments: all
       that :func:`pyro_vae.fit` takes, x with labels ``(x, y)``, or a dictionary of these with ``train``, and perhaps
       ``valid`` and ``test``. Datasets and DataLoaders are read once, into memory.
@@ -110,8 +113,8 @@ def load(
             antialiased, and cut around its centre.
         channels: of images: 1 or 3; by default 3 if any has colour, else 1.
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
-        group: column of a table; rows with the same value stay in one split. It is no part of x.
-        label: column of a table that holds the labels, numbers or text; it is no part of x.
+        group: column of a table, or of ``obs``; rows with the same value stay in one split. It is no part of x.
+        label: column of a table, or of ``obs``, that holds the labels, numbers or text; it is no part of x.
         columns: of a table: those that become x, such as ``"age,height"``; by default all that hold numbers.
         delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
         skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.

@@ -31,7 +31,7 @@ class Mapped:
         self.array = array
         self.rows = torch.arange(len(array)) if rows is None else rows
         self.shape = torch.Size((len(self.rows), *array.shape[1:]))
-        self.dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+        self.dtype = torch.from_numpy(np.empty(0, array.dtype.newbyteorder("="))).dtype
         self.device = torch.device("cpu")
 
     def __len__(self) -> int:
@@ -43,7 +43,8 @@ class Mapped:
 
     def read(self, rows: slice | Tensor) -> Tensor:
         """Return some of the rows as a tensor in memory."""
-        return torch.from_numpy(self.array[self.rows[rows].cpu().numpy()])
+        found = self.array[self.rows[rows].cpu().numpy()]
+        return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), copy=False))
 
 
 Store = Tensor | Mapped
@@ -125,6 +126,26 @@ class Split(ABC):
             return ()
         return (one_hot(self.labels[rows], self.classes).to(dtype),)
 
+    def with_classes(self, classes: int, class_names: tuple[str, ...]) -> Self:
+        """Return the same examples with labels of other data: their number of classes, and their codes for the names.
+
+        Raises:
+            ValueError: if there is a label that the others lack.
+        """
+        if self.labels is None:
+            return self
+        here = self.class_names or tuple(map(str, range(self.classes)))
+        there = class_names or tuple(map(str, range(classes)))
+        strange = [here[code] for code in self.labels.unique().tolist() if here[code] not in there]
+        if strange:
+            raise ValueError(
+                f"{self.name} has labels that the training data lack: {', '.join(strange[:10])}. They have "
+                f"{', '.join(there[:20])}"
+            )
+        codes = torch.tensor([there.index(name) if name in there else -1 for name in here], device=self.labels.device)
+        changed: dict[str, Any] = {"labels": codes[self.labels], "classes": classes, "class_names": class_names}
+        return replace(self, **changed)  # type: ignore[type-var]
+
     def to_units(self, x: Tensor) -> Tensor:
         """Return x of a VAE in the units of the data: undoes the standardisation, if there is one."""
         return x
@@ -185,12 +206,14 @@ class DataSet(Generic[S]):
         valid: for early stopping and the choice of hyperparameters.
         test: for the figures that are reported.
         notes: what was left out of a source, and why: one sentence each.
+        positions: where in its source each example of the three splits stood; None if they come one after the other.
     """
 
     train: S
     valid: S
     test: S
     notes: tuple[str, ...] = ()
+    positions: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __repr__(self) -> str:
         """Return the name, the sizes of the splits, the shape of an example, its values and classes in one line."""
@@ -219,8 +242,9 @@ class DataSet(Generic[S]):
 
     @property
     def everything(self) -> S:
-        """The examples of all splits: those of ``train``, then of ``valid``, then of ``test``."""
-        return self.train_and_valid.followed_by(self.test)
+        """The examples of all splits, in the order of their source."""
+        found = self.train_and_valid.followed_by(self.test)
+        return found if self.positions is None else found[torch.cat(self.positions).argsort()]
 
     def map(self, change: Callable[[S], S]) -> DataSet[S]:
         """Return the data set with each split changed by a function."""

@@ -17,7 +17,7 @@ from pyro_vae.data.split import DataSet, Split
 __all__ = ["SPLITS", "as_shares", "assign", "keys_of_rows", "split_up"]
 
 SPLITS = ("train", "valid", "test")
-_AT_ONCE = 4096
+_NUMBERS_AT_ONCE = 2**20
 S = TypeVar("S", bound=Split)
 
 
@@ -74,36 +74,40 @@ def keys_of_rows(values: NDArray[np.generic]) -> Iterable[bytes]:
     Args:
         values: numbers ``(n, ...)``, one example per row.
     """
-    for start in range(0, len(values), _AT_ONCE):
-        some = np.array(values[start : start + _AT_ONCE], np.float64)
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(values.shape[1:])))
+    for start in range(0, len(values), at_once):
+        some = np.array(values[start : start + at_once], np.float64)
         numbers = some.reshape(len(some), -1) + 0.0  # -0.0 becomes 0.0
         numbers[np.isnan(numbers)] = np.nan  # one NaN for all
         yield from (row.tobytes() for row in numbers)
 
 
-def split_up(examples: S, places: Tensor, notes: Sequence[str] = ()) -> DataSet[S]:
+def split_up(examples: S, places: Tensor, shares: Sequence[float], notes: Sequence[str] = ()) -> DataSet[S]:
     """Return a data set of the examples of each split.
 
     Args:
         examples: all of them.
         places: the split of each; see :func:`assign`.
+        shares: of the splits; see :func:`as_shares`.
         notes: what was left out, for :class:`DataSet`.
 
     Raises:
-        ValueError: if a split has no example.
+        ValueError: if a split that is to have a share has no example.
     """
-    parts = {name: (places == i).nonzero()[:, 0] for i, name in enumerate(SPLITS)}
-    for name, rows in parts.items():
-        if not len(rows):
+    first, second, third = ((places == i).nonzero()[:, 0] for i in range(len(SPLITS)))
+    for name, share, rows in zip(SPLITS, shares, (first, second, third), strict=True):
+        if share and not len(rows):
             raise ValueError(
                 f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {name}. Give more, or "
-                "other shares: split=(0.6, 0.2, 0.2)"
+                "other shares: split=0.6,0.2,0.2"
             )
-    train, valid, test = (examples[_without_copying(rows)] for rows in parts.values())
-    return DataSet(train, valid, test, tuple(notes))
+    train, valid, test = (examples[_without_copying(rows)] for rows in (first, second, third))
+    return DataSet(train, valid, test, tuple(notes), (first, second, third))
 
 
 def _without_copying(rows: Tensor) -> Tensor | slice:
     """Return rows that follow one another as a slice, which takes no memory of its own."""
+    if not len(rows):
+        return slice(0, 0)
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first == len(rows) - 1 else rows

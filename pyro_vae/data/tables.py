@@ -142,13 +142,13 @@ def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequen
     rows, keys, left_out = rows_of_columns(name, columns, how)
     together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
     try:
-        return split_up(rows, assign(keys, how.shares), [*notes, *left_out])
+        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
     except ValueError as error:
         raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
 
 
 def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
-    """Return the rows of a table, the key of each, which says in which split it is, and what is left out, in sentences.
+    """Return the rows of a table, the key of each, which says in which split it is, and notes, in sentences.
 
     Args:
         name: of the table, for errors.
@@ -162,8 +162,10 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
             f"label and group must be two columns; got {how.label!r} for both: no class would be in two splits"
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
-    x, left_out = _chosen(name, rest, how.columns) if how.columns is not None else _all_numbers(name, rest)
+    x, left_out = _all_numbers(name, rest) if how.columns is None else _chosen(name, columns, how)
     values = _side_by_side(list(x.values()))
+    if empty := int(np.isnan(values).all(1).sum()):
+        left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
     rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name)
     if how.label is not None:
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
@@ -174,7 +176,7 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
 
 
 def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
-    """Return the bytes of each row, with the columns by name and in float32.
+    """Return the bytes of each row, with the columns by name and the numbers in the 24 bits of float32.
 
     So the same table has the same splits however it is read. The order of the columns does not count, nor the last
     bits: pandas before 3 reads some decimals otherwise, and a file may be in single precision.
@@ -183,8 +185,9 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
         names: of the columns.
         values: numbers ``(n, columns)``.
     """
+    bits, exponents = np.frexp(values[:, np.argsort(list(names))].astype(np.float64))
     with np.errstate(over="ignore"):
-        return keys_of_rows(values[:, np.argsort(list(names))].astype(np.float32))
+        return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
 
 
 def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:
@@ -221,12 +224,16 @@ def _in_words(left_out: Mapping[str, str]) -> str:
     return "; ".join(said[:_NAMED]) + more
 
 
-def _chosen(name: str, columns: Columns, wanted: str | Sequence[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the columns that are asked for, in that order."""
+    wanted = how.columns or ()
     names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
     x = {}
     for column in names:
         check_column(name, "columns", column, columns)
+        if column in (how.label, how.group):
+            what = "label" if column == how.label else "group"
+            raise ValueError(f"columns must be those of x; {column!r} is the {what}, which is no part of x")
         try:
             x[column] = numbers(f"{name}: column {column!r}", columns[column])
         except NotNumbersError as error:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, running
 from pyro_vae.evaluation.hmc import PILOT_CHAINS, AnnealedChains, Annealing, Weights
 from pyro_vae.evaluation.weights import log_mean
@@ -87,7 +88,7 @@ class Sandwich:
 
 def annealed_importance_sampling(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     num_particles: int = 16,
     annealing: Annealing = Annealing(),
@@ -137,7 +138,7 @@ def annealed_importance_sampling(
 
 def reverse_annealed_importance_sampling(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     z: Tensor,
     annealing: Annealing = Annealing(),
@@ -187,7 +188,7 @@ def reverse_annealed_importance_sampling(
 
 def sandwich(
     vae: Target,
-    x_like: Array | None = None,
+    x_like: DataSource | None = None,
     *context: Array,
     examples: int | None = None,
     num_particles: int = 16,

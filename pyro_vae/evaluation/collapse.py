@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_vae.argument_checks import at_least
 from pyro_vae.compatibility import check_objective
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.evaluation.estimates import check_density, log_joint, running
 from pyro_vae.evaluation.latents import LatentUse, latent_use
 from pyro_vae.likelihoods import Laplace, Normal, StudentT
@@ -93,7 +94,7 @@ class Collapse:
 
 def collapse(
     vae: Target,
-    x: Array,
+    x: DataSource,
     *context: Array,
     objective: Objective | None = None,
     steps: int | None = None,

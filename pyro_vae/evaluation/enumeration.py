@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.distributions import support_of
 from pyro_vae.evaluation.estimates import Estimate, Named, blocks, log_joint, running
 from pyro_vae.model_guide import ModelGuide, Target
@@ -37,7 +38,7 @@ class Enumeration(Estimate):
 
 
 def enumeration(
-    vae: Target, x: Array | None = None, *context: Array, chunk_size: int = 20_000, seed: int = 0, **named: Named
+    vae: Target, x: DataSource | None = None, *context: Array, chunk_size: int = 20_000, seed: int = 0, **named: Named
 ) -> Enumeration:
     """Compute log p(x) of a model with discrete codes exactly: the log of the sum of p(x, z) over all values of z.
 

@@ -14,6 +14,8 @@ from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.data.arrays import Array, as_tensor
+from pyro_vae.data.batches import DataSource
+from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.distributions import innermost
 from pyro_vae.model_guide import ModelGuide, Target, kept_store
 from pyro_vae.seeds import derive, seeded
@@ -88,13 +90,19 @@ class Estimate:
 
 @contextlib.contextmanager
 def running(
-    vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named], seed: int, of_x: str = "x"
+    vae: Target,
+    x: DataSource | None,
+    context: tuple[Array, ...],
+    named: Mapping[str, Named],
+    seed: int,
+    of_x: str = "x",
 ) -> Iterator[ModelGuide]:
     """Give model and guide on x, in evaluation mode and without gradients; restore generators and Pyro's store after.
 
     Args:
         vae: a target.
-        x: data ``(batch, *event_shape)``; None for a ``ModelGuide``, which has its own.
+        x: data ``(batch, *event_shape)``, of any kind that :class:`ModelGuide` takes; None for a ``ModelGuide``, which
+            has its own.
         context: tensors ``(batch, ...)``.
         named: tensors that the programs take by name, and the names of the sites.
         seed: of the draws.
@@ -127,18 +135,25 @@ def _check_named(named: Mapping[str, Named]) -> None:
 
 
 def _model_guide(
-    vae: Target, x: Array | None, context: tuple[Array, ...], named: Mapping[str, Named], of_x: str
+    vae: Target, x: DataSource | None, context: tuple[Array, ...], named: Mapping[str, Named], of_x: str
 ) -> ModelGuide:
     if isinstance(vae, ModelGuide):
         if context or named:
             raise ValueError(
                 "vae is a ModelGuide, which has its own context and names: give them to ModelGuide instead"
             )
-        return vae if x is None else vae.with_data(as_tensor("x", x, device=vae.x.device))
+        if x is None:
+            return vae
+        x, *rest = x if isinstance(x, tuple) and x else (x,)
+        if rest:
+            raise ValueError("vae is a ModelGuide, which has its own context; got another one beside x")
+        given: Any = x
+        x = gathered(x, device=vae.x.device)[0] if is_supply(x) else as_tensor("x", given, device=vae.x.device)
+        return vae.with_data(x)
     if x is None:
         raise ValueError(f"{of_x} must be a tensor (batch, *event_shape); got None. Only a ModelGuide brings its own x")
-    given: Any = named
-    return ModelGuide(vae, x, *context, **given)
+    tensors: Any = named
+    return ModelGuide(vae, x, *context, **tensors)
 
 
 def check_density(posterior: TorchDistribution, method: str) -> TorchDistribution:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.distributions import innermost, part_name
 from pyro_vae.evaluation.estimates import Named, blocks, running
 from pyro_vae.evaluation.importance import ImportanceEstimate, estimate_log_prob
@@ -77,7 +78,7 @@ class InferenceGaps:
 
 def inference_gaps(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     steps: int = 1000,
     num_particles: int = 8,

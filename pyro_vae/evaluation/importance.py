@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.evaluation.estimates import EXAMPLES, Estimate, Named, blocks, check_density, running
 from pyro_vae.evaluation.joint_density import JointDensity
 from pyro_vae.evaluation.weights import TOO_HEAVY, log_mean, pareto_k, warn_of_heavy_tails
@@ -69,7 +70,7 @@ class ImportanceEstimate(Estimate):
 
 def importance_sampling(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     num_particles: int = 5000,
     bounds: Sequence[int] = (),
@@ -92,8 +93,10 @@ def importance_sampling(
     Args:
         vae: a :class:`pyro_vae.VAE`, another object with a model and a guide, or a pair of them. A
             :class:`pyro_vae.model_guide.ModelGuide` brings its own x and context.
-        x: data ``(batch, *event_shape)``.
-        context: tensors ``(batch, ...)``.
+        x: data ``(batch, *event_shape)``: an array or table, or anything else that :func:`pyro_vae.data.batches` takes,
+            in the order of its examples; a split brings its context, and so do a Dataset and a DataLoader if the VAE
+            has ``context_features``.
+        context: arrays ``(batch, ...)``.
         num_particles: draws of z per example.
         bounds: numbers of particles k, at most ``num_particles``, to estimate the k-particle bound for.
         chunk_size: the number of rows (draws × examples) decoded at a time, by default 1,024 on a CPU, which fit its
@@ -138,7 +141,7 @@ def importance_sampling(
 
 def estimate_log_prob(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     num_particles: int,
     bounds: Sequence[int] = (),
@@ -167,7 +170,7 @@ def _shown(parts: Iterator[tuple[int, ModelGuide]], words: str, count: int) -> I
     from rich.console import Console
     from rich.progress import track
 
-    return iter(track(parts, words, count, console=Console(stderr=True)))
+    return iter(track(parts, words, count, console=Console(stderr=True, force_jupyter=False)))
 
 
 def _log_weights(pair: ModelGuide, num_particles: int, joint: JointDensity, seed: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.distributions import factors
 from pyro_vae.evaluation.estimates import Named, check_density, running
 from pyro_vae.model_guide import ModelGuide, Target
@@ -77,7 +78,7 @@ class LatentUse:
 
 
 def latent_use(
-    vae: Target, x: Array | None = None, *context: Array, num_particles: int = 1, seed: int = 0, **named: Named
+    vae: Target, x: DataSource | None = None, *context: Array, num_particles: int = 1, seed: int = 0, **named: Named
 ) -> LatentUse:
     """Measure what the codes of x carry: the rate, split into mutual information and KL of the aggregate posterior.
 

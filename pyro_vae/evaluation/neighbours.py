@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one, finite_number
+from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.batches import DataSource
+from pyro_vae.data.frames import is_frame, is_sparse
+from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.value_checks import check_all_finite, check_tensor
 
 __all__ = ["Memorisation", "Neighbours", "memorisation", "nearest"]
@@ -28,16 +34,16 @@ class Neighbours:
     indices: Tensor
 
 
-def nearest(images: Tensor, train: Tensor, k: int = 1) -> Neighbours:
+def nearest(images: DataSource, train: DataSource, k: int = 1) -> Neighbours:
     """Find the k training examples nearest to each image, by the Euclidean distance over all their values.
 
     Args:
-        images: ``(n, *event_shape)``.
-        train: ``(m, *event_shape)``.
+        images: ``(n, *event_shape)``: anything that :func:`pyro_vae.data.batches` takes, in the order of its examples.
+        train: ``(m, *event_shape)``, likewise.
         k: the number of neighbours, at most m.
 
     Raises:
-        TypeError: if ``images`` or ``train`` is no tensor.
+        TypeError: if ``images`` or ``train`` is something else.
         ValueError: if shapes do not fit, k is out of range or a value is not finite.
 
     Example:
@@ -45,8 +51,7 @@ def nearest(images: Tensor, train: Tensor, k: int = 1) -> Neighbours:
         Neighbours(distances=tensor([[0., 5.]], dtype=torch.float64), indices=tensor([[1, 0]]))
     """
     at_least_one(k=k)
-    _check("images", images)
-    _check("train", train)
+    images, train = _examples("images", images), _examples("train", train)
     if images.shape[1:] != train.shape[1:]:
         raise ValueError(
             f"images and train must have the same event shape; got {tuple(images.shape[1:])} and "
@@ -115,7 +120,7 @@ class Memorisation:
         return self.neighbours.distances[:, 0].argsort(stable=True)
 
 
-def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float = 0.01) -> Memorisation:
+def memorisation(samples: DataSource, train: DataSource, test: DataSource, quantile: float = 0.01) -> Memorisation:
     """Test whether samples are copies of training examples: nearer to them than held-out examples are.
 
     Held-out examples show how near new data are to the training data (Meehan, Chaudhuri and Dasgupta 2020, arXiv
@@ -125,13 +130,13 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
     below it. Then use a larger ``quantile``, or leave those test examples out.
 
     Args:
-        samples: samples of the model, such as ``vae.sample(1000)``, ``(n, *event_shape)``.
+        samples: samples of the model, such as ``vae.sample(1000)``, ``(n, *event_shape)``; data as in :func:`nearest`.
         train: the examples that the model was trained on, ``(m, *event_shape)``.
         test: examples that the model was not trained on, ``(l, *event_shape)``.
         quantile: the share of the test examples that count as near, above 0 and below 1.
 
     Raises:
-        TypeError: if ``samples``, ``train`` or ``test`` is no tensor.
+        TypeError: if ``samples``, ``train`` or ``test`` is no such data.
         ValueError: if shapes do not fit, a value is not finite, or ``quantile`` is out of range.
 
     Example:
@@ -141,8 +146,7 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
         1.0
     """
     finite_number("quantile", quantile, above=0, below=1)
-    _check("samples", samples)
-    _check("test", test)
+    samples, train, test = _examples("samples", samples), _examples("train", train), _examples("test", test)
     found, others = nearest(samples, train), nearest(test, train).distances[:, 0]
     mine, threshold = found.distances[:, 0], others.quantile(quantile)
     return Memorisation(
@@ -155,8 +159,18 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, quantile: float =
     )
 
 
-def _check(name: str, values: Tensor) -> None:
-    check_tensor(name, values, "(n, *event_shape), such as vae.sample(1000) or data")
+def _examples(name: str, data: DataSource) -> Tensor:
+    """Return all examples as one tensor; raise an error if there are none or a value is not finite."""
+    if isinstance(data, tuple) and data:
+        data = data[0]  # x, without its context
+    if is_supply(data):
+        values = gathered(data)[0]
+    elif isinstance(data, np.ndarray) or is_frame(data) or is_sparse(data):
+        values = as_tensor(name, data)
+    else:
+        check_tensor(name, data, "(n, *event_shape), such as vae.sample(1000) or data")
+        values = cast("Tensor", data)
     if values.dim() < 2 or not values.numel():
         raise ValueError(f"{name} must be (n, *event_shape), at least one example; got shape {tuple(values.shape)}")
     check_all_finite(name, values)
+    return values

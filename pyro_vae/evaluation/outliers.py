@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.evaluation.estimates import Named, blocks, check_density, log_joint, running
 from pyro_vae.evaluation.gaps import inference_gaps
 from pyro_vae.evaluation.weights import log_mean
@@ -24,7 +25,7 @@ _ROWS = 1024  # rows (draws × examples) decoded at a time
 
 def outlier_scores(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     num_particles: int = 1000,
     reference: Tensor | None = None,

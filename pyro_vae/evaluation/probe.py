@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.value_checks import check_all_finite, check_tensor
+from pyro_vae.data.arrays import Array, as_tensor
+from pyro_vae.value_checks import check_all_finite
 
 __all__ = ["Probe", "linear_probe"]
 
@@ -30,7 +31,7 @@ class Probe:
     majority: float
 
 
-def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels: Tensor) -> Probe:
+def linear_probe(codes: Array, labels: Array, test_codes: Array, test_labels: Array) -> Probe:
     """Fit a linear classifier to codes and measure its accuracy: scikit-learn's logistic regression, standardised.
 
     See Alain and Bengio 2016, arXiv 1610.01644. To see how much the codes help, probe the data as well:
@@ -43,7 +44,7 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels:
         test_labels: integers ``(m,)``; labels that ``labels`` lacks are never predicted.
 
     Raises:
-        TypeError: if an argument is no tensor.
+        TypeError: if an argument is no tensor, array or table of numbers.
         ValueError: if shapes do not fit, a code is not finite, a label is no integer or all labels are the same.
 
     Example:
@@ -53,8 +54,8 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, test_labels:
         >>> found.accuracy, round(found.standard_error, 2), found.majority
         (1.0, 0.19, 0.5)
     """
-    _check("codes", codes, "labels", labels)
-    _check("test_codes", test_codes, "test_labels", test_labels)
+    codes, labels = _checked("codes", codes, "labels", labels)
+    test_codes, test_labels = _checked("test_codes", test_codes, "test_labels", test_labels)
     if test_codes.shape[1] != codes.shape[1]:
         raise ValueError(f"test_codes must be (m, {codes.shape[1]}), as codes are; got {tuple(test_codes.shape)}")
     classes, counts = labels.unique(return_counts=True)
@@ -84,15 +85,15 @@ def _numbers(codes: Tensor) -> np.ndarray:
     return codes.detach().double().cpu().numpy()
 
 
-def _check(name: str, codes: Tensor, of_labels: str, labels: Tensor) -> None:
-    check_tensor(name, codes, "(n, d), such as vae.codes(x)")
-    check_tensor(of_labels, labels, "(n,) of integers")
+def _checked(name: str, codes: Array, of_labels: str, labels: Array) -> tuple[Tensor, Tensor]:
+    codes, labels = as_tensor(name, codes), as_tensor(of_labels, labels)
     if codes.dim() != 2 or not codes.numel():
         raise ValueError(f"{name} must be (n, d), one row per example; got shape {tuple(codes.shape)}. Flatten them")
     if labels.shape != codes.shape[:1]:
         raise ValueError(
             f"{of_labels} must be ({len(codes)},), one for each of {name}; got shape {tuple(labels.shape)}"
         )
-    if labels.is_floating_point() or labels.is_complex():
+    if labels.is_floating_point():
         raise ValueError(f"{of_labels} must be integers, classes; got dtype {labels.dtype}")
     check_all_finite(name, codes)
+    return codes, labels

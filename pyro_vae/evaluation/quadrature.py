@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import at_least_one, finite_number
 from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.evaluation.estimates import Estimate, Named, blocks, running
 from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
 from pyro_vae.evaluation.quadrature_refinement import Refinement
@@ -68,7 +69,7 @@ class Quadrature(Estimate):
 
 def quadrature(
     vae: Target,
-    x: Array | None = None,
+    x: DataSource | None = None,
     *context: Array,
     tolerance: float = 1e-6,
     max_evaluations: int = 1_000_000,

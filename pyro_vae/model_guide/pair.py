@@ -13,11 +13,11 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from pyro_vae.data.arrays import Array, as_tensor, check_array, module_dtype_and_device, repeat_rows
-from pyro_vae.data.batches import Batches
-from pyro_vae.data.images import Images
+from pyro_vae.data.arrays import Array, as_tensor, check_array, hint, module_dtype_and_device, repeat_rows
+from pyro_vae.data.batches import DataSource
+from pyro_vae.data.frames import is_frame, is_sparse
+from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide.modules import modules_around
 from pyro_vae.model_guide.parameter_store import rename_parameters
@@ -34,7 +34,7 @@ _Program: TypeAlias = Literal["model", "guide"]
 class _ConvertsData(Protocol):
     """A module that converts and checks its own data, as a VAE does."""
 
-    def tensors(self, x: Array | None, *context: Array) -> tuple[Any, tuple[Tensor, ...]]:
+    def tensors(self, x: DataSource | None, *context: Array) -> tuple[Any, tuple[Tensor, ...]]:
         """Return x and the context in the dtype and on the device of the parameters."""
 
     def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
@@ -54,8 +54,9 @@ class ModelGuide:
     Args:
         vae: a target: an object with a ``model`` and a ``guide``, or a pair of them. A ModelGuide passes on the names
             of its sites.
-        x: data ``(batch, *event_shape)``, a tensor or NumPy array.
-        context: tensors or arrays ``(batch, ...)`` that the programs take after x.
+        x: data ``(batch, *event_shape)``: an array or table; or anything else that :func:`pyro_vae.data.batches`
+            takes, whose examples all become one batch, with the context that a split brings.
+        context: arrays ``(batch, ...)`` that the programs take after x.
         latent: the name of the latent site.
         observed: the name of the observed site.
         named: further tensors ``(batch, ...)`` that the programs take by name, such as ``mask``.
@@ -74,7 +75,7 @@ class ModelGuide:
     """
 
     def __init__(
-        self, vae: Target, x: Array, *context: Array, latent: str = "z", observed: str = "x", **named: Array | None
+        self, vae: Target, x: DataSource, *context: Array, latent: str = "z", observed: str = "x", **named: Array | None
     ) -> None:
         if isinstance(vae, ModelGuide):
             latent = vae.latent if latent == "z" else latent
@@ -82,7 +83,6 @@ class ModelGuide:
             vae = vae.vae
         self.model, self.guide = model_and_guide(vae)
         owner = owner_of(vae)
-        _check_batch(x)
         self.vae: Any = vae if owner is None else owner
         self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
         self.context = tuple(rest)
@@ -101,17 +101,21 @@ class ModelGuide:
     def _converter(self) -> _ConvertsData | None:
         return next((m for m in self.modules if isinstance(m, _ConvertsData)), None)
 
-    def _tensors(self, *arrays: Array) -> tuple[Tensor, ...]:
+    def _tensors(self, x: Any, *context: Array) -> tuple[Tensor, ...]:
         """Return x and context as tensors; NumPy arrays, and all data of a VAE, in the dtype of the parameters."""
+        _check_batch(x)
         vae = self._converter()
         if vae is not None:
-            x, context = vae.tensors(*arrays)
+            x, context = vae.tensors(x, *context)
             return x, *context
+        arrays = (*x, *context) if isinstance(x, tuple) else (x, *context)
         names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]
         if all(isinstance(array, Tensor) for array in arrays):  # other programs convert dtypes themselves
             return tuple(map(as_tensor, names, arrays))
         dtype, device = module_dtype_and_device(nn.ModuleList(self.all_modules))
         dtype = dtype or torch.get_default_dtype()
+        if is_supply(x):
+            return gathered(x, *context, dtype=dtype, device=device)
         return tuple(
             as_tensor(name, a, None if isinstance(a, Tensor) else dtype, device)
             for name, a in zip(names, arrays, strict=True)
@@ -374,23 +378,17 @@ def _terms(observed: Site, prior: Site, posterior: Site) -> Terms:
 
 
 def _check_batch(x: object) -> None:
-    """Raise a TypeError if x is no tensor or array with a first dimension; say how to make one of it."""
+    """Raise a TypeError if x is no data with a first dimension; say how to make one of it."""
     if isinstance(x, Tensor) and x.is_nested:  # it has no shape to look at
         check_array("x", x)
-    if isinstance(x, (Tensor, np.ndarray)) and len(x.shape):
+    if is_supply(x) or is_frame(x) or is_sparse(x) or (isinstance(x, (Tensor, np.ndarray)) and len(x.shape)):
+        return
+    if isinstance(x, tuple) and x and all(len(getattr(part, "shape", ())) for part in x):
         return
     what = (
         f"one of shape {tuple(x.shape)}"
         if isinstance(x, (Tensor, np.ndarray))
         else f"{'an' if type(x).__name__[0] in 'AEIOU' else 'a'} {type(x).__name__}"
     )
-    remedy = ""
-    if isinstance(x, (DataLoader, Dataset, Images, Batches)):
-        remedy = ". Pass one batch of it: x, *c = next(iter(pyro_vae.data.batches(it, 100)))"
-    elif isinstance(x, tuple) and x and all(isinstance(part, (Tensor, np.ndarray)) for part in x):
-        remedy = ". Pass x and its context one after the other: (vae, x, c)"
-    elif hasattr(x, "to_numpy"):  # a table of pandas or polars
-        remedy = ". Pass torch.as_tensor(x.to_numpy())"
-    elif isinstance(x, (list, tuple)):
-        remedy = ". Pass torch.tensor(x)"
+    remedy = hint(x).replace("Give ", "Pass ", 1)
     raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}{remedy}")

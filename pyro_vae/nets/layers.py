@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from pyro_vae.argument_checks import near_miss
 from pyro_vae.registry import TORCH_NN_PATHS, Kind, NotAllowedError, find
 
 __all__ = [
@@ -99,7 +100,8 @@ def find_activation(activation: Activation) -> Callable[[], nn.Module]:
         return _resolve("activation", activation, what)
     found = getattr(nn, activation, None)
     if not (isinstance(found, type) and found.__module__ == "torch.nn.modules.activation"):
-        raise ValueError(f"{what}; got {activation!r}")
+        there = (name for name in nn.modules.activation.__all__ if name not in _NOT_ELEMENTWISE)
+        raise ValueError(f"{what}; got {activation!r}{near_miss(activation, there)}")
     if activation in _NOT_ELEMENTWISE:
         raise ValueError(f"{what}, that works on each number by itself; got {activation!r}")
     return found

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Shape", "as_shape", "as_widths", "check_inputs", "join"]
+__all__ = ["Shape", "as_shape", "as_widths", "check_inputs", "check_layout", "join", "remedy_of_shape"]
+
+_MOST_CHANNELS = 4  # of pictures: grey, grey with alpha, colour, colour with alpha
 
 Shape = int | Sequence[int]
 """The shape of one event: ``20`` and ``(20,)`` are the same."""
@@ -51,7 +53,10 @@ def check_inputs(
         ValueError: if one of them does not fit.
     """
     if tuple(x.shape[-len(in_shape) :]) != in_shape:
-        raise ValueError(f"{net} needs input of shape (batch, {', '.join(map(str, in_shape))}); got {tuple(x.shape)}")
+        raise ValueError(
+            f"{net} needs input of shape (batch, {', '.join(map(str, in_shape))}); got {tuple(x.shape)}"
+            f"{remedy_of_shape(tuple(x.shape[1:]), in_shape)}"
+        )
     if not x.is_floating_point():
         raise ValueError(
             f"{net} needs floating-point input; got {x.dtype}. Convert it with x.float(), and grey levels to [0, 1]"
@@ -82,6 +87,38 @@ def check_inputs(
             f"{net} needs a context whose leading dimensions broadcast with those of the input; got context "
             f"{shapes} for input {tuple(x.shape)}. Give the context one row per example"
         ) from error
+
+
+def check_layout(nets: str, event_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError if a shape looks like that of images with their channels last.
+
+    Args:
+        nets: the kind of networks, which are over images with channels first.
+        event_shape: of one image.
+    """
+    if len(event_shape) == 3 and event_shape[-1] <= _MOST_CHANNELS < min(event_shape[:2]):
+        height, width, channels = event_shape
+        raise ValueError(
+            f"nets {nets} are over images (channels, height, width); {event_shape} has the channels last. Give "
+            f"event_shape {(channels, height, width)}, and data as numpy.moveaxis(x, -1, 1)"
+        )
+
+
+def remedy_of_shape(got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Return what to do about an example of another shape, as the end of an error; empty if that is not clear.
+
+    Args:
+        got: the shape of one example.
+        wanted: the shape that it must have.
+    """
+    if len(got) != 3 or len(wanted) != 3:
+        return ""
+    if got != wanted and (got[2], *got[:2]) == wanted:
+        return ". Its channels are last: put them first with numpy.moveaxis(x, -1, 1), or x.permute(0, 3, 1, 2)"
+    if got[0] == wanted[0] <= _MOST_CHANNELS:
+        sides = list(wanted[1:])
+        return f". For images of another size: torchvision.transforms.v2.functional.resize(x, {sides})"
+    return ""
 
 
 def join(x: Tensor, in_shape: tuple[int, ...], context: tuple[Tensor, ...], batch: torch.Size) -> Tensor:

@@ -25,10 +25,10 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
     likelihood always stands beside the richer one.
 
     Args:
-        data: a tensor or array ``(n, *event_shape)``, a table with ``columns`` and ``to_numpy()`` (a pandas DataFrame),
-            a split of :mod:`pyro_vae.data`, as a VAE would get it, or a data set: of images their training split, of
-            rows all splits. NaN is a missing value. :class:`Counts` and sparse matrices of counts are judged given the
-            total of each row, by likelihoods with ``library=True``.
+        data: anything that :func:`pyro_vae.fit` takes, as a VAE would get it, or a data set: of images its training
+            split, of rows all splits. NaN is a missing value. Of a Dataset or a DataLoader, at most 4,000 evenly spaced
+            examples are judged; of a stream, the first 4,000. :class:`Counts` and sparse matrices of counts are judged
+            given the total of each row, by likelihoods with ``library=True``.
         names: the names of the columns of a table ``(n, columns)``.
 
     Raises:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from pyro_vae.data import Counts, DataSet, Images, Rows, Split, check_array
+from pyro_vae.data import DataSet, DataSource, Images, Rows, Split, check_array
+from pyro_vae.data.arrays import hint
+from pyro_vae.data.frames import column_names, from_objects, is_frame, is_sparse, numbers_of
+from pyro_vae.data.gathering import gathered, is_supply
 
 __all__ = ["FEW", "LEVELS", "ROWS", "TABLE", "Data", "Values", "percent", "read"]
 
@@ -19,18 +23,7 @@ TABLE = 100  # Columns of a table, at most: one likelihood per column is of no u
 LEVELS, FEW = 256, 32  # Levels of a grid, at most (a byte); and levels with a free probability each, at most.
 
 
-class Table(Protocol):
-    """A table of pandas or polars."""
-
-    @property
-    def columns(self) -> Iterable[Any]:
-        """The names of the columns."""
-
-    def to_numpy(self) -> np.ndarray:
-        """Return the values, ``(n, columns)``."""
-
-
-Data = Tensor | np.ndarray | Table | DataSet[Any] | Split
+Data = DataSource | DataSet[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,24 +71,11 @@ class Values:
 
 def read(data: Data, names: Sequence[str] | None) -> Values:
     """Return the data as a checked array ``(n, elements)``."""
-    split = _examples(data) if isinstance(data, DataSet) else data
-    if isinstance(split, Images):
-        return _of_images(split, names)
-    if isinstance(split, Counts):
-        data = split.x(slice(None, None, -(-len(split) // ROWS)), torch.float64).numpy()
-    if isinstance(split, Rows):
-        names = split.columns or None if names is None else names
-        step = 1 if isinstance(split.values, Tensor) else -(-len(split) // ROWS)  # on disk, a sample
-        data = split.x(slice(None, None, step), torch.float64).numpy()
-    if isinstance(data, Tensor) or (isinstance(data, np.ndarray) and data.dtype != object):  # whose None is missing
-        check_array("data", data)
-    if isinstance(data, Tensor):
-        data = data.detach().cpu()
-        data = (data.float() if data.dtype in (torch.float16, torch.bfloat16) else data).numpy()
-    elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
-        names, data = list(data.columns) if names is None else names, data.to_numpy()
-    if not isinstance(data, np.ndarray):
-        raise TypeError(f"data must be a tensor, a NumPy array, a table or Images; got {type(data).__name__}")
+    data = _examples(data) if isinstance(data, DataSet) else data
+    if isinstance(data, Images):
+        return _of_images(data, names)
+    data, known = _array(data)
+    names = known or None if names is None else names
     if data.ndim == 0 or data.size == 0:
         raise ValueError(f"data must hold at least one example with at least one value; got shape {data.shape}")
     labels = _labels(data.shape, names)
@@ -112,6 +92,45 @@ def read(data: Data, names: Sequence[str] | None) -> Values:
     if v.low == v.high and v.low not in (0, 1):
         raise ValueError(f"data must vary; every value is {v.low:.4g}, which needs no likelihood")
     return v
+
+
+def _array(data: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the data, or a sample of data that are not in memory, as an array, and the names of columns if known."""
+    if isinstance(data, tuple) and data:
+        data = data[0]
+    if is_frame(data):
+        return numbers_of("data", data), column_names(data)
+    names = data.columns if isinstance(data, Rows) else ()
+    if isinstance(data, Split):
+        step = 1 if isinstance(data, Rows) and isinstance(data.values, Tensor) else -(-len(data) // ROWS)
+        data = data.x(slice(None, None, step), torch.float64)
+    elif is_supply(data):
+        (data,) = gathered(_sample(data), dtype=torch.float64, most=ROWS)
+    elif is_sparse(data):
+        data = data.tocsr()[:: max(1, -(-data.shape[0] // ROWS))].toarray()
+    if isinstance(data, Tensor) or (isinstance(data, np.ndarray) and data.dtype != object):  # whose None is missing
+        check_array("data", data)
+    if isinstance(data, Tensor):
+        data = data.detach().cpu()
+        data = (data.float() if data.dtype in (torch.float16, torch.bfloat16) else data).numpy()
+    if not isinstance(data, np.ndarray):
+        raise TypeError(
+            "data must be a tensor, a NumPy array, a table, a sparse matrix, a Dataset, a DataLoader or data of "
+            f"pyro_vae.data.load; got {type(data).__name__}{hint(data)}"
+        )
+    return data, names
+
+
+def _sample(data: Any) -> Any:
+    """Return evenly spaced examples of a Dataset, or of that of a DataLoader; a stream as it is."""
+    dataset = data.dataset if isinstance(data, DataLoader) else data
+    if not isinstance(dataset, Dataset) or isinstance(dataset, IterableDataset):
+        return data
+    n = len(dataset)  # type: ignore[arg-type]
+    sample: Dataset[Any] = Subset(dataset, range(0, n, max(1, -(-n // ROWS))))
+    if isinstance(data, DataLoader):
+        return DataLoader(sample, data.batch_size or 1, collate_fn=data.collate_fn)
+    return sample
 
 
 def _examples(data: DataSet[Any]) -> Split:
@@ -143,17 +162,7 @@ def _numbers(data: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
         return data if data.dtype in (np.float32, np.float64) else data.astype(np.float64)
     if data.dtype != object:
         raise ValueError(f"data must hold real numbers; got dtype {data.dtype}")
-    out = np.full(data.shape, np.nan)
-    for place, value in np.ndenumerate(data):
-        if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
-            out[place] = value
-        elif value is not None and type(value).__name__ != "NAType":
-            where = f" in {labels[place[1]]!r}" if labels else ""
-            raise ValueError(
-                f"data must hold real numbers; got {value!r}{where}. Write classes as codes 0, 1, 2, ..., or leave "
-                "them out, as data.table(df) does"
-            )
-    return out
+    return from_objects("data", data, labels)
 
 
 def percent(share: float) -> str:

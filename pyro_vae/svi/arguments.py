@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # Pyro imports it too
+from torch.utils.data import Dataset, IterableDataset
 
+from pyro_vae.data import DataSet, Split
+from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.svi.refusals import CannotCaptureError
 
-__all__ = ["Arguments", "alike", "args_of", "take_apart"]
+__all__ = ["Arguments", "alike", "args_of", "known_ahead", "take_apart"]
 
 
 # Types of arguments that nothing can change in place.
@@ -108,6 +111,21 @@ def take_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
 def args_of(batch: object) -> tuple[Any, ...]:
     """Return the arguments of a step: the elements of a tuple or a list, or the batch itself."""
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
+def known_ahead(batches: object) -> bool:
+    """Return True for a list or a tensor of batches, and False for an iterator.
+
+    Raises:
+        TypeError: if these are data, which are no batches yet.
+    """
+    is_data = isinstance(batches, (Split, DataSet, Dataset)) and not isinstance(batches, IterableDataset)
+    if is_data or is_frame(batches) or is_sparse(batches):
+        raise TypeError(
+            f"batches must be batches; got {type(batches).__name__}, the data themselves. Give data.batches(x, 128, "
+            "shuffle=True)"
+        )
+    return isinstance(batches, (list, tuple, Tensor))
 
 
 def alike(args: tuple[Any, ...], before: tuple[Any, ...]) -> bool:

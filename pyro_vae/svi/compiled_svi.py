@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_vae.argument_checks import one_of
 from pyro_vae.svi import private
-from pyro_vae.svi.arguments import Arguments, alike, args_of, take_apart
+from pyro_vae.svi.arguments import Arguments, alike, args_of, known_ahead, take_apart
 from pyro_vae.svi.first_run import FirstRun, run_first
 from pyro_vae.svi.losses import Loss, as_pyro, stacked
 from pyro_vae.svi.optimizer import as_pyro_optim, steps_of
@@ -196,7 +196,7 @@ class CompiledSVI(SVI):
         Raises:
             CannotCaptureError: as in :meth:`step`.
         """
-        if not isinstance(batches, (list, tuple, Tensor)):  # an iterator may change things between the steps
+        if not known_ahead(batches):  # an iterator may change things between the steps
             return stacked([self._run("step", args_of(batch), {}) for batch in batches])
         ahead = deque(map(args_of, batches))
         losses: list[Loss] = []

@@ -11,23 +11,38 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
+from torch.utils.data import DataLoader
 
 from pyro_vae import checkpoints
-from pyro_vae.data import DataSource, batches
+from pyro_vae.data import Batches, DataSource, batches
 from pyro_vae.data.batches import dtype_and_device
 from pyro_vae.model_guide import Target
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimizer import Schedule
-from pyro_vae.training.options import Engine, MakeOptimizer, Options, check_objective_alone, check_sources
+from pyro_vae.training.options import (
+    Engine,
+    MakeOptimizer,
+    Options,
+    check_objective_alone,
+    check_sources,
+    usual_epochs,
+)
 from pyro_vae.training.precision import in_mixed_precision
 from pyro_vae.training.preparation import prepare
 from pyro_vae.training.progress import report
-from pyro_vae.training.record import check_same_data, check_unchanged, describe_data, describe_training, open_folder
+from pyro_vae.training.record import (
+    check_known,
+    check_same_data,
+    check_unchanged,
+    describe_data,
+    describe_training,
+    open_folder,
+)
 from pyro_vae.training.run import Run, TrainingDivergedError
 from pyro_vae.training.streams import CALLBACK, TRAIN_DATA, VALID_DATA
 from pyro_vae.training.trainee import Trainee
-from pyro_vae.vae import suited
+from pyro_vae.vae import suited, takes_context
 
 __all__ = ["TrainingInterrupted", "fit"]
 
@@ -58,7 +73,7 @@ def fit(
     train: DataSource,
     *,
     valid: DataSource | None = None,
-    epochs: int = 10,
+    epochs: int | None = None,
     batch_size: int = 128,
     lr: float = 3e-3,
     schedule: Schedule = "cosine",
@@ -67,7 +82,7 @@ def fit(
     patience: int | None = None,
     engine: Engine = "auto",
     mixed_precision: bool = False,
-    has_context: bool = False,
+    has_context: bool | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -92,10 +107,12 @@ def fit(
     Args:
         vae: the VAE, trained in place; or another object with a ``model`` and a ``guide``, or the pair
             ``(model, guide)`` of functions of ``(x, *context)``.
-        train: data to train on: anything that :func:`pyro_vae.data.batches` takes.
+        train: data to train on: anything that :func:`pyro_vae.data.batches` takes. Integer labels given as context
+            become one-hot, by the ``context_features`` of the VAE.
         valid: data to validate on after each epoch, likewise; binarised in the same way each time. All sites of a model
             and guide must then be in one plate over the examples.
-        epochs: passes over the training data, at least 1.
+        epochs: passes over the training data, at least 1; by default 10, and more on small data, to make 2,000 steps.
+            With ``resume``, those of the run by default.
         batch_size: examples per step (a DataLoader keeps its own).
         lr: the highest learning rate, above 0.
         schedule: of the learning rate: ``"cosine"``, down to zero at the end, and ``"constant"``, both with a linear
@@ -111,7 +128,8 @@ def fit(
         mixed_precision: run a VAE's networks in bfloat16 while they train, and all else, validation too, in float32:
             faster on CPUs that have instructions for it (AMX); on a GPU nothing was measured. It may cost accuracy:
             0.5 nats of log p(x) in the one long training compared (docs/performance.md).
-        has_context: True if what a Dataset or DataLoader yields after x is context.
+        has_context: True if what a Dataset or DataLoader yields after x is context; by default, True for a VAE with
+            ``context_features``.
         seed: of order, binarisation and noise; an integer ≥ 0.
         device: where to train, such as ``"cuda"``; by default where the parameters are.
         out: run folder to write: config.yaml, weights.safetensors (the best), last.safetensors, history.jsonl.
@@ -139,12 +157,15 @@ def fit(
         >>> history[-1].epoch
         2
     """
+    if has_context is None:
+        has_context = takes_context(vae)
     options = Options(epochs, batch_size, lr, schedule, optimizer, patience, engine, mixed_precision, has_context, seed)
     check_sources(train, valid)
     check_objective_alone(objective, options.patience)
     train, valid = suited(train, vae), None if valid is None else suited(valid, vae)
     trainee = Trainee(vae)
     trainee.to(device)
+    check_known(train, missing=trainee.vae is not None and trainee.vae.missing)
     dtype, place = dtype_and_device(trainee.module, train)
     like: dict[str, Any] = {"dtype": dtype, "device": place, "has_context": has_context}
     train_batches = batches(train, options.batch_size, shuffle=True, seed=derive(seed, TRAIN_DATA), **like)
@@ -152,6 +173,7 @@ def fit(
     with seeded(derive(seed)):  # since data sets may draw from any generator
         ready = prepare(trainee, train_batches, valid_batches, objective, options)
     folder = open_folder(out, resume)
+    options.epochs = options.epochs or _usual_length(train, ready.train, options, folder if resume else None)
     compiled = options.compiles(len(ready.train) * options.epochs)
     run = Run(trainee, ready.train, valid_batches, ready.objective, options, compiled)
     if folder is not None:
@@ -167,6 +189,17 @@ def fit(
     mixed = in_mixed_precision(trainee.module) if mixed_precision else nullcontext()
     with seeded(derive(seed)), mixed, trainee.modes_kept():
         return _train(run, folder, options.patience, progress, on_epoch)
+
+
+def _usual_length(source: DataSource, train: Batches, options: Options, folder: Path | None) -> int:
+    """Return the number of epochs by default: of the run in a folder, if there is one, else by the number of steps."""
+    if folder is not None and (folder / checkpoints.CONFIG).is_file():
+        recorded = checkpoints.read_config(folder).get("epochs")
+        if recorded is not None:
+            return int(recorded)
+    if isinstance(source, DataLoader) or not train.examples:
+        return usual_epochs(len(train), 1)
+    return usual_epochs(train.examples, options.batch_size)
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -11,17 +12,37 @@ import torch
 from pyro.infer import ELBO, ReweightedWakeSleep
 
 from pyro_vae.argument_checks import at_least, finite_number, one_of
-from pyro_vae.data import Batches, DataSource
+from pyro_vae.config import find
+from pyro_vae.data import Batches, DataSet, DataSource
+from pyro_vae.data.frames import column_names, is_frame
 from pyro_vae.objectives import Objective
 from pyro_vae.training.optimizer import Schedule, adamw
 
-__all__ = ["Engine", "MakeOptimizer", "Options", "check_objective_alone", "check_sources"]
+__all__ = ["Engine", "MakeOptimizer", "Options", "check_objective_alone", "check_sources", "usual_epochs"]
 
 Engine = Literal["auto", "compiled", "pyro"]
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
 _STEPS_WORTH_COMPILING = 3000
+_STEPS = 2000  # the least number of steps by default, on small data; large data get _EPOCHS passes
+_EPOCHS = 10
 _MADE = (pyro.optim.PyroOptim, torch.optim.Optimizer)  # optimisers that have their parameters already
+
+
+def usual_epochs(examples: int, batch_size: int) -> int:
+    """Return the number of epochs by default: at least 10 passes over the data, and at least 2,000 steps.
+
+    Args:
+        examples: how many there are to train on, 0 if unknown.
+        batch_size: of a step.
+
+    Example:
+        >>> usual_epochs(55_000, 128), usual_epochs(1297, 128), usual_epochs(20, 128)
+        (10, 198, 2000)
+    """
+    if not examples:
+        return _EPOCHS
+    return max(_EPOCHS, math.ceil(_STEPS * min(1.0, batch_size / examples)))
 
 
 @dataclass
@@ -33,7 +54,7 @@ class Options:
         TypeError: if ``optimizer`` does not make an optimiser of torch's.
     """
 
-    epochs: int
+    epochs: int | None
     batch_size: int
     lr: float
     schedule: Schedule
@@ -45,7 +66,7 @@ class Options:
     seed: int
 
     def __post_init__(self) -> None:
-        self.epochs = at_least("epochs", self.epochs, 1)
+        self.epochs = None if self.epochs is None else at_least("epochs", self.epochs, 1)
         self.batch_size = at_least("batch_size", self.batch_size, 1)
         self.patience = None if self.patience is None else at_least("patience", self.patience, 1)
         self.seed = at_least("seed", self.seed, 0)
@@ -62,6 +83,8 @@ class Options:
             remedy = ". For an optimiser of Pyro's, use SVI(vae.model, vae.guide, optim, loss) yourself"
         elif isinstance(self.optimizer, torch.optim.Optimizer):
             remedy = ". Pass its class, without parameters"
+        elif isinstance(self.optimizer, str):
+            remedy = _class_named(self.optimizer)
         got = repr(self.optimizer) if isinstance(self.optimizer, str) else type(self.optimizer).__name__
         raise TypeError(
             "optimizer must make a torch optimiser from parameters and lr=, such as torch.optim.Adam or "
@@ -89,23 +112,41 @@ class Options:
         return found | ({"has_context": True} if self.has_context else {})
 
 
+def _class_named(name: str) -> str:
+    """Return the class of torch.optim that a name means, as the end of an error."""
+    found = {known.lower(): known for known in torch.optim.__all__}.get(name.lower())
+    return f". Give the class: torch.optim.{found}" if found else ""
+
+
 def check_sources(train: DataSource, valid: DataSource | None) -> None:
-    """Raise a TypeError if the data are batches already."""
+    """Refuse batches, a data set with its three splits, and two tables whose columns differ."""
     for name, source in (("train", train), ("valid", valid)):
+        if isinstance(source, DataSet):
+            raise TypeError(
+                f"{name} must be one split; got a DataSet, which has three. Give two of them: fit(vae, digits.train, "
+                "valid=digits.valid) for a data set digits"
+            )
         if isinstance(source, Batches):
             raise TypeError(
                 f"{name} must be the data themselves, not batches of them: fit makes its own, with its batch_size, "
                 "seed and order"
             )
+    if is_frame(train) and is_frame(valid) and column_names(train) != column_names(valid):
+        raise ValueError("valid must have the columns of train, in the same order: valid[list(train.columns)]")
 
 
 def _made(objective: object) -> str:
     """Return how to make an objective of a class or a name; empty for anything else."""
     if isinstance(objective, type) and issubclass(objective, ELBO):
         return f". Call it: {objective.__name__}()"
-    if isinstance(objective, str):
+    if not isinstance(objective, str):
+        return ""
+    try:
+        found = find("objective", objective)
+    except ValueError:
         return ". The classes are in pyro_vae.objectives and pyro.infer, such as objectives.IWAE(num_particles=5)"
-    return ""
+    home = "pyro_vae.objectives" if found.__module__.startswith("pyro_vae.") else "pyro.infer"
+    return f". Make it: {home}.{found.__name__}(), or pyro_vae.config.make_objective({objective!r}, vae)"
 
 
 def check_objective_alone(objective: ELBO | None, patience: int | None) -> None:

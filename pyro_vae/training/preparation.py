@@ -53,7 +53,7 @@ def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: 
     vae = next((m for m in trainee.modules.values() if isinstance(m, VAE)), None)
     if vae is not None:  # also of a subclass with programs of its own
         start_from_data(vae, train)
-    x, *c = batch = _first("train", train)
+    x, *c = batch = _converted(vae, *_first("train", train))
     trainee.run_once(*batch)
     if not trainee.parameters:
         raise ValueError(f"{trainee.name} has no parameters to train{_NO_PARAMETERS[trainee.vae is None]}")
@@ -82,9 +82,17 @@ def start_from_data(vae: VAE, train: Batches) -> None:
             break
     if not rows:
         return  # prepare will say so
-    x, *context = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    x, *context = _converted(vae, *(torch.cat(parts) for parts in zip(*rows, strict=True)))
     for prior in starters:
         prior.start_from(vae.encoder_input(x), *vae.shared_context(*context))
+
+
+def _converted(vae: VAE | None, *batch: Tensor) -> tuple[Tensor, ...]:
+    """Return x and context as the parts of a VAE see them, with labels one-hot; of other programs as they are."""
+    if vae is None:
+        return batch
+    x, context = vae.tensors(*batch)
+    return x, *context
 
 
 def _first(name: str, supply: Batches) -> tuple[Tensor, ...]:

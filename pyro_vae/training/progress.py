@@ -1,11 +1,12 @@
-"""The progress of a training: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a training: a bar on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -16,6 +17,8 @@ from pyro_vae.training.history import Epoch
 __all__ = ["Reporter", "report"]
 
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_DISPLAYS = 0.2  # each is a message to the notebook
+_WIDTH = 110  # characters of the bar in a notebook
 
 
 class Reporter(Protocol):
@@ -49,6 +52,12 @@ def report(epochs: int, steps: int, start: int, enabled: bool) -> Iterator[Repor
     console = Console()
     if not enabled:
         yield _Silent()
+    elif console.is_jupyter:
+        notebook = _NotebookBar(epochs, steps, start)
+        try:
+            yield notebook
+        finally:
+            notebook.show()
     elif console.is_terminal:
         bar = _Bar(console, epochs, steps, start)
         with bar.progress:
@@ -140,6 +149,42 @@ class _Bar:
     def say(self, what: str) -> None:
         """Show it until there are terms to show."""
         self.progress.update(self.task, terms=what, refresh=True)
+
+
+class _NotebookBar(_Bar):
+    """The same bar as text, which replaces itself in the output of a notebook's cell.
+
+    Rich's own bar needs ipywidgets in a notebook.
+    """
+
+    def __init__(self, epochs: int, steps: int, start: int) -> None:
+        from IPython.display import display  # a notebook has it
+
+        super().__init__(Console(file=io.StringIO(), force_jupyter=False, width=_WIDTH), epochs, steps, start)
+        self.displayed = -float("inf")
+        self.place: Any = display(self.text(), raw=True, display_id=True)
+
+    def text(self) -> dict[str, str]:
+        """Return the bar as IPython displays it."""
+        console = Console(file=io.StringIO(), force_jupyter=False, width=_WIDTH, record=True)
+        console.print(self.progress.get_renderable())
+        return {"text/plain": console.export_text().rstrip()}
+
+    def show(self) -> None:
+        """Show the bar as it is now."""
+        self.displayed = time.monotonic()
+        self.place.update(self.text(), raw=True)
+
+    def step(self, epoch: int, recon: float | None = None, kl: float | None = None) -> None:
+        """Move the bar."""
+        super().step(epoch, recon, kl)
+        if time.monotonic() - self.displayed > _SECONDS_BETWEEN_DISPLAYS:
+            self.show()
+
+    def say(self, what: str) -> None:
+        """Show it until there are terms to show."""
+        super().say(what)
+        self.show()
 
 
 class _StepRate(ProgressColumn):

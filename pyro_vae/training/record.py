@@ -14,6 +14,7 @@ from pyro_vae import checkpoints
 from pyro_vae.config import describe, describe_objective
 from pyro_vae.data import DataSource, Images, Rows, Split, as_tensor
 from pyro_vae.data.description import Description
+from pyro_vae.data.frames import column_names, is_frame
 from pyro_vae.parts import child
 from pyro_vae.training.options import Options
 from pyro_vae.training.trainee import Trainee
@@ -74,11 +75,39 @@ def describe_training(trainee: Trainee, train: DataSource, objective: ELBO, opti
 
 def describe_data(train: DataSource) -> Description | None:
     """Return what data.json says of the data; None if they come from a Dataset or DataLoader."""
-    if isinstance(train, (tuple, list)) and train:
-        train = train[0]
-    if isinstance(train, (torch.Tensor, np.ndarray)):
-        train = Rows(as_tensor("x", train))
-    return Description.of(train) if isinstance(train, Split) else None
+    split = _as_split(train)
+    return None if split is None else Description.of(split)
+
+
+def check_known(train: DataSource, missing: bool) -> None:
+    """Raise a ValueError if a column of a table, or an element of x, is missing in all examples.
+
+    Args:
+        train: the data.
+        missing: True if the VAE takes missing values; if not, its own check refuses arrays with NaN.
+    """
+    split = _as_split(train) if missing or is_frame(train) else None
+    if not isinstance(split, Rows) or not split.values.dtype.is_floating_point:
+        return
+    known = torch.zeros(split.event_shape, dtype=torch.bool)
+    for some in split.stored():
+        known |= (~some.isnan()).any(0).cpu()
+    if not known.all():
+        first = (~known).nonzero()[0].tolist()
+        what = f"column {split.columns[first[0]]!r}" if split.columns else f"element {tuple(first)}"
+        raise ValueError(f"{what} of x has no value in any example, only NaN. Leave it out")
+
+
+def _as_split(train: DataSource) -> Split | None:
+    """Return data in memory as a split; None for a Dataset, a DataLoader and a sparse matrix."""
+    x = train[0] if isinstance(train, tuple) and train else train
+    if isinstance(x, Split):
+        return x
+    if not (isinstance(x, (torch.Tensor, np.ndarray)) or is_frame(x)):
+        return None
+    values = as_tensor("x", x)
+    names = column_names(x) if is_frame(x) else ()
+    return Rows(values, columns=names if values.dim() == 2 and len(names) == values.shape[1] else ())
 
 
 def check_unchanged(folder: Path, options: Options) -> None:

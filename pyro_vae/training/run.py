@@ -83,7 +83,8 @@ class Run:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        self.lr, self.epochs, self.seed = self.options.lr, self.options.epochs, self.options.seed
+        self.lr, self.seed = self.options.lr, self.options.seed
+        self.epochs: int = self.options.epochs or 1
         self.optimizer = self.options.make_optimizer(self.trainee.parameters)
         if isinstance(self.objective, Objective):
             self.objective.reset()

@@ -2,6 +2,6 @@
 
 from pyro_vae.vae.calls import evaluating
 from pyro_vae.vae.model import VAE
-from pyro_vae.vae.target import as_vae, suited
+from pyro_vae.vae.target import as_vae, suited, takes_context
 
-__all__ = ["VAE", "as_vae", "evaluating", "suited"]
+__all__ = ["VAE", "as_vae", "evaluating", "suited", "takes_context"]

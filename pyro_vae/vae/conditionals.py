@@ -9,13 +9,17 @@ from torch import Tensor, nn
 
 from pyro_vae.argument_checks import finite_number
 from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
-from pyro_vae.data_checks import check_event_shape, check_finite, check_support
+from pyro_vae.data.batches import DataSource
+from pyro_vae.data.frames import column_names, is_frame
+from pyro_vae.data_checks import check_column_order, check_event_shape, check_finite, check_support
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.distributions.observed import fill_missing, observed
 from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_same_codes
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
+from pyro_vae.vae.counts import suited_to
+from pyro_vae.vae.labels import features_of
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
 from pyro_vae.value_checks import capturing
 
@@ -54,18 +58,18 @@ class Conditionals(nn.Module):
 
     # The three distributions.
 
-    def prior_of(self, *context: Tensor) -> TorchDistribution:
+    def prior_of(self, *context: Array) -> TorchDistribution:
         """Return p(z | c), with batch shape ``()`` or ``(batch,)`` and event shape ``(latent_dim,)``."""
         _, context = self.tensors(None, *context)
         shared = self.shared_context(*context)
         return over_codes(call("prior", self.prior, *shared), "prior", self.prior, self.log_codes)
 
-    def encode(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> TorchDistribution:
+    def encode(self, x: DataSource, *context: Array, mask: Array | None = None) -> TorchDistribution:
         """Return q(z | x, c), with batch shape ``(batch,)`` and event shape ``(latent_dim,)``.
 
         Args:
-            x: data ``(batch, *event_shape)``.
-            context: tensors ``(batch, ...)``.
+            x: data ``(batch, *event_shape)``, all examples at once; :meth:`VAE.codes` goes batch by batch.
+            context: arrays ``(batch, ...)``; see :meth:`tensors`.
             mask: see :meth:`VAE.model`.
         """
         x, context = self.tensors(x, *context)
@@ -74,7 +78,7 @@ class Conditionals(nn.Module):
             self._check_event_shape(x, posterior, *context)
         return posterior
 
-    def decode(self, z: Tensor, *context: Tensor) -> TorchDistribution:
+    def decode(self, z: Array, *context: Array) -> TorchDistribution:
         """Return p(x | z, c), with the batch shape of z, ``(batch,)``, and the event shape of x.
 
         If the codes are points of a simplex, z holds their logs; see :meth:`decoder_input`.
@@ -86,7 +90,7 @@ class Conditionals(nn.Module):
         likelihood = call("likelihood", self.likelihood, self.decoder_input(z), *context)
         return over_batch(likelihood, batch_shape, "likelihood", self.likelihood)
 
-    def posterior_of(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> TorchDistribution:
+    def posterior_of(self, x: Tensor, *context: Tensor, mask: Array | None = None) -> TorchDistribution:
         """Return q(z | x, c) as :meth:`encode` does, without a check that x has the event shape of p(x | z)."""
         batch = batch_size(x, context)
         seen = self.encoder_input(x, mask)
@@ -96,33 +100,56 @@ class Conditionals(nn.Module):
 
     # What the parts are given.
 
-    def tensors(self, x: Array | None, *context: Array) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def tensors(self, x: DataSource | None, *context: Array) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return x and context as tensors in the dtype and on the device of the parameters.
 
         Integers in x become floating-point numbers too, unless the posterior is a function or has an embedding, which
-        looks them up. Integers in the context, such as class labels, stay integers.
+        looks them up. Integer labels ``(batch,)`` in the context become one-hot if :attr:`context_features` says how
+        many classes there are; otherwise they stay integers.
 
         Args:
-            x: a tensor or NumPy array ``(batch, *event_shape)``, or None.
-            context: tensors or NumPy arrays ``(batch, ...)``.
+            x: a tensor, NumPy array, DataFrame of numbers or sparse matrix ``(batch, *event_shape)``; None; or anything
+                else that :func:`pyro_vae.data.batches` takes, whose examples all become one batch. What a Dataset or
+                DataLoader yields after x is context if :attr:`context_features` is not 0.
+            context: such arrays ``(batch, ...)``, unless the data bring them.
 
         Returns:
             x (None if it was None) and the context.
 
         Raises:
-            TypeError: if one is not a dense array of real numbers; says which arrays are taken.
-            ValueError: if the conversion would make a number infinite or change an integer.
+            TypeError: if one is none of these, or its numbers are not real; says what is taken.
+            ValueError: if the conversion would make a number infinite or change an integer, for labels out of range,
+                and for data that shuffle.
 
         Example:
             >>> import numpy as np
             >>> from pyro_vae import build
-            >>> x, (labels,) = build(4).tensors(np.ones((3, 4), dtype=np.uint8), np.array([2, 0, 1]))
-            >>> x.dtype, labels.dtype
-            (torch.float32, torch.int64)
+            >>> vae = build(4, context_features=3)
+            >>> x, (labels,) = vae.tensors(np.ones((2, 4), dtype=np.uint8), np.array([2, 0]))
+            >>> labels
+            tensor([[0., 0., 1.],
+                    [1., 0., 0.]])
         """
-        return as_tensors(self, self.posterior, x, *context)
+        features = self.context_features if context or not isinstance(x, Tensor) else 0
+        if not isinstance(x, Tensor) and is_frame(x):
+            check_column_order(self.likelihood, column_names(x))
+        if not (context or isinstance(x, Tensor)):
+            x = suited_to(self.likelihood, x)
+        own = as_likelihood(self.likelihood).own_context
+        return as_tensors(self, self.posterior, features, x, *context, own=own)
 
-    def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    @property
+    def context_features(self) -> int:
+        """How many numbers the context has per example, as the networks of this library's parts were built for.
+
+        It is 0 without context, if all parts are your own, and for a subclass with a ``model`` or ``guide`` of its own.
+        """
+        programs = (getattr(type(self), name, None) for name in ("model", "guide"))
+        if not all(getattr(program, "__module__", "").startswith("pyro_vae.") for program in programs):
+            return 0
+        return features_of(self.prior, self.likelihood, self.posterior)
+
+    def encoder_input(self, x: DataSource, mask: Array | None = None) -> Tensor:
         """Return what the posterior sees of x: x itself or, with ``missing=True``, x filled in and the mask beside it.
 
         Args:
@@ -154,7 +181,7 @@ class Conditionals(nn.Module):
         Raises:
             ValueError: if a tensor that the likelihood needs is missing.
         """
-        own = getattr(self.likelihood, "own_context", 0)
+        own = as_likelihood(self.likelihood).own_context
         if len(context) < own:
             raise ValueError(
                 f"likelihood {part_name(self.likelihood)} takes the end of the context for itself alone, {own} tensor"
@@ -177,7 +204,7 @@ class Conditionals(nn.Module):
         return points_of(z, f"posterior {part_name(self.posterior)} and prior {part_name(self.prior)}")
 
     def observed(
-        self, likelihood: TorchDistribution, x: Tensor, mask: Tensor | None = None
+        self, likelihood: TorchDistribution, x: Tensor, mask: Array | None = None
     ) -> tuple[TorchDistribution, Tensor]:
         """Return p(x | z) of the observed elements of x alone, and x with a value of its support in the other places.
 
@@ -246,7 +273,7 @@ class Conditionals(nn.Module):
         check_event_shape(self.likelihood, event_shape, x)
         self._fits = (self.likelihood, event_shape)
 
-    def _where_observed(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+    def _where_observed(self, x: Tensor, mask: Array | None) -> Tensor | None:
         """True where x is observed; None for a VAE over complete data."""
         if self.missing:
             return where_observed(x, mask)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.arrays import Array, as_tensor
 
 __all__ = ["refuse_mask", "where_observed", "with_mask"]
 
 
-def refuse_mask(mask: Tensor | None) -> None:
+def refuse_mask(mask: Array | None) -> None:
     """Raise a ValueError if there is a mask: for a VAE that was not built for missing values."""
     if mask is not None:
         raise ValueError(
@@ -19,7 +19,7 @@ def refuse_mask(mask: Tensor | None) -> None:
         )
 
 
-def where_observed(x: Tensor, mask: Tensor | None) -> Tensor:
+def where_observed(x: Tensor, mask: Array | None) -> Tensor:
     """Return bools of the shape of x, True where x is a number and the mask, if there is one, is True.
 
     Raises:

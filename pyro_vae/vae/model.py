@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -12,14 +13,18 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from pyro_vae.argument_checks import at_least, one_of
+from pyro_vae.data.arrays import Array
+from pyro_vae.data.batches import DataSource
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.tensors import load_weights, save_weights
-from pyro_vae.vae.arrays import batch_size
+from pyro_vae.vae.arrays import batch_by_batch, batch_size
 from pyro_vae.vae.calls import declare, evaluating, over_batch, summary
 from pyro_vae.vae.conditionals import Conditionals
+from pyro_vae.vae.counts import suited_to
+from pyro_vae.vae.masks import where_observed
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
 
@@ -76,11 +81,11 @@ class VAE(Conditionals):
 
     # The Pyro programs.
 
-    def model(self, x: Tensor | None = None, *context: Tensor, mask: Tensor | None = None) -> Tensor:
+    def model(self, x: DataSource | None = None, *context: Array, mask: Array | None = None) -> Tensor:
         """p(x, z | c): sample ``"z"`` from the prior and ``"x"`` from the likelihood; if x is given, observe it.
 
-        Here and in all methods, x and context may be NumPy arrays, and may differ from the parameters in dtype and
-        device: see :meth:`tensors`.
+        Here and in all methods, x and context may be any data that :meth:`tensors` takes, and may differ from the
+        parameters in dtype and device.
 
         Args:
             x: data ``(batch, *event_shape)``, or None to sample it (the batch is then the context's, or 1).
@@ -106,7 +111,7 @@ class VAE(Conditionals):
                 likelihood, x = self.observed(likelihood, x, mask)
             return pyro.sample("x", likelihood, obs=x)
 
-    def guide(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> Tensor:
+    def guide(self, x: DataSource, *context: Array, mask: Array | None = None) -> Tensor:
         """q(z | x, c): sample ``"z"`` from the posterior.
 
         Args:
@@ -129,7 +134,7 @@ class VAE(Conditionals):
 
     # Uses of a trained VAE.
 
-    def sample(self, n: int, *context: Tensor, mean: bool = False, seed: int | None = None) -> Tensor:
+    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> Tensor:
         """Draw n examples from the model: z from the prior, then x from the likelihood.
 
         Args:
@@ -151,26 +156,30 @@ class VAE(Conditionals):
             likelihood = self.decode(z, *context)
             return likelihood.mean if mean else likelihood.sample()
 
-    def reconstruct(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Tensor:
         """Return the mean of p(x | z) at the :meth:`codes` of x.
 
         Args:
-            x: data ``(batch, *event_shape)``.
-            context: tensors ``(batch, ...)``.
+            x: data ``(n, *event_shape)``; see :meth:`codes`.
+            context: arrays ``(n, ...)``.
             mask: see :meth:`model`.
             seed: see :meth:`codes`.
 
         Returns:
-            ``(batch, *event_shape)``, without gradient.
+            ``(n, *event_shape)``, without gradient.
         """
-        with evaluating(self):
-            return self.decode(self.codes(x, *context, mask=mask, seed=seed), *context).mean
+        with evaluating(self), seeded(seed):
+            found = [
+                self.decode(self._codes(some, *c, mask=m), *c).mean
+                for some, c, m in self._pieces(x, context, mask, seed)
+            ]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def impute(
         self,
-        x: Tensor,
-        *context: Tensor,
-        mask: Tensor | None = None,
+        x: DataSource,
+        *context: Array,
+        mask: Array | None = None,
         num_particles: int = 100,
         mean: bool = True,
         seed: int | None = None,
@@ -181,8 +190,8 @@ class VAE(Conditionals):
         importance resampling for a draw (Mattei and Frellsen 2019, arXiv 1812.02633).
 
         Args:
-            x: data ``(batch, *event_shape)``.
-            context: tensors ``(batch, ...)``.
+            x: data ``(n, *event_shape)``; see :meth:`codes`.
+            context: arrays ``(n, ...)``.
             mask: see :meth:`model`.
             num_particles: draws of z per example, decoded all at once.
             mean: return means, not draws from p(missing | observed). A draw of a class code or a count is such a
@@ -190,43 +199,58 @@ class VAE(Conditionals):
             seed: makes the draws repeatable and leaves torch's generators as they were.
 
         Returns:
-            x with its missing values replaced, ``(batch, *event_shape)``, without gradient.
+            x with its missing values replaced, ``(n, *event_shape)``, without gradient.
 
         Raises:
             ValueError: if the VAE was not built with ``missing=True``.
         """
         num_particles = at_least("num_particles", num_particles, 1)
-        x, context = self.tensors(x, *context)
-        seen = self._where_observed(x, mask)
-        if seen is None:
+        if not self.missing:
             raise ValueError("impute needs a VAE for missing values: build it with missing=True")
+        found = []
         with evaluating(self), seeded(seed):
-            posterior = self.encode(x, *context, mask=seen)
-            pair = ModelGuide(self, x, *context, mask=seen)
-            return imputed(pair, posterior, seen, num_particles=num_particles, mean=mean)
+            for some, c, m in self._pieces(x, context, mask, seed):
+                rows, of_rows = self.tensors(some, *c)
+                seen = where_observed(rows, m)
+                posterior = self.encode(rows, *of_rows, mask=seen)
+                pair = ModelGuide(self, rows, *of_rows, mask=seen)
+                found.append(imputed(pair, posterior, seen, num_particles=num_particles, mean=mean))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
-    def codes(self, x: Tensor, *context: Tensor, mask: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def codes(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Tensor:
         """Return the mean of q(z | x), or its mode if z is a direction or a category, or a draw if q has no mean.
 
         Args:
-            x: data ``(batch, *event_shape)``.
-            context: tensors ``(batch, ...)``.
+            x: data ``(n, *event_shape)``: anything that :func:`pyro_vae.data.batches` takes. An array is one batch. A
+                split, a Dataset, a DataLoader or a sparse matrix goes through the VAE batch by batch, in the order of
+                its examples; see :meth:`tensors` for its context.
+            context: arrays ``(n, ...)``, if x brings none: integer labels ``(n,)``, or numbers ``(n, features)``.
             mask: see :meth:`model`.
-            seed: makes a draw repeatable; not used if q has a mean.
+            seed: of a draw, if q has no mean, and of the binarisation of a split (then 0 by default).
 
         Returns:
-            ``(batch, latent_dim)``, without gradient. On a simplex these are the logs of points;
+            ``(n, latent_dim)``, without gradient. On a simplex these are the logs of points;
             :meth:`decoder_input` returns the points.
         """
         with evaluating(self), seeded(seed):
-            posterior = self.encode(x, *context, mask=mask)
-            support = as_posterior(self.posterior).support
-            if any(same_support(support, known) for known in (constraints.sphere, constraints.one_hot)):
-                return posterior.mode
-            try:
-                return posterior.mean
-            except NotImplementedError:
-                return posterior.sample()
+            found = [self._codes(some, *c, mask=m) for some, c, m in self._pieces(x, context, mask, seed)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _pieces(
+        self, x: DataSource, context: tuple[Array, ...], mask: Array | None, seed: int | None
+    ) -> Iterator[tuple[Any, tuple[Any, ...], Any]]:
+        x = x if context else suited_to(self.likelihood, x)
+        return batch_by_batch(self, self.context_features, x, context, mask, seed)
+
+    def _codes(self, x: Array, *context: Array, mask: Array | None) -> Tensor:
+        posterior = self.encode(x, *context, mask=mask)
+        support = as_posterior(self.posterior).support
+        if any(same_support(support, known) for known in (constraints.sphere, constraints.one_hot)):
+            return posterior.mode
+        try:
+            return posterior.mean
+        except NotImplementedError:
+            return posterior.sample()
 
     def interpolate(
         self,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from pyro_vae.data import Counts, DataSource
+from pyro_vae.data import DataSource
 from pyro_vae.model_guide import Target, model_and_guide, owner_of
+from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.model import VAE
 
-__all__ = ["as_vae", "suited"]
+__all__ = ["as_vae", "suited", "takes_context"]
 
 
 def as_vae(target: Target) -> VAE | None:
@@ -21,22 +20,17 @@ def as_vae(target: Target) -> VAE | None:
     return vae if isinstance(vae, VAE) and functions == [VAE.model, VAE.guide] else None
 
 
+def takes_context(target: Target) -> bool:
+    """Return True if a target is a VAE that is known to take a context."""
+    vae = as_vae(target)
+    return vae is not None and vae.context_features > 0
+
+
 def suited(source: DataSource, target: Target) -> DataSource:
-    """Return counts with their library sizes as context if the likelihood of a VAE takes them, and without if not.
+    """Return data in the form that the likelihood of a VAE takes; see :func:`suited_to`.
 
-    For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. Other data stay as they are, and so do
-    counts for a model and guide of the user's own.
-
-    Raises:
-        BadDataError: if the likelihood takes library sizes, and a row has none because it has no counts.
+    Data for a model and guide of the user's own stay as they are.
     """
     vae = as_vae(target)
-    takes = bool(getattr(getattr(vae, "likelihood", None), "library", False))
-    if takes and hasattr(source, "tocsr"):  # a sparse matrix of SciPy's
-        source = Counts(source)
-    if vae is None or not isinstance(source, Counts):
-        return source
-    counts = replace(source, library=takes)
-    if takes:
-        counts.log_library  # noqa: B018  # an empty row is found now, not in the middle of a training
-    return counts
+    found: DataSource = source if vae is None else suited_to(vae.likelihood, source)
+    return found

@@ -63,7 +63,7 @@ def test_types_and_defaults_of_the_source_are_those_of_the_function():
     assert found["hidden"].default == [512, 512]
     assert found["nets"].type == Nets
     assert found["prior"].type == str | dict[str, Any]
-    assert found["event_shape"].help == "shape of one example of x."
+    assert found["event_shape"].help == "shape of one example of x; by default that of data."
     assert "`" not in "".join(argument.help for argument in found.values())
 
 

@@ -201,7 +201,7 @@ def test_help_of_every_command_explains_every_option(capsys):
         assert main([name, "--help"]) == 0
         text = " ".join(capsys.readouterr().out.split())
         assert " ".join(function.__doc__.split("Args:")[0].split()) in text
-        for option in set(inspect.signature(function).parameters) - {"options", "check"}:
+        for option in set(inspect.signature(function).parameters) - {"options", "how", "check"}:
             (explained,) = re.findall(rf"^ +{option}: (\S+ \S+)", function.__doc__, re.MULTILINE)
             assert explained in text, f"{name}: {option}"
 

@@ -133,7 +133,7 @@ def test_a_run_with_labels_as_context_refuses_other_classes(here, capsys):
     table = pd.read_csv("real.csv")
     table.replace({"town": {"Ulm": "Rom"}}).to_csv("rome.csv", index=False)
     assert main(["evaluate", "labels", "--data", "rome.csv"]) == 2
-    assert "trained with other classes as context: Bonn, Ulm; rome.csv has Bonn, Rom" in capsys.readouterr().err
+    assert "rome.csv has labels that the training data lack: Rom. They have Bonn, Ulm" in capsys.readouterr().err
     table.drop(columns="town").to_csv("none.csv", index=False)
     assert main(["evaluate", "labels", "--data", "none.csv"]) == 2
     assert "label: none.csv has no column 'town'" in capsys.readouterr().err

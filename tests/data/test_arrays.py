@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 from pyro_vae.data import as_tensor, batches
 from pyro_vae.suggestions import suggest
@@ -104,27 +106,24 @@ def test_suggest_refuses_the_same(kind):
         suggest(make())
 
 
-class _Table:
-    def to_numpy(self):
-        return np.ones((2, 2))
-
-
-class _Sparse:
-    def toarray(self):
-        return np.ones((2, 2))
-
-
 @pytest.mark.parametrize(
     ("x", "text"),
     [
-        ([[1.0]], r"got list: \[\[1.0\]\]$"),
+        ([[1.0]], r"got list: \[\[1.0\]\]. Give torch.tensor\(x\)$"),
         (None, "got NoneType: None$"),
-        (_Table(), r"got _Table.*Give its to_numpy\(\)$"),
-        (_Sparse(), r"got _Sparse.*Give its toarray\(\), a batch at a time$"),
+        (
+            [torch.ones(2)] * 9,
+            r"got list. Put its examples into one array with torch.stack\(x\); or, if it is x and its",
+        ),
+        ([np.ones(2)] * 9, r"got list. Put its examples into one array with numpy.stack\(x\); or, if it is x and its"),
+        (["cat"] * 9, r"got list. Code classes as integers: numpy.unique\(x, return_inverse=True\)\[1\]$"),
+        ({"x": 1}, r"got dict: \{'x': 1\}. Give x itself, or a tuple \(x, \*context\)$"),
+        (pyarrow.table({"a": [1.0]}), r"got Table. Give its to_pandas\(\)$"),
+        (Image.new("L", (2, 2)), r"got Image. Give numpy.asarray\(x\)$"),
     ],
 )
 def test_what_is_no_array_is_refused(x, text):
-    with pytest.raises(TypeError, match=f"^x must be a tensor or a NumPy array; {text}"):
+    with pytest.raises(TypeError, match=f"^x must be a tensor, a NumPy array or a table of numbers; {text}"):
         as_tensor("x", x)
 
 

@@ -132,8 +132,12 @@ def test_batches_pass_through():
         (TensorDataset(torch.zeros(0, 3)), ValueError, "data must hold at least one example; got none"),
         ((X, C[:9]), ValueError, "context 0 must have one row per example: 10; got 9"),
         (torch.tensor(1.0), ValueError, "must have a first dimension that counts the examples"),
-        ((X, ["a"] * 10), TypeError, "context 0 must be a tensor or a NumPy array; got list"),
-        ("mnist", TypeError, r"data must be a split of pyro_vae.data.load, .*; got str"),
+        ((X, ["a"] * 10), TypeError, "context 0 must be a tensor, a NumPy array or a table of numbers; got list"),
+        (
+            "mnist",
+            TypeError,
+            r"data must be a split of pyro_vae.data.load, .*; got str. Load it first: data.load\('mnist'\).train",
+        ),
         (None, TypeError, "got NoneType"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -219,7 +221,7 @@ class Odd(Dataset):
         (DataLoader(Endless(), 4), "without a length"),
         (Odd({"image": 1}), "yields a dictionary with 'image'; it must yield x, or x and a label"),
         (Odd(()), "yields an empty tuple"),
-        (Odd("a"), "x of item 0 must be a tensor or a NumPy array; got str"),
+        (Odd("a"), "x of item 0 must be a tensor, a NumPy array or a table of numbers; got str"),
         (Odd(torch.zeros(2), torch.zeros(3)), r"item 0 has \(2,\) of float32, item 1 has \(3,\) of float32"),
         (Odd(torch.zeros(2), torch.zeros(2).double()), "of one shape and dtype"),
         (Odd(torch.zeros(2), Image.new("L", (2, 2))), "of one shape and dtype"),
@@ -271,6 +273,16 @@ def test_counts_and_their_labels(tmp_path):
     for mine, theirs in zip(parts_of(found), parts_of(of_file), strict=True):
         assert np.array_equal(mine.matrix.toarray(), theirs.matrix.toarray())
         assert mine.labels.tolist() == [label_of[tuple(row)] for row in mine.matrix.toarray().tolist()]
-    assert found.notes == ("mine.py:make: 1 row is left out, which have no counts: 3 (counted from 0)",)
+    assert found.notes == ("mine.py:make: 1 row is left out, which has no counts: 3 (counted from 0)",)
     with pytest.raises(BadDataError, match="must hold counts, whole numbers from 0"):
         made(x / 2)
+
+
+def test_the_splits_of_pictures_take_little_memory():
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 3, 64, 64), np.uint8)  # 18 MB
+    tracemalloc.start()
+    found = made(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * pixels.nbytes
+    assert len(found.train) > 1000

@@ -212,7 +212,7 @@ def test_rows_without_counts_are_left_out_if_asked_and_named(tmp_path):
         (lambda m: m.update(indptr=m["indptr"][::-1].copy()), "index"),
         (lambda m: m.update(shape=np.array([60, 3])), "must be < 3"),
         (lambda m: m.update(shape=np.array([2**60, 12])), "index|large"),
-        (lambda m: m.update(format=np.array(b"eval")), "cannot be read as a sparse matrix: .*eval_matrix"),
+        (lambda m: m.update(format=np.array(b"eval")), "cannot be read as a sparse matrix: .*eval"),
         (lambda m: m.pop("indices"), "cannot be read as a sparse matrix: .*indices"),
         (lambda m: m.update(data=np.array([object()])), "Object arrays cannot be loaded|cannot be read"),
         (lambda m: m.update(data=np.full_like(m["data"], 1, dtype=complex)), "must hold counts, .*; got complex128"),
@@ -333,6 +333,26 @@ def test_a_vae_without_library_sizes_takes_the_same_counts():
     fit(vae, Counts(cells()), epochs=1, progress=False)
     dense = torch.from_numpy(cells()).float()
     assert average_elbo(vae, Counts(cells())).elbo == pytest.approx(average_elbo(vae, dense).elbo)
+
+
+@pytest.mark.parametrize("make", [Counts, sparse.csr_matrix])
+def test_build_looks_at_counts_without_a_warning(make, recwarn):
+    vae = build(data=make(cells(300)), latent_dim=2, hidden=(4,))
+    assert vae.likelihood.library
+    assert vae.posterior.net.log1p
+    assert not [w for w in recwarn if "log1p" in str(w.message)]
+    plain = build(data=make(cells(300)), latent_dim=2, hidden=(4,), likelihood="Poisson", inputs="x")
+    assert not plain.likelihood.library
+    assert not plain.posterior.net.log1p
+    assert not build(data=cells(300), latent_dim=2, hidden=(4,), likelihood="Poisson").posterior.net.log1p
+
+
+def test_the_methods_of_a_vae_take_counts():
+    vae, counts = library_vae(), Counts(cells())
+    x, log_library = counts.x(slice(None), torch.float32), counts.log_library.float()
+    assert torch.equal(vae.codes(counts), vae.codes(x, log_library))
+    torch.testing.assert_close(vae.reconstruct(counts), vae.reconstruct(x, log_library))
+    torch.testing.assert_close(vae.reconstruct(counts.matrix), vae.reconstruct(x, log_library))
 
 
 def test_an_empty_row_is_found_before_the_training():

@@ -199,6 +199,28 @@ def test_what_is_wrong_is_said(written, source, error, message):
         data.load(source)
 
 
+def test_errors_that_are_not_of_the_users_code_are_as_elsewhere(written):
+    written("mine.py", BROKEN)
+    for option in ("label", "size"):
+        with pytest.raises(ValueError, match=f"^{option} is for .*; mine.py:optional gives a ndarray$"):
+            data.load("mine.py:optional", **{option: "8"})
+    written("sets.py", "class Set:\n    pass\n" + SET)
+    with pytest.raises(BadDataError, match=r"sets.py:Set raised KeyError: 3 \(.*sets.py, line 12\)"):
+        data.load("sets.py:Set")
+
+
+SET = """
+from torch.utils.data import Dataset
+
+class Set(Dataset):
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, i):
+        return {0: np.zeros(2), 1: np.ones(2), 2: np.ones(2)}[i]
+"""
+
+
 def test_what_needs_no_argument_is_called(written):
     written("mine.py", BROKEN)
     assert data.load("mine.py:optional").event_shape == (30,)

@@ -58,13 +58,13 @@ def test_labels_are_text(tmp_path, words):
     assert [found.class_names[k] for k in found.labels] == [WORDS[int(x)] for x in found.values[:, 0]]
 
 
-@pytest.mark.parametrize("options", [{}, {"chunks": (7, 3, 2), "compression": "gzip"}, {"dtype": ">f4"}])
+@pytest.mark.parametrize("options", [{}, {"dtype": ">f4"}, {"chunks": (7, 3, 2), "compression": "gzip"}])
 def test_large_arrays_stay_on_disk_if_they_lie_there_in_one_piece(tmp_path, monkeypatch, options):
     monkeypatch.setattr(hdf5, "_LARGE", 100)
     with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
         file.create_dataset("x", data=X, **options)
     found = data.load(tmp_path / "a.h5")
-    assert isinstance(found.train.values, Mapped) == (not options)
+    assert isinstance(found.train.values, Mapped) == ("chunks" not in options)
     np.savez(tmp_path / "a.npz", x=X)
     assert found.train.fingerprint() == data.load(tmp_path / "a.npz").train.fingerprint()
     (x,) = next(iter(data.batches(found.train, 16, shuffle=True)))

@@ -215,7 +215,7 @@ class Endless(IterableDataset):
         (Endless(), {}, TypeError, "a torch Dataset with a length; got Endless"),
         ("digits", {}, TypeError, "got str"),
         (None, {}, TypeError, "got NoneType"),
-        ([X.tolist()], {}, ValueError, "x must be a tensor or a NumPy array; got list"),
+        ([X.tolist()], {}, ValueError, "x must be a tensor, a NumPy array or a table of numbers; got list"),
     ],
 )
 def test_bad_input(x, options, error, message):
@@ -240,6 +240,11 @@ def test_a_frame_is_split_as_its_file(tmp_path):
         assert group is not None or [len(part) for part in again] == [len(part) for part in parts]
     by_value = data.split(frame(), valid=0.2, group=frame()["who"])
     assert by_value[1].equals(data.split(frame(), valid=0.2, group="who")[1])
+
+
+def test_a_series_is_a_table_of_one_column():
+    whole, one = data.split(frame()[["a"]]), data.split(frame()["a"])
+    assert all(part["a"].equals(other) for part, other in zip(whole, one, strict=True))
 
 
 def test_a_column_that_a_frame_lacks():

@@ -238,7 +238,7 @@ def test_what_a_likelihood_refuses_is_said_without_the_table_of_shapes_that_pyro
         ({"particles": 10}, "^particles=10 is no argument of this function; draws of z are num_particles"),
         ({"chunksize": 10}, "^chunksize=10 is no argument of this function; rows are chunk_size"),
         ({"method": "fast"}, "^method='fast' is no argument of this function. The model and guide take"),
-        ({"mask": True}, "^mask must be a tensor or a NumPy array; got bool: True"),
+        ({"mask": True}, "^mask must be a tensor, a NumPy array or a table of numbers; got bool: True"),
         ({"context": X}, "^context must come by position, after x"),
     ],
 )

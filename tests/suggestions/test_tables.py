@@ -47,6 +47,34 @@ def test_data_frames_bring_their_names_and_their_missing_values():
     assert list(renamed.likelihood["columns"]) == ["a", "b", "c"]
 
 
+def test_all_splits_of_a_data_set_decide_what_is_possible():
+    x = (rng().random((200, 1)) < 0.5).astype(float)
+    train, valid, test = (data.Rows(torch.from_numpy(part), columns=("a",)) for part in np.split(x, [150, 170]))
+    assert suggest(data.DataSet(train, valid, test))[0].likelihood == "Bernoulli"
+    test.values[3] = 2.0
+    assert suggest(data.DataSet(train, valid, test))[0].likelihood != "Bernoulli"
+    assert suggest(train)[0].likelihood == "Bernoulli"
+
+
+def test_the_preparation_comes_in_steps():
+    x = np.c_[rng().normal(100, 5, 200), np.exp(rng().normal(size=200)), rng().integers(1, 3, 200)]
+    x[3, 0] = np.nan
+    first = suggest(x, ["height", "income", "sex"])[0]
+    assert first.todo == (
+        ("Standardise", "(height)"),
+        ("Take the logarithm, then standardise", "(income)"),
+        ("Recode 1 and 2 as 0 and 1", "(sex)"),
+        ("Values are missing: build(..., missing=True)", ""),
+    )
+    assert first.prepare == ". ".join(f"{what} {where}".strip() for what, where in first.todo)
+    left = first.with_steps(first.todo[1:2])
+    assert (left.likelihood, left.reason) == (first.likelihood, first.reason)
+    assert left.prepare == "Take the logarithm, then standardise (income)"
+    assert first.with_steps(()).prepare == ""
+    assert Suggestion("Poisson", "counts").todo == ()
+    assert Suggestion("Normal", "reals", "Standardise").todo == (("Standardise", ""),)
+
+
 def test_columns_without_names_are_numbered():
     first = suggest(np.c_[rng().random(50) < 0.5, rng().normal(size=50)])[0]
     assert first.likelihood == mixed({"column 0": "Bernoulli", "column 1": "Normal"})
@@ -144,7 +172,7 @@ ONE_EMPTY = np.array([[0.0, math.nan], [1.0, math.nan]])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([[0, 1]],), TypeError, "data must be a tensor, a NumPy array, a table or Images; got list"),
+        (([[0, 1]],), TypeError, "got list. Give torch.tensor"),
         ((np.zeros((0, 3)),), ValueError, "at least one example with at least one value; got shape (0, 3)"),
         ((torch.tensor(1.0),), ValueError, "at least one example with at least one value; got shape ()"),
         ((np.zeros((3, 2), complex),), TypeError, "data must be a dense array of real numbers; got complex128"),

@@ -101,7 +101,9 @@ def test_a_context_of_another_length_is_refused():
 
 def test_a_context_that_is_no_tensor_is_refused():
     vae, x = make_vae(), make_x()
-    with pytest.raises(TypeError, match="context 0 must be a tensor or a NumPy array; got str: 'spherical'"):
+    with pytest.raises(
+        TypeError, match="context 0 must be a tensor, a NumPy array or a table of numbers; got str: 'spherical'"
+    ):
         vae.interpolate(x, x, 5, "spherical")
 
 

@@ -1,4 +1,4 @@
-"""sample, reconstruct, interpolate and plot: pictures of a run."""
+"""sample, reconstruct, interpolate and plot: samples and pictures of a run."""
 
 from __future__ import annotations
 
@@ -8,23 +8,40 @@ from typing import Literal
 __all__ = ["interpolate", "plot", "reconstruct", "sample"]
 
 
-def sample(run: str, n: int = 64, mean: bool = True, seed: int = 0, out: str | None = None) -> None:
-    """Draw images from the model of a run. Counts get library sizes of the training data.
+def sample(
+    run: str,
+    n: int = 64,
+    label: str | None = None,
+    mean: bool | Literal["auto"] = "auto",
+    seed: int = 0,
+    out: str | None = None,
+) -> None:
+    """Draw images or rows from the model of a run. Counts get library sizes of the training data.
 
     Args:
         run: run folder.
-        n: number of images.
-        mean: show the mean of p(x|z) for each z instead of a draw.
+        n: number of samples.
+        label: class of the samples, by its name or number, for a run with labels as context; by default one class after
+            the other.
+        mean: give the mean of p(x|z) for each z instead of a draw; auto does so for images.
         seed: seed of the draws.
-        out: .png picture or .npy array to write; by default figures/samples.png in the run folder.
+        out: .png picture or .npy array of images, by default figures/samples.png in the run folder; .csv, .parquet or
+            .npy file of rows, in the units of the data, by default samples.csv in the run folder.
     """
     from pyro_vae import load, plots
-    from pyro_vae.cli import runs
+    from pyro_vae.cli import rows, writing
 
-    vae = load(run)
-    context = runs.sample_context(run, n, next(vae.parameters()).dtype, seed)
-    x = vae.sample(n, *context, mean=mean, seed=seed)
-    runs.write(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
+    vae, described = load(run), rows.described(run)
+    images = plots.is_image(described.event_shape)
+    context = rows.context_of_samples(run, described, n, label, next(vae.parameters()).dtype, seed)
+    x = vae.sample(n, *context, mean=images if mean == "auto" else mean, seed=seed)
+    if images:
+        writing.write_picture(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
+        return
+    endings = {"csv": "a table", "parquet": "a table", "npy": "an array"}
+    path = writing.check_ending(out or str(Path(run) / "samples.csv"), **endings)
+    values = described.to_units(x)
+    writing.write_rows(path, writing.columns_of(values, described.columns), values)
 
 
 def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None = None) -> None:
@@ -37,13 +54,15 @@ def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None 
         out: .png picture or .npy array to write; by default figures/reconstructions.png in the run folder.
     """
     from pyro_vae import plots
-    from pyro_vae.cli import runs
+    from pyro_vae.cli import runs, writing
     from pyro_vae.cli.pictures import first
 
     vae, dataset = runs.open_run(run, None, root, "cpu")
     x, *context = first(dataset.test, n, vae)
     decoded = vae.reconstruct(x, *context)
-    runs.write(decoded, lambda: plots.reconstructions(x, decoded), out, Path(run) / "figures" / "reconstructions.png")
+    writing.write_picture(
+        decoded, lambda: plots.reconstructions(x, decoded), out, Path(run) / "figures" / "reconstructions.png"
+    )
 
 
 def interpolate(
@@ -65,14 +84,14 @@ def interpolate(
         out: .png picture or .npy array to write; by default figures/interpolations.png in the run folder.
     """
     from pyro_vae import plots
-    from pyro_vae.cli import runs
+    from pyro_vae.cli import runs, writing
     from pyro_vae.cli.pictures import first
 
     vae, dataset = runs.open_run(run, None, root, "cpu")
     x, *context = first(dataset.test, 2 * n, vae)
     half = len(x) // 2
     paths = vae.interpolate(x[:half], x[half : 2 * half], steps, *(c[:half] for c in context), path=path)
-    runs.write(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
+    writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 
 
 def plot(run: str, root: str | None = None) -> None:

@@ -86,7 +86,7 @@ def list_parts(kind: str | None = None) -> None:
     Args:
         kind: one kind alone, such as priors.
     """
-    from pyro_vae.cli.usage import near_miss
+    from pyro_vae.argument_checks import near_miss
     from pyro_vae.config import KINDS as PARTS
 
     wanted = None if kind is None else _kind(kind.lower())

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
 __all__ = ["train"]
 
 # Not in config.yaml: each machine has its own folders.
-_NOT_RECORDED = ("root", "out", "resume")
-
-_STEPS = 2000  # the least number of steps by default, on small data; large data get _EPOCHS passes
-_EPOCHS = 10
+_NOT_RECORDED = ("out", "resume")
 
 
 def train(
     data: str = "digits",
-    root: str | None = None,
-    size: str | None = None,
-    channels: Literal[1, 3] | None = None,
-    split: str | None = None,
-    group: str | None = None,
-    label: str | None = None,
-    columns: str | None = None,
-    delimiter: str | None = None,
-    skip_bad: bool = False,
     standardize: bool | Literal["auto"] = "auto",
     binarize: Literal["auto", "dynamic", "threshold", "none"] = "auto",
     dequantize: bool | Literal["auto"] = "auto",
@@ -49,17 +36,6 @@ def train(
     Args:
         data: your own data, such as photos/ or wine.csv, or a data set: digits (embedded), mnist, fashion_mnist,
             kmnist, qmnist or emnist. pyro-vae list shows what else it can be.
-        root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        size: height and width of the images of a folder, such as 32 or 32x48: each is resized until it covers them,
-            and cut around its centre.
-        channels: 1 for grey images of a folder, 3 for colour; by default 3 if any has colour.
-        split: shares of training, validation and test data; by default 0.8,0.1,0.1. A row or file stays where it was
-            when others are added.
-        group: column of a table; rows with the same value stay in one split. It is no part of x.
-        label: column of a table that holds the labels, numbers or text. It is no part of x.
-        columns: columns of a table to train on, such as age,height; by default all that hold numbers.
-        delimiter: character between the columns of a text file.
-        skip_bad: leave out files that cannot be read and rows without counts, and say which.
         standardize: subtract the mean of a column of a table and divide by its standard deviation. auto does so for
             likelihoods of real numbers. Log-densities are then those of the standardised values.
         binarize: make pixels 0 or 1: dynamic draws them anew each time, threshold cuts at one half, none leaves them
@@ -82,7 +58,8 @@ def train(
         dtype: number type of the weights.
         out: run folder; by default the next free runs/DATA-NUMBER.
         resume: run folder to continue, with its own configuration and the options given here.
-        options: arguments of build and fit; see pyro_vae.cli.options.
+        options: how the data are read (pyro_vae.cli.commands.data.reading), and arguments of build and fit
+            (pyro_vae.cli.options).
     """
     config = {name: value for name, value in locals().items() if name not in (*_NOT_RECORDED, "options")} | options
     from pyro_vae import load
@@ -92,9 +69,11 @@ def train(
     from pyro_vae.config import make_objective
     from pyro_vae.objectives import Objective
     from pyro_vae.training import fit
+    from pyro_vae.training.options import usual_epochs
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
+    root = config.pop("root")
     config["data"] = datasets.whole_path(data)
     raw = datasets.load_data(config, root)
     for note in raw.notes:
@@ -108,7 +87,7 @@ def train(
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
     if epochs is None:
-        epochs = max(_EPOCHS, math.ceil(_STEPS * options["batch_size"] / len(examples)))
+        epochs = usual_epochs(len(examples), options["batch_size"])
     config["epochs"] = epochs
     run = Path(resume or out or runs.free_folder(datasets.short_name(data)))
     runs.print_plan(vae, data, examples, epochs, device)

@@ -62,7 +62,7 @@ class _Decoder(nn.Module):
     [
         ({"optimizer": "adam"}, "optimizer must make a torch optimiser .*; got 'adam'"),
         ({"optimizer": torch.optim.Adam([nn.Parameter(torch.zeros(1))])}, "got Adam. Pass its class, without"),
-        ({"objective": "iwae"}, r"objective must be a Pyro ELBO, .*; got 'iwae'. The classes are in"),
+        ({"objective": "iwae"}, r"objective must be a Pyro ELBO, .*; got 'iwae'. Make it: pyro_vae.objectives.IWAE"),
         ({"objective": Trace_ELBO}, r"Call it: Trace_ELBO\(\)"),
     ],
 )

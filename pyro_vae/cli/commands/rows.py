@@ -1,0 +1,111 @@
+"""encode, impute and score: numbers for each row of a run's data or of your own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["encode", "impute", "score"]
+
+Which = Literal["all", "train", "valid", "test"]
+
+
+def encode(
+    run: str,
+    data: str | None = None,
+    out: str = "codes.npy",
+    split: Which = "all",
+    seed: int = 0,
+    root: str | None = None,
+) -> None:
+    """Write the codes of data: means and standard deviations of z for each row or image, in the order of the data.
+
+    Args:
+        run: run folder.
+        data: your own data, such as new.csv; by default those of the run.
+        out: .csv or .parquet table with a column for each mean (z0, z1, ...) and each standard deviation (sd0, sd1,
+            ...), and the label if there is one; or .npy array of the means and then the standard deviations.
+        split: rows to encode: all, train, valid or test.
+        seed: seed of the draws, for codes without a mean.
+        root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+    """
+    from pyro_vae.cli import datasets, rows, writing
+
+    path = writing.check_ending(out, npy="an array", csv="a table", parquet="a table")
+    vae, dataset = rows.open_whole(run, data, root)
+    examples = datasets.part(dataset, split)
+    columns = rows.codes(vae, examples, seed)
+    if path.suffix.lower() != ".npy":
+        columns |= rows.label_column(examples)
+    writing.write_rows(path, columns)
+    print(f"codes of {len(examples):,} {examples.noun}s")
+
+
+def impute(
+    run: str,
+    data: str | None = None,
+    out: str = "imputed.csv",
+    mean: bool = True,
+    num_particles: int = 100,
+    split: Which = "all",
+    seed: int = 0,
+    root: str | None = None,
+) -> None:
+    """Replace the missing values of data by their means given the values that are there, in the units of the data.
+
+    Args:
+        run: run folder, trained on data with missing values.
+        data: your own data, such as new.csv; by default those of the run.
+        out: .csv or .parquet table, or .npy array.
+        mean: write means; false writes draws.
+        num_particles: draws of z per row.
+        split: rows to impute: all, train, valid or test.
+        seed: seed of the draws.
+        root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+    """
+    from pyro_vae.cli import datasets, rows, writing
+
+    path = writing.check_ending(out, csv="a table", parquet="a table", npy="an array")
+    vae, dataset = rows.open_whole(run, data, root)
+    examples = datasets.part(dataset, split)
+    filled, missing = rows.imputed(vae, examples, num_particles=num_particles, mean=mean, seed=seed)
+    writing.write_rows(path, writing.columns_of(filled, rows.names(examples)) | rows.label_column(examples), filled)
+    print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")
+
+
+def score(
+    run: str,
+    data: str | None = None,
+    out: str = "scores.csv",
+    flag: float | None = None,
+    num_particles: int = 100,
+    seed: int = 0,
+    root: str | None = None,
+) -> None:
+    """Write log p(x) of each row, and how it ranks among validation rows; mark anomalies.
+
+    The share of a row is the share of validation rows, itself counted, that are at most as likely: small for anomalies.
+    A row is flagged if its share is at most --flag, which is then the rate of false alarms among rows like those that
+    the run was trained on.
+
+    Args:
+        run: run folder.
+        data: your own data, such as new.csv; by default the test rows of the run.
+        out: .csv or .parquet table, or .npy array.
+        flag: rate of false alarms, such as 0.01; by default nothing is flagged.
+        num_particles: draws of z per row for log p(x).
+        seed: seed of the draws.
+        root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
+    """
+    from pyro_vae.cli import rows, runs, writing
+
+    path = writing.check_ending(out, csv="a table", parquet="a table", npy="an array")
+    vae, own = runs.open_run(run, None, root, "cpu")
+    examples = own.test if data is None else rows.open_whole(run, data, root)[1].everything
+    rows.check_flag(flag, len(own.valid), own.valid.noun)
+    values = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
+    shares = rows.shares(values, rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed))
+    columns: dict[str, writing.Column] = {"log_prob": values.tolist(), "share": shares.tolist()}
+    if flag is not None:
+        columns["flagged"] = (shares <= flag).int().tolist()
+    writing.write_rows(path, columns)
+    rows.print_scores(examples, values, shares, flag)

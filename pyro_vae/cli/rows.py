@@ -1,0 +1,175 @@
+"""What encode, impute and score work out, in batches, in the order of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_vae import VAE, load
+from pyro_vae.checkpoints import read_config, read_description
+from pyro_vae.cli import datasets
+from pyro_vae.cli.writing import Column, columns_of
+from pyro_vae.data import DataSet, Rows, Split, batches
+from pyro_vae.data.description import Description
+from pyro_vae.evaluation import importance_sampling
+from pyro_vae.parts import as_posterior
+from pyro_vae.seeds import derive
+
+__all__ = [
+    "check_flag",
+    "codes",
+    "context_of_samples",
+    "described",
+    "imputed",
+    "label_column",
+    "log_probs",
+    "names",
+    "open_whole",
+    "print_scores",
+    "shares",
+]
+
+_BATCH = 500
+
+
+def open_whole(run: str, data: str | None, root: str | None) -> tuple[VAE, DataSet[Any]]:
+    """Return the VAE of a run, and its data or others in the same form, which stay in one piece."""
+    return load(run), datasets.of_run(run, read_config(Path(run)), data, root, whole=True)
+
+
+def _batches(vae: VAE, examples: Split, seed: int) -> Iterator[tuple[Tensor, ...]]:
+    like = next(vae.parameters())
+    return iter(batches(examples, _BATCH, seed=seed, device=like.device, dtype=like.dtype))
+
+
+def names(examples: Split) -> tuple[str, ...]:
+    """Return the names of the columns of a table; empty for other data."""
+    return examples.columns if isinstance(examples, Rows) else ()
+
+
+def label_column(examples: Split) -> dict[str, Column]:
+    """Return the labels as a column, by their names if they have some; nothing without labels."""
+    if examples.labels is None:
+        return {}
+    coded = examples.labels.tolist()
+    return {"label": [examples.class_names[code] for code in coded] if examples.class_names else coded}
+
+
+def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
+    """Return the means of z and their standard deviations, if q(z | x) has any, as columns."""
+    spread = as_posterior(vae.posterior)
+    means, deviations = [], []
+    for i, (x, *context) in enumerate(_batches(vae, examples, seed)):
+        means.append(vae.codes(x, *context, seed=derive(seed, i)))
+        if spread.has_mean and not spread.is_point and not spread.is_discrete:
+            with torch.no_grad():
+                deviations.append(vae.encode(x, *context).stddev)
+    of_means = columns_of(torch.cat(means), prefix="z")
+    return of_means | (columns_of(torch.cat(deviations), prefix="sd") if deviations else {})
+
+
+def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: int) -> tuple[Tensor, int]:
+    """Return the data with their missing values filled in, in their own units, and how many were missing."""
+    filled = [
+        examples.to_units(vae.impute(x, *c, num_particles=num_particles, mean=mean, seed=derive(seed, i)).double())
+        for i, (x, *c) in enumerate(_batches(vae, examples, seed))
+    ]
+    # What is there stays as it is, without the rounding of the VAE's dtype.
+    given = torch.cat([some.double() for some in examples.stored()])
+    return torch.where(given.isnan(), torch.cat(filled), given), int(given.isnan().sum())
+
+
+def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> Tensor:
+    """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``."""
+    found = [
+        importance_sampling(vae, x, *context, num_particles=num_particles, seed=derive(seed, i)).log_prob
+        for i, (x, *context) in enumerate(_batches(vae, examples, seed))
+    ]
+    return torch.cat(found).double()
+
+
+def check_flag(flag: float | None, n: int, noun: str) -> None:
+    """Raise a ValueError if a rate of false alarms is none, or too small for the number of validation examples."""
+    if flag is None:
+        return
+    if not 0 < flag < 1:
+        raise ValueError(f"flag must be a rate of false alarms between 0 and 1, such as 0.01; got {flag}")
+    if flag * (n + 1) < 1:
+        raise ValueError(
+            f"flag: a rate of {flag:g} needs at least {round(1 / flag) - 1:,} validation {noun}s; the run has {n:,}"
+        )
+
+
+def shares(values: Tensor, reference: Tensor) -> Tensor:
+    """Return the share of reference values, each value itself counted, that are at most as high.
+
+    For a value of the same distribution, P(share ≤ α) ≤ α: it is a conformal p-value (Bates et al. 2023,
+    arXiv 2104.08279).
+    """
+    ordered = reference.sort().values
+    return (torch.searchsorted(ordered, values, right=True).double() + 1) / (len(ordered) + 1)
+
+
+def print_scores(examples: Split, values: Tensor, found: Tensor, flag: float | None) -> None:
+    """Print the mean of log p(x), and how many examples are flagged."""
+    noun = examples.noun
+    print(f"log p(x) {values.mean():.2f} nats per {noun} ({len(values):,} {noun}s)")
+    if flag is not None:
+        flagged = int((found <= flag).sum())
+        print(
+            f"{flagged:,} of {len(values):,} {noun}s are flagged ({flagged / len(values):.2%}); among {noun}s like "
+            f"those of the training, {flag:.2%} would be"
+        )
+
+
+def described(run: str) -> Description:
+    """Return what a run was trained on; of an old run, the shape and the number of classes alone."""
+    found = read_description(Path(run))
+    if found is not None:
+        return found
+    config = read_config(Path(run))
+    shapes = config["shapes"]
+    classes = int(shapes["context"]) if config.get("labels") else 0
+    return Description("", tuple(shapes["x"]), 0, "", classes=classes)
+
+
+def context_of_samples(
+    run: str, found: Description, n: int, label: str | None, dtype: torch.dtype, seed: int
+) -> tuple[Tensor, ...]:
+    """Return the context of n samples of a run: one-hot labels, and library sizes of the training data.
+
+    Args:
+        run: run folder.
+        found: what it was trained on.
+        n: the number of samples.
+        label: the class of all of them; None gives one class after the other.
+        dtype: of the context.
+        seed: of the library sizes.
+
+    Raises:
+        ValueError: if there is no such class, or the run took no labels.
+    """
+    labels = _labels(run, found, n, label)
+    context = () if labels is None else (torch.eye(found.classes, dtype=dtype)[labels],)
+    if not found.library_sizes:
+        return context
+    sizes = torch.tensor(found.library_sizes, dtype=dtype)
+    drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
+    return (*context, drawn.log())
+
+
+def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:
+    if not read_config(Path(run)).get("labels"):
+        if label is not None:
+            raise ValueError(f"label: {run} was trained without labels. Train with --labels true")
+        return None
+    names = found.class_names or tuple(map(str, range(found.classes)))
+    if label is None:
+        return torch.arange(n) % found.classes
+    if label not in names:
+        raise ValueError(f"label must be one of {', '.join(names[:30])}; got {label!r}")
+    return torch.full((n,), names.index(label))

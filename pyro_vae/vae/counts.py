@@ -1,0 +1,31 @@
+"""Counts in the form that the likelihood of a VAE takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pyro_vae.data import Counts
+from pyro_vae.data.frames import is_sparse
+from pyro_vae.parts import Part, as_likelihood
+
+__all__ = ["suited_to"]
+
+
+def suited_to(likelihood: Part, source: Any) -> Any:
+    """Return counts with their library sizes as context if a likelihood takes them, and without if not.
+
+    For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. Other data stay as they are.
+
+    Raises:
+        BadDataError: if the likelihood takes library sizes, and a row has none because it has no counts.
+    """
+    takes = as_likelihood(likelihood).own_context > 0  # the log library size
+    if takes and is_sparse(source):
+        source = Counts(source)
+    if not isinstance(source, Counts):
+        return source
+    counts = replace(source, library=takes)
+    if takes:
+        counts.log_library  # noqa: B018  # an empty row is found now, not in the middle of a training
+    return counts
