@@ -50,6 +50,9 @@ def whole_path(data: str) -> str:
         return data
     if path.exists():
         return str(path.resolve())
+    folder = Path(data.removeprefix("hf:")).expanduser()
+    if data.startswith("hf:") and folder.exists():
+        return f"hf:{folder.resolve()}"
     if home is not None and home.lower().endswith(".py"):
         return str(Path(home).expanduser().resolve()) + data.removeprefix(home)
     return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -95,13 +95,14 @@ def _form(split: Split) -> tuple[Any, ...]:
     return type(split), split.event_shape, columns, split.classes, split.class_names
 
 
-def keys_of_split(split: Split) -> list[bytes]:
+def keys_of_split(split: Split) -> Iterable[bytes]:
     """Return the bytes of each example, as they are stored; of tables and counts, those that each form of them has."""
     if isinstance(split, Counts):
-        return list(split.keys())
+        return split.keys()
     if isinstance(split, Rows) and split.columns:
-        return [key for some in split.stored() for key in keys_of_table(split.columns, some.cpu().numpy())]
-    return [key for some in split.stored() for key in keys_of_rows(some.cpu().numpy())]
+        columns = split.columns
+        return (key for some in split.stored() for key in keys_of_table(columns, some.cpu().numpy()))
+    return (key for some in split.stored() for key in keys_of_rows(some.cpu().numpy()))
 
 
 def _some(examples: Split, chosen: Tensor, split: str) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -274,3 +276,13 @@ def test_counts_and_their_labels(tmp_path):
     assert found.notes == ("mine.py:make: 1 row is left out, which has no counts: 3 (counted from 0)",)
     with pytest.raises(BadDataError, match="must hold counts, whole numbers from 0"):
         made(x / 2)
+
+
+def test_the_splits_of_pictures_take_little_memory():
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 3, 64, 64), np.uint8)  # 18 MB
+    tracemalloc.start()
+    found = made(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * pixels.nbytes
+    assert len(found.train) > 1000
