@@ -75,18 +75,36 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
         raise BadDataError(f"{name} must have splits of one form; got {', '.join(map(repr, splits.values()))}")
     if len(splits) == len(SPLITS) and how.split is not None:
         raise ValueError(f"split is for data without splits of their own; {name} has its own")
-    if lacking := [split for split in SPLITS if split not in splits]:
-        train = splits["train"]
-        shares = [
-            share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)
-        ]
-        places = assign(found["train"].keys or keys_of_split(train), [share / sum(shares) for share in shares])
-        if len(splits) > 1:
-            notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
-        for i, split in enumerate(SPLITS):
-            if split in ("train", *lacking):
-                splits[split] = _some(train, places == i, split)
-    return DataSet(splits["train"], splits["valid"], splits["test"], notes)
+    lacking = [split for split in SPLITS if split not in splits]
+    if not lacking:
+        return DataSet(splits["train"], splits["valid"], splits["test"], notes)
+    if len(splits) > 1:
+        notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
+    shares = [share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)]
+    keys = found["train"].keys or keys_of_split(splits["train"])
+    return _drawn(splits, assign(keys, [share / sum(shares) for share in shares]), notes)
+
+
+def _drawn(splits: Mapping[str, Split], places: Tensor, notes: tuple[str, ...]) -> DataSet[Any]:
+    """Return a data set whose splits, but for those that are there besides ``train``, are drawn from ``train``.
+
+    Args:
+        splits: those that are there.
+        places: of each example of ``train``, the split that it is for.
+        notes: for the data set.
+    """
+    train = splits["train"]
+    positions, end, found = [], len(train), dict(splits)
+    for i, split in enumerate(SPLITS):
+        if split == "train" or split not in splits:
+            rows = (places == i).nonzero()[:, 0]
+            found[split] = _some(train, rows, split)
+        else:
+            rows = torch.arange(end, end + len(splits[split]))
+            end += len(rows)
+        positions.append(rows)
+    first, second, third = positions
+    return DataSet(found["train"], found["valid"], found["test"], notes, (first, second, third))
 
 
 def _form(split: Split) -> tuple[Any, ...]:
@@ -104,13 +122,13 @@ def keys_of_split(split: Split) -> Iterable[bytes]:
     return (key for some in split.stored() for key in keys_of_rows(some.cpu().numpy()))
 
 
-def _some(examples: Split, chosen: Tensor, split: str) -> Split:
-    if not chosen.any():
+def _some(examples: Split, rows: Tensor, split: str) -> Split:
+    if not len(rows):
         raise BadDataError(
             f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {split}. Give more, or other "
             "shares: split=(0.6, 0.2, 0.2)"
         )
-    return examples[chosen.nonzero()[:, 0]]
+    return examples[rows]
 
 
 def _own_splits(name: str, value: Any) -> dict[str, Any] | None:

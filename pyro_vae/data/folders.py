@@ -85,13 +85,13 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     all_there = len(own) == len(SPLITS)
     what = f"{path} is a folder of images{' with its own splits' if all_there else ''}"
     how.check_used(what, "size", "channels", "skip_bad", *(() if all_there else ("split",)))
-    files = _placed(listing.files, own, how.shares)
+    files, order = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)
 
     shares = [1.0 if place in own else share for place, share in enumerate(how.shares)]
 
     def data_set(pixels: Pixels) -> DataSet[Images]:
-        return _data_set(path, files, pixels, shares, listing.notes)
+        return _in_order(_data_set(path, files, pixels, shares, listing.notes), order, pixels)
 
     def fingerprints(pixels: Pixels) -> Mapping[str, str]:
         with suppress(ValueError):  # an empty split, of which data_set() speaks below
@@ -226,15 +226,27 @@ def _labelled_alike(listing: _Listing) -> _Listing:
     return _Listing([file._replace(label=None) for file in listing.files], [*listing.notes, note])
 
 
-def _placed(files: Sequence[_File], own: set[int], shares: Sequence[float]) -> list[_File]:
-    """Return the files in the order of the splits; splits that have no folder are taken from train, by their shares."""
+def _placed(files: Sequence[_File], own: set[int], shares: Sequence[float]) -> tuple[list[_File], list[int]]:
+    """Return the files in the order of the splits, and where each stood before.
+
+    Splits that have no folder are taken from train, by their shares.
+    """
     taken = [share if place == 0 or place not in own else 0.0 for place, share in enumerate(shares)]
     chosen = assign((os.fsencode(f.key) for f in files), [share / sum(taken) for share in taken]).tolist()
     placed = [
         file if file.place or not place else file._replace(place=place)
         for file, place in zip(files, chosen, strict=True)
     ]
-    return sorted(placed, key=lambda file: file.place)
+    order = sorted(range(len(placed)), key=lambda index: placed[index].place)
+    return [placed[index] for index in order], order
+
+
+def _in_order(found: DataSet[Images], order: Sequence[int], pixels: Pixels) -> DataSet[Images]:
+    """Return a data set that knows where each image stood in the folder."""
+    assert found.positions is not None, "split_up gives them"
+    stood = torch.tensor([place for index, place in enumerate(order) if index not in pixels.left_out])
+    first, second, third = (stood[rows] for rows in found.positions)
+    return replace(found, positions=(first, second, third))
 
 
 def _where_kept(path: Path, files: Sequence[_File], given: Files, root: Path) -> Path | None:

@@ -48,6 +48,13 @@ def test_half_precision_of_torch_is_kept():
     assert rows_of(made(x)) == rows_of(made(x.float()))
 
 
+@pytest.mark.parametrize(
+    "parts", [{"train": X}, {"train": X[:150], "test": X[150:]}, {"train": X[:150], "valid": X[150:]}]
+)
+def test_all_examples_together_stand_in_the_order_of_their_source(parts):
+    np.testing.assert_array_equal(values(made(parts).everything), X)
+
+
 @pytest.mark.parametrize("labels", [Y, torch.from_numpy(Y), Y.tolist(), Y.astype("u1")])
 def test_x_with_labels(labels):
     found = made((X, labels))
