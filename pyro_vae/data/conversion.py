@@ -22,15 +22,14 @@ from pyro_vae.data.split import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
 from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
 
-__all__ = ["TAKEN", "as_data_set", "columns_of", "in_splits", "keys_of_split"]
+__all__ = ["as_data_set", "columns_of", "in_splits", "keys_of_split"]
 
 _OF_TABLES = ("label", "group", "columns")
 
-TAKEN = (
+_TAKEN = (
     "a tensor, a NumPy array, a pandas DataFrame, a SciPy sparse matrix, a tuple (x, labels), a torch Dataset, a "
     "DataLoader, a data set of pyro_vae.data.load, or a dictionary of these with train, valid and test"
 )
-"""What :func:`as_data_set` takes, in words."""
 
 
 def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
@@ -38,7 +37,7 @@ def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
 
     Args:
         name: of the data, for errors.
-        value: one of :data:`TAKEN`.
+        value: anything that :func:`pyro_vae.fit` takes; x with labels ``(x, y)``; or a mapping of these by split.
         how: options; ``split`` counts if ``value`` has no splits of its own.
 
     Raises:
@@ -151,7 +150,7 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     if is_frame(value):
         rows, keys, notes = rows_of_columns(name, columns_of(value), how)
         return Found(rows, keys=keys, notes=tuple(notes))
-    raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
+    raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}")
 
 
 def _options_of(value: Any) -> tuple[str, ...]:
@@ -169,7 +168,7 @@ def columns_of(value: Any) -> dict[str, Any]:
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:
     if not value or not (isinstance(value[0], (Tensor, np.ndarray)) or is_sparse(value[0])):
         of = f" of {_word(value[0])}" if value else ""
-        raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}{of}. torch.stack makes one tensor of many")
+        raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}{of}. torch.stack makes one tensor of many")
     found = _examples(name, value[0], how)
     if len(value) == 1:
         return found
