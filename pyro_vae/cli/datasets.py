@@ -16,9 +16,10 @@ from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import read_description
 from pyro_vae.config import find
+from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
-from pyro_vae.parts import data_of
+from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
@@ -112,7 +113,7 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
         spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
     if config["inputs"] == "auto":
-        config["inputs"] = "log1p" if isinstance(raw.train, Counts) and data_of(found) == "counts" else "x"
+        config["inputs"] = usual_inputs(spec, raw)
 
 
 def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
@@ -211,7 +212,8 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 
 def _is_real(spec: Any) -> bool:
-    return bool(getattr(find("likelihood", class_name(spec)), "location_scale", False))
+    found = find("likelihood", class_name(spec))
+    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
 
 
 def _data_of(spec: Any) -> str:

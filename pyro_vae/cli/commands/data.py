@@ -95,7 +95,9 @@ def suggest_likelihood(data: str, **how: Any) -> None:
     """
     from pyro_vae import suggest
     from pyro_vae.cli import datasets
+    from pyro_vae.suggestions import MISSING
+    from pyro_vae.suggestions.library import LOG1P
 
     for found in suggest(datasets.read(data, how)):
-        print(found)
+        print(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)]))
     print(f"pyro-vae train --data {data} chooses the first, and prepares the data for it")

@@ -35,7 +35,7 @@ def train(
 
     Args:
         data: your own data, such as photos/ or wine.csv, or a data set: digits (embedded), mnist, fashion_mnist,
-            kmnist, qmnist or emnist. pyro-vae list shows what else it can be.
+            kmnist, qmnist or emnist. pyro-vae list data shows what else it can be.
         standardize: subtract the mean of a column of a table and divide by its standard deviation. auto does so for
             likelihoods of real numbers. Log-densities are then those of the standardised values.
         binarize: make pixels 0 or 1: dynamic draws them anew each time, threshold cuts at one half, none leaves them
