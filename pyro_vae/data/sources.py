@@ -18,7 +18,7 @@ from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
 
-__all__ = ["FILES", "TAKEN", "load"]
+__all__ = ["FILES", "TAKEN", "load", "whole_path"]
 
 Reader = Callable[[Path, Reading], DataSet[Any]]
 
@@ -132,6 +132,7 @@ def load(
     """
     how = Reading(size, channels, split, group, label, delimiter, skip_bad, columns)
     found = _read(os.fspath(source), root, how)
+    origin = {"data": whole_path(os.fspath(source)), **how.recorded()}
     if labels and found.train.labels is None:
         raise ValueError(f"labels: {source} has no labels to give to the VAE. label=COLUMN names those of a table")
     options: dict[str, Any] = {"binarize": binarize, "dequantize": dequantize, "integers": integers}
@@ -140,7 +141,22 @@ def load(
             if value:
                 raise ValueError(f"{name} is for images; {source} holds {found.train.noun}s")
         options = {}
-    return found.map(lambda split: replace(split, with_labels=labels, **options))
+    return found.map(lambda split: replace(split, with_labels=labels, origin=origin, **options))
+
+
+def whole_path(source: str) -> str:
+    """Return the name of data that is found from any folder."""
+    path, home = Path(source).expanduser(), home_of(source)
+    if source in NAMES:
+        return source
+    if path.exists():
+        return str(path.resolve())
+    folder = Path(source.removeprefix("hf:")).expanduser()
+    if source.startswith("hf:") and folder.exists():
+        return f"hf:{folder.resolve()}"
+    if home is not None and home.lower().endswith(".py"):
+        return str(Path(home).expanduser().resolve()) + source.removeprefix(home)
+    return source
 
 
 def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> DataSet[Any]:
