@@ -47,6 +47,12 @@ def main() -> None:
             seconds["first start"].append(first)
             seconds["second start"].append(in_a_process(start, folder, fresh)[0])
         batches, step = in_a_process(train, folder, fresh)
+        report(options, seconds, beside, batches, step)
+
+
+def report(
+    options: argparse.Namespace, seconds: dict[str, list[float]], beside: float, batches: float, step: float
+) -> None:
     print(f"{options.n:,} images, torch {torch.__version__}, {options.rounds} rounds in turns")
     for name, what in (
         ("DataLoader", "DataLoader, two workers, one epoch"),

@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from pyro_vae.distributions import TorchToPyro, base_constraint, part_name, stated_support
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.nets.shapes import remedy_of_shape
-from pyro_vae.parts import Part, as_likelihood
+from pyro_vae.parts import Part, as_likelihood, child
 from pyro_vae.value_checks import holds
 
 __all__ = ["check_column_order", "check_event_shape", "check_finite", "check_support"]
@@ -71,7 +71,7 @@ def check_column_order(likelihood: Part, names: Sequence[str]) -> None:
         likelihood: may name columns, as :class:`pyro_vae.likelihoods.Mixed` does.
         names: of the columns of the table.
     """
-    columns = getattr(likelihood, "columns", None)
+    columns = child(likelihood, "columns")
     known = list(columns) if isinstance(columns, Mapping) else []
     moved = [name for name, own in zip(names, known, strict=False) if name != own and name in known]
     if moved:

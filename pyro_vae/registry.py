@@ -212,7 +212,7 @@ def _of_the_users(kind: Kind, path: str) -> ClassOrFunction:
     home, modules = path.rpartition(".")[0], _allowed.get()
     if modules is None:
         modules = (home,)
-    root = next((module for module in modules if _within(home, module)), None)
+    root = next((module for module in modules if not _is_file(module) and _within(home, module)), None)
     if root is None:
         named = f" (named: {', '.join(modules)})" if modules else ""
         raise NotAllowedError(

@@ -89,6 +89,11 @@ MISTAKES = {
         ValueError,
         "context 0 must hold real numbers; got 'cat'. Write classes as codes 0, 1, 2, ...",
     ),
+    "no labels from a split": (
+        lambda: fit(build((1, 8, 8), 2, context_features=10), data.load("digits", binarize="dynamic").train),
+        ValueError,
+        "has_context=True, and data.load with labels=True",
+    ),
     "a list of tensors": (
         lambda: fit(make_vae(), [torch.zeros(4) for _ in range(9)]),
         TypeError,

@@ -67,12 +67,16 @@ def draw_ranks(report: Report, folder: Path) -> Path:
 
 
 def _images(vae: VAE, x: Tensor, context: list[Tensor], labels: tuple[Tensor, ...]) -> dict[str, Figure]:
-    few, start = x[:32], [c[:8] for c in context]
-    return {
+    few, walks = x[:32], min(8, len(x) // 2)
+    figures = {
         "reconstructions": plots.reconstructions(few, vae.reconstruct(few, *(c[:32] for c in context))),
         "samples": plots.samples(vae.sample(64, *labels, mean=True, seed=0)),
-        "interpolations": plots.interpolations(vae.interpolate(x[:8], x[8:16], 11, *start, path="spherical")),
     }
+    if walks:  # each has two ends
+        start, end, of_start = x[:walks], x[walks : 2 * walks], (c[:walks] for c in context)
+        paths = vae.interpolate(start, end, 11, *of_start, path="spherical")
+        figures["interpolations"] = plots.interpolations(paths)
+    return figures
 
 
 def _manifold(vae: VAE, size: int = 20) -> Figure:

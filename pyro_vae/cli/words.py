@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 
 from pyro_vae.checkpoints import NotARunError
@@ -13,7 +14,13 @@ from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
 from pyro_vae.training.record import FolderNotEmptyError
 
-__all__ = ["as_word", "of_error", "of_remedy"]
+# Arguments of data.load with a value, as the library's remedies have them.
+_WITH_VALUE = re.compile(
+    r"\b(size|channels|split|group|label|labels|columns|delimiter|skip_bad|root)="
+    r"(\([\d., ]+\)|\"[^\"]*\"|'[^']*'|True|False|[A-Z]+\b|\d[\d.x]*\d|\d)"
+)
+
+__all__ = ["as_word", "of_error", "of_remedy", "with_options"]
 
 
 def as_word(value: Value) -> str:
@@ -48,4 +55,15 @@ def of_error(error: BaseException) -> str:
             return f"{error.folder} is not empty. Choose another --out, or go on with its run: --resume {error.folder}"
         case TrainingInterrupted() if error.folder is not None:
             return f"{error.found}. Go on with: pyro-vae train --resume {error.folder}"
-    return str(error)
+    return with_options(str(error))
+
+
+def with_options(said: str) -> str:
+    """Return a text with options in the place of arguments of data.load, such as ``--size 32`` for ``size=32``."""
+    return _WITH_VALUE.sub(_as_option, said)
+
+
+def _as_option(found: re.Match[str]) -> str:
+    """Return an argument of data.load with its value as an option: ``--split 0.6,0.2,0.2`` for ``split=(...)``."""
+    value = found[2].strip("()").replace(", ", ",")
+    return f"--{found[1]} {value.lower() if value in ('True', 'False') else value}"

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from pyro_vae.argument_checks import at_least, finite_number, one_of
-from pyro_vae.config.from_data import is_auto, look_at
+from pyro_vae.config.from_data import Inputs, is_auto, look_at, usual_inputs
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.data import DataSet, DataSource
 from pyro_vae.distributions import part_name
@@ -27,9 +27,6 @@ __all__ = ["Nets", "NoContextError", "build"]
 
 Nets = Literal["mlp", "gated_mlp", "conv", "resnet"]
 """The kinds of networks that :func:`build` makes."""
-
-Inputs = Literal["x", "log1p"]
-"""What the first layer of the encoder sees."""
 
 
 class NoContextError(ValueError):
@@ -59,7 +56,7 @@ def build(
     likelihood: Spec | ClassOrFunction | None = None,
     posterior: Spec | ClassOrFunction = "DiagonalNormal",
     nets: Nets = "mlp",
-    inputs: Inputs = "x",
+    inputs: Inputs = "auto",
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,
@@ -88,7 +85,8 @@ def build(
             ``"auto"`` with data, and ``"Bernoulli"`` without.
         posterior: q(z | x, c).
         nets: ``"mlp"``, ``"gated_mlp"``, and for images ``"conv"`` or ``"resnet"``.
-        inputs: what the encoder sees: ``"x"``, or for counts ``"log1p"``, which is log(1 + x).
+        inputs: what the encoder sees: ``"x"``, or for counts ``"log1p"``, which is log(1 + x). By default it is log1p
+            if ``data`` are sparse counts and the likelihood is one of counts, and else x.
         context_features: number of features of the context, 0 for an unconditional VAE or the number that ``data``
             have. What the likelihood takes for itself alone, such as the library size of counts, is not among them.
         missing: True if x may have missing values; see :class:`VAE`. With ``data``, it is True if they have any
@@ -127,8 +125,10 @@ def build(
         event_shape, missing = found.event_shape, missing or found.missing
         context_features = context_features or found.context_features
         if likelihood is None or is_auto(likelihood):
-            likelihood = found.likelihood(done=(MISSING, LOG1P) if inputs == "log1p" else (MISSING,))
+            likelihood = found.likelihood(done=(MISSING,) if inputs == "x" else (MISSING, LOG1P))
     with nullcontext() if allow is None else allowing(allow):
+        if inputs == "auto":
+            inputs = usual_inputs(likelihood, data)
         return _build(
             as_shape("event_shape", event_shape),
             at_least("latent_dim", latent_dim, 1),

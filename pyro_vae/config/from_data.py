@@ -5,18 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from pyro_vae.config.names import find
 from pyro_vae.data import DataSet, DataSource, Split
 from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.gathering import gathered, is_supply
-from pyro_vae.registry import Spec
-from pyro_vae.resolver import class_name
+from pyro_vae.parts import data_of
+from pyro_vae.registry import ClassOrFunction, Spec
+from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import suggest
+from pyro_vae.suggestions.library import as_counts
 
-__all__ = ["Look", "is_auto", "look_at"]
+__all__ = ["Inputs", "Look", "is_auto", "look_at", "usual_inputs"]
+
+Inputs = Literal["auto", "x", "log1p"]
+"""What the first layer of the encoder sees."""
 
 _EXAMPLES = 4000  # of data that come a batch at a time
 
@@ -24,6 +30,14 @@ _EXAMPLES = 4000  # of data that come a batch at a time
 def is_auto(likelihood: object) -> bool:
     """Return True if the data are to choose the likelihood."""
     return isinstance(likelihood, (str, dict)) and class_name(likelihood) == "auto"
+
+
+def usual_inputs(likelihood: Spec | ClassOrFunction, data: DataSource | DataSet[Any] | None) -> Inputs:
+    """Return what the encoder sees by default: log1p of sparse counts with a likelihood of counts, else x."""
+    if data is None or as_counts(data) is None:
+        return "x"
+    found = find("likelihood", as_mapping("likelihood", likelihood)["class"])
+    return "log1p" if data_of(found) == "counts" else "x"
 
 
 @dataclass(frozen=True)

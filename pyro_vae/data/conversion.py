@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,15 +22,14 @@ from pyro_vae.data.split import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
 from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
 
-__all__ = ["TAKEN", "as_data_set", "columns_of", "in_splits", "keys_of_split"]
+__all__ = ["as_data_set", "columns_of", "in_splits", "keys_of_split"]
 
 _OF_TABLES = ("label", "group", "columns")
 
-TAKEN = (
+_TAKEN = (
     "a tensor, a NumPy array, a pandas DataFrame, a SciPy sparse matrix, a tuple (x, labels), a torch Dataset, a "
     "DataLoader, a data set of pyro_vae.data.load, or a dictionary of these with train, valid and test"
 )
-"""What :func:`as_data_set` takes, in words."""
 
 
 def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
@@ -38,7 +37,7 @@ def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
 
     Args:
         name: of the data, for errors.
-        value: one of :data:`TAKEN`.
+        value: anything that :func:`pyro_vae.fit` takes; x with labels ``(x, y)``; or a mapping of these by split.
         how: options; ``split`` counts if ``value`` has no splits of its own.
 
     Raises:
@@ -76,18 +75,36 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
         raise BadDataError(f"{name} must have splits of one form; got {', '.join(map(repr, splits.values()))}")
     if len(splits) == len(SPLITS) and how.split is not None:
         raise ValueError(f"split is for data without splits of their own; {name} has its own")
-    if lacking := [split for split in SPLITS if split not in splits]:
-        train = splits["train"]
-        shares = [
-            share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)
-        ]
-        places = assign(found["train"].keys or keys_of_split(train), [share / sum(shares) for share in shares])
-        if len(splits) > 1:
-            notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
-        for i, split in enumerate(SPLITS):
-            if split in ("train", *lacking):
-                splits[split] = _some(train, places == i, split)
-    return DataSet(splits["train"], splits["valid"], splits["test"], notes)
+    lacking = [split for split in SPLITS if split not in splits]
+    if not lacking:
+        return DataSet(splits["train"], splits["valid"], splits["test"], notes)
+    if len(splits) > 1:
+        notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
+    shares = [share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)]
+    keys = found["train"].keys or keys_of_split(splits["train"])
+    return _drawn(splits, assign(keys, [share / sum(shares) for share in shares]), notes)
+
+
+def _drawn(splits: Mapping[str, Split], places: Tensor, notes: tuple[str, ...]) -> DataSet[Any]:
+    """Return a data set whose splits, but for those that are there besides ``train``, are drawn from ``train``.
+
+    Args:
+        splits: those that are there.
+        places: of each example of ``train``, the split that it is for.
+        notes: for the data set.
+    """
+    train = splits["train"]
+    positions, end, found = [], len(train), dict(splits)
+    for i, split in enumerate(SPLITS):
+        if split == "train" or split not in splits:
+            rows = (places == i).nonzero()[:, 0]
+            found[split] = _some(train, rows, split)
+        else:
+            rows = torch.arange(end, end + len(splits[split]))
+            end += len(rows)
+        positions.append(rows)
+    first, second, third = positions
+    return DataSet(found["train"], found["valid"], found["test"], notes, (first, second, third))
 
 
 def _form(split: Split) -> tuple[Any, ...]:
@@ -95,22 +112,23 @@ def _form(split: Split) -> tuple[Any, ...]:
     return type(split), split.event_shape, columns, split.classes, split.class_names
 
 
-def keys_of_split(split: Split) -> list[bytes]:
+def keys_of_split(split: Split) -> Iterable[bytes]:
     """Return the bytes of each example, as they are stored; of tables and counts, those that each form of them has."""
     if isinstance(split, Counts):
-        return list(split.keys())
+        return split.keys()
     if isinstance(split, Rows) and split.columns:
-        return [key for some in split.stored() for key in keys_of_table(split.columns, some.cpu().numpy())]
-    return [key for some in split.stored() for key in keys_of_rows(some.cpu().numpy())]
+        columns = split.columns
+        return (key for some in split.stored() for key in keys_of_table(columns, some.cpu().numpy()))
+    return (key for some in split.stored() for key in keys_of_rows(some.cpu().numpy()))
 
 
-def _some(examples: Split, chosen: Tensor, split: str) -> Split:
-    if not chosen.any():
+def _some(examples: Split, rows: Tensor, split: str) -> Split:
+    if not len(rows):
         raise BadDataError(
             f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {split}. Give more, or other "
             "shares: split=(0.6, 0.2, 0.2)"
         )
-    return examples[chosen.nonzero()[:, 0]]
+    return examples[rows]
 
 
 def _own_splits(name: str, value: Any) -> dict[str, Any] | None:
@@ -150,7 +168,7 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     if is_frame(value):
         rows, keys, notes = rows_of_columns(name, columns_of(value), how)
         return Found(rows, keys=keys, notes=tuple(notes))
-    raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}")
+    raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}")
 
 
 def _options_of(value: Any) -> tuple[str, ...]:
@@ -168,7 +186,7 @@ def columns_of(value: Any) -> dict[str, Any]:
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:
     if not value or not (isinstance(value[0], (Tensor, np.ndarray)) or is_sparse(value[0])):
         of = f" of {_word(value[0])}" if value else ""
-        raise BadDataError(f"{name} must be {TAKEN}; got {_word(value)}{of}. torch.stack makes one tensor of many")
+        raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}{of}. torch.stack makes one tensor of many")
     found = _examples(name, value[0], how)
     if len(value) == 1:
         return found

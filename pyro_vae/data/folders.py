@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import PIL
 import torch
@@ -30,8 +31,7 @@ _FEW_FILES, _FEW_BYTES = 1000, 2**24  # fewer are decoded within a second, so th
 _NAMED = 10  # files that a message names
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     """A file that should hold an image.
 
     Args:
@@ -85,13 +85,13 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     all_there = len(own) == len(SPLITS)
     what = f"{path} is a folder of images{' with its own splits' if all_there else ''}"
     how.check_used(what, "size", "channels", "skip_bad", *(() if all_there else ("split",)))
-    files = _placed(listing.files, own, how.shares)
+    files, order = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)
 
     shares = [1.0 if place in own else share for place, share in enumerate(how.shares)]
 
     def data_set(pixels: Pixels) -> DataSet[Images]:
-        return _data_set(path, files, pixels, shares, listing.notes)
+        return _in_order(_data_set(path, files, pixels, shares, listing.notes), order, pixels)
 
     def fingerprints(pixels: Pixels) -> Mapping[str, str]:
         with suppress(ValueError):  # an empty split, of which data_set() speaks below
@@ -141,7 +141,7 @@ def _in_splits(path: Path, splits: Mapping[int, Sequence[str]]) -> _Listing:
         listing = _in_classes(path / name)
         if not listing.files:
             raise BadDataError(f"{path / name} holds no file. Put images into it, or remove it")
-        found += (replace(file, place=place) for file in listing.files)
+        found += (file._replace(place=place) for file in listing.files)
         notes += listing.notes
     return _Listing(found, [note for note in notes if note])
 
@@ -149,7 +149,9 @@ def _in_splits(path: Path, splits: Mapping[int, Sequence[str]]) -> _Listing:
 def _in_classes(path: Path) -> _Listing:
     """Return the files of a folder, with the names of its sub-folders as classes; in ImageFolder's order."""
     folders, loose = _entries(path)
-    classes = {name: sorted(_walk(path / name, name), key=lambda file: os.path.split(file.path)) for name in folders}
+    classes = {
+        name: sorted(_walk(path / name, name), key=lambda file: file.path.rpartition(os.sep)) for name in folders
+    }
     empty = [name for name, files in classes.items() if not files]
     notes = [f"{path}: no file in {_first(empty)}" if empty else ""]
     if len(empty) == len(folders):
@@ -159,8 +161,7 @@ def _in_classes(path: Path) -> _Listing:
             f"{path} has images beside its folders of classes, such as {_first([file.key])}. Put them into a class"
         )
     notes.append(_left_out(path, [file.key for file in loose], "beside the folders of classes"))
-    files = [replace(file, label=name) for name, files in classes.items() for file in files]
-    return _Listing(files, [note for note in notes if note])
+    return _Listing([file for files in classes.values() for file in files], [note for note in notes if note])
 
 
 def _left_out(path: Path, names: Sequence[str], where: str) -> str:
@@ -177,9 +178,14 @@ def _is_named_as_image(file: _File) -> bool:
     return file.path.lower().endswith(ENDINGS)
 
 
-def _entries(path: Path | str, key: str = "") -> tuple[list[str], list[_File]]:
-    """Return the sub-folders and the files of a folder, without those that systems hide there, each in order."""
-    folders, files = [], []
+def _entries(path: Path, key: str = "") -> tuple[list[str], list[_File]]:
+    """Return the sub-folders and the files of a folder, without those that systems hide there, each in order.
+
+    Args:
+        path: of the folder.
+        key: the same from the folder of the split, with a slash; it starts with the class.
+    """
+    folders, files, label = [], [], key.partition("/")[0] or None
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -193,7 +199,7 @@ def _entries(path: Path | str, key: str = "") -> tuple[list[str], list[_File]]:
                     size, changed = status.st_size, status.st_mtime_ns
                 except OSError:  # a link to nothing
                     size = changed = 0
-                files.append(_File(entry.path, f"{key}{entry.name}", size, changed))
+                files.append(_File(entry.path, f"{key}{entry.name}", size, changed, label))
     except OSError as error:
         raise DamagedDataError(f"the folder {path} cannot be read: {error.strerror}") from error
     return sorted(folders), sorted(files, key=lambda file: file.path)
@@ -217,15 +223,30 @@ def _labelled_alike(listing: _Listing) -> _Listing:
     if not without or all(file.label is None for file in listing.files):
         return listing
     note = f"{SPLITS[min(without)]}/ has no folders of classes, so the folders of the other splits are no labels"
-    return _Listing([replace(file, label=None) for file in listing.files], [*listing.notes, note])
+    return _Listing([file._replace(label=None) for file in listing.files], [*listing.notes, note])
 
 
-def _placed(files: Sequence[_File], own: set[int], shares: Sequence[float]) -> list[_File]:
-    """Return the files in the order of the splits; splits that have no folder are taken from train, by their shares."""
+def _placed(files: Sequence[_File], own: set[int], shares: Sequence[float]) -> tuple[list[_File], list[int]]:
+    """Return the files in the order of the splits, and where each stood before.
+
+    Splits that have no folder are taken from train, by their shares.
+    """
     taken = [share if place == 0 or place not in own else 0.0 for place, share in enumerate(shares)]
     chosen = assign((os.fsencode(f.key) for f in files), [share / sum(taken) for share in taken]).tolist()
-    placed = [file if file.place else replace(file, place=place) for file, place in zip(files, chosen, strict=True)]
-    return sorted(placed, key=lambda file: file.place)
+    placed = [
+        file if file.place or not place else file._replace(place=place)
+        for file, place in zip(files, chosen, strict=True)
+    ]
+    order = sorted(range(len(placed)), key=lambda index: placed[index].place)
+    return [placed[index] for index in order], order
+
+
+def _in_order(found: DataSet[Images], order: Sequence[int], pixels: Pixels) -> DataSet[Images]:
+    """Return a data set that knows where each image stood in the folder."""
+    assert found.positions is not None, "split_up gives them"
+    stood = torch.tensor([place for index, place in enumerate(order) if index not in pixels.left_out])
+    first, second, third = (stood[rows] for rows in found.positions)
+    return replace(found, positions=(first, second, third))
 
 
 def _where_kept(path: Path, files: Sequence[_File], given: Files, root: Path) -> Path | None:

@@ -21,8 +21,6 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from pyro_vae.data.image_files import Picture, Unreadable, decode, has_colour, size_of
 from pyro_vae.data.reading import BadDataError
@@ -230,12 +228,14 @@ class _Writer:
 
 def _decoded(files: Files) -> Iterator[Picture | Unreadable]:
     """Yield the image of each file, in order; threads decode some files ahead."""
+    from rich.console import Console  # slow to import
+    from rich.progress import track
 
     def decode_some(paths: list[str]) -> list[Picture | Unreadable]:
         return [decode(path, files.size, files.channels) for path in paths]
 
     decoded = itertools.chain.from_iterable(_in_order(decode_some, _portions(files)))
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)
     silent = len(files.paths) < _MANY or not console.is_terminal
     words = f"decoding {len(files.paths):,} images"
     return iter(track(decoded, words, len(files.paths), console=console, transient=True, disable=silent))

@@ -18,7 +18,7 @@ from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
 
-__all__ = ["FILES", "TAKEN", "load"]
+__all__ = ["FILES", "TAKEN", "load", "whole_path"]
 
 Reader = Callable[[Path, Reading], DataSet[Any]]
 
@@ -37,7 +37,7 @@ TAKEN: Mapping[str, str] = {
     "photos/": "A folder of images. Sub-folders are classes; train/, valid/ and test/ are splits if they are there.",
     "x.npy, x.npz, x.safetensors, x.h5, x.hdf5": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test "
     "(.h5 and .hdf5: extra hdf5).",
-    "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; --label COLUMN gives the "
+    "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; label=COLUMN gives the "
     "labels (extra: tables).",
     "counts.npz, x.h5ad": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz, or cells of AnnData "
     "(.h5ad: extra anndata).",
@@ -45,7 +45,7 @@ TAKEN: Mapping[str, str] = {
     "array, a DataFrame, a sparse matrix, a Dataset, a DataLoader, x with labels, or a dictionary of splits.",
     "sklearn:wine": "A data set of scikit-learn: wine, iris, breast_cancer, digits, diabetes, linnerud; others, such "
     "as covtype, are downloaded.",
-    "torchvision:CIFAR10": "A data set of pictures of torchvision, by the name of its class. --size makes pictures of "
+    "torchvision:CIFAR10": "A data set of pictures of torchvision, by the name of its class. size=32 makes pictures of "
     "several sizes one.",
     "hf:user/name": "Pictures or numbers of a data set on Hugging Face, or in such a folder (extra: datasets).",
 }
@@ -132,6 +132,7 @@ def load(
     """
     how = Reading(size, channels, split, group, label, delimiter, skip_bad, columns)
     found = _read(os.fspath(source), root, how)
+    origin = {"data": whole_path(os.fspath(source)), **how.recorded()}
     if labels and found.train.labels is None:
         raise ValueError(f"labels: {source} has no labels to give to the VAE. label=COLUMN names those of a table")
     options: dict[str, Any] = {"binarize": binarize, "dequantize": dequantize, "integers": integers}
@@ -140,7 +141,22 @@ def load(
             if value:
                 raise ValueError(f"{name} is for images; {source} holds {found.train.noun}s")
         options = {}
-    return found.map(lambda split: replace(split, with_labels=labels, **options))
+    return found.map(lambda split: replace(split, with_labels=labels, origin=origin, **options))
+
+
+def whole_path(source: str) -> str:
+    """Return the name of data that is found from any folder."""
+    path, home = Path(source).expanduser(), home_of(source)
+    if source in NAMES:
+        return source
+    if path.exists():
+        return str(path.resolve())
+    folder = Path(source.removeprefix("hf:")).expanduser()
+    if source.startswith("hf:") and folder.exists():
+        return f"hf:{folder.resolve()}"
+    if home is not None and home.lower().endswith(".py"):
+        return str(Path(home).expanduser().resolve()) + source.removeprefix(home)
+    return source
 
 
 def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> DataSet[Any]:

@@ -17,7 +17,7 @@ from pyro_vae.data.split import DataSet, Split
 __all__ = ["SPLITS", "as_shares", "assign", "keys_of_rows", "split_up"]
 
 SPLITS = ("train", "valid", "test")
-_AT_ONCE = 4096
+_NUMBERS_AT_ONCE = 2**20
 S = TypeVar("S", bound=Split)
 
 
@@ -74,8 +74,9 @@ def keys_of_rows(values: NDArray[np.generic]) -> Iterable[bytes]:
     Args:
         values: numbers ``(n, ...)``, one example per row.
     """
-    for start in range(0, len(values), _AT_ONCE):
-        some = np.array(values[start : start + _AT_ONCE], np.float64)
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(values.shape[1:])))
+    for start in range(0, len(values), at_once):
+        some = np.array(values[start : start + at_once], np.float64)
         numbers = some.reshape(len(some), -1) + 0.0  # -0.0 becomes 0.0
         numbers[np.isnan(numbers)] = np.nan  # one NaN for all
         yield from (row.tobytes() for row in numbers)

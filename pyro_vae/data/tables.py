@@ -162,7 +162,7 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
             f"label and group must be two columns; got {how.label!r} for both: no class would be in two splits"
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
-    x, left_out = _chosen(name, rest, how.columns) if how.columns is not None else _all_numbers(name, rest)
+    x, left_out = _all_numbers(name, rest) if how.columns is None else _chosen(name, columns, how)
     values = _side_by_side(list(x.values()))
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
@@ -224,12 +224,16 @@ def _in_words(left_out: Mapping[str, str]) -> str:
     return "; ".join(said[:_NAMED]) + more
 
 
-def _chosen(name: str, columns: Columns, wanted: str | Sequence[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the columns that are asked for, in that order."""
+    wanted = how.columns or ()
     names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
     x = {}
     for column in names:
         check_column(name, "columns", column, columns)
+        if column in (how.label, how.group):
+            what = "label" if column == how.label else "group"
+            raise ValueError(f"columns must be those of x; {column!r} is the {what}, which is no part of x")
         try:
             x[column] = numbers(f"{name}: column {column!r}", columns[column])
         except NotNumbersError as error:

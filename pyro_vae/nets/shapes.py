@@ -71,7 +71,7 @@ def check_inputs(
     if features != context_features:
         remedy = (
             f"Pass the context, (batch, {context_features}), after the input; a Dataset or DataLoader gives it with "
-            "has_context=True"
+            "has_context=True, and data.load with labels=True"
             if features == 0
             else f"Build it with {net}(..., context_features={features}), or leave the context out"
         )

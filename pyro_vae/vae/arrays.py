@@ -33,12 +33,13 @@ def as_tensors(
     dtype, device = module_dtype_and_device(module)
     if isinstance(x, tuple) and x:
         x, context = x[0], (*x[1:], *context)
-    if is_supply(x):
+    if not isinstance(x, Tensor) and is_supply(x):
         x, *of_x = gathered(x, *context, dtype=dtype, device=device, has_context=features > 0)
         context = tuple(of_x)
     rest = tuple(as_tensor(f"context {i}", c, dtype, device) for i, c in enumerate(context))
-    shared = len(rest) - own
-    rest = as_features(rest[:shared], features, dtype) + rest[shared:] if shared > 0 else rest
+    if features and len(rest) > own:
+        shared = len(rest) - own
+        rest = as_features(rest[:shared], features, dtype) + rest[shared:]
     if x is None:
         return None, rest
     found = as_tensor("x", x, dtype, device)

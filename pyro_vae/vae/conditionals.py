@@ -19,7 +19,7 @@ from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
 from pyro_vae.vae.counts import suited_to
-from pyro_vae.vae.labels import features_of
+from pyro_vae.vae.labels import are_features, features_of
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
 from pyro_vae.value_checks import capturing
 
@@ -130,12 +130,15 @@ class Conditionals(nn.Module):
             tensor([[0., 0., 1.],
                     [1., 0., 0.]])
         """
-        features = self.context_features if context or not isinstance(x, Tensor) else 0
-        if not isinstance(x, Tensor) and is_frame(x):
-            check_column_order(self.likelihood, column_names(x))
-        if not (context or isinstance(x, Tensor)):
-            x = suited_to(self.likelihood, x)
-        own = getattr(self.likelihood, "own_context", 0)
+        features = 0
+        if not (x is None or isinstance(x, Tensor)):
+            features = self.context_features
+            if is_frame(x):
+                check_column_order(self.likelihood, column_names(x))
+            x = x if context else suited_to(self.likelihood, x)
+        elif not all(isinstance(c, Tensor) and are_features(c) for c in context):
+            features = self.context_features
+        own = as_likelihood(self.likelihood).own_context if features else 0
         return as_tensors(self, self.posterior, features, x, *context, own=own)
 
     @property
@@ -181,7 +184,7 @@ class Conditionals(nn.Module):
         Raises:
             ValueError: if a tensor that the likelihood needs is missing.
         """
-        own = getattr(self.likelihood, "own_context", 0)
+        own = as_likelihood(self.likelihood).own_context
         if len(context) < own:
             raise ValueError(
                 f"likelihood {part_name(self.likelihood)} takes the end of the context for itself alone, {own} tensor"

@@ -7,11 +7,12 @@ from typing import Any
 
 from pyro_vae.data import Counts
 from pyro_vae.data.frames import is_sparse
+from pyro_vae.parts import Part, as_likelihood
 
 __all__ = ["suited_to"]
 
 
-def suited_to(likelihood: object, source: Any) -> Any:
+def suited_to(likelihood: Part, source: Any) -> Any:
     """Return counts with their library sizes as context if a likelihood takes them, and without if not.
 
     For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. Other data stay as they are.
@@ -19,7 +20,7 @@ def suited_to(likelihood: object, source: Any) -> Any:
     Raises:
         BadDataError: if the likelihood takes library sizes, and a row has none because it has no counts.
     """
-    takes = bool(getattr(likelihood, "library", False))
+    takes = as_likelihood(likelihood).own_context > 0  # the log library size
     if takes and is_sparse(source):
         source = Counts(source)
     if not isinstance(source, Counts):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from pyro_vae.argument_checks import is_integer
 from pyro_vae.distributions.parameters import uncompiled
-from pyro_vae.parts import Part
+from pyro_vae.parts import Part, child
 from pyro_vae.value_checks import holds
 
-__all__ = ["as_features", "features_of"]
+__all__ = ["are_features", "as_features", "features_of"]
 
 
 def features_of(*parts: Part) -> int:
@@ -25,11 +25,16 @@ def features_of(*parts: Part) -> int:
 def _of_part(part: nn.Module) -> int:
     if not type(part).__module__.startswith("pyro_vae."):
         return 0
-    for module in (part, getattr(part, "net", None)):
+    for module in (part, child(part, "net")):
         features = getattr(module, "context_features", 0)
         if is_integer(features, 1) and type(module).__module__.startswith("pyro_vae."):
             return int(features)
     return 0
+
+
+def are_features(context: Tensor) -> bool:
+    """Return True for floating-point numbers ``(batch, ..., features)``, as networks take them."""
+    return context.dim() > 1 and context.is_floating_point()
 
 
 def as_features(context: tuple[Tensor, ...], features: int, dtype: torch.dtype | None) -> tuple[Tensor, ...]:
@@ -43,7 +48,7 @@ def as_features(context: tuple[Tensor, ...], features: int, dtype: torch.dtype |
     Raises:
         ValueError: if a label is out of range, or numbers ``(batch,)`` are no labels.
     """
-    if not features or all(c.dim() > 1 and c.is_floating_point() for c in context):
+    if not features or all(map(are_features, context)):
         return context
     dtype = dtype or torch.get_default_dtype()
     single = [i for i, c in enumerate(context) if c.dim() == 1 or (c.shape[1:] == (1,) and not c.is_floating_point())]

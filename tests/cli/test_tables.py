@@ -160,3 +160,17 @@ def test_columns_and_groups_are_options(here, capsys):
     assert json.loads((here / "two/data.json").read_text())["loc"] is None
     assert main(["train", "--data", "mixed.csv", "--label", "twon", "--out", "three"]) == 2
     assert re.search(r"label: \S*mixed.csv has no column 'twon'. Did you mean 'town'\?", capsys.readouterr().err)
+
+
+def test_what_comes_out_is_in_the_units_of_the_table(here, capsys):
+    assert main(["sample", "mixed", "--n", "50", "--out", "rows.csv"]) == 0
+    rows = pd.read_csv("rows.csv")
+    assert set(rows.sex) == {1, 2}
+    assert set(rows.smokes) == {0, 1}
+    assert 140 < rows.height.mean() < 200
+    assert main(["impute", "mixed", "mixed.csv", "--out", "whole.csv"]) == 0
+    before, after = pd.read_csv("mixed.csv"), pd.read_csv("whole.csv")
+    assert not after.isna().any().any()
+    known = before[after.columns].notna()
+    pd.testing.assert_frame_equal(after.where(known), before[after.columns])
+    assert after.sex.between(1, 2).all()

@@ -75,4 +75,5 @@ def test_everything_that_data_can_be_is_listed(capsys):
         assert f"x{ending}" in listed
     for prefix in data.PREFIXES:
         assert f"\n  {prefix}:" in listed
+    assert "--label COLUMN" in " ".join(listed.split())
     assert max(map(len, listed.splitlines())) <= 80

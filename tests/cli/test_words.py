@@ -17,6 +17,7 @@ from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli import main
 from pyro_vae.cli.words import as_word, of_error, of_remedy
 from pyro_vae.config import NoContextError, make_objective
+from pyro_vae.data import BadDataError
 from pyro_vae.evaluation import collapse
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.objectives import BetaELBO
@@ -35,6 +36,23 @@ QUICK = ["--epochs", "1", "--hidden", "8", "--latent_dim", "2"]
 def test_a_value_is_one_word(value, text):
     assert as_word(value) == text
     assert yaml.safe_load(text) == value
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Give more, or other shares: split=(0.6, 0.2, 0.2)", "Give more, or other shares: --split 0.6,0.2,0.2"),
+        ("Give one for all, such as size=32", "Give one for all, such as --size 32"),
+        ('size="20x24" resizes each', '--size "20x24" resizes each'),
+        ("leave them out with skip_bad=True", "leave them out with --skip_bad true"),
+        ("Give delimiter=';'", "Give --delimiter ';'"),
+        ("label=COLUMN names those of a table.", "--label COLUMN names those of a table."),
+        ("name their folder with root=... or $PYRO_VAE_DATA", "name their folder with root=... or $PYRO_VAE_DATA"),
+        ("the file resize=3.npy, group=", "the file resize=3.npy, group="),
+    ],
+)
+def test_arguments_of_load_are_options(said, words):
+    assert of_error(BadDataError(said)) == words
 
 
 def test_a_remedy_is_an_option_with_its_arguments():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,13 @@ def test_arrays_go_where_those_of_files_go(x, tmp_path):
 def test_half_precision_of_torch_is_kept():
     x = torch.from_numpy(X).bfloat16()
     assert rows_of(made(x)) == rows_of(made(x.float()))
+
+
+@pytest.mark.parametrize(
+    "parts", [{"train": X}, {"train": X[:150], "test": X[150:]}, {"train": X[:150], "valid": X[150:]}]
+)
+def test_all_examples_together_stand_in_the_order_of_their_source(parts):
+    np.testing.assert_array_equal(values(made(parts).everything), X)
 
 
 @pytest.mark.parametrize("labels", [Y, torch.from_numpy(Y), Y.tolist(), Y.astype("u1")])
@@ -274,3 +283,13 @@ def test_counts_and_their_labels(tmp_path):
     assert found.notes == ("mine.py:make: 1 row is left out, which has no counts: 3 (counted from 0)",)
     with pytest.raises(BadDataError, match="must hold counts, whole numbers from 0"):
         made(x / 2)
+
+
+def test_the_splits_of_pictures_take_little_memory():
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 3, 64, 64), np.uint8)  # 18 MB
+    tracemalloc.start()
+    found = made(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * pixels.nbytes
+    assert len(found.train) > 1000

@@ -335,6 +335,26 @@ def test_a_vae_without_library_sizes_takes_the_same_counts():
     assert average_elbo(vae, Counts(cells())).elbo == pytest.approx(average_elbo(vae, dense).elbo)
 
 
+@pytest.mark.parametrize("make", [Counts, sparse.csr_matrix])
+def test_build_looks_at_counts_without_a_warning(make, recwarn):
+    vae = build(data=make(cells(300)), latent_dim=2, hidden=(4,))
+    assert vae.likelihood.library
+    assert vae.posterior.net.log1p
+    assert not [w for w in recwarn if "log1p" in str(w.message)]
+    plain = build(data=make(cells(300)), latent_dim=2, hidden=(4,), likelihood="Poisson", inputs="x")
+    assert not plain.likelihood.library
+    assert not plain.posterior.net.log1p
+    assert not build(data=cells(300), latent_dim=2, hidden=(4,), likelihood="Poisson").posterior.net.log1p
+
+
+def test_the_methods_of_a_vae_take_counts():
+    vae, counts = library_vae(), Counts(cells())
+    x, log_library = counts.x(slice(None), torch.float32), counts.log_library.float()
+    assert torch.equal(vae.codes(counts), vae.codes(x, log_library))
+    torch.testing.assert_close(vae.reconstruct(counts), vae.reconstruct(x, log_library))
+    torch.testing.assert_close(vae.reconstruct(counts.matrix), vae.reconstruct(x, log_library))
+
+
 def test_an_empty_row_is_found_before_the_training():
     x = cells()
     x[11] = 0

@@ -17,6 +17,7 @@ from sklearn.utils import Bunch
 from torchvision.datasets.utils import verify_str_arg
 
 from pyro_vae import data
+from pyro_vae.cli.datasets import whole_path
 from pyro_vae.data import BadDataError, DamagedDataError, DownloadError, Images
 from pyro_vae.data.elsewhere import _TOY
 from tests.data.test_images import fake_mnist
@@ -332,6 +333,13 @@ def test_pictures_of_hugging_face_are_those_of_the_folder(hugging_face, tmp_path
     assert (found.event_shape, found.train.class_names, found.notes) == ((3, 6, 6), ("class0", "class1"), ())
     assert all_rows(found) == all_rows(data.load(tmp_path / "pictures"))
     assert data.load(f"hf:{tmp_path}/pictures", tmp_path / "cache", size=3, channels=1).event_shape == (1, 3, 3)
+
+
+def test_a_folder_of_hugging_face_is_found_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert whole_path("hf:pictures") == f"hf:{tmp_path}/pictures"
+    assert whole_path("hf:user/name") == "hf:user/name"
 
 
 def features(hugging_face, **kinds):

@@ -40,6 +40,15 @@ def test_images_and_labels_are_those_of_torchvision(tmp_path, load):
     assert repr(found.test) == f"Images({path}: 21 images; x (3, 8, 6), 256 colour levels in [0, 1]; 3 classes)"
 
 
+def test_all_images_together_stand_in_the_order_of_torchvision(tmp_path, load):
+    path = write(tmp_path / "p", names("ba"))
+    theirs = [np.moveaxis(np.asarray(image), -1, 0) for image, _ in ImageFolder(str(path))]
+    damage(path)
+    everything = load(path, skip_bad=True).everything
+    np.testing.assert_array_equal(all_pixels(everything), theirs)
+    assert everything.labels.tolist() == [0] * 20 + [1] * 20
+
+
 def test_without_sub_folders_there_are_no_labels(tmp_path, load):
     path = write(tmp_path / "p", [f"{i}.png" for i in range(30)])
     found = load(path)

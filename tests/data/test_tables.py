@@ -219,6 +219,8 @@ def test_columns_are_chosen_in_order_even_if_they_tell_nothing(tmp_path):
         data.load(tmp_path / "a.csv", columns="vists")
     with pytest.raises(ValueError, match="names of different columns, such as a,b; got 'visits,visits'"):
         data.load(tmp_path / "a.csv", columns="visits,visits")
+    with pytest.raises(ValueError, match="columns must be those of x; 'town' is the label, which is no part of x"):
+        data.load(tmp_path / "a.csv", columns="visits,town", label="town")
 
 
 BASE = pd.DataFrame({"a": np.arange(60) / 7, "b": np.arange(60) % 5})

@@ -302,6 +302,12 @@ def test_parts_are_named_in_every_way_that_options_are_given(here, own):
         assert modules_named(arguments) == [], arguments
 
 
+def test_a_file_that_is_allowed_for_its_data_allows_no_class(here):
+    change(here / "run", prior="evil.py.Prior")
+    with pytest.raises(NotAllowedError, match="prior 'evil.py.Prior'"):
+        load("run", allow=["evil.py"])
+
+
 def test_names_in_a_call_of_build_are_the_callers_own(own):
     assert build(4, 2, hidden=(3,), prior="own_parts.Own").prior.width == 1.0
     cls = sys.modules[own].Own

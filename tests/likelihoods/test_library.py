@@ -340,5 +340,5 @@ def test_log1p_needs_a_net_that_takes_it():
     for options in ({"nets": "conv"}, {"posterior": {"class": "DiagonalNormal", "net": {"class": "torch.nn.Flatten"}}}):
         with pytest.raises(ValueError, match="inputs log1p is for nets that have an argument log1p, mlp and gated_mlp"):
             build((1, 28, 28), 392, inputs="log1p", **options)
-    with pytest.raises(ValueError, match='inputs must be "x" or "log1p"; got \'log\''):
+    with pytest.raises(ValueError, match='inputs must be "auto", "x" or "log1p"; got \'log\''):
         build(4, inputs="log")

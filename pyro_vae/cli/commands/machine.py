@@ -131,7 +131,8 @@ def _list_kind(option: str) -> None:
 
 def _list_data() -> None:
     from pyro_vae import data
+    from pyro_vae.cli.words import with_options
 
     print("--data")
     for name, line in {**data.DESCRIPTIONS, **data.TAKEN}.items():
-        print(f"  {name}\n{textwrap.fill(line, 80, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}")
+        print(f"  {name}\n{textwrap.fill(with_options(line), 80, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}")
