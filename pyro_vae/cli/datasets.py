@@ -19,7 +19,6 @@ from pyro_vae.config import find
 from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
-from pyro_vae.data.functions import home_of
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
@@ -35,27 +34,12 @@ __all__ = [
     "prepared",
     "read",
     "short_name",
+    "to_train_on",
     "trained_on",
-    "whole_path",
 ]
 
 READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
-
-
-def whole_path(data: str) -> str:
-    """Return the name of data that later commands find from any folder."""
-    path, home = Path(data).expanduser(), home_of(data)
-    if data in data_sets.NAMES:
-        return data
-    if path.exists():
-        return str(path.resolve())
-    folder = Path(data.removeprefix("hf:")).expanduser()
-    if data.startswith("hf:") and folder.exists():
-        return f"hf:{folder.resolve()}"
-    if home is not None and home.lower().endswith(".py"):
-        return str(Path(home).expanduser().resolve()) + data.removeprefix(home)
-    return data
 
 
 def short_name(data: str) -> str:
@@ -68,6 +52,26 @@ def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
     options = {name: config[name] for name in READING if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
+
+
+def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) -> DataSet[Any]:
+    """Return the data of a training, prepared, with the likelihood chosen in its options; print what was done to them.
+
+    Args:
+        config: options of train; the likelihood, the inputs and whether values are missing are set in them.
+        root: folder of the data sets with names.
+        resume: the run that goes on, whose data are standardised as before; None for a new one.
+    """
+    raw = load_data(config, root)
+    described = None if resume is None else read_description(Path(resume))
+    for note in raw.notes:
+        print(f"note       {note}")
+    choose_likelihood(config, raw)
+    config["missing"] = raw.has_missing
+    dataset = prepared(raw, config, described)
+    for note in dataset.notes[len(raw.notes) :]:
+        print(f"note       {note}")
+    return dataset
 
 
 def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:

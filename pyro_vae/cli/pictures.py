@@ -27,10 +27,10 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet[Any]) -> None:
     """Draw all pictures that a run allows into its folder, and print their paths."""
     vae = vae.to("cpu")
     x, *context = first(dataset.test, min(2000, len(dataset.test)), vae)
-    z, labels = vae.decoder_input(vae.codes(x, *context)), dataset.test.labels
+    z = vae.decoder_input(vae.codes(x, *context))
     figures = {
         "training": plots.training_curves(History.read(run / HISTORY)),
-        "codes": plots.codes(z, None if labels is None else labels[: len(z)]),
+        "codes": plots.codes(z, _classes(dataset.test[: len(z)])),
     }
     if plots.is_image(dataset.event_shape):
         classes = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
@@ -42,6 +42,13 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet[Any]) -> None:
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
         print(f"figure    {folder / name}.png")
+
+
+def _classes(examples: Split) -> Tensor | list[str] | None:
+    """Return the class of each example, by its name if it has one; None without classes."""
+    if examples.labels is None or not examples.class_names:
+        return examples.labels
+    return [examples.class_names[code] for code in examples.labels.tolist()]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -60,12 +67,16 @@ def draw_ranks(report: Report, folder: Path) -> Path:
 
 
 def _images(vae: VAE, x: Tensor, context: list[Tensor], labels: tuple[Tensor, ...]) -> dict[str, Figure]:
-    few, start = x[:32], [c[:8] for c in context]
-    return {
+    few, walks = x[:32], min(8, len(x) // 2)
+    figures = {
         "reconstructions": plots.reconstructions(few, vae.reconstruct(few, *(c[:32] for c in context))),
         "samples": plots.samples(vae.sample(64, *labels, mean=True, seed=0)),
-        "interpolations": plots.interpolations(vae.interpolate(x[:8], x[8:16], 11, *start, path="spherical")),
     }
+    if walks:  # each has two ends
+        start, end, of_start = x[:walks], x[walks : 2 * walks], (c[:walks] for c in context)
+        paths = vae.interpolate(start, end, 11, *of_start, path="spherical")
+        figures["interpolations"] = plots.interpolations(paths)
+    return figures
 
 
 def _manifold(vae: VAE, size: int = 20) -> Figure:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from pyro_vae import VAE, load
 from pyro_vae.checkpoints import read_config, read_description
 from pyro_vae.cli import datasets
 from pyro_vae.cli.writing import Column, columns_of
-from pyro_vae.data import DataSet, Rows, Split, batches
+from pyro_vae.data import Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
-from pyro_vae.evaluation import importance_sampling
+from pyro_vae.evaluation.importance import estimate_log_prob
+from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
 
@@ -30,7 +32,11 @@ __all__ = [
     "names",
     "open_whole",
     "print_scores",
+    "reconstructed",
     "shares",
+    "some",
+    "walks",
+    "what_codes_hold",
 ]
 
 _BATCH = 500
@@ -48,7 +54,7 @@ def _batches(vae: VAE, examples: Split, seed: int) -> Iterator[tuple[Tensor, ...
 
 def names(examples: Split) -> tuple[str, ...]:
     """Return the names of the columns of a table; empty for other data."""
-    return examples.columns if isinstance(examples, Rows) else ()
+    return examples.columns if isinstance(examples, (Rows, Counts)) else ()
 
 
 def label_column(examples: Split) -> dict[str, Column]:
@@ -72,6 +78,13 @@ def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
     return of_means | (columns_of(torch.cat(deviations), prefix="sd") if deviations else {})
 
 
+def what_codes_hold(columns: Iterable[str]) -> str:
+    """Return how many means and standard deviations the columns of codes are, by their names."""
+    means, deviations = (sum(re.fullmatch(rf"{of}\d+", name) is not None for name in columns) for of in ("z", "sd"))
+    spread = f", then {deviations} standard deviation{'s'[: deviations != 1]}" if deviations else ""
+    return f"{means} mean{'s'[: means != 1]}{spread}"
+
+
 def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: int) -> tuple[Tensor, int]:
     """Return the data with their missing values filled in, in their own units, and how many were missing."""
     filled = [
@@ -83,13 +96,50 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
     return torch.where(given.isnan(), torch.cat(filled), given), int(given.isnan().sum())
 
 
+def some(examples: Split, n: int) -> Split:
+    """Return the first n examples.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    if not 1 <= n <= len(examples):
+        raise ValueError(f"n must be from 1 to {len(examples)}, the number of {examples.noun}s; got {n}")
+    return examples[:n]
+
+
+def reconstructed(vae: VAE, examples: Split) -> tuple[dict[str, Column], Tensor]:
+    """Return the reconstructions of rows in the units of the data, as columns and as an array."""
+    values = torch.cat([examples.to_units(vae.reconstruct(x, *c).double()) for x, *c in _batches(vae, examples, 0)])
+    return columns_of(values, names(examples)), values
+
+
+def walks(examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
+    """Return walks ``(n, steps, *event_shape)`` in the units of the data, as columns and as an array.
+
+    The first two columns are the number of the walk and of the step, from 0.
+    """
+    values = examples.to_units(paths.double())
+    n, steps = values.shape[:2]
+    numbers = {"walk": [i for i in range(n) for _ in range(steps)], "step": [*range(steps)] * n}
+    of_rows = columns_of(values.flatten(0, 1), names(examples))
+    return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Return a name that no column has: the name itself, with underscores behind it if need be."""
+    while name in taken:
+        name += "_"
+    return name
+
+
 def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> Tensor:
     """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``."""
     found = [
-        importance_sampling(vae, x, *context, num_particles=num_particles, seed=derive(seed, i)).log_prob
+        estimate_log_prob(vae, x, *context, num_particles=num_particles, seed=derive(seed, i))
         for i, (x, *context) in enumerate(_batches(vae, examples, seed))
     ]
-    return torch.cat(found).double()
+    warn_of_heavy_tails(torch.cat([each.pareto_k for each in found]), f"log p(x) of {examples.name}")
+    return torch.cat([each.log_prob for each in found]).double()
 
 
 def check_flag(flag: float | None, n: int, noun: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_vae.data.reading import import_optional
 from pyro_vae.files import folder_in, replacing
 
-__all__ = ["Column", "check_ending", "columns_of", "write_picture", "write_rows"]
+__all__ = ["Column", "check_ending", "columns_of", "path_of_rows", "write_picture", "write_rows"]
 
 Column = Sequence[object]
 """The values of a column, one per row."""
@@ -35,6 +35,11 @@ def check_ending(out: str, **endings: str) -> Path:
         raise ValueError(f"out must end in {', '.join(others)} or {last}; got {out!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def path_of_rows(out: str | None, default: Path) -> Path:
+    """Return a path to write rows to, a table or an array, in a folder that exists."""
+    return check_ending(str(default) if out is None else out, csv="a table", parquet="a table", npy="an array")
 
 
 def columns_of(values: Tensor, names: Sequence[str] = (), prefix: str = "x") -> dict[str, Column]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -40,6 +40,7 @@ class Counts(Split):
         columns: names of the columns; empty if they have none.
         library: give the log library size ``(n, 1)`` with each batch, as the last context.
         name: of the data set, as :func:`pyro_vae.data.load` takes it.
+        origin: what :func:`pyro_vae.data.load` read it from, and with which options; it records them.
 
     Raises:
         BadDataError: if a value is not a count; names the first.
@@ -66,6 +67,7 @@ class Counts(Split):
     columns: tuple[str, ...] = ()
     library: bool = True
     name: str | None = None
+    origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matrix", _as_counts(self.name or "the matrix", self.matrix, self.columns))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class Images(Split):
         name: of the data set, as :func:`load` takes it.
         class_names: names of the classes; empty if they have none but their numbers.
         known: the fingerprint, if it was computed before.
+        origin: what :func:`pyro_vae.data.load` read it from, and with which options; it records them.
     """
 
     pixels: Store
@@ -71,6 +73,7 @@ class Images(Split):
     name: str | None = None
     class_names: tuple[str, ...] = ()
     known: Known | None = None
+    origin: Mapping[str, Any] | None = None
 
     noun: ClassVar[str] = "image"
 

@@ -47,6 +47,11 @@ class Reading:
         shares = (0.8, 0.1, 0.1) if self.split is None else as_shares(self.split)
         object.__setattr__(self, "shares", shares)
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the options that were given, as the command line takes them."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return {name: _as_option(name, value) for name, value in given.items() if value not in (None, False)}
+
     def check_used(self, source: str, *used: str) -> None:
         """Raise a ValueError if an option was given that this source does not use.
 
@@ -57,6 +62,18 @@ class Reading:
         for option in fields(self):
             if option.init and option.name not in used and getattr(self, option.name) != option.default:
                 raise ValueError(f"{option.name} is for {_FOR[option.name]}; {source}")
+
+
+def _as_option(name: str, value: Any) -> Any:
+    """Return the value of an option as one word of the command line; names of columns with a comma as a list."""
+    if name in ("channels", "skip_bad"):
+        return value
+    if isinstance(value, (str, int)):
+        return str(value)
+    words = [str(word) for word in value]
+    if name == "columns" and any("," in word for word in words):
+        return words
+    return ("x" if name == "size" else ",").join(words)
 
 
 def import_optional(module: str, extra: str) -> Any:

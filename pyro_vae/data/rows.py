@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class Rows(Split):
             for nothing.
         scale: what they are then divided by, likewise.
         name: of the data set, as :func:`pyro_vae.data.load` takes it.
+        origin: what :func:`pyro_vae.data.load` read it from, and with which options; it records them.
     """
 
     values: Store
@@ -40,6 +41,7 @@ class Rows(Split):
     loc: Tensor | None = None
     scale: Tensor | None = None
     name: str | None = None
+    origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.columns and (len(self.event_shape) != 1 or len(self.columns) != self.event_shape[0]):

@@ -18,7 +18,7 @@ from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
 from pyro_vae.data.split import DataSet
 
-__all__ = ["FILES", "TAKEN", "load"]
+__all__ = ["FILES", "TAKEN", "load", "whole_path"]
 
 Reader = Callable[[Path, Reading], DataSet[Any]]
 
@@ -132,6 +132,7 @@ def load(
     """
     how = Reading(size, channels, split, group, label, delimiter, skip_bad, columns)
     found = _read(os.fspath(source), root, how)
+    origin = {"data": whole_path(os.fspath(source)), **how.recorded()}
     if labels and found.train.labels is None:
         raise ValueError(f"labels: {source} has no labels to give to the VAE. label=COLUMN names those of a table")
     options: dict[str, Any] = {"binarize": binarize, "dequantize": dequantize, "integers": integers}
@@ -140,13 +141,28 @@ def load(
             if value:
                 raise ValueError(f"{name} is for images; {source} holds {found.train.noun}s")
         options = {}
-    return found.map(lambda split: replace(split, with_labels=labels, **options))
+    return found.map(lambda split: replace(split, with_labels=labels, origin=origin, **options))
+
+
+def whole_path(source: str) -> str:
+    """Return the name of data that is found from any folder."""
+    path, home = Path(source).expanduser(), home_of(source)
+    if source in NAMES:
+        return source
+    if path.exists():
+        return str(path.resolve())
+    folder = Path(source.removeprefix("hf:")).expanduser()
+    if source.startswith("hf:") and folder.exists():
+        return f"hf:{folder.resolve()}"
+    if home is not None and home.lower().endswith(".py"):
+        return str(Path(home).expanduser().resolve()) + source.removeprefix(home)
+    return source
 
 
 def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> DataSet[Any]:
     if source in NAMES:
         how.check_used(f"{source} has its own form and splits")
-        return load_named(source, root)
+        return _beside_own(load_named(source, root), source)
     path = Path(source).expanduser()
     if not path.exists():
         if source.partition(":")[0] in PREFIXES and ":" in source:
@@ -161,6 +177,13 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
         what = f"a file of another kind ({path.suffix or 'without ending'})"
         raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
     return reader(path, how)
+
+
+def _beside_own(named: DataSet[Images], source: str) -> DataSet[Images]:
+    """Return a data set with a name, and a note if a file or folder here has that name too."""
+    if not Path(source).exists():
+        return named
+    return replace(named, notes=(*named.notes, f"{source} is the data set of that name; yours here is ./{source}"))
 
 
 def _no_such_data(source: str, path: Path) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -76,6 +76,9 @@ class Split(ABC):
 
     name: str | None
     """Of the data set, as :func:`pyro_vae.data.load` takes it."""
+
+    origin: Mapping[str, Any] | None
+    """What :func:`pyro_vae.data.load` read it from, and its options, by the names of the command line; else None."""
 
     @property
     @abstractmethod

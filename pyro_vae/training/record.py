@@ -127,7 +127,14 @@ def check_unchanged(folder: Path, options: Options) -> None:
 def check_same_data(folder: Path, data: Description | None) -> None:
     """Raise a ValueError if the training in a folder had other data than it goes on with."""
     trained = checkpoints.read_description(folder)
-    if trained is not None and data is not None and trained.fingerprint != data.fingerprint:
+    if trained is None or data is None:
+        return
+    if trained.fingerprint == data.fingerprint and (trained.loc, trained.scale) != (data.loc, data.scale):
+        raise ValueError(
+            f"the run in {folder} was trained on the same data with another loc and scale: standardise them with those "
+            "of its data.json"
+        )
+    if trained.fingerprint != data.fingerprint:
         raise ValueError(
             f"the run in {folder} was trained on other data: {trained.examples:,} examples of shape "
             f"{trained.event_shape}; got {data.examples:,} of {data.event_shape}, or other values. Go on with the "
@@ -136,11 +143,20 @@ def check_same_data(folder: Path, data: Description | None) -> None:
 
 
 def _describe_data(train: DataSource) -> dict[str, Any]:
+    """Return the options of the command line that read the same data in the same form.
+
+    Data without a name come from a file later on: as they are there.
+    """
+    described: dict[str, Any] = {"data": None, "labels": False, "standardize": False}
+    described |= {"binarize": "none", "dequantize": False}
     if not isinstance(train, Split):
-        return {"data": None}
-    described: dict[str, Any] = {"data": train.name, "labels": train.with_labels}
+        return described
+    described |= {"data": train.name, "labels": train.with_labels, **(train.origin or {})}
     if isinstance(train, Images):
         described |= {"binarize": train.binarize or "none", "dequantize": train.dequantize}
+    if isinstance(train, Rows) and train.loc is not None and train.scale is not None:
+        changed = (train.loc != 0) | (train.scale != 1)
+        described["standardize"] = True if changed.all() else "auto" if changed.any() else False
     return described
 
 

@@ -448,7 +448,7 @@ def test_a_users_own_prior_by_dotted_path(here, capsys):
         (
             ["interpolate", "two", "--n", "151"],
             2,
-            "must be from 1 to 300, which is all of them; got 302",
+            "n must be from 1 to 150, two images for each walk; got 151",
         ),
         (["interpolate", "two", "--steps", "1"], 2, "steps must be an integer of at least 2; got 1"),
     ],

@@ -9,6 +9,7 @@ from typing import Any, Literal
 __all__ = ["check_run", "evaluate"]
 
 _GAP_PARTICLES = 1000
+_CHECKED = 64
 
 
 def evaluate(
@@ -34,7 +35,7 @@ def evaluate(
     Args:
         run: run folder.
         split: images to evaluate on: train, valid or test.
-        data: another data set than the run's own.
+        data: other data than the run's own, or where these are now; nothing is written then.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
         num_particles: draws of z per image for the ELBO.
         kl: kl of the ELBO: sampled, or analytic if it has a closed form.
@@ -104,7 +105,8 @@ def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None
 
 def check_run(
     run: str,
-    n: int = 64,
+    n: int | None = None,
+    data: str | None = None,
     split: Literal["train", "valid", "test"] = "test",
     only: str | None = None,
     why: bool = True,
@@ -121,7 +123,8 @@ def check_run(
 
     Args:
         run: run folder.
-        n: number of images to check on.
+        n: number of images or rows to check on; by default 64, or all if there are fewer.
+        data: other data than the run's own, or where these are now.
         split: images to check on: train, valid or test.
         only: names of the lines to check, such as trace-elbo,evidence; by default all. --all true shows the names.
         why: print why each line must hold, for the lines that are shown in full.
@@ -138,8 +141,9 @@ def check_run(
     path = Path(out) if out else Path(run) / "checks.json"
     if out and not path.parent.is_dir():
         raise FileNotFoundError(f"out: there is no folder {path.parent} to write {path.name} into")
-    vae, dataset = runs.open_run(run, None, root, "cpu")
-    x, *context = first(getattr(dataset, split), n, vae)
+    vae, dataset = runs.open_run(run, data, root, "cpu")
+    examples = getattr(dataset, split)
+    x, *context = first(examples, min(_CHECKED, len(examples)) if n is None else n, vae)
     objective, importance_particles = runs.objective(run, vae)
     report = cross_check(
         vae,

@@ -38,27 +38,37 @@ def sample(
     if images:
         writing.write_picture(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
         return
-    endings = {"csv": "a table", "parquet": "a table", "npy": "an array"}
-    path = writing.check_ending(out or str(Path(run) / "samples.csv"), **endings)
+    path = writing.path_of_rows(out, Path(run) / "samples.csv")
     values = described.to_units(x)
     writing.write_rows(path, writing.columns_of(values, described.columns), values)
 
 
-def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None = None) -> None:
-    """Encode and decode the first test images of a run.
+def reconstruct(
+    run: str, n: int | None = None, data: str | None = None, root: str | None = None, out: str | None = None
+) -> None:
+    """Encode and decode the first test images or rows of a run.
 
     Args:
         run: run folder.
-        n: number of images.
+        n: number of images, by default 16; or of rows, by default all.
+        data: other data than the run's own, or where these are now; their test part.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        out: .png picture or .npy array to write; by default figures/reconstructions.png in the run folder.
+        out: .png picture or .npy array of images, by default figures/reconstructions.png in the run folder; .csv,
+            .parquet or .npy file of rows, in the units of the data, by default reconstructions.csv in the run folder.
     """
     from pyro_vae import plots
-    from pyro_vae.cli import runs, writing
+    from pyro_vae.cli import rows, runs, writing
     from pyro_vae.cli.pictures import first
 
-    vae, dataset = runs.open_run(run, None, root, "cpu")
-    x, *context = first(dataset.test, n, vae)
+    vae, dataset = runs.open_run(run, data, root, "cpu")
+    test = dataset.test
+    if not plots.is_image(test.event_shape):
+        path = writing.path_of_rows(out, Path(run) / "reconstructions.csv")
+        examples = test if n is None else rows.some(test, n)
+        columns, values = rows.reconstructed(vae, examples)
+        writing.write_rows(path, columns, values)
+        return
+    x, *context = first(test, min(16, len(test)) if n is None else n, vae)
     decoded = vae.reconstruct(x, *context)
     writing.write_picture(
         decoded, lambda: plots.reconstructions(x, decoded), out, Path(run) / "figures" / "reconstructions.png"
@@ -67,42 +77,55 @@ def reconstruct(run: str, n: int = 16, root: str | None = None, out: str | None 
 
 def interpolate(
     run: str,
-    n: int = 8,
+    n: int | None = None,
     steps: int = 9,
     path: Literal["linear", "spherical"] = "linear",
+    data: str | None = None,
     root: str | None = None,
     out: str | None = None,
 ) -> None:
-    """Walk through the latent space from one test image to another.
+    """Walk through the latent space from one test image or row to another.
 
     Args:
         run: run folder.
-        n: number of walks.
-        steps: images in each walk, including both ends.
+        n: number of walks; by default 8, or fewer if there are too few images or rows.
+        steps: images or rows in each walk, including both ends.
         path: linear, or spherical, which keeps the lengths that a normal prior expects.
+        data: other data than the run's own, or where these are now; their test part.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        out: .png picture or .npy array to write; by default figures/interpolations.png in the run folder.
+        out: .png picture or .npy array of images, by default figures/interpolations.png in the run folder; .csv,
+            .parquet or .npy file of rows, in the units of the data, by default interpolations.csv in the run folder.
+            A table has the number of the walk and of the step in its first columns.
     """
     from pyro_vae import plots
-    from pyro_vae.cli import runs, writing
+    from pyro_vae.cli import rows, runs, writing
     from pyro_vae.cli.pictures import first
 
-    vae, dataset = runs.open_run(run, None, root, "cpu")
-    x, *context = first(dataset.test, 2 * n, vae)
-    half = len(x) // 2
-    paths = vae.interpolate(x[:half], x[half : 2 * half], steps, *(c[:half] for c in context), path=path)
+    vae, dataset = runs.open_run(run, data, root, "cpu")
+    test = dataset.test
+    n = max(1, min(8, len(test) // 2)) if n is None else n
+    if not 1 <= n <= len(test) // 2:
+        raise ValueError(f"n must be from 1 to {len(test) // 2}, two {test.noun}s for each walk; got {n}")
+    images = plots.is_image(test.event_shape)
+    to = None if images else writing.path_of_rows(out, Path(run) / "interpolations.csv")
+    x, *context = first(test, 2 * n, vae)
+    paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
+    if to is not None:
+        writing.write_rows(to, *rows.walks(test, paths))
+        return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 
 
-def plot(run: str, root: str | None = None) -> None:
+def plot(run: str, data: str | None = None, root: str | None = None) -> None:
     """Draw all pictures of a run: training curves, reconstructions, samples, walks, the latent space.
 
     Args:
         run: run folder.
+        data: other data than the run's own, or where these are now.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
     """
     from pyro_vae.cli import runs
     from pyro_vae.cli.pictures import draw_run
 
-    vae, dataset = runs.open_run(run, None, root, "cpu")
+    vae, dataset = runs.open_run(run, data, root, "cpu")
     draw_run(Path(run), vae, dataset)

@@ -19,6 +19,8 @@ def encode(
 ) -> None:
     """Write the codes of data: means and standard deviations of z for each row or image, in the order of the data.
 
+    Images of a folder stand in the order of their names, one class after the other, as in torchvision's ImageFolder.
+
     Args:
         run: run folder.
         data: your own data, such as new.csv; by default those of the run.
@@ -37,7 +39,7 @@ def encode(
     if path.suffix.lower() != ".npy":
         columns |= rows.label_column(examples)
     writing.write_rows(path, columns)
-    print(f"codes of {len(examples):,} {examples.noun}s")
+    print(f"codes of {len(examples):,} {examples.noun}s: {rows.what_codes_hold(columns)}")
 
 
 def impute(

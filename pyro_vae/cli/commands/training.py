@@ -12,7 +12,7 @@ _NOT_RECORDED = ("out", "resume")
 
 
 def train(
-    data: str = "digits",
+    data: str | None = "digits",
     standardize: bool | Literal["auto"] = "auto",
     binarize: Literal["auto", "dynamic", "threshold", "none"] = "auto",
     dequantize: bool | Literal["auto"] = "auto",
@@ -62,41 +62,32 @@ def train(
             (pyro_vae.cli.options).
     """
     config = {name: value for name, value in locals().items() if name not in (*_NOT_RECORDED, "options")} | options
-    from pyro_vae import load
     from pyro_vae.cli import datasets, runs
     from pyro_vae.cli.options import of_fit
-    from pyro_vae.cli.pictures import draw_run
     from pyro_vae.config import make_objective
-    from pyro_vae.objectives import Objective
+    from pyro_vae.data.sources import whole_path
     from pyro_vae.training import fit
     from pyro_vae.training.options import usual_epochs
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
+    if data is None:
+        raise ValueError("the run was trained from Python on data without a name. Name a file with them: --data FILE")
     root = config.pop("root")
-    config["data"] = datasets.whole_path(data)
-    raw = datasets.load_data(config, root)
-    for note in raw.notes:
-        print(f"note       {note}")
-    datasets.choose_likelihood(config, raw)
-    config["missing"] = raw.has_missing
-    dataset = datasets.prepared(raw, config)
-    for note in dataset.notes[len(raw.notes) :]:
-        print(f"note       {note}")
+    config["data"] = whole_path(data)
+    dataset = datasets.to_train_on(config, root, resume)
     examples, valid = datasets.trained_on(config, dataset), dataset.valid if validate else None
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
-    if epochs is None:
-        epochs = usual_epochs(len(examples), options["batch_size"])
-    config["epochs"] = epochs
+    config["epochs"] = usual_epochs(len(examples), options["batch_size"]) if epochs is None else epochs
     run = Path(resume or out or runs.free_folder(datasets.short_name(data)))
-    runs.print_plan(vae, data, examples, epochs, device)
+    runs.print_plan(vae, data, examples, config["epochs"], device)
     minimised = make_objective(objective, vae)
     history = fit(
         vae,
         examples,
         valid=valid,
-        epochs=epochs,
+        epochs=config["epochs"],
         objective=minimised,
         device=device,
         out=run,
@@ -104,6 +95,16 @@ def train(
         config=config,
         **{option.name: options[option.name] for option in of_fit()},
     )
+    _finish(run, dataset, history, minimised, validate, device)
+
+
+def _finish(run: Path, dataset: Any, history: Any, minimised: Any, validate: bool, device: str) -> None:
+    """Print the ELBO on the test data and what to do next, and draw the pictures of a run."""
+    from pyro_vae import load
+    from pyro_vae.cli import runs
+    from pyro_vae.cli.pictures import draw_run
+    from pyro_vae.objectives import Objective
+
     vae = load(run, device=device)
     chosen = validate and not (isinstance(minimised, Objective) and not minimised.bounds_log_prob)
     runs.print_kept(run, history, best=chosen)
