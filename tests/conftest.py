@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes side by side share the cores; before torch counts them
@@ -18,6 +19,18 @@ from pyro_vae import VAE, likelihoods, nets, posteriors, priors
 from pyro_vae.distributions import import_zuko
 
 import_zuko()  # before a test does so by itself, which would turn the validation of arguments off for all
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Of the copies of a test that is marked one_in(n), only every n-th runs by default; the others are thorough."""
+    seen = collections.Counter()
+    for item in items:
+        if marker := item.get_closest_marker("one_in"):
+            if seen[item.function] % marker.args[0]:
+                item.add_marker(pytest.mark.thorough)
+            seen[item.function] += 1
+
 
 X, Z, C = (2, 3), 2, 4  # event shape, latent dimensions, context features
 

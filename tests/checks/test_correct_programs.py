@@ -36,6 +36,7 @@ def run(setup: Setup, **more):
     return check(setup.vae, setup.x, *options.pop("context", []), **{"repeats": 20} | options | more)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_program_passes(name):
     report = run(RIGHT[name]())

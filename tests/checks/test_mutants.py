@@ -49,6 +49,7 @@ def first_to_fail(mutant, only):
 FIRST = {m.line: m for m in reversed(MUTANTS) if m.line in SEE_THE_LOSS[1:]}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m is not FIRST.get(m.line)], ids=lambda m: m.name)
 def test_a_bug_is_found_and_named(mutant):
     """Runs the lines up to the one that must fail; later ones do not change which is the first.

@@ -97,6 +97,7 @@ FAMOUS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", FAMOUS)
 def test_the_cause_of_a_famous_loss_is_named_and_only_there(name):
     recon, kl, cause = FAMOUS[name]

@@ -109,6 +109,7 @@ def test_the_terms_are_pyros_loss(case):
     assert ours == pytest.approx(-loss, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.one_in(3)
 @every
 @pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "one-by-one"])
 def test_predictive(case, parallel):

@@ -236,6 +236,7 @@ def test_extreme_outputs_of_a_net_stay_finite_in_float32(name, size):
     assert d.support.check(samples).all()
 
 
+@pytest.mark.one_in(3)
 @every
 def test_it_can_be_exported(name):
     case = CASES[name]

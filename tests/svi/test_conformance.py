@@ -78,6 +78,7 @@ def exact(**options: Any) -> Any:
     return lambda *programs: CompiledSVI(*programs, mode="exact", **options)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("case", cases(CASES))
 def test_the_graph_does_what_stock_pyro_does(case):
     with warnings.catch_warnings():

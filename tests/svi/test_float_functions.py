@@ -91,6 +91,7 @@ DTYPES = (
 DIFFERENCES = ("x-t", "t-x", "normal")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_functions_of_torch_give_the_bits_that_they_give_for_floats(name, dtype):
@@ -103,6 +104,7 @@ def name_of(function):
     return f"{type(function).__name__}-{function.__name__}"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("function", [f for f, way in _RULES.items() if way is _with_one], ids=name_of)
 def test_each_function_of_a_tensor_and_a_number(function, dtype):

@@ -358,6 +358,7 @@ def default_dtype(dtype):
         torch.set_default_dtype(default)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     ("mode", "dtype"),
