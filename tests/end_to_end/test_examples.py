@@ -10,6 +10,7 @@ import pytest
 
 from pyro_vae import load
 from pyro_vae.cli import main
+from tests.end_to_end.digits_as_files import BOTH, BOTH_SLOWLY
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
@@ -21,11 +22,13 @@ def example(name):
     return module
 
 
-def test_svi_by_hand():
+@BOTH
+def test_svi_by_hand(digits_from):
     assert example("svi_by_hand").main(epochs=10) > -26
 
 
-def test_weight_of_the_kl(tmp_path):
+@BOTH_SLOWLY
+def test_weight_of_the_kl(digits_from, tmp_path):
     results = example("weight_of_the_kl").main(tmp_path / "figure.png", epochs=20)
     by_weight = [results[beta] for beta in sorted(results)]
     assert [r.recon for r in by_weight] == sorted((r.recon for r in by_weight), reverse=True)
@@ -33,7 +36,8 @@ def test_weight_of_the_kl(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def test_your_own_parts(monkeypatch):
+@BOTH
+def test_your_own_parts(digits_from, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES[0].parent)
     results = example("your_own_parts").main(epochs=4)
     assert len(results) == len(set(results.values())) == 4

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 
 from pyro_vae import build
+from tests.end_to_end.digits_as_files import BOTH_SLOWLY
 from tests.end_to_end.test_examples import example
 
 
-def test_where_blur_comes_from(tmp_path):
+@BOTH_SLOWLY
+def test_where_blur_comes_from(digits_from, tmp_path):
     lesson = example("where_blur_comes_from")
     names = ("Normal, scale 1.0", "Normal, scale 0.3", "Normal, scale optimal", "logistic mixture")
     found = lesson.main(tmp_path / "figure.png", epochs=20, likelihoods={n: lesson.LIKELIHOODS[n] for n in names})
@@ -50,7 +52,8 @@ def test_ways_start_and_end_at_the_codes():
         torch.testing.assert_close(means, vae.interpolate(x[:, 0], x[:, -1], 5, path=path))
 
 
-def test_through_the_latent_space(tmp_path):
+@BOTH_SLOWLY
+def test_through_the_latent_space(digits_from, tmp_path):
     found = example("through_the_latent_space").main(
         tmp_path / "figure.png", epochs=20, pairs=40, steps=5, num_particles=50
     )
@@ -67,7 +70,8 @@ def test_through_the_latent_space(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def test_posterior_collapse(tmp_path):
+@BOTH_SLOWLY
+def test_posterior_collapse(digits_from, tmp_path):
     report, results = example("posterior_collapse").main(tmp_path / "figure.png", epochs=30)
     assert report.kind == "posterior"
     assert report.use.active_units == 0

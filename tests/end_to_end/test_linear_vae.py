@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.digits_as_files import BOTH_SLOWLY
+
 PATH = Path(__file__).parents[2] / "examples" / "linear_vae.py"
 
 
@@ -27,7 +29,8 @@ def check(results):
     assert results["scale of the noise, VAE"] == pytest.approx(results["scale of the noise, optimum"], rel=0.01)
 
 
-def test_training_reaches_the_maximum_likelihood_of_the_digits(example, capsys):
+@BOTH_SLOWLY
+def test_training_reaches_the_maximum_likelihood_of_the_digits(digits_from, example, capsys):
     results = example.main()
     check(results)
     out = capsys.readouterr().out

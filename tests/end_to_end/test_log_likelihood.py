@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from tests.end_to_end.digits_as_files import BOTH_SLOWLY
 from tests.end_to_end.test_examples import example
 
 
-def test_the_estimates_agree(tmp_path, capsys):
+@BOTH_SLOWLY
+def test_the_estimates_agree(digits_from, tmp_path, capsys):
     """Four z-scores of means below 4 and 20 of examples below 5: together 2.6e-4, on a fixed seed."""
     settings = {"epochs": 60, "hidden": (64,), "temperatures": 40, "chains": 8, "num_particles": 2000}
     rows, scores = example("log_likelihood").main(tmp_path / "figure.png", images=5, **settings)
