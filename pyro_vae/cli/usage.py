@@ -73,8 +73,8 @@ def _choices(literal: str) -> list[str]:
 def as_options(said: str, names: Iterable[str]) -> str:
     """Return a message in which the names of options have their dashes, as on the command line.
 
-    So ``lr must be`` becomes ``--lr must be``, ``skip_bad leaves`` becomes ``--skip_bad leaves``, and ``seed=1`` becomes
-    ``--seed 1``.
+    So ``lr must be`` becomes ``--lr must be``, ``skip_bad leaves`` becomes ``--skip_bad leaves``, and ``seed=1``
+    becomes ``--seed 1``.
 
     Args:
         said: what the library says of its arguments.

@@ -102,8 +102,8 @@ def test_resume_takes_the_runs_configuration(called, tmp_path):
         (["train", "--hidden", "[3,x]"], "whole numbers such as [512,256]; got [3, 'x']\n"),
         (["train", "--dequantize", "x"], "--dequantize must be true, false or auto; got x\n"),
         (
-            ["train", "--hidden", "64,64"],
-            "--hidden must be a whole number or a list of whole numbers such as [512,256]; got 64,64\n",
+            ["train", "--hidden", "64,a"],
+            "--hidden must be a whole number or a list of whole numbers such as [512,256]; got 64,a\n",
         ),
         (["train", "--binarize", "often"], "--binarize must be auto, dynamic, threshold or none; got often\n"),
         (["train", "--nonsense", "1"], "--nonsense"),
