@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -171,17 +172,17 @@ def manifold(images: Tensor, z1: Tensor, z2: Tensor) -> Figure:
     return figure
 
 
-def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
+def codes(z: Tensor | NDArray[Any], labels: Tensor | NDArray[Any] | Sequence[str] | None = None) -> Figure:
     """Plot latent codes in the plane, by PCA if there are more than two dimensions.
 
     Args:
         z: ``(n, latent_dim)``, at least two codes.
-        labels: the class of each code, ``(n,)``, which sets its colour.
+        labels: the class of each code, ``(n,)``, a number or a name, which sets its colour.
 
     Raises:
         ValueError: if the shapes of codes and labels do not fit.
     """
-    points = z.detach().double().cpu().numpy()
+    points = torch.as_tensor(z).detach().double().cpu().numpy()
     if points.ndim != 2 or len(points) < 2:
         raise ValueError(f"z must be at least two codes, (n, latent_dim); got {tuple(z.shape)}")
     if labels is not None and len(labels) != len(points):
@@ -203,9 +204,9 @@ def codes(z: Tensor, labels: Tensor | None = None) -> Figure:
     if labels is None:
         axis.scatter(points[:, 0], points[:, 1], s=6, color=_VALID, alpha=0.6, linewidths=0)
     else:
-        for label in sorted(set(labels.tolist())):
-            chosen = points[(labels == label).cpu().numpy()]
-            colour = _colour(label)
+        classes = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+        for i, label in enumerate(np.unique(classes).tolist()):
+            chosen, colour = points[classes == label], _colour(i if isinstance(label, str) else int(label))
             axis.scatter(chosen[:, 0], chosen[:, 1], s=8, alpha=0.7, linewidths=0, color=colour, label=str(label))
         axis.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set_title(title, fontsize=10)

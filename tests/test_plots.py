@@ -90,6 +90,16 @@ def test_codes_are_drawn_as_they_are_or_through_pca(dim):
         np.testing.assert_allclose(np.asarray(drawn)[:, : expected.shape[1]], expected, atol=1e-10)
 
 
+def test_codes_are_drawn_from_arrays_and_with_the_names_of_classes():
+    z, names = np.random.default_rng(0).normal(size=(6, 2)), ["fir", "ash", "fir", "ash", "fir", "fir"]
+    for labels in (names, np.array(names)):
+        axis = plots.codes(z, labels).axes[0]
+        drawn = {c.get_label(): c.get_offsets() for c in axis.collections}
+        assert list(drawn) == ["ash", "fir"]
+        np.testing.assert_array_equal(drawn["ash"], z[[1, 3]])
+        np.testing.assert_array_equal(drawn["fir"], z[[0, 2, 4, 5]])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -28,10 +28,10 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet[Any]) -> None:
     vae = vae.to("cpu")
     examples = dataset.test if len(dataset.test) else dataset.train
     x, *context = first(examples, min(2000, len(examples)), vae)
-    z, labels = vae.decoder_input(vae.codes(x, *context)), examples.labels
+    z = vae.decoder_input(vae.codes(x, *context))
     figures = {"training": plots.training_curves(History.read(run / HISTORY))}
     if len(z) > 1:
-        figures["codes"] = plots.codes(z, None if labels is None else labels[: len(z)])
+        figures["codes"] = plots.codes(z, _classes(examples[: len(z)]))
     if plots.is_image(dataset.event_shape):
         classes = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
         figures |= _images(vae, x, context, classes)
@@ -42,6 +42,13 @@ def draw_run(run: Path, vae: VAE, dataset: DataSet[Any]) -> None:
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
         print(f"figure    {folder / name}.png")
+
+
+def _classes(examples: Split) -> Tensor | list[str] | None:
+    """Return the class of each example, by its name if it has one; None without classes."""
+    if examples.labels is None or not examples.class_names:
+        return examples.labels
+    return [examples.class_names[code] for code in examples.labels.tolist()]
 
 
 def save_figure(figure: Figure, path: Path) -> None:

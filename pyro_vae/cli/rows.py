@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from pyro_vae.cli import datasets
 from pyro_vae.cli.writing import Column, columns_of
 from pyro_vae.data import Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
-from pyro_vae.evaluation import importance_sampling
+from pyro_vae.evaluation.importance import estimate_log_prob
+from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
 
@@ -34,6 +36,7 @@ __all__ = [
     "shares",
     "some",
     "walks",
+    "what_codes_hold",
 ]
 
 _BATCH = 500
@@ -73,6 +76,13 @@ def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
                 deviations.append(vae.encode(x, *context).stddev)
     of_means = columns_of(torch.cat(means), prefix="z")
     return of_means | (columns_of(torch.cat(deviations), prefix="sd") if deviations else {})
+
+
+def what_codes_hold(columns: Iterable[str]) -> str:
+    """Return how many means and standard deviations the columns of codes are, by their names."""
+    means, deviations = (sum(re.fullmatch(rf"{of}\d+", name) is not None for name in columns) for of in ("z", "sd"))
+    spread = f", then {deviations} standard deviation{'s'[: deviations != 1]}" if deviations else ""
+    return f"{means} mean{'s'[: means != 1]}{spread}"
 
 
 def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: int) -> tuple[Tensor, int]:
@@ -125,10 +135,11 @@ def _free(name: str, taken: Collection[str]) -> str:
 def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> Tensor:
     """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``."""
     found = [
-        importance_sampling(vae, x, *context, num_particles=num_particles, seed=derive(seed, i)).log_prob
+        estimate_log_prob(vae, x, *context, num_particles=num_particles, seed=derive(seed, i))
         for i, (x, *context) in enumerate(_batches(vae, examples, seed))
     ]
-    return torch.cat(found).double()
+    warn_of_heavy_tails(torch.cat([each.pareto_k for each in found]), f"log p(x) of {examples.name}")
+    return torch.cat([each.log_prob for each in found]).double()
 
 
 def check_flag(flag: float | None, n: int, noun: str) -> None:

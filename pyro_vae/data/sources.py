@@ -162,7 +162,7 @@ def whole_path(source: str) -> str:
 def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> DataSet[Any]:
     if source in NAMES:
         how.check_used(f"{source} has its own form and splits")
-        return load_named(source, root)
+        return _beside_own(load_named(source, root), source)
     path = Path(source).expanduser()
     if not path.exists():
         if source.partition(":")[0] in PREFIXES and ":" in source:
@@ -177,6 +177,13 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
         what = f"a file of another kind ({path.suffix or 'without ending'})"
         raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
     return reader(path, how)
+
+
+def _beside_own(named: DataSet[Images], source: str) -> DataSet[Images]:
+    """Return a data set with a name, and a note if a file or folder here has that name too."""
+    if not Path(source).exists():
+        return named
+    return replace(named, notes=(*named.notes, f"{source} is the data set of that name; yours here is ./{source}"))
 
 
 def _no_such_data(source: str, path: Path) -> Exception:

@@ -81,7 +81,7 @@ def test_what_is_printed_and_kept(here, capsys):
 
 def test_codes_are_those_of_the_vae_in_the_order_of_the_file(here, capsys):
     assert main(["encode", "runs/trees-1", "--out", "codes.csv"]) == 0
-    assert "codes of 400 rows" in capsys.readouterr().out
+    assert "codes of 400 rows: 2 means, then 2 standard deviations" in capsys.readouterr().out
     vae, x = load("runs/trees-1"), prepared(here)
     table = read("codes.csv")
     with torch.no_grad():
@@ -143,7 +143,9 @@ def test_scores_rank_among_the_validation_rows(here, capsys):
     share, flagged = (np.array(table[name], float) for name in ("share", "flagged"))
     assert len(share) == len(found.test)
     assert np.array_equal(flagged, share <= 0.1)
-    assert f"{int(flagged.sum())} of {len(share)} rows are flagged" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"{int(flagged.sum())} of {len(share)} rows are flagged" in said.out
+    assert said.err.count("Pareto") <= 2  # one warning for the rows, one for the validation rows
 
 
 def test_anomalies_are_flagged(here):
@@ -241,3 +243,8 @@ def test_data_and_suggest_show_what_is_there(here, capsys):
     assert "Normal: columns of reals" in capsys.readouterr().out
     assert main(["data", "trees.npz", "--size", "3"]) == 2
     assert "size is for images; trees.npz holds arrays" in capsys.readouterr().err
+
+
+def test_suggest_repeats_the_options_that_train_needs_too(here, capsys):
+    assert main(["suggest", "trees.npz", "--split", "0.5,0.3,0.2"]) == 0
+    assert "pyro-vae train --data trees.npz --split 0.5,0.3,0.2 chooses the first" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Literal
 
 __all__ = ["describe_data", "reading", "suggest_likelihood"]
@@ -100,4 +101,6 @@ def suggest_likelihood(data: str, **how: Any) -> None:
 
     for found in suggest(datasets.read(data, how)):
         print(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)]))
-    print(f"pyro-vae train --data {data} chooses the first, and prepares the data for it")
+    given = [word for name, value in how.items() if value for word in (f"--{name}", str(value))]
+    words = shlex.join([data, *("true" if word == "True" else word for word in given)])
+    print(f"pyro-vae train --data {words} chooses the first, and prepares the data for it")

@@ -37,7 +37,7 @@ def encode(
     if path.suffix.lower() != ".npy":
         columns |= rows.label_column(examples)
     writing.write_rows(path, columns)
-    print(f"codes of {len(examples):,} {examples.noun}s")
+    print(f"codes of {len(examples):,} {examples.noun}s: {rows.what_codes_hold(columns)}")
 
 
 def impute(
