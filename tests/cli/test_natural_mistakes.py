@@ -127,3 +127,15 @@ def test_a_run_of_a_tensor_says_what_to_name(tmp_path, capsys):
     fit(build(3, 2, hidden=(8,), likelihood="Normal"), torch.randn(40, 3), epochs=1, out=tmp_path / "t", progress=False)
     assert main(["plot", str(tmp_path / "t")]) == 2
     assert "Name a file with them: --data FILE" in capsys.readouterr().err
+
+
+def test_a_run_with_a_part_of_ones_own_says_how_it_is_found(sources, tmp_path, capsys):
+    config = yaml.safe_load((sources / "run" / "config.yaml").read_text())
+    config["prior"] = {"class": "my_priors_elsewhere.Mine"}
+    (tmp_path / "run").mkdir()
+    for path in (sources / "run").glob("*.*"):
+        (tmp_path / "run" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["evaluate", str(tmp_path / "run"), "--allow", "my_priors_elsewhere"]) == 2
+    said = capsys.readouterr().err
+    assert "Run in the folder of my_priors_elsewhere.py, or name that folder in PYTHONPATH" in said
