@@ -17,9 +17,9 @@ from sklearn.utils import Bunch
 from torchvision.datasets.utils import verify_str_arg
 
 from pyro_vae import data
-from pyro_vae.cli.datasets import whole_path
 from pyro_vae.data import BadDataError, DamagedDataError, DownloadError, Images
 from pyro_vae.data.elsewhere import _TOY
+from pyro_vae.data.sources import whole_path
 from tests.data.test_images import fake_mnist
 
 

@@ -25,6 +25,7 @@ from torchvision.transforms import functional
 from pyro_vae import VAE, average_elbo, data, load
 from pyro_vae.checkpoints import read_config
 from pyro_vae.cli import main
+from tests.data.test_elsewhere import fake_cifar, table_of, write_hugging_face
 from tests.end_to_end import own_data
 
 QUICK = ["--hidden", "[16]", "--latent_dim", "2", "--epochs", "60", "--lr", "0.01"]
@@ -285,6 +286,29 @@ def test_a_data_set_of_scikit_learn(here):
     assert main(["sample", "of_wine", "--out", "wine.csv"]) == 0
     assert list(pd.read_csv("wine.csv").columns) == wine.feature_names
     assert of.evaluation["probe"] is not None
+
+
+def test_a_data_set_of_torchvision(here, monkeypatch):
+    pixels, labels, _ = fake_cifar(here / "root", monkeypatch)
+    monkeypatch.setenv("PYRO_VAE_DATA", str(here / "root"))
+    of = walk("of_cifar", "torchvision:CIFAR10", "--size", "8", "--labels", "true")
+    found = data.load("torchvision:CIFAR10", size=8, labels=True)
+    assert found.everything.labels.tolist() == labels.reshape(-1).tolist()
+    large = torch.from_numpy(pixels.reshape(-1, 3, 32, 32))
+    x = functional.resize(large, 8, antialias=True).float() / 255
+    assert (found.everything.x(slice(None), torch.float32) - x).abs().max() < 1.5 / 255  # roundings of PIL and of torch
+    x = found.everything.x(slice(None), torch.float32)
+    check(of, found.test, x, torch.nn.functional.one_hot(found.everything.labels, 10).float())
+
+
+def test_a_table_of_hugging_face(here, monkeypatch):
+    hugging_face = pytest.importorskip("datasets")
+    monkeypatch.setattr(hugging_face.config, "HF_DATASETS_CACHE", here / "cache")
+    source = write_hugging_face(here / "set", {"train": table_of(hugging_face, n=200)})
+    of, found = walk("of_set", source, "--likelihood", "Normal"), data.load(source)
+    np.testing.assert_array_equal(found.everything.values[:, 0].numpy(), np.arange(200))
+    check(of, *standardised(found))
+    check_units(of.samples, found.everything.values.numpy())
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ def encode(
 ) -> None:
     """Write the codes of data: means and standard deviations of z for each row or image, in the order of the data.
 
+    Images of a folder stand in the order of their names, one class after the other, as in torchvision's ImageFolder.
+
     Args:
         run: run folder.
         data: your own data, such as new.csv; by default those of the run.
