@@ -272,6 +272,8 @@ def _load_again(
     with_names = (*data_sets.TABLES, ".h5ad")
     if described is not None and described.columns and config["data"].lower().endswith(with_names):
         config["columns"] = described.columns
+    if given and not config["labels"] and not config["data"].lower().endswith(with_names):
+        config |= dict.fromkeys(("group", "label", "columns", "delimiter"))  # for tables; other data need none
     while True:
         try:
             return load_data(config, root)
