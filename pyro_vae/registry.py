@@ -248,7 +248,8 @@ def _import(what: str, path: str) -> tuple[ModuleType, list[str]]:
         except ModuleNotFoundError as error:
             # A class within a class is in no module of its own. Another missing module is an error.
             if size == 1 or not _within(module, str(error.name)):
-                raise ValueError(f"{what} cannot be imported: {error}") from error
+                where = f"Run in the folder of {error.name}.py, or name that folder in PYTHONPATH"
+                raise ValueError(f"{what} cannot be imported: {error}. {where}") from error
         except (ImportError, AttributeError, ValueError, SyntaxError) as error:
             raise ValueError(f"{what} cannot be imported: {error}") from error
     raise AssertionError("a dotted path has at least two parts")

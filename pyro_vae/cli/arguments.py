@@ -112,7 +112,9 @@ def normalised(arguments: list[str]) -> list[str]:
     for argument in pending:
         name, equals, value = _split(argument)
         if name not in (*_SWAPPED, "--config", "--resume", "--allow"):
-            rest.append(name + equals + value)
+            rest.append(name + equals + (_as_list(value) if name == "--hidden" else value))
+            if name == "--hidden" and not equals and (widths := next(pending, None)) is not None:
+                rest.append(_as_list(widths))
             continue
         if not equals:
             value = next(pending, "")
@@ -124,11 +126,20 @@ def normalised(arguments: list[str]) -> list[str]:
             classes += [name, value if value.lstrip().startswith("{") else json.dumps({"class": value})]
         else:
             path = os.path.join(value, "config.yaml") if name == "--resume" else value
+            if name == "--resume" and not os.path.lexists(path):
+                raise FileNotFoundError(
+                    f"{value} is no run folder: it has no config.yaml. pyro-vae train writes one, below runs/"
+                )
             configurations += ["--config", _options_of(path)]
             rest += [name, value] if name == "--resume" else []
     rest += ["--allow", json.dumps(allow)] if allow else []
     command = rest[:1] if rest and not rest[0].startswith("-") else []
     return [*command, *configurations, *classes, *rest[len(command) :]]
+
+
+def _as_list(value: str) -> str:
+    """Return widths between commas, such as 512,256, as a list; any other value as it is."""
+    return f"[{value}]" if re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)+", value) else value
 
 
 def _with_data(arguments: list[str]) -> list[str]:

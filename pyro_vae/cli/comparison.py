@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +35,8 @@ _FIGURES = {
     "log_prob": ("log p(x)", ".2f", ("log_prob", "mean")),
     "bits_per_dim": ("bits/dim", ".3f", ("bits_per_dim",)),
 }
+
+_LONG = 24  # characters of a cell in a narrow terminal
 
 
 @dataclass(frozen=True)
@@ -112,23 +115,69 @@ def varied(rows: Sequence[Row]) -> list[str]:
 
 
 def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
-    """Print the runs as a table: the options in which they differ, then the results, in nats per example."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
-    shown = [name for name in _FIGURES if any(name in row.figures for row in rows)]
-    for title in (*names, "trained", "minutes", *(_FIGURES[name][0] for name in shown)):
-        table.add_column(title, justify="right")
-    for row in rows:
-        figures = [format(row.figures[n], _FIGURES[n][1]) if n in row.figures else "" for n in shown]
-        options = [_brief(row.options.get(name)) for name in names]
-        table.add_row(row.run, *options, str(row.epochs), f"{row.minutes:.1f}", *figures)
+    """Print the runs as a table: the options in which they differ, then the results, in nats per example.
+
+    On a terminal too narrow for all columns, the table goes on below, with the runs again on the left.
+    """
     console = Console()
     if not console.is_terminal:
         console.width = 250  # a file has no width to wrap at
-    console.print(table)
+    for i, columns in enumerate(_blocks(_columns(rows, names), names, console.width)):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in columns:
+            table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
+        for cells in zip(*columns.values(), strict=True):
+            table.add_row(*cells)
+        console.print(*([""] if i else []), table, sep="\n", markup=False)
     missing = [row.run for row in rows if not row.figures]
     if missing:
         print(f"not evaluated on {split} data: {', '.join(missing)}. Run: pyro-vae evaluate RUN --split {split}")
+
+
+def _columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the cells of each column under its title."""
+    columns = {"run": [row.run for row in rows]}
+    columns |= {name: [_brief(row.options.get(name)) for row in rows] for name in names}
+    columns["trained"] = [str(row.epochs) for row in rows]
+    columns["minutes"] = [f"{row.minutes:.1f}" for row in rows]
+    for name, (title, form, _) in _FIGURES.items():
+        if any(name in row.figures for row in rows):
+            columns[title] = [format(row.figures[name], form) if name in row.figures else "" for row in rows]
+    return columns
+
+
+def _blocks(columns: Mapping[str, Sequence[str]], names: Sequence[str], width: int) -> list[dict[str, Sequence[str]]]:
+    """Return the columns in as many tables as a width needs, each with the runs as its first column.
+
+    Where one table has too little room, long words lose their start, and options the part of their names before the
+    last dot if the rest is a name of its own.
+    """
+    if _width(columns) <= width:
+        return [dict(columns)]
+    last = [name.rpartition(".")[2] for name in names]
+    short = {
+        name: end
+        for name, end in zip(names, last, strict=True)
+        if last.count(end) == 1 and (end == name or end not in columns)
+    }
+    left = {short.get(title, title): [_shortened(cell) for cell in cells] for title, cells in columns.items()}
+    runs = {"run": left.pop("run")}
+    blocks: list[dict[str, Sequence[str]]] = [dict(runs)]
+    for title, cells in left.items():
+        if len(blocks[-1]) > 1 and _width({**blocks[-1], title: cells}) > width:
+            blocks.append(dict(runs))
+        blocks[-1][title] = cells
+    return blocks
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the characters that a table takes, with two spaces between its columns."""
+    return sum(max(map(cell_len, (title, *cells))) + 2 for title, cells in columns.items()) - 2
+
+
+def _shortened(text: str) -> str:
+    """Return a text or, if it is long, its end, which tells more of a path."""
+    return text if len(text) <= _LONG else f"…{text[1 - _LONG :]}"
 
 
 def _brief(value: Value) -> str:

@@ -148,6 +148,9 @@ def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Descriptio
     """
     formed: DataSet[Any] = raw.map(lambda split: _formed(split, config))
     if not isinstance(formed.train, Rows):
+        if config.get("standardize") is True:
+            what = "counts" if isinstance(formed.train, Counts) else f"{formed.train.noun}s"
+            raise ValueError(f"standardize is for tables and arrays; {formed.train.name} holds {what}")
         return formed
     moments, notes = (described.moments, ()) if described is not None else _scaling(formed, config)
     if moments is None:
@@ -269,6 +272,8 @@ def _load_again(
     with_names = (*data_sets.TABLES, ".h5ad")
     if described is not None and described.columns and config["data"].lower().endswith(with_names):
         config["columns"] = described.columns
+    if given and not config["labels"] and not config["data"].lower().endswith(with_names):
+        config |= dict.fromkeys(("group", "label", "columns", "delimiter"))  # for tables; other data need none
     while True:
         try:
             return load_data(config, root)

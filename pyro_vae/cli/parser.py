@@ -20,7 +20,7 @@ from pyro_vae.cli import commands
 from pyro_vae.cli.arguments import modules_named, normalised
 from pyro_vae.cli.formatter import Formatter
 from pyro_vae.cli.options import of_build, of_fit
-from pyro_vae.cli.usage import missing_words, plain
+from pyro_vae.cli.usage import as_options, missing_words, plain
 from pyro_vae.files import CheckpointError
 
 __all__ = ["main"]
@@ -149,7 +149,7 @@ def _main(arguments: list[str]) -> int:
         options = _parse([a for a in arguments if a != "--debug"])
     except SystemExit as exit_:
         return int(exit_.code or 0)
-    except CheckpointError as error:
+    except (CheckpointError, FileNotFoundError) as error:
         if debug:
             raise
         return _fail(next((a for a in arguments if not a.startswith("-")), ""), error)
@@ -214,10 +214,10 @@ def _warn(command: str, message: Warning | str, *_: type[Warning] | str | int | 
 
 def _fail(command: str, error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
-        print(f"\npyro-vae {command}: {_words_of(error) or 'stopped; nothing was kept'}", file=sys.stderr)
+        print(f"\npyro-vae {command}: {_words_of(error, command) or 'stopped; nothing was kept'}", file=sys.stderr)
         return 1
     # Pyro appends the shapes of the sites to an error inside a model; a user can act on the first sentences.
-    message = " ".join(_words_of(error).split("Trace Shapes:")[0].split()) or type(error).__name__
+    message = " ".join(_words_of(error, command).split("Trace Shapes:")[0].split()) or type(error).__name__
     asked_wrongly = isinstance(error, (ValueError, TypeError, FileExistsError, FileNotFoundError))
     if not asked_wrongly and not isinstance(error, (OSError, RuntimeError)):
         message = f"unexpected {type(error).__name__}: {message}. Run again with --debug for the traceback"
@@ -225,11 +225,12 @@ def _fail(command: str, error: BaseException) -> int:
     return 2 if asked_wrongly and not isinstance(error, CheckpointError) else 1
 
 
-def _words_of(error: BaseException) -> str:
+def _words_of(error: BaseException, command: str) -> str:
     """Return the message of an error in words of the command line."""
     from pyro_vae.cli.words import of_error
 
-    return of_error(error)
+    names = _parser(command)._names() if command in _COMMANDS else []
+    return as_options(of_error(error), [name for name in names if name != "help"])
 
 
 def _parse(arguments: list[str]) -> Namespace:

@@ -26,12 +26,12 @@ __all__ = ["draw_ranks", "draw_run", "first", "one_of_each", "save_figure"]
 def draw_run(run: Path, vae: VAE, dataset: DataSet[Any]) -> None:
     """Draw all pictures that a run allows into its folder, and print their paths."""
     vae = vae.to("cpu")
-    x, *context = first(dataset.test, min(2000, len(dataset.test)), vae)
+    examples = dataset.test if len(dataset.test) else dataset.train
+    x, *context = first(examples, min(2000, len(examples)), vae)
     z = vae.decoder_input(vae.codes(x, *context))
-    figures = {
-        "training": plots.training_curves(History.read(run / HISTORY)),
-        "codes": plots.codes(z, _classes(dataset.test[: len(z)])),
-    }
+    figures = {"training": plots.training_curves(History.read(run / HISTORY))}
+    if len(z) > 1:
+        figures["codes"] = plots.codes(z, _classes(examples[: len(z)]))
     if plots.is_image(dataset.event_shape):
         classes = one_of_each(dataset.classes if dataset.train.with_labels else 0, 64, x.dtype)
         figures |= _images(vae, x, context, classes)

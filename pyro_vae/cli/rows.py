@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae import VAE, load
+from pyro_vae.argument_checks import near_miss
 from pyro_vae.checkpoints import read_config, read_description
 from pyro_vae.cli import datasets
 from pyro_vae.cli.writing import Column, columns_of
@@ -221,5 +222,5 @@ def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor |
     if label is None:
         return torch.arange(n) % found.classes
     if label not in names:
-        raise ValueError(f"label must be one of {', '.join(names[:30])}; got {label!r}")
+        raise ValueError(f"label must be one of {', '.join(names[:30])}; got {label!r}{near_miss(label, names)}")
     return torch.full((n,), names.index(label))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pyro_vae.argument_checks import near_miss
 
-__all__ = ["missing_words", "plain"]
+__all__ = ["as_options", "missing_words", "plain"]
 
 _TYPES = {
     "<class 'int'>": "a whole number",
@@ -23,6 +23,7 @@ _WRONG_VALUE = re.compile(r'Parser key "([\w.]+)": (.*?)(?:Given|Got) value: (.*
 _UNKNOWN = re.compile(r"unrecognized arguments: (.*)|Subcommand '\w+' does not accept option '([\w.]+)'")
 _NESTED = re.compile(r"NestedArg\(key='(.*?)', val=.*\)")
 _NO_COMMAND = re.compile(r"argument command: invalid choice: '(.*?)' \(choose from (.*)\)")
+_NO_FILE = re.compile(r"Parser key \"config\": File does not exist: '(.*)'")
 _MISSING = re.compile(r"the following arguments are required: (\w+)\.(.*)")
 
 # The words that a command needs.
@@ -44,6 +45,8 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
     text = " ".join(message.split())
     if found := _UNKNOWN.fullmatch(text):
         return _unknown_option(found[1] or f"--{found[2]}", options)
+    if found := _NO_FILE.fullmatch(text):
+        return f"there is no file {found[1]}. --config takes a YAML file of options, such as runs/digits-1/config.yaml"
     if found := _NO_COMMAND.fullmatch(text):
         commands = re.findall(r"'([\w-]+)'", found[2])
         return f"there is no command {found[1]!r}; there are {', '.join(commands)}{near_miss(found[1], commands)}"
@@ -57,9 +60,36 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
     types = list(dict.fromkeys(match.group() for match in _TYPE.finditer(expected.partition("Errors:")[0])))
     if not types or not all(of in _TYPES or of.startswith("typing") for of in types):
         return text
-    choices = ", ".join(_TYPES.get(of) or ", ".join(re.findall(r"'([^']*)'", of)) for of in types)
+    choices = ", ".join(_TYPES.get(of) or ", ".join(_choices(of)) for of in types)
     hint = near_miss(value, choices.split(", "))
     return f"--{name} must be {' or '.join(choices.rsplit(', ', 1))}; got {value}{hint}"
+
+
+def _choices(literal: str) -> list[str]:
+    """Return the values of ``typing.Literal[...]``, text or numbers, as words."""
+    return [word.strip(" '") for word in literal.removeprefix("typing.Literal").strip("[]").split(",")]
+
+
+def as_options(said: str, names: Iterable[str]) -> str:
+    """Return a message in which the names of options have their dashes, as on the command line.
+
+    So ``lr must be`` becomes ``--lr must be``, ``skip_bad leaves`` becomes ``--skip_bad leaves``, and ``seed=1``
+    becomes ``--seed 1``.
+
+    Args:
+        said: what the library says of its arguments.
+        names: of the options of the command, without dashes.
+    """
+    one = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    if not one:
+        return said
+    said = re.sub(rf"(?<![\w.\-(])({one})=(?=[\w'\"(\[])", r"--\1 ", said)
+    said = re.sub(rf"^({one})(?=:| must | is for | are for | goes on | needs | names )", r"--\1", said)
+    return re.sub(rf"(?<![\w.\-/'\"(])({one})(?= [a-z])", _with_dashes, said)
+
+
+def _with_dashes(found: re.Match[str]) -> str:
+    return f"--{found[0]}" if "_" in found[0] else found[0]  # other names are also plain words, such as size
 
 
 def _unknown_option(words: str, options: Iterable[str]) -> str:

@@ -83,7 +83,9 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     listing = _labelled_alike(_list(path))
     own = {file.place for file in listing.files}
     all_there = len(own) == len(SPLITS)
-    what = f"{path} is a folder of images{' with its own splits' if all_there else ''}"
+    what = (
+        f"{path} is a folder of images{' with its own splits' if all_there else ''}, in which sub-folders are classes"
+    )
     how.check_used(what, "size", "channels", "skip_bad", *(() if all_there else ("split",)))
     files, order = _placed(listing.files, own, how.shares)
     given = Files(str(path), [file.path for file in files], [file.size for file in files], size, how.channels)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from pyro_vae.training.history import Epoch
@@ -18,6 +19,7 @@ __all__ = ["Reporter", "report"]
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_DISPLAYS = 0.2  # each is a message to the notebook
+_NARROW = 110  # characters of a terminal; below, the terms leave no room for a bar and the steps per second
 _WIDTH = 110  # characters of the bar in a notebook
 
 
@@ -109,15 +111,15 @@ class _Lines:
 
 
 class _Bar:
-    """A bar over all steps, with the terms beside it."""
+    """A bar over all steps, with the terms beside it; on a narrow terminal the terms alone."""
 
     def __init__(self, console: Console, epochs: int, steps: int, start: int) -> None:
+        self.narrow = console.width < _NARROW
         self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=None),
-            _StepRate(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}", table_column=Column(no_wrap=True)),
+            *([] if self.narrow else [BarColumn(bar_width=None), _StepRate()]),
+            TextColumn("{task.fields[terms]}", table_column=Column(overflow="ellipsis", no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
             console=console,
         )
         self.steps = steps
@@ -136,15 +138,21 @@ class _Bar:
         """Move the bar."""
         if recon is not None and kl is not None:
             self.shown = time.monotonic()
-            self.progress.update(self.task, epoch=epoch, terms=_terms(recon, kl) + self.others)
+            self.progress.update(self.task, epoch=epoch, terms=self._numbers(recon, kl))
         self.progress.advance(self.task)
 
     def epoch(self, record: Epoch) -> None:
         """Show the validation elbo and the terms of the objective from now on."""
         self.others = _others(record)
         done = self.steps * (record.epoch - self.start) if self.steps else None
-        terms = _terms(record.recon, record.kl) + self.others
+        terms = self._numbers(record.recon, record.kl)
         self.progress.update(self.task, epoch=record.epoch, completed=done, terms=terms)
+
+    def _numbers(self, recon: float, kl: float) -> str:
+        """Return the terms and what the last epoch adds; on a narrow terminal without recon, which is elbo + kl."""
+        if self.narrow:
+            return f"elbo {recon - kl:.2f}{self.others}  kl {kl:.2f}"
+        return _terms(recon, kl) + self.others
 
     def say(self, what: str) -> None:
         """Show it until there are terms to show."""

@@ -102,13 +102,13 @@ def test_resume_takes_the_runs_configuration(called, tmp_path):
         (["train", "--hidden", "[3,x]"], "whole numbers such as [512,256]; got [3, 'x']\n"),
         (["train", "--dequantize", "x"], "--dequantize must be true, false or auto; got x\n"),
         (
-            ["train", "--hidden", "64,64"],
-            "--hidden must be a whole number or a list of whole numbers such as [512,256]; got 64,64\n",
+            ["train", "--hidden", "64,a"],
+            "--hidden must be a whole number or a list of whole numbers such as [512,256]; got 64,a\n",
         ),
         (["train", "--binarize", "often"], "--binarize must be auto, dynamic, threshold or none; got often\n"),
         (["train", "--nonsense", "1"], "--nonsense"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["train", "--resume", "nowhere"], "nowhere/config.yaml"),
+        (["train", "--resume", "nowhere"], "nowhere is no run folder: it has no config.yaml"),
         (["train", "--resume"], "expected one argument"),
         (["train", "--prior"], "expected one argument"),
         (

@@ -132,6 +132,8 @@ def test_samples_of_one_class(here, capsys):
     assert means[1] > means[0] + 500  # 1,000 in truth
     assert main(["sample", "labels", "--label", "oak"]) == 2
     assert "label must be one of ash, birch, fir; got 'oak'" in capsys.readouterr().err
+    assert main(["sample", "labels", "--label", "brich"]) == 2
+    assert "got 'brich'. Did you mean birch?" in capsys.readouterr().err
     assert main(["sample", "runs/trees-1", "--label", "fir"]) == 2
     assert "was trained without labels" in capsys.readouterr().err
 

@@ -127,7 +127,10 @@ def test_channels_are_one_or_three(tmp_path, load, channels):
 
 def test_options_of_other_data_are_refused(tmp_path, load):
     path = write(tmp_path / "p", names("a"))
-    assert error_of(load, path, label="x")[1] == "label is for tables; PATH is a folder of images"
+    assert (
+        error_of(load, path, label="x")[1]
+        == "label is for tables; PATH is a folder of images, in which sub-folders are classes"
+    )
     assert "size must be the height and width" in error_of(load, path, size="big")[1]
 
 
@@ -171,7 +174,8 @@ def test_missing_splits_are_taken_from_train(tmp_path, load):
 def test_split_is_refused_where_all_splits_are_given(tmp_path, load):
     path = write(tmp_path / "p", [f"{split}/{name}" for split in ("train", "valid", "test") for name in names("a", 2)])
     assert error_of(load, path)[1] == (
-        "split is for data without splits of their own; PATH is a folder of images with its own splits"
+        "split is for data without splits of their own; PATH is a folder of images with its own splits, in which "
+        "sub-folders are classes"
     )
 
 

@@ -261,6 +261,14 @@ def test_sparse_counts(counts, name):
     np.testing.assert_allclose(np.quantile(of_samples, [0.1, 0.9]), np.quantile(totals, [0.1, 0.9]), rtol=0.35)
 
 
+@pytest.mark.parametrize(("source", "what"), [("cells.npz", "counts"), ("digits", "images")])
+def test_counts_and_images_are_not_standardised(counts, capsys, source, what):
+    assert main(["train", "--data", source, "--standardize", "true", "--out", "none"]) == 2
+    said = capsys.readouterr().err
+    assert "standardize is for tables and arrays; " in said
+    assert f"{source} holds {what}" in said
+
+
 def test_a_function(here, capsys):
     (here / "mine.py").write_text(own_data.FUNCTION)
     of = walk("of_function", "mine.py:make", "--labels", "true", allow=["--allow", "mine.py"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import sys
 
+import pytest
+from rich.console import Console
+
 from pyro_vae import fit
 from pyro_vae.training import Epoch, progress
 from tests.conftest import make_vae, make_x
@@ -47,6 +50,20 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert "epoch 3/3" in text
     assert "valid elbo" in text
     assert "recon" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"), [(80, "epoch 117/1980 elbo -1246.90  valid elbo -1240.22  kl 12.34"), (120, "recon -1234.56")]
+)
+def test_the_numbers_are_whole_on_a_terminal_of_any_width(width, shown):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    bar = progress._Bar(console, 1980, 100, 0)
+    bar.epoch(Epoch(117, 1246.9, -1246.9, -1234.56, 12.34, -1240.22, 0.25))
+    console.print(bar.progress.get_renderable())
+    (line,) = console.file.getvalue().splitlines()
+    assert shown in line
+    assert len(line) <= width
+    assert "…" not in line
 
 
 def test_silence(capsys):

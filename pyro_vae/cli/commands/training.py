@@ -76,6 +76,7 @@ def train(
     root = config.pop("root")
     config["data"] = whole_path(data)
     dataset = datasets.to_train_on(config, root, resume)
+    validate = validate and len(dataset.valid) > 0
     examples, valid = datasets.trained_on(config, dataset), dataset.valid if validate else None
     device = runs.device(device)
     vae = runs.new_vae(dataset, config)
@@ -108,6 +109,7 @@ def _finish(run: Path, dataset: Any, history: Any, minimised: Any, validate: boo
     vae = load(run, device=device)
     chosen = validate and not (isinstance(minimised, Objective) and not minimised.bounds_log_prob)
     runs.print_kept(run, history, best=chosen)
-    runs.print_elbo("test", vae, dataset.test, num_particles=1, kl="sampled", seed=0)
+    split = "test" if len(dataset.test) else "train"  # --split may leave nothing to test on
+    runs.print_elbo(split, vae, getattr(dataset, split), num_particles=1, kl="sampled", seed=0)
     draw_run(run, vae, dataset)
     runs.print_next(run)
