@@ -103,7 +103,7 @@ def test_resume_goes_on(here, capsys):
     assert main(["train", *QUICK, "--schedule", "constant", "--epochs", "4", "--out", "long"]) == 0
     assert (here / "short/weights.safetensors").read_bytes() == (here / "long/weights.safetensors").read_bytes()
     assert main(["train", "--resume", "short", "--out", "elsewhere"]) == 2
-    assert "resume goes on in its own folder, short; leave out='elsewhere' away" in capsys.readouterr().err
+    assert "resume goes on in its own folder, short; leave --out 'elsewhere' away" in capsys.readouterr().err
 
 
 def listen():
