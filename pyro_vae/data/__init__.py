@@ -10,7 +10,7 @@ from pyro_vae.data.named import DESCRIPTIONS, NAMES, DamagedDataError, DownloadE
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.sources import TAKEN, load
-from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.data.tables import TABLES, NoColumnError, table
 
 __all__ = [

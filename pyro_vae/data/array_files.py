@@ -20,7 +20,7 @@ from pyro_vae.data.images import Images
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
-from pyro_vae.data.split import DataSet, Mapped, Store
+from pyro_vae.data.splits import DataSet, Mapped, Store
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows, split_up
 
 __all__ = ["as_labels", "as_split", "check_rows", "load_arrays"]

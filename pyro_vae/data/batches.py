@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 from pyro_vae.argument_checks import at_least
 from pyro_vae.data.arrays import Array, as_tensor, hint, module_dtype_and_device
 from pyro_vae.data.frames import SparseRows, is_frame, is_sparse
-from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.seeds import derive, seeded
 
 __all__ = ["Batches", "DataSource", "batches", "dtype_and_device", "without_single_examples"]

@@ -13,7 +13,7 @@ from pyro_vae.data.counts import Counts
 from pyro_vae.data.hdf5 import check_own
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 from pyro_vae.data.table_columns import group_keys, label_codes
 from pyro_vae.data.tables import NoColumnError, check_column
 

@@ -18,7 +18,7 @@ from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
-from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
 from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
 

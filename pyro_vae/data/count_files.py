@@ -11,7 +11,7 @@ from pyro_vae.data.array_files import load_arrays
 from pyro_vae.data.counts import Counts
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, split_up
 
 __all__ = ["check_size", "in_splits", "load_npz"]

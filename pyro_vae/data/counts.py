@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.reading import BadDataError
-from pyro_vae.data.split import Split, labels_of_both
+from pyro_vae.data.splits import Split, labels_of_both
 
 __all__ = ["Counts"]
 

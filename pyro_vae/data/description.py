@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.data.counts import Counts
 from pyro_vae.data.rows import Rows
-from pyro_vae.data.split import Split
+from pyro_vae.data.splits import Split
 
 __all__ = ["Description"]
 

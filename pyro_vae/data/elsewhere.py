@@ -20,7 +20,7 @@ from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, stack
 from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or_download
 from pyro_vae.data.reading import BadDataError, Reading
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 
 __all__ = ["PREFIXES", "load_elsewhere", "names_elsewhere"]
 

@@ -19,7 +19,7 @@ from pyro_vae.data.images import Images, Known
 from pyro_vae.data.named import DamagedDataError, folder
 from pyro_vae.data.pixels import Files, Pixels, pixels_of
 from pyro_vae.data.reading import BadDataError, Reading
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import SPLITS, assign, split_up
 
 __all__ = ["load_folder"]

@@ -21,7 +21,7 @@ from pyro_vae.argument_checks import near_miss
 from pyro_vae.data.conversion import as_data_set
 from pyro_vae.data.elsewhere import PREFIXES
 from pyro_vae.data.reading import BadDataError, Reading
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 from pyro_vae.registry import NotAllowedError, allowed, is_allowed
 from pyro_vae.seeds import seeded
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.batches import Batches, DataSource, batches
-from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.splits import DataSet, Split
 
 __all__ = ["Supply", "gathered", "in_order", "is_supply"]
 

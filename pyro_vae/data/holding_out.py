@@ -18,7 +18,7 @@ from pyro_vae.data.counts import Counts
 from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
 from pyro_vae.data.reading import BadDataError, Reading
-from pyro_vae.data.split import Split
+from pyro_vae.data.splits import Split
 from pyro_vae.data.splitting import assign, keys_of_rows
 from pyro_vae.data.table_columns import group_keys
 from pyro_vae.data.tables import check_column, rows_of_columns

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from pyro_vae.data.split import Split, Store, labels_of_both, read_rows, rows_of_both
+from pyro_vae.data.splits import Split, Store, labels_of_both, read_rows, rows_of_both
 
 __all__ = ["Binarize", "Images", "Known"]
 

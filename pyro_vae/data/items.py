@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from pyro_vae.data.arrays import check_array
 from pyro_vae.data.image_files import as_size, has_colour, levels_of
 from pyro_vae.data.reading import BadDataError, Reading
-from pyro_vae.data.split import Split
+from pyro_vae.data.splits import Split
 from pyro_vae.seeds import seeded
 
 __all__ = ["Found", "as_array", "as_numbers", "length", "parts_of_item", "read_dataset", "read_loader", "stack"]

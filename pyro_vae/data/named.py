@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data.images import Images
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 
 __all__ = ["DESCRIPTIONS", "NAMES", "DamagedDataError", "DownloadError", "folder", "load_named", "read_or_download"]
 

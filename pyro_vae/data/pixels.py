@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pyro_vae.data.image_files import Picture, Unreadable, decode, has_colour, size_of
 from pyro_vae.data.reading import BadDataError
-from pyro_vae.data.split import Mapped, Store
+from pyro_vae.data.splits import Mapped, Store
 
 __all__ = ["Files", "Pixels", "pixels_of"]
 

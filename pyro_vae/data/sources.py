@@ -16,7 +16,7 @@ from pyro_vae.data.functions import home_of, load_function
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 
 __all__ = ["FILES", "TAKEN", "load", "whole_path"]
 

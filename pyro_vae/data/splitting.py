@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.data.split import DataSet, Split
+from pyro_vae.data.splits import DataSet, Split
 
 __all__ = ["SPLITS", "as_shares", "assign", "keys_of_rows", "split_up"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
-from pyro_vae.data.split import DataSet
+from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, keys_of_rows, split_up
 from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text

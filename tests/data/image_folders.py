@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pyro_vae.data import BadDataError, DamagedDataError
-from pyro_vae.data.split import read_rows
+from pyro_vae.data.splits import read_rows
 
 SHARES = (0.6, 0.2, 0.2)
 

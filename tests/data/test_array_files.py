@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from pyro_vae import data
 from pyro_vae.data import BadDataError, DamagedDataError, Images, Rows, array_files
-from pyro_vae.data.split import Mapped
+from pyro_vae.data.splits import Mapped
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ import torch
 
 from pyro_vae import data
 from pyro_vae.data import BadDataError, DamagedDataError, Images, hdf5
-from pyro_vae.data.split import Mapped
+from pyro_vae.data.splits import Mapped
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3, 2)).astype(np.float32)

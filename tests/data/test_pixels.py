@@ -17,7 +17,7 @@ from pyro_vae import data
 from pyro_vae.data import Images, folders, pixels
 from pyro_vae.data.folders import load_folder
 from pyro_vae.data.reading import Reading
-from pyro_vae.data.split import Mapped
+from pyro_vae.data.splits import Mapped
 from tests.data.image_folders import SHARES, all_pixels, as_sorted, damage, error_of, level, names, same, write
 
 
