@@ -8,8 +8,14 @@ import pytest
 import torch
 import yaml
 
-from pyro_vae import build, fit, load
-from pyro_vae.checkpoints import CheckpointError, read_last, write_last
+from pyro_vae import build, data, fit, load
+from pyro_vae.checkpoints import (
+    CheckpointError,
+    StandardizedDataWarning,
+    read_description,
+    read_last,
+    write_last,
+)
 from pyro_vae.tensors import write_tensors
 from pyro_vae.training import History
 
@@ -146,3 +152,21 @@ def test_a_vae_with_other_arguments_than_the_runs_is_warned_of(tmp_path, change,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(tmp_path / "run", vae=build((4,), 2, **options))
+
+
+def test_the_vae_of_standardised_data_says_so(tmp_path):
+    """Values as they are would give other codes in silence."""
+    rows = data.Rows(100 + 20 * torch.randn(60, 3, dtype=torch.float64))
+    loc, scale = rows.moments()
+    for name, train in (("scaled", rows.standardised(loc, scale)), ("plain", rows[:50])):
+        vae = build(3, 2, hidden=(4,), likelihood="normal")
+        fit(vae, train, epochs=1, out=tmp_path / name, progress=False)
+    with pytest.warns(StandardizedDataWarning, match=r"takes and gives \(x - loc\) / scale"):
+        load(tmp_path / "scaled")
+    kept = read_description(tmp_path / "scaled").moments
+    assert torch.equal(kept[0], loc)
+    assert torch.equal(kept[1], scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "plain")
+        load(tmp_path / "scaled", vae=vae)  # the VAE that was trained, with the weights of the run

@@ -2,7 +2,7 @@
 
 from pyro_vae.checkpoints.config_file import NotARunError, dump_config, read_config, write_config
 from pyro_vae.checkpoints.data_file import DATA, read_description, write_description
-from pyro_vae.checkpoints.loading import VAE_OPTIONS, load
+from pyro_vae.checkpoints.loading import VAE_OPTIONS, StandardizedDataWarning, load
 from pyro_vae.checkpoints.weights import Last, names_there, read_best, read_last, write_last
 from pyro_vae.files import BEST, CONFIG, HISTORY, LAST, CheckpointError
 
@@ -16,6 +16,7 @@ __all__ = [
     "CheckpointError",
     "Last",
     "NotARunError",
+    "StandardizedDataWarning",
     "dump_config",
     "load",
     "names_there",

@@ -14,6 +14,7 @@ import torch
 from pyro_vae.allocation import limiting_allocation
 from pyro_vae.argument_checks import one_of
 from pyro_vae.checkpoints.config_file import DTYPES, read_config
+from pyro_vae.checkpoints.data_file import read_description
 from pyro_vae.checkpoints.weights import last_weights
 from pyro_vae.config import build, describe
 from pyro_vae.files import BEST, CONFIG, LAST, CheckpointError, Plain, is_there
@@ -21,7 +22,12 @@ from pyro_vae.registry import allowing
 from pyro_vae.tensors import open_tensors
 from pyro_vae.vae import VAE
 
-__all__ = ["VAE_OPTIONS", "load"]
+__all__ = ["VAE_OPTIONS", "StandardizedDataWarning", "load"]
+
+
+class StandardizedDataWarning(UserWarning):
+    """The VAE of a run takes standardised data."""
+
 
 VAE_OPTIONS = (
     "latent_dim",
@@ -47,6 +53,9 @@ def load(
     allow: str | Sequence[str] = (),
 ) -> VAE:
     """Return the VAE of a run folder, with its weights.
+
+    If the run was trained on standardised columns of a table, a warning says where their means and standard deviations
+    are.
 
     A run folder may come from a stranger, so it is only read: nothing in it is imported or executed, no link in it is
     followed, and its weights must have the names, shapes and dtypes of the VAE that its config.yaml describes. Its
@@ -74,6 +83,7 @@ def load(
     if vae is None:
         with allowing(allow):
             vae = _rebuild(run, config, BEST if weights == "best" else LAST)
+        _warn_of_standardised_data(run)
     else:
         _warn_of_other_parts(run, config, vae)
     if weights == "best":
@@ -81,6 +91,17 @@ def load(
     else:
         vae.load_state_dict(last_weights(run, vae.state_dict()))
     return vae.to(device)
+
+
+def _warn_of_standardised_data(run: Path) -> None:
+    described = read_description(run)
+    if described is not None and described.moments is not None:
+        warnings.warn(
+            f"{run} was trained on standardised data: its VAE takes and gives (x - loc) / scale in place of x, with "
+            "loc, scale = pyro_vae.checkpoints.read_description(Path(run)).moments",
+            StandardizedDataWarning,
+            stacklevel=3,
+        )
 
 
 def _check_of_vae(run: Path, config: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ class _Parser(ArgumentParser):
             sub for action in self._actions if isinstance(action.choices, Mapping) for sub in action.choices.values()
         )
         parsers = [self, *commands]
-        strings = (string for parser in parsers for string in parser._option_string_actions)
+        strings = (string for parser in parsers for action in parser._actions for string in action.option_strings)
         return [string.removeprefix("--") for string in strings if string.startswith("--")]
 
 
@@ -166,6 +166,8 @@ def _main(arguments: list[str]) -> int:
             if not debug:
                 # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
                 warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
+                # Commands standardise data as the run's were, and give results in the units of the data.
+                warnings.filterwarnings("ignore", message=".* was trained on standardised data", category=UserWarning)
                 warnings.showwarning = functools.partial(_warn, command)
             _run_command(command, values)
     except (Exception, KeyboardInterrupt) as error:
@@ -229,8 +231,10 @@ def _words_of(error: BaseException, command: str) -> str:
     """Return the message of an error in words of the command line."""
     from pyro_vae.cli.words import of_error
 
-    names = _parser(command)._names() if command in _COMMANDS else []
-    return as_options(of_error(error), [name for name in names if name != "help"])
+    said = of_error(error)
+    if command not in _COMMANDS or command == "sweep":  # a sweep has NAME=VALUE in its command line and its folders
+        return said
+    return as_options(said, [name for name in _parser(command)._names() if name != "help"])
 
 
 def _parse(arguments: list[str]) -> Namespace:

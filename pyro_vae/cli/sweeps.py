@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from pyro_vae.checkpoints import BEST, CONFIG, LAST
+from pyro_vae.checkpoints import BEST, CONFIG, DATA, LAST
 from pyro_vae.cli.options import Value
 from pyro_vae.cli.words import as_word
 from pyro_vae.files import CheckpointError, folder_in, is_there, read_json, read_yaml, write_text
@@ -142,7 +142,7 @@ class Sweep:
             return [evaluate]  # another evaluation was done: the training is finished
         if is_there(member.folder / LAST):
             return [["train", "--resume", str(member.folder), *self._again()], evaluate]
-        for name in (CONFIG, BEST):  # left by a training that was killed before it saved its first epoch
+        for name in (CONFIG, DATA, BEST):  # left by a training that was killed before it saved its first epoch
             for path in member.folder.glob(f"{name}*"):
                 path.unlink()
         return [self.arguments(member), evaluate]

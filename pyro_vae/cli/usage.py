@@ -83,7 +83,7 @@ def as_options(said: str, names: Iterable[str]) -> str:
     one = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     if not one:
         return said
-    said = re.sub(rf"(?<![\w.\-(])({one})=(?=[\w'\"(\[])", r"--\1 ", said)
+    said = re.sub(rf"(?<![\w.\-(/])({one})=(?=[\w'\"(\[])", r"--\1 ", said)
     said = re.sub(rf"^({one})(?=:| must | is for | are for | goes on | needs | names )", r"--\1", said)
     return re.sub(rf"(?<![\w.\-/'\"(])({one})(?= [a-z])", _with_dashes, said)
 

@@ -111,7 +111,7 @@ def build(
           prior=StandardNormal(latent_dim=2),
           likelihood=Bernoulli(net=MLP),
           posterior=DiagonalNormal(net=MLP),
-          610,884 parameters
+          595,012 parameters
         )
     """
     if data is None:

@@ -24,6 +24,7 @@ def trained(make_svi, objective, batches):
     return vae, svi, losses
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_are_those_of_pyro(name):
     batches = [make_x(n=n) for n in (7, 7, 7, 5, 7, 7)]
@@ -40,6 +41,7 @@ def test_steps_are_those_of_pyro(name):
     assert svi.captures <= 2
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "name", ["warm-up", "dreg", *[pytest.param(n, marks=pytest.mark.slow) for n in ("geco", "piwae")]]
 )

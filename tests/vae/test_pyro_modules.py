@@ -54,6 +54,7 @@ def make_vae(prior=None, likelihood=None):
     return VAE(prior or priors.StandardNormal(2), likelihood, posterior)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("parts", [{"likelihood": Decoder}, {"prior": Shifted}])
 @pytest.mark.parametrize("kind", [SVI, CompiledSVI])
 def test_all_parameters_train_by_svi(parts, kind):
