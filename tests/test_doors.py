@@ -319,7 +319,7 @@ def test_build_warns_of_data_that_must_be_prepared():
 
 
 def test_sparse_counts_bring_their_library_sizes():
-    x = scipy.sparse.random_array((60, 12), density=0.3, rng=np.random.default_rng(0)).toarray()
+    x = scipy.sparse.random(60, 12, density=0.3, random_state=np.random.default_rng(0)).toarray()
     x = np.round(50 * x) + np.eye(60, 12)
     x[:, 0] += 1
     counts = scipy.sparse.csr_array(x)

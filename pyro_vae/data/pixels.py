@@ -236,9 +236,10 @@ def _decoded(files: Files) -> Iterator[Picture | Unreadable]:
 
     decoded = itertools.chain.from_iterable(_in_order(decode_some, _portions(files)))
     console = Console(stderr=True, force_jupyter=False)
-    silent = len(files.paths) < _MANY or not console.is_terminal
+    if len(files.paths) < _MANY or not console.is_terminal:
+        return iter(decoded)
     words = f"decoding {len(files.paths):,} images"
-    return iter(track(decoded, words, len(files.paths), console=console, transient=True, disable=silent))
+    return iter(track(decoded, words, len(files.paths), console=console, transient=True))
 
 
 def _portions(files: Files) -> Iterator[list[str]]:
