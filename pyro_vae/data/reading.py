@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from pyro_vae.data.schema import Schema
 from pyro_vae.data.splitting import as_shares
 
 __all__ = ["BadDataError", "Reading", "import_optional"]
@@ -18,6 +19,7 @@ _FOR = {
     "group": "tables",
     "label": "tables",
     "columns": "tables",
+    "schema": "tables",
     "delimiter": "text files",
     "skip_bad": "folders of files",
 }
@@ -39,6 +41,7 @@ class Reading:
     delimiter: str | None = None
     skip_bad: bool = False
     columns: str | Sequence[str] | None = None
+    schema: Schema | None = None
     shares: tuple[float, float, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +52,7 @@ class Reading:
 
     def recorded(self) -> dict[str, Any]:
         """Return the options that were given, as the command line takes them."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "schema"}
         return {name: _as_option(name, value) for name, value in given.items() if value not in (None, False)}
 
     def check_used(self, source: str, *used: str) -> None:

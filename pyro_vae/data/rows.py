@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from pyro_vae.data.schema import Schema
 from pyro_vae.data.splits import Split, Store, labels_of_both, read_rows, rows_of_both
 
 __all__ = ["Rows"]
@@ -28,6 +29,7 @@ class Rows(Split):
         loc: what is subtracted from the values before the VAE sees them, float64 of the event shape or one number; None
             for nothing.
         scale: what they are then divided by, likewise.
+        schema: what the columns of a table hold.
         name: of the data set, as :func:`pyro_vae.data.load` takes it.
         origin: what :func:`pyro_vae.data.load` read it from, and with which options; it records them.
     """
@@ -40,6 +42,7 @@ class Rows(Split):
     columns: tuple[str, ...] = ()
     loc: Tensor | None = None
     scale: Tensor | None = None
+    schema: Schema | None = None
     name: str | None = None
     origin: Mapping[str, Any] | None = None
 
@@ -96,7 +99,8 @@ class Rows(Split):
         chosen = torch.tensor([self.columns.index(column) for column in columns])
         values = self.values[:, chosen] if isinstance(self.values, Tensor) else self.values.read(slice(None))[:, chosen]
         loc, scale = (None if moment is None else moment[chosen] for moment in (self.loc, self.scale))
-        return replace(self, values=values, columns=tuple(columns), loc=loc, scale=scale)
+        schema = None if self.schema is None else self.schema.select(columns)
+        return replace(self, values=values, columns=tuple(columns), loc=loc, scale=scale, schema=schema)
 
     def to_units(self, x: Tensor) -> Tensor:
         """Return x of a VAE in the units of the data: undoes the standardisation, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,16 @@ from torch import Tensor
 
 from pyro_vae.data.reading import BadDataError, import_optional
 
-__all__ = ["NUMBER", "NotNumbersError", "counts_rows", "group_keys", "label_codes", "numbers"]
+__all__ = [
+    "NUMBER",
+    "NotNumbersError",
+    "counts_rows",
+    "group_keys",
+    "is_text",
+    "label_codes",
+    "matches_number",
+    "numbers",
+]
 
 EXACT = 2**53  # float64 has every whole number up to here
 
@@ -86,7 +96,7 @@ def _other_kind(where: str, column: Any) -> str:
         return "holds categories"
     if types.is_temporal(column.type):
         return "holds dates or times"
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return f"holds values of the kind {column.type}"
     compute = import_optional("pyarrow.compute", "tables")
     column = compute.utf8_trim_whitespace(column.drop_null())
@@ -105,10 +115,16 @@ def _other_kind(where: str, column: Any) -> str:
     return f"is text: {count:,} of {len(column):,} values are numbers, {_first(among)} is none"
 
 
-def _is_text(kind: Any) -> bool:
+def is_text(kind: Any) -> bool:
+    """Return True if a type of Arrow's is text."""
     types = import_optional("pyarrow", "tables").types
     views = getattr(types, "is_string_view", lambda _: False)
     return types.is_string(kind) or types.is_large_string(kind) or views(kind)
+
+
+def matches_number(texts: Iterable[str]) -> bool:
+    """Return True if each text is a number."""
+    return all(re.fullmatch(NUMBER, text) for text in texts)
 
 
 def _first(column: Any) -> str:

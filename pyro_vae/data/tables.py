@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
+from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, keys_of_rows, split_up
-from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
+from pyro_vae.data.table_coding import code, look_at
+from pyro_vae.data.table_columns import NotNumbersError, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 
 __all__ = [
@@ -162,16 +165,17 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
             f"label and group must be two columns; got {how.label!r} for both: no class would be in two splits"
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
-    x, left_out = _all_numbers(name, rest) if how.columns is None else _chosen(name, columns, how)
+    schema, x, left_out = _looked_at(name, rest, how) if how.schema is None else _as_known(name, rest, how.schema)
     values = _side_by_side(list(x.values()))
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
-    rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name)
+    rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name, schema=schema)
     if how.label is not None:
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        return rows, list(keys_of_table(tuple(x), values)), left_out
+        as_written = [_as_written(schema[column], numbers) for column, numbers in x.items()]
+        return rows, list(keys_of_table(tuple(x), _side_by_side(as_written))), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
 
 
@@ -190,28 +194,68 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
         return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
 
 
-def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return all columns of numbers that tell something, and notes on the others."""
+def _looked_at(name: str, columns: Columns, how: Reading) -> tuple[Schema, dict[str, NDArray[Any]], list[str]]:
+    """Return what each column holds, the numbers of x, and notes on the columns that are left out."""
+    if how.columns is not None:
+        columns = _chosen(name, columns, how)
+    found: list[Column] = []
     x: dict[str, NDArray[Any]] = {}
     left_out: dict[str, str] = {}
     for column, values in columns.items():
+        where = f"{name}: column {column!r}"
         try:
-            found = numbers(f"{name}: column {column!r}", values)
+            known, numbers = look_at(where, column, values)
         except NotNumbersError as error:
+            if how.columns is not None:
+                raise BadDataError(f"{where} {error}") from error
             left_out[column] = str(error)
-            continue
-        if (column == "" or column.startswith("Unnamed: ")) and counts_rows(values):
-            left_out[column] = "counts the rows"
-        elif (low := np.nanmin(found)) == np.nanmax(found) and low not in (0, 1):
-            left_out[column] = f"is always {low:.6g}"
+            known = Column(column, "identifier", "out", dtype="str")
         else:
-            x[column] = found
+            if how.columns is not None and known.kind in ("constant", "identifier"):
+                known = replace(known, kind="number", role="data", values=())
+            if known.role == "data":
+                x[column] = numbers
+            else:
+                left_out[column] = "counts the rows" if known.kind == "identifier" else f"is always {known.values[0]}"
+        found.append(known)
     if not x:
-        raise BadDataError(f"{name} has no column of numbers that vary: {_in_words(left_out)}")
-    if not left_out:
-        return x, []
-    count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
-    return x, [f"{count}: {_in_words(left_out)}"]
+        raise BadDataError(f"{name} has no column that tells something: {_in_words(left_out)}")
+    notes = _notes_on_marks(found)
+    if left_out:
+        count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
+        notes.append(f"{count}: {_in_words(left_out)}")
+    return Schema(tuple(found)), x, notes
+
+
+def _notes_on_marks(columns: Sequence[Column]) -> list[str]:
+    marked = [column for column in columns if column.missing]
+    return [f"{', '.join(map(repr, column.missing))} in {column.name!r} is missing" for column in marked]
+
+
+def _as_known(name: str, columns: Columns, schema: Schema) -> tuple[Schema, dict[str, NDArray[Any]], list[str]]:
+    """Return the numbers of x as a schema says, and notes on the columns that it does not have."""
+    for column in schema.data:
+        check_column(name, "schema", column.name, columns)
+    x = {column.name: code(f"{name}: column {column.name!r}", column, columns[column.name]) for column in schema.data}
+    known = [column.name for column in schema.columns]
+    strange = [repr(column) for column in columns if column not in known]
+    return schema, x, [f"{', '.join(strange[:_NAMED])} is left out: not in the schema"] if strange else []
+
+
+def _as_written(column: Column, values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers of a column that stay the same when other rows are added: not codes, nor days since the first."""
+    if column.is_coded:
+        of = [
+            value if isinstance(value, (int, float)) else int.from_bytes(hashlib.blake2b(value.encode(), digest_size=3).digest())
+            for value in column.values
+        ]
+        known = ~np.isnan(values)
+        numbers = np.full(len(values), np.nan)
+        numbers[known] = np.array(of, np.float64)[values[known].astype(np.int64)]
+        return numbers if not known.all() else numbers.astype(np.int64) if all(isinstance(v, int) for v in of) else numbers
+    if column.kind == "date":
+        return values + column.start.toordinal()
+    return values + float(column.origin) if column.origin else values
 
 
 def _in_words(left_out: Mapping[str, str]) -> str:
@@ -224,23 +268,18 @@ def _in_words(left_out: Mapping[str, str]) -> str:
     return "; ".join(said[:_NAMED]) + more
 
 
-def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def _chosen(name: str, columns: Columns, how: Reading) -> Columns:
     """Return the columns that are asked for, in that order."""
     wanted = how.columns or ()
     names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
-    x = {}
     for column in names:
-        check_column(name, "columns", column, columns)
         if column in (how.label, how.group):
             what = "label" if column == how.label else "group"
             raise ValueError(f"columns must be those of x; {column!r} is the {what}, which is no part of x")
-        try:
-            x[column] = numbers(f"{name}: column {column!r}", columns[column])
-        except NotNumbersError as error:
-            raise BadDataError(f"{name}: column {column!r} {error}") from error
-    if len(x) < len(names) or not x:
+        check_column(name, "columns", column, columns)
+    if len(set(names)) < len(names) or not names:
         raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
-    return x, []
+    return {column: columns[column] for column in names}
 
 
 def check_column(name: str, option: str, column: str | None, columns: Iterable[str]) -> None:
