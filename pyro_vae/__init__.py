@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyro_vae.config import build
     from pyro_vae.files import CheckpointError
     from pyro_vae.parts import Likelihood, Posterior, Prior
-    from pyro_vae.suggestions import Suggestion, suggest
+    from pyro_vae.suggestions import Suggestion, suggest, suggest_schema
     from pyro_vae.svi import CompiledSVI
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
@@ -40,7 +40,7 @@ _HOMES = {
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "bound"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
-    **dict.fromkeys(("Suggestion", "suggest"), "suggestions"),
+    **dict.fromkeys(("Suggestion", "suggest", "suggest_schema"), "suggestions"),
     "CheckpointError": "files",
     "CompiledSVI": "svi",
     "build": "config",
@@ -80,6 +80,7 @@ __all__ = [
     "posteriors",
     "priors",
     "suggest",
+    "suggest_schema",
     "svi",
     "training",
 ]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
-from pyro_vae.checkpoints import read_description
+from pyro_vae.checkpoints import SCHEMA, read_description
 from pyro_vae.config import find
-from pyro_vae.config.from_data import usual_inputs
+from pyro_vae.config.from_data import look_at, usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.parts import Likelihood, data_of
@@ -24,6 +24,7 @@ from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
+from pyro_vae.suggestions.schemas import in_units
 
 __all__ = [
     "READING",
@@ -38,7 +39,7 @@ __all__ = [
     "trained_on",
 ]
 
-READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
+READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "schema", "skip_bad")
 """The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
 
 
@@ -62,11 +63,12 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
         root: folder of the data sets with names.
         resume: the run that goes on, whose data are standardised as before; None for a new one.
     """
-    raw = load_data(config, root)
+    of_run = resume is not None and (Path(resume) / SCHEMA).is_file()
+    raw = load_data({**config, "schema": str(Path(resume or "") / SCHEMA)} if of_run else config, root)
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
         print(f"note       {note}")
-    choose_likelihood(config, raw)
+    raw = choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = prepared(raw, config, described)
     for note in dataset.notes[len(raw.notes) :]:
@@ -89,15 +91,17 @@ def part(dataset: DataSet[Any], name: str) -> Any:
     return dataset.everything if name == "all" else getattr(dataset, name)
 
 
-def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
+def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> DataSet[Any]:
     """Replace ``auto`` by a likelihood that suits the data, with their grey levels or library sizes if it takes them.
 
-    For counts, replace the inputs ``auto`` too.
+    For counts, replace the inputs ``auto`` too. Return the data, those of a table with the completed schema.
     """
     likelihood = as_mapping("likelihood", config["likelihood"])
     if likelihood["class"] == "default":
         likelihood["class"] = "Bernoulli" if config["data"] in data_sets.NAMES else "auto"
     config["likelihood"] = likelihood
+    if isinstance(raw.train, Rows) and raw.train.schema is not None:
+        return _with_schema(config, raw)
     if class_name(likelihood) == "auto":
         first, *others = suggest(raw.map(lambda split: _formed(split, config)))
         config["likelihood"] = first.likelihood
@@ -109,21 +113,23 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
         spec["levels"] = raw.train.levels + 1
     if isinstance(raw.train, Counts) and "library" in takes:
         spec.setdefault("library", True)
-    if isinstance(raw.train, Rows) and raw.train.columns and isinstance(spec.get("columns"), Mapping):
-        spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
     if config["inputs"] == "auto":
         config["inputs"] = usual_inputs(spec, raw)
+    return raw
 
 
-def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
-    """Return the likelihoods of the columns of a table in the order of the table, which Mixed goes by."""
-    for names, there, what in ((table.columns, likelihoods, "lacks"), (likelihoods, table.columns, "has too")):
-        if odd := [repr(name) for name in names if name not in there]:
-            raise ValueError(
-                f"likelihood.columns must name the columns of {table.name}; it {what} {', '.join(odd[:10])}"
-            )
-    return {name: likelihoods[name] for name in table.columns}
+def _with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
+    """Choose the likelihood of a table, and return it with its completed schema."""
+    if class_name(config["likelihood"]) == "auto":
+        first, *others = suggest(raw)
+        _print_suggestion(first, others, standardised=True)
+    schema = look_at(raw, None).schema(config["likelihood"])
+    assert schema is not None, "the rows have one"
+    config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))
+    if config["inputs"] == "auto":
+        config["inputs"] = "x"
+    return raw.map(lambda rows: replace(rows, schema=schema))
 
 
 def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
@@ -152,6 +158,8 @@ def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Descriptio
             what = "counts" if isinstance(formed.train, Counts) else f"{formed.train.noun}s"
             raise ValueError(f"standardize is for tables and arrays; {formed.train.name} holds {what}")
         return formed
+    if formed.train.schema is not None:
+        return formed  # the VAE standardises
     moments, notes = (described.moments, ()) if described is not None else _scaling(formed, config)
     if moments is None:
         return formed
@@ -257,6 +265,8 @@ def of_run(
     if data is not None and whole and data not in data_sets.NAMES:
         config["split"] = "1,0,0"
     described = read_description(Path(run))
+    if (Path(run) / SCHEMA).is_file():
+        config["schema"] = str(Path(run) / SCHEMA)
     raw = _load_again(run, config, root, described, given=data is not None)
     if described is not None:
         raw = raw.map(lambda split: _like(run, described, split))
@@ -271,7 +281,7 @@ def _load_again(
     """Return the data of a run or others: of a table or cells, the columns that the run was trained on."""
     with_names = (*data_sets.TABLES, ".h5ad")
     if described is not None and described.columns and config["data"].lower().endswith(with_names):
-        config["columns"] = described.columns
+        config["columns"] = None if config.get("schema") else described.columns
     if given and not config["labels"] and not config["data"].lower().endswith(with_names):
         config |= dict.fromkeys(("group", "label", "columns", "delimiter"))  # for tables; other data need none
     while True:

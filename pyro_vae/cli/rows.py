@@ -15,22 +15,29 @@ from pyro_vae.argument_checks import near_miss
 from pyro_vae.checkpoints import read_config, read_description
 from pyro_vae.cli import datasets
 from pyro_vae.cli.writing import Column, columns_of
-from pyro_vae.data import Counts, DataSet, Rows, Split, batches
+from pyro_vae.data import TABLES, Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
+from pyro_vae.data.reading import import_optional
+from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.tables import frame_of_file
 from pyro_vae.evaluation.importance import estimate_log_prob
 from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
+from pyro_vae.vae.tables import as_rows, filled_in
 
 __all__ = [
     "check_flag",
     "codes",
     "context_of_samples",
     "described",
+    "file_of",
     "imputed",
+    "imputed_table",
     "label_column",
     "log_probs",
     "names",
+    "numbers_of",
     "open_whole",
     "print_scores",
     "reconstructed",
@@ -95,6 +102,63 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
     # What is there stays as it is, without the rounding of the VAE's dtype.
     given = torch.cat([some.double() for some in examples.stored()])
     return torch.where(given.isnan(), torch.cat(filled), given), int(given.isnan().sum())
+
+
+def numbers_of(vae: VAE, frame: Any) -> Tensor:
+    """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
+    found = as_rows(vae.schema, frame)
+    return torch.cat(list(found.stored()))
+
+
+def file_of(run: str, data: str | None) -> tuple[str, str | None] | None:
+    """Return the file of a table and its delimiter; None if the data come from elsewhere.
+
+    Args:
+        run: run folder, trained on a table.
+        data: other data than its own.
+    """
+    config = read_config(Path(run))
+    file = data or config["data"]
+    return (file, config.get("delimiter")) if file.lower().endswith(TABLES) else None
+
+
+def imputed_table(
+    vae: VAE,
+    dataset: DataSet[Rows],
+    split: str,
+    file: tuple[str, str | None] | None,
+    *,
+    num_particles: int,
+    draws: int | None,
+    seed: int,
+) -> tuple[Any, int]:
+    """Return a table with its missing values filled in, as a DataFrame, and how many were missing.
+
+    Args:
+        vae: with the schema of the table.
+        dataset: the table.
+        split: rows to impute.
+        file: the file with all columns of the table, and its delimiter; None gives those of the schema alone.
+        num_particles: draws of z per row.
+        draws: number of imputations, of which each is a draw; None for one with means and most probable values.
+        seed: of the draws.
+    """
+    assert vae.schema is not None, "it is the VAE of a table"
+    examples = datasets.part(dataset, split)
+    table = as_frame(vae.schema, torch.cat(list(examples.stored()))) if file is None else frame_of_file(*file)
+    if file is not None and split != "all" and dataset.positions is not None:
+        table = table.iloc[dataset.positions[("train", "valid", "test").index(split)].numpy()]
+    found = []
+    for i in range(draws or 1):
+        filled = [
+            vae.impute(x, *c, num_particles=num_particles, mean=draws is None, seed=derive(seed, i, j))
+            for j, (x, *c) in enumerate(_batches(vae, examples, seed))
+        ]
+        one = filled_in(vae.schema, table, torch.cat(filled))
+        if draws is not None:
+            one.insert(0, _free("imputation", one.columns), i + 1)
+        found.append(one)
+    return import_optional("pandas", "tables").concat(found), sum(int(some.isnan().sum()) for some in examples.stored())
 
 
 def some(examples: Split, n: int) -> Split:

@@ -86,6 +86,7 @@ def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
             dataset.event_shape,
             context_features=dataset.train.context_features,
             missing=config.get("missing", False),
+            schema=getattr(dataset.train, "schema", None),
             **options,
         )
     return vae.to(getattr(torch, config["dtype"]))

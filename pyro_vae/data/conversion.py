@@ -20,11 +20,11 @@ from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
-from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
+from pyro_vae.data.tables import as_written, columns_of_frame, keys_of_table, rows_of_columns
 
 __all__ = ["as_data_set", "columns_of", "in_splits", "keys_of_split"]
 
-_OF_TABLES = ("label", "group", "columns")
+_OF_TABLES = ("label", "group", "columns", "schema")
 
 _TAKEN = (
     "a tensor, a NumPy array, a pandas DataFrame, a SciPy sparse matrix, a tuple (x, labels), a torch Dataset, a "
@@ -49,7 +49,11 @@ def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
     parts = _own_splits(name, value) or {"train": value}
     if not any(isinstance(part, (Dataset, DataLoader)) for part in parts.values()):  # these say what they use
         how.check_used(f"{name} gives {_word(value)}", "split", *_options_of(parts["train"]))
-    found = {split: _examples(name if len(parts) == 1 else f"{name}: {split}", v, how) for split, v in parts.items()}
+    found: dict[str, Found] = {}
+    for split in (split for split in SPLITS if split in parts):
+        found[split] = _examples(name if len(parts) == 1 else f"{name}: {split}", parts[split], how)
+        if isinstance(found["train"].x, Rows):
+            how = replace(how, schema=found["train"].x.schema)  # the codes are the same in all splits
     return in_splits(name, found, how)
 
 
@@ -117,8 +121,9 @@ def keys_of_split(split: Split) -> Iterable[bytes]:
     if isinstance(split, Counts):
         return split.keys()
     if isinstance(split, Rows) and split.columns:
-        columns = split.columns
-        return (key for some in split.stored() for key in keys_of_table(columns, some.cpu().numpy()))
+        columns, schema = split.columns, split.schema
+        pieces = (some.cpu().numpy() for some in split.stored())
+        return (k for x in pieces for k in keys_of_table(columns, x if schema is None else as_written(schema, x)))
     return (key for some in split.stored() for key in keys_of_rows(some.cpu().numpy()))
 
 

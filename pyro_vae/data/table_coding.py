@@ -68,7 +68,9 @@ def _of_numbers(name: str, column: Any, values: Numbers, missing: tuple[str, ...
     two = (there == low) | (there == high)
     if two.all() and low < high and (low, high) != (0, 1) and min((there == low).sum(), (there == high).sum()) > 1:
         both = (_plain(low, whole), _plain(high, whole))
-        return Column(name, "binary", values=both, missing=missing, dtype=dtype, whole=whole), (values - low) / (high - low)
+        return Column(name, "binary", values=both, missing=missing, dtype=dtype, whole=whole), (values - low) / (
+            high - low
+        )
     if np.abs(there).max() > _FAR * there.std() > 0:
         origin = float(np.floor(low))
         return Column(name, "real", missing=missing, dtype=dtype, whole=whole, origin=origin), values - origin
@@ -134,7 +136,9 @@ def _of_text(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
     if dates is not None:
         return _of_dates(where, name, dates)
     if len(counted) > max(_FEW, len(text) // 2):
-        raise NotNumbersError(f"has {len(counted):,} different texts in {len(text):,} rows, such as {next(iter(counted))[:40]!r}")
+        raise NotNumbersError(
+            f"has {len(counted):,} different texts in {len(text):,} rows, such as {next(iter(counted))[:40]!r}"
+        )
     values = tuple(sorted(counted))
     if len(values) == 1:
         return Column(name, "constant", "out", values=values, dtype="str"), np.zeros(len(text))

@@ -84,7 +84,9 @@ def _as_dates(column: Column, days: NDArray[np.float64]) -> Any:
     pandas = import_optional("pandas", "tables")
     step = datetime.timedelta(days=1) if column.dtype == "date" else datetime.timedelta(seconds=1)
     steps = np.round(days * (datetime.timedelta(days=1) / step))
-    return pandas.Timestamp(column.start) + pandas.Series(pandas.to_timedelta(steps, "D" if column.dtype == "date" else "s"))
+    return pandas.Timestamp(column.start) + pandas.Series(
+        pandas.to_timedelta(steps, "D" if column.dtype == "date" else "s")
+    )
 
 
 def _of_dtype(dtype: str, numbers: NDArray[np.float64]) -> Any:

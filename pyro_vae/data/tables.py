@@ -26,11 +26,14 @@ from pyro_vae.data.table_files import Columns, read_parquet, read_text
 __all__ = [
     "TABLES",
     "NoColumnError",
+    "as_written",
     "check_column",
     "columns_of_frame",
+    "frame_of_file",
     "keys_of_table",
     "load_table",
     "rows_of_columns",
+    "rows_of_frame",
     "table",
 ]
 
@@ -71,7 +74,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
         ValueError: for a label, a group or a column that the table does not have.
         ImportError: if pyarrow is not installed.
     """
-    options = ("split", "group", "label", "columns")
+    options = ("split", "group", "label", "columns", "schema")
     if path.suffix.lower() == ".parquet":
         how.check_used(f"{path} is a Parquet file", *options)
         columns, notes = read_parquet(path)
@@ -110,6 +113,29 @@ def table(
     """
     found = data_set_of_columns("the table", columns_of_frame(df), Reading(split=split, group=group, label=label), [])
     return found.map(lambda part: replace(part, name=None))
+
+
+def frame_of_file(path: str, delimiter: str | None = None) -> Any:
+    """Return all columns of a table in a file as a pandas DataFrame, text without spaces around it.
+
+    Args:
+        path: of the file.
+        delimiter: of a text file.
+    """
+    arrow, pandas = import_optional("pyarrow", "tables"), import_optional("pandas", "tables")
+    columns, _ = read_parquet(Path(path)) if path.lower().endswith(".parquet") else read_text(Path(path), delimiter)
+    with_gaps = {arrow.int64(): pandas.Int64Dtype(), arrow.bool_(): pandas.BooleanDtype()}
+    return arrow.table(columns).to_pandas(types_mapper=with_gaps.get)
+
+
+def rows_of_frame(df: Any, schema: Schema | None = None) -> Rows:
+    """Return the rows of a pandas DataFrame, as a schema says or, without one, as they look.
+
+    Raises:
+        BadDataError: if it lacks a column of the schema, or has a value that the schema does not know.
+    """
+    rows, _, _ = rows_of_columns("the table", columns_of_frame(df), Reading(schema=schema))
+    return replace(rows, name=None)
 
 
 def columns_of_frame(df: Any) -> Columns:
@@ -174,8 +200,7 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        as_written = [_as_written(schema[column], numbers) for column, numbers in x.items()]
-        return rows, list(keys_of_table(tuple(x), _side_by_side(as_written))), left_out
+        return rows, list(keys_of_table(tuple(x), as_written(schema, values))), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
 
 
@@ -242,20 +267,34 @@ def _as_known(name: str, columns: Columns, schema: Schema) -> tuple[Schema, dict
     return schema, x, [f"{', '.join(strange[:_NAMED])} is left out: not in the schema"] if strange else []
 
 
+def as_written(schema: Schema, values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers that stay the same when other rows are added to a table: not codes, nor days since the first.
+
+    Args:
+        schema: of the table.
+        values: x, ``(n, columns)``.
+    """
+    columns = [_as_written(column, values[:, place]) for place, column in enumerate(schema.data)]
+    return _side_by_side(columns)
+
+
 def _as_written(column: Column, values: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers of a column that stay the same when other rows are added: not codes, nor days since the first."""
     if column.is_coded:
-        of = [
-            value if isinstance(value, (int, float)) else int.from_bytes(hashlib.blake2b(value.encode(), digest_size=3).digest())
-            for value in column.values
-        ]
         known = ~np.isnan(values)
+        of = np.array([_number_of(value) for value in column.values], np.float64)
         numbers = np.full(len(values), np.nan)
-        numbers[known] = np.array(of, np.float64)[values[known].astype(np.int64)]
-        return numbers if not known.all() else numbers.astype(np.int64) if all(isinstance(v, int) for v in of) else numbers
+        numbers[known] = of[values[known].astype(np.int64)]
+        return numbers
     if column.kind == "date":
         return values + column.start.toordinal()
     return values + float(column.origin) if column.origin else values
+
+
+def _number_of(value: Any) -> float:
+    """Return a number itself, and a number for a text."""
+    if isinstance(value, str):
+        return float(int.from_bytes(hashlib.blake2b(value.encode(), digest_size=3).digest(), "big"))
+    return float(value)
 
 
 def _in_words(left_out: Mapping[str, str]) -> str:

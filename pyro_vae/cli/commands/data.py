@@ -19,6 +19,7 @@ def reading(
     label: str | None = None,
     columns: str | None = None,
     delimiter: str | None = None,
+    schema: str | None = None,
     skip_bad: bool = False,
 ) -> dict[str, Any]:
     """How your own data are read (arguments of pyro_vae.data.load).
@@ -32,8 +33,10 @@ def reading(
             when others are added.
         group: column of a table; rows with the same value stay in one split. It is no part of x.
         label: column of a table that holds the labels, numbers or text. It is no part of x.
-        columns: columns of a table to train on, such as age,height; by default all that hold numbers.
+        columns: columns of a table to train on, such as age,height; by default all that tell something.
         delimiter: character between the columns of a text file.
+        schema: file with the schema of a table, as pyro-vae suggest DATA --out schema.yaml writes it; by default the
+            table is looked at.
         skip_bad: leave out files that cannot be read and rows without counts, and say which.
     """
     return dict(locals())

@@ -39,6 +39,9 @@ def sample(
         writing.write_picture(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
         return
     path = writing.path_of_rows(out, Path(run) / "samples.csv")
+    if vae.schema is not None:
+        writing.write_frame(path, x, rows.numbers_of(vae, x))
+        return
     values = described.to_units(x)
     writing.write_rows(path, writing.columns_of(values, described.columns), values)
 

@@ -47,6 +47,7 @@ def impute(
     data: str | None = None,
     out: str = "imputed.csv",
     mean: bool = True,
+    draws: int | None = None,
     num_particles: int = 100,
     split: Which = "all",
     seed: int = 0,
@@ -54,11 +55,15 @@ def impute(
 ) -> None:
     """Replace the missing values of data by their means given the values that are there, in the units of the data.
 
+    In a table, a category becomes the most probable one, and integers, dates and all other columns stay what they are.
+
     Args:
         run: run folder, trained on data with missing values.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table, or .npy array.
         mean: write means; false writes draws.
+        draws: number of imputations of a table, each a draw: they stand one after the other, numbered from 1 in the
+            column "imputation".
         num_particles: draws of z per row.
         split: rows to impute: all, train, valid or test.
         seed: seed of the draws.
@@ -69,6 +74,17 @@ def impute(
     path = writing.check_ending(out, csv="a table", parquet="a table", npy="an array")
     vae, dataset = rows.open_whole(run, data, root)
     examples = datasets.part(dataset, split)
+    if vae.schema is not None:
+        draws = 1 if draws is None and not mean else draws
+        file = rows.file_of(run, data)
+        table, missing = rows.imputed_table(
+            vae, dataset, split, file, num_particles=num_particles, draws=draws, seed=seed
+        )
+        writing.write_frame(path, table, rows.numbers_of(vae, table) if path.suffix.lower() == ".npy" else None)
+        print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")
+        return
+    if draws is not None:
+        raise ValueError(f"draws are for tables; {run} was trained on other data. Use --mean false")
     filled, missing = rows.imputed(vae, examples, num_particles=num_particles, mean=mean, seed=seed)
     writing.write_rows(path, writing.columns_of(filled, rows.names(examples)) | rows.label_column(examples), filled)
     print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")

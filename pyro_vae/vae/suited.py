@@ -1,4 +1,4 @@
-"""Counts in the form that the likelihood of a VAE takes."""
+"""Data in the form that a VAE takes: counts with their library sizes, and tables as its schema says."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from typing import Any
 
 from pyro_vae.data import Counts
 from pyro_vae.data.frames import is_sparse
+from pyro_vae.data.schema import Schema
 from pyro_vae.parts import Part, as_likelihood
+from pyro_vae.vae.tables import as_rows
 
 __all__ = ["suited_to"]
 
 
-def suited_to(likelihood: Part, source: Any) -> Any:
+def suited_to(likelihood: Part, source: Any, schema: Schema | None = None) -> Any:
     """Return counts with their library sizes as context if a likelihood takes them, and without if not.
 
-    For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. Other data stay as they are.
+    For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. With a schema, a table becomes the rows
+    that it says. Other data stay as they are.
 
     Raises:
-        BadDataError: if the likelihood takes library sizes, and a row has none because it has no counts.
+        BadDataError: if the likelihood takes library sizes, and a row has none because it has no counts; or if a table
+            lacks a column of the schema, or has a value that the schema does not know.
     """
+    source = as_rows(schema, source)
     takes = as_likelihood(likelihood).own_context > 0  # the log library size
     if takes and is_sparse(source):
         source = Counts(source)
