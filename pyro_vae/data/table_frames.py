@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,8 @@ from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Column, Schema
 
 __all__ = ["as_frame", "as_values"]
+
+_FURTHEST = 2.0**45  # seconds, a million years
 
 
 def as_frame(schema: Schema, x: Tensor) -> Any:
@@ -81,12 +82,17 @@ def _of_values(column: Column, codes: NDArray[np.float64]) -> Any:
 
 
 def _as_dates(column: Column, days: NDArray[np.float64]) -> Any:
+    """Return dates, in nanoseconds as pandas has them, or in seconds if one is before 1677 or after 2262."""
     pandas = import_optional("pandas", "tables")
-    step = datetime.timedelta(days=1) if column.dtype == "date" else datetime.timedelta(seconds=1)
-    steps = np.round(days * (datetime.timedelta(days=1) / step))
-    return pandas.Timestamp(column.start) + pandas.Series(
-        pandas.to_timedelta(steps, "D" if column.dtype == "date" else "s")
-    )
+    seconds = np.round(days) * 86_400 if column.dtype == "date" else np.round(days * 86_400)
+    steps = np.where(np.isnan(seconds), 0, np.clip(np.nan_to_num(seconds), -_FURTHEST, _FURTHEST))
+    dates = np.datetime64(column.start, "s") + steps.astype(np.int64).astype("timedelta64[s]")
+    dates[np.isnan(seconds)] = np.datetime64("NaT")
+    found = pandas.Series(dates)
+    try:
+        return found.astype("datetime64[ns]")
+    except pandas.errors.OutOfBoundsDatetime:
+        return found
 
 
 def _of_dtype(dtype: str, numbers: NDArray[np.float64]) -> Any:
