@@ -9,11 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from pyro.infer import RenyiELBO
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load
@@ -33,7 +31,6 @@ from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed
 from pyro_vae.resolver import class_name
 from pyro_vae.seeds import seeded
-from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
 if TYPE_CHECKING:
@@ -56,7 +53,6 @@ __all__ = [
     "print_next",
     "print_plan",
     "print_report",
-    "print_timings",
     "status",
 ]
 
@@ -300,19 +296,6 @@ def print_report(report: Report, why: bool, whole: bool) -> None:
         return
     console.print(report.table(why))
     console.print(report.summary(), highlight=False)
-
-
-def print_timings(title: str, timings: list[Timing]) -> None:
-    """Print the time of a step with quartiles over the turns, and how many times faster it is than the first way."""
-    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for heading in ("ms per step", "25-75 %", "times faster", "first two steps"):
-        table.add_column(heading, justify="right")
-    for timing in timings:
-        low, median, high = np.quantile(timing.ms, [0.25, 0.5, 0.75])
-        faster, spread = f"{timing.faster_than(timings[0]):.1f}", f"{low:.2f}-{high:.2f}"
-        table.add_row(timing.name, f"{median:.2f}", spread, faster, f"{timing.first:.1f} s")
-    Console().print(table)
 
 
 def allow_again() -> str:

@@ -151,7 +151,7 @@ def _make(source: str, make: Callable[..., Any], root: Root, options: dict[str, 
         return make(str(folder(root)), **options)
     except DownloadError:
         raise
-    except Exception as error:
+    except Exception as error:  # each class of torchvision's raises what it likes, and so do its downloaders
         reason = error.__cause__ or error
         if isinstance(reason, ValueError) and "nknown value" in str(reason) and "split" in options:
             return None  # torchvision says so of words that it does not know
@@ -203,7 +203,7 @@ def _load_hugging_face(source: str, name: str, root: Root) -> Mapping[str, Any]:
         ) from error
     except OSError as error:  # a ConnectionError among them
         raise DownloadError(f"{source} is not on this disk and could not be downloaded ({_line(error)})") from error
-    except Exception as error:
+    except Exception as error:  # of Arrow, of pandas, of a script that is no longer run, ...
         raise BadDataError(f"{source} cannot be read: {_line(error)}") from error
 
 
