@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.data.conversion import columns_of, keys_of_split
+from pyro_vae.data.conversion import keys_of_split
 from pyro_vae.data.counts import Counts
 from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
@@ -21,17 +21,19 @@ from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import Split
 from pyro_vae.data.splitting import assign, keys_of_rows
 from pyro_vae.data.table_columns import group_keys
-from pyro_vae.data.tables import check_column, rows_of_columns
+from pyro_vae.data.tables import check_column, columns_of_frame, rows_of_columns
 from pyro_vae.seeds import seeded
 
 __all__ = ["split"]
 
 
-def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -> tuple[Any, ...]:
+def split(
+    x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None, label: str | None = None
+) -> tuple[Any, ...]:
     """Return some of the data to train on, and others to validate and test with, each of the kind that came.
 
     A hash of each example says where it goes. So an example stays there if others are added, and equal examples stay
-    together. :func:`pyro_vae.data.load` puts the same examples into the same splits.
+    together. :func:`pyro_vae.data.load` puts the same examples into the same splits, with the same group and label.
 
     Args:
         x: a tensor, a NumPy array, a SciPy sparse matrix or a pandas DataFrame, one example per row; a tuple
@@ -41,6 +43,8 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
         test: the share to test with.
         group: a value for each example ``(n,)``, or the name of a column of a DataFrame; examples with the same value
             stay in one split.
+        label: name of the column of a DataFrame that holds the labels; the hash leaves it out. Of a tuple, it goes by x
+            alone.
 
     Returns:
         ``(train, valid)``, or ``(train, valid, test)`` if there is a share to test with. Of a Dataset, each is a
@@ -48,7 +52,7 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
 
     Raises:
         TypeError: if ``x`` is of another kind.
-        ValueError: if the shares or groups do not fit, or a part has no example.
+        ValueError: if the shares, the groups or the label do not fit, or a part has no example.
 
     Example:
         >>> import torch
@@ -57,7 +61,11 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
         (100, False)
     """
     shares = _shares(valid, test)
-    keys = _keys(x) if group is None else _keys_of_group(x, group)
+    if label is not None and not is_frame(x):
+        raise ValueError(
+            f"label names a column of a DataFrame; x is a {type(x).__name__}. Give (x, labels), or x alone"
+        )
+    keys = _keys(x, label) if group is None else _keys_of_group(x, group)
     places = assign(keys, shares).clamp_max(len(shares) - 1)  # 1 - 1e-17 is no share
     rows = [(places == i).nonzero()[:, 0] for i in range(len(shares))]
     for name, some in zip(("train", "valid", "test"), rows, strict=False):
@@ -80,12 +88,12 @@ def _shares(valid: float, test: float) -> tuple[float, ...]:
     return shares if test else shares[:2]
 
 
-def _keys(x: Any) -> Iterable[bytes]:
+def _keys(x: Any, label: str | None = None) -> Iterable[bytes]:
     """Return the bytes that say where each example goes."""
     if isinstance(x, Split):
         return keys_of_split(x)
     if is_frame(x):
-        return rows_of_columns("x", columns_of(x), Reading())[1]
+        return rows_of_columns("x", columns_of_frame(x), Reading(label=label))[1]
     if isinstance(x, (Tensor, np.ndarray)):
         return keys_of_rows(_array("x", x))
     if is_sparse(x):
@@ -165,7 +173,7 @@ def _refuse_random(dataset: Dataset[Any]) -> None:
 def _keys_of_group(x: Any, group: Any) -> list[bytes]:
     """Return a key for each value of the groups; 3 and 3.0 are one group."""
     if is_frame(x) and isinstance(group, str):
-        columns = columns_of(x)
+        columns = columns_of_frame(x)
         check_column("x", "group", group, columns)
         return list(group_keys(f"x: group {group!r}", columns[group]))
     values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)

@@ -110,17 +110,18 @@ def table(
 
 
 def columns_of_frame(df: Any) -> Columns:
-    """Return the columns of a pandas DataFrame as Arrow has them.
+    """Return the columns of a pandas DataFrame, or a Series as one column, as Arrow has them.
 
     Raises:
-        TypeError: if it is no DataFrame.
+        TypeError: if it is neither.
         BadDataError: if it has no rows, or two columns of one name.
     """
-    if not (hasattr(df, "columns") and hasattr(df, "items") and hasattr(df, "iloc")):
+    if not hasattr(df, "iloc"):
         hint = ". Give its to_pandas()" if hasattr(df, "to_pandas") else ""
         raise TypeError(f"df must be a pandas DataFrame; got {type(df).__name__}{hint}")
     if not len(df):
         raise BadDataError("the table has no rows")
+    df = df if hasattr(df, "columns") else df.to_frame()
     names = [str(name) for name in df.columns]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
