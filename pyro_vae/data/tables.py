@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, keys_of_rows, split_up
-from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
+from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "TABLES",
@@ -79,7 +82,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
 
 
 def table(
-    df: Any, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
+    df: pandas.DataFrame, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
 ) -> DataSet[Rows]:
     """Return the data set of a pandas DataFrame: its columns of numbers and booleans as x; NaN where one is missing.
 
@@ -109,7 +112,7 @@ def table(
     return found.map(lambda part: replace(part, name=None))
 
 
-def columns_of_frame(df: Any) -> Columns:
+def columns_of_frame(df: pandas.DataFrame | pandas.Series) -> Columns:
     """Return the columns of a pandas DataFrame, or a Series as one column, as Arrow has them.
 
     Raises:
@@ -129,7 +132,7 @@ def columns_of_frame(df: Any) -> Columns:
     return {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
 
 
-def _of_series(series: Any) -> Any:
+def _of_series(series: pandas.Series) -> ArrowColumn:
     """Return a column of pandas' as Arrow has it; one with objects of several kinds as text."""
     arrow = import_optional("pyarrow", "tables")
     try:
