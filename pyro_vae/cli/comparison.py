@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from pyro_vae import plots
 from pyro_vae.checkpoints import HISTORY, read_config
 from pyro_vae.cli.options import Value
+from pyro_vae.cli.tables import table_of
 from pyro_vae.files import CheckpointError, is_there, read_json, replacing
 from pyro_vae.training import History
 
@@ -123,12 +123,7 @@ def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
     if not console.is_terminal:
         console.width = 250  # a file has no width to wrap at
     for i, columns in enumerate(_blocks(_columns(rows, names), names, console.width)):
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in columns:
-            table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
-        for cells in zip(*columns.values(), strict=True):
-            table.add_row(*cells)
-        console.print(*([""] if i else []), table, sep="\n", markup=False)
+        console.print(*([""] if i else []), table_of(columns), sep="\n")
     missing = [row.run for row in rows if not row.figures]
     if missing:
         print(f"not evaluated on {split} data: {', '.join(missing)}. Run: pyro-vae evaluate RUN --split {split}")

@@ -20,6 +20,7 @@ from pyro_vae.config.from_data import look_at, usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.parts import Likelihood, data_of
+from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
@@ -222,12 +223,12 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
     return ((loc, scale) if any(chosen) or notes else None), notes
 
 
-def _is_real(spec: Any) -> bool:
+def _is_real(spec: Spec) -> bool:
     found = find("likelihood", class_name(spec))
     return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
 
 
-def _data_of(spec: Any) -> str:
+def _data_of(spec: Spec) -> str:
     return data_of(find("likelihood", class_name(spec)))
 
 

@@ -10,7 +10,8 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
@@ -159,15 +160,16 @@ def _main(arguments: list[str]) -> int:
     values = {name: value for name, value in chosen.items() if name != "config"}
     if "check" in inspect.signature(_COMMANDS[command][0]).parameters:
         values["check"] = _check_arguments
-    from pyro_vae.registry import allowing
+    from pyro_vae.checkpoints import StandardizedDataWarning
+    from pyro_vae.registry import allowing, searching
 
     try:
-        with allowing(allow), _modules_from_here(bool(allow)), warnings.catch_warnings():
+        with allowing(allow), searching(Path.cwd() if allow else None), warnings.catch_warnings():
             if not debug:
                 # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
                 warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
                 # Commands standardise data as the run's were, and give results in the units of the data.
-                warnings.filterwarnings("ignore", message=".* was trained on standardised data", category=UserWarning)
+                warnings.simplefilter("ignore", StandardizedDataWarning)
                 warnings.showwarning = functools.partial(_warn, command)
             _run_command(command, values)
     except (Exception, KeyboardInterrupt) as error:
@@ -177,21 +179,6 @@ def _main(arguments: list[str]) -> int:
             raise
         return _fail(command, error)
     return 0
-
-
-@contextlib.contextmanager
-def _modules_from_here(wanted: bool) -> Iterator[None]:
-    """Search the working directory for modules, after all packages: a module in it cannot hide a package."""
-    if not wanted:
-        yield
-        return
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        if here in sys.path:  # an imported module may have changed the path itself
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
 
 
 def _check_arguments(arguments: list[str]) -> None:

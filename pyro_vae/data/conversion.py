@@ -22,7 +22,7 @@ from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
 from pyro_vae.data.tables import as_written, columns_of_frame, keys_of_table, rows_of_columns
 
-__all__ = ["as_data_set", "columns_of", "in_splits", "keys_of_split"]
+__all__ = ["as_data_set", "in_splits", "keys_of_split"]
 
 _OF_TABLES = ("label", "group", "columns", "schema")
 
@@ -171,7 +171,7 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     if is_sparse(value):
         return Found(Counts(value, name=name))
     if is_frame(value):
-        rows, keys, notes = rows_of_columns(name, columns_of(value), how)
+        rows, keys, notes = rows_of_columns(name, columns_of_frame(value), how)
         return Found(rows, keys=keys, notes=tuple(notes))
     raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}")
 
@@ -180,12 +180,6 @@ def _options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     return _OF_TABLES if is_frame(value) else ("skip_bad",) if is_sparse(value) else ()
-
-
-def columns_of(value: Any) -> dict[str, Any]:
-    """Return the columns of a DataFrame or Series of pandas' as Arrow has them."""
-    series = hasattr(value, "to_frame") and not hasattr(value, "columns")
-    return columns_of_frame(value.to_frame() if series else value)
 
 
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -16,8 +16,12 @@ from pyro_vae.data.arrays import as_tensor
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.splits import Split, labels_of_both
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 __all__ = ["Counts"]
 
+_Matrix: TypeAlias = "sparse.sparray | sparse.spmatrix | NDArray[Any] | Tensor"
 _LARGEST = 2**53  # floating-point numbers have all whole numbers up to this
 
 
@@ -200,7 +204,7 @@ def _index(rows: slice | Tensor) -> slice | NDArray[np.int64]:
     return rows if isinstance(rows, slice) else rows.cpu().numpy()
 
 
-def _as_counts(name: str, matrix: Any, columns: tuple[str, ...]) -> Any:
+def _as_counts(name: str, matrix: _Matrix, columns: tuple[str, ...]) -> sparse.csr_array:
     """Return counts as CSR in its one canonical form: whole numbers above 0, of increasing columns in each row."""
     from scipy import sparse  # slow to import
 
@@ -229,7 +233,7 @@ def _as_counts(name: str, matrix: Any, columns: tuple[str, ...]) -> Any:
     return rows.astype(np.int32 if small else np.int64, copy=False)
 
 
-def _check_counts(name: str, rows: Any, columns: tuple[str, ...]) -> None:
+def _check_counts(name: str, rows: sparse.csr_array, columns: tuple[str, ...]) -> None:
     """Raise a BadDataError that names the first value that is no count."""
     values = rows.data
     if values.dtype.kind == "b":

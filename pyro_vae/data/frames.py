@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 __all__ = ["Frame", "SparseMatrix", "SparseRows", "column_names", "from_objects", "is_frame", "is_sparse", "numbers_of"]
 
@@ -19,6 +22,8 @@ _EXACT = 2**53  # larger integers have no float64 of their own
 @runtime_checkable
 class Frame(Protocol):
     """A DataFrame or Series of pandas or polars."""
+
+    def __len__(self) -> int: ...
 
     def to_numpy(self) -> NDArray[Any]:
         """Return the values, ``(n, columns)`` or ``(n,)``."""
@@ -33,16 +38,16 @@ class SparseMatrix(Protocol):
     def toarray(self) -> NDArray[Any]:
         """Return all its values."""
 
-    def tocsr(self) -> Any:
+    def tocsr(self, copy: bool = False) -> Any:
         """Return it with rows that can be indexed."""
 
 
-def is_frame(value: object) -> TypeGuard[Frame]:
+def is_frame(value: object) -> TypeIs[Frame]:
     """Return True for a DataFrame, a Series and the like."""
     return isinstance(value, Frame)
 
 
-def is_sparse(value: object) -> TypeGuard[SparseMatrix]:
+def is_sparse(value: object) -> TypeIs[SparseMatrix]:
     """Return True for a sparse matrix of SciPy's."""
     return not isinstance(value, (Tensor, np.ndarray)) and isinstance(value, SparseMatrix)
 

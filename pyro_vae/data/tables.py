@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, keys_of_rows, split_up
 from pyro_vae.data.table_coding import code, look_at
-from pyro_vae.data.table_columns import NotNumbersError, group_keys, label_codes
+from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "TABLES",
@@ -85,7 +88,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
 
 
 def table(
-    df: Any, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
+    df: pandas.DataFrame, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
 ) -> DataSet[Rows]:
     """Return the data set of a pandas DataFrame: its columns of numbers and booleans as x; NaN where one is missing.
 
@@ -115,20 +118,21 @@ def table(
     return found.map(lambda part: replace(part, name=None))
 
 
-def frame_of_file(path: str, delimiter: str | None = None) -> Any:
-    """Return all columns of a table in a file as a pandas DataFrame, text without spaces around it.
+def frame_of_file(path: str, delimiter: str | None = None) -> pandas.DataFrame:
+    """Return all columns of a table in a file as a pandas DataFrame.
 
     Args:
         path: of the file.
         delimiter: of a text file.
     """
-    arrow, pandas = import_optional("pyarrow", "tables"), import_optional("pandas", "tables")
+    arrow, frames = import_optional("pyarrow", "tables"), import_optional("pandas", "tables")
     columns, _ = read_parquet(Path(path)) if path.lower().endswith(".parquet") else read_text(Path(path), delimiter)
-    with_gaps = {arrow.int64(): pandas.Int64Dtype(), arrow.bool_(): pandas.BooleanDtype()}
-    return arrow.table(columns).to_pandas(types_mapper=with_gaps.get)
+    with_gaps = {arrow.int64(): frames.Int64Dtype(), arrow.bool_(): frames.BooleanDtype()}
+    found: pandas.DataFrame = arrow.table(columns).to_pandas(types_mapper=with_gaps.get)
+    return found
 
 
-def rows_of_frame(df: Any, schema: Schema | None = None) -> Rows:
+def rows_of_frame(df: pandas.DataFrame | pandas.Series, schema: Schema | None = None) -> Rows:
     """Return the rows of a pandas DataFrame, as a schema says or, without one, as they look.
 
     Raises:
@@ -138,18 +142,19 @@ def rows_of_frame(df: Any, schema: Schema | None = None) -> Rows:
     return replace(rows, name=None)
 
 
-def columns_of_frame(df: Any) -> Columns:
-    """Return the columns of a pandas DataFrame as Arrow has them.
+def columns_of_frame(df: pandas.DataFrame | pandas.Series) -> Columns:
+    """Return the columns of a pandas DataFrame, or a Series as one column, as Arrow has them.
 
     Raises:
-        TypeError: if it is no DataFrame.
+        TypeError: if it is neither.
         BadDataError: if it has no rows, or two columns of one name.
     """
-    if not (hasattr(df, "columns") and hasattr(df, "items") and hasattr(df, "iloc")):
+    if not hasattr(df, "iloc"):
         hint = ". Give its to_pandas()" if hasattr(df, "to_pandas") else ""
         raise TypeError(f"df must be a pandas DataFrame; got {type(df).__name__}{hint}")
     if not len(df):
         raise BadDataError("the table has no rows")
+    df = df if hasattr(df, "columns") else df.to_frame()
     names = [str(name) for name in df.columns]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
@@ -157,7 +162,7 @@ def columns_of_frame(df: Any) -> Columns:
     return {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
 
 
-def _of_series(series: Any) -> Any:
+def _of_series(series: pandas.Series) -> ArrowColumn:
     """Return a column of pandas' as Arrow has it; one with objects of several kinds as text."""
     arrow = import_optional("pyarrow", "tables")
     try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from pyro_vae.data import Counts
+from pyro_vae.data import Counts, DataSource
 from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.schema import Schema
 from pyro_vae.parts import Part, as_likelihood
@@ -14,7 +13,7 @@ from pyro_vae.vae.tables import as_rows
 __all__ = ["suited_to"]
 
 
-def suited_to(likelihood: Part, source: Any, schema: Schema | None = None) -> Any:
+def suited_to(likelihood: Part, source: DataSource, schema: Schema | None = None) -> DataSource:
     """Return counts with their library sizes as context if a likelihood takes them, and without if not.
 
     For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. With a schema, a table becomes the rows

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import pytest
 from rich.console import Console
 
 from pyro_vae.cli import comparison
 from pyro_vae.cli.comparison import Row, print_rows, varied
+from pyro_vae.cli.tables import print_table
 
 
 def runs():
@@ -57,3 +59,14 @@ def test_names_that_would_be_the_same_stay_whole():
     assert [title for block in blocks for title in block if title != "run"] == [
         *("prior.scale", "likelihood.scale", "trained", "minutes"),
     ]
+
+
+def test_square_brackets_are_plain_text(capsys):
+    words = ["[bold]", "[/]", "[link=x]y", "\\[red]"]
+    print_table("[title]", {"class": words, "[1]": ["[2]"] * 4})
+    print_rows([Row(word, {}, {}, 1, 0.0) for word in words], [], "test")
+    printed = capsys.readouterr().out
+    for word in words:
+        assert len(re.findall(rf"^{re.escape(word)} ", printed, re.MULTILINE)) == 2
+    assert "[title]" in printed
+    assert printed.count("[2]") == 4

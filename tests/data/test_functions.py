@@ -25,7 +25,10 @@ TRAIN = ["--epochs", "1", "--hidden", "4", "--latent_dim", "2"]
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Write a file of Python into the working directory; modules of it are forgotten afterwards."""
+    """Write a file of Python into the working directory; its modules are forgotten afterwards.
+
+    Others are not: a test that comes later would have a second matplotlib beside parts of the first.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
@@ -37,8 +40,10 @@ def written(tmp_path, monkeypatch):
         return name
 
     yield write
-    for module in set(sys.modules) - before:
-        del sys.modules[module]
+    for name in set(sys.modules) - before:
+        place = getattr(sys.modules[name], "__file__", None) or ""
+        if Path(place).is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 def values(split):
