@@ -359,6 +359,7 @@ def known(base: type[_PartModule]) -> dict[str, Any]:
     found: list[Any] = base.__subclasses__()
     for cls in found:
         found += cls.__subclasses__()
-    ours = {cls.__name__: cls for cls in found if cls.__module__.startswith(f"{__package__}.")}
+    # Reversed, so that a class comes before the subclasses of the same name that torch.export makes of it.
+    ours = {cls.__name__: cls for cls in reversed(found) if cls.__module__.startswith(f"{__package__}.")}
     # Not base classes, and not wrappers.
     return {n: ours[n] for n in sorted(ours) if not n.startswith("_") and ours[n].forward is not base.forward}

@@ -19,6 +19,7 @@ from pyro_vae.config import find
 from pyro_vae.config.from_data import look_at, usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.likelihoods import Standardized
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
@@ -225,7 +226,9 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 def _is_real(spec: Spec) -> bool:
     found = find("likelihood", class_name(spec))
-    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
+    if not isinstance(found, type) or issubclass(found, Standardized):  # it standardises by itself
+        return False
+    return issubclass(found, Likelihood) and found.location_scale
 
 
 def _data_of(spec: Spec) -> str:
