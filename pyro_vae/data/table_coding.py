@@ -20,7 +20,8 @@ MARKS = ("?", "-", "--", ".", "*", "missing", "unknown")
 
 _DAY = 86_400_000_000  # microseconds
 _FAR = 2**13  # standard deviations from 0, beyond which float32 rounds to more than 0.05 % of one
-_ROW_NUMBERS = ("", "id", "index", "row", "rowid", "row_id")
+_ROW_NUMBERS = ("", "id", "index", "rowid", "row_id")
+_DIGITS = 15
 _FEW = 20  # values that may be categories, however few rows there are
 
 Numbers = NDArray[Any]
@@ -61,7 +62,9 @@ def _of_numbers(name: str, column: Any, values: Numbers, missing: tuple[str, ...
     there = values[~np.isnan(values)]
     low, high = there.min(), there.max()
     whole = integers or bool((there == np.round(there)).all())
-    if (name.lower() in _ROW_NUMBERS or name.startswith("Unnamed: ")) and counts_rows(column):
+    if (name.lower() in _ROW_NUMBERS or name.startswith("Unnamed: ")) and (
+        counts_rows(column) or (whole and len(np.unique(there)) == len(there) > _FEW)
+    ):
         return Column(name, "identifier", "out", dtype=dtype), values
     if low == high and low not in (0, 1):
         return Column(name, "constant", "out", values=(_plain(low, whole),), dtype=dtype), values
@@ -130,7 +133,7 @@ def _of_text(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
     marks = tuple(mark for mark in counted if mark.lower() in MARKS)
     if marks and len(counted) > len(marks) and matches_number([value for value in counted if value not in marks]):
         return _of_marked_numbers(where, name, text, marks)
-    if matches_number(list(counted)):  # more digits than a number has
+    if matches_number(list(counted)) and max(map(len, counted)) > _DIGITS:  # more than a number has
         raise reason
     dates = _as_dates(text)
     if dates is not None:

@@ -20,7 +20,7 @@ from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, keys_of_rows, split_up
 from pyro_vae.data.table_coding import code, look_at
-from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, group_keys, label_codes
+from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _looked_at(name: str, columns: Columns, how: Reading) -> tuple[Schema, dict[
             if known.role == "data":
                 x[column] = numbers
             else:
-                left_out[column] = "counts the rows" if known.kind == "identifier" else f"is always {known.values[0]}"
+                left_out[column] = _why_out(known, values)
         found.append(known)
     if not x:
         raise BadDataError(f"{name} has no column that tells something: {_in_words(left_out)}")
@@ -255,6 +255,13 @@ def _looked_at(name: str, columns: Columns, how: Reading) -> tuple[Schema, dict[
         count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
         notes.append(f"{count}: {_in_words(left_out)}")
     return Schema(tuple(found)), x, notes
+
+
+def _why_out(column: Column, values: ArrowColumn) -> str:
+    """Return why a column is left out."""
+    if column.kind == "constant":
+        return f"is always {column.values[0]}"
+    return "counts the rows" if counts_rows(values) else "numbers the rows"
 
 
 def _notes_on_marks(columns: Sequence[Column]) -> list[str]:

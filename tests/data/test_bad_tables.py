@@ -36,8 +36,8 @@ BAD_FILES = {
     "decimal commas": (rows("a,b", '"1,5",2'), BadDataError, "'a' has decimal commas, as in '1,5'. Write 3.5"),
     "infinite": (rows("a,b", "1,2") + "inf,3\n", BadDataError, "'a' has infinite values: 1 of 31, the first in row 31"),
     "minus infinite": (rows("a,b", "1,2") + "NA,-Infinity\n", BadDataError, "'b' has infinite values"),
-    "text": (rows("a,b", "x,y"), BadDataError, "no column of numbers that vary: 'a' is text, such as 'x'; 'b' is"),
-    "constant": (rows("a,b", "2,3"), BadDataError, "no column of numbers that vary: 'a' is always 2"),
+    "text": (rows("a,b", "x,y"), BadDataError, "no column that tells something: 'a' is always x; 'b' is"),
+    "constant": (rows("a,b", "2,3"), BadDataError, "no column that tells something: 'a' is always 2"),
     "latin-1": (
         rows("a,b", "1,é").encode("latin-1"),
         DamagedDataError,
