@@ -46,7 +46,11 @@ KINDS = {
     **dict.fromkeys(("age", "income", "visits", "share"), "number"),
     **dict.fromkeys(("sex", "smokes", "code"), "binary"),
     **dict.fromkeys(("since", "seen"), "date"),
-    **{"town": "category", "size": "ordered", "stamp": "real", "country": "constant", "id": "identifier"},
+    "town": "category",
+    "size": "ordered",
+    "stamp": "real",
+    "country": "constant",
+    "id": "identifier",
 }
 
 

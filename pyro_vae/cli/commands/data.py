@@ -67,8 +67,39 @@ def describe_data(data: str, **how: Any) -> None:
         counts = torch.bincount(everything.labels, minlength=everything.classes).tolist()
         names = everything.class_names or tuple(map(str, range(everything.classes)))
         print_table("classes", {"class": names, f"{split.noun}s": [f"{count:,}" for count in counts]})
-    if isinstance(everything, Rows) and len(everything.event_shape) == 1:
+    if isinstance(everything, Rows) and everything.schema is not None:
+        _print_schema(found)
+    elif isinstance(everything, Rows) and len(everything.event_shape) == 1:
         _print_columns(everything)
+
+
+def _print_schema(found: Any) -> None:
+    """Print what each column of a table holds."""
+    from pyro_vae import suggest_schema
+    from pyro_vae.cli.tables import print_table
+    from pyro_vae.data.table_frames import as_values
+    from pyro_vae.suggestions.rules import show
+
+    schema = suggest_schema(found)
+    values = found.everything.values.double().numpy()
+    rows = []
+    for place, column in list(enumerate(schema.data))[:_MOST_COLUMNS]:
+        there = as_values(column, values[:, place]).dropna()
+        span = (
+            ", ".join(map(str, column.values)) if column.is_coded else f"{_short(there.min())} to {_short(there.max())}"
+        )
+        missing = 1 - len(there) / len(values)
+        rows.append(
+            (column.name, column.kind, show(column.likelihood or ""), span, f"{missing:.1%}" if missing else "")
+        )
+    names = ("column", "kind", "likelihood", "values", "missing")
+    print_table("columns", dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    if len(schema.data) > _MOST_COLUMNS:
+        print(f"and {len(schema.data) - _MOST_COLUMNS:,} more")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")
 
 
 def _print_columns(rows: Any) -> None:
@@ -90,20 +121,33 @@ def _print_columns(rows: Any) -> None:
         print(f"and {rows.event_shape[0] - _MOST_COLUMNS:,} more")
 
 
-def suggest_likelihood(data: str, **how: Any) -> None:
+def suggest_likelihood(data: str, out: str | None = None, **how: Any) -> None:
     """Show which likelihoods fit your data, the best first, and why.
 
     Args:
         data: your own data, such as photos/ or wine.csv, or a data set with a name.
+        out: file for the schema of a table, such as schema.yaml: what each column holds, and its likelihood. Edit it,
+            and train with --schema schema.yaml.
         how: options of :func:`reading`.
     """
-    from pyro_vae import suggest
+    from pathlib import Path
+
+    from pyro_vae import suggest, suggest_schema
     from pyro_vae.cli import datasets
+    from pyro_vae.data import Rows
+    from pyro_vae.files import write_text
     from pyro_vae.suggestions import MISSING
     from pyro_vae.suggestions.library import LOG1P
 
-    for found in suggest(datasets.read(data, how)):
+    dataset = datasets.read(data, how)
+    for found in suggest(dataset):
         print(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)]))
+    if out is not None:
+        if not isinstance(dataset.train, Rows) or dataset.train.schema is None:
+            raise ValueError(f"out is for the schema of a table; {data} holds {dataset.train.noun}s of another kind")
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(out), suggest_schema(dataset).to_yaml())
+        print(out)
     given = [word for name, value in how.items() if value for word in (f"--{name}", str(value))]
     words = shlex.join([data, *("true" if word == "True" else word for word in given)])
     print(f"pyro-vae train --data {words} chooses the first, and prepares the data for it")
