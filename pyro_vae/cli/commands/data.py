@@ -78,28 +78,27 @@ def _print_schema(found: Any) -> None:
     from pyro_vae import suggest_schema
     from pyro_vae.cli.tables import print_table
     from pyro_vae.data.table_frames import as_values
-    from pyro_vae.suggestions.rules import show
+    from pyro_vae.resolver import class_name
 
     schema = suggest_schema(found)
     values = found.everything.values.double().numpy()
-    rows = []
+    shown: dict[str, list[str]] = {name: [] for name in ("column", "kind", "likelihood", "values", "missing")}
     for place, column in list(enumerate(schema.data))[:_MOST_COLUMNS]:
         there = as_values(column, values[:, place]).dropna()
-        span = (
-            ", ".join(map(str, column.values)) if column.is_coded else f"{_short(there.min())} to {_short(there.max())}"
-        )
+        ends = f"{_short(there.min())} to {_short(there.max())}"
         missing = 1 - len(there) / len(values)
-        rows.append(
-            (column.name, column.kind, show(column.likelihood or ""), span, f"{missing:.1%}" if missing else "")
-        )
-    names = ("column", "kind", "likelihood", "values", "missing")
-    print_table("columns", dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+        shown["column"].append(column.name)
+        shown["kind"].append(column.kind)
+        shown["likelihood"].append(class_name(column.likelihood or ""))
+        shown["values"].append(", ".join(map(str, column.values)) if column.is_coded else ends)
+        shown["missing"].append(f"{missing:.1%}" if missing else "")
+    print_table("columns", shown)
     if len(schema.data) > _MOST_COLUMNS:
         print(f"and {len(schema.data) - _MOST_COLUMNS:,} more")
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")
+    return f"{value:.6g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")
 
 
 def _print_columns(rows: Any) -> None:
