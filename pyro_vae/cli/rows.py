@@ -178,7 +178,7 @@ def reconstructed(vae: VAE, examples: Split) -> tuple[dict[str, Column], Tensor]
     return columns_of(values, names(examples)), values
 
 
-def walks(examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
+def walks(vae: VAE, examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
     """Return walks ``(n, steps, *event_shape)`` in the units of the data, as columns and as an array.
 
     The first two columns are the number of the walk and of the step, from 0.
@@ -186,7 +186,11 @@ def walks(examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
     values = examples.to_units(paths.double())
     n, steps = values.shape[:2]
     numbers = {"walk": [i for i in range(n) for _ in range(steps)], "step": [*range(steps)] * n}
-    of_rows = columns_of(values.flatten(0, 1), names(examples))
+    flat = values.flatten(0, 1)
+    if vae.schema is None:
+        of_rows = columns_of(flat, names(examples))
+    else:
+        of_rows = {name: column.tolist() for name, column in as_frame(vae.schema, flat).items()}
     return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
 
 

@@ -291,7 +291,8 @@ class VAE(Conditionals):
             seed: see :meth:`codes`.
 
         Returns:
-            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
+            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient; of a category, the
+            most probable code.
         """
         x0, context = self.tensors(x0, *context)
         x1, _ = self.tensors(x1)
@@ -306,7 +307,7 @@ class VAE(Conditionals):
             z = z.log()
         with evaluating(self):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
-            return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
+            return self._point(self.decode(z.flatten(0, 1), *repeated)).unflatten(0, (-1, steps))
 
     # Weights on disk.
 

@@ -62,6 +62,7 @@ def reconstruct(
     from pyro_vae import plots
     from pyro_vae.cli import rows, runs, writing
     from pyro_vae.cli.pictures import first
+    from pyro_vae.data.table_frames import as_frame
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
     test = dataset.test
@@ -69,6 +70,9 @@ def reconstruct(
         path = writing.path_of_rows(out, Path(run) / "reconstructions.csv")
         examples = test if n is None else rows.some(test, n)
         columns, values = rows.reconstructed(vae, examples)
+        if vae.schema is not None:
+            writing.write_frame(path, as_frame(vae.schema, values), values)
+            return
         writing.write_rows(path, columns, values)
         return
     x, *context = first(test, min(16, len(test)) if n is None else n, vae)
@@ -114,7 +118,7 @@ def interpolate(
     x, *context = first(test, 2 * n, vae)
     paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
     if to is not None:
-        writing.write_rows(to, *rows.walks(test, paths))
+        writing.write_rows(to, *rows.walks(vae, test, paths))
         return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 
