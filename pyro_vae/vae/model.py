@@ -291,8 +291,8 @@ class VAE(Conditionals):
             seed: see :meth:`codes`.
 
         Returns:
-            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient; of a category, the
-            most probable code.
+            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient; of a category,
+            the most probable code.
         """
         x0, context = self.tensors(x0, *context)
         x1, _ = self.tensors(x1)
