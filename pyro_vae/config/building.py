@@ -249,7 +249,8 @@ def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net
 
     def complete(found: type, arguments: Arguments) -> None:
         what, parameters = f"{room} {found.__name__}", inspect.signature(found).parameters
-        _check_needed(what, found, arguments, [n for n in ("prior", "columns") if n in parameters and n not in known])
+        examples = () if room == "net" else _EXAMPLES
+        _check_needed(what, found, arguments, [n for n in examples if n in parameters and n not in known])
         for name, value in arguments.items():
             if name not in _KEPT.get(found, ("net", "columns")) and _is_spec(name, value):
                 arguments[name] = _part(name, value, known) if name in ROOMS else _part("net", value, {})
