@@ -19,6 +19,7 @@ from pyro_vae.config import find
 from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.reading import OPTIONS
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
@@ -27,7 +28,6 @@ from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 
 __all__ = [
-    "READING",
     "choose_likelihood",
     "load_data",
     "of_run",
@@ -39,9 +39,6 @@ __all__ = [
     "trained_on",
 ]
 
-READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
-"""The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
-
 
 def short_name(data: str) -> str:
     """Return a word for data, for the name of a folder: ``wine`` for ``data/wine.csv``."""
@@ -51,7 +48,7 @@ def short_name(data: str) -> str:
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
-    options = {name: config[name] for name in READING if config.get(name) is not None}
+    options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
 
 

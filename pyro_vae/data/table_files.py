@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, import_optional
-from pyro_vae.data.table_columns import EXACT, NUMBER, ArrowColumn
+from pyro_vae.data.table_columns import NUMBER, ArrowColumn
 
 if TYPE_CHECKING:
     import pyarrow

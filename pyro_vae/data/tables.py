@@ -230,8 +230,7 @@ def _in_words(left_out: Mapping[str, str]) -> str:
 
 def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the columns that are asked for, in that order."""
-    wanted = how.columns or ()
-    names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    names = how.columns_named or []
     x = {}
     for column in names:
         check_column(name, "columns", column, columns)
@@ -243,7 +242,7 @@ def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArra
         except NotNumbersError as error:
             raise BadDataError(f"{name}: column {column!r} {error}") from error
     if len(x) < len(names) or not x:
-        raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
+        raise ValueError(f"columns must be names of different columns, such as a,b; got {how.columns!r}")
     return x, []
 
 
