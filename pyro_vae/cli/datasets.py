@@ -20,15 +20,16 @@ from pyro_vae.config import find
 from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.reading import OPTIONS
 from pyro_vae.data.sources import whole_path
 from pyro_vae.parts import Likelihood, data_of
+from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 
 __all__ = [
-    "READING",
     "choose_likelihood",
     "load_data",
     "of_run",
@@ -43,9 +44,6 @@ __all__ = [
 
 _WITH_SPLITS = ("torchvision:", "hf:")  # data sets of which others say what is for tests
 
-READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
-"""The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
-
 
 def short_name(data: str) -> str:
     """Return a word for data, for the name of a folder: ``wine`` for ``data/wine.csv``."""
@@ -55,7 +53,7 @@ def short_name(data: str) -> str:
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
-    options = {name: config[name] for name in READING if config.get(name) is not None}
+    options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
 
 
@@ -246,12 +244,12 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
     return ((loc, scale) if any(chosen) or notes else None), notes
 
 
-def _is_real(spec: Any) -> bool:
+def _is_real(spec: Spec) -> bool:
     found = find("likelihood", class_name(spec))
     return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
 
 
-def _data_of(spec: Any) -> str:
+def _data_of(spec: Spec) -> str:
     return data_of(find("likelihood", class_name(spec)))
 
 

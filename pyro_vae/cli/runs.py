@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from pyro.infer import RenyiELBO
 from rich.console import Console
@@ -20,6 +21,7 @@ from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_co
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
 from pyro_vae.cli.pictures import first
+from pyro_vae.cli.tables import print_table
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
@@ -31,6 +33,7 @@ from pyro_vae.parts import as_posterior, data_of
 from pyro_vae.registry import NotAllowedError, allowed
 from pyro_vae.resolver import class_name
 from pyro_vae.seeds import seeded
+from pyro_vae.svi.timing import Timing
 from pyro_vae.training import History
 
 if TYPE_CHECKING:
@@ -41,7 +44,6 @@ __all__ = [
     "device",
     "form",
     "free_folder",
-    "label_classes",
     "new_vae",
     "objective",
     "open_run",
@@ -53,6 +55,7 @@ __all__ = [
     "print_next",
     "print_plan",
     "print_report",
+    "print_timings",
     "status",
 ]
 
@@ -132,12 +135,6 @@ def form(split: Split) -> str:
     if split.dequantize:
         return f"{scale}, dequantised"
     return f"whole numbers to {split.levels}" if split.integers else f"{scale}, {split.levels + 1} levels"
-
-
-def label_classes(run: str) -> int:
-    """Return the number of classes of the labels that a run took as context; 0 if it took none."""
-    config = read_config(Path(run))
-    return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
 def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:
@@ -296,6 +293,19 @@ def print_report(report: Report, why: bool, whole: bool) -> None:
         return
     console.print(report.table(why))
     console.print(report.summary(), highlight=False)
+
+
+def print_timings(title: str, timings: Sequence[Timing]) -> None:
+    """Print the time of a step with quartiles over the turns, and how many times faster it is than the first way."""
+    quartiles = [np.quantile(timing.ms, [0.25, 0.5, 0.75]) for timing in timings]
+    columns = {
+        "": [timing.name for timing in timings],
+        "ms per step": [f"{median:.2f}" for _, median, _ in quartiles],
+        "25-75 %": [f"{low:.2f}-{high:.2f}" for low, _, high in quartiles],
+        "times faster": [f"{timing.faster_than(timings[0]):.1f}" for timing in timings],
+        "first two steps": [f"{timing.first:.1f} s" for timing in timings],
+    }
+    print_table(f"\n{title}", columns)
 
 
 def allow_again() -> str:

@@ -9,6 +9,7 @@ import shlex
 from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli.options import Value
 from pyro_vae.config import NoContextError
+from pyro_vae.data.reading import OPTIONS
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
@@ -16,7 +17,7 @@ from pyro_vae.training.record import FolderNotEmptyError
 
 # Arguments of data.load with a value, as the library's remedies have them.
 _WITH_VALUE = re.compile(
-    r"\b(size|channels|split|group|label|labels|columns|delimiter|skip_bad|root)="
+    rf"\b({'|'.join((*OPTIONS, 'labels', 'root'))})="
     r"(\([\d., ]+\)|\"[^\"]*\"|'[^']*'|True|False|[A-Z]+\b|\d[\d.x]*\d|\d)"
 )
 

@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.tables import notes_on_labels
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = ["PREFIXES", "load_elsewhere", "names_elsewhere"]
 
@@ -219,7 +222,7 @@ def _similar(path: str) -> str:
     return f". Did you mean {' or '.join(found)}?" if found else ""
 
 
-def _columns(source: str, table: Any, how: Reading) -> Found:
+def _columns(source: str, table: datasets.Dataset, how: Reading) -> Found:
     """Return the pictures or the numbers of a table of Hugging Face's, and its labels."""
     from datasets import ClassLabel, Image, Value
 
@@ -255,7 +258,9 @@ def _columns(source: str, table: Any, how: Reading) -> Found:
 _OPTIONS = {True: ("split", "label", "size", "channels"), False: ("split", "label")}
 
 
-def _label_column(source: str, table: Any, label: str | None) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
+def _label_column(
+    source: str, table: datasets.Dataset, label: str | None
+) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
     if label is None:
         return None, ()
     labels = table.select_columns([label]).to_pandas()[label].to_numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.arrays import Array, as_tensor
 from pyro_vae.data.batches import Batches, DataSource, batches
 from pyro_vae.data.splits import DataSet, Split
 
@@ -28,7 +28,7 @@ def is_supply(source: object) -> TypeGuard[Supply]:
 
 def in_order(
     source: DataSource,
-    *context: Any,
+    *context: Array,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     has_context: bool = False,
@@ -77,7 +77,7 @@ def _rows(context: Tensor, start: int, stop: int, number: int, exactly: bool = F
 
 def gathered(
     source: DataSource,
-    *context: Any,
+    *context: Array,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     has_context: bool = False,

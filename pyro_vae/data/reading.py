@@ -9,7 +9,7 @@ from typing import Any
 
 from pyro_vae.data.splitting import as_shares
 
-__all__ = ["BadDataError", "Reading", "import_optional"]
+__all__ = ["OPTIONS", "BadDataError", "Reading", "import_optional"]
 
 _FOR = {
     "size": "images",
@@ -52,6 +52,13 @@ class Reading:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         return {name: _as_option(name, value) for name, value in given.items() if value not in (None, False)}
 
+    @property
+    def columns_named(self) -> list[str] | None:
+        """The names in ``columns``; None if it is not given."""
+        if isinstance(self.columns, str):
+            return [name.strip() for name in self.columns.split(",")]
+        return None if self.columns is None else list(self.columns)
+
     def check_used(self, source: str, *used: str) -> None:
         """Raise a ValueError if an option was given that this source does not use.
 
@@ -62,6 +69,10 @@ class Reading:
         for option in fields(self):
             if option.init and option.name not in used and getattr(self, option.name) != option.default:
                 raise ValueError(f"{option.name} is for {_FOR[option.name]}; {source}")
+
+
+OPTIONS = tuple(field.name for field in fields(Reading) if field.init)
+"""The names of the options that depend on what is read."""
 
 
 def _as_option(name: str, value: Any) -> Any:

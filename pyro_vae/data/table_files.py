@@ -13,11 +13,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, import_optional
-from pyro_vae.data.table_columns import EXACT, NUMBER
+from pyro_vae.data.table_columns import NUMBER, ArrowColumn
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
 
 __all__ = ["MISSING", "read_parquet", "read_text"]
 
@@ -36,8 +41,8 @@ _NO_TEXT = {
     b"\xfe\xff": "in UTF-16. Save it in UTF-8",
 }
 
-Columns = dict[str, Any]
-"""Arrow arrays, all of one length, by name."""
+Columns = dict[str, ArrowColumn]
+"""The columns of a table by name, all of one length."""
 
 
 def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
@@ -103,7 +108,7 @@ def read_parquet(path: Path) -> tuple[Columns, list[str]]:
     return {name: table[name] for name in names if name not in index}, notes
 
 
-def _index(schema: Any) -> list[Any]:
+def _index(schema: pyarrow.Schema) -> list[Any]:
     """Return the columns that were the index of a DataFrame."""
     try:
         return list(schema.pandas_metadata["index_columns"])
@@ -111,7 +116,7 @@ def _index(schema: Any) -> list[Any]:
         return []
 
 
-def _check_size(path: Path, metadata: Any) -> None:
+def _check_size(path: Path, metadata: pyarrow.parquet.FileMetaData) -> None:
     """Raise a BadDataError if a small file would fill the memory."""
     rows, columns, packed = metadata.num_rows, metadata.num_columns, path.stat().st_size
     if rows * columns * 8 > max(_LARGE, _PACKED * packed):
@@ -130,7 +135,7 @@ def _delimiter(path: Path, given: str | None) -> str:
 
 
 @contextmanager
-def _bytes_of(path: Path) -> Iterator[Any]:
+def _bytes_of(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield file
@@ -263,7 +268,7 @@ def _check_quotes(path: Path, mark: str, rows: int) -> list[str]:
     return [f"{reader.line_num:,} lines hold {rows:,} rows: values in quotes go over several lines"]
 
 
-def _trimmed(column: Any) -> Any:
+def _trimmed(column: ArrowColumn) -> ArrowColumn:
     """Return a column of text without spaces at the ends; as numbers if they are some then."""
     arrow = import_optional("pyarrow", "tables")
     if not arrow.types.is_string(column.type):
@@ -275,7 +280,7 @@ def _trimmed(column: Any) -> Any:
     return text
 
 
-def _text(column: Any) -> Any:
+def _text(column: ArrowColumn) -> ArrowColumn:
     """Return text without spaces at the ends, and null where it stands for a missing value."""
     arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
     text = compute.utf8_trim_whitespace(column)
@@ -283,14 +288,14 @@ def _text(column: Any) -> Any:
     return compute.if_else(missing, arrow.scalar(None, arrow.string()), text)
 
 
-def _may_be_rounded(column: Any) -> bool:
+def _may_be_rounded(column: ArrowColumn) -> bool:
     """Return True if real numbers are as large as whole numbers that float64 rounds."""
     arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
     largest = compute.max(compute.abs(column)).as_py() if arrow.types.is_floating(column.type) else None
     return largest is not None and largest > EXACT
 
 
-def _are_digits(text: Any) -> bool:
+def _are_digits(text: ArrowColumn) -> bool:
     """Return True if a column of text has whole numbers alone."""
     compute = import_optional("pyarrow.compute", "tables")
     return bool(compute.all(compute.match_substring_regex(text, "^[+-]?[0-9]+$")).as_py())

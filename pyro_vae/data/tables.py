@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.splitting import assign, keys_of_rows, split_up
-from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
+from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "TABLES",
@@ -80,7 +83,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
 
 
 def table(
-    df: Any, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
+    df: pandas.DataFrame, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
 ) -> DataSet[Rows]:
     """Return the data set of a pandas DataFrame: its columns of numbers and booleans as x; NaN where one is missing.
 
@@ -110,7 +113,7 @@ def table(
     return found.map(lambda part: replace(part, name=None))
 
 
-def columns_of_frame(df: Any) -> Columns:
+def columns_of_frame(df: pandas.DataFrame | pandas.Series) -> Columns:
     """Return the columns of a pandas DataFrame, or a Series as one column, as Arrow has them.
 
     Raises:
@@ -130,7 +133,7 @@ def columns_of_frame(df: Any) -> Columns:
     return {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
 
 
-def _of_series(series: Any) -> Any:
+def _of_series(series: pandas.Series) -> ArrowColumn:
     """Return a column of pandas' as Arrow has it; one with objects of several kinds as text."""
     arrow = import_optional("pyarrow", "tables")
     try:
@@ -240,8 +243,7 @@ def _in_words(left_out: Mapping[str, str]) -> str:
 
 def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the columns that are asked for, in that order."""
-    wanted = how.columns or ()
-    names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    names = how.columns_named or []
     x = {}
     for column in names:
         check_column(name, "columns", column, columns)
@@ -253,7 +255,7 @@ def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArra
         except NotNumbersError as error:
             raise BadDataError(f"{name}: column {column!r} {error}") from error
     if len(x) < len(names) or not x:
-        raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
+        raise ValueError(f"columns must be names of different columns, such as a,b; got {how.columns!r}")
     return x, []
 
 

@@ -23,6 +23,7 @@ from pyro_vae.vae import VAE
 __all__ = [
     "FolderNotEmptyError",
     "check_folder",
+    "check_known",
     "check_same_data",
     "check_unchanged",
     "describe_data",
@@ -93,15 +94,8 @@ def check_known(train: DataSource, missing: bool) -> None:
         missing: True if the VAE takes missing values; if not, its own check refuses arrays with NaN.
     """
     split = _as_split(train) if missing or is_frame(train) else None
-    if not isinstance(split, Rows) or not split.values.dtype.is_floating_point:
-        return
-    known = torch.zeros(split.event_shape, dtype=torch.bool)
-    for some in split.stored():
-        known |= (~some.isnan()).any(0).cpu()
-    if not known.all():
-        first = (~known).nonzero()[0].tolist()
-        what = f"column {split.columns[first[0]]!r}" if split.columns else f"element {tuple(first)}"
-        raise ValueError(f"{what} of x has no value in any example, only NaN. Leave it out")
+    if isinstance(split, Rows) and (lacking := split.without_values()) is not None:
+        raise ValueError(f"{lacking} of x has no value in any example, only NaN. Leave it out")
 
 
 def _as_split(train: DataSource) -> Split | None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from pyro_vae.data import Counts
+from pyro_vae.data import Counts, DataSource
 from pyro_vae.data.frames import is_sparse
 from pyro_vae.parts import Part, as_likelihood
 
 __all__ = ["suited_to"]
 
 
-def suited_to(likelihood: Part, source: Any) -> Any:
+def suited_to(likelihood: Part, source: DataSource) -> DataSource:
     """Return counts with their library sizes as context if a likelihood takes them, and without if not.
 
     For such a likelihood, a sparse matrix of SciPy's becomes :class:`Counts`. Other data stay as they are.

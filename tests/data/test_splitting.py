@@ -215,6 +215,8 @@ class Endless(IterableDataset):
         (DataLoader(X), {}, TypeError, r"a Dataset, not a DataLoader: split\(loader.dataset\)"),
         (Endless(), {}, TypeError, "a torch Dataset with a length; got Endless"),
         ("digits", {}, TypeError, "got str"),
+        ("digits", {"group": range(6)}, TypeError, "got str"),
+        (DataLoader(X), {"group": INDEX}, TypeError, r"a Dataset, not a DataLoader: split\(loader.dataset\)"),
         (None, {}, TypeError, "got NoneType"),
         ([X.tolist()], {}, ValueError, "x must be a tensor, a NumPy array or a table of numbers; got list"),
     ],

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pyro_vae.svi.timing import Timing
+from typing import Any
 
 __all__ = ["KINDS", "bench", "list_parts"]
 
@@ -54,7 +50,6 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
 
     from pyro_vae.argument_checks import at_least
     from pyro_vae.cli import runs
-    from pyro_vae.cli.tables import print_table
     from pyro_vae.config import build
     from pyro_vae.seeds import seeded
     from pyro_vae.svi.timing import time_steps
@@ -74,21 +69,7 @@ def bench(hidden: int | None = None, latent_dim: int = 50, batch_size: int = 128
         with runs.status("compiling and timing") as say, seeded(0):
             say(f"{pixels}-{width}-{latent}")
             timings = time_steps(make, torch.rand(batch, pixels, device=device).bernoulli())
-        print_table(f"\n{pixels}-{width}-{latent}, batch {batch}", _columns(timings))
-
-
-def _columns(timings: Sequence[Timing]) -> dict[str, list[str]]:
-    """Return the time of a step with quartiles over the turns, and how many times faster it is than the first way."""
-    import numpy as np
-
-    quartiles = [np.quantile(timing.ms, [0.25, 0.5, 0.75]) for timing in timings]
-    return {
-        "": [timing.name for timing in timings],
-        "ms per step": [f"{median:.2f}" for _, median, _ in quartiles],
-        "25-75 %": [f"{low:.2f}-{high:.2f}" for low, _, high in quartiles],
-        "times faster": [f"{timing.faster_than(timings[0]):.1f}" for timing in timings],
-        "first two steps": [f"{timing.first:.1f} s" for timing in timings],
-    }
+        runs.print_timings(f"{pixels}-{width}-{latent}, batch {batch}", timings)
 
 
 def _signature(found: type) -> list[inspect.Parameter]:
