@@ -37,6 +37,7 @@ __all__ = [
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """The endings of files that are tables."""
 
+_LABELS = ("label", "labels", "class", "classes", "target")  # names of columns that often hold labels
 _NAMED = 10  # columns that are left out, with the reason for each
 
 
@@ -167,6 +168,8 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
     x, left_out = _all_numbers(name, rest) if how.columns is None else _chosen(name, columns, how)
+    if how.label is None and how.columns is None:
+        left_out += notes_on_labels({column: of.dtype.kind in "iu" for column, of in x.items()})
     values = _side_by_side(list(x.values()))
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
@@ -177,6 +180,16 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
     if how.group is None:
         return rows, list(keys_of_table(tuple(x), values)), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
+
+
+def notes_on_labels(x: Mapping[str, bool]) -> list[str]:
+    """Return a note on each column of x that may hold labels, by its name.
+
+    Args:
+        x: names of columns, and whether they hold whole numbers.
+    """
+    named = [column for column, whole in x.items() if whole and column.lower() in _LABELS]
+    return [f"{column!r} is a column of x like the others. If it holds labels: label={column!r}" for column in named]
 
 
 def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:

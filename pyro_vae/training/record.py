@@ -22,6 +22,7 @@ from pyro_vae.vae import VAE
 
 __all__ = [
     "FolderNotEmptyError",
+    "check_folder",
     "check_known",
     "check_same_data",
     "check_unchanged",
@@ -47,6 +48,14 @@ class FolderNotEmptyError(FileExistsError):
         return f"{self.folder} is not empty. Choose another out, or go on with its run: resume=True"
 
 
+def check_folder(folder: Path, resume: bool) -> None:
+    """Raise a FileExistsError if a run folder is a file, or holds something and ``resume`` is not set."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"out must be a folder; {folder} is a file")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise FolderNotEmptyError(folder)
+
+
 def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:
     """Return the run folder, made if it is not there.
 
@@ -59,10 +68,7 @@ def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None
             raise ValueError("resume needs out=, the folder of the run to go on with")
         return None
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"out must be a folder; {folder} is a file")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise FolderNotEmptyError(folder)
+    check_folder(folder, resume)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
