@@ -68,10 +68,8 @@ def evaluate(
     if data is None and split == "valid" and len(trained) > len(dataset.train):
         raise ValueError(f"{run} was trained on the validation data too (validate: false); use --split test")
     _check_counts(examples, n, gaps, samples)
-    if samples and (data is not None or split == "train"):
-        raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
-    if samples and dataset.has_missing:
-        raise ValueError(f"samples are compared with complete {examples.noun}s alone; some values here are missing")
+    if samples:
+        _check_held_out(dataset, held_out=data is None and split != "train")
     diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples > 0)
     found: dict[str, Any] = {"split": part, "seed": seed}
     found["elbo"] = runs.print_elbo(part, vae, examples, num_particles=num_particles, kl=kl, seed=seed)
@@ -102,6 +100,16 @@ def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None
     for name, count in (("gaps", gaps), ("samples", samples)):
         if count > len(examples):
             raise ValueError(f"{name} must be at most {there}; got {count}")
+
+
+def _check_held_out(dataset: Any, held_out: bool) -> None:
+    """Raise a ValueError if samples cannot be compared with held-out examples of the data."""
+    if not held_out:
+        raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
+    if dataset.has_missing:
+        raise ValueError(
+            f"samples are compared with complete {dataset.train.noun}s alone; some values here are missing"
+        )
 
 
 def check_run(
