@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.splitting import assign, keys_of_rows, split_up
+from pyro_vae.data.splitting import keys_of_rows
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 
@@ -144,11 +145,7 @@ def _of_series(series: pandas.Series) -> ArrowColumn:
 def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequence[str]) -> DataSet[Rows]:
     """Return the data set of columns of Arrow's; see :func:`load_table`."""
     rows, keys, left_out = rows_of_columns(name, columns, how)
-    together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
-    try:
-        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
-    except ValueError as error:
-        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+    return split_by_keys(rows, keys, how.shares, [*notes, *left_out], how.group)
 
 
 def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
