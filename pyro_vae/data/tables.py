@@ -172,8 +172,27 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        return rows, list(keys_of_table(tuple(x), values)), left_out
+        known = _known_by(name, rest, x)
+        return rows, list(keys_of_table(tuple(known), _side_by_side(list(known.values())))), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
+
+
+def _known_by(name: str, columns: Columns, x: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the columns of numbers that say which row is which, also those that are no part of x.
+
+    More rows may give a column values that it lacks now, or a second value, so that it becomes a part of x. Each row
+    stays in its split then.
+    """
+    known = dict(x)
+    for column, values in columns.items():
+        if column in x or _is_index(column, values):
+            continue
+        try:
+            known[column] = numbers(f"{name}: column {column!r}", values)
+        except BadDataError:  # other than numbers
+            if values.null_count == len(values):
+                known[column] = np.full(len(values), np.nan)
+    return known
 
 
 def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
@@ -201,7 +220,7 @@ def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], 
         except NotNumbersError as error:
             left_out[column] = str(error)
             continue
-        if (column == "" or column.startswith("Unnamed: ")) and counts_rows(values):
+        if _is_index(column, values):
             left_out[column] = "counts the rows"
         elif (low := np.nanmin(found)) == np.nanmax(found) and low not in (0, 1):
             left_out[column] = f"is always {low:.6g}"
@@ -213,6 +232,11 @@ def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], 
         return x, []
     count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
     return x, [f"{count}: {_in_words(left_out)}"]
+
+
+def _is_index(column: str, values: Any) -> bool:
+    """Return True for a column without a name that counts the rows."""
+    return (column == "" or column.startswith("Unnamed: ")) and counts_rows(values)
 
 
 def _in_words(left_out: Mapping[str, str]) -> str:
@@ -227,7 +251,7 @@ def _in_words(left_out: Mapping[str, str]) -> str:
 
 def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the columns that are asked for, in that order."""
-    wanted = how.columns or ()
+    wanted = () if how.columns is None else how.columns
     names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
     x = {}
     for column in names:
