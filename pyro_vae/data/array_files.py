@@ -25,7 +25,7 @@ from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet, Mapped, Store
 from pyro_vae.data.splitting import SPLITS, keys_of_rows
 
-__all__ = ["as_labels", "as_split", "check_rows", "load_arrays"]
+__all__ = ["as_labels", "as_split", "load_arrays"]
 
 _X, _LABELS = ("x", "data", "X", "arr_0"), ("y", "labels", "label", "target")
 _LARGE = 2**28  # bytes; a larger .npy file stays on disk
@@ -204,7 +204,7 @@ def _split(name: str, x: np.ndarray[Any, Any], labels: Labels) -> Images | Rows:
     rows = Rows(
         store[:, None] if x.ndim == 1 and isinstance(store, Tensor) else store, coded, classes, names, name=name
     )
-    check_rows(rows)
+    _check_rows(rows)
     return rows
 
 
@@ -262,16 +262,11 @@ def _as_classes(name: str, labels: NDArray[Any]) -> NDArray[Any]:
     return labels
 
 
-def check_rows(rows: Rows) -> None:
+def _check_rows(rows: Rows) -> None:
     """Raise a BadDataError if a value is infinite or an element is missing in every row."""
     if not rows.values.dtype.is_floating_point:
         return
-    known = torch.zeros(rows.event_shape, dtype=torch.bool)
-    for some in rows.stored():
-        if some.isinf().any():
-            raise BadDataError(f"{rows.name} has infinite values. Remove them, or replace them by NaN: missing")
-        known |= ~some.isnan().all(0)
-    if not known.all():
-        lacking = (~known).nonzero()[0].tolist()
-        what = repr(rows.columns[lacking[0]]) if rows.columns else f"element {tuple(lacking)}"
-        raise BadDataError(f"{rows.name}: {what} has no value in any row, only NaN. Leave it out")
+    if any(some.isinf().any() for some in rows.stored()):
+        raise BadDataError(f"{rows.name} has infinite values. Remove them, or replace them by NaN: missing")
+    if (lacking := rows.without_values()) is not None:
+        raise BadDataError(f"{rows.name}: {lacking} has no value in any row, only NaN. Leave it out")

@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, import_optional
-from pyro_vae.data.table_columns import EXACT, NUMBER, ArrowColumn
+from pyro_vae.data.table_columns import NUMBER, ArrowColumn
 
 if TYPE_CHECKING:
     import pyarrow
@@ -292,8 +293,8 @@ def _unreadable(path: Path, mark: str, expected: int, blank: int, error: Excepti
             for row in reader:
                 if row and len(row) != expected:
                     return DamagedDataError(
-                        f"{path} has {expected} names of columns, and line {reader.line_num + blank:,} has {len(row)} values: "
-                        f"{mark.join(row)[:60]!r}"
+                        f"{path} has {expected} names of columns, and line {blank + reader.line_num:,} has {len(row)} "
+                        f"values: {mark.join(row)[:60]!r}"
                     )
     except csv.Error:
         pass

@@ -38,6 +38,7 @@ __all__ = [
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """The endings of files that are tables."""
 
+_LABELS = ("label", "labels", "class", "classes", "target")  # names of columns that often hold labels
 _NAMED = 10  # columns that are left out, with the reason for each
 
 
@@ -164,6 +165,8 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
     x, left_out = _all_numbers(name, rest) if how.columns is None else _chosen(name, columns, how)
+    if how.label is None and how.columns is None:
+        left_out += notes_on_labels({column: of.dtype.kind in "iu" for column, of in x.items()})
     values = _side_by_side(list(x.values()))
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
@@ -193,6 +196,16 @@ def _known_by(name: str, columns: Columns, x: Mapping[str, NDArray[Any]]) -> dic
             if values.null_count == len(values):
                 known[column] = np.full(len(values), np.nan)
     return known
+
+
+def notes_on_labels(x: Mapping[str, bool]) -> list[str]:
+    """Return a note on each column of x that may hold labels, by its name.
+
+    Args:
+        x: names of columns, and whether they hold whole numbers.
+    """
+    named = [column for column, whole in x.items() if whole and column.lower() in _LABELS]
+    return [f"{column!r} is a column of x like the others. If it holds labels: label={column!r}" for column in named]
 
 
 def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
@@ -251,8 +264,7 @@ def _in_words(left_out: Mapping[str, str]) -> str:
 
 def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the columns that are asked for, in that order."""
-    wanted = () if how.columns is None else how.columns
-    names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    names = how.columns_named or []
     x = {}
     for column in names:
         check_column(name, "columns", column, columns)
@@ -264,7 +276,7 @@ def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArra
         except NotNumbersError as error:
             raise BadDataError(f"{name}: column {column!r} {error}") from error
     if len(x) < len(names) or not x:
-        raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
+        raise ValueError(f"columns must be names of different columns, such as a,b; got {how.columns!r}")
     return x, []
 
 

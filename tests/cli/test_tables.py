@@ -119,7 +119,7 @@ def test_a_run_finds_its_columns_in_another_table(here, capsys):
     table = pd.read_csv("real.csv")
     extra = table.assign(more=range(len(table)), name="x")[["weight", "more", "name", "height"]]  # and no labels
     extra.to_csv("extra.csv", index=False)
-    assert main(["evaluate", "real", "--data", "extra.csv"]) == 0
+    assert main(["evaluate", "real", "--data", "extra.csv", "--split", "test"]) == 0
     assert before == re.search("test elbo.*", capsys.readouterr().out)[0]
     table.drop(columns="weight").to_csv("less.csv", index=False)
     assert main(["evaluate", "real", "--data", "less.csv"]) == 2

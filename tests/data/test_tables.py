@@ -188,6 +188,13 @@ def test_labels_are_numbers_or_text(tmp_path, values):
             assert of[tuple(x)].removesuffix(".0") == everything.class_names[label]
 
 
+def test_a_column_that_may_hold_labels_is_named():
+    frame = pd.DataFrame({"a": np.arange(60.0) % 7, "Label": np.arange(60) % 3, "target": np.arange(60) / 7})
+    said = ("'Label' is a column of x like the others. If it holds labels: label='Label'",)
+    assert data.table(frame).notes == said  # target has other numbers than whole ones
+    assert data.table(frame, label="Label").notes == ()
+
+
 def test_labels_that_are_codes_need_no_names_and_become_context():
     df = pd.DataFrame({"a": range(90), "k": [i % 3 for i in range(90)]})
     assert data.table(df, label="k").train.class_names == ()

@@ -14,7 +14,7 @@ _CHECKED = 64
 
 def evaluate(
     run: str,
-    split: Literal["train", "valid", "test"] = "test",
+    split: Literal["train", "valid", "test"] | None = None,
     data: str | None = None,
     root: str | None = None,
     num_particles: int = 1,
@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
         run: run folder.
-        split: images to evaluate on: train, valid or test.
+        split: images or rows to evaluate on: train, valid or test; by default test, or all of other data.
         data: other data than the run's own, or where these are now; nothing is written then.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
         num_particles: draws of z per image for the ELBO.
@@ -60,8 +60,11 @@ def evaluate(
         at_least(name, count, 0, "0 for none")
     config = read_config(Path(run))
     vae, dataset = runs.open_run(run, data, root, device)
-    others = None if against is None else getattr(datasets.of_run(run, config, against, root), split)
-    examples, trained = getattr(dataset, split), datasets.trained_on(config, dataset)
+    others = None
+    if against is not None:
+        _, others = datasets.part_of_run(run, datasets.of_run(run, config, against, root), split, against)
+    part, examples = datasets.part_of_run(run, dataset, split, data)
+    trained = datasets.trained_on(config, dataset)
     if data is None and split == "valid" and len(trained) > len(dataset.train):
         raise ValueError(f"{run} was trained on the validation data too (validate: false); use --split test")
     _check_counts(examples, n, gaps, samples)
@@ -70,13 +73,11 @@ def evaluate(
     if samples and dataset.has_missing:
         raise ValueError(f"samples are compared with complete {examples.noun}s alone; some values here are missing")
     diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples > 0)
-    found: dict[str, Any] = {"split": split, "seed": seed}
-    found["elbo"] = runs.print_elbo(split, vae, examples, num_particles=num_particles, kl=kl, seed=seed)
+    found: dict[str, Any] = {"split": part, "seed": seed}
+    found["elbo"] = runs.print_elbo(part, vae, examples, num_particles=num_particles, kl=kl, seed=seed)
     found["codes"] = runs.print_codes(run, vae, examples, trained=len(trained), seed=seed)
     if importance_particles:
-        found["log_prob"] = runs.print_log_prob(
-            split, vae, examples, num_particles=importance_particles, n=n, seed=seed
-        )
+        found["log_prob"] = runs.print_log_prob(part, vae, examples, num_particles=importance_particles, n=n, seed=seed)
     best = found["log_prob"]["mean"] if importance_particles else found["elbo"]["elbo"]
     found["bits_per_dim"] = runs.print_bits(vae, examples, best)
     found["probe"] = diagnoses.print_probe(vae, dataset, examples, seed=seed)
@@ -88,7 +89,7 @@ def evaluate(
     if samples:
         found["memorisation"] = diagnoses.print_memorisation(run, vae, trained, examples, n=samples, seed=seed)
     if data is None:
-        path = Path(run) / f"evaluation-{split}.json"
+        path = Path(run) / f"evaluation-{part}.json"
         write_text(path, json.dumps(found, indent=1) + "\n")
         print(f"written to {path}")
 
@@ -107,7 +108,7 @@ def check_run(
     run: str,
     n: int | None = None,
     data: str | None = None,
-    split: Literal["train", "valid", "test"] = "test",
+    split: Literal["train", "valid", "test"] | None = None,
     only: str | None = None,
     why: bool = True,
     all: bool = False,
@@ -125,7 +126,7 @@ def check_run(
         run: run folder.
         n: number of images or rows to check on; by default 64, or all if there are fewer.
         data: other data than the run's own, or where these are now.
-        split: images to check on: train, valid or test.
+        split: images or rows to check on: train, valid or test; by default test, or all of other data.
         only: names of the lines to check, such as trace-elbo,evidence; by default all. --all true shows the names.
         why: print why each line must hold, for the lines that are shown in full.
         all: print every line, as a table.
@@ -134,7 +135,7 @@ def check_run(
         out: file of the report; by default checks.json in the run folder, for a report of all lines only.
     """
     from pyro_vae.checks import check as cross_check
-    from pyro_vae.cli import runs
+    from pyro_vae.cli import datasets, runs
     from pyro_vae.cli.pictures import draw_ranks, first
     from pyro_vae.files import folder_in, write_text
 
@@ -142,7 +143,7 @@ def check_run(
     if out and not path.parent.is_dir():
         raise FileNotFoundError(f"out: there is no folder {path.parent} to write {path.name} into")
     vae, dataset = runs.open_run(run, data, root, "cpu")
-    examples = getattr(dataset, split)
+    _, examples = datasets.part_of_run(run, dataset, split, data)
     x, *context = first(examples, min(_CHECKED, len(examples)) if n is None else n, vae)
     objective, importance_particles = runs.objective(run, vae)
     report = cross_check(

@@ -73,6 +73,7 @@ def train(
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
     if data is None:
         raise ValueError("the run was trained from Python on data without a name. Name a file with them: --data FILE")
+    _check_training(epochs, options, out, resume)
     root = config.pop("root")
     config["data"] = whole_path(data)
     dataset = datasets.to_train_on(config, root, resume)
@@ -97,6 +98,17 @@ def train(
         **{option.name: options[option.name] for option in of_fit()},
     )
     _finish(run, dataset, history, minimised, validate, device)
+
+
+def _check_training(epochs: int | None, options: dict[str, Any], out: str | None, resume: str | None) -> None:
+    """Raise an error for options of fit that cannot be used, before any data are read."""
+    from pyro_vae.cli.options import of_fit
+    from pyro_vae.training.options import Options
+    from pyro_vae.training.record import check_folder
+
+    Options(epochs, optimizer=None, has_context=False, **{option.name: options[option.name] for option in of_fit()})
+    if out is not None:
+        check_folder(Path(out), resume is not None)
 
 
 def _finish(run: Path, dataset: Any, history: Any, minimised: Any, validate: bool, device: str) -> None:
