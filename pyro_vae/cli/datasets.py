@@ -14,11 +14,14 @@ from torch import Tensor
 
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
-from pyro_vae.checkpoints import SCHEMA, read_description
+from pyro_vae.checkpoints import SCHEMA, read_config, read_description
+from pyro_vae.cli.words import with_options
 from pyro_vae.config import find
 from pyro_vae.config.from_data import look_at, usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.reading import OPTIONS
+from pyro_vae.data.sources import whole_path
 from pyro_vae.likelihoods import Standardized
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.registry import Spec
@@ -29,11 +32,11 @@ from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 from pyro_vae.suggestions.schemas import in_units
 
 __all__ = [
-    "READING",
     "choose_likelihood",
     "load_data",
     "of_run",
     "part",
+    "part_of_run",
     "prepared",
     "read",
     "short_name",
@@ -41,8 +44,7 @@ __all__ = [
     "trained_on",
 ]
 
-READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "schema", "skip_bad")
-"""The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
+_WITH_SPLITS = ("torchvision:", "hf:")  # data sets of which others say what is for tests
 
 
 def short_name(data: str) -> str:
@@ -53,7 +55,7 @@ def short_name(data: str) -> str:
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
-    options = {name: config[name] for name in READING if config.get(name) is not None}
+    options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
 
 
@@ -69,12 +71,12 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
     raw = load_data({**config, "schema": str(Path(resume or "") / SCHEMA)} if of_run else config, root)
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
-        print(f"note       {note}")
+        print(f"note       {with_options(note)}")
     raw = choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = prepared(raw, config, described)
     for note in dataset.notes[len(raw.notes) :]:
-        print(f"note       {note}")
+        print(f"note       {with_options(note)}")
     return dataset
 
 
@@ -91,6 +93,33 @@ def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:
 def part(dataset: DataSet[Any], name: str) -> Any:
     """Return a split of a data set by its name, or all examples for ``all``."""
     return dataset.everything if name == "all" else getattr(dataset, name)
+
+
+def part_of_run(run: str, dataset: DataSet[Any], split: str | None, data: str | None) -> tuple[str, Any]:
+    """Return the examples that a command on a run looks at, and what to call them.
+
+    By default these are the test examples of the run's own data, wherever they are now. Of other data they are all,
+    since the VAE has seen none of them, but of data sets with names the test examples.
+
+    Args:
+        run: run folder.
+        dataset: what :func:`of_run` returned.
+        split: the name of a split, if the user gave one.
+        data: the other data; None for the run's own.
+    """
+    if data is None or data in data_sets.NAMES or data.startswith(_WITH_SPLITS):
+        chosen = split or "test"
+    else:
+        chosen = split or ("test" if _is_own(run, dataset, data) else "all")
+    return (data or "" if chosen == "all" else chosen), part(dataset, chosen)
+
+
+def _is_own(run: str, dataset: DataSet[Any], data: str) -> bool:
+    """Return True if data are those of a run: in the same place, or with the same training examples elsewhere."""
+    config, described = read_config(Path(run)), read_description(Path(run))
+    if whole_path(data) == config.get("data"):
+        return True
+    return described is not None and trained_on(config, dataset).fingerprint() == described.fingerprint
 
 
 def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> DataSet[Any]:

@@ -198,7 +198,9 @@ def _run_command(name: str, values: dict[str, Any]) -> None:
 
 def _warn(command: str, message: Warning | str, *_: type[Warning] | str | int | TextIO | None) -> None:
     """Print a warning in one line, without Python's first line, which names a place in the library."""
-    print(f"pyro-vae {command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    from pyro_vae.cli.words import with_options
+
+    print(f"pyro-vae {command}: warning: {with_options(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _fail(command: str, error: BaseException) -> int:

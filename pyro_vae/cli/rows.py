@@ -18,10 +18,10 @@ from pyro_vae.cli.writing import Column, columns_of
 from pyro_vae.data import TABLES, Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
 from pyro_vae.data.reading import import_optional
+from pyro_vae.data.splitting import SPLITS
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.data.tables import frame_of_file
 from pyro_vae.evaluation.importance import estimate_log_prob
-from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
 from pyro_vae.vae.tables import as_rows, filled_in
@@ -31,6 +31,7 @@ __all__ = [
     "codes",
     "context_of_samples",
     "described",
+    "file_column",
     "file_of",
     "imputed",
     "imputed_table",
@@ -71,6 +72,15 @@ def label_column(examples: Split) -> dict[str, Column]:
         return {}
     coded = examples.labels.tolist()
     return {"label": [examples.class_names[code] for code in coded] if examples.class_names else coded}
+
+
+def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
+    """Return the files that the examples of a split, or of ``all``, came from; nothing if they are rows of one file."""
+    if not dataset.files or dataset.positions is None:
+        return {}
+    everything = torch.cat(dataset.positions).sort().values
+    where = everything if split == "all" else dataset.positions[SPLITS.index(split)]
+    return {"file": [dataset.files[place] for place in where.tolist()]}
 
 
 def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
@@ -201,14 +211,13 @@ def _free(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> Tensor:
-    """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``."""
+def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``, and Pareto k̂ ``(n,)``."""
     found = [
         estimate_log_prob(vae, x, *context, num_particles=num_particles, seed=derive(seed, i))
         for i, (x, *context) in enumerate(_batches(vae, examples, seed))
     ]
-    warn_of_heavy_tails(torch.cat([each.pareto_k for each in found]), f"log p(x) of {examples.name}")
-    return torch.cat([each.log_prob for each in found]).double()
+    return torch.cat([each.log_prob for each in found]).double(), torch.cat([each.pareto_k for each in found])
 
 
 def check_flag(flag: float | None, n: int, noun: str) -> None:

@@ -44,7 +44,6 @@ __all__ = [
     "device",
     "form",
     "free_folder",
-    "label_classes",
     "new_vae",
     "objective",
     "open_run",
@@ -137,12 +136,6 @@ def form(split: Split) -> str:
     if split.dequantize:
         return f"{scale}, dequantised"
     return f"whole numbers to {split.levels}" if split.integers else f"{scale}, {split.levels + 1} levels"
-
-
-def label_classes(run: str) -> int:
-    """Return the number of classes of the labels that a run took as context; 0 if it took none."""
-    config = read_config(Path(run))
-    return int(config["shapes"]["context"]) if config.get("labels") else 0
 
 
 def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from pyro_vae.argument_checks import at_least, finite_number, one_of
+from pyro_vae.argument_checks import at_least, finite_number, one_of, true_or_false
 from pyro_vae.config.from_data import Inputs, is_auto, look_at, usual_inputs
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.data import DataSet, DataSource
@@ -172,8 +172,7 @@ def _build(
     fill: float,
     schema: Schema | None,
 ) -> VAE:
-    if not isinstance(missing, bool):
-        raise ValueError(f"missing must be True or False; got {missing!r}")
+    true_or_false("missing", missing)
     finite_number("fill", fill)
     one_of("inputs", inputs, *get_args(Inputs))
     hidden = as_widths("hidden", hidden)

@@ -52,8 +52,7 @@ def load_h5ad(path: Path, how: Reading) -> DataSet[Counts]:
             raise BadDataError(
                 f"{path} has {len(counts):,} rows of counts, and {len(found):,} in the column for {what}"
             )
-    if how.columns is not None:
-        genes = [name.strip() for name in how.columns.split(",")] if isinstance(how.columns, str) else how.columns
+    if (genes := how.columns_named) is not None:
         for gene in set(genes).difference(counts.columns):
             check_column(str(path), "columns", gene, counts.columns)
         counts = counts.with_columns(genes)

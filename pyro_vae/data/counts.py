@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.splits import Split, labels_of_both
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Counts"]
 
 _Matrix: TypeAlias = "sparse.sparray | sparse.spmatrix | NDArray[Any] | Tensor"
-_LARGEST = 2**53  # floating-point numbers have all whole numbers up to this
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -239,7 +239,7 @@ def _check_counts(name: str, rows: sparse.csr_array, columns: tuple[str, ...]) -
     if values.dtype.kind == "b":
         return
     with np.errstate(invalid="ignore"):
-        right = (values >= 0) & (values <= _LARGEST)
+        right = (values >= 0) & (values <= EXACT)
         if values.dtype.kind == "f":
             right &= values == np.floor(values)
     if right.all():

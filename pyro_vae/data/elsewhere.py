@@ -21,6 +21,7 @@ from pyro_vae.data.items import Found, as_array, read_dataset, stack
 from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or_download
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import DataSet
+from pyro_vae.data.tables import notes_on_labels
 
 if TYPE_CHECKING:
     import datasets
@@ -248,6 +249,8 @@ def _columns(source: str, table: datasets.Dataset, how: Reading) -> Found:
     if pictures:
         images = (row[pictures[0]] for row in table.select_columns(pictures))
         return Found(stack(source, len(table), images, how), labels, names, notes=notes)
+    if label is None:
+        notes += tuple(notes_on_labels({name: "int" in kinds[name].dtype for name in numbers}))
     x = table.select_columns(numbers).to_pandas().to_numpy(np.float64)
     return Found(x, labels, names, tuple(numbers), notes=notes)
 

@@ -13,10 +13,21 @@ from torch import Tensor
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["Frame", "SparseMatrix", "SparseRows", "column_names", "from_objects", "is_frame", "is_sparse", "numbers_of"]
+__all__ = [
+    "EXACT",
+    "Frame",
+    "SparseMatrix",
+    "SparseRows",
+    "column_names",
+    "from_objects",
+    "is_frame",
+    "is_sparse",
+    "numbers_of",
+]
 
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
-_EXACT = 2**53  # larger integers have no float64 of their own
+EXACT = 2**53
+"""float64 has all whole numbers up to this."""
 
 
 @runtime_checkable
@@ -108,8 +119,8 @@ def _column(name: str, values: NDArray[Any], column: str) -> NDArray[np.float64]
     missing = np.fromiter((v is None or type(v).__name__ == "NAType" for v in flat), bool, len(flat))
     known = np.where(missing, np.nan, flat).astype(np.float64)
     whole = any(issubclass(kind, (int, np.integer)) for kind in kinds)
-    if whole and (np.abs(known) > _EXACT).any():
-        raise ValueError(f"{name} has integers above {_EXACT}, which floating-point numbers do not tell apart")
+    if whole and (np.abs(known) > EXACT).any():
+        raise ValueError(f"{name} has integers above {EXACT}, which floating-point numbers do not tell apart")
     return known.reshape(values.shape)
 
 

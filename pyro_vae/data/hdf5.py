@@ -81,8 +81,7 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
     def _array(self, where: str, found: h5py.Dataset | h5py.Group) -> NDArray[Any]:
         if not isinstance(found, self._h5py.Dataset):
             raise BadDataError(f"{where} is a {type(found).__name__.lower()}; it must be an array")
-        if found.is_virtual or found.external:
-            raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")
+        _refuse_other_files(where, found)
         if found.shape is None:
             raise BadDataError(f"{where} is empty")
         text = self._h5py.check_string_dtype(found.dtype) is not None
@@ -128,8 +127,12 @@ def check_own(where: str, file: h5py.File, name: str) -> None:
 
 
 def _check_bytes(where: str, found: h5py.Dataset) -> None:
-    if found.is_virtual or found.external:
-        raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")
+    _refuse_other_files(where, found)
     size, stored = (found.size or 0) * found.dtype.itemsize, found.id.get_storage_size()
     if size > _MOST or (size > _LARGE and size > _PACKED * stored):
         raise BadDataError(f"{where} claims {size:,} bytes, and the file has {stored:,} of it")
+
+
+def _refuse_other_files(where: str, found: h5py.Dataset) -> None:
+    if found.is_virtual or found.external:
+        raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")

@@ -117,6 +117,18 @@ class Rows(Split):
         """True if a value is NaN."""
         return self.values.dtype.is_floating_point and any(bool(some.isnan().any()) for some in self.stored())
 
+    def without_values(self) -> str | None:
+        """Return the first column, or element of x, that is missing in all rows, in words; None if there is none."""
+        if not self.values.dtype.is_floating_point:
+            return None
+        known = torch.zeros(self.event_shape, dtype=torch.bool)
+        for some in self.stored():
+            known |= (~some.isnan()).any(0).cpu()
+        if known.all():
+            return None
+        place = tuple((~known).nonzero()[0].tolist())
+        return f"column {self.columns[place[0]]!r}" if self.columns else f"element {place}"
+
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation, float64, of each element of a vector, or of all elements of an array.
 

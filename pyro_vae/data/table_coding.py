@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pyro_vae.data.reading import BadDataError, import_optional
 from pyro_vae.data.schema import Column, SchemaError
-from pyro_vae.data.table_columns import NotNumbersError, counts_rows, is_text, matches_number, numbers
+from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, is_text, matches_number, numbers
 
-__all__ = ["MARKS", "code", "look_at"]
+__all__ = ["MARKS", "code", "days_of", "look_at"]
 
 MARKS = ("?", "-", "--", ".", "*", "missing", "unknown")
 """Text that stands for a missing value if everything else in the column is a number."""
@@ -27,7 +27,7 @@ _FEW = 20  # values that may be categories, however few rows there are
 Numbers = NDArray[Any]
 
 
-def look_at(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
+def look_at(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     """Return what a column holds, and its numbers as they stand in x: NaN where one is missing.
 
     Text of few different values becomes codes, dates become days since the first, other numbers stay.
@@ -55,7 +55,9 @@ def look_at(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
     return _of_numbers(name, column, numbers(where, column))
 
 
-def _of_numbers(name: str, column: Any, values: Numbers, missing: tuple[str, ...] = ()) -> tuple[Column, Numbers]:
+def _of_numbers(
+    name: str, column: ArrowColumn, values: Numbers, missing: tuple[str, ...] = ()
+) -> tuple[Column, Numbers]:
     types = import_optional("pyarrow", "tables").types
     integers = types.is_integer(column.type)
     dtype = ("Int64" if column.null_count else "int64") if integers else "float64"
@@ -84,7 +86,7 @@ def _plain(value: Any, whole: bool) -> int | float:
     return int(value) if whole else float(value)
 
 
-def _of_dictionary(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
+def _of_dictionary(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     """Return a column of pandas' categories, whose order counts if they have one."""
     arrow = import_optional("pyarrow", "tables")
     column = column.combine_chunks() if isinstance(column, arrow.ChunkedArray) else column
@@ -102,7 +104,7 @@ def _of_nothing() -> Any:
     raise NotNumbersError("has no value in any row")
 
 
-def _of_dates(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
+def _of_dates(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     micros = _microseconds(column)
     if np.isnan(micros).all():
         raise NotNumbersError("has no value in any row")
@@ -115,14 +117,19 @@ def _of_dates(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
     return Column(name, "date", dtype=dtype, origin=origin), days
 
 
-def _microseconds(column: Any) -> NDArray[np.float64]:
+def days_of(column: ArrowColumn) -> NDArray[np.float64]:
+    """Return dates as days since 1970; NaN where one is missing."""
+    return _microseconds(column) / _DAY
+
+
+def _microseconds(column: ArrowColumn) -> NDArray[np.float64]:
     """Return dates as microseconds since 1970, in UTC if they have a time zone; NaN where one is missing."""
     arrow = import_optional("pyarrow", "tables")
     whole = column.cast(arrow.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast("int64")
     return np.asarray(whole.cast("float64").to_numpy(zero_copy_only=False), np.float64)
 
 
-def _of_text(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
+def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     compute = import_optional("pyarrow.compute", "tables")
     text = _trimmed(column)
     try:
@@ -149,7 +156,7 @@ def _of_text(where: str, name: str, column: Any) -> tuple[Column, Numbers]:
     return found, _codes_of(where, found, compute.dictionary_encode(text))
 
 
-def _trimmed(column: Any) -> Any:
+def _trimmed(column: ArrowColumn) -> Any:
     """Return text without spaces around it; what is empty is missing."""
     compute = import_optional("pyarrow.compute", "tables")
     text = compute.utf8_trim_whitespace(column)
@@ -169,7 +176,7 @@ def _without(text: Any, marks: tuple[Any, ...]) -> Any:
     return compute.if_else(marked, None, text)
 
 
-def _as_dates(text: Any) -> Any:
+def _as_dates(text: ArrowColumn) -> Any:
     """Return text as dates if all of it is dates in ISO 8601, else None."""
     arrow = import_optional("pyarrow", "tables")
     try:
@@ -178,7 +185,7 @@ def _as_dates(text: Any) -> Any:
         return None
 
 
-def code(where: str, known: Column, column: Any) -> Numbers:
+def code(where: str, known: Column, column: ArrowColumn) -> Numbers:
     """Return the numbers of a column as they stand in x, as its schema says.
 
     Args:
@@ -207,7 +214,7 @@ def code(where: str, known: Column, column: Any) -> Numbers:
     return values - float(known.origin) if known.origin else values
 
 
-def _days_of(where: str, known: Column, column: Any) -> NDArray[np.float64]:
+def _days_of(where: str, known: Column, column: ArrowColumn) -> NDArray[np.float64]:
     types = import_optional("pyarrow", "tables").types
     dates = _as_dates(column) if is_text(column.type) else column
     if types.is_null(column.type):
@@ -215,10 +222,10 @@ def _days_of(where: str, known: Column, column: Any) -> NDArray[np.float64]:
     if dates is None or not types.is_temporal(dates.type):
         raise BadDataError(f"{where} must hold dates, such as 2020-01-31, as its schema says; got {column.type}")
     start = (known.start - datetime.datetime(1970, 1, 1)).total_seconds() / 86_400
-    return _microseconds(dates) / _DAY - start
+    return days_of(dates) - start
 
 
-def _codes_of(where: str, known: Column, column: Any) -> Numbers:
+def _codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
     """Return the code of each value; NaN where it is missing."""
     arrow = import_optional("pyarrow", "tables")
     types = arrow.types
@@ -249,7 +256,7 @@ def _places(known: Column) -> Mapping[Any, int]:
     return {_key(value): code for code, value in enumerate(known.values)}
 
 
-def _key(value: Any) -> str:
+def _key(value: ArrowColumn) -> str:
     """Return a value as text, so that 1, 1.0 and "1" are one, and so are True and "true"."""
     if isinstance(value, str):
         return {"True": "true", "False": "false"}.get(value, value)

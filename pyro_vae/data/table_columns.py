@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError, import_optional
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ __all__ = [
 
 ArrowColumn: TypeAlias = "pyarrow.Array | pyarrow.ChunkedArray"
 """A column of a table as Arrow has it."""
-
-EXACT = 2**53  # float64 has every whole number up to here
 
 NUMBER = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _THOUSANDS = r"[+-]?[0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.splitting import assign, keys_of_rows, split_up
 from pyro_vae.data.table_coding import code, look_at
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
+from pyro_vae.data.table_keys import keys_of_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 __all__ = [
     "TABLES",
     "NoColumnError",
-    "as_written",
     "check_column",
     "columns_of_frame",
     "frame_of_file",
-    "keys_of_table",
     "load_table",
     "rows_of_columns",
     "rows_of_frame",
@@ -43,6 +41,7 @@ __all__ = [
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """The endings of files that are tables."""
 
+_LABELS = ("label", "labels", "class", "classes", "target")  # names of columns that often hold labels
 _NAMED = 10  # columns that are left out, with the reason for each
 
 
@@ -174,11 +173,7 @@ def _of_series(series: pandas.Series) -> ArrowColumn:
 def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequence[str]) -> DataSet[Rows]:
     """Return the data set of columns of Arrow's; see :func:`load_table`."""
     rows, keys, left_out = rows_of_columns(name, columns, how)
-    together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
-    try:
-        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
-    except ValueError as error:
-        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+    return split_by_keys(rows, keys, how.shares, [*notes, *left_out], how.group)
 
 
 def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
@@ -197,6 +192,8 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
     schema, x, left_out = _looked_at(name, rest, how) if how.schema is None else _as_known(name, rest, how.schema)
+    if how.label is None and how.columns is None:
+        left_out += notes_on_labels({column: schema[column].whole for column in x})
     values = _side_by_side(list(x.values()))
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
@@ -205,23 +202,19 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        return rows, list(keys_of_table(tuple(x), as_written(schema, values))), left_out
+        named = {column: of for column, of in rest.items() if not _is_index(column, of)}
+        return rows, list(keys_of_columns(named)), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
 
 
-def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
-    """Return the bytes of each row, with the columns by name and the numbers in the 24 bits of float32.
-
-    So the same table has the same splits however it is read. The order of the columns does not count, nor the last
-    bits: pandas before 3 reads some decimals otherwise, and a file may be in single precision.
+def notes_on_labels(x: Mapping[str, bool]) -> list[str]:
+    """Return a note on each column of x that may hold labels, by its name.
 
     Args:
-        names: of the columns.
-        values: numbers ``(n, columns)``.
+        x: names of columns, and whether they hold whole numbers.
     """
-    bits, exponents = np.frexp(values[:, np.argsort(list(names))].astype(np.float64))
-    with np.errstate(over="ignore"):
-        return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
+    named = [column for column, whole in x.items() if whole and column.lower() in _LABELS]
+    return [f"{column!r} is a column of x like the others. If it holds labels: label={column!r}" for column in named]
 
 
 def _looked_at(name: str, columns: Columns, how: Reading) -> tuple[Schema, dict[str, NDArray[Any]], list[str]]:
@@ -279,34 +272,9 @@ def _as_known(name: str, columns: Columns, schema: Schema) -> tuple[Schema, dict
     return schema, x, [f"{', '.join(strange[:_NAMED])} is left out: not in the schema"] if strange else []
 
 
-def as_written(schema: Schema, values: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers that stay the same when other rows are added to a table: not codes, nor days since the first.
-
-    Args:
-        schema: of the table.
-        values: x, ``(n, columns)``.
-    """
-    columns = [_as_written(column, values[:, place]) for place, column in enumerate(schema.data)]
-    return _side_by_side(columns)
-
-
-def _as_written(column: Column, values: NDArray[Any]) -> NDArray[Any]:
-    if column.is_coded:
-        known = ~np.isnan(values)
-        of = np.array([_number_of(value) for value in column.values], np.float64)
-        numbers = np.full(len(values), np.nan)
-        numbers[known] = of[values[known].astype(np.int64)]
-        return numbers
-    if column.kind == "date":
-        return values + column.start.toordinal()
-    return values + float(column.origin) if column.origin else values
-
-
-def _number_of(value: Any) -> float:
-    """Return a number itself, and a number for a text."""
-    if isinstance(value, str):
-        return float(int.from_bytes(hashlib.blake2b(value.encode(), digest_size=3).digest(), "big"))
-    return float(value)
+def _is_index(column: str, values: Any) -> bool:
+    """Return True for a column without a name that counts the rows."""
+    return (column == "" or column.startswith("Unnamed: ")) and counts_rows(values)
 
 
 def _in_words(left_out: Mapping[str, str]) -> str:
@@ -321,15 +289,14 @@ def _in_words(left_out: Mapping[str, str]) -> str:
 
 def _chosen(name: str, columns: Columns, how: Reading) -> Columns:
     """Return the columns that are asked for, in that order."""
-    wanted = how.columns or ()
-    names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    names = how.columns_named or []
     for column in names:
         if column in (how.label, how.group):
             what = "label" if column == how.label else "group"
             raise ValueError(f"columns must be those of x; {column!r} is the {what}, which is no part of x")
         check_column(name, "columns", column, columns)
     if len(set(names)) < len(names) or not names:
-        raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
+        raise ValueError(f"columns must be names of different columns, such as a,b; got {how.columns!r}")
     return {column: columns[column] for column in names}
 
 

@@ -147,7 +147,7 @@ def test_scores_rank_among_the_validation_rows(here, capsys):
     assert np.array_equal(flagged, share <= 0.1)
     said = capsys.readouterr()
     assert f"{int(flagged.sum())} of {len(share)} rows are flagged" in said.out
-    assert said.err.count("Pareto") <= 2  # one warning for the rows, one for the validation rows
+    assert said.err.count("Pareto") <= 1
 
 
 def test_anomalies_are_flagged(here):

@@ -53,6 +53,7 @@ def describe_data(data: str, **how: Any) -> None:
 
     from pyro_vae.cli import datasets
     from pyro_vae.cli.tables import print_table
+    from pyro_vae.cli.words import with_options
     from pyro_vae.data import Rows
 
     found = datasets.read(data, how)
@@ -61,7 +62,7 @@ def describe_data(data: str, **how: Any) -> None:
     for name in ("train", "valid", "test"):
         print(f"  {len(getattr(found, name)):>9,} {split.noun}s in {name}")
     for note in found.notes:
-        print(f"note  {note}")
+        print(f"note  {with_options(note)}")
     everything = found.everything
     if everything.labels is not None:
         counts = torch.bincount(everything.labels, minlength=everything.classes).tolist()
