@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pyro_vae.seeds import derive
 
 __all__ = [
     "check_flag",
+    "check_reference",
     "codes",
     "context_of_samples",
     "described",
@@ -60,12 +62,17 @@ def names(examples: Split) -> tuple[str, ...]:
     return examples.columns if isinstance(examples, (Rows, Counts)) else ()
 
 
-def label_column(examples: Split) -> dict[str, Column]:
-    """Return the labels as a column, by their names if they have some; nothing without labels."""
+def label_column(examples: Split, others: Collection[str] = ()) -> dict[str, Column]:
+    """Return the labels as a column, by their names if they have some; nothing without labels.
+
+    Args:
+        examples: that have them.
+        others: names of other columns of the same table.
+    """
     if examples.labels is None:
         return {}
     coded = examples.labels.tolist()
-    return {"label": [examples.class_names[code] for code in coded] if examples.class_names else coded}
+    return {_free("label", others): [examples.class_names[code] for code in coded] if examples.class_names else coded}
 
 
 def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
@@ -151,6 +158,23 @@ def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> tu
         for i, (x, *context) in enumerate(_batches(vae, examples, seed))
     ]
     return torch.cat([each.log_prob for each in found]).double(), torch.cat([each.pareto_k for each in found])
+
+
+def check_reference(run: str, own: DataSet[Any], flag: float | None) -> None:
+    """Raise a ValueError if the validation rows of a run are no reference for scores; see :func:`check_flag`.
+
+    Without a rate, rows that the run was trained on are a reference with a warning.
+    """
+    n, noun = len(own.valid), own.valid.noun
+    if not n:
+        raise ValueError(f"{run} has no validation {noun}s for scores to rank among: its shares leave none")
+    check_flag(flag, n, noun)
+    if read_config(Path(run)).get("validate", True):
+        return
+    said = f"{run} was trained on its validation {noun}s too (validate: false), which are more likely for that"
+    if flag is not None:
+        raise ValueError(f"flag: {said}. So nothing says how often a new {noun} is flagged. Train with validation")
+    warnings.warn(f"{said}: the shares of new {noun}s are too small", stacklevel=2)
 
 
 def check_flag(flag: float | None, n: int, noun: str) -> None:

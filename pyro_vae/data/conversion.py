@@ -16,6 +16,7 @@ from pyro_vae.data.array_files import as_labels, as_split
 from pyro_vae.data.counts import Counts
 from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
+from pyro_vae.data.keyed_splits import Keys
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet, Split
@@ -81,8 +82,11 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
     if len(splits) > 1:
         notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
     shares = [share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)]
-    keys = found["train"].keys or keys_of_split(splits["train"])
-    return _drawn(splits, assign(keys, [share / sum(shares) for share in shares]), notes)
+    keys = Keys(found["train"].keys or keys_of_split(splits["train"]), how.group)
+    try:
+        return _drawn(splits, assign(keys, [share / sum(shares) for share in shares]), notes)
+    except BadDataError as error:
+        raise BadDataError(f"{error}{keys.together()}") from error
 
 
 def _drawn(splits: Mapping[str, Split], places: Tensor, notes: tuple[str, ...]) -> DataSet[Any]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from pyro_vae.data.splitting import as_shares
 
 __all__ = ["OPTIONS", "BadDataError", "Reading", "import_optional"]
@@ -44,6 +46,11 @@ class Reading:
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (colour); got {self.channels!r}")
+        for option in ("label", "group"):
+            if (name := getattr(self, option)) is not None:
+                object.__setattr__(self, option, _as_name(option, name))
+        if self.columns is not None and not isinstance(self.columns, str):
+            object.__setattr__(self, "columns", _as_names(self.columns))
         shares = (0.8, 0.1, 0.1) if self.split is None else as_shares(self.split)
         object.__setattr__(self, "shares", shares)
 
@@ -73,6 +80,22 @@ class Reading:
 
 OPTIONS = tuple(field.name for field in fields(Reading) if field.init)
 """The names of the options that depend on what is read."""
+
+
+def _as_name(option: str, name: object) -> str:
+    """Return the name of a column; columns of a DataFrame may have whole numbers as names."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
+        return str(name)
+    raise ValueError(f"{option} must be the name of a column; got {name!r}")
+
+
+def _as_names(columns: Any) -> tuple[str, ...]:
+    try:
+        return tuple(_as_name("columns", name) for name in columns)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"columns must be names of columns, such as a,b; got {columns!r}") from error
 
 
 def _as_option(name: str, value: Any) -> Any:

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.splitting import assign, keys_of_rows, split_up
+from pyro_vae.data.splitting import keys_of_rows
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes, numbers
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 
@@ -145,11 +146,7 @@ def _of_series(series: pandas.Series) -> ArrowColumn:
 def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequence[str]) -> DataSet[Rows]:
     """Return the data set of columns of Arrow's; see :func:`load_table`."""
     rows, keys, left_out = rows_of_columns(name, columns, how)
-    together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
-    try:
-        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
-    except ValueError as error:
-        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+    return split_by_keys(rows, keys, how.shares, [*notes, *left_out], how.group)
 
 
 def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
@@ -178,8 +175,27 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        return rows, list(keys_of_table(tuple(x), values)), left_out
+        known = _known_by(name, rest, x)
+        return rows, list(keys_of_table(tuple(known), _side_by_side(list(known.values())))), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
+
+
+def _known_by(name: str, columns: Columns, x: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the columns of numbers that say which row is which, also those that are no part of x.
+
+    More rows may give a column values that it lacks now, or a second value, so that it becomes a part of x. Each row
+    stays in its split then.
+    """
+    known = dict(x)
+    for column, values in columns.items():
+        if column in x or _is_index(column, values):
+            continue
+        try:
+            known[column] = numbers(f"{name}: column {column!r}", values)
+        except BadDataError:  # other than numbers
+            if values.null_count == len(values):
+                known[column] = np.full(len(values), np.nan)
+    return known
 
 
 def notes_on_labels(x: Mapping[str, bool]) -> list[str]:
@@ -217,7 +233,7 @@ def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], 
         except NotNumbersError as error:
             left_out[column] = str(error)
             continue
-        if (column == "" or column.startswith("Unnamed: ")) and counts_rows(values):
+        if _is_index(column, values):
             left_out[column] = "counts the rows"
         elif (low := np.nanmin(found)) == np.nanmax(found) and low not in (0, 1):
             left_out[column] = f"is always {low:.6g}"
@@ -229,6 +245,11 @@ def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], 
         return x, []
     count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
     return x, [f"{count}: {_in_words(left_out)}"]
+
+
+def _is_index(column: str, values: Any) -> bool:
+    """Return True for a column without a name that counts the rows."""
+    return (column == "" or column.startswith("Unnamed: ")) and counts_rows(values)
 
 
 def _in_words(left_out: Mapping[str, str]) -> str:

@@ -14,6 +14,8 @@ import yaml
 from pyro_vae import average_elbo, data, load
 from pyro_vae.cli import main
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyro_vae.checkpoints.StandardizedDataWarning")
+
 QUICK = ["--hidden", "[8]", "--latent_dim", "2", "--epochs", "2"]
 
 

@@ -17,6 +17,7 @@ from pyro_vae.cli.arguments import modules_named
 from pyro_vae.data import BadDataError
 from pyro_vae.data.functions import home_of
 from pyro_vae.registry import NotAllowedError, allowing
+from tests.data.parts import parts_of, rows_of
 
 X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 Y = np.arange(200) % 4
@@ -44,18 +45,6 @@ def written(tmp_path, monkeypatch):
         place = getattr(sys.modules[name], "__file__", None) or ""
         if Path(place).is_relative_to(tmp_path):
             del sys.modules[name]
-
-
-def values(split):
-    return split.x(slice(None), torch.float64).numpy()
-
-
-def rows_of(dataset):
-    return [sorted(map(tuple, values(split).reshape(len(split), -1).tolist())) for split in parts_of(dataset)]
-
-
-def parts_of(dataset):
-    return dataset.train, dataset.valid, dataset.test
 
 
 @pytest.mark.parametrize(

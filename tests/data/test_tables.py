@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -367,3 +369,58 @@ def test_a_delimiter_of_ones_own(tmp_path):
     PEOPLE.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="delimiter is for text files; .* is a Parquet file"):
         data.load(tmp_path / "a.parquet", delimiter=";")
+
+
+def test_a_row_stays_where_it_was_when_others_bring_a_second_value_or_a_first(tmp_path):
+    # A column of one value, and one without any, are no part of x until another row brings a value.
+    generator = np.random.default_rng(0)
+    rows = [f"{a:.4f},2020," for a in generator.normal(size=200)]
+
+    def places(more):
+        (tmp_path / "a.csv").write_text("\n".join(["a,year,b", *rows, *more]))
+        found = data.load(tmp_path / "a.csv")
+        parts = zip(("train", "valid", "test"), (found.train, found.valid, found.test), strict=True)
+        return {a: name for name, part in parts for a in part.values[:, 0].tolist()}
+
+    before = places([])
+    for more in (["9.5,2021,"], ["9.5,2020,7", "9.6,2020,8"], ["9.5,2021,7", "9.6,2021,8"]):
+        after = places(more)
+        assert len(after) == len(before) + len(more)
+        assert {a: after[a] for a in before} == before
+
+
+def test_the_choice_of_columns_moves_no_row(tmp_path):
+    # A run chooses the columns that it was trained on, of a table that may have others.
+    generator = np.random.default_rng(0)
+    rows = [f"{a:.4f},{b:.4f},5" for a, b in generator.normal(size=(200, 2))]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,c", *rows]))
+    all_columns, chosen = (data.load(tmp_path / "a.csv", columns=columns) for columns in (None, "a"))
+    assert torch.equal(chosen.test.values[:, 0], all_columns.test.values[:, 0])
+
+
+@pytest.mark.parametrize("ending", ["TSV", "Tsv.GZ", "CSV.gz", "csv.GZ"])
+def test_endings_in_capitals(tmp_path, ending):
+    text = "a,b\n" + "\n".join(f"{i},{i % 7}" for i in range(99))
+    content = (text.replace(",", "\t") if "tsv" in ending.lower() else text).encode()
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(gzip.compress(content) if ending.lower().endswith("gz") else content)
+    assert data.load(path).everything.values.sum() == sum(i + i % 7 for i in range(99))
+
+
+def test_blank_lines_before_the_names(tmp_path):
+    (tmp_path / "a.csv").write_text("\n \n\na,b\n" + "\n".join(f"{i},{i % 7}" for i in range(99)))
+    found = data.load(tmp_path / "a.csv")
+    assert found.train.columns == ("a", "b")
+    assert len(found.everything) == 99
+
+
+def test_names_that_are_whole_numbers():
+    df = pd.DataFrame({0: range(99), 1: [0, 1, 2] * 33, 2: range(99, 0, -1)})
+    found = data.table(df, label=1)
+    assert (found.train.columns, found.classes) == (("0", "2"), 3)
+
+
+def test_names_of_columns_may_be_wavelengths_beside_text(tmp_path):
+    rows = "\n".join(f"{'ab'[i % 2]},{i},{i * i}" for i in range(99))
+    (tmp_path / "a.csv").write_text(f"kind,400.5,401.5\n{rows}")
+    assert data.load(tmp_path / "a.csv", label="kind").train.columns == ("400.5", "401.5")

@@ -27,26 +27,26 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Print the ELBO of a run and what its codes carry, on test data, in nats per image.
+    """Print the ELBO of a run and what its codes carry, on test data, in nats per example.
 
     If codes have collapsed, prints the evidence and what to train with instead. Writes all results to
     evaluation-SPLIT.json in the run folder.
 
     Args:
         run: run folder.
-        split: images or rows to evaluate on: train, valid or test; by default test, or all of other data.
+        split: examples to evaluate on: train, valid or test; by default test, or all of other data.
         data: other data than the run's own, or where these are now; nothing is written then.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
-        num_particles: draws of z per image for the ELBO.
+        num_particles: draws of z per example for the ELBO.
         kl: kl of the ELBO: sampled, or analytic if it has a closed form.
-        importance_particles: draws of z per image for log p(x) by importance sampling, such as 5000; 0 leaves log p(x)
-            out. On two cores, 5,000 draws for 10,000 images of MNIST take some minutes.
-        n: number of images for log p(x); by default all.
-        gaps: number of images, such as 100, on which log p(x) - ELBO is split into the approximation gap (the family
-            of q) and the amortisation gap (the encoder); 0 leaves the gaps out. Searches for the best q of each image.
-        against: another data set, such as fashion_mnist; measures how well scores tell its images from those of the
-            run's data set.
-        samples: number of samples, such as 1000, to compare with the training images, to find copies; 0 leaves the
+        importance_particles: draws of z per example for log p(x) by importance sampling, such as 5000; 0 leaves
+            log p(x) out. On two cores, 5,000 draws for 10,000 images of MNIST take some minutes.
+        n: number of examples for log p(x); by default all.
+        gaps: number of examples, such as 100, on which log p(x) - ELBO is split into the approximation gap (the family
+            of q) and the amortisation gap (the encoder); 0 leaves the gaps out. Searches for the best q of each one.
+        against: other data, such as fashion_mnist or new.csv; measures how well scores tell their examples from those
+            of the run.
+        samples: number of samples, such as 1000, to compare with the training data, to find copies; 0 leaves the
             comparison out.
         seed: seed of the draws and the binarisation.
         device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
@@ -68,10 +68,8 @@ def evaluate(
     if data is None and split == "valid" and len(trained) > len(dataset.train):
         raise ValueError(f"{run} was trained on the validation data too (validate: false); use --split test")
     _check_counts(examples, n, gaps, samples)
-    if samples and (data is not None or split == "train"):
-        raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
-    if samples and dataset.has_missing:
-        raise ValueError(f"samples are compared with complete {examples.noun}s alone; some values here are missing")
+    if samples:
+        _check_held_out(dataset, held_out=data is None and split != "train")
     diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples > 0)
     found: dict[str, Any] = {"split": part, "seed": seed}
     found["elbo"] = runs.print_elbo(part, vae, examples, num_particles=num_particles, kl=kl, seed=seed)
@@ -104,6 +102,16 @@ def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None
             raise ValueError(f"{name} must be at most {there}; got {count}")
 
 
+def _check_held_out(dataset: Any, held_out: bool) -> None:
+    """Raise a ValueError if samples cannot be compared with held-out examples of the data."""
+    if not held_out:
+        raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
+    if dataset.has_missing:
+        raise ValueError(
+            f"samples are compared with complete {dataset.train.noun}s alone; some values here are missing"
+        )
+
+
 def check_run(
     run: str,
     n: int | None = None,
@@ -124,9 +132,9 @@ def check_run(
 
     Args:
         run: run folder.
-        n: number of images or rows to check on; by default 64, or all if there are fewer.
+        n: number of examples to check on; by default 64, or all if there are fewer.
         data: other data than the run's own, or where these are now.
-        split: images or rows to check on: train, valid or test; by default test, or all of other data.
+        split: examples to check on: train, valid or test; by default test, or all of other data.
         only: names of the lines to check, such as trace-elbo,evidence; by default all. --all true shows the names.
         why: print why each line must hold, for the lines that are shown in full.
         all: print every line, as a table.

@@ -43,7 +43,7 @@ def train(
         dequantize: add uniform noise within each grey level. A density over real pixels needs it: on a grid of levels
             the density grows without bound. auto adds the noise for such likelihoods.
         labels: give the labels to the VAE as context (a conditional VAE).
-        validate: hold out the validation images and keep the epoch that is best on them. false trains on them too, as
+        validate: hold out the validation data and keep the epoch that is best on them. false trains on them too, as
             published tables do, and keeps the last epoch.
         likelihood: likelihood p(x|z): a class by its name or dotted path; its own arguments follow, as in --likelihood
             normal --likelihood.scale 0.1. auto looks at the data, chooses a likelihood and says why. default is
