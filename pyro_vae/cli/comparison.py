@@ -179,8 +179,10 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
 
 
 def _shortened(text: str) -> str:
-    """Return a text or, if it is long, its end, which tells more of a path."""
-    return text if len(text) <= _LONG else f"…{text[1 - _LONG :]}"
+    """Return a text or, if it is long, its start; of a path its end, which tells more."""
+    if len(text) <= _LONG:
+        return text
+    return f"…{text[1 - _LONG :]}" if "/" in text else f"{text[: _LONG - 1]}…"
 
 
 def _brief(value: Value) -> str:

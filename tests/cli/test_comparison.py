@@ -68,6 +68,12 @@ def test_data_are_named_by_the_last_part_of_their_paths(capsys):
         assert all(word in words for word in shown)
 
 
+def test_long_names_keep_their_start_and_paths_their_end():
+    assert comparison._shortened("ZeroInflatedNegativeBinomial") == "ZeroInflatedNegativeBin…"
+    assert comparison._shortened("/home/of/somebody/with/data/photos").endswith("with/data/photos")
+    assert comparison._shortened("x" * 24) == "x" * 24
+
+
 def test_square_brackets_are_plain_text(capsys):
     words = ["[bold]", "[/]", "[link=x]y", "\\[red]"]
     print_table("[title]", {"class": words, "[1]": ["[2]"] * 4})
