@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -190,9 +189,10 @@ def test_help_needs_no_torch_and_answers_within_a_second(arguments):
     code += f"code = main({arguments!r}); sys.exit(code + 50 * ('torch' in sys.modules))"
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
-        seconds.append(time.perf_counter() - start)
+        after = os.times()  # of the processor: other work on the machine does not count
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert done.returncode == 0, done.stderr
         assert done.stdout
     assert min(seconds) < 1
