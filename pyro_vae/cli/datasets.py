@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import read_config, read_description
+from pyro_vae.cli.tables import wrapped
 from pyro_vae.cli.words import with_options
 from pyro_vae.config import find
 from pyro_vae.config.from_data import usual_inputs
@@ -70,12 +71,12 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
     raw = load_data(config, root)
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
-        print(f"note       {with_options(note)}")
+        print(wrapped(f"note       {with_options(note)}", indent=11))
     choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = prepared(raw, config, described)
     for note in dataset.notes[len(raw.notes) :]:
-        print(f"note       {with_options(note)}")
+        print(wrapped(f"note       {with_options(note)}", indent=11))
     return dataset
 
 
@@ -167,7 +168,7 @@ def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
 
 def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
     """Print a likelihood, the reason, and what would prepare the data for it beyond what train does by itself."""
-    print(f"likelihood {first.with_steps(())}")
+    print(wrapped(f"likelihood {first.with_steps(())}", indent=11))
     done = {MISSING: "", LOG1P: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
     steps = [step._replace(what=done.get(step.what, step.what)) for step in first.todo]
     left = first.with_steps([step for step in steps if step.what and not step.what.startswith(RECODE)]).prepare

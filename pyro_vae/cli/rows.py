@@ -32,6 +32,7 @@ __all__ = [
     "file_column",
     "imputed",
     "label_column",
+    "label_of_samples",
     "log_probs",
     "names",
     "open_whole",
@@ -244,6 +245,15 @@ def context_of_samples(
     sizes = torch.tensor(found.library_sizes, dtype=dtype)
     drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
     return (*context, drawn.log())
+
+
+def label_of_samples(
+    run: str, found: Description, n: int, label: str | None, taken: Collection[str]
+) -> dict[str, Column]:
+    """Return the classes of samples as a column that has no name of the others; nothing for a run without labels."""
+    labels = _labels(run, found, n, label)
+    names = found.class_names or tuple(map(str, range(found.classes)))
+    return {} if labels is None else {_free("label", taken): [names[code] for code in labels.tolist()]}
 
 
 def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:

@@ -51,7 +51,7 @@ class Look:
         context_features: how many numbers the context has per example.
     """
 
-    data: Any
+    data: DataSource | DataSet[Any]
     event_shape: tuple[int, ...]
     missing: bool
     context_features: int

@@ -14,6 +14,7 @@ from scipy import sparse
 from pyro_vae import data, load
 from pyro_vae.checkpoints import read_description
 from pyro_vae.cli import main
+from pyro_vae.cli.arguments import normalised
 from pyro_vae.cli.rows import shares
 
 QUICK = ["--hidden", "[16]", "--epochs", "80", "--lr", "0.01", "--latent_dim", "2"]
@@ -137,6 +138,27 @@ def test_samples_of_one_class(here, capsys):
     assert "got 'brich'. Did you mean birch?" in capsys.readouterr().err
     assert main(["sample", "runs/trees-1", "--label", "fir"]) == 2
     assert "was trained without labels" in capsys.readouterr().err
+
+
+def test_a_table_of_samples_has_their_classes(here):
+    assert main(["sample", "labels", "--n", "4", "--out", "each.csv"]) == 0
+    assert read("each.csv")["label"] == ["ash", "birch", "fir", "ash"]
+    assert main(["sample", "labels", "--n", "2", "--label", "fir", "--out", "firs.csv"]) == 0
+    assert read("firs.csv")["label"] == ["fir", "fir"]
+    assert main(["sample", "runs/trees-1", "--n", "2", "--out", "none.csv"]) == 0
+    assert list(read("none.csv")) == ["x0", "x1", "x2", "x3"]
+
+
+def test_the_data_stand_anywhere_or_behind_their_option(here):
+    commands = (["runs/trees-1", "trees.npz", "--out", "a.npy"], ["runs/trees-1", "--out", "a.npy", "trees.npz"])
+    commands += (["--data=trees.npz", "--out", "a.npy", "runs/trees-1"], ["runs/trees-1", "--out=a.npy"])
+    given = [normalised(["encode", *words]) for words in commands]
+    assert given[:3] == [
+        ["encode", "runs/trees-1", "trees.npz", "--out", "a.npy"],
+        ["encode", "runs/trees-1", "trees.npz", "--out", "a.npy"],
+        ["encode", "runs/trees-1", "trees.npz", "--out", "a.npy"],
+    ]
+    assert given[3] == ["encode", "runs/trees-1", "--out=a.npy"]
 
 
 def test_scores_rank_among_the_validation_rows(here, capsys):

@@ -97,11 +97,14 @@ def suggest_likelihood(data: str, **how: Any) -> None:
     """
     from pyro_vae import suggest
     from pyro_vae.cli import datasets
+    from pyro_vae.cli.tables import wrapped
+    from pyro_vae.cli.words import with_options
     from pyro_vae.suggestions import MISSING
     from pyro_vae.suggestions.library import LOG1P
 
     for found in suggest(datasets.read(data, how)):
-        print(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)]))
+        said = with_options(str(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)])))
+        print(wrapped(said, indent=4))
     given = [word for name, value in how.items() if value for word in (f"--{name}", str(value))]
     words = shlex.join([data, *("true" if word == "True" else word for word in given)])
     print(f"pyro-vae train --data {words} chooses the first, and prepares the data for it")
