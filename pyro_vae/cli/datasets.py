@@ -15,13 +15,16 @@ from torch import Tensor
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import SCHEMA, read_config, read_description
+from pyro_vae.cli.tables import wrapped
 from pyro_vae.cli.words import with_options
 from pyro_vae.config import find
 from pyro_vae.config.from_data import look_at, usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.functions import home_of
 from pyro_vae.data.reading import OPTIONS
 from pyro_vae.data.sources import whole_path
+from pyro_vae.data.splits import read_rows
 from pyro_vae.likelihoods import Standardized
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.registry import Spec
@@ -71,12 +74,12 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
     raw = load_data({**config, "schema": str(Path(resume or "") / SCHEMA)} if of_run else config, root)
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
-        print(f"note       {with_options(note)}")
+        print(wrapped(f"note       {with_options(note)}", indent=11))
     raw = choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = prepared(raw, config, described)
     for note in dataset.notes[len(raw.notes) :]:
-        print(f"note       {with_options(note)}")
+        print(wrapped(f"note       {with_options(note)}", indent=11))
     return dataset
 
 
@@ -91,8 +94,15 @@ def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:
 
 
 def part(dataset: DataSet[Any], name: str) -> Any:
-    """Return a split of a data set by its name, or all examples for ``all``."""
-    return dataset.everything if name == "all" else getattr(dataset, name)
+    """Return a split of a data set by its name, or all examples for ``all``.
+
+    Raises:
+        ValueError: if the split has no example.
+    """
+    found = dataset.everything if name == "all" else getattr(dataset, name)
+    if not len(found):
+        raise ValueError(f"{dataset.train.name} has no {found.noun}s for {name}: its shares leave none")
+    return found
 
 
 def part_of_run(run: str, dataset: DataSet[Any], split: str | None, data: str | None) -> tuple[str, Any]:
@@ -165,7 +175,7 @@ def _with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
 
 def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
     """Print a likelihood, the reason, and what would prepare the data for it beyond what train does by itself."""
-    print(f"likelihood {first.with_steps(())}")
+    print(wrapped(f"likelihood {first.with_steps(())}", indent=11))
     done = {MISSING: "", LOG1P: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
     steps = [step._replace(what=done.get(step.what, step.what)) for step in first.todo]
     left = first.with_steps([step for step in steps if step.what and not step.what.startswith(RECODE)]).prepare
@@ -315,7 +325,8 @@ def _load_again(
     with_names = (*data_sets.TABLES, ".h5ad")
     if described is not None and described.columns and config["data"].lower().endswith(with_names):
         config["columns"] = None if config.get("schema") else described.columns
-    if given and not config["labels"] and not config["data"].lower().endswith(with_names):
+    labels_named = home_of(config["data"]) is not None or config["data"].startswith("hf:")
+    if given and not (config["labels"] and labels_named) and not config["data"].lower().endswith(with_names):
         config |= dict.fromkeys(("group", "label", "columns", "delimiter"))  # for tables; other data need none
     while True:
         try:
@@ -324,7 +335,9 @@ def _load_again(
             # Other data need neither groups nor labels, unless the VAE gets the labels.
             if error.option == "columns":
                 raise ValueError(f"{run} needs the columns that it was trained on; {error.found}") from error
-            if not given or (error.option == "label" and config["labels"]):
+            if given and error.option == "label" and config["labels"]:
+                raise ValueError(f"{run} takes the labels {config['label']!r} beside x; {error.found}") from error
+            if not given:
                 raise
             config[error.option] = None
 
@@ -340,15 +353,44 @@ def _like(run: str, described: Description, split: Split) -> Split:
     Raises:
         ValueError: if they have another shape or lack a column.
     """
+    if described.kind == "Counts" and isinstance(split, Rows):
+        split = _as_counts(split)
     if described.columns and isinstance(split, Rows) and split.columns and split.columns != described.columns:
         split = split.select(described.columns)
     if split.event_shape != described.event_shape:
         raise ValueError(
             f"{run} was trained on {split.noun}s of shape {described.event_shape}; {split.name} has {split.event_shape}"
         )
+    _check_kind(run, described, split)
     if isinstance(split, Counts) and described.columns and split.columns not in ((), described.columns):
         raise ValueError(f"{run} was trained on counts with other columns than {split.name}, or in another order")
     return split.with_classes(described.classes, described.class_names) if split.with_labels else split
+
+
+def _as_counts(rows: Rows) -> Counts:
+    """Return rows of whole numbers as the counts of a run on a sparse matrix.
+
+    Raises:
+        BadDataError: if a value is not a count.
+    """
+    values = read_rows(rows.values, slice(None)).flatten(1)
+    same = {name: getattr(rows, name) for name in ("labels", "classes", "class_names", "with_labels", "columns")}
+    return Counts(values, name=rows.name, origin=rows.origin, **same)
+
+
+_KINDS = {"Rows": "rows of numbers", "Images": "images, whose pixels are bytes", "Counts": "sparse counts"}
+
+
+def _check_kind(run: str, described: Description, split: Split) -> None:
+    """Raise a ValueError if data of another kind would come to the VAE on another scale than those of its training."""
+    here, there = type(split).__name__, described.kind
+    if here == there or there not in _KINDS or here not in _KINDS:
+        return
+    if isinstance(split, Rows) and all(bool(((some >= 0) & (some <= 1)).all()) for some in split.stored()):
+        return  # pixels from 0 to 1, as the VAE takes them
+    raise ValueError(
+        f"{run} was trained on {_KINDS[there]}; {split.name} holds {_KINDS[here]}. Save them in the form of the others"
+    )
 
 
 def _warn_if_changed(run: str, described: Description, trained: Split) -> None:

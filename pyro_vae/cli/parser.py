@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 import pyro_vae
 from pyro_vae.cli import commands
-from pyro_vae.cli.arguments import modules_named, normalised
+from pyro_vae.cli.arguments import OF_RUN_AND_DATA, modules_named, normalised
 from pyro_vae.cli.formatter import Formatter
 from pyro_vae.cli.options import of_build, of_fit
 from pyro_vae.cli.usage import as_options, missing_words, plain
@@ -259,7 +259,11 @@ def _add_options(parser: _Parser, name: str) -> None:
         parser.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
     if name == "list":
         parser.add_argument("kind", nargs="?", help=f"one kind alone: {', '.join(commands.KINDS)}.")
-    parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=_NO_OPTIONS)
+    skipped = _NO_OPTIONS | ({"data"} if name in OF_RUN_AND_DATA else set())
+    parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=skipped)
+    if name in OF_RUN_AND_DATA:
+        own = "the test rows of the run" if name == "score" else "those of the run"
+        parser.add_argument("data", nargs="?", help=f"your own data, such as new.csv; by default {own}.")
     if name == "sweep":
         parser.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)
     if name in _READS_DATA:

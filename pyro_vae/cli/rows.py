@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pyro_vae.vae.tables import as_rows, filled_in
 
 __all__ = [
     "check_flag",
+    "check_reference",
     "codes",
     "context_of_samples",
     "described",
@@ -36,6 +38,7 @@ __all__ = [
     "imputed",
     "imputed_table",
     "label_column",
+    "label_of_samples",
     "log_probs",
     "names",
     "numbers_of",
@@ -66,12 +69,17 @@ def names(examples: Split) -> tuple[str, ...]:
     return examples.columns if isinstance(examples, (Rows, Counts)) else ()
 
 
-def label_column(examples: Split) -> dict[str, Column]:
-    """Return the labels as a column, by their names if they have some; nothing without labels."""
+def label_column(examples: Split, others: Collection[str] = ()) -> dict[str, Column]:
+    """Return the labels as a column, by their names if they have some; nothing without labels.
+
+    Args:
+        examples: that have them.
+        others: names of other columns of the same table.
+    """
     if examples.labels is None:
         return {}
     coded = examples.labels.tolist()
-    return {"label": [examples.class_names[code] for code in coded] if examples.class_names else coded}
+    return {_free("label", others): [examples.class_names[code] for code in coded] if examples.class_names else coded}
 
 
 def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
@@ -220,6 +228,23 @@ def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> tu
     return torch.cat([each.log_prob for each in found]).double(), torch.cat([each.pareto_k for each in found])
 
 
+def check_reference(run: str, own: DataSet[Any], flag: float | None) -> None:
+    """Raise a ValueError if the validation rows of a run are no reference for scores; see :func:`check_flag`.
+
+    Without a rate, rows that the run was trained on are a reference with a warning.
+    """
+    n, noun = len(own.valid), own.valid.noun
+    if not n:
+        raise ValueError(f"{run} has no validation {noun}s for scores to rank among: its shares leave none")
+    check_flag(flag, n, noun)
+    if read_config(Path(run)).get("validate", True):
+        return
+    said = f"{run} was trained on its validation {noun}s too (validate: false), which are more likely for that"
+    if flag is not None:
+        raise ValueError(f"flag: {said}. So nothing says how often a new {noun} is flagged. Train with validation")
+    warnings.warn(f"{said}: the shares of new {noun}s are too small", stacklevel=2)
+
+
 def check_flag(flag: float | None, n: int, noun: str) -> None:
     """Raise a ValueError if a rate of false alarms is none, or too small for the number of validation examples."""
     if flag is None:
@@ -288,6 +313,15 @@ def context_of_samples(
     sizes = torch.tensor(found.library_sizes, dtype=dtype)
     drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
     return (*context, drawn.log())
+
+
+def label_of_samples(
+    run: str, found: Description, n: int, label: str | None, taken: Collection[str]
+) -> dict[str, Column]:
+    """Return the classes of samples as a column that has no name of the others; nothing for a run without labels."""
+    labels = _labels(run, found, n, label)
+    names = found.class_names or tuple(map(str, range(found.classes)))
+    return {} if labels is None else {_free("label", taken): [names[code] for code in labels.tolist()]}
 
 
 def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:

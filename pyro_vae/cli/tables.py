@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["print_table", "table_of"]
+__all__ = ["print_table", "table_of", "wrapped"]
 
 
 def table_of(columns: Mapping[str, Sequence[str]], title: str | None = None) -> Table:
@@ -25,6 +26,14 @@ def table_of(columns: Mapping[str, Sequence[str]], title: str | None = None) -> 
     for row in zip(*columns.values(), strict=True):
         table.add_row(*map(Text, row))
     return table
+
+
+def wrapped(text: str, indent: int) -> str:
+    """Return a text in the lines of a terminal, all but the first indented; in one line for a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        return text
+    return textwrap.fill(text, console.width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def print_table(title: str, columns: Mapping[str, Sequence[str]]) -> None:

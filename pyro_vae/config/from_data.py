@@ -55,7 +55,7 @@ class Look:
         table: the schema of a table, as it was read, and its rows: those to train on, and all.
     """
 
-    data: Any
+    data: DataSource | DataSet[Any]
     event_shape: tuple[int, ...]
     missing: bool
     context_features: int

@@ -34,8 +34,6 @@ EXACT = 2**53
 class Frame(Protocol):
     """A DataFrame or Series of pandas or polars."""
 
-    def __len__(self) -> int: ...
-
     def to_numpy(self) -> NDArray[Any]:
         """Return the values, ``(n, columns)`` or ``(n,)``."""
 

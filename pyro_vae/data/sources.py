@@ -180,7 +180,7 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
     reader = next((FILES[ending] for ending in FILES if path.name.lower().endswith(ending)), None)
     if reader is None:
         what = f"a file of another kind ({path.suffix or 'without ending'})"
-        raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
+        raise ValueError(f"{source} is {what}. Give a folder of images, or one of these files: {', '.join(FILES)}")
     return reader(path, how)
 
 

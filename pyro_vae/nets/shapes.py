@@ -104,7 +104,7 @@ def check_layout(nets: str, event_shape: tuple[int, ...]) -> None:
     if event_shape[-1] <= _MOST_CHANNELS < min(event_shape[:2]):
         height, width, channels = event_shape
         raise ValueError(
-            f"nets {nets} are over images (channels, height, width); {event_shape} has the channels last. Give "
+            f"nets: {nets} is for images, (channels, height, width); {event_shape} has the channels last. Give "
             f"event_shape {(channels, height, width)}, and data as numpy.moveaxis(x, -1, 1)"
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pyro_vae.data import BadDataError, Counts, DataSet, DataSource
+from pyro_vae.data.frames import is_sparse
 from pyro_vae.suggestions.rules import FITS, OVER, SIGMAS, ZEROS, Suggestion
 from pyro_vae.suggestions.values import ROWS, percent
 
@@ -24,7 +25,7 @@ LOG1P = 'Counts have long tails: build(..., inputs="log1p")'
 def as_counts(data: DataSource | DataSet[Any]) -> Counts | None:
     """Return sparse counts of at least two columns, of a split, a data set or a matrix; None for other data."""
     split = data.everything if isinstance(data, DataSet) and isinstance(data.train, Counts) else data
-    if hasattr(split, "tocsr"):  # a sparse matrix of SciPy's
+    if is_sparse(split):
         try:
             split = Counts(split)
         except BadDataError:  # other numbers

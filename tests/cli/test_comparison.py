@@ -47,7 +47,7 @@ def test_every_value_is_there_whole_at_every_width(width, monkeypatch, capsys):
             assert f" {value:.2f}" in words
         assert str(row.options["posterior.net.hidden"]) in words
         assert row.options["prior"] in words
-        assert f"data/photos{row.options['data'][-1]}" in words
+        assert f"photos{row.options['data'][-1]}" in words.split()
     titles = " ".join(line for line in printed.splitlines() if line.startswith("run "))
     for title in ("data", "prior", "components", "beta", "steps", "hidden", "elbo", "rate", "log p(x)", "bits/dim"):
         assert title in titles
@@ -59,6 +59,19 @@ def test_names_that_would_be_the_same_stay_whole():
     assert [title for block in blocks for title in block if title != "run"] == [
         *("prior.scale", "likelihood.scale", "trained", "minutes"),
     ]
+
+
+def test_data_are_named_by_the_last_part_of_their_paths(capsys):
+    for paths, shown in ((("/a/x.csv", "/a/y.csv"), ("x.csv", "y.csv")), (("/a/x.csv", "/b/x.csv"), ("/a/x.csv",))):
+        print_rows([Row(f"r{i}", {"data": path}, {}, 1, 0.0) for i, path in enumerate(paths)], ["data"], "test")
+        words = capsys.readouterr().out.split()
+        assert all(word in words for word in shown)
+
+
+def test_long_names_keep_their_start_and_paths_their_end():
+    assert comparison._shortened("ZeroInflatedNegativeBinomial") == "ZeroInflatedNegativeBin…"
+    assert comparison._shortened("/home/of/somebody/with/data/photos").endswith("with/data/photos")
+    assert comparison._shortened("x" * 24) == "x" * 24
 
 
 def test_square_brackets_are_plain_text(capsys):

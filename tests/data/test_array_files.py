@@ -199,3 +199,10 @@ def test_a_file_of_numpys_with_the_ending_of_another(tmp_path):
     (tmp_path / "a.npz").write_bytes(save(tmp_path / "b.npy", x=X).read_bytes())
     with pytest.raises(DamagedDataError, match=r"it is no .npz file of NumPy's, but one of .npy. Give its name that"):
         data.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.xlsx", "a"])
+def test_a_file_of_another_kind(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=rf"{name} is a file of another kind .* Give a folder of images, or one of th"):
+        data.load(tmp_path / name)

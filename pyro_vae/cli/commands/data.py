@@ -134,6 +134,8 @@ def suggest_likelihood(data: str, out: str | None = None, **how: Any) -> None:
 
     from pyro_vae import suggest, suggest_schema
     from pyro_vae.cli import datasets
+    from pyro_vae.cli.tables import wrapped
+    from pyro_vae.cli.words import with_options
     from pyro_vae.data import Rows
     from pyro_vae.files import write_text
     from pyro_vae.suggestions import MISSING
@@ -141,7 +143,8 @@ def suggest_likelihood(data: str, out: str | None = None, **how: Any) -> None:
 
     dataset = datasets.read(data, how)
     for found in suggest(dataset):
-        print(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)]))
+        said = with_options(str(found.with_steps([step for step in found.todo if step.what not in (MISSING, LOG1P)])))
+        print(wrapped(said, indent=4))
     if out is not None:
         if not isinstance(dataset.train, Rows) or dataset.train.schema is None:
             raise ValueError(f"out is for the schema of a table; {data} holds {dataset.train.noun}s of another kind")

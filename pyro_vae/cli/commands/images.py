@@ -27,7 +27,8 @@ def sample(
         mean: give the mean of p(x|z) for each z instead of a draw; auto does so for images.
         seed: seed of the draws.
         out: .png picture or .npy array of images, by default figures/samples.png in the run folder; .csv, .parquet or
-            .npy file of rows, in the units of the data, by default samples.csv in the run folder.
+            .npy file of rows, in the units of the data, by default samples.csv in the run folder. A table has the
+            class of each row, for a run with labels as context.
     """
     from pyro_vae import load, plots
     from pyro_vae.cli import rows, writing
@@ -44,7 +45,8 @@ def sample(
         writing.write_frame(path, x, rows.numbers_of(vae, x))
         return
     values = described.to_units(x)
-    writing.write_rows(path, writing.columns_of(values, described.columns), values)
+    columns = writing.columns_of(values, described.columns)
+    writing.write_rows(path, columns | rows.label_of_samples(run, described, n, label, columns), values)
 
 
 def reconstruct(

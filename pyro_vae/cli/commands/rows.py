@@ -91,7 +91,8 @@ def impute(
     if draws is not None:
         raise ValueError(f"draws are for tables; {run} was trained on other data. Use --mean false")
     filled, missing = rows.imputed(vae, examples, num_particles=num_particles, mean=mean, seed=seed)
-    writing.write_rows(path, writing.columns_of(filled, rows.names(examples)) | rows.label_column(examples), filled)
+    columns = writing.columns_of(filled, rows.names(examples))
+    writing.write_rows(path, columns | rows.label_column(examples, columns), filled)
     print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")
 
 
@@ -128,7 +129,7 @@ def score(
     vae, own = runs.open_run(run, None, root, "cpu")
     dataset, split = (own, "test") if data is None else (rows.open_whole(run, data, root)[1], "all")
     examples = datasets.part(dataset, split)
-    rows.check_flag(flag, len(own.valid), own.valid.noun)
+    rows.check_reference(run, own, flag)
     values, tails = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
     reference, more = rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed)
     warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones")

@@ -74,6 +74,8 @@ def train(
     if data is None:
         raise ValueError("the run was trained from Python on data without a name. Name a file with them: --data FILE")
     _check_training(epochs, options, out, resume)
+    if resume is not None:
+        _check_same_vae(resume, options)
     root = config.pop("root")
     config["data"] = whole_path(data)
     dataset = datasets.to_train_on(config, root, resume)
@@ -109,6 +111,21 @@ def _check_training(epochs: int | None, options: dict[str, Any], out: str | None
     Options(epochs, optimizer=None, has_context=False, **{option.name: options[option.name] for option in of_fit()})
     if out is not None:
         check_folder(Path(out), resume is not None)
+
+
+def _check_same_vae(run: str, options: dict[str, Any]) -> None:
+    """Raise a ValueError if the VAE of a run were to go on with other networks or another size of z."""
+    from pyro_vae.checkpoints import read_config
+    from pyro_vae.cli.options import of_build
+
+    before, usual = read_config(Path(run)), {option.name: option.default for option in of_build()}
+    for name in ("latent_dim", "hidden", "activation", "nets"):
+        if options[name] == before.get(name, usual[name]):
+            continue
+        has = f"has {before[name]}" if name in before else "was built in Python"
+        raise ValueError(
+            f"{name}: {run} {has}, and goes on with the VAE that it has; got {options[name]}. Leave it away"
+        )
 
 
 def _finish(run: Path, dataset: Any, history: Any, minimised: Any, validate: bool, device: str) -> None:
