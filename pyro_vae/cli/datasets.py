@@ -167,6 +167,8 @@ def _with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
         _print_suggestion(first, others, standardised=True)
     schema = look_at(raw, None).schema(config["likelihood"])
     assert schema is not None, "the rows have one"
+    if config["standardize"] is False:
+        schema = schema.with_columns(replace(c, loc=0.0, scale=1.0) for c in schema.data if not c.is_coded)
     config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))
     if config["inputs"] == "auto":
         config["inputs"] = "x"
@@ -333,7 +335,7 @@ def _load_again(
             return load_data(config, root)
         except data_sets.NoColumnError as error:
             # Other data need neither groups nor labels, unless the VAE gets the labels.
-            if error.option == "columns":
+            if error.option in ("columns", "schema"):
                 raise ValueError(f"{run} needs the columns that it was trained on; {error.found}") from error
             if given and error.option == "label" and config["labels"]:
                 raise ValueError(f"{run} takes the labels {config['label']!r} beside x; {error.found}") from error

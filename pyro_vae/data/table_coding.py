@@ -13,7 +13,7 @@ from pyro_vae.data.reading import BadDataError, import_optional
 from pyro_vae.data.schema import Column, SchemaError
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, is_text, matches_number, numbers
 
-__all__ = ["MARKS", "code", "days_of", "look_at"]
+__all__ = ["MARKS", "as_dates", "code", "days_of", "look_at"]
 
 MARKS = ("?", "-", "--", ".", "*", "missing", "unknown")
 """Text that stands for a missing value if everything else in the column is a number."""
@@ -142,7 +142,7 @@ def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Number
         return _of_marked_numbers(where, name, text, marks)
     if matches_number(list(counted)) and max(map(len, counted)) > _DIGITS:  # more than a number has
         raise reason
-    dates = _as_dates(text)
+    dates = as_dates(text)
     if dates is not None:
         return _of_dates(where, name, dates)
     if len(counted) > max(_FEW, len(text) // 2):
@@ -176,7 +176,7 @@ def _without(text: Any, marks: tuple[Any, ...]) -> Any:
     return compute.if_else(marked, None, text)
 
 
-def _as_dates(text: ArrowColumn) -> Any:
+def as_dates(text: ArrowColumn) -> Any:
     """Return text as dates if all of it is dates in ISO 8601, else None."""
     arrow = import_optional("pyarrow", "tables")
     try:
@@ -216,7 +216,7 @@ def code(where: str, known: Column, column: ArrowColumn) -> Numbers:
 
 def _days_of(where: str, known: Column, column: ArrowColumn) -> NDArray[np.float64]:
     types = import_optional("pyarrow", "tables").types
-    dates = _as_dates(column) if is_text(column.type) else column
+    dates = as_dates(column) if is_text(column.type) else column
     if types.is_null(column.type):
         return np.full(len(column), np.nan)
     if dates is None or not types.is_temporal(dates.type):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pyro_vae.data.reading import BadDataError, import_optional
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splitting import keys_of_rows
-from pyro_vae.data.table_coding import days_of
-from pyro_vae.data.table_columns import ArrowColumn, is_text, numbers
+from pyro_vae.data.table_coding import as_dates, days_of
+from pyro_vae.data.table_columns import ArrowColumn, is_text, matches_number, numbers
 
 __all__ = ["as_written", "keys_of_columns", "keys_of_table"]
 
@@ -40,7 +40,8 @@ def _written(name: str, column: ArrowColumn) -> NDArray[Any] | None:
         return days_of(column) + _FIRST_OF_1970
     text = column.type.value_type if types.is_dictionary(column.type) else column.type
     if is_text(text):
-        return _of_text(column)
+        dates = None if types.is_dictionary(column.type) else as_dates(column)
+        return _of_text(column) if dates is None else days_of(dates) + _FIRST_OF_1970
     try:
         return numbers(name, column.cast(text) if types.is_dictionary(column.type) else column)
     except BadDataError:  # other than numbers
@@ -97,6 +98,6 @@ def _as_written(column: Column, values: NDArray[Any]) -> NDArray[Any]:
 
 def _number_of(value: Any) -> float:
     """Return a number itself, and a number for a text."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not matches_number([value]):
         return float(int.from_bytes(hashlib.blake2b(value.encode(), digest_size=3).digest(), "big"))
     return float(value)

@@ -202,7 +202,8 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        named = {column: of for column, of in rest.items() if not _is_index(column, of)}
+        known = rest if how.schema is None else {c.name: rest[c.name] for c in how.schema.columns if c.name in rest}
+        named = {column: of for column, of in known.items() if not _is_index(column, of)}
         return rows, list(keys_of_columns(named)), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyro_vae.data import Rows
+from pyro_vae.data.schema import Column
 from pyro_vae.suggestions.library import as_counts, judge_counts
 from pyro_vae.suggestions.rules import Step, Suggestion, judge
 from pyro_vae.suggestions.schemas import completed
@@ -63,7 +64,12 @@ inside (0, 1)) and smokes (0 and 1 are the only values).
 def _of_table(train: Rows, everything: Rows) -> list[Suggestion]:
     assert train.schema is not None, "as_table sees to it"
     schema = completed(train.schema, train, everything)
-    numbers = all(column.kind == "number" for column in train.schema.data)
-    values = read(everything, None) if numbers else None
+    values = read(everything, None) if all(map(_is_number, train.schema.data)) else None
     plain = [] if values is None else judge_table(values) if len(values.names) > 1 else judge(values)
-    return judge_schema(schema, plain)
+    found = judge_schema(schema, plain)
+    return [s.with_steps((*s.todo, Step(MISSING))) for s in found] if everything.has_missing else found
+
+
+def _is_number(column: Column) -> bool:
+    """Return True if x has the numbers of a column as they are."""
+    return column.kind == "number" or (column.kind == "binary" and column.values == (0, 1))  # True equals 1

@@ -73,8 +73,13 @@ def with_likelihood(schema: Schema, likelihood: Any) -> Schema:
 
 
 def _given(column: Column, spec: Spec) -> Column:
-    real = column.kind == "number" and is_location_scale(spec)
-    return replace(column, likelihood=spec, kind="real" if real else column.kind)
+    if column.kind != "number" or not is_location_scale(spec):
+        return replace(column, likelihood=spec)
+    if not _is_standardized(spec):
+        return replace(column, likelihood=spec, kind="real")
+    given: Any = spec
+    kind: Kind = "positive" if given.get("log") else "real"
+    return replace(column, likelihood=spec, kind=kind, loc=given.get("loc", 0.0), scale=given.get("scale", 1.0))
 
 
 def _numbers(rows: Rows) -> NDArray[np.float64]:

@@ -79,7 +79,7 @@ def judge_schema(schema: Schema, of_numbers: list[Suggestion]) -> list[Suggestio
     kinds: dict[str, list[Column]] = {}
     for column in schema.data:
         kinds.setdefault(column.kind, []).append(column)
-    if of_numbers and len(kinds) == 1:
+    if of_numbers:
         first, *others = [s.with_steps([step for step in s.todo if step.what not in _DONE]) for s in of_numbers]
         return [replace(first, likelihood=likelihood_of(schema)), *others]
     such = [f"{columns[0].name} ({_KIND_WORDS[kind]})" for kind, columns in kinds.items()]
