@@ -21,7 +21,7 @@ _LISTS = {"compare": 1, "sweep": 2}
 _OF_RUN_AND_DATA = ("encode", "impute", "score")
 
 # Options that name a class; the arguments of the class follow as --option.argument.
-_SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
+_SWAPPED = ("--prior", "--likelihood", "--posterior", "--mask_likelihood", "--objective")
 
 # Options whose values may name classes of your own.
 _NAMING = (*_SWAPPED, "--activation")

@@ -60,6 +60,7 @@ def build(
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,
+    mask_likelihood: Spec | ClassOrFunction | None = None,
     allow: str | Sequence[str] | None = None,
 ) -> VAE:
     """Return a VAE whose three distributions are given by name.
@@ -92,6 +93,8 @@ def build(
         missing: True if x may have missing values; see :class:`VAE`. With ``data``, it is True if they have any
             (of a Dataset or DataLoader, among the first 4,000 examples).
         fill: the number that the posterior sees in place of a missing value.
+        mask_likelihood: p(s | x, c), a class of :mod:`pyro_vae.mask_likelihoods` or your own, for values that are
+            missing because of what they are; None if they are missing at random.
         allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
             paths that you wrote yourself. If the options come from a file that you did not write, give a list, which
             may be empty: ``build(**options, allow=[])``.
@@ -142,6 +145,7 @@ def build(
             context_features=at_least("context_features", context_features, 0),
             missing=missing,
             fill=fill,
+            mask_likelihood=mask_likelihood,
         )
 
 
@@ -159,6 +163,7 @@ def _build(
     context_features: int,
     missing: bool,
     fill: float,
+    mask_likelihood: Spec | ClassOrFunction | None,
 ) -> VAE:
     if not isinstance(missing, bool):
         raise ValueError(f"missing must be True or False; got {missing!r}")
@@ -183,7 +188,12 @@ def _build(
     if inputs == "log1p":
         _check_log1p(q)
     p = _part("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, _Net(of_context, latent_dim))
-    return VAE(p, _part("likelihood", likelihood, known, _Net(decoding, event_shape)), q, missing=missing, fill=fill)
+    of_x = _part("likelihood", likelihood, known, _Net(decoding, event_shape))
+    of_mask = None
+    if mask_likelihood is not None:
+        masking = {"class": "MLP", "in_shape": event_shape, "hidden": hidden[:1], **common}
+        of_mask = _part("mask_likelihood", mask_likelihood, known, _Net(masking, event_shape))
+    return VAE(p, of_x, q, missing=missing, fill=fill, mask_likelihood=of_mask)
 
 
 @dataclass(frozen=True)
