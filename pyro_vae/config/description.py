@@ -82,8 +82,8 @@ def describe(thing: object, given: ClassOrFunction | None = None) -> Any:
         return _path(thing)
     if isinstance(thing, np.generic):
         return thing.item()
-    if isinstance(thing, torch.Tensor) and thing.dim() == 0:
-        return thing.item()
+    if isinstance(thing, torch.Tensor):
+        return thing.tolist()
     if isinstance(thing, Mapping):
         return {str(name): describe(value) for name, value in thing.items()}
     if isinstance(thing, (tuple, list, torch.Size)):

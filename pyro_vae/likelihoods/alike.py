@@ -48,7 +48,7 @@ def side_by_side(parts: Sequence[nn.Module]) -> nn.Module:
     # Not torch.func.functional_call, which changes the part itself while it runs, so that other threads would see it.
     first = parts[0]
     new = object.__new__(type(first))
-    vars(new).update(vars(first))
+    vars(new).update(vars(first), together=True)
     for group in ("_parameters", "_buffers"):
         of_parts = [vars(part)[group] for part in parts]
         vars(new)[group] = {name: _column([own[name] for own in of_parts]) for name in of_parts[0]}

@@ -11,7 +11,14 @@ from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyro_vae.bound import elbo_terms
-from pyro_vae.distributions import TorchToPyro, base_constraint, innermost, part_name
+from pyro_vae.distributions import (
+    Standardized,
+    TorchToPyro,
+    base_constraint,
+    innermost,
+    part_name,
+    without_independent,
+)
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.parts import Part, as_likelihood
 from pyro_vae.suggestions import suggest
@@ -111,6 +118,10 @@ def _far(part: Part, likelihoods: list[TorchDistribution], x: Tensor) -> list[st
 
 def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, names: list[str]) -> dict[int, str]:
     """Return those of the named columns of x that are far from p(x | z), in words, by number."""
+    first = without_independent(likelihoods[0])
+    if isinstance(first, Standardized):  # its scale is judged in the units of y
+        x, names = first.standardize(x), [f"{name}, standardised," for name in names]
+        likelihoods = [_of_y(p) for p in likelihoods]
     columns = x.reshape(len(x), len(names), -1)
     distances, scales = [], []
     for likelihood in likelihoods:
@@ -126,6 +137,12 @@ def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, nam
         for j, name in enumerate(names)
         if all(distance[j] > limit for distance in distances)
     }
+
+
+def _of_y(likelihood: TorchDistribution) -> TorchDistribution:
+    y = without_independent(likelihood).base_dist
+    dims = len(likelihood.event_shape) - len(y.event_shape)
+    return y.to_event(dims) if dims else y
 
 
 def _range(values: Tensor) -> str:

@@ -201,6 +201,10 @@ def test_what_differs_between_parts_keeps_them_apart():
     p = Mixed(nets.MLP(2, (), 2), columns)
     assert alike(p.parts) == [[0, 1]]
     close(p(torch.zeros(1, 2)).variance.sqrt(), torch.tensor([[2.0, 0.5]]))
+    standardized = {name: {"class": "Standardized", "loc": loc} for name, loc in (("a", 1.0), ("b", 2e3))}
+    p = Mixed(nets.MLP(2, (), 2), standardized)
+    assert alike(p.parts) == [[0, 1]]
+    assert torch.equal((p(torch.zeros(1, 2)).mean - p.net(torch.zeros(1, 2))).round(), torch.tensor([[1.0, 2e3]]))
     for columns in (
         {"a": {"class": "Normal", "scale": 0.3}, "b": {"class": "Normal", "scale": 0.4}},
         {"a": "Normal", "b": {"class": "Normal", "scale": 0.5}},
