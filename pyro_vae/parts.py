@@ -147,6 +147,9 @@ class Likelihood(_PartModule):
     own_context: int = 0
     """How many tensors at the end of the context are for the likelihood alone: prior and posterior do not see them."""
 
+    together: bool = False
+    """True in a copy for k columns of a table, which are a dimension of its batch; its numbers are ``(k, 1)``."""
+
     @abstractmethod
     def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
         """Return p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""

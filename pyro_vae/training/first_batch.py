@@ -124,15 +124,21 @@ def _far(part: Part, likelihoods: list[TorchDistribution], x: Tensor) -> list[st
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
     if isinstance(first, Columns):
-        parts = as_likelihood(part).of_columns() or [part] * len(first.columns)
-        columns = zip(*(p.columns for p in likelihoods), strict=True)
-        pieces = zip(first.names, parts, columns, x.split(1, dim=-1), strict=True)
-        return [words for name, p, of, values in pieces for words in _far_values(p, list(of), values, [repr(name)])]
+        parts = as_likelihood(part).of_columns() or [part] * len(first.names)
+        found: dict[int, str] = {}
+        for i, group in enumerate(first.groups):
+            of_group = [p.groups[i].distribution for p in likelihoods]
+            names = [repr(first.names[number]) for number in group.numbers]
+            far = _far_values(parts[group.numbers[0]], of_group, group.values(x), names)
+            found |= {group.numbers[j]: words for j, words in far.items()}
+        return [found[number] for number in sorted(found)]
     table = x.dim() == 2 and x.shape[1] <= _NAMED
-    return _far_values(part, likelihoods, x, [f"column {j}" for j in range(x.shape[1])] if table else ["its values"])
+    names = [f"column {j}" for j in range(x.shape[1])] if table else ["its values"]
+    return list(_far_values(part, likelihoods, x, names).values())
 
 
-def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, names: list[str]) -> list[str]:
+def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, names: list[str]) -> dict[int, str]:
+    """Return those of the named columns of x that are far from p(x | z), in words, by number."""
     first = without_independent(likelihoods[0])
     if isinstance(first, Standardized):  # its scale is judged in the units of y
         x, names = first.standardize(x), [f"{name}, standardised," for name in names]
@@ -142,16 +148,16 @@ def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, nam
     for likelihood in likelihoods:
         found = _location_and_scale(part, likelihood)
         if found is None:
-            return []
+            return {}
         loc, scale = (t.expand(x.shape).reshape(columns.shape) for t in found)
         distances.append(((columns - loc).abs() / scale.clamp_min(1.0)).nanmean((0, 2)))  # NaN is a missing value
         scales.append(scale.mean((0, 2)))
     limit = _FAR if base_constraint(likelihoods[0].support) is constraints.real else _FAR_MEANS
-    return [
-        f"{name}{_range(columns[:, j])}, but p(x | z) starts with a scale of {scales[0][j].item():.2g}"
+    return {
+        j: f"{name}{_range(columns[:, j])}, but p(x | z) starts with a scale of {scales[0][j].item():.2g}"
         for j, name in enumerate(names)
         if all(distance[j] > limit for distance in distances)
-    ]
+    }
 
 
 def _of_y(likelihood: TorchDistribution) -> TorchDistribution:
