@@ -148,6 +148,9 @@ class Likelihood(_PartModule):
     own_context: int = 0
     """How many tensors at the end of the context are for the likelihood alone: prior and posterior do not see them."""
 
+    together: bool = False
+    """True in a copy for k columns of a table, which are a dimension of its batch; its numbers are ``(k, 1)``."""
+
     @abstractmethod
     def forward(self, z: Tensor, *context: Tensor) -> TorchDistribution:
         """Return p(x | z, c), with the batch shape of z, ``(*batch,)``, and the event shape of x."""
@@ -380,6 +383,7 @@ def known(base: type[_PartModule]) -> dict[str, Any]:
     found: list[Any] = base.__subclasses__()
     for cls in found:
         found += cls.__subclasses__()
-    ours = {cls.__name__: cls for cls in found if cls.__module__.startswith(f"{__package__}.")}
+    # Reversed, so that a class comes before the subclasses of the same name that torch.export makes of it.
+    ours = {cls.__name__: cls for cls in reversed(found) if cls.__module__.startswith(f"{__package__}.")}
     # Not base classes, and not wrappers.
     return {n: ours[n] for n in sorted(ours) if not n.startswith("_") and ours[n].forward is not base.forward}

@@ -19,6 +19,7 @@ from pyro_vae.config import find
 from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.likelihoods import Standardized
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
@@ -216,7 +217,9 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 def _is_real(spec: Any) -> bool:
     found = find("likelihood", class_name(spec))
-    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
+    if not isinstance(found, type) or issubclass(found, Standardized):  # it standardises by itself
+        return False
+    return issubclass(found, Likelihood) and found.location_scale
 
 
 def _data_of(spec: Any) -> str:

@@ -15,6 +15,7 @@ from pyro_vae.config.from_data import Inputs, is_auto, look_at, usual_inputs
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.data import DataSet, DataSource
 from pyro_vae.distributions import part_name
+from pyro_vae.likelihoods import Standardized
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_layout
 from pyro_vae.parts import net_shape_of
 from pyro_vae.registry import ClassOrFunction, Spec, allowing
@@ -209,6 +210,9 @@ class _Net:
     over: Shape
 
 
+# Specs that the class itself makes objects of, where these are others than its net and its columns.
+_KEPT: Mapping[type, tuple[str, ...]] = {Standardized: ("net", "likelihood")}
+
 # Examples of arguments that cannot be filled in, for errors.
 _EXAMPLES = {"prior": '{"class": "mixture", "components": 5}', "columns": '{"age": "normal", "smokes": "bernoulli"}'}
 
@@ -241,9 +245,10 @@ def _part(room: str, spec: Spec | ClassOrFunction, known: Mapping[str, Any], net
 
     def complete(found: type, arguments: Arguments) -> None:
         what, parameters = f"{room} {found.__name__}", inspect.signature(found).parameters
-        _check_needed(what, found, arguments, [n for n in ("prior", "columns") if n in parameters and n not in known])
+        examples = () if room == "net" else _EXAMPLES
+        _check_needed(what, found, arguments, [n for n in examples if n in parameters and n not in known])
         for name, value in arguments.items():
-            if name not in ("net", "columns") and _is_spec(name, value):
+            if name not in _KEPT.get(found, ("net", "columns")) and _is_spec(name, value):
                 arguments[name] = _part(name, value, known) if name in ROOMS else _part("net", value, {})
         if "net" in parameters and not isinstance(arguments.get("net"), nn.Module):
             arguments["net"] = _net(what, found, arguments, net)

@@ -91,7 +91,7 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int] | None, channels:
     try:
         if not os.path.isfile(path):
             return Unreadable("no file" if os.path.exists(path) else "a link to nothing", lasts=False)
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             content = file.read()
         if not content:
             return Unreadable("empty")

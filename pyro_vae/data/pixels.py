@@ -6,14 +6,19 @@ import io
 import itertools
 import json
 import math
+import multiprocessing
 import os
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,9 +35,9 @@ __all__ = ["Files", "Pixels", "pixels_of"]
 
 _LARGE = 2**30  # bytes; a larger array stays on disk
 _HEADER = 128  # bytes before the pixels, in NumPy's format
-_FILES_AT_ONCE, _BYTES_AT_ONCE = 16, 2**19  # what a thread decodes before it hands it over
-_MOST_THREADS = 16
-_MANY = 1000  # files; decoding more takes so long that a terminal shows the progress
+_FILES_AT_ONCE, _BYTES_AT_ONCE = 64, 2**19  # what a worker decodes before it hands it over
+_MOST_WORKERS = 16
+_MANY = 1000  # files; decoding more takes so long that processes are worth their start, and a terminal shows progress
 _DAY = 24 * 60 * 60  # seconds
 
 
@@ -227,19 +232,38 @@ class _Writer:
 
 
 def _decoded(files: Files) -> Iterator[Picture | Unreadable]:
-    """Yield the image of each file, in order; threads decode some files ahead."""
+    """Yield the image of each file, in order; workers decode some files ahead."""
     from rich.console import Console  # slow to import
     from rich.progress import track
 
-    def decode_some(paths: list[str]) -> list[Picture | Unreadable]:
-        return [decode(path, files.size, files.channels) for path in paths]
-
-    decoded = itertools.chain.from_iterable(_in_order(decode_some, _portions(files)))
+    decode_some = partial(_decode_some, size=files.size, channels=files.channels)
+    decoded = itertools.chain.from_iterable(_in_order(decode_some, _portions(files), _workers(len(files.paths))))
     console = Console(stderr=True, force_jupyter=False)
     if len(files.paths) < _MANY or not console.is_terminal:
         return iter(decoded)
     words = f"decoding {len(files.paths):,} images"
     return iter(track(decoded, words, len(files.paths), console=console, transient=True))
+
+
+def _decode_some(paths: list[str], size: tuple[int, int] | None, channels: int | None) -> list[Picture | Unreadable]:
+    return [decode(path, size, channels) for path in paths]
+
+
+def _workers(files: int) -> Executor:
+    """Return what decodes so many files.
+
+    PIL lets other threads run while it decodes, but not between: two threads take longer over small images than one.
+    Processes do not wait for each other. Only forked ones start at once, and need no guard in the user's script.
+    """
+    count = min(_MOST_WORKERS, os.cpu_count() or 1)
+    can_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    if files >= _MANY and count > 1 and can_fork:
+        return ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _leave_interrupts_to_the_parent)
+    return ThreadPoolExecutor(count, "decoding")
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
 
 
 def _portions(files: Files) -> Iterator[list[str]]:
@@ -256,25 +280,31 @@ def _portions(files: Files) -> Iterator[list[str]]:
         yield portion
 
 
-def _in_order(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """Yield the results of a function in order; threads (PIL lets others run) work on a few items ahead."""
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: Executor) -> Iterator[Any]:
+    """Yield the results of a function in order; workers work on a few items ahead.
+
+    Raises:
+        RuntimeError: if a process among them was killed.
+    """
+    ahead = 2 * min(_MOST_WORKERS, os.cpu_count() or 1)
     pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(threads, "decoding") as pool:
+    with workers as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > 2 * threads:
+                if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise RuntimeError("a process that decodes images was killed, perhaps for lack of memory") from error
         finally:
             for future in pending:
                 future.cancel()
 
 
 def _differing_sizes(files: Files) -> BadDataError:
-    counted = Counter(_in_order(size_of, files.paths))
+    counted = Counter(_in_order(size_of, files.paths, _workers(0)))
     counted.pop(None, None)
     common = [f"{n:,} of {height}x{width}" for (height, width), n in counted.most_common(2)]
     more = f" (of {len(counted):,} sizes)" if len(counted) > 2 else ""

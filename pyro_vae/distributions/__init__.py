@@ -14,8 +14,9 @@ from pyro_vae.distributions.log_simplex import as_logs, is_over_logs
 from pyro_vae.distributions.logistic_normal import LogisticNormal
 from pyro_vae.distributions.mixture import NormalMixture
 from pyro_vae.distributions.optimal_normal import OptimalNormal
-from pyro_vae.distributions.parameters import categories, inverse_positive, part_name, positive
+from pyro_vae.distributions.parameters import categories, given_arguments, inverse_positive, part_name, positive
 from pyro_vae.distributions.sphere import PowerSpherical, UniformOnSphere
+from pyro_vae.distributions.standardized import Standardized
 from pyro_vae.distributions.student import StudentT
 from pyro_vae.distributions.supports import base_constraint, stated_support, support_of
 from pyro_vae.distributions.unit import Beta, ContinuousBernoulli, LogitNormal
@@ -41,6 +42,7 @@ __all__ = [
     "Poisson",
     "PowerSpherical",
     "RelaxedOneHot",
+    "Standardized",
     "StudentT",
     "TorchToPyro",
     "UniformOnSphere",
@@ -52,6 +54,7 @@ __all__ = [
     "check_inverse",
     "check_temperature",
     "factors",
+    "given_arguments",
     "import_zuko",
     "innermost",
     "inverse_positive",

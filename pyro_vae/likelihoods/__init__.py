@@ -6,6 +6,7 @@ from pyro_vae.likelihoods.levels import Categorical, DiscretizedLogistic, Discre
 from pyro_vae.likelihoods.mixed import Mixed
 from pyro_vae.likelihoods.positive import Gamma
 from pyro_vae.likelihoods.real import Laplace, Normal, StudentT
+from pyro_vae.likelihoods.standardized import Standardized
 from pyro_vae.likelihoods.unit import Beta, ContinuousBernoulli, LogitNormal
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NegativeBinomial",
     "Normal",
     "Poisson",
+    "Standardized",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
 ]

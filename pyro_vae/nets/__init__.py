@@ -2,6 +2,7 @@
 
 from pyro_vae.nets.images import ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 from pyro_vae.nets.mlp import MLP, GatedMLP
+from pyro_vae.nets.tables import TableEncoding
 
 __all__ = [
     "MLP",
@@ -10,4 +11,5 @@ __all__ = [
     "GatedMLP",
     "ResNetDecoder",
     "ResNetEncoder",
+    "TableEncoding",
 ]

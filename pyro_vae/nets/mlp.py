@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from pyro_vae.argument_checks import at_least
 from pyro_vae.nets.layers import Activation, Normalization, find_activation, find_normalization, initialise, linear
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_inputs, join
+from pyro_vae.nets.tables import TableEncoding, log_of_counts
+from pyro_vae.registry import Kind, Spec
+from pyro_vae.resolver import build_from
 
 __all__ = ["MLP", "GatedMLP"]
+
+Encoding = Spec | nn.Module | None
+"""A module with the attributes ``inputs`` and ``features``, or the mapping that it is made from."""
 
 
 class _Dense(nn.Module):
@@ -26,18 +32,23 @@ class _Dense(nn.Module):
         context_features: int,
         layer: Callable[[int, int], list[nn.Module]],
         log1p: bool,
+        encoding: Encoding,
     ) -> None:
         super().__init__()
         if not isinstance(log1p, bool):
             raise ValueError(f"log1p must be True or False; got {log1p!r}")
         self.log1p = log1p
+        self.encoding = _made(encoding)
         self.in_shape = as_shape("in_shape", in_shape)
         self.out_shape = as_shape("out_shape", out_shape)
         self.hidden = as_widths("hidden", hidden)
         self.context_features = at_least("context_features", context_features, 0)
 
+        self._seen_shape = self.in_shape
+        if self.encoding is not None:
+            self._seen_shape = _encoded_shape(type(self).__name__, self.encoding, self.in_shape, log1p)
         layers: list[nn.Module] = []
-        width = math.prod(self.in_shape) + self.context_features
+        width = math.prod(self._seen_shape) + self.context_features
         for size in self.hidden:
             layers += layer(width, size)
             width = size
@@ -51,7 +62,9 @@ class _Dense(nn.Module):
         ``(batch, features)``, and codes ``(batch, latent_dim)`` a context ``(particles, batch, features)``.
         """
         batch = check_inputs(type(self).__name__, x, self.in_shape, context, self.context_features)
-        h = join(log_of_counts(x) if self.log1p else x, self.in_shape, context, batch)
+        if self.encoding is not None:
+            x = self.encoding(x.flatten(-len(self.in_shape)))
+        h = join(log_of_counts(x) if self.log1p else x, self._seen_shape, context, batch)
         # One batch dimension: a batch normalisation would take a second one for the features.
         out = self.layers(h.reshape(math.prod(batch), h.shape[-1]))
         return out.reshape(*batch, *self.out_shape)
@@ -70,10 +83,13 @@ class MLP(_Dense):
             (``"LayerNorm"``, ``"RMSNorm"``, ``"BatchNorm1d"``, ``"GroupNorm"``), or a class or function that takes
             the number of features and makes one.
         log1p: True for counts as the input: the first layer sees log(1 + x), which has no long tail.
+        encoding: for rows of a table as the input: a :class:`~pyro_vae.nets.TableEncoding`, or the mapping that it is
+            made from, ``{"class": "TableEncoding", "columns": [...]}``. The first layer sees its features in place of
+            x. ``in_shape`` stays the shape of x.
 
     Raises:
-        ValueError: at construction for widths below one, an unknown activation or an unknown normalisation; in
-            ``forward`` for an input or a context of the wrong shape or dtype.
+        ValueError: at construction for widths below one, an unknown activation or normalisation, or an encoding of
+            another number of columns; in ``forward`` for an input or a context of the wrong shape or dtype.
 
     Example:
         >>> import torch
@@ -92,6 +108,7 @@ class MLP(_Dense):
         context_features: int = 0,
         normalization: Normalization = None,
         log1p: bool = False,
+        encoding: Encoding = None,
     ) -> None:
         make_activation = find_activation(activation)
         normalize = find_normalization(normalization, images=False)
@@ -99,7 +116,7 @@ class MLP(_Dense):
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [linear(inputs, outputs), *normalize(outputs), make_activation()]
 
-        super().__init__(in_shape, hidden, out_shape, context_features, layer, log1p)
+        super().__init__(in_shape, hidden, out_shape, context_features, layer, log1p, encoding)
         self.activation = activation
         self.normalization = normalization
 
@@ -117,10 +134,10 @@ class GatedMLP(_Dense):
         context_features: number of features of the context that follow the input (labels, covariates), 0 for none.
         normalization: of each hidden layer, after its gate; see :class:`MLP`.
         log1p: see :class:`MLP`.
+        encoding: see :class:`MLP`.
 
     Raises:
-        ValueError: at construction for widths below one or an unknown normalisation; in ``forward`` for an input
-            or a context of the wrong shape or dtype.
+        ValueError: as :class:`MLP` does.
 
     Example:
         >>> import torch
@@ -136,24 +153,39 @@ class GatedMLP(_Dense):
         context_features: int = 0,
         normalization: Normalization = None,
         log1p: bool = False,
+        encoding: Encoding = None,
     ) -> None:
         normalize = find_normalization(normalization, images=False)
 
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [_gated(inputs, outputs), nn.GLU(), *normalize(outputs)]
 
-        super().__init__(in_shape, hidden, out_shape, context_features, layer, log1p)
+        super().__init__(in_shape, hidden, out_shape, context_features, layer, log1p, encoding)
         self.normalization = normalization
 
 
-def log_of_counts(x: Tensor) -> Tensor:
-    """Return log(1 + x), and x itself below 0, where there are no counts but the pseudo-inputs of a prior may be.
+def _made(encoding: Encoding) -> nn.Module | None:
+    """Return an encoding from its spec."""
+    if encoding is None or isinstance(encoding, nn.Module):
+        return encoding
+    made: nn.Module = build_from(Kind("encoding", {"TableEncoding": TableEncoding}), encoding)
+    return made
 
-    Example:
-        >>> log_of_counts(torch.tensor([0.0, 1.0, -0.5]))
-        tensor([ 0.0000,  0.6931, -0.5000])
-    """
-    return torch.where(x > 0, x.clamp_min(0).log1p(), x)
+
+def _encoded_shape(net: str, encoding: nn.Module, in_shape: tuple[int, ...], log1p: bool) -> tuple[int, ...]:
+    """Return the shape of what an encoding gives; raise a ValueError if it does not fit the net."""
+    name, inputs, features = type(encoding).__name__, *(getattr(encoding, n, None) for n in ("inputs", "features"))
+    if inputs is None or features is None:
+        raise ValueError(f"the encoding of {net} must have the attributes inputs and features; {name} has not")
+    if inputs != math.prod(in_shape):
+        mask = ". With missing=True it takes values and their mask" if isinstance(encoding, TableEncoding) else ""
+        raise ValueError(f"{net} has input of shape {in_shape}, and its encoding {name} takes {inputs} numbers{mask}")
+    if log1p:
+        raise ValueError(
+            f"{net} takes log1p=True or an encoding, not both. In an encoding, a column may have a logarithm of its "
+            'own: {"as": "number", "log": "log1p"}'
+        )
+    return as_shape("features", features)
 
 
 _MEAN_SQUARE_GATE = 0.2933790359

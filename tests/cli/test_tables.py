@@ -174,3 +174,13 @@ def test_what_comes_out_is_in_the_units_of_the_table(here, capsys):
     known = before[after.columns].notna()
     pd.testing.assert_frame_equal(after.where(known), before[after.columns])
     assert after.sex.between(1, 2).all()
+
+
+def test_a_likelihood_that_standardises_by_itself_gets_the_numbers_as_they_are(here, capsys):
+    columns = {"weight": {"class": "Standardized", "loc": 2.3, "scale": 0.2}, "height": "Normal"}
+    likelihood = ["--likelihood", json.dumps({"class": "Mixed", "columns": columns})]
+    assert main(["train", *QUICK, "--data", "real.csv", *likelihood, "--out", "by_itself"]) == 0
+    found = json.loads((here / "by_itself/data.json").read_text())
+    place = found["columns"].index("weight")
+    assert (found["loc"][place], found["scale"][place]) == (0, 1)
+    assert found["loc"][1 - place] == pytest.approx(pd.read_csv("real.csv").height.mean(), rel=0.01)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import multiprocessing
 import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -201,3 +203,46 @@ def test_splits_are_views_of_one_array(tmp_path, load):
 def test_reader_by_itself(tmp_path, root):
     found = load_folder(write(tmp_path / "p", names("ab")), Reading(split=SHARES), root)
     assert isinstance(found.train, Images)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """So many files that processes decode them; every hundredth is damaged."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(0)
+    for number in range(1100):
+        path = folder / f"{number:04}.png"
+        Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).save(path)
+        if number % 100 == 7:
+            path.write_bytes(path.read_bytes()[:40])
+    return folder
+
+
+def as_in(found):
+    """Return the pixels of all images in the order of the files."""
+    splits = zip(found.positions, (found.train, found.valid, found.test), strict=True)
+    placed = {int(at): image for places, split in splits for at, image in zip(places, split.pixels, strict=True)}
+    return [placed[at] for at in sorted(placed)]
+
+
+def test_processes_decode_many_files_as_one_does(many, root):
+    found = data.load(many, root, skip_bad=True)
+    each = [pixels.decode(path, None, None) for path in sorted(many.iterdir())]
+    assert [found.pixels.tolist() for found in each if not isinstance(found, pixels.Unreadable)] == [
+        image.tolist() for image in as_in(found)
+    ]
+    assert sum(isinstance(found, pixels.Unreadable) for found in each) == 11
+
+
+def test_a_process_that_may_have_no_children_decodes_by_itself(many, root, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(multiprocessing.current_process()._config, "daemon", True)
+        alone = data.load(many, root / "alone", skip_bad=True)
+    assert all(map(torch.equal, as_in(alone), as_in(data.load(many, root / "processes", skip_bad=True))))
+
+
+def test_a_killed_process_is_named(many, root, monkeypatch):
+    monkeypatch.setattr(pixels, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(RuntimeError, match="a process that decodes images was killed, perhaps for lack of memory"):
+        data.load(many, root)
+    assert not list((root / "decoded").glob("*"))

@@ -130,6 +130,22 @@ def log_gamma(p, out, x):
     return stats.gamma.logpdf(x, theta, scale=mean / theta)
 
 
+def log_standardized(log_density):
+    """The density of y = (x − loc) / scale by that of the inner likelihood."""
+
+    def log_density_of_x(p, out, x):
+        loc, scale = p.loc.numpy(), p.scale.numpy()
+        return log_density(p.part, out, (x - loc) / scale) - np.log(scale)
+
+    return log_density_of_x
+
+
+def log_lognormal(p, out, x):
+    m, s = the_scale(p.part, out, 0.3)
+    loc, scale = p.loc.item(), p.scale.item()
+    return stats.lognorm.logpdf(x, scale * s, scale=np.exp(loc + scale * m))
+
+
 def exact_gamma(raw_mean, raw_theta, x):
     a, mean = e.positive(raw_theta), e.positive(raw_mean)
     return a * mp.log(a / mean) - mp.loggamma(a) + (a - 1) * mp.log(x) - a * x / mean
@@ -141,6 +157,30 @@ GAMMA = {
         lambda raw, _: [float(e.positive(raw)) * s for s in (1e-30, 1e-6, 0.5, 0.999, 1.0, 1.01, 3.0, 50.0)],
         exact_gamma,
         {"dispersion": "per_element"},
+    )
+}
+
+
+# 1234.5 and 0.375 are exact in float32.
+STANDARDIZED = {
+    f"Standardized {name}": e.Corners(
+        e.LOCATIONS,
+        lambda m, raw: [1234.5 + 0.375 * y for y in e.of_scale(m, raw)],
+        lambda m, raw, x, inner=inner: inner(m, raw, (x - 1234.5) / 0.375) - mp.log(0.375),
+        {"likelihood": {"class": name, "scale": "per_element", **options}, "loc": 1234.5, "scale": 0.375},
+    )
+    for name, inner, options in (
+        ("Normal", e.normal, {}),
+        ("Laplace", e.laplace, {}),
+        ("StudentT", e.student(4.0), {"df": 4.0}),
+    )
+}
+LOG_NORMAL = {
+    "Standardized log": e.Corners(
+        [(m, e.raw_of(s)) for m, s in product((0.0, 0.3, -5.0, 30.0), (0, 1e-3, 1.0, 5.0))],
+        lambda m, raw: [float(mp.exp(2.25 + 0.375 * y)) for y in e.of_scale(m, raw) if -200 < y < 200],
+        lambda m, raw, x: e.normal(m, raw, (mp.log(x) - 2.25) / 0.375) - mp.log(0.375) - mp.log(x),
+        {"likelihood": {"class": "Normal", "scale": "per_element"}, "loc": 2.25, "scale": 0.375, "log": True},
     )
 }
 
@@ -263,6 +303,18 @@ CASES = {
         for k, v in SCALES.items()
     },
     **{f"gamma_{k}": Case(L.Gamma, "positive", log_gamma, {"dispersion": v}, corners=GAMMA) for k, v in SCALES.items()},
+    "standardized": Case(
+        L.Standardized, "real", log_standardized(log_normal), {"loc": 0.7, "scale": 2.5}, corners=STANDARDIZED
+    ),
+    "standardized_student": Case(
+        L.Standardized,
+        "real",
+        log_standardized(log_student),
+        {"likelihood": {"class": "StudentT", "scale": "per_element"}, "loc": 0.7, "scale": 2.5},
+    ),
+    "standardized_log": Case(
+        L.Standardized, "positive", log_lognormal, {"loc": 0.3, "scale": 0.7, "log": True}, corners=LOG_NORMAL
+    ),
     "multinomial": Case(L.Multinomial, "counts", None, {"total_count": 3}, shape=(4,)),
     "mixed": Case(L.Mixed, "columns", None, {"columns": COLUMNS}, shape=(5,)),
 }

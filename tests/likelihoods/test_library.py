@@ -329,7 +329,7 @@ def test_log1p_is_smooth_at_0_and_finite_below():
     net(x).sum().backward()
     assert torch.isfinite(x.grad).all()
     torch.testing.assert_close(
-        torch.autograd.functional.jacobian(nets.mlp.log_of_counts, torch.tensor([0.0, 1e-7, -1e-7]).double()),
+        torch.autograd.functional.jacobian(nets.tables.log_of_counts, torch.tensor([0.0, 1e-7, -1e-7]).double()),
         torch.eye(3).double(),
         rtol=1e-6,
         atol=0,

@@ -9,11 +9,15 @@ from pyro_vae import build, nets
 from pyro_vae.config import describe
 
 IMAGE, CODE = (2, 9, 8), (3,)
+COLUMNS = [{"as": "number", "loc": 0.5}, {"as": "one_hot", "values": 2}, {"as": "embedding", "values": 3, "width": 2}]
 SMALL = {"channels": (3,), "activation": "Tanh"}
 NETS = {
     "MLP": lambda **o: nets.MLP(CODE, (5,), (2, 2), activation="Tanh", **o),
     "MLP-LayerNorm": lambda **o: nets.MLP(CODE, (5,), (2, 2), activation="Tanh", normalization="LayerNorm", **o),
     "GatedMLP": lambda **o: nets.GatedMLP(CODE, (5,), (2, 2), **o),
+    "MLP-TableEncoding": lambda **o: nets.MLP(
+        CODE, (5,), (2, 2), activation="Tanh", encoding={"class": "TableEncoding", "columns": COLUMNS}, **o
+    ),
     "ConvEncoder": lambda **o: nets.ConvEncoder(IMAGE, (5,), (2, 2), **{**SMALL, **o}),
     "ConvEncoder-linear": lambda **o: nets.ConvEncoder(IMAGE, (), 4, **{**SMALL, "normalization": "GroupNorm", **o}),
     "ConvDecoder": lambda **o: nets.ConvDecoder(CODE, (5,), IMAGE, **{**SMALL, **o}),
@@ -135,7 +139,7 @@ def test_descriptions_are_the_arguments():
     assert describe(nets.ConvEncoder(**arguments)) == {"class": "ConvEncoder", **arguments}
     assert describe(nets.ConvDecoder(**{**arguments, **shapes})) == {"class": "ConvDecoder", **arguments, **shapes}
     del arguments["blocks"], arguments["channels"]
-    arguments["log1p"] = True
+    arguments |= {"log1p": True, "encoding": None}
     assert describe(nets.MLP(**arguments)) == {"class": "MLP", **arguments}
     del arguments["activation"]
     assert describe(nets.GatedMLP(**arguments)) == {"class": "GatedMLP", **arguments}
