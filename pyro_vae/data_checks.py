@@ -94,19 +94,21 @@ def check_support(likelihood: Part, distribution: TorchDistribution, x: Tensor) 
     check_finite(x)
     columns = distribution.base if isinstance(distribution, TorchToPyro) else distribution
     if not isinstance(columns, Columns):
-        _check_values(name, [likelihood], distribution, x)
+        _check_values(name, [likelihood], stated_support(distribution), x)
         return
     # Mixed keeps one likelihood per column; another module that returns Columns may not.
     parts = as_likelihood(likelihood).of_columns()
-    for i, column in enumerate(columns.columns):
-        part = [parts[i]] if len(parts) == len(columns.columns) else []
-        what = f"{name}: column {columns.names[i]!r}"
-        _check_values(what, [*part, likelihood], column, x[:, i : i + 1])
+    for group in columns.groups:
+        support = stated_support(group.distribution)
+        if support is None or holds(support.check(group.values(x)).all()):
+            continue
+        for i in group.numbers:
+            part = [parts[i]] if len(parts) == len(columns.names) else []
+            _check_values(f"{name}: column {columns.names[i]!r}", [*part, likelihood], support, x[:, i : i + 1])
 
 
-def _check_values(name: str, likelihoods: list[Part], distribution: TorchDistribution, x: Tensor) -> None:
-    """Raise a ValueError with the first known remedy if values of x lie outside the distribution's support."""
-    support = stated_support(distribution)
+def _check_values(name: str, likelihoods: list[Part], support: constraints.Constraint | None, x: Tensor) -> None:
+    """Raise a ValueError with the first known remedy if values of x lie outside the support, if there is one."""
     if support is None or holds(support.check(x).all()):
         return
     support = base_constraint(support)

@@ -41,8 +41,11 @@ VAE_OPTIONS = (
     "inputs",
     "missing",
     "fill",
+    "mask_likelihood",
 )
 """The options of config.yaml from which a VAE is built; the others say how it was trained."""
+
+_PARTS = ("prior", "likelihood", "posterior", "mask_likelihood")
 
 
 def load(
@@ -116,7 +119,7 @@ def _check_of_vae(run: Path, config: dict[str, Any]) -> None:
 
 
 def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
-    for part in ("prior", "likelihood", "posterior"):
+    for part in _PARTS:
         reason = config[part].get("unnamed") if isinstance(config.get(part), dict) else None
         if reason:
             raise ValueError(
@@ -148,7 +151,9 @@ def _schema(run: Path, shape: Any) -> Schema | None:
 
 def _warn_of_other_parts(run: Path, config: dict[str, Any], vae: VAE) -> None:
     """Warn if a part has another argument than the run's: the weights would fit, but the numbers be another VAE's."""
-    for name in ("prior", "likelihood", "posterior"):
+    for name in _PARTS:
+        if getattr(vae, name) is None:
+            continue
         try:
             there = describe(getattr(vae, name), given=vae.posterior)
         except ValueError:  # a part that has no name

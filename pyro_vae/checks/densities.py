@@ -16,6 +16,7 @@ from pyro_vae.checks.sampling import check_draws
 from pyro_vae.distributions import TorchToPyro
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.groups import Grouped
+from pyro_vae.distributions.one_column import OneColumn
 
 __all__ = ["CHECKS", "elements_of"]
 
@@ -50,8 +51,11 @@ def elements_of(distribution: TorchDistribution) -> Iterator[TorchDistribution]:
         else:
             break
     if isinstance(distribution, Columns):
-        for column in distribution.columns:
-            yield from elements_of(column)
+        for group in distribution.groups:
+            for element in elements_of(group.distribution):
+                dim = -1 - len(element.batch_shape) + len(group.distribution.batch_shape)
+                one = isinstance(group.place, int)
+                yield from [element] if one else [OneColumn(element, i, dim) for i in range(len(group.numbers))]
     else:
         yield distribution
 

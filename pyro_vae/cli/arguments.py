@@ -27,7 +27,7 @@ FLAGS = ("--all", "--labels", "--mixed_precision", "--skip_bad", "--together")
 _WITHOUT_VALUE = ("--help", "--debug", "--version", "--print_config")
 
 # Options that name a class; the arguments of the class follow as --option.argument.
-_SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
+_SWAPPED = ("--prior", "--likelihood", "--posterior", "--mask_likelihood", "--objective")
 
 # Options whose values may name classes of your own.
 _NAMING = (*_SWAPPED, "--activation")

@@ -69,14 +69,18 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 def check_names(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if the options of train name a part that does not exist, or what may not be imported."""
     check_allowed(options["data"])
-    for option in ("prior", "likelihood", "posterior", "objective"):
-        if class_name(options[option]) not in ("auto", "default"):
+    for option in ("prior", "likelihood", "posterior", "mask_likelihood", "objective"):
+        if options[option] is not None and class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))
 
 
 def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
     options = {name: config[name] for name in ("likelihood", "inputs", *(option.name for option in of_build()))}
+    if options["mask_likelihood"] is not None and not config.get("missing", False):
+        raise ValueError(
+            f"--mask_likelihood is a model of which values are missing, and in {config['data']} none is. Leave it out"
+        )
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),
@@ -140,7 +144,9 @@ def form(split: Split) -> str:
 
 def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:
     """Print what is trained, and on what."""
-    parts = ", ".join(f"{part_name(getattr(vae, part))} {part}" for part in ("prior", "likelihood", "posterior"))
+    found = {part: getattr(vae, part) for part in ("prior", "likelihood", "posterior")}
+    found |= {} if vae.mask_likelihood is None else {"model of the mask": vae.mask_likelihood}
+    parts = ", ".join(f"{part_name(part)} {place}" for place, part in found.items())
     print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
     shape, length = " x ".join(map(str, split.event_shape)), f"{epochs} epoch{'s' if epochs > 1 else ''}"
     print(f"{data}: {len(split):,} {split.noun}s of {shape} to train on, {form(split)}; {length}")

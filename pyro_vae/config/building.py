@@ -64,6 +64,7 @@ def build(
     missing: bool = False,
     fill: float = 0.0,
     schema: Schema | None = None,
+    mask_likelihood: Spec | ClassOrFunction | None = None,
     allow: str | Sequence[str] | None = None,
 ) -> VAE:
     """Return a VAE whose three distributions are given by name.
@@ -99,6 +100,8 @@ def build(
         schema: what the columns of a table hold, completed, as :func:`pyro_vae.suggest_schema` returns it; by default
             that of ``data``, if they are a table. Its columns of real numbers are standardised within the VAE, whose
             log-densities are in the units of the table.
+        mask_likelihood: p(s | x, c), a class of :mod:`pyro_vae.mask_likelihoods` or your own, for values that are
+            missing because of what they are; None if they are missing at random.
         allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
             paths that you wrote yourself. If the options come from a file that you did not write, give a list, which
             may be empty: ``build(**options, allow=[])``.
@@ -153,6 +156,7 @@ def build(
             missing=missing,
             fill=fill,
             schema=schema,
+            mask_likelihood=mask_likelihood,
         )
 
 
@@ -171,6 +175,7 @@ def _build(
     missing: bool,
     fill: float,
     schema: Schema | None,
+    mask_likelihood: Spec | ClassOrFunction | None,
 ) -> VAE:
     true_or_false("missing", missing)
     finite_number("fill", fill)
@@ -196,8 +201,14 @@ def _build(
     if inputs == "log1p":
         _check_log1p(q)
     p = _part("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, _Net(of_context, latent_dim))
-    x_given_z = _part("likelihood", likelihood, known, _Net(decoding, event_shape))
-    return VAE(p, x_given_z, q, missing=missing, fill=fill, schema=schema)
+    of_x = _part("likelihood", likelihood, known, _Net(decoding, event_shape))
+    of_mask = None
+    if mask_likelihood is not None:
+        masking = {"class": "MLP", "in_shape": event_shape, "hidden": hidden[:1], **common}
+        if schema is not None:
+            masking["encoding"] = encoding_of(schema, missing=False)
+        of_mask = _part("mask_likelihood", mask_likelihood, known, _Net(masking, event_shape))
+    return VAE(p, of_x, q, missing=missing, fill=fill, mask_likelihood=of_mask, schema=schema)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.distributions.columns import Columns
+from pyro_vae.likelihoods.alike import alike, side_by_side
 from pyro_vae.parts import Likelihood, Part, as_likelihood, known, net_shape_of
 from pyro_vae.registry import Kind, find, prefix_errors
 from pyro_vae.resolver import build_from
@@ -25,6 +28,7 @@ class Mixed(Likelihood):
     """Independent columns, each with a likelihood of its own; for tables x ``(batch, columns)``.
 
     (As in Nazábal et al. 2018, arXiv 1807.03653.) Every column has its own learned scale, dispersion and so on.
+    Columns whose likelihoods are of this library, with the same arguments, are evaluated together, which is faster.
 
     Args:
         net: maps z, and the context if there is any, to the parameters of all columns, side by side: vectors of
@@ -88,8 +92,17 @@ class Mixed(Likelihood):
                 f"likelihood Mixed needs a net whose output is (batch, {sum(self.sizes)}): {each}; "
                 f"got {tuple(out.shape)}"
             )
-        slices = out.split(self.sizes, dim=-1)
-        return Columns([part(s) for part, s in zip(self.parts, slices, strict=True)], list(self.columns))
+        pieces = out.split(self.sizes, dim=-1)
+        groups = alike(list(self.parts))
+        columns = [self._together([(self.parts[i], pieces[i]) for i in places]) for places in groups]
+        return Columns(columns, list(self.columns), places=[p[0] if len(p) == 1 else tuple(p) for p in groups])
+
+    def _together(self, group: list[tuple[nn.Module, Tensor]]) -> TorchDistribution:
+        """Return the distribution of columns of one kind, with batch shape ``(*batch, k)``; ``(*batch,)`` for one."""
+        parts, pieces = zip(*group, strict=True)
+        if len(parts) == 1:
+            return parts[0](pieces[0])
+        return side_by_side(parts).forward(torch.stack(pieces, dim=-2))
 
 
 def _checked(columns: object) -> Mapping[str, Column]:

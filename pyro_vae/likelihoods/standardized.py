@@ -100,7 +100,7 @@ class Standardized(Likelihood):
         while isinstance(y, torch.distributions.Independent):
             dims, y = dims + y.reinterpreted_batch_ndims, y.base_dist
         for name, numbers in (("loc", self.loc), ("scale", self.scale)):
-            if not _broadcasts(numbers.shape, shape):
+            if not self.together and not _broadcasts(numbers.shape, shape):
                 raise ValueError(
                     f"{name} must be one number, or of the shape of x, {tuple(shape)}; got {tuple(numbers.shape)}"
                 )

@@ -84,9 +84,12 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
         # At the codes of x, a trained decoder knows the scale of x. A new decoder is looked at on draws from the prior
         # too: there it does not see x, while the codes of one raw column may move the location of all columns far off.
         prior = vae.prior_of(*context).expand((len(x),))
-        likelihoods = [vae.decode(z, *context) for z in (prior.sample(), vae.encode(x, *context).sample())]
+        drawn, codes = prior.sample(), vae.encode(x, *context).sample()
+        likelihoods = [vae.decode(z, *context) for z in (drawn, codes)]
         far = _far(vae.likelihood, likelihoods, x)
         if not far:
+            if _standardises(likelihoods[0]):
+                _warn_of_codes(vae, codes, drawn)
             return
         elbo = elbo_terms(vae, x, *context, kl="sampled").elbo.mean().item()
     more = f" and {len(far) - _SHOWN} more" if len(far) > _SHOWN else ""
@@ -98,20 +101,44 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
     )
 
 
+def _standardises(likelihood: TorchDistribution) -> bool:
+    """Return True if x, or a column of it, is standardised by the likelihood."""
+    columns = likelihood.columns if isinstance(likelihood, Columns) else [likelihood]
+    return any(isinstance(without_independent(column), Standardized) for column in columns)
+
+
+def _warn_of_codes(vae: VAE, codes: Tensor, drawn: Tensor) -> None:
+    """Warn if the codes of x are far beyond the draws of the prior: its encoder sees x as it is."""
+    found, usual = codes.abs().mean().item(), max(1.0, drawn.abs().max().item())
+    if found > _FAR * usual:
+        warnings.warn(
+            f"likelihood {part_name(vae.likelihood)} standardises x, posterior {part_name(vae.posterior)} does not: "
+            f"its codes start at {found:.1e}, and those of the prior are within {usual:.1g}. Give its net an encoding: "
+            '{"class": "MLP", "encoding": {"class": "TableEncoding", "columns": [{"as": "number", "loc": ...}, ...]}}',
+            stacklevel=5,
+        )
+
+
 def _far(part: Part, likelihoods: list[TorchDistribution], x: Tensor) -> list[str]:
     """Return the columns that are far from p(x | z), in words; x as a whole if it is not a table."""
     likelihoods = [p.base if isinstance(p, TorchToPyro) else p for p in likelihoods]
     first = likelihoods[0]
     if isinstance(first, Columns):
-        parts = as_likelihood(part).of_columns() or [part] * len(first.columns)
-        columns = zip(*(p.columns for p in likelihoods), strict=True)
-        pieces = zip(first.names, parts, columns, x.split(1, dim=-1), strict=True)
-        return [words for name, p, of, values in pieces for words in _far_values(p, list(of), values, [repr(name)])]
+        parts = as_likelihood(part).of_columns() or [part] * len(first.names)
+        found: dict[int, str] = {}
+        for i, group in enumerate(first.groups):
+            of_group = [p.groups[i].distribution for p in likelihoods]
+            names = [repr(first.names[number]) for number in group.numbers]
+            far = _far_values(parts[group.numbers[0]], of_group, group.values(x), names)
+            found |= {group.numbers[j]: words for j, words in far.items()}
+        return [found[number] for number in sorted(found)]
     table = x.dim() == 2 and x.shape[1] <= _NAMED
-    return _far_values(part, likelihoods, x, [f"column {j}" for j in range(x.shape[1])] if table else ["its values"])
+    names = [f"column {j}" for j in range(x.shape[1])] if table else ["its values"]
+    return list(_far_values(part, likelihoods, x, names).values())
 
 
-def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, names: list[str]) -> list[str]:
+def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, names: list[str]) -> dict[int, str]:
+    """Return those of the named columns of x that are far from p(x | z), in words, by number."""
     first = without_independent(likelihoods[0])
     if isinstance(first, Standardized):  # its scale is judged in the units of y
         x, names = first.standardize(x), [f"{name}, standardised," for name in names]
@@ -121,16 +148,16 @@ def _far_values(part: Part, likelihoods: list[TorchDistribution], x: Tensor, nam
     for likelihood in likelihoods:
         found = _location_and_scale(part, likelihood)
         if found is None:
-            return []
+            return {}
         loc, scale = (t.expand(x.shape).reshape(columns.shape) for t in found)
         distances.append(((columns - loc).abs() / scale.clamp_min(1.0)).nanmean((0, 2)))  # NaN is a missing value
         scales.append(scale.mean((0, 2)))
     limit = _FAR if base_constraint(likelihoods[0].support) is constraints.real else _FAR_MEANS
-    return [
-        f"{name}{_range(columns[:, j])}, but p(x | z) starts with a scale of {scales[0][j].item():.2g}"
+    return {
+        j: f"{name}{_range(columns[:, j])}, but p(x | z) starts with a scale of {scales[0][j].item():.2g}"
         for j, name in enumerate(names)
         if all(distance[j] > limit for distance in distances)
-    ]
+    }
 
 
 def _of_y(likelihood: TorchDistribution) -> TorchDistribution:

@@ -169,8 +169,10 @@ def _describe(vae: VAE) -> dict[str, Any]:
     """Return the parts of a VAE as options of config.yaml, as far as they have names."""
     config: dict[str, Any] = {}
     seen: dict[int, str] = {}
-    for part in ("posterior", "prior", "likelihood"):
+    for part in ("posterior", "prior", "likelihood", "mask_likelihood"):
         thing = getattr(vae, part)
+        if thing is None:
+            continue
         given = vae.posterior if part == "prior" else None
         mine = {id(m) for m in _modules(thing)}
         if _is_argument_of(thing, given):

@@ -21,6 +21,7 @@ from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.tensors import load_weights, save_weights
+from pyro_vae.terms import FROM_MODEL, WITH_X
 from pyro_vae.vae.arrays import batch_by_batch, batch_size
 from pyro_vae.vae.calls import declare, evaluating, over_batch, summary
 from pyro_vae.vae.conditionals import Conditionals
@@ -56,12 +57,20 @@ class VAE(Conditionals):
             posterior sees x with ``fill`` in their place and, beside it, the mask (1 where observed), so its net takes
             twice the first dimension of x (Mattei and Frellsen 2019, arXiv 1812.02633).
         fill: what the posterior sees in place of a missing value.
+    <<<<<<< HEAD
         schema: of the table that x is, if it is one. DataFrames are then read as it says, and :meth:`sample`,
             :meth:`reconstruct` and :meth:`impute` return DataFrames.
+    =======
+        mask_likelihood: returns p(s | x, c), over the mask s of x, which is 1 where x is observed; None if values are
+            missing at random. With it, values may be missing because of what they are (not-MIWAE: Ipsen, Mattei and
+            Frellsen 2020, arXiv 2006.12871); see :mod:`pyro_vae.mask_likelihoods`. The programs then have two more
+            sites: ``"x_missing"``, which guide and model draw from p(x | z), and ``"mask"``, which is observed.
+    >>>>>>> K
 
     Raises:
         TypeError: if one of the three cannot be called, is a class and not an instance, or is a distribution.
-        ValueError: if prior and posterior are over different kinds of z; names parts that fit.
+        ValueError: if prior and posterior are over different kinds of z; names parts that fit. If there is a
+            ``mask_likelihood`` without ``missing=True``.
 
     Example:
         >>> import pyro, torch
@@ -105,18 +114,39 @@ class VAE(Conditionals):
                 batch size, or if prior and posterior disagree on z.
         """
         x, context = self.tensors(x, *context)
-        declare(prior=self.prior, likelihood=self.likelihood)
+        declare(prior=self.prior, likelihood=self.likelihood, mask_likelihood=self.mask_likelihood)
         with pyro.plate("data", batch_size(x, context)):
             prior = self.prior_of(*context)
             z = pyro.sample("z", prior)
             self.check_codes(prior, z)
             likelihood = self.decode(z, *context)
+            if self.mask_likelihood is not None:
+                return self._model_with_mask(likelihood, x, *context, mask=mask)
             if x is not None:
                 likelihood, x = self.observed(likelihood, x, mask)
             return pyro.sample("x", likelihood, obs=x)
 
+    def _model_with_mask(
+        self, likelihood: TorchDistribution, x: Tensor | None, *context: Tensor, mask: Array | None
+    ) -> Tensor:
+        """p(x, s | z, c): sample the missing values and the observed ones, and the mask given both."""
+        seen = None
+        if x is not None:
+            drawn, seen = self._sample_missing(likelihood, x, mask)
+            likelihood, x = self.observed(likelihood, x, mask)
+            x = torch.where(seen, x, drawn)
+        x = pyro.sample("x", likelihood, obs=x)
+        observed = None if seen is None else seen.to(x.dtype)
+        pyro.sample("mask", self.mask_of(x, *context), obs=observed, infer={WITH_X: True})
+        return x
+
+    def _sample_missing(self, likelihood: TorchDistribution, x: Tensor, mask: Array | None) -> tuple[Tensor, Tensor]:
+        """Sample ``"x_missing"``, with a value for each element of x; return it, and where x is observed."""
+        missing, seen = self.missing_values(likelihood, x, mask)
+        return pyro.sample("x_missing", missing, infer={FROM_MODEL: True}), seen
+
     def guide(self, x: DataSource, *context: Array, mask: Array | None = None) -> Tensor:
-        """q(z | x, c): sample ``"z"`` from the posterior.
+        """q(z | x, c): sample ``"z"`` from the posterior, and with a model of the mask ``"x_missing"`` from p(x | z).
 
         Args:
             x: data ``(batch, *event_shape)``.
@@ -128,12 +158,16 @@ class VAE(Conditionals):
         """
         x, context = self.tensors(x, *context)
         declare(posterior=self.posterior)
+        if self.mask_likelihood is not None:
+            declare(likelihood=self.likelihood)
         with pyro.plate("data", batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
             # TraceEnum_ELBO sums over discrete codes; the other objectives take no notice.
             infer = {"enumerate": "parallel"} if posterior.has_enumerate_support else {}
             z = pyro.sample("z", posterior, infer=infer)
             check_inverse(posterior, f"posterior {part_name(self.posterior)}", z)
+            if self.mask_likelihood is not None:
+                self._sample_missing(self.decode(z, *context), x, mask)
             return z
 
     # Uses of a trained VAE.
@@ -201,7 +235,8 @@ class VAE(Conditionals):
         """Replace missing values by their mean given the observed ones, or by a draw; a category by the most probable.
 
         z is drawn from q and weighted by p(x observed, z) / q(z): self-normalised importance sampling for the mean,
-        importance resampling for a draw (Mattei and Frellsen 2019, arXiv 1812.02633).
+        importance resampling for a draw (Mattei and Frellsen 2019, arXiv 1812.02633). With a model of the mask, the
+        missing values are drawn too, and p(mask | x) is a part of the weights.
 
         Args:
             x: data ``(n, *event_shape)``; see :meth:`codes`.
@@ -329,6 +364,7 @@ class VAE(Conditionals):
     def __repr__(self) -> str:
         """The parts, the shape of x once data were seen, and the size; ``print(vae.likelihood)`` shows the layers."""
         parts = [f"{name}={summary(getattr(self, name))}" for name in ("prior", "likelihood", "posterior")]
+        parts += [f"mask_likelihood={summary(self.mask_likelihood)}"] if self.mask_likelihood is not None else []
         parts += [f"missing=True, fill={self.fill}"] if self.missing else []
         size = sum(parameter.numel() for parameter in self.parameters() if not is_lazy(parameter))
         seen = f"x of shape {tuple(self._fits[1])}; " if self._fits else ""

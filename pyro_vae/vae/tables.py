@@ -18,7 +18,7 @@ from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.distributions.columns import Columns
 from pyro_vae.distributions.observed import fill_missing
 
-__all__ = ["as_rows", "filled_in", "is_table", "most_probable"]
+__all__ = ["as_rows", "filled_in", "is_table", "most_probable", "most_voted"]
 
 
 def is_table(x: object) -> bool:
@@ -115,6 +115,23 @@ def most_probable(schema: Schema, likelihood: TorchDistribution, weights: Tensor
         probs.append(_averaged(torch.where(code < sizes, log_probs.exp(), 0.0).unflatten(0, shape), weights))
     found = found.clone()
     found[..., coded] = torch.stack(probs).argmax(0).to(found.dtype)
+    return found
+
+
+def most_voted(schema: Schema, drawn: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean of each number over draws, and the code with the most weight of each column that is coded.
+
+    Args:
+        schema: of the table.
+        drawn: draws of x, ``(particles, batch, columns)``.
+        weights: of the particles, ``(particles, batch)``, which sum to 1.
+    """
+    found = _averaged(drawn, weights)
+    for place, column in enumerate(schema.data):
+        if column.is_coded:
+            codes = torch.arange(len(column.values), device=drawn.device)
+            votes = _averaged((drawn[..., place, None] == codes).to(weights.dtype), weights)
+            found[..., place] = votes.argmax(-1).to(found.dtype)
     return found
 
 

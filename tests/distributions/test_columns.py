@@ -8,6 +8,7 @@ import torch
 from torch.distributions import biject_to
 
 from pyro_vae.distributions.columns import Columns, mask_elements
+from pyro_vae.distributions.one_column import OneColumn
 
 X = torch.tensor([[0.5, 3.0, 1.0], [-1.0, 0.0, 0.0]])
 
@@ -74,6 +75,39 @@ def test_any_batch_shape_and_expand():
         torch.testing.assert_close(wide.log_prob(X[0]), p.log_prob(X[0]).expand(3, *batch))
 
 
+def test_columns_together_are_where_their_places_say():
+    locs = torch.tensor([[0.0, 5.0, -5.0], [1.0, 6.0, -6.0]])
+    reals, count = dist.Normal(locs.unsqueeze(-1), 2.0).to_event(1), columns()[1]
+    p = Columns([reals, count], ["a", "b", "c", "d"], places=[(3, 0, 1), 2])
+    assert (p.batch_shape, p.event_shape) == ((2,), (4,))
+    assert torch.equal(p.mean, torch.tensor([[5.0, -5.0, 1.5, 0.0], [6.0, -6.0, 1.5, 1.0]]))
+    assert torch.equal(p.variance, torch.tensor([[4.0, 4.0, 1.5, 4.0]] * 2))
+    x = torch.tensor([[4.0, -4.0, 3.0, 0.5], [1.0, 2.0, 0.0, 3.0]])
+    of_reals = torch.distributions.Normal(p.mean, 2.0).log_prob(x)
+    of_count = torch.distributions.Poisson(1.5).log_prob(x[:, 2])
+    each = dict(zip("abcd", [of_reals[:, 0], of_reals[:, 1], of_count, of_reals[:, 3]], strict=True))
+    for name, log_prob in p.factor_log_probs(x).items():
+        torch.testing.assert_close(log_prob, each[name])
+    torch.testing.assert_close(p.log_prob(x), sum(each.values()))
+    assert p.support.check(x).tolist() == [True, True]
+    x[0, 2] = 0.5
+    assert p.support.check(x).tolist() == [False, True]
+    torch.testing.assert_close(p.columns[1].log_prob(x[:, 1:2]), each["b"])
+    assert torch.equal(p.columns[1].sample((9,)).mean((0, 2)).sign(), torch.tensor([-1.0, -1.0]))
+
+
+def test_values_of_one_of_several_columns_are_listed():
+    codes = dist.Bernoulli(logits=torch.randn(2, 3, 1))
+    p = OneColumn(codes, 1, -2)
+    assert (p.batch_shape, p.has_enumerate_support, p.has_rsample) == ((2, 1), True, False)
+    assert p.enumerate_support().shape == (2, 2, 1)
+    assert p.enumerate_support(expand=False).shape == (2, 1, 1)
+    torch.testing.assert_close(p.log_prob(p.enumerate_support()).logsumexp(0), torch.zeros(2, 1))
+    torch.testing.assert_close(p.entropy(), codes.entropy()[:, 1])
+    assert torch.equal(p.mode, codes.mode[:, 1])
+    assert p.expand((4, 2, 1)).log_prob(torch.ones(1)).shape == (4, 2, 1)
+
+
 def test_observed_counts_only_what_was_observed():
     mask = torch.tensor([[True, False, True], [False, False, False]])
     one, _, three = by_hand(X)
@@ -103,6 +137,13 @@ def test_a_column_that_is_no_product_is_one_element_all_the_same():
         (
             lambda: Columns([*columns(), *columns((3,))]),
             r"column '3' must have .* batch shape \(2,\); got \(1,\) and \(3,\)",
+        ),
+        (lambda: Columns(columns(), places=[0, 1]), "places must be one per distribution; got 2 for 3"),
+        (lambda: Columns(columns(), places=[0, 1, 1]), r"places must be the numbers from 0 to 2, each once; got"),
+        (lambda: Columns(columns(), places=[0, 1, 3]), r"places must be the numbers from 0 to 2, each once; got"),
+        (
+            lambda: Columns(columns(), list("abcd"), places=[0, (1, 3), 2]),
+            r"columns 'b', 'd' must have event shape \(1,\) and batch shape \(2, 2\); got \(1,\) and \(2,\)",
         ),
     ],
 )
