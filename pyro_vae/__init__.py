@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyro_vae.config import build
     from pyro_vae.files import CheckpointError
     from pyro_vae.parts import Likelihood, MaskLikelihood, Posterior, Prior
-    from pyro_vae.suggestions import Suggestion, suggest
+    from pyro_vae.suggestions import Suggestion, suggest, suggest_schema
     from pyro_vae.svi import CompiledSVI
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
@@ -41,7 +41,7 @@ _HOMES = {
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "bound"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
-    **dict.fromkeys(("Suggestion", "suggest"), "suggestions"),
+    **dict.fromkeys(("Suggestion", "suggest", "suggest_schema"), "suggestions"),
     "CheckpointError": "files",
     "CompiledSVI": "svi",
     "build": "config",
@@ -83,6 +83,7 @@ __all__ = [
     "posteriors",
     "priors",
     "suggest",
+    "suggest_schema",
     "svi",
     "training",
 ]

@@ -23,6 +23,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "inputs": "the command line has an option of its own, with a default that depends on the data",
         "missing": "the data say it",
         "fill": "its default is right: 0, the mean of standardised values",
+        "schema": "the command line has an option of its own, which takes a file",
         "allow": "--allow goes with every command that opens a run",
     },
     "fit": {

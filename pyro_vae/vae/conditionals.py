@@ -11,6 +11,7 @@ from pyro_vae.argument_checks import finite_number
 from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
 from pyro_vae.data.batches import DataSource
 from pyro_vae.data.frames import column_names, is_frame
+from pyro_vae.data.schema import Schema
 from pyro_vae.data_checks import check_column_order, check_event_shape, check_finite, check_support
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.distributions.observed import fill_missing, observed
@@ -18,10 +19,11 @@ from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_sa
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
-from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.labels import are_features, features_of
 from pyro_vae.vae.masking import check_masking, over_masks
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
+from pyro_vae.vae.suited import suited_to
+from pyro_vae.vae.tables import as_rows
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]
@@ -43,6 +45,7 @@ class Conditionals(nn.Module):
         *,
         missing: bool = False,
         fill: float = 0.0,
+        schema: Schema | None = None,
         mask_likelihood: Part | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +67,7 @@ class Conditionals(nn.Module):
         self.log_codes = as_prior(prior).log_codes or as_posterior(posterior).log_codes
         self.missing = missing
         self.fill = fill
+        self.schema = schema
         self.mask_likelihood = mask_likelihood
         # The likelihood that was last seen to fit some data, and the event shape of these.
         self._fits: tuple[Part, torch.Size] | None = None
@@ -145,9 +149,9 @@ class Conditionals(nn.Module):
         features = 0
         if not (x is None or isinstance(x, Tensor)):
             features = self.context_features
-            if is_frame(x):
+            if is_frame(x) and self.schema is None:
                 check_column_order(self.likelihood, column_names(x))
-            x = x if context else suited_to(self.likelihood, x)
+            x = as_rows(self.schema, x) if context else suited_to(self.likelihood, x, self.schema)
         elif not all(isinstance(c, Tensor) and are_features(c) for c in context):
             features = self.context_features
         own = as_likelihood(self.likelihood).own_context if features else 0

@@ -145,7 +145,7 @@ def _targets(
         notes = _notes_of_integers(drawn["train"], targets)
     found = [score_target(drawn, name, derive(seed, _FITTING)) for name in sorted(targets, key=names.index)]
     frame = import_optional("pandas", "tables").DataFrame(found, columns=[field.name for field in fields(Score)])
-    return frame.set_index("target"), notes
+    return frame.set_index("target").astype({"synthetic": float, "training": float}), notes
 
 
 def _privacy(tables: Mapping[str, Table], seed: int) -> Measured | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -233,9 +234,9 @@ def _labels(frames: Mapping[str, Any], column: str, kind: Kind) -> tuple[Any, ..
     """Return the values of a column of labels, the most frequent of the first frame first."""
     if kind not in ("boolean", "category"):
         return ()
-    counts = next(iter(frames.values()))[column].astype(object).value_counts().to_dict()
-    there = {label for frame in frames.values() for label in frame[column].dropna().astype(object).unique()}
-    return tuple(sorted(there, key=lambda label: (-counts.get(label, 0), type(label).__name__, str(label))))
+    counts = Counter(next(iter(frames.values()))[column].dropna().astype(object))
+    there = {label for frame in frames.values() for label in frame[column].dropna().astype(object)}
+    return tuple(sorted(there, key=lambda label: (-counts[label], type(label).__name__, str(label))))
 
 
 def _table(pandas: Any, name: str, frame: Any, columns: tuple[Column, ...]) -> Table:
@@ -245,10 +246,14 @@ def _table(pandas: Any, name: str, frame: Any, columns: tuple[Column, ...]) -> T
 
 def _values(pandas: Any, name: str, series: Any, column: Column) -> NDArray[np.float64]:
     if column.has_labels:
-        codes = pandas.Categorical(series.astype(object), categories=list(column.labels)).codes.astype(np.float64)
-        return np.where(codes < 0, np.nan, codes)
+        places, known = {label: place for place, label in enumerate(column.labels)}, series.notna().to_numpy()
+        codes = np.full(len(series), np.nan)
+        codes[known] = [places[label] for label in series[known].astype(object)]
+        return codes
     if column.kind == "date":
-        dates = pandas.to_datetime(series, utc=True).dt.tz_localize(None).to_numpy("datetime64[us]")
+        if _has_zone(series):
+            series = pandas.to_datetime(series, utc=True).dt.tz_localize(None)
+        dates = series.astype("datetime64[us]").to_numpy()
         days = dates.astype(np.int64) / (24 * 3600 * 1e6)
         return np.where(np.isnat(dates), np.nan, days)
     values = np.asarray(pandas.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan))
