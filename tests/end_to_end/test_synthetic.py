@@ -44,6 +44,13 @@ def test_copies_and_shuffled_columns(benchmark):
     assert benchmark.row("iris", "copies", [copies, copies]).startswith("| iris | copies | 0.")
 
 
+def test_the_distance_from_the_best_by_hand(benchmark):
+    one = {"columns": 0.1, "pairs": 0.2, "targets": 0.75, "discriminator": 0.6, "privacy": 0.4, "seconds": 1.0}
+    other = {**one, "privacy": 0.6, "targets": 0.25}
+    said = benchmark.distances("VAE", [[one, other], [one, one]])
+    assert said == "| distance from the best | VAE | 0.100 | 0.200 | 0.375 | 0.100 | 0.050 | |"
+
+
 def test_a_vae(benchmark, monkeypatch):
     """After a few steps it is bad, but gives rows that can be compared."""
     monkeypatch.setattr(benchmark, "STEPS", 10)

@@ -16,11 +16,11 @@ from pyro_vae.data.reading import import_optional
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Column", "Kind", "Table", "keys_of_rows", "read"]
+__all__ = ["FEWEST_ROWS", "Column", "Kind", "Table", "keys_of_rows", "read"]
 
 Kind = Literal["number", "date", "boolean", "category"]
 
-_FEWEST_ROWS = 10  # two for each of the five parts of a cross-validation
+FEWEST_ROWS = 10  # two for each of the five parts of a cross-validation
 _FEWEST_NAMES = 20  # text with no more different values is a category, however few rows there are
 _EXACT = 2**53  # larger integers have no float64 of their own
 _KINDS: dict[str, Kind] = {
@@ -156,8 +156,8 @@ def _with_names(pandas: Any, name: str, frame: Any) -> Any:
     twice = sorted(set(frame.columns[frame.columns.duplicated()]))
     if twice:
         raise ValueError(f"{name} has two columns named {twice[0]!r}. Rename one, or leave it out")
-    if len(frame) < _FEWEST_ROWS:
-        raise ValueError(f"{name} must have at least {_FEWEST_ROWS} rows; got {len(frame)}")
+    if len(frame) < FEWEST_ROWS:
+        raise ValueError(f"{name} must have at least {FEWEST_ROWS} rows; got {len(frame)}")
     return frame
 
 
@@ -166,6 +166,8 @@ def _check_columns(first: str, train: Any, name: str, frame: Any) -> None:
     if lacking or more:
         said = [f"lacks {_listed(lacking)}"] * bool(lacking) + [f"has {_listed(more)} besides"] * bool(more)
         hint = near_miss(lacking[0], more) if lacking else ""
+        if not more:
+            hint = f". To compare the others, take {first}[{name}.columns], and likewise of each table"
         raise ValueError(f"{name} must have the columns of {first}; it {' and '.join(said)}{hint}")
     if not len(frame.columns):
         raise ValueError(f"{name} has no columns")
