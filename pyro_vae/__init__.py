@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         data,
         evaluation,
         likelihoods,
+        mask_likelihoods,
         nets,
         objectives,
         plots,
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from pyro_vae.checks import check
     from pyro_vae.config import build
     from pyro_vae.files import CheckpointError
-    from pyro_vae.parts import Likelihood, Posterior, Prior
-    from pyro_vae.suggestions import Suggestion, suggest
+    from pyro_vae.parts import Likelihood, MaskLikelihood, Posterior, Prior
+    from pyro_vae.suggestions import Suggestion, suggest, suggest_schema
     from pyro_vae.svi import CompiledSVI
     from pyro_vae.training import History, TrainingDivergedError, TrainingInterrupted, fit
     from pyro_vae.vae import VAE
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
 # Each public name and the module that has it; "" for a module itself. They are imported on first use, because
 # `pyro-vae --help` must not wait for torch.
 _HOMES = {
-    **dict.fromkeys(("checks", "closed_forms", "data", "evaluation", "likelihoods", "nets"), ""),
+    **dict.fromkeys(("checks", "closed_forms", "data", "evaluation", "likelihoods", "mask_likelihoods", "nets"), ""),
     **dict.fromkeys(("objectives", "plots", "posteriors", "priors", "svi", "training"), ""),
-    **dict.fromkeys(("Likelihood", "Posterior", "Prior"), "parts"),
+    **dict.fromkeys(("Likelihood", "MaskLikelihood", "Posterior", "Prior"), "parts"),
     "VAE": "vae",
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "bound"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
-    **dict.fromkeys(("Suggestion", "suggest"), "suggestions"),
+    **dict.fromkeys(("Suggestion", "suggest", "suggest_schema"), "suggestions"),
     "CheckpointError": "files",
     "CompiledSVI": "svi",
     "build": "config",
@@ -57,6 +58,7 @@ __all__ = [
     "ElboTerms",
     "History",
     "Likelihood",
+    "MaskLikelihood",
     "Posterior",
     "Prior",
     "Suggestion",
@@ -74,12 +76,14 @@ __all__ = [
     "fit",
     "likelihoods",
     "load",
+    "mask_likelihoods",
     "nets",
     "objectives",
     "plots",
     "posteriors",
     "priors",
     "suggest",
+    "suggest_schema",
     "svi",
     "training",
 ]

@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import SupportsFloat, SupportsIndex
 
-__all__ = ["at_least", "at_least_one", "finite_number", "is_finite_number", "is_integer", "near_miss", "one_of"]
+__all__ = [
+    "at_least",
+    "at_least_one",
+    "finite_number",
+    "is_finite_number",
+    "is_integer",
+    "near_miss",
+    "one_of",
+    "true_or_false",
+]
 
 
 def at_least(name: str, value: SupportsIndex, least: int, why: str = "") -> int:
@@ -97,6 +106,13 @@ def one_of(name: str, value: str, *words: str) -> None:
     if value not in words:
         *others, last = (f'"{word}"' for word in words)
         raise ValueError(f"{name} must be {', '.join(others)} or {last}; got {value!r}")
+
+
+def true_or_false(name: str, value: bool) -> bool:
+    """Return a bool; raise a ValueError that names the argument if it is none."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
+    return value
 
 
 def is_integer(value: object, least: int) -> bool:

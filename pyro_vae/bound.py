@@ -111,7 +111,7 @@ class ElboTerms(NamedTuple):
     """The two terms of the bound, estimated for each example, in nats. Each has shape ``(batch,)``.
 
     Args:
-        recon: E_q(z|x)[log p(x|z)].
+        recon: E_q(z|x)[log p(x|z)]; with a model of the mask, E[log p(x observed|z) + log p(mask|x)].
         kl: KL(q(z|x) || p(z)).
     """
 
@@ -178,20 +178,33 @@ def elbo_terms(
     x, context = vae.tensors(x, *context)
     # observed() checks that x has the event shape of p(x | z).
     posterior, prior = vae.posterior_of(x, *context, mask=mask), vae.prior_of(*context)
+    # Particles become rows of the batch, since a decoder need not know any other dimension.
+    xs, contexts = repeat_rows(x, num_particles), [repeat_rows(c, num_particles) for c in context]
+    masks = None if mask is None else repeat_rows(as_tensor("mask", mask), num_particles)
     with seeded(seed):
         z = posterior((num_particles,))  # with gradient if q can be reparametrised
-    vae.check_codes(prior, z)
-    # Particles become rows of the batch, since a decoder need not know any other dimension.
-    likelihood = vae.decode(z.flatten(0, 1), *(repeat_rows(c, num_particles) for c in context))
-    masks = None if mask is None else repeat_rows(as_tensor("mask", mask), num_particles)
-    likelihood, xs = vae.observed(likelihood, repeat_rows(x, num_particles), masks)
-    recon = likelihood.log_prob(xs).unflatten(0, (num_particles, -1)).mean(0)
+        vae.check_codes(prior, z)
+        likelihood = vae.decode(z.flatten(0, 1), *contexts)
+        log_mask = _log_mask(vae, likelihood, xs, *contexts, mask=masks)
+    likelihood, xs = vae.observed(likelihood, xs, masks)
+    recon = (likelihood.log_prob(xs) + log_mask).unflatten(0, (num_particles, -1)).mean(0)
     if kl == "sampled":
         check_inverse(posterior, f"posterior {part_name(vae.posterior)}", z)
         divergence = (posterior.log_prob(z) - prior.log_prob(z)).mean(0)
     else:
         divergence = _analytic_kl(vae, posterior, prior)
     return ElboTerms(recon, divergence.expand(recon.shape))
+
+
+def _log_mask(
+    vae: VAE, likelihood: TorchDistribution, x: Tensor, *context: Tensor, mask: Tensor | None
+) -> Tensor | float:
+    """Return log p(mask | x) at a draw of the missing values, ``(batch,)``; 0 without a model of the mask."""
+    if vae.mask_likelihood is None:
+        return 0.0
+    missing, seen = vae.missing_values(likelihood, x, mask)
+    complete = torch.where(seen, x, missing())
+    return vae.mask_of(complete, *context).log_prob(seen.to(complete.dtype))
 
 
 def _analytic_kl(vae: VAE, posterior: TorchDistribution, prior: TorchDistribution) -> Tensor:

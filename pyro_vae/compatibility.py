@@ -38,6 +38,8 @@ def check_objective(vae: VAE, objective: ELBO, x: Tensor, *context: Tensor) -> N
             f'likelihood {part_name(vae.likelihood)} with scale="optimal" computes its scale from all draws of z with '
             f'equal weights, but {name} weighs them. Use scale="learned"'
         )
+    if vae.mask_likelihood is not None:
+        _check_missing_values(vae, objective, x, *context)
     if isinstance(objective, Objective):
         objective.check_on(vae.model, vae.guide, x, *context)
     if not isinstance(objective, TraceMeanField_ELBO):
@@ -50,6 +52,26 @@ def check_objective(vae: VAE, objective: ELBO, x: Tensor, *context: Tensor) -> N
             f"{part_name(vae.prior)} none is known. Use Trace_ELBO(), which needs none, or a pair that has one, such "
             "as DiagonalNormal with StandardNormal"
         ) from error
+
+
+def _check_missing_values(vae: VAE, objective: ELBO, x: Tensor, *context: Tensor) -> None:
+    """Raise a ValueError if an objective needs more of the missing values than the likelihood has."""
+    name, likelihood = type(objective).__name__, vae.decode(vae.encode(x, *context)(), *context)
+    if not likelihood.has_rsample and not isinstance(objective, TraceGraph_ELBO):
+        raise ValueError(
+            f"likelihood {part_name(vae.likelihood)} has no gradient through its draws, and mask_likelihood sees drawn "
+            f"values where x is missing, so {name} would have no gradient there or a very noisy one. Use "
+            "TraceGraph_ELBO(), whose gradient needs none, or leave mask_likelihood out"
+        )
+    if isinstance(objective, TraceMeanField_ELBO):
+        missing, _ = vae.missing_values(likelihood, x)
+        try:
+            kl_divergence(missing, missing)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{name} asks for the KL between p(x|z) and itself at missing values in closed form, and for "
+                f"{part_name(vae.likelihood)} none is known, although it is 0. Use Trace_ELBO(), which needs none"
+            ) from error
 
 
 def usual_objective(vae: VAE) -> str:

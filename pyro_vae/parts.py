@@ -24,6 +24,7 @@ from pyro_vae.nets.shapes import Shape
 __all__ = [
     "DataKind",
     "Likelihood",
+    "MaskLikelihood",
     "Part",
     "Posterior",
     "Prior",
@@ -43,7 +44,7 @@ DataKind = Literal["binary", "continuous", "levels", "counts"]
 """The kind of numbers in the data of a likelihood."""
 
 Part = Callable[..., TorchDistribution]
-"""A prior, likelihood or posterior: a module or function that returns a distribution."""
+"""A part of a VAE, such as its prior: a module or function that returns a distribution."""
 
 
 class _PartModule(nn.Module):
@@ -158,6 +159,26 @@ class Likelihood(_PartModule):
     def of_columns(self) -> list[Part]:
         """Return the likelihood of each column of a table; an empty list if the columns have none of their own."""
         return []
+
+
+class MaskLikelihood(_PartModule):
+    """p(s | x, c): a module that takes complete x and context and returns a distribution over the mask s.
+
+    The mask is 1 where x is observed and 0 where it is missing.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, *context: Tensor) -> TorchDistribution:
+        """Return p(s | x, c), with batch shape ``(*batch,)`` and the event shape of x, over {0, 1}."""
+        raise _no_forward(self, "x, *context", "the mask")
+
+    def start_at(self, x: Tensor, observed: Tensor) -> None:
+        """Start from training data; :func:`pyro_vae.fit` calls this once, before the training.
+
+        Args:
+            x: data ``(n, *event_shape)`` in the units that ``forward`` sees; what is not observed may be anything.
+            observed: bools of the same shape.
+        """
 
 
 class Posterior(_OverCodes):
@@ -352,7 +373,7 @@ def known(base: type[_PartModule]) -> dict[str, Any]:
     """Return the priors, likelihoods or posteriors of this library by name, if they are imported.
 
     Args:
-        base: :class:`Prior`, :class:`Likelihood` or :class:`Posterior`.
+        base: :class:`Prior`, :class:`Likelihood`, :class:`MaskLikelihood` or :class:`Posterior`.
 
     Example:
         >>> from pyro_vae import priors

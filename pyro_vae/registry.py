@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ __all__ = [
     "find",
     "is_allowed",
     "prefix_errors",
+    "searching",
 ]
 
 Spec = str | Mapping[str, Any]
@@ -116,6 +118,25 @@ def is_allowed(home: str) -> bool:
     if _is_file(home):
         return any(_is_file(module) and Path(module).resolve() == Path(home).resolve() for module in modules)
     return any(_within(home, module) for module in modules)
+
+
+@contextlib.contextmanager
+def searching(folder: Path | None) -> Iterator[None]:
+    """Run a block in which modules are looked for in a folder too, after all packages: none of it can hide a package.
+
+    Args:
+        folder: the folder; None for no other than usual.
+    """
+    if folder is None:
+        yield
+        return
+    place = str(folder.resolve())
+    sys.path.append(place)
+    try:
+        yield
+    finally:
+        if place in sys.path:  # an imported module may have changed the path itself
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(place)]
 
 
 @contextlib.contextmanager

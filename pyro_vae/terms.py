@@ -23,7 +23,24 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.distributions import HasFactors, factors, innermost, without_independent
 
-__all__ = ["Latent", "RunSites", "Site", "Term", "Terms", "read_terms", "shared_plates"]
+__all__ = [
+    "FROM_MODEL",
+    "WITH_X",
+    "Latent",
+    "RunSites",
+    "Site",
+    "Term",
+    "Terms",
+    "read_terms",
+    "shared_plates",
+]
+
+FROM_MODEL = "from_model"
+"""The mark in ``infer`` of a latent site that the guide draws from the model's own conditional distribution, such as
+values of x that are missing. Its log-densities in model and guide are equal, so it has no KL and is no code."""
+
+WITH_X = "with_x"
+"""The mark in ``infer`` of an observed site that belongs to x, such as the mask of its observed values."""
 
 Term: TypeAlias = Literal["recon", "prior", "posterior"]
 """log p(x | z), log p(z) or log q(z | x)."""
@@ -41,6 +58,7 @@ class Site(NamedTuple):
         mask: of ``poutine.mask``; None if there is none.
         summed_dims: the plates that ``log_prob`` is summed over, since not all sites are in them.
         copies: how many times ``distribution`` has each example, if the rows were repeated for several particles.
+        from_model: True if the site has the mark :data:`FROM_MODEL`.
     """
 
     name: str
@@ -51,6 +69,7 @@ class Site(NamedTuple):
     mask: Tensor | bool | None = None
     summed_dims: Sequence[int] = ()
     copies: int = 1
+    from_model: bool = False
 
     def counted(self, log_prob: Tensor) -> Tensor:
         """Scale, mask and sum a log-density of this site's distribution, as ``log_prob`` is."""
@@ -238,10 +257,10 @@ class Terms:
         }
 
     def latents(self) -> list[list[Latent]]:
-        """Return the latent sites that model and guide share, of each run."""
+        """Return the latent sites that model and guide share, of each run, without those marked :data:`FROM_MODEL`."""
         found = []
         for run in self.runs:
-            shared = [name for name in run["posterior"] if name in run["prior"]]
+            shared = [name for name, q in run["posterior"].items() if name in run["prior"] and not q.from_model]
             same_order = shared == [name for name in run["prior"] if name in shared]
             found.append([Latent(run["posterior"][name], run["prior"][name], same_order) for name in shared])
         return found
@@ -297,7 +316,9 @@ def _of_run(model: Trace, guide: Trace, scaled: bool) -> Terms:
         name, distribution, value, mask = site["name"], site["fn"], site["value"], site["mask"]
         log_prob = site["log_prob"] if scaled else scale_and_mask(distribution.log_prob(value), mask=mask)
         of_site = site["scale"] / scale if scaled else 1.0
-        return Site(name, distribution, value, _summed(log_prob, summed_dims) / scale, of_site, mask, summed_dims)
+        counted = _summed(log_prob, summed_dims) / scale
+        from_model = bool(site["infer"].get(FROM_MODEL))
+        return Site(name, distribution, value, counted, of_site, mask, summed_dims, from_model=from_model)
 
     run: RunSites = {
         "recon": {site["name"]: read(site) for site in in_model if site["is_observed"]},

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from pyro_vae import average_elbo, build, check, data, elbo_terms, evaluation, fit, load, suggest
+from pyro_vae import VAE, average_elbo, build, check, data, elbo_terms, evaluation, fit, load, suggest
 from pyro_vae.evaluation import Annealing
 from pyro_vae.model_guide import ModelGuide
 
@@ -345,8 +345,10 @@ def test_mixed_columns_come_by_name():
     vae = build(data=frame, latent_dim=2, hidden=(6,))
     assert list(vae.likelihood.columns) == ["smokes", "height"]
     assert vae.codes(frame).shape == (200, 2)
+    assert torch.equal(vae.codes(frame[["height", "smokes"]]), vae.codes(frame))
+    plain = VAE(vae.prior, vae.likelihood, vae.posterior)  # which does not know the schema
     with pytest.raises(ValueError, match="x has column 'height' where likelihood Mixed has another. Give the columns"):
-        vae.codes(frame[["height", "smokes"]])
+        plain.codes(frame[["height", "smokes"]])
 
 
 def test_the_epochs_by_default_are_those_of_the_command_line():

@@ -44,7 +44,7 @@ MISTAKES = {
     "channels last at build": (
         lambda: build((28, 28, 3), **CONV),
         ValueError,
-        "nets conv are over images (channels, height, width); (28, 28, 3) has the channels last. Give event_shape "
+        "nets: conv is for images, (channels, height, width); (28, 28, 3) has the channels last. Give event_shape "
         "(3, 28, 28), and data as numpy.moveaxis(x, -1, 1)",
     ),
     "channels last at fit": (

@@ -16,8 +16,8 @@ import pytest
 import pyro_vae
 
 MODULES = {
-    "checks", "closed_forms", "data", "evaluation", "likelihoods", "nets",
-    "objectives", "plots", "posteriors", "priors", "svi", "training",
+    "checks", "closed_forms", "data", "evaluation", "likelihoods", "mask_likelihoods",
+    "nets", "objectives", "plots", "posteriors", "priors", "svi", "training",
 }  # fmt: skip
 
 

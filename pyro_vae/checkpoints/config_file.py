@@ -66,7 +66,7 @@ _OPTIONS: dict[str, tuple[Callable[[Plain], bool], str]] = {
     "hidden": (_is_shape, "an integer of at least 1, or a list of them"),
     **dict.fromkeys(("activation", "nets", "inputs"), (lambda value: isinstance(value, str), "a name")),
     **dict.fromkeys(
-        ("prior", "likelihood", "posterior", "objective"),
+        ("prior", "likelihood", "posterior", "mask_likelihood", "objective"),
         (lambda value: isinstance(value, (str, dict)), "a name, or a mapping with a name under class"),
     ),
     **dict.fromkeys(("missing", "labels", "validate"), (lambda value: isinstance(value, bool), "true or false")),

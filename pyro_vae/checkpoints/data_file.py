@@ -1,4 +1,4 @@
-"""data.json of a run folder: what it was trained on."""
+"""data.json and schema.yaml of a run folder: what it was trained on, and what the columns of a table hold."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from pyro_vae.data.description import Description
+from pyro_vae.data.schema import Schema, SchemaError
 from pyro_vae.files import CheckpointError, is_there, read_json, write_text
 
-__all__ = ["DATA", "read_description", "write_description"]
+__all__ = ["DATA", "SCHEMA", "read_description", "read_schema", "write_description", "write_schema"]
 
-DATA = "data.json"
+DATA, SCHEMA = "data.json", "schema.yaml"
 
 
 def write_description(run: Path, described: Description) -> None:
@@ -33,3 +34,23 @@ def read_description(run: Path) -> Description | None:
         raise
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def write_schema(run: Path, schema: Schema) -> None:
+    """Write what the columns of a table hold."""
+    write_text(run / SCHEMA, schema.to_yaml())
+
+
+def read_schema(run: Path) -> Schema | None:
+    """Return what the columns of a run's table hold; None if its data were no table with a schema.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    path = run / SCHEMA
+    if not is_there(path):
+        return None
+    try:
+        return Schema.read(path)
+    except SchemaError as error:
+        raise CheckpointError(f"{error}") from error

@@ -14,9 +14,10 @@ import torch
 from pyro_vae.allocation import limiting_allocation
 from pyro_vae.argument_checks import one_of
 from pyro_vae.checkpoints.config_file import DTYPES, read_config
-from pyro_vae.checkpoints.data_file import read_description
+from pyro_vae.checkpoints.data_file import SCHEMA, read_description, read_schema
 from pyro_vae.checkpoints.weights import last_weights
 from pyro_vae.config import build, describe
+from pyro_vae.data.schema import Schema
 from pyro_vae.files import BEST, CONFIG, LAST, CheckpointError, Plain, is_there
 from pyro_vae.registry import allowing
 from pyro_vae.tensors import open_tensors
@@ -40,8 +41,11 @@ VAE_OPTIONS = (
     "inputs",
     "missing",
     "fill",
+    "mask_likelihood",
 )
 """The options of config.yaml from which a VAE is built; the others say how it was trained."""
+
+_PARTS = ("prior", "likelihood", "posterior", "mask_likelihood")
 
 
 def load(
@@ -115,7 +119,7 @@ def _check_of_vae(run: Path, config: dict[str, Any]) -> None:
 
 
 def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
-    for part in ("prior", "likelihood", "posterior"):
+    for part in _PARTS:
         reason = config[part].get("unnamed") if isinstance(config.get(part), dict) else None
         if reason:
             raise ValueError(
@@ -130,13 +134,26 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
     options = {name: config[name] for name in VAE_OPTIONS if config.get(name) is not None}
     why = f"as {run / CONFIG} describes it, the VAE is larger than its {weights}. If it is right, load(run, vae=vae)"
     with limiting_allocation(*_limits(run / weights), why):
-        vae = build(shapes["x"], context_features=shapes["context"], **options)
+        vae = build(shapes["x"], context_features=shapes["context"], schema=_schema(run, shapes["x"]), **options)
         return vae.to(DTYPES[config["dtype"]])
+
+
+def _schema(run: Path, shape: Any) -> Schema | None:
+    """Return the schema of a run on a table; None if it has none."""
+    schema = read_schema(run)
+    if schema is not None and [len(schema.data)] != list(shape):
+        raise CheckpointError(
+            f"{run / SCHEMA} has {len(schema.data)} columns with the role data, and the run has x of shape {shape}. "
+            "Was it edited by hand?"
+        )
+    return schema
 
 
 def _warn_of_other_parts(run: Path, config: dict[str, Any], vae: VAE) -> None:
     """Warn if a part has another argument than the run's: the weights would fit, but the numbers be another VAE's."""
-    for name in ("prior", "likelihood", "posterior"):
+    for name in _PARTS:
+        if getattr(vae, name) is None:
+            continue
         try:
             there = describe(getattr(vae, name), given=vae.posterior)
         except ValueError:  # a part that has no name

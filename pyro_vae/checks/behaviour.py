@@ -27,8 +27,8 @@ _NO_COPY = "model and guide cannot be copied; plain functions never can. Make bo
 
 
 def _deterministic(inputs: Inputs) -> Finding:
-    """Compare the log-densities under two seeds, in evaluation mode."""
-    p = inputs.given
+    """Compare the log-densities under two seeds, in evaluation mode, with missing values held."""
+    p = inputs.given.holding_missing()
     with torch.no_grad():
         z = p.draw(2)
         terms = []
@@ -49,7 +49,7 @@ def _deterministic(inputs: Inputs) -> Finding:
 
 def _examples(inputs: Inputs) -> Finding:
     """Compare the log-densities of some examples within the whole batch and without the rest of it."""
-    p, half = inputs.exact, (inputs.exact.batch + 1) // 2
+    p, half = inputs.exact.holding_missing(), (inputs.exact.batch + 1) // 2
     if p.batch < 2:
         return Finding("skipped", "there is only one example")
     few = p.rows(0, half)

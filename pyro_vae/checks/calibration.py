@@ -46,7 +46,7 @@ def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
 def _calibration(inputs: Inputs) -> Finding:
     if inputs.is_point:
         return Finding("skipped", "q is a point: all of its draws are equal", applies=False)
-    if inputs.given.named:
+    if inputs.given.named or inputs.exact.draws_missing:
         return Finding("skipped", "data with missing values cannot be simulated")
     if inputs.is_teacher_forced:
         return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that the model is given")

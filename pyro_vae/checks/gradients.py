@@ -202,8 +202,14 @@ def _doubly(inputs: Inputs) -> Finding:
         return unfit
     if _one_weight_counts(inputs):
         return Finding("skipped", "one importance weight of each example outweighs all others, so too few draws count")
-    reference = _cached(inputs, "iwae", 2, lambda p: estimators.importance_weighted(p, _DRAWS))
-    ours = _cached(inputs, "dreg", 2, lambda p: estimators.doubly_reparametrised(p, inputs.parameters, _DRAWS))
+    # Each of these takes the terms more than once, which must have the same weights.
+    reference = _cached(inputs, "iwae", 2, lambda p: estimators.importance_weighted(p.holding_missing(), _DRAWS))
+    ours = _cached(
+        inputs,
+        "dreg",
+        2,
+        lambda p: estimators.doubly_reparametrised(p.holding_missing(), inputs.parameters, _DRAWS),
+    )
     return _compare(inputs, ours, reference, "the doubly reparametrised gradient", "importance-weighted")
 
 

@@ -21,8 +21,9 @@ from pyro_vae.checks.operations import OperationCounter
 from pyro_vae.checks.report import Finding
 from pyro_vae.checks.teacher_forcing import sees
 from pyro_vae.distributions import innermost
-from pyro_vae.model_guide import ModelGuide
+from pyro_vae.model_guide import ModelGuide, sites_marked
 from pyro_vae.seeds import derive, seeded
+from pyro_vae.terms import FROM_MODEL
 
 __all__ = [
     "Check",
@@ -153,8 +154,13 @@ class Inputs:
 
     @cached_property
     def pathwise(self) -> bool:
-        """True if gradients go through the draws of z; a straight-through draw of a discrete z does not count."""
-        return bool(self.exact.posterior().has_rsample) and not self.is_discrete
+        """True if gradients go through the draws of z and of missing values of x.
+
+        A straight-through draw of a discrete z does not count.
+        """
+        missing = sites_marked(self.exact.trace_model(), FROM_MODEL)
+        all_drawn = all(site["fn"].has_rsample for site in missing)
+        return bool(self.exact.posterior().has_rsample) and not self.is_discrete and all_drawn
 
     @cached_property
     def is_straight_through(self) -> bool:

@@ -18,8 +18,10 @@ from torch import Tensor
 from pyro_vae.checks.in_place import changed_in_place
 from pyro_vae.checks.inputs import Check, Inputs, describe_error
 from pyro_vae.checks.report import UNSUPPORTED, Finding
+from pyro_vae.checks.statistics import equal
 from pyro_vae.distributions import base_constraint, check_inverse, innermost, stated_support, support_of
-from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, sampled_sites
+from pyro_vae.model_guide import ModelGuide, factors_of, listed, per_example, sampled_sites, sites_marked
+from pyro_vae.terms import FROM_MODEL
 
 __all__ = ["CHECKS"]
 
@@ -47,7 +49,7 @@ def _sites(inputs: Inputs) -> Finding:
             if reason := _unsupported(p, model, guide):
                 return _not_supported(reason)
             check_model_guide_match(model, guide)
-            problem = _wrong_sites(p, model, guide)
+            problem = _wrong_sites(p, model, guide) or _wrong_missing(model, guide)
             if not problem:
                 Trace_ELBO().loss(p.model, p.guide, p.x, *p.context, **p.named)
         except Exception as error:  # any error of the user's programs is the finding
@@ -83,6 +85,9 @@ def _unsupported(p: ModelGuide, model: Trace, guide: Trace) -> str:
         return ""  # which is a mistake
     if own := _known_at_own_draws(p, guide.nodes.get(p.latent)):
         return own
+    latent = guide.nodes.get(p.latent)
+    if latent is not None and latent["fn"].has_enumerate_support and p.draws_missing:
+        return "z is discrete, and with a model of the mask the sum over its values has noise. Use data without gaps"
     if len(in_model) > 1 and sorted(in_model) == sorted(in_guide):
         return (
             f"model and guide have the latent sites {_quoted(in_model)}; a check needs one latent site per example. "
@@ -189,6 +194,21 @@ def _wrong_sites(p: ModelGuide, model: Trace, guide: Trace) -> str:
     if site is None or site["type"] != "sample" or not site["is_observed"]:
         return _unobserved(p, _observed(model), _observed(guide))
     return _other_data(p, site["value"])
+
+
+def _wrong_missing(model: Trace, guide: Trace) -> str:
+    """Say which missing values the guide draws from another distribution than the model; empty if it draws none."""
+    for site in sites_marked(model, FROM_MODEL):
+        name, value = site["name"], site["value"]
+        if name not in guide.nodes:
+            return f"the model samples {name!r}, and the guide does not"
+        ours, theirs = guide.nodes[name]["fn"].log_prob(value), site["fn"].log_prob(value)
+        if equal(ours, theirs, 1e-4).verdict != "passed":
+            return (
+                f"the guide draws {name!r} from another distribution than the model, though the site is marked "
+                f"{FROM_MODEL}: log q and log p of a draw differ by up to {(ours - theirs).abs().max():.3g}"
+            )
+    return ""
 
 
 def _unobserved(p: ModelGuide, in_model: list[str], in_guide: list[str]) -> str:

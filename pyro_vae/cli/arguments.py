@@ -12,16 +12,22 @@ import yaml
 
 from pyro_vae.files import CheckpointError, read_yaml
 
-__all__ = ["modules_named", "normalised"]
+__all__ = ["FLAGS", "OF_RUN_AND_DATA", "modules_named", "normalised"]
 
 # Commands that take a list of words, and how many words come before the list.
 _LISTS = {"compare": 1, "sweep": 2}
 
 # Commands whose second word may be data: RUN [DATA].
-_OF_RUN_AND_DATA = ("encode", "impute", "score")
+OF_RUN_AND_DATA = ("encode", "impute", "score")
+
+# Options that are true if no value follows them.
+FLAGS = ("--all", "--labels", "--mixed_precision", "--skip_bad", "--together")
+
+# Options that take no value.
+_WITHOUT_VALUE = ("--help", "--debug", "--version", "--print_config")
 
 # Options that name a class; the arguments of the class follow as --option.argument.
-_SWAPPED = ("--prior", "--likelihood", "--posterior", "--objective")
+_SWAPPED = ("--prior", "--likelihood", "--posterior", "--mask_likelihood", "--objective")
 
 # Options whose values may name classes of your own.
 _NAMING = (*_SWAPPED, "--activation")
@@ -54,7 +60,7 @@ def modules_named(arguments: list[str]) -> list[str]:
     The value of --config does not count: it may be the content of a file.
     """
     named: list[str] = []
-    pending = iter(arguments)
+    pending = iter(_with_values(arguments))
     for argument in pending:
         option, equals, value = _split(argument)
         if option == "--debug":
@@ -108,7 +114,7 @@ def normalised(arguments: list[str]) -> list[str]:
     classes: list[str] = []
     rest: list[str] = []
     allow: list[str] = []
-    pending = iter(_with_data(_gathered(arguments)))
+    pending = iter(_with_data(_gathered(_with_values(arguments))))
     for argument in pending:
         name, equals, value = _split(argument)
         if name not in (*_SWAPPED, "--config", "--resume", "--allow"):
@@ -142,13 +148,36 @@ def _as_list(value: str) -> str:
     return f"[{value}]" if re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)+", value) else value
 
 
+def _with_values(arguments: list[str]) -> list[str]:
+    """Return the arguments with true behind each flag that has no value."""
+    given: list[str] = []
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        given.append(word)
+        if "=" not in word and _split(word)[0] in FLAGS and following.lower() not in ("true", "false"):
+            given.append("true")
+    return given
+
+
 def _with_data(arguments: list[str]) -> list[str]:
-    """Return the arguments with the word after the run as --data, for the commands on a run and data."""
-    if len(arguments) < 3 or arguments[0] not in _OF_RUN_AND_DATA:
+    """Return the arguments with the run and the data before all options, for the commands on a run and data.
+
+    ``--data DATA`` is the same as DATA behind the run.
+    """
+    if not arguments or arguments[0] not in OF_RUN_AND_DATA:
         return arguments
-    if any(word.startswith("-") for word in arguments[1:3]):
-        return arguments
-    return [*arguments[:2], "--data", *arguments[2:]]
+    words, data, options = [arguments[0]], list[str](), list[str]()
+    pending = iter(arguments[1:])
+    for argument in pending:
+        name, equals, value = _split(argument)
+        if not argument.startswith("-"):
+            words.append(argument)
+        elif name == "--data" and (equals or (value := next(pending, ""))):
+            data.append(value)
+        else:
+            options.append(argument)
+            if argument.startswith("--") and not equals and name not in _WITHOUT_VALUE:
+                options += [value] if (value := next(pending, "")) else []
+    return [*words, *data, *options]
 
 
 def _gathered(arguments: list[str]) -> list[str]:

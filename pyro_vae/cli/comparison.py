@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from pyro_vae import plots
 from pyro_vae.checkpoints import HISTORY, read_config
 from pyro_vae.cli.options import Value
+from pyro_vae.cli.tables import table_of
 from pyro_vae.files import CheckpointError, is_there, read_json, replacing
 from pyro_vae.training import History
 
@@ -123,27 +123,33 @@ def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
     if not console.is_terminal:
         console.width = 250  # a file has no width to wrap at
     for i, columns in enumerate(_blocks(_columns(rows, names), names, console.width)):
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in columns:
-            table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
-        for cells in zip(*columns.values(), strict=True):
-            table.add_row(*cells)
-        console.print(*([""] if i else []), table, sep="\n", markup=False)
+        console.print(*([""] if i else []), table_of(columns), sep="\n")
     missing = [row.run for row in rows if not row.figures]
     if missing:
         print(f"not evaluated on {split} data: {', '.join(missing)}. Run: pyro-vae evaluate RUN --split {split}")
+    of_mask = [row.run for row in rows if row.options.get("mask_likelihood") is not None]
+    if of_mask and len(of_mask) < len(rows):
+        print(f"{', '.join(of_mask)}: elbo and log p(x) are of x and its mask; in the other runs they are of x alone")
 
 
 def _columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
     """Return the cells of each column under its title."""
     columns = {"run": [row.run for row in rows]}
     columns |= {name: [_brief(row.options.get(name)) for row in rows] for name in names}
+    if "data" in columns:
+        columns["data"] = _last_parts(columns["data"])
     columns["trained"] = [str(row.epochs) for row in rows]
     columns["minutes"] = [f"{row.minutes:.1f}" for row in rows]
     for name, (title, form, _) in _FIGURES.items():
         if any(name in row.figures for row in rows):
             columns[title] = [format(row.figures[name], form) if name in row.figures else "" for row in rows]
     return columns
+
+
+def _last_parts(paths: Sequence[str]) -> list[str]:
+    """Return the last parts of paths, or the whole paths if two that differ have the same last part."""
+    last = [path.rpartition("/")[2] for path in paths]
+    return last if len(set(last)) == len(set(paths)) else list(paths)
 
 
 def _blocks(columns: Mapping[str, Sequence[str]], names: Sequence[str], width: int) -> list[dict[str, Sequence[str]]]:
@@ -176,8 +182,10 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
 
 
 def _shortened(text: str) -> str:
-    """Return a text or, if it is long, its end, which tells more of a path."""
-    return text if len(text) <= _LONG else f"…{text[1 - _LONG :]}"
+    """Return a text or, if it is long, its start; of a path its end, which tells more."""
+    if len(text) <= _LONG:
+        return text
+    return f"…{text[1 - _LONG :]}" if "/" in text else f"{text[: _LONG - 1]}…"
 
 
 def _brief(value: Value) -> str:

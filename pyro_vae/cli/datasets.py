@@ -14,24 +14,32 @@ from torch import Tensor
 
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
-from pyro_vae.checkpoints import read_description
+from pyro_vae.checkpoints import SCHEMA, read_config, read_description
+from pyro_vae.cli.tables import wrapped
+from pyro_vae.cli.words import with_options
 from pyro_vae.config import find
-from pyro_vae.config.from_data import usual_inputs
+from pyro_vae.config.from_data import look_at, usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
+from pyro_vae.data.functions import home_of
+from pyro_vae.data.reading import OPTIONS
+from pyro_vae.data.sources import whole_path
+from pyro_vae.data.splits import read_rows
 from pyro_vae.likelihoods import Standardized
 from pyro_vae.parts import Likelihood, data_of
+from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
+from pyro_vae.suggestions.schemas import in_units
 
 __all__ = [
-    "READING",
     "choose_likelihood",
     "load_data",
     "of_run",
     "part",
+    "part_of_run",
     "prepared",
     "read",
     "short_name",
@@ -39,8 +47,7 @@ __all__ = [
     "trained_on",
 ]
 
-READING = ("size", "channels", "split", "group", "label", "columns", "delimiter", "skip_bad")
-"""The options of train that say how data are read: arguments of :func:`pyro_vae.data.load`."""
+_WITH_SPLITS = ("torchvision:", "hf:")  # data sets of which others say what is for tests
 
 
 def short_name(data: str) -> str:
@@ -51,7 +58,7 @@ def short_name(data: str) -> str:
 
 def load_data(config: Mapping[str, Any], root: str | None) -> DataSet[Any]:
     """Return the data that the options of train name, as they are."""
-    options = {name: config[name] for name in READING if config.get(name) is not None}
+    options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
     return data_sets.load(config["data"], root, labels=config["labels"], **options)
 
 
@@ -63,15 +70,16 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
         root: folder of the data sets with names.
         resume: the run that goes on, whose data are standardised as before; None for a new one.
     """
-    raw = load_data(config, root)
+    of_run = resume is not None and (Path(resume) / SCHEMA).is_file()
+    raw = load_data({**config, "schema": str(Path(resume or "") / SCHEMA)} if of_run else config, root)
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
-        print(f"note       {note}")
-    choose_likelihood(config, raw)
+        print(wrapped(f"note       {with_options(note)}", indent=11))
+    raw = choose_likelihood(config, raw)
     config["missing"] = raw.has_missing
     dataset = prepared(raw, config, described)
     for note in dataset.notes[len(raw.notes) :]:
-        print(f"note       {note}")
+        print(wrapped(f"note       {with_options(note)}", indent=11))
     return dataset
 
 
@@ -86,19 +94,55 @@ def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:
 
 
 def part(dataset: DataSet[Any], name: str) -> Any:
-    """Return a split of a data set by its name, or all examples for ``all``."""
-    return dataset.everything if name == "all" else getattr(dataset, name)
+    """Return a split of a data set by its name, or all examples for ``all``.
+
+    Raises:
+        ValueError: if the split has no example.
+    """
+    found = dataset.everything if name == "all" else getattr(dataset, name)
+    if not len(found):
+        raise ValueError(f"{dataset.train.name} has no {found.noun}s for {name}: its shares leave none")
+    return found
 
 
-def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
+def part_of_run(run: str, dataset: DataSet[Any], split: str | None, data: str | None) -> tuple[str, Any]:
+    """Return the examples that a command on a run looks at, and what to call them.
+
+    By default these are the test examples of the run's own data, wherever they are now. Of other data they are all,
+    since the VAE has seen none of them, but of data sets with names the test examples.
+
+    Args:
+        run: run folder.
+        dataset: what :func:`of_run` returned.
+        split: the name of a split, if the user gave one.
+        data: the other data; None for the run's own.
+    """
+    if data is None or data in data_sets.NAMES or data.startswith(_WITH_SPLITS):
+        chosen = split or "test"
+    else:
+        chosen = split or ("test" if _is_own(run, dataset, data) else "all")
+    return (data or "" if chosen == "all" else chosen), part(dataset, chosen)
+
+
+def _is_own(run: str, dataset: DataSet[Any], data: str) -> bool:
+    """Return True if data are those of a run: in the same place, or with the same training examples elsewhere."""
+    config, described = read_config(Path(run)), read_description(Path(run))
+    if whole_path(data) == config.get("data"):
+        return True
+    return described is not None and trained_on(config, dataset).fingerprint() == described.fingerprint
+
+
+def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> DataSet[Any]:
     """Replace ``auto`` by a likelihood that suits the data, with their grey levels or library sizes if it takes them.
 
-    For counts, replace the inputs ``auto`` too.
+    For counts, replace the inputs ``auto`` too. Return the data, those of a table with the completed schema.
     """
     likelihood = as_mapping("likelihood", config["likelihood"])
     if likelihood["class"] == "default":
         likelihood["class"] = "Bernoulli" if config["data"] in data_sets.NAMES else "auto"
     config["likelihood"] = likelihood
+    if isinstance(raw.train, Rows) and raw.train.schema is not None:
+        return _with_schema(config, raw)
     if class_name(likelihood) == "auto":
         first, *others = suggest(raw.map(lambda split: _formed(split, config)))
         config["likelihood"] = first.likelihood
@@ -110,26 +154,30 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> None:
         spec["levels"] = raw.train.levels + 1
     if isinstance(raw.train, Counts) and "library" in takes:
         spec.setdefault("library", True)
-    if isinstance(raw.train, Rows) and raw.train.columns and isinstance(spec.get("columns"), Mapping):
-        spec["columns"] = _in_order(spec["columns"], raw.train)
     config["likelihood"] = spec
     if config["inputs"] == "auto":
         config["inputs"] = usual_inputs(spec, raw)
+    return raw
 
 
-def _in_order(likelihoods: Mapping[str, Any], table: Rows) -> dict[str, Any]:
-    """Return the likelihoods of the columns of a table in the order of the table, which Mixed goes by."""
-    for names, there, what in ((table.columns, likelihoods, "lacks"), (likelihoods, table.columns, "has too")):
-        if odd := [repr(name) for name in names if name not in there]:
-            raise ValueError(
-                f"likelihood.columns must name the columns of {table.name}; it {what} {', '.join(odd[:10])}"
-            )
-    return {name: likelihoods[name] for name in table.columns}
+def _with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
+    """Choose the likelihood of a table, and return it with its completed schema."""
+    if class_name(config["likelihood"]) == "auto":
+        first, *others = suggest(raw)
+        _print_suggestion(first, others, standardised=True)
+    schema = look_at(raw, None).schema(config["likelihood"])
+    assert schema is not None, "the rows have one"
+    if config["standardize"] is False:
+        schema = schema.with_columns(replace(c, loc=0.0, scale=1.0) for c in schema.data if not c.is_coded)
+    config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))
+    if config["inputs"] == "auto":
+        config["inputs"] = "x"
+    return raw.map(lambda rows: replace(rows, schema=schema))
 
 
 def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
     """Print a likelihood, the reason, and what would prepare the data for it beyond what train does by itself."""
-    print(f"likelihood {first.with_steps(())}")
+    print(wrapped(f"likelihood {first.with_steps(())}", indent=11))
     done = {MISSING: "", LOG1P: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
     steps = [step._replace(what=done.get(step.what, step.what)) for step in first.todo]
     left = first.with_steps([step for step in steps if step.what and not step.what.startswith(RECODE)]).prepare
@@ -153,6 +201,8 @@ def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Descriptio
             what = "counts" if isinstance(formed.train, Counts) else f"{formed.train.noun}s"
             raise ValueError(f"standardize is for tables and arrays; {formed.train.name} holds {what}")
         return formed
+    if formed.train.schema is not None:
+        return formed  # the VAE standardises
     moments, notes = (described.moments, ()) if described is not None else _scaling(formed, config)
     if moments is None:
         return formed
@@ -215,14 +265,14 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
     return ((loc, scale) if any(chosen) or notes else None), notes
 
 
-def _is_real(spec: Any) -> bool:
+def _is_real(spec: Spec) -> bool:
     found = find("likelihood", class_name(spec))
     if not isinstance(found, type) or issubclass(found, Standardized):  # it standardises by itself
         return False
     return issubclass(found, Likelihood) and found.location_scale
 
 
-def _data_of(spec: Any) -> str:
+def _data_of(spec: Spec) -> str:
     return data_of(find("likelihood", class_name(spec)))
 
 
@@ -260,6 +310,8 @@ def of_run(
     if data is not None and whole and data not in data_sets.NAMES:
         config["split"] = "1,0,0"
     described = read_description(Path(run))
+    if (Path(run) / SCHEMA).is_file():
+        config["schema"] = str(Path(run) / SCHEMA)
     raw = _load_again(run, config, root, described, given=data is not None)
     if described is not None:
         raw = raw.map(lambda split: _like(run, described, split))
@@ -274,17 +326,20 @@ def _load_again(
     """Return the data of a run or others: of a table or cells, the columns that the run was trained on."""
     with_names = (*data_sets.TABLES, ".h5ad")
     if described is not None and described.columns and config["data"].lower().endswith(with_names):
-        config["columns"] = described.columns
-    if given and not config["labels"] and not config["data"].lower().endswith(with_names):
+        config["columns"] = None if config.get("schema") else described.columns
+    labels_named = home_of(config["data"]) is not None or config["data"].startswith("hf:")
+    if given and not (config["labels"] and labels_named) and not config["data"].lower().endswith(with_names):
         config |= dict.fromkeys(("group", "label", "columns", "delimiter"))  # for tables; other data need none
     while True:
         try:
             return load_data(config, root)
         except data_sets.NoColumnError as error:
             # Other data need neither groups nor labels, unless the VAE gets the labels.
-            if error.option == "columns":
+            if error.option in ("columns", "schema"):
                 raise ValueError(f"{run} needs the columns that it was trained on; {error.found}") from error
-            if not given or (error.option == "label" and config["labels"]):
+            if given and error.option == "label" and config["labels"]:
+                raise ValueError(f"{run} takes the labels {config['label']!r} beside x; {error.found}") from error
+            if not given:
                 raise
             config[error.option] = None
 
@@ -300,15 +355,44 @@ def _like(run: str, described: Description, split: Split) -> Split:
     Raises:
         ValueError: if they have another shape or lack a column.
     """
+    if described.kind == "Counts" and isinstance(split, Rows):
+        split = _as_counts(split)
     if described.columns and isinstance(split, Rows) and split.columns and split.columns != described.columns:
         split = split.select(described.columns)
     if split.event_shape != described.event_shape:
         raise ValueError(
             f"{run} was trained on {split.noun}s of shape {described.event_shape}; {split.name} has {split.event_shape}"
         )
+    _check_kind(run, described, split)
     if isinstance(split, Counts) and described.columns and split.columns not in ((), described.columns):
         raise ValueError(f"{run} was trained on counts with other columns than {split.name}, or in another order")
     return split.with_classes(described.classes, described.class_names) if split.with_labels else split
+
+
+def _as_counts(rows: Rows) -> Counts:
+    """Return rows of whole numbers as the counts of a run on a sparse matrix.
+
+    Raises:
+        BadDataError: if a value is not a count.
+    """
+    values = read_rows(rows.values, slice(None)).flatten(1)
+    same = {name: getattr(rows, name) for name in ("labels", "classes", "class_names", "with_labels", "columns")}
+    return Counts(values, name=rows.name, origin=rows.origin, **same)
+
+
+_KINDS = {"Rows": "rows of numbers", "Images": "images, whose pixels are bytes", "Counts": "sparse counts"}
+
+
+def _check_kind(run: str, described: Description, split: Split) -> None:
+    """Raise a ValueError if data of another kind would come to the VAE on another scale than those of its training."""
+    here, there = type(split).__name__, described.kind
+    if here == there or there not in _KINDS or here not in _KINDS:
+        return
+    if isinstance(split, Rows) and all(bool(((some >= 0) & (some <= 1)).all()) for some in split.stored()):
+        return  # pixels from 0 to 1, as the VAE takes them
+    raise ValueError(
+        f"{run} was trained on {_KINDS[there]}; {split.name} holds {_KINDS[here]}. Save them in the form of the others"
+    )
 
 
 def _warn_if_changed(run: str, described: Description, trained: Split) -> None:

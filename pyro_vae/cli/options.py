@@ -23,6 +23,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "inputs": "the command line has an option of its own, with a default that depends on the data",
         "missing": "the data say it",
         "fill": "its default is right: 0, the mean of standardised values",
+        "schema": "the command line has an option of its own, which takes a file",
         "allow": "--allow goes with every command that opens a run",
     },
     "fit": {
@@ -49,6 +50,9 @@ _HELP: Mapping[str, str] = {
     "pyro-vae list. A class that you name starts from its own defaults. The module of your own class is imported; "
     "later commands on the run then need --allow MODULE.",
     "posterior": "posterior q(z|x), named in the same way: --posterior iaf.",
+    "mask_likelihood": "model of which values are missing, p(s|x), named in the same way, for values that are missing "
+    "because of what they are: --mask_likelihood SelfMasking --mask_likelihood.tail upper. By default, values count as "
+    "missing at random.",
     "activation": "activation of the networks, by its name in torch.nn.",
     "nets": "networks of the posterior and the likelihood; conv and resnet are for images. Your own network goes into "
     "one of the two: --posterior.net my_module.MyNet.",

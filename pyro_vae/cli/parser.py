@@ -10,14 +10,15 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, Namespace
 
 import pyro_vae
 from pyro_vae.cli import commands
-from pyro_vae.cli.arguments import modules_named, normalised
+from pyro_vae.cli.arguments import OF_RUN_AND_DATA, modules_named, normalised
 from pyro_vae.cli.formatter import Formatter
 from pyro_vae.cli.options import of_build, of_fit
 from pyro_vae.cli.usage import as_options, missing_words, plain
@@ -159,15 +160,16 @@ def _main(arguments: list[str]) -> int:
     values = {name: value for name, value in chosen.items() if name != "config"}
     if "check" in inspect.signature(_COMMANDS[command][0]).parameters:
         values["check"] = _check_arguments
-    from pyro_vae.registry import allowing
+    from pyro_vae.checkpoints import StandardizedDataWarning
+    from pyro_vae.registry import allowing, searching
 
     try:
-        with allowing(allow), _modules_from_here(bool(allow)), warnings.catch_warnings():
+        with allowing(allow), searching(Path.cwd() if allow else None), warnings.catch_warnings():
             if not debug:
                 # Pyro warns of each NaN in a loss; fit() stops at the first and says more.
                 warnings.filterwarnings("ignore", message="Encountered NaN", category=UserWarning)
                 # Commands standardise data as the run's were, and give results in the units of the data.
-                warnings.filterwarnings("ignore", message=".* was trained on standardised data", category=UserWarning)
+                warnings.simplefilter("ignore", StandardizedDataWarning)
                 warnings.showwarning = functools.partial(_warn, command)
             _run_command(command, values)
     except (Exception, KeyboardInterrupt) as error:
@@ -177,21 +179,6 @@ def _main(arguments: list[str]) -> int:
             raise
         return _fail(command, error)
     return 0
-
-
-@contextlib.contextmanager
-def _modules_from_here(wanted: bool) -> Iterator[None]:
-    """Search the working directory for modules, after all packages: a module in it cannot hide a package."""
-    if not wanted:
-        yield
-        return
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        if here in sys.path:  # an imported module may have changed the path itself
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
 
 
 def _check_arguments(arguments: list[str]) -> None:
@@ -211,7 +198,9 @@ def _run_command(name: str, values: dict[str, Any]) -> None:
 
 def _warn(command: str, message: Warning | str, *_: type[Warning] | str | int | TextIO | None) -> None:
     """Print a warning in one line, without Python's first line, which names a place in the library."""
-    print(f"pyro-vae {command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    from pyro_vae.cli.words import with_options
+
+    print(f"pyro-vae {command}: warning: {with_options(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _fail(command: str, error: BaseException) -> int:
@@ -270,7 +259,11 @@ def _add_options(parser: _Parser, name: str) -> None:
         parser.add_argument("--allow", type=list[str], default=[], metavar="MODULE", help=_ALLOW)
     if name == "list":
         parser.add_argument("kind", nargs="?", help=f"one kind alone: {', '.join(commands.KINDS)}.")
-    parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=_NO_OPTIONS)
+    skipped = _NO_OPTIONS | ({"data"} if name in OF_RUN_AND_DATA else set())
+    parser.add_function_arguments(_COMMANDS[name][0], as_group=False, as_positional=True, skip=skipped)
+    if name in OF_RUN_AND_DATA:
+        own = "the test rows of the run" if name == "score" else "those of the run"
+        parser.add_argument("data", nargs="?", help=f"your own data, such as new.csv; by default {own}.")
     if name == "sweep":
         parser.add_function_arguments(commands.train, skip=_NO_OPTIONS | _OF_ONE_RUN)
     if name in _READS_DATA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,32 @@ from pyro_vae.argument_checks import near_miss
 from pyro_vae.checkpoints import read_config, read_description
 from pyro_vae.cli import datasets
 from pyro_vae.cli.writing import Column, columns_of
-from pyro_vae.data import Counts, DataSet, Rows, Split, batches
+from pyro_vae.data import TABLES, Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
+from pyro_vae.data.reading import import_optional
+from pyro_vae.data.splitting import SPLITS
+from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.tables import frame_of_file
 from pyro_vae.evaluation.importance import estimate_log_prob
-from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
+from pyro_vae.vae.tables import as_rows, filled_in
 
 __all__ = [
     "check_flag",
+    "check_reference",
     "codes",
     "context_of_samples",
     "described",
+    "file_column",
+    "file_of",
     "imputed",
+    "imputed_table",
     "label_column",
+    "label_of_samples",
     "log_probs",
     "names",
+    "numbers_of",
     "open_whole",
     "print_scores",
     "reconstructed",
@@ -58,12 +69,26 @@ def names(examples: Split) -> tuple[str, ...]:
     return examples.columns if isinstance(examples, (Rows, Counts)) else ()
 
 
-def label_column(examples: Split) -> dict[str, Column]:
-    """Return the labels as a column, by their names if they have some; nothing without labels."""
+def label_column(examples: Split, others: Collection[str] = ()) -> dict[str, Column]:
+    """Return the labels as a column, by their names if they have some; nothing without labels.
+
+    Args:
+        examples: that have them.
+        others: names of other columns of the same table.
+    """
     if examples.labels is None:
         return {}
     coded = examples.labels.tolist()
-    return {"label": [examples.class_names[code] for code in coded] if examples.class_names else coded}
+    return {_free("label", others): [examples.class_names[code] for code in coded] if examples.class_names else coded}
+
+
+def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
+    """Return the files that the examples of a split, or of ``all``, came from; nothing if they are rows of one file."""
+    if not dataset.files or dataset.positions is None:
+        return {}
+    everything = torch.cat(dataset.positions).sort().values
+    where = everything if split == "all" else dataset.positions[SPLITS.index(split)]
+    return {"file": [dataset.files[place] for place in where.tolist()]}
 
 
 def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
@@ -97,6 +122,63 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
     return torch.where(given.isnan(), torch.cat(filled), given), int(given.isnan().sum())
 
 
+def numbers_of(vae: VAE, frame: Any) -> Tensor:
+    """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
+    found = as_rows(vae.schema, frame)
+    return torch.cat(list(found.stored()))
+
+
+def file_of(run: str, data: str | None) -> tuple[str, str | None] | None:
+    """Return the file of a table and its delimiter; None if the data come from elsewhere.
+
+    Args:
+        run: run folder, trained on a table.
+        data: other data than its own.
+    """
+    config = read_config(Path(run))
+    file = data or config["data"]
+    return (file, config.get("delimiter")) if file.lower().endswith(TABLES) else None
+
+
+def imputed_table(
+    vae: VAE,
+    dataset: DataSet[Rows],
+    split: str,
+    file: tuple[str, str | None] | None,
+    *,
+    num_particles: int,
+    draws: int | None,
+    seed: int,
+) -> tuple[Any, int]:
+    """Return a table with its missing values filled in, as a DataFrame, and how many were missing.
+
+    Args:
+        vae: with the schema of the table.
+        dataset: the table.
+        split: rows to impute.
+        file: the file with all columns of the table, and its delimiter; None gives those of the schema alone.
+        num_particles: draws of z per row.
+        draws: number of imputations, of which each is a draw; None for one with means and most probable values.
+        seed: of the draws.
+    """
+    assert vae.schema is not None, "it is the VAE of a table"
+    examples = datasets.part(dataset, split)
+    table = as_frame(vae.schema, torch.cat(list(examples.stored()))) if file is None else frame_of_file(*file)
+    if file is not None and split != "all" and dataset.positions is not None:
+        table = table.iloc[dataset.positions[("train", "valid", "test").index(split)].numpy()]
+    found = []
+    for i in range(draws or 1):
+        filled = [
+            vae.impute(x, *c, num_particles=num_particles, mean=draws is None, seed=derive(seed, i, j))
+            for j, (x, *c) in enumerate(_batches(vae, examples, seed))
+        ]
+        one = filled_in(vae.schema, table, torch.cat(filled))
+        if draws is not None:
+            one.insert(0, _free("imputation", one.columns), i + 1)
+        found.append(one)
+    return import_optional("pandas", "tables").concat(found), sum(int(some.isnan().sum()) for some in examples.stored())
+
+
 def some(examples: Split, n: int) -> Split:
     """Return the first n examples.
 
@@ -114,7 +196,7 @@ def reconstructed(vae: VAE, examples: Split) -> tuple[dict[str, Column], Tensor]
     return columns_of(values, names(examples)), values
 
 
-def walks(examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
+def walks(vae: VAE, examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
     """Return walks ``(n, steps, *event_shape)`` in the units of the data, as columns and as an array.
 
     The first two columns are the number of the walk and of the step, from 0.
@@ -122,7 +204,11 @@ def walks(examples: Split, paths: Tensor) -> tuple[dict[str, Column], Tensor]:
     values = examples.to_units(paths.double())
     n, steps = values.shape[:2]
     numbers = {"walk": [i for i in range(n) for _ in range(steps)], "step": [*range(steps)] * n}
-    of_rows = columns_of(values.flatten(0, 1), names(examples))
+    flat = values.flatten(0, 1)
+    if vae.schema is None:
+        of_rows = columns_of(flat, names(examples))
+    else:
+        of_rows = {name: column.tolist() for name, column in as_frame(vae.schema, flat).items()}
     return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
 
 
@@ -133,14 +219,30 @@ def _free(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> Tensor:
-    """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``."""
+def log_probs(vae: VAE, examples: Split, *, num_particles: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return log p(x) of each example by importance sampling, in nats, float64 ``(n,)``, and Pareto k̂ ``(n,)``."""
     found = [
         estimate_log_prob(vae, x, *context, num_particles=num_particles, seed=derive(seed, i))
         for i, (x, *context) in enumerate(_batches(vae, examples, seed))
     ]
-    warn_of_heavy_tails(torch.cat([each.pareto_k for each in found]), f"log p(x) of {examples.name}")
-    return torch.cat([each.log_prob for each in found]).double()
+    return torch.cat([each.log_prob for each in found]).double(), torch.cat([each.pareto_k for each in found])
+
+
+def check_reference(run: str, own: DataSet[Any], flag: float | None) -> None:
+    """Raise a ValueError if the validation rows of a run are no reference for scores; see :func:`check_flag`.
+
+    Without a rate, rows that the run was trained on are a reference with a warning.
+    """
+    n, noun = len(own.valid), own.valid.noun
+    if not n:
+        raise ValueError(f"{run} has no validation {noun}s for scores to rank among: its shares leave none")
+    check_flag(flag, n, noun)
+    if read_config(Path(run)).get("validate", True):
+        return
+    said = f"{run} was trained on its validation {noun}s too (validate: false), which are more likely for that"
+    if flag is not None:
+        raise ValueError(f"flag: {said}. So nothing says how often a new {noun} is flagged. Train with validation")
+    warnings.warn(f"{said}: the shares of new {noun}s are too small", stacklevel=2)
 
 
 def check_flag(flag: float | None, n: int, noun: str) -> None:
@@ -211,6 +313,15 @@ def context_of_samples(
     sizes = torch.tensor(found.library_sizes, dtype=dtype)
     drawn = sizes[torch.randint(len(sizes), (n, 1), generator=torch.Generator().manual_seed(derive(seed)))]
     return (*context, drawn.log())
+
+
+def label_of_samples(
+    run: str, found: Description, n: int, label: str | None, taken: Collection[str]
+) -> dict[str, Column]:
+    """Return the classes of samples as a column that has no name of the others; nothing for a run without labels."""
+    labels = _labels(run, found, n, label)
+    names = found.class_names or tuple(map(str, range(found.classes)))
+    return {} if labels is None else {_free("label", taken): [names[code] for code in labels.tolist()]}
 
 
 def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from pyro.infer import RenyiELBO
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from pyro_vae import VAE, average_elbo, build, load
@@ -22,6 +21,7 @@ from pyro_vae.checkpoints import BEST, CONFIG, HISTORY, CheckpointError, read_co
 from pyro_vae.cli import datasets
 from pyro_vae.cli.options import of_build
 from pyro_vae.cli.pictures import first
+from pyro_vae.cli.tables import print_table
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
 from pyro_vae.data import DataSet, Images, Split
@@ -44,7 +44,6 @@ __all__ = [
     "device",
     "form",
     "free_folder",
-    "label_classes",
     "new_vae",
     "objective",
     "open_run",
@@ -70,8 +69,8 @@ _MOST_NUMBERS = 2**28  # the largest images of the command line have 28 x 28 pix
 def check_names(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if the options of train name a part that does not exist, or what may not be imported."""
     check_allowed(options["data"])
-    for option in ("prior", "likelihood", "posterior", "objective"):
-        if class_name(options[option]) not in ("auto", "default"):
+    for option in ("prior", "likelihood", "posterior", "mask_likelihood", "objective"):
+        if options[option] is not None and class_name(options[option]) not in ("auto", "default"):
             find(option, class_name(options[option]))
 
 
@@ -86,6 +85,7 @@ def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
             dataset.event_shape,
             context_features=dataset.train.context_features,
             missing=config.get("missing", False),
+            schema=getattr(dataset.train, "schema", None),
             **options,
         )
     return vae.to(getattr(torch, config["dtype"]))
@@ -138,15 +138,11 @@ def form(split: Split) -> str:
     return f"whole numbers to {split.levels}" if split.integers else f"{scale}, {split.levels + 1} levels"
 
 
-def label_classes(run: str) -> int:
-    """Return the number of classes of the labels that a run took as context; 0 if it took none."""
-    config = read_config(Path(run))
-    return int(config["shapes"]["context"]) if config.get("labels") else 0
-
-
 def print_plan(vae: VAE, data: str, split: Split, epochs: int, device: str) -> None:
     """Print what is trained, and on what."""
-    parts = ", ".join(f"{part_name(getattr(vae, part))} {part}" for part in ("prior", "likelihood", "posterior"))
+    found = {part: getattr(vae, part) for part in ("prior", "likelihood", "posterior")}
+    found |= {} if vae.mask_likelihood is None else {"model of the mask": vae.mask_likelihood}
+    parts = ", ".join(f"{part_name(part)} {place}" for place, part in found.items())
     print(f"{parts}; {sum(p.numel() for p in vae.parameters()):,} parameters on {device}")
     shape, length = " x ".join(map(str, split.event_shape)), f"{epochs} epoch{'s' if epochs > 1 else ''}"
     print(f"{data}: {len(split):,} {split.noun}s of {shape} to train on, {form(split)}; {length}")
@@ -302,17 +298,17 @@ def print_report(report: Report, why: bool, whole: bool) -> None:
     console.print(report.summary(), highlight=False)
 
 
-def print_timings(title: str, timings: list[Timing]) -> None:
+def print_timings(title: str, timings: Sequence[Timing]) -> None:
     """Print the time of a step with quartiles over the turns, and how many times faster it is than the first way."""
-    table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for heading in ("ms per step", "25-75 %", "times faster", "first two steps"):
-        table.add_column(heading, justify="right")
-    for timing in timings:
-        low, median, high = np.quantile(timing.ms, [0.25, 0.5, 0.75])
-        faster, spread = f"{timing.faster_than(timings[0]):.1f}", f"{low:.2f}-{high:.2f}"
-        table.add_row(timing.name, f"{median:.2f}", spread, faster, f"{timing.first:.1f} s")
-    Console().print(table)
+    quartiles = [np.quantile(timing.ms, [0.25, 0.5, 0.75]) for timing in timings]
+    columns = {
+        "": [timing.name for timing in timings],
+        "ms per step": [f"{median:.2f}" for _, median, _ in quartiles],
+        "25-75 %": [f"{low:.2f}-{high:.2f}" for low, _, high in quartiles],
+        "times faster": [f"{timing.faster_than(timings[0]):.1f}" for timing in timings],
+        "first two steps": [f"{timing.first:.1f} s" for timing in timings],
+    }
+    print_table(f"\n{title}", columns)
 
 
 def allow_again() -> str:

@@ -28,6 +28,7 @@ _MISSING = re.compile(r"the following arguments are required: (\w+)\.(.*)")
 
 # The words that a command needs.
 _NEEDED = {
+    "data": "a folder, a file or the name of a data set, such as photos/, wine.csv or digits",
     "run": "a run folder, such as runs/digits-1",
     "runs": "run folders, such as runs/*",
     "out": "a folder for its runs",
@@ -43,6 +44,8 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
         options: names of the options that there are, without dashes.
     """
     text = " ".join(message.split())
+    if text.startswith('expected "command"'):
+        return "a command is missing, such as train: pyro-vae train. pyro-vae --help lists them"
     if found := _UNKNOWN.fullmatch(text):
         return _unknown_option(found[1] or f"--{found[2]}", options)
     if found := _NO_FILE.fullmatch(text):

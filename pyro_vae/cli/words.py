@@ -9,16 +9,39 @@ import shlex
 from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli.options import Value
 from pyro_vae.config import NoContextError
+from pyro_vae.data.reading import OPTIONS
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
 from pyro_vae.training.record import FolderNotEmptyError
+from pyro_vae.vae import NoGapsError
 
 # Arguments of data.load with a value, as the library's remedies have them.
 _WITH_VALUE = re.compile(
-    r"\b(size|channels|split|group|label|labels|columns|delimiter|skip_bad|root)="
+    rf"\b({'|'.join((*OPTIONS, 'labels', 'root'))})="
     r"(\([\d., ]+\)|\"[^\"]*\"|'[^']*'|True|False|[A-Z]+\b|\d[\d.x]*\d|\d)"
 )
+
+# What else the library says in Python, and the same on the command line.
+_PHRASES = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (
+            r"\(binarize=\"dynamic\" or \"threshold\" in pyro_vae\.data\)",
+            "(of images: --binarize dynamic or threshold)",
+        ),
+        (r"\(no binarize or dequantize in pyro_vae\.data\)", "(--binarize none --dequantize false)"),
+        (r"dequantize=True in pyro_vae\.data", "--dequantize true"),
+        (r"data\.load\(\.\.\., dequantize=True\)", "--dequantize true"),
+        (r"likelihoods\.(\w+)\(levels=(\d+), upper=([\d.]+)\)", r"--likelihood \1 with \2 levels up to \3"),
+        (r"\blikelihoods\.([A-Z]\w+)", r"--likelihood \1"),
+        (r"(?<!\()\blibrary=True", "--likelihood.library true"),
+        (
+            r"Use evaluation\.annealed_importance_sampling \(.*?\), or train a posterior (.*), such as a flow",
+            r"Train a posterior \1, such as --posterior iaf",
+        ),
+    )
+]
 
 __all__ = ["as_word", "of_error", "of_remedy", "with_options"]
 
@@ -49,6 +72,8 @@ def of_error(error: BaseException) -> str:
             return f"{error.found}. If you trust it, add --allow {error.module}"
         case NoContextError():
             return f"{error.found}: --labels true adds one"
+        case NoGapsError():
+            return f"{error.found}, as the data have no missing values. Leave --mask_likelihood out"
         case NotARunError():
             return f"{error.found}. pyro-vae train writes one, below runs/"
         case FolderNotEmptyError():
@@ -59,7 +84,9 @@ def of_error(error: BaseException) -> str:
 
 
 def with_options(said: str) -> str:
-    """Return a text with options in the place of arguments of data.load, such as ``--size 32`` for ``size=32``."""
+    """Return a text with options in the place of Python: ``--size 32`` for ``size=32`` of data.load, for example."""
+    for pattern, words in _PHRASES:
+        said = pattern.sub(words, said)
     return _WITH_VALUE.sub(_as_option, said)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from torch import Tensor
 from pyro_vae.data.reading import import_optional
 from pyro_vae.files import folder_in, replacing
 
-__all__ = ["Column", "check_ending", "columns_of", "path_of_rows", "write_picture", "write_rows"]
+__all__ = ["Column", "check_ending", "columns_of", "path_of_rows", "write_frame", "write_picture", "write_rows"]
 
 Column = Sequence[object]
 """The values of a column, one per row."""
@@ -53,6 +54,25 @@ def columns_of(values: Tensor, names: Sequence[str] = (), prefix: str = "x") -> 
     flat = values.cpu().flatten(1).numpy()
     names = names or [f"{prefix}{i}" for i in range(flat.shape[1])]
     return {name: flat[:, i].tolist() for i, name in enumerate(names)}
+
+
+def write_frame(path: Path, frame: Any, array: Tensor | None) -> None:
+    """Write a DataFrame as .csv or .parquet, or its numbers as .npy, and print the path.
+
+    Args:
+        path: of the file.
+        frame: of pandas.
+        array: what a .npy file gets.
+    """
+    if path.suffix.lower() == ".npy":
+        write_rows(path, {}, array)
+        return
+    with replacing(path) as partial:
+        if path.suffix.lower() == ".csv":
+            frame.to_csv(partial, index=False)
+        else:
+            frame.to_parquet(partial, index=False)
+    print(str(path))
 
 
 def write_rows(path: Path, columns: Mapping[str, Column], array: Tensor | None = None) -> None:

@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from pyro_vae.argument_checks import at_least, finite_number, one_of
+from pyro_vae.argument_checks import at_least, finite_number, one_of, true_or_false
 from pyro_vae.config.from_data import Inputs, is_auto, look_at, usual_inputs
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.data import DataSet, DataSource
+from pyro_vae.data.schema import Schema
 from pyro_vae.distributions import part_name
 from pyro_vae.likelihoods import Standardized
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_layout
@@ -22,6 +23,7 @@ from pyro_vae.registry import ClassOrFunction, Spec, allowing
 from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
 from pyro_vae.suggestions import MISSING
 from pyro_vae.suggestions.library import LOG1P
+from pyro_vae.suggestions.schemas import encoding_of, in_units
 from pyro_vae.vae import VAE
 
 __all__ = ["Nets", "NoContextError", "build"]
@@ -61,6 +63,8 @@ def build(
     context_features: int = 0,
     missing: bool = False,
     fill: float = 0.0,
+    schema: Schema | None = None,
+    mask_likelihood: Spec | ClassOrFunction | None = None,
     allow: str | Sequence[str] | None = None,
 ) -> VAE:
     """Return a VAE whose three distributions are given by name.
@@ -93,6 +97,11 @@ def build(
         missing: True if x may have missing values; see :class:`VAE`. With ``data``, it is True if they have any
             (of a Dataset or DataLoader, among the first 4,000 examples).
         fill: the number that the posterior sees in place of a missing value.
+        schema: what the columns of a table hold, completed, as :func:`pyro_vae.suggest_schema` returns it; by default
+            that of ``data``, if they are a table. Its columns of real numbers are standardised within the VAE, whose
+            log-densities are in the units of the table.
+        mask_likelihood: p(s | x, c), a class of :mod:`pyro_vae.mask_likelihoods` or your own, for values that are
+            missing because of what they are; None if they are missing at random.
         allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
             paths that you wrote yourself. If the options come from a file that you did not write, give a list, which
             may be empty: ``build(**options, allow=[])``.
@@ -125,7 +134,10 @@ def build(
         found = look_at(data, None if event_shape is None else as_shape("event_shape", event_shape))
         event_shape, missing = found.event_shape, missing or found.missing
         context_features = context_features or found.context_features
-        if likelihood is None or is_auto(likelihood):
+        schema = found.schema(likelihood) if schema is None else schema
+        if schema is not None:
+            likelihood = in_units(likelihood, schema)
+        elif likelihood is None or is_auto(likelihood):
             likelihood = found.likelihood(done=(MISSING,) if inputs == "x" else (MISSING, LOG1P))
     with nullcontext() if allow is None else allowing(allow):
         if inputs == "auto":
@@ -143,6 +155,8 @@ def build(
             context_features=at_least("context_features", context_features, 0),
             missing=missing,
             fill=fill,
+            schema=schema,
+            mask_likelihood=mask_likelihood,
         )
 
 
@@ -160,9 +174,10 @@ def _build(
     context_features: int,
     missing: bool,
     fill: float,
+    schema: Schema | None,
+    mask_likelihood: Spec | ClassOrFunction | None,
 ) -> VAE:
-    if not isinstance(missing, bool):
-        raise ValueError(f"missing must be True or False; got {missing!r}")
+    true_or_false("missing", missing)
     finite_number("fill", fill)
     one_of("inputs", inputs, *get_args(Inputs))
     hidden = as_widths("hidden", hidden)
@@ -175,6 +190,8 @@ def _build(
     seen_shape = (2 * event_shape[0], *event_shape[1:]) if missing else event_shape
     common = {"activation": activation, "context_features": context_features}
     encoding = {"class": encoder, "in_shape": seen_shape, "hidden": hidden, "log1p": inputs == "log1p", **common}
+    if schema is not None and inputs != "log1p":
+        encoding["encoding"] = encoding_of(schema, missing)
     decoding = {"class": decoder, "in_shape": latent_dim, "hidden": hidden[::-1], **common}
     of_context = {"class": "MLP", "in_shape": context_features, "hidden": hidden[:1], "activation": activation}
     # A class of Zuko's, or of the user's own, may call the number of features ``context``.
@@ -184,7 +201,14 @@ def _build(
     if inputs == "log1p":
         _check_log1p(q)
     p = _part("prior", prior, {**known, "event_shape": seen_shape, "posterior": q}, _Net(of_context, latent_dim))
-    return VAE(p, _part("likelihood", likelihood, known, _Net(decoding, event_shape)), q, missing=missing, fill=fill)
+    of_x = _part("likelihood", likelihood, known, _Net(decoding, event_shape))
+    of_mask = None
+    if mask_likelihood is not None:
+        masking = {"class": "MLP", "in_shape": event_shape, "hidden": hidden[:1], **common}
+        if schema is not None:
+            masking["encoding"] = encoding_of(schema, missing=False)
+        of_mask = _part("mask_likelihood", mask_likelihood, known, _Net(masking, event_shape))
+    return VAE(p, of_x, q, missing=missing, fill=fill, mask_likelihood=of_mask, schema=schema)
 
 
 @dataclass(frozen=True)

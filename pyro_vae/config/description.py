@@ -13,6 +13,7 @@ from pyro.infer import ELBO
 from torch import nn
 
 from pyro_vae.config.names import KINDS
+from pyro_vae.likelihoods import Standardized
 from pyro_vae.objectives import Objective
 from pyro_vae.registry import ClassOrFunction
 
@@ -82,8 +83,8 @@ def describe(thing: object, given: ClassOrFunction | None = None) -> Any:
         return _path(thing)
     if isinstance(thing, np.generic):
         return thing.item()
-    if isinstance(thing, torch.Tensor):
-        return thing.tolist()
+    if isinstance(thing, torch.Tensor) and thing.dim() == 0:
+        return thing.item()
     if isinstance(thing, Mapping):
         return {str(name): describe(value) for name, value in thing.items()}
     if isinstance(thing, (tuple, list, torch.Size)):
@@ -91,6 +92,9 @@ def describe(thing: object, given: ClassOrFunction | None = None) -> Any:
     if thing is None or isinstance(thing, (bool, int, float, str)):
         return thing
     raise ValueError(f"a {type(thing).__name__} cannot be written to a configuration")
+
+
+_LISTS: Mapping[type, tuple[str, ...]] = {Standardized: ("loc", "scale")}
 
 
 def _arguments(module: nn.Module) -> dict[str, Any]:
@@ -103,7 +107,9 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
                 f"{type(module).__name__} does not keep its constructor's argument {name!r} as an attribute; "
                 f"add self.{name} = {name}"
             )
-        arguments[name] = getattr(module, name)
+        value = getattr(module, name)
+        # It takes lists as well as tensors; a class of the user's may not.
+        arguments[name] = value.tolist() if name in _LISTS.get(type(module), ()) else value
     return arguments
 
 

@@ -9,14 +9,20 @@ from types import ModuleType
 
 import pyro.infer
 
-from pyro_vae import likelihoods, nets, objectives, posteriors, priors, registry
+from pyro_vae import likelihoods, mask_likelihoods, nets, objectives, posteriors, priors, registry
 from pyro_vae.distributions import import_zuko
 from pyro_vae.registry import TORCH_NN, TORCH_NN_PATHS, ClassOrFunction, Kind, Spec
 from pyro_vae.resolver import as_mapping
 
 __all__ = ["KINDS", "ROOMS", "find", "kind_of"]
 
-ROOMS: Mapping[str, ModuleType] = {"prior": priors, "likelihood": likelihoods, "posterior": posteriors, "net": nets}
+ROOMS: Mapping[str, ModuleType] = {
+    "prior": priors,
+    "likelihood": likelihoods,
+    "posterior": posteriors,
+    "mask_likelihood": mask_likelihoods,
+    "net": nets,
+}
 """The modules whose ``__all__`` names the parts of a VAE."""
 
 # Zuko's flows over vectors, which can be a prior or posterior as they are: zuko.flows.NSF.
@@ -58,6 +64,7 @@ _SHORT = {
         "lowrank": "LowRankNormal",
         "iaf": "InverseAutoregressiveFlow",
     },
+    "mask_likelihood": {"self": "SelfMasking", "linear": "LinearMasking", "net": "NetMasking"},
     "objective": {
         "beta": "BetaELBO",
         "capacity": "CapacityELBO",
@@ -103,7 +110,7 @@ KINDS: Mapping[str, Kind] = {
         what="a function of the step, or a class of such",
     ),
 }
-"""What can be named: priors, likelihoods, posteriors, nets, objectives and schedules of an objective's weight."""
+"""What can be named: priors, likelihoods, posteriors, models of the mask, nets, objectives and schedules."""
 
 
 def kind_of(name: str, spec: Spec | ClassOrFunction) -> Kind:
@@ -131,7 +138,8 @@ def find(kind: str, name: str | ClassOrFunction) -> ClassOrFunction:
     """Return the class or function of a name.
 
     Args:
-        kind: ``"prior"``, ``"likelihood"``, ``"posterior"``, ``"net"``, ``"objective"`` or ``"schedule"``.
+        kind: ``"prior"``, ``"likelihood"``, ``"posterior"``, ``"mask_likelihood"``, ``"net"``, ``"objective"`` or
+            ``"schedule"``.
         name: the name or dotted path; in Python also the class or function itself.
 
     Raises:

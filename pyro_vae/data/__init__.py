@@ -9,6 +9,7 @@ from pyro_vae.data.images import Images
 from pyro_vae.data.named import DESCRIPTIONS, NAMES, DamagedDataError, DownloadError, folder
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.rows import Rows
+from pyro_vae.data.schema import Column, Schema, SchemaError
 from pyro_vae.data.sources import TAKEN, load
 from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.data.tables import TABLES, NoColumnError, table
@@ -21,6 +22,7 @@ __all__ = [
     "TAKEN",
     "BadDataError",
     "Batches",
+    "Column",
     "Counts",
     "DamagedDataError",
     "DataSet",
@@ -29,6 +31,8 @@ __all__ = [
     "Images",
     "NoColumnError",
     "Rows",
+    "Schema",
+    "SchemaError",
     "Split",
     "as_tensor",
     "batches",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor, check_array
 from pyro_vae.data.hdf5 import ArraysOfHDF5
 from pyro_vae.data.images import Images
+from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet, Mapped, Store
-from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows, split_up
+from pyro_vae.data.splitting import SPLITS, keys_of_rows
 
-__all__ = ["as_labels", "as_split", "check_rows", "load_arrays"]
+__all__ = ["as_labels", "as_split", "load_arrays"]
 
 _X, _LABELS = ("x", "data", "X", "arr_0"), ("y", "labels", "label", "target")
 _LARGE = 2**28  # bytes; a larger .npy file stays on disk
@@ -44,26 +46,37 @@ def load_arrays(path: Path, how: Reading) -> DataSet[Any]:
         BadDataError: if it holds other arrays, or values that no VAE can take.
     """
     arrays = _read(path)
-    parts = {name: found for name in SPLITS if (found := _find(arrays, [f"{x}_{name}" for x in _X])) is not None}
-    if parts:
+    own = {name: found for name in SPLITS if (found := _first(arrays, [f"{x}_{name}" for x in _X])) is not None}
+    if own:
         how.check_used(f"{path} has its own splits")
-        return _in_splits(path, arrays, parts)
+        return _in_splits(path, arrays, own)
     how.check_used(f"{path} holds arrays", "split")
-    x = _find(arrays, _X)
-    if x is None:
+    name = _first(arrays, _X)
+    if name is None:
         if len(arrays) != 1:
             raise BadDataError(
                 f"{path} must hold an array x, and y for labels, or x_train, x_valid and x_test; it holds "
                 f"{', '.join(arrays) or 'nothing'}"
             )
-        x = next(iter(arrays.values()))
-    examples = as_split(str(path), x, _find(arrays, _LABELS))
-    return split_up(examples, assign(keys_of_rows(x), how.shares), how.shares)
+        name = next(iter(arrays))
+    x, labels = arrays[name], _first(arrays, _LABELS)
+    notes: list[str] = []
+    used: set[str | None]
+    if labels is not None and _are_real(arrays[labels]):
+        notes.append(f"{path}: {labels!r} holds real numbers, which are no classes, and is left out")
+        used, labels = {name, labels}, None
+    else:
+        used = {name, labels}
+    notes += _left_out(path, arrays, used)
+    examples = as_split(str(path), x, None if labels is None else arrays[labels])
+    _check_few(examples)
+    return split_by_keys(examples, keys_of_rows(x), how.shares, notes)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     if path.suffix.lower() in (".h5", ".hdf5"):
         return ArraysOfHDF5(path)
+    _check_start(path)
     try:
         match path.suffix.lower():
             case ".safetensors":
@@ -80,28 +93,87 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise DamagedDataError(f"{path} cannot be read: {error}{hint}") from error
 
 
-def _find(arrays: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> Any:
-    return next((arrays[name] for name in names if name in arrays), None)
+def _check_start(path: Path) -> None:
+    """Raise a DamagedDataError if a file does not begin as NumPy writes it."""
+    ending = path.suffix.lower()
+    with path.open("rb") as file:
+        start = file.read(8)
+    kinds = {".npy": b"\x93NUMPY", ".npz": b"PK"}
+    if not start:
+        raise DamagedDataError(f"{path} cannot be read: it is empty")
+    if ending in kinds and not start.startswith(kinds[ending]):
+        other = next((kind for kind, first in kinds.items() if start.startswith(first)), None)
+        hint = f", but one of {other}. Give its name that ending" if other else ""
+        raise DamagedDataError(f"{path} cannot be read: it is no {ending} file of NumPy's{hint}")
 
 
-def _in_splits(path: Path, arrays: Mapping[str, Any], parts: Mapping[str, Any]) -> DataSet[Any]:
-    lacking = [f"x_{name}" for name in SPLITS if name not in parts]
+def _first(arrays: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of some names that an array has."""
+    return next((name for name in names if name in arrays), None)
+
+
+def _left_out(path: Path, arrays: Mapping[str, Any], used: Collection[str | None]) -> list[str]:
+    """Return a note on the arrays that are not used."""
+    others = [repr(name) for name in arrays if name not in used]
+    shown = ", ".join(others[:10]) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
+    return [f"{path}: left out beside {', '.join(sorted(filter(None, used)))}: {shown}"] if others else []
+
+
+def _are_real(labels: NDArray[Any]) -> bool:
+    """Return True if numbers are no classes, since one has a fraction."""
+    known = labels[np.isfinite(labels)] if labels.dtype.kind == "f" else labels[:0]
+    return known.dtype.kind == "f" and bool((known != np.floor(known)).any())
+
+
+def _in_splits(path: Path, arrays: Mapping[str, Any], own: Mapping[str, str]) -> DataSet[Any]:
+    """Return the data set of arrays of which each is a split; ``own`` has their names."""
+    lacking = [name for name in SPLITS if name not in own]
     if lacking:
-        raise BadDataError(f"{path} has x_{next(iter(parts))} and no {lacking[0]}. Give all three splits, or x alone")
-    labels = {name: _find(arrays, [f"{y}_{name}" for y in _LABELS]) for name in SPLITS}
-    known = [values for values in labels.values() if values is not None]
+        there = next(iter(own.values()))
+        raise BadDataError(
+            f"{path} has {there} and no {there.rpartition('_')[0]}_{lacking[0]}. Give all three splits, or x alone"
+        )
+    parts = {name: arrays[found] for name, found in own.items()}
+    of = {name: _first(arrays, [f"{y}_{name}" for y in _LABELS]) for name in SPLITS}
+    known = [name for name in of.values() if name is not None]
     if known and len(known) < len(SPLITS):
         raise BadDataError(f"{path} has labels for {len(known)} of the three splits. Give all, or none")
-    both = np.concatenate(known) if known else None
-    sizes = np.cumsum([len(parts[name]) for name in SPLITS])[:-1]
-    coded = as_labels(str(path), both, sum(len(parts[name]) for name in SPLITS))
-    per_split = [None] * 3 if coded[0] is None else torch.tensor_split(coded[0], sizes.tolist())
-    splits = [_split(f"{path}: x_{n}", parts[n], (of, *coded[1:])) for n, of in zip(SPLITS, per_split, strict=True)]
-    shapes = {split.event_shape for split in splits}
-    if len(shapes) > 1:
-        raise BadDataError(f"{path} must have splits of one shape; got {', '.join(map(str, shapes))}")
+    notes = _left_out(path, arrays, {*own.values(), *known})
+    if any(_are_real(arrays[name]) for name in known):
+        notes.append(f"{path}: {', '.join(map(repr, known))} hold real numbers, which are no classes: left out")
+        known = []
+    for name, found in zip(SPLITS, known, strict=False):
+        _check_one_each(f"{path}: {found}", arrays[found], _length(parts[name]))
+    both = np.concatenate([arrays[name] for name in known]) if known else None
+    sizes = np.cumsum([_length(parts[name]) for name in SPLITS])
+    coded = as_labels(str(path), both, int(sizes[-1]))
+    per_split = [None] * 3 if coded[0] is None else torch.tensor_split(coded[0], sizes[:-1].tolist())
+    splits = [_split(f"{path}: {own[n]}", parts[n], (of, *coded[1:])) for n, of in zip(SPLITS, per_split, strict=True)]
+    _check_few(splits[0])
+    forms = dict.fromkeys(f"{split.noun}s of shape {split.event_shape}" for split in splits)
+    if len(forms) > 1:
+        raise BadDataError(f"{path} must have splits of one shape; got {', '.join(forms)}")
     train, valid, test = (replace(split, name=str(path)) for split in splits)
-    return DataSet(train, valid, test)
+    return DataSet(train, valid, test, tuple(notes))
+
+
+def _check_few(split: Images | Rows) -> None:
+    """Raise a BadDataError if there are too many labels in a file to be classes."""
+    n = len(split)
+    if split.classes > max(20, n // 2):
+        raise BadDataError(
+            f"{split.name} has {split.classes:,} different labels for {n:,} {split.noun}s: too many for classes. If "
+            "they are something else, give them another name than y"
+        )
+
+
+def _length(x: NDArray[Any]) -> int:
+    return len(x) if x.ndim else 0
+
+
+def _check_one_each(name: str, labels: NDArray[Any], n: int) -> None:
+    if labels.shape != (n,):
+        raise BadDataError(f"{name} must have one label per example, ({n},); got shape {labels.shape}")
 
 
 Labels = tuple[Tensor | None, int, tuple[str, ...]]
@@ -132,7 +204,7 @@ def _split(name: str, x: np.ndarray[Any, Any], labels: Labels) -> Images | Rows:
     rows = Rows(
         store[:, None] if x.ndim == 1 and isinstance(store, Tensor) else store, coded, classes, names, name=name
     )
-    check_rows(rows)
+    _check_rows(rows)
     return rows
 
 
@@ -161,26 +233,40 @@ def as_labels(name: str, labels: np.ndarray[Any, Any] | None, n: int) -> Labels:
     if labels is None:
         return None, 0, ()
     labels = np.asarray(labels)
-    if labels.shape != (n,):
-        raise BadDataError(f"{name} must have one label per example, ({n},); got shape {labels.shape}")
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise BadDataError(f"{name} lacks the label of {np.isnan(labels).sum():,} examples")
-    values, codes = np.unique(labels, return_inverse=True)
+    _check_one_each(name, labels, n)
+    values, codes = np.unique(_as_classes(name, labels), return_inverse=True)
     if values.dtype.kind in "iu" and values[0] == 0 and values[-1] == len(values) - 1:
         return torch.from_numpy(codes.astype(np.int64)), len(values), ()
     return torch.from_numpy(codes.astype(np.int64)), len(values), tuple(map(str, values))
 
 
-def check_rows(rows: Rows) -> None:
+def _as_classes(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels as whole numbers, text or booleans."""
+    what = labels.dtype.kind
+    if what == "f":
+        if np.isnan(labels).any():
+            raise BadDataError(f"{name} lacks the label of {np.isnan(labels).sum():,} examples")
+        if np.isinf(labels).any() or _are_real(labels):
+            other = next(value for value in labels.tolist() if not float(value).is_integer())
+            raise BadDataError(
+                f"{name} has labels that are no classes, such as {other:.6g}: give whole numbers or names"
+            )
+        return labels.astype(np.int64)
+    if what == "S":
+        try:
+            return np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadDataError(f"{name} has labels that are no text in UTF-8: {error}") from error
+    if what not in "biuUTO":
+        raise BadDataError(f"{name} has labels of {labels.dtype}; labels are whole numbers or names")
+    return labels
+
+
+def _check_rows(rows: Rows) -> None:
     """Raise a BadDataError if a value is infinite or an element is missing in every row."""
     if not rows.values.dtype.is_floating_point:
         return
-    known = torch.zeros(rows.event_shape, dtype=torch.bool)
-    for some in rows.stored():
-        if some.isinf().any():
-            raise BadDataError(f"{rows.name} has infinite values. Remove them, or replace them by NaN: missing")
-        known |= ~some.isnan().all(0)
-    if not known.all():
-        lacking = (~known).nonzero()[0].tolist()
-        what = repr(rows.columns[lacking[0]]) if rows.columns else f"element {tuple(lacking)}"
-        raise BadDataError(f"{rows.name}: {what} has no value in any row, only NaN. Leave it out")
+    if any(some.isinf().any() for some in rows.stored()):
+        raise BadDataError(f"{rows.name} has infinite values. Remove them, or replace them by NaN: missing")
+    if (lacking := rows.without_values()) is not None:
+        raise BadDataError(f"{rows.name}: {lacking} has no value in any row, only NaN. Leave it out")

@@ -54,10 +54,9 @@ def as_tensor(
         >>> as_tensor("x", torch.tensor([1, 2]), torch.float32, integers=True)
         tensor([1., 2.])
     """
-    if not isinstance(value, (Tensor, np.ndarray)):
-        value = _opened(name, value)
-    check_array(name, value)
-    tensor = value if isinstance(value, Tensor) else torch.from_numpy(_plain(name, value))
+    array: Any = value if isinstance(value, (Tensor, np.ndarray)) else _opened(name, value)
+    check_array(name, array)
+    tensor: Tensor = array if isinstance(array, Tensor) else torch.from_numpy(_plain(name, array))
     if tensor.dim() == 0:
         raise ValueError(f"{name} must have a first dimension that counts the examples; got a single number")
     if tensor.dtype in _WIDE:
@@ -67,7 +66,7 @@ def as_tensor(
     return tensor if device is None else tensor.to(device)
 
 
-def _opened(name: str, value: Any) -> Any:
+def _opened(name: str, value: Array) -> Array:
     """Return the array in a table or a sparse matrix, and anything else as it is."""
     if is_frame(value):
         return numbers_of(name, value)
@@ -143,7 +142,7 @@ def hint(value: object) -> str:
     return ""
 
 
-def _plain(name: str, array: Any) -> NDArray[Any]:
+def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return the same numbers in an array that torch can share: writeable, with positive strides and native bytes."""
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > 8:

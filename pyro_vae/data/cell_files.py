@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyro_vae.data.count_files import check_size, in_splits
 from pyro_vae.data.counts import Counts
@@ -14,8 +14,11 @@ from pyro_vae.data.hdf5 import check_own
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.table_columns import group_keys, label_codes
+from pyro_vae.data.table_columns import ArrowColumn, group_keys, label_codes
 from pyro_vae.data.tables import NoColumnError, check_column
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["load_h5ad"]
 
@@ -49,8 +52,7 @@ def load_h5ad(path: Path, how: Reading) -> DataSet[Counts]:
             raise BadDataError(
                 f"{path} has {len(counts):,} rows of counts, and {len(found):,} in the column for {what}"
             )
-    if how.columns is not None:
-        genes = [name.strip() for name in how.columns.split(",")] if isinstance(how.columns, str) else how.columns
+    if (genes := how.columns_named) is not None:
         for gene in set(genes).difference(counts.columns):
             check_column(str(path), "columns", gene, counts.columns)
         counts = counts.with_columns(genes)
@@ -59,7 +61,7 @@ def load_h5ad(path: Path, how: Reading) -> DataSet[Counts]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file; errors of reading it name the file."""
     h5py = import_optional("h5py", "anndata")
     import_optional("anndata.io", "anndata")
@@ -72,7 +74,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DamagedDataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _counts(path: Path, file: Any) -> tuple[Counts, list[str]]:
+def _counts(path: Path, file: h5py.File) -> tuple[Counts, list[str]]:
     """Return X or the layer ``counts``, whichever holds counts, and a note if it is the layer."""
     genes = _genes(path, file)
     layers = list(file["layers"]) if _has(path, file, "layers") else []
@@ -92,12 +94,12 @@ def _counts(path: Path, file: Any) -> tuple[Counts, list[str]]:
     )
 
 
-def _genes(path: Path, file: Any) -> tuple[str, ...]:
+def _genes(path: Path, file: h5py.File) -> tuple[str, ...]:
     table = _table(path, file, "var")
     return tuple(map(str, _read(path, file, f"var/{table.attrs['_index']}")))
 
 
-def _column(path: Path, file: Any, option: str, name: str | None) -> Any:
+def _column(path: Path, file: h5py.File, option: str, name: str | None) -> ArrowColumn | None:
     """Return the column of obs that an option names, as an Arrow array; None without a name."""
     if name is None:
         return None
@@ -106,13 +108,13 @@ def _column(path: Path, file: Any, option: str, name: str | None) -> Any:
     return import_optional("pyarrow", "anndata").array(_read(path, file, f"obs/{name}"), from_pandas=True)
 
 
-def _table(path: Path, file: Any, name: str) -> Any:
+def _table(path: Path, file: h5py.File, name: str) -> h5py.Group:
     if not _has(path, file, name) or "_index" not in file[name].attrs:
         raise BadDataError(f"{path} has no table {name} as anndata has written it since version 0.7. Write it anew")
     return file[name]
 
 
-def _has(path: Path, file: Any, name: str) -> bool:
+def _has(path: Path, file: h5py.File, name: str) -> bool:
     """Return True if there is something of a name at the top of a file, and raise a BadDataError if it is a link."""
     link = file.get(name, getlink=True)
     if link is not None and not isinstance(link, import_optional("h5py", "anndata").HardLink):
@@ -120,7 +122,7 @@ def _has(path: Path, file: Any, name: str) -> bool:
     return link is not None
 
 
-def _read(path: Path, file: Any, name: str) -> Any:
+def _read(path: Path, file: h5py.File, name: str) -> Any:
     check_own(f"{path}: {name}", file, name)
     try:
         return import_optional("anndata.io", "anndata").read_elem(file[name])
@@ -128,7 +130,7 @@ def _read(path: Path, file: Any, name: str) -> Any:
         raise DamagedDataError(f"{path}: {name} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _matrix(path: Path, file: Any, name: str, genes: tuple[str, ...]) -> Counts:
+def _matrix(path: Path, file: h5py.File, name: str, genes: tuple[str, ...]) -> Counts:
     """Return a sparse or dense matrix as counts; a dense one is read in pieces.
 
     Raises:

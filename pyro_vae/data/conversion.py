@@ -16,15 +16,17 @@ from pyro_vae.data.array_files import as_labels, as_split
 from pyro_vae.data.counts import Counts
 from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
+from pyro_vae.data.keyed_splits import Keys
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet, Split
 from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
-from pyro_vae.data.tables import columns_of_frame, keys_of_table, rows_of_columns
+from pyro_vae.data.table_keys import as_written, keys_of_table
+from pyro_vae.data.tables import columns_of_frame, rows_of_columns
 
-__all__ = ["as_data_set", "columns_of", "in_splits", "keys_of_split"]
+__all__ = ["as_data_set", "in_splits", "keys_of_split"]
 
-_OF_TABLES = ("label", "group", "columns")
+_OF_TABLES = ("label", "group", "columns", "schema")
 
 _TAKEN = (
     "a tensor, a NumPy array, a pandas DataFrame, a SciPy sparse matrix, a tuple (x, labels), a torch Dataset, a "
@@ -49,7 +51,11 @@ def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
     parts = _own_splits(name, value) or {"train": value}
     if not any(isinstance(part, (Dataset, DataLoader)) for part in parts.values()):  # these say what they use
         how.check_used(f"{name} gives {_word(value)}", "split", *_options_of(parts["train"]))
-    found = {split: _examples(name if len(parts) == 1 else f"{name}: {split}", v, how) for split, v in parts.items()}
+    found: dict[str, Found] = {}
+    for split in (split for split in SPLITS if split in parts):
+        found[split] = _examples(name if len(parts) == 1 else f"{name}: {split}", parts[split], how)
+        if isinstance(found["train"].x, Rows):
+            how = replace(how, schema=found["train"].x.schema)  # the codes are the same in all splits
     return in_splits(name, found, how)
 
 
@@ -81,8 +87,11 @@ def in_splits(name: str, found: Mapping[str, Found], how: Reading) -> DataSet[An
     if len(splits) > 1:
         notes += (f"{name} has no split for {' and '.join(lacking)}: a hash draws it from those for training",)
     shares = [share if split in ("train", *lacking) else 0.0 for split, share in zip(SPLITS, how.shares, strict=True)]
-    keys = found["train"].keys or keys_of_split(splits["train"])
-    return _drawn(splits, assign(keys, [share / sum(shares) for share in shares]), notes)
+    keys = Keys(found["train"].keys or keys_of_split(splits["train"]), how.group)
+    try:
+        return _drawn(splits, assign(keys, [share / sum(shares) for share in shares]), notes)
+    except BadDataError as error:
+        raise BadDataError(f"{error}{keys.together()}") from error
 
 
 def _drawn(splits: Mapping[str, Split], places: Tensor, notes: tuple[str, ...]) -> DataSet[Any]:
@@ -117,8 +126,9 @@ def keys_of_split(split: Split) -> Iterable[bytes]:
     if isinstance(split, Counts):
         return split.keys()
     if isinstance(split, Rows) and split.columns:
-        columns = split.columns
-        return (key for some in split.stored() for key in keys_of_table(columns, some.cpu().numpy()))
+        columns, schema = split.columns, split.schema
+        pieces = (some.cpu().numpy() for some in split.stored())
+        return (k for x in pieces for k in keys_of_table(columns, x if schema is None else as_written(schema, x)))
     return (key for some in split.stored() for key in keys_of_rows(some.cpu().numpy()))
 
 
@@ -166,7 +176,7 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     if is_sparse(value):
         return Found(Counts(value, name=name))
     if is_frame(value):
-        rows, keys, notes = rows_of_columns(name, columns_of(value), how)
+        rows, keys, notes = rows_of_columns(name, columns_of_frame(value), how)
         return Found(rows, keys=keys, notes=tuple(notes))
     raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}")
 
@@ -175,12 +185,6 @@ def _options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     return _OF_TABLES if is_frame(value) else ("skip_bad",) if is_sparse(value) else ()
-
-
-def columns_of(value: Any) -> dict[str, Any]:
-    """Return the columns of a DataFrame or Series of pandas' as Arrow has them."""
-    series = hasattr(value, "to_frame") and not hasattr(value, "columns")
-    return columns_of_frame(value.to_frame() if series else value)
 
 
 def _pair(name: str, value: Sequence[Any], how: Reading) -> Found:

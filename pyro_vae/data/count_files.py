@@ -5,14 +5,17 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyro_vae.data.array_files import load_arrays
 from pyro_vae.data.counts import Counts
+from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.splitting import assign, split_up
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["check_size", "in_splits", "load_npz"]
 
@@ -55,7 +58,7 @@ def _is_sparse(path: Path) -> bool:
         return False
 
 
-def check_size(path: Path, matrix: Any) -> None:
+def check_size(path: Path, matrix: sparse.sparray) -> None:
     """Raise a BadDataError if a matrix says that it has far more rows or columns than its counts can fill."""
     if matrix.ndim != 2:
         raise BadDataError(f"{path} must hold a matrix of two dimensions; got shape {matrix.shape}")
@@ -83,4 +86,4 @@ def in_splits(
         keys = None if keys is None else [key for i, key in enumerate(keys) if i not in empty]
         counts, said = counts.without_empty_rows()
         notes = [*notes, f"{counts.name}: {said}"] if said else notes
-    return split_up(counts, assign(counts.keys() if keys is None else keys, how.shares), how.shares, notes)
+    return split_by_keys(counts, counts.keys() if keys is None else keys, how.shares, notes, how.group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.splits import Split, labels_of_both
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 __all__ = ["Counts"]
 
-_LARGEST = 2**53  # floating-point numbers have all whole numbers up to this
+_Matrix: TypeAlias = "sparse.sparray | sparse.spmatrix | NDArray[Any] | Tensor"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,7 +204,7 @@ def _index(rows: slice | Tensor) -> slice | NDArray[np.int64]:
     return rows if isinstance(rows, slice) else rows.cpu().numpy()
 
 
-def _as_counts(name: str, matrix: Any, columns: tuple[str, ...]) -> Any:
+def _as_counts(name: str, matrix: _Matrix, columns: tuple[str, ...]) -> sparse.csr_array:
     """Return counts as CSR in its one canonical form: whole numbers above 0, of increasing columns in each row."""
     from scipy import sparse  # slow to import
 
@@ -229,13 +233,13 @@ def _as_counts(name: str, matrix: Any, columns: tuple[str, ...]) -> Any:
     return rows.astype(np.int32 if small else np.int64, copy=False)
 
 
-def _check_counts(name: str, rows: Any, columns: tuple[str, ...]) -> None:
+def _check_counts(name: str, rows: sparse.csr_array, columns: tuple[str, ...]) -> None:
     """Raise a BadDataError that names the first value that is no count."""
     values = rows.data
     if values.dtype.kind == "b":
         return
     with np.errstate(invalid="ignore"):
-        right = (values >= 0) & (values <= _LARGEST)
+        right = (values >= 0) & (values <= EXACT)
         if values.dtype.kind == "f":
             right &= values == np.floor(values)
     if right.all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -115,7 +116,7 @@ class Description:
         return x.cpu().double() * scale + loc
 
 
-def _are(values: object, right: Any) -> bool:
+def _are(values: object, right: Callable[[Any], bool]) -> bool:
     return isinstance(values, (list, tuple)) and all(right(value) for value in values)
 
 

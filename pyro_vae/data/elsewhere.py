@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from pyro_vae.data.items import Found, as_array, read_dataset, stack
 from pyro_vae.data.named import DamagedDataError, DownloadError, folder, read_or_download
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import DataSet
+from pyro_vae.data.tables import notes_on_labels
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = ["PREFIXES", "load_elsewhere", "names_elsewhere"]
 
@@ -151,7 +155,7 @@ def _make(source: str, make: Callable[..., Any], root: Root, options: dict[str, 
         return make(str(folder(root)), **options)
     except DownloadError:
         raise
-    except Exception as error:
+    except Exception as error:  # each class of torchvision's raises what it likes, and so do its downloaders
         reason = error.__cause__ or error
         if isinstance(reason, ValueError) and "nknown value" in str(reason) and "split" in options:
             return None  # torchvision says so of words that it does not know
@@ -203,7 +207,7 @@ def _load_hugging_face(source: str, name: str, root: Root) -> Mapping[str, Any]:
         ) from error
     except OSError as error:  # a ConnectionError among them
         raise DownloadError(f"{source} is not on this disk and could not be downloaded ({_line(error)})") from error
-    except Exception as error:
+    except Exception as error:  # of Arrow, of pandas, of a script that is no longer run, ...
         raise BadDataError(f"{source} cannot be read: {_line(error)}") from error
 
 
@@ -218,7 +222,7 @@ def _similar(path: str) -> str:
     return f". Did you mean {' or '.join(found)}?" if found else ""
 
 
-def _columns(source: str, table: Any, how: Reading) -> Found:
+def _columns(source: str, table: datasets.Dataset, how: Reading) -> Found:
     """Return the pictures or the numbers of a table of Hugging Face's, and its labels."""
     from datasets import ClassLabel, Image, Value
 
@@ -245,6 +249,8 @@ def _columns(source: str, table: Any, how: Reading) -> Found:
     if pictures:
         images = (row[pictures[0]] for row in table.select_columns(pictures))
         return Found(stack(source, len(table), images, how), labels, names, notes=notes)
+    if label is None:
+        notes += tuple(notes_on_labels({name: "int" in kinds[name].dtype for name in numbers}))
     x = table.select_columns(numbers).to_pandas().to_numpy(np.float64)
     return Found(x, labels, names, tuple(numbers), notes=notes)
 
@@ -252,7 +258,9 @@ def _columns(source: str, table: Any, how: Reading) -> Found:
 _OPTIONS = {True: ("split", "label", "size", "channels"), False: ("split", "label")}
 
 
-def _label_column(source: str, table: Any, label: str | None) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
+def _label_column(
+    source: str, table: datasets.Dataset, label: str | None
+) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
     if label is None:
         return None, ()
     labels = table.select_columns([label]).to_pandas()[label].to_numpy()

@@ -93,7 +93,8 @@ def load_folder(path: Path, how: Reading, root: str | os.PathLike[str] | None = 
     shares = [1.0 if place in own else share for place, share in enumerate(how.shares)]
 
     def data_set(pixels: Pixels) -> DataSet[Images]:
-        return _in_order(_data_set(path, files, pixels, shares, listing.notes), order, pixels)
+        found = _in_order(_data_set(path, files, pixels, shares, listing.notes), order, pixels)
+        return replace(found, files=tuple(os.path.relpath(file.path, path) for file in listing.files))
 
     def fingerprints(pixels: Pixels) -> Mapping[str, str]:
         with suppress(ValueError):  # an empty split, of which data_set() speaks below

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Frame", "SparseMatrix", "SparseRows", "column_names", "from_objects", "is_frame", "is_sparse", "numbers_of"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = [
+    "EXACT",
+    "Frame",
+    "SparseMatrix",
+    "SparseRows",
+    "column_names",
+    "from_objects",
+    "is_frame",
+    "is_sparse",
+    "numbers_of",
+]
 
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
-_EXACT = 2**53  # larger integers have no float64 of their own
+EXACT = 2**53
+"""float64 has all whole numbers up to this."""
 
 
 @runtime_checkable
@@ -33,16 +47,16 @@ class SparseMatrix(Protocol):
     def toarray(self) -> NDArray[Any]:
         """Return all its values."""
 
-    def tocsr(self) -> Any:
+    def tocsr(self, copy: bool = False) -> Any:
         """Return it with rows that can be indexed."""
 
 
-def is_frame(value: object) -> TypeGuard[Frame]:
+def is_frame(value: object) -> TypeIs[Frame]:
     """Return True for a DataFrame, a Series and the like."""
     return isinstance(value, Frame)
 
 
-def is_sparse(value: object) -> TypeGuard[SparseMatrix]:
+def is_sparse(value: object) -> TypeIs[SparseMatrix]:
     """Return True for a sparse matrix of SciPy's."""
     return not isinstance(value, (Tensor, np.ndarray)) and isinstance(value, SparseMatrix)
 
@@ -103,8 +117,8 @@ def _column(name: str, values: NDArray[Any], column: str) -> NDArray[np.float64]
     missing = np.fromiter((v is None or type(v).__name__ == "NAType" for v in flat), bool, len(flat))
     known = np.where(missing, np.nan, flat).astype(np.float64)
     whole = any(issubclass(kind, (int, np.integer)) for kind in kinds)
-    if whole and (np.abs(known) > _EXACT).any():
-        raise ValueError(f"{name} has integers above {_EXACT}, which floating-point numbers do not tell apart")
+    if whole and (np.abs(known) > EXACT).any():
+        raise ValueError(f"{name} has integers above {EXACT}, which floating-point numbers do not tell apart")
     return known.reshape(values.shape)
 
 

@@ -22,7 +22,7 @@ from pyro_vae.data.conversion import as_data_set
 from pyro_vae.data.elsewhere import PREFIXES
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import DataSet
-from pyro_vae.registry import NotAllowedError, allowed, is_allowed
+from pyro_vae.registry import NotAllowedError, allowed, is_allowed, searching
 from pyro_vae.seeds import seeded
 
 __all__ = ["check_allowed", "home_of", "load_function"]
@@ -80,7 +80,7 @@ def load_function(source: str, how: Reading) -> DataSet[Any]:
     file = Path(home).expanduser() if home.lower().endswith(".py") else None
     if file is not None and not file.is_file():
         raise _no_such_file(source, file)
-    with _folder_on_path(file), seeded(0):
+    with searching(None if file is None else file.resolve().parent), seeded(0):
         module = _import_module(source, home) if file is None else _import_file(source, file)
         function = _find(source, module, name)
         with _saying_where(source, module.__file__):
@@ -152,21 +152,6 @@ def _is_own(found: object, module: ModuleType) -> bool:
 def _is_needed(parameter: inspect.Parameter) -> bool:
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return parameter.default is inspect.Parameter.empty and parameter.kind not in optional
-
-
-@contextlib.contextmanager
-def _folder_on_path(file: Path | None) -> Iterator[None]:
-    """Search the folder of a file for the modules that it imports, after all packages."""
-    if file is None:
-        yield
-        return
-    folder = str(file.resolve().parent)
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:  # an imported module may have changed the path itself
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pyro_vae.data.arrays import as_tensor
+from pyro_vae.data.arrays import Array, as_tensor
 from pyro_vae.data.batches import Batches, DataSource, batches
 from pyro_vae.data.splits import DataSet, Split
 
@@ -28,7 +28,7 @@ def is_supply(source: object) -> TypeGuard[Supply]:
 
 def in_order(
     source: DataSource,
-    *context: Any,
+    *context: Array,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     has_context: bool = False,
@@ -77,11 +77,10 @@ def _rows(context: Tensor, start: int, stop: int, number: int, exactly: bool = F
 
 def gathered(
     source: DataSource,
-    *context: Any,
+    *context: Array,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     has_context: bool = False,
-    seed: int = 0,
     most: int | None = None,
 ) -> tuple[Tensor, ...]:
     """Return x and its context as one batch of all examples.
@@ -92,15 +91,14 @@ def gathered(
         dtype: likewise.
         device: likewise.
         has_context: likewise.
-        seed: likewise.
         most: the first so many examples; of data that shuffle, any so many.
 
     Raises:
         ValueError: as :func:`in_order`, and if there is no example.
     """
     found, rows = [], 0
-    options: dict[str, Any] = {"dtype": dtype, "device": device, "seed": seed, "has_context": has_context}
-    for batch in in_order(source, *context, any_order=most is not None and not context, **options):
+    some = most is not None and not context
+    for batch in in_order(source, *context, dtype=dtype, device=device, has_context=has_context, any_order=some):
         left = len(batch[0]) if most is None else most - rows
         found.append(tuple(t[:left] for t in batch))
         rows += len(found[-1][0])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, import_optional
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["ArraysOfHDF5", "check_own"]
 
@@ -45,7 +48,7 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise DamagedDataError(f"{path} cannot be read: {error}") from error
 
-    def _own(self, file: Any) -> list[str]:
+    def _own(self, file: h5py.File) -> list[str]:
         """Return the names of what is in the file itself, without links."""
         return [name for name in file if isinstance(file.get(name, getlink=True), self._h5py.HardLink)]
 
@@ -75,11 +78,10 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
             raise DamagedDataError(f"{where} cannot be read: {error}") from error
 
-    def _array(self, where: str, found: Any) -> NDArray[Any]:
+    def _array(self, where: str, found: h5py.Dataset | h5py.Group) -> NDArray[Any]:
         if not isinstance(found, self._h5py.Dataset):
             raise BadDataError(f"{where} is a {type(found).__name__.lower()}; it must be an array")
-        if found.is_virtual or found.external:
-            raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")
+        _refuse_other_files(where, found)
         if found.shape is None:
             raise BadDataError(f"{where} is empty")
         text = self._h5py.check_string_dtype(found.dtype) is not None
@@ -100,7 +102,7 @@ class ArraysOfHDF5(Mapping[str, NDArray[Any]]):
         return np.asarray(found.asstr("utf-8")[()] if text else found[()])
 
 
-def check_own(where: str, file: Any, name: str) -> None:
+def check_own(where: str, file: h5py.File, name: str) -> None:
     """Raise a BadDataError if something at or below a name is a link, lies in other files, or claims too many bytes.
 
     Args:
@@ -124,9 +126,13 @@ def check_own(where: str, file: Any, name: str) -> None:
             _check_bytes(f"{where}: {path!r}", found)
 
 
-def _check_bytes(where: str, found: Any) -> None:
-    if found.is_virtual or found.external:
-        raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")
+def _check_bytes(where: str, found: h5py.Dataset) -> None:
+    _refuse_other_files(where, found)
     size, stored = (found.size or 0) * found.dtype.itemsize, found.id.get_storage_size()
     if size > _MOST or (size > _LARGE and size > _PACKED * stored):
         raise BadDataError(f"{where} claims {size:,} bytes, and the file has {stored:,} of it")
+
+
+def _refuse_other_files(where: str, found: h5py.Dataset) -> None:
+    if found.is_virtual or found.external:
+        raise BadDataError(f"{where} has its numbers in other files, which are not read. Put them into this one")

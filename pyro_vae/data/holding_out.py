@@ -13,25 +13,34 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.data.conversion import columns_of, keys_of_split
+from pyro_vae.data.arrays import Array
+from pyro_vae.data.conversion import keys_of_split
 from pyro_vae.data.counts import Counts
-from pyro_vae.data.frames import is_frame, is_sparse
+from pyro_vae.data.frames import SparseMatrix, is_frame, is_sparse
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import Split
 from pyro_vae.data.splitting import assign, keys_of_rows
 from pyro_vae.data.table_columns import group_keys
-from pyro_vae.data.tables import check_column, rows_of_columns
+from pyro_vae.data.tables import check_column, columns_of_frame, rows_of_columns
 from pyro_vae.seeds import seeded
 
 __all__ = ["split"]
 
+Splittable = Split | Array | tuple[Array, ...] | Dataset[Any]
+"""Examples that can be told apart and counted."""
 
-def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -> tuple[Any, ...]:
+Groups = str | Sequence[Any] | Array
+"""A value for each example, or the name of the column that holds them."""
+
+
+def split(
+    x: Splittable, *, valid: float = 0.1, test: float = 0.0, group: Groups | None = None, label: str | None = None
+) -> tuple[Any, ...]:
     """Return some of the data to train on, and others to validate and test with, each of the kind that came.
 
     A hash of each example says where it goes. So an example stays there if others are added, and equal examples stay
-    together. :func:`pyro_vae.data.load` puts the same examples into the same splits.
+    together. :func:`pyro_vae.data.load` puts the same examples into the same splits, with the same group and label.
 
     Args:
         x: a tensor, a NumPy array, a SciPy sparse matrix or a pandas DataFrame, one example per row; a tuple
@@ -41,6 +50,8 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
         test: the share to test with.
         group: a value for each example ``(n,)``, or the name of a column of a DataFrame; examples with the same value
             stay in one split.
+        label: name of the column of a DataFrame that holds the labels; the hash leaves it out. Of a tuple, it goes by x
+            alone.
 
     Returns:
         ``(train, valid)``, or ``(train, valid, test)`` if there is a share to test with. Of a Dataset, each is a
@@ -48,7 +59,7 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
 
     Raises:
         TypeError: if ``x`` is of another kind.
-        ValueError: if the shares or groups do not fit, or a part has no example.
+        ValueError: if the shares, the groups or the label do not fit, or a part has no example.
 
     Example:
         >>> import torch
@@ -57,7 +68,12 @@ def split(x: Any, *, valid: float = 0.1, test: float = 0.0, group: Any = None) -
         (100, False)
     """
     shares = _shares(valid, test)
-    keys = _keys(x) if group is None else _keys_of_group(x, group)
+    if label is not None and not is_frame(x):
+        raise ValueError(
+            f"label names a column of a DataFrame; x is a {type(x).__name__}. Give (x, labels), or x alone"
+        )
+    _check_kind(x)
+    keys = _keys(x, label) if group is None else _keys_of_group(x, group)
     places = assign(keys, shares).clamp_max(len(shares) - 1)  # 1 - 1e-17 is no share
     rows = [(places == i).nonzero()[:, 0] for i in range(len(shares))]
     for name, some in zip(("train", "valid", "test"), rows, strict=False):
@@ -80,31 +96,36 @@ def _shares(valid: float, test: float) -> tuple[float, ...]:
     return shares if test else shares[:2]
 
 
-def _keys(x: Any) -> Iterable[bytes]:
+def _check_kind(x: Splittable) -> None:
+    """Raise a TypeError if x is none of the kinds that can be split."""
+    if isinstance(x, DataLoader):
+        raise TypeError(
+            "split takes a Dataset, not a DataLoader: split(loader.dataset), and a DataLoader for each part"
+        )
+    kinds = (Split, Tensor, np.ndarray, tuple, list, Dataset)
+    if isinstance(x, IterableDataset) or not (isinstance(x, kinds) or is_frame(x) or is_sparse(x)):
+        raise TypeError(
+            "x must be a tensor, a NumPy array, a SciPy sparse matrix, a pandas DataFrame, a tuple (x, *context), a "
+            f"split of pyro_vae.data.load or a torch Dataset with a length; got {type(x).__name__}"
+        )
+
+
+def _keys(x: Splittable, label: str | None = None) -> Iterable[bytes]:
     """Return the bytes that say where each example goes."""
     if isinstance(x, Split):
         return keys_of_split(x)
     if is_frame(x):
-        return rows_of_columns("x", columns_of(x), Reading())[1]
+        return rows_of_columns("x", columns_of_frame(x), Reading(label=label))[1]
     if isinstance(x, (Tensor, np.ndarray)):
         return keys_of_rows(_array("x", x))
     if is_sparse(x):
         return _keys_of_sparse(x)
     if isinstance(x, (tuple, list)):
         return _keys(_x_of_tuple(x))
-    if isinstance(x, DataLoader):
-        raise TypeError(
-            "split takes a Dataset, not a DataLoader: split(loader.dataset), and a DataLoader for each part"
-        )
-    if isinstance(x, Dataset) and not isinstance(x, IterableDataset):
-        return _keys_of_dataset(x)
-    raise TypeError(
-        "x must be a tensor, a NumPy array, a SciPy sparse matrix, a pandas DataFrame, a tuple (x, *context), a split "
-        f"of pyro_vae.data.load or a torch Dataset with a length; got {type(x).__name__}"
-    )
+    return _keys_of_dataset(x)
 
 
-def _keys_of_sparse(x: Any) -> Iterable[bytes]:
+def _keys_of_sparse(x: SparseMatrix) -> Iterable[bytes]:
     """Return the bytes of each row of a sparse matrix; of counts, as they have them."""
     try:
         return Counts(x).keys()
@@ -117,14 +138,14 @@ def _keys_of_sparse(x: Any) -> Iterable[bytes]:
     return (columns[start:end].tobytes() + values[start:end].tobytes() for start, end in ends)
 
 
-def _array(name: str, value: Any) -> NDArray[Any]:
+def _array(name: str, value: Array) -> NDArray[Any]:
     array = as_array(name, value)
     if array.ndim == 0:
         raise ValueError(f"{name} must have a first dimension that counts the examples; got a single number")
     return array
 
 
-def _x_of_tuple(x: Sequence[Any]) -> NDArray[Any]:
+def _x_of_tuple(x: Sequence[Array]) -> NDArray[Any]:
     if not x:
         raise ValueError("x must be a tuple (x, *context) of tensors or arrays; got an empty one")
     first = _array("x", x[0])
@@ -162,14 +183,14 @@ def _refuse_random(dataset: Dataset[Any]) -> None:
         )
 
 
-def _keys_of_group(x: Any, group: Any) -> list[bytes]:
+def _keys_of_group(x: Splittable, group: Groups) -> list[bytes]:
     """Return a key for each value of the groups; 3 and 3.0 are one group."""
     if is_frame(x) and isinstance(group, str):
-        columns = columns_of(x)
+        columns = columns_of_frame(x)
         check_column("x", "group", group, columns)
         return list(group_keys(f"x: group {group!r}", columns[group]))
     values = np.asarray(group.cpu() if isinstance(group, Tensor) else group)
-    n = x.shape[0] if is_sparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)
+    n = x.shape[0] if is_sparse(x) else len(_x_of_tuple(x) if isinstance(x, (tuple, list)) else x)  # type: ignore[arg-type]
     if values.shape != (n,):
         raise ValueError(f"group must have one value per example, ({n},); got {values.shape}")
     plain = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.tolist()]
@@ -179,7 +200,7 @@ def _keys_of_group(x: Any, group: Any) -> list[bytes]:
     return [str(v).encode() for v in plain]
 
 
-def _take(x: Any, rows: Tensor) -> Any:
+def _take(x: Splittable, rows: Tensor) -> Any:
     """Return some of the examples, of the kind that came."""
     if isinstance(x, (tuple, list)):
         return tuple(_take(part, rows) for part in x)

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
+from pyro_vae.data.schema import Schema
 from pyro_vae.data.splitting import as_shares
 
-__all__ = ["BadDataError", "Reading", "import_optional"]
+__all__ = ["OPTIONS", "BadDataError", "Reading", "import_optional"]
 
 _FOR = {
     "size": "images",
@@ -18,6 +21,7 @@ _FOR = {
     "group": "tables",
     "label": "tables",
     "columns": "tables",
+    "schema": "tables",
     "delimiter": "text files",
     "skip_bad": "folders of files",
 }
@@ -39,18 +43,31 @@ class Reading:
     delimiter: str | None = None
     skip_bad: bool = False
     columns: str | Sequence[str] | None = None
+    schema: Schema | None = None
     shares: tuple[float, float, float] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (colour); got {self.channels!r}")
+        for option in ("label", "group"):
+            if (name := getattr(self, option)) is not None:
+                object.__setattr__(self, option, _as_name(option, name))
+        if self.columns is not None and not isinstance(self.columns, str):
+            object.__setattr__(self, "columns", _as_names(self.columns))
         shares = (0.8, 0.1, 0.1) if self.split is None else as_shares(self.split)
         object.__setattr__(self, "shares", shares)
 
     def recorded(self) -> dict[str, Any]:
         """Return the options that were given, as the command line takes them."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "schema"}
         return {name: _as_option(name, value) for name, value in given.items() if value not in (None, False)}
+
+    @property
+    def columns_named(self) -> list[str] | None:
+        """The names in ``columns``; None if it is not given."""
+        if isinstance(self.columns, str):
+            return [name.strip() for name in self.columns.split(",")]
+        return None if self.columns is None else list(self.columns)
 
     def check_used(self, source: str, *used: str) -> None:
         """Raise a ValueError if an option was given that this source does not use.
@@ -62,6 +79,26 @@ class Reading:
         for option in fields(self):
             if option.init and option.name not in used and getattr(self, option.name) != option.default:
                 raise ValueError(f"{option.name} is for {_FOR[option.name]}; {source}")
+
+
+OPTIONS = tuple(field.name for field in fields(Reading) if field.init)
+"""The names of the options that depend on what is read."""
+
+
+def _as_name(option: str, name: object) -> str:
+    """Return the name of a column; columns of a DataFrame may have whole numbers as names."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
+        return str(name)
+    raise ValueError(f"{option} must be the name of a column; got {name!r}")
+
+
+def _as_names(columns: Any) -> tuple[str, ...]:
+    try:
+        return tuple(_as_name("columns", name) for name in columns)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"columns must be names of columns, such as a,b; got {columns!r}") from error
 
 
 def _as_option(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from pyro_vae.data.schema import Schema
 from pyro_vae.data.splits import Split, Store, labels_of_both, read_rows, rows_of_both
 
 __all__ = ["Rows"]
@@ -28,6 +29,7 @@ class Rows(Split):
         loc: what is subtracted from the values before the VAE sees them, float64 of the event shape or one number; None
             for nothing.
         scale: what they are then divided by, likewise.
+        schema: what the columns of a table hold.
         name: of the data set, as :func:`pyro_vae.data.load` takes it.
         origin: what :func:`pyro_vae.data.load` read it from, and with which options; it records them.
     """
@@ -40,6 +42,7 @@ class Rows(Split):
     columns: tuple[str, ...] = ()
     loc: Tensor | None = None
     scale: Tensor | None = None
+    schema: Schema | None = None
     name: str | None = None
     origin: Mapping[str, Any] | None = None
 
@@ -96,7 +99,8 @@ class Rows(Split):
         chosen = torch.tensor([self.columns.index(column) for column in columns])
         values = self.values[:, chosen] if isinstance(self.values, Tensor) else self.values.read(slice(None))[:, chosen]
         loc, scale = (None if moment is None else moment[chosen] for moment in (self.loc, self.scale))
-        return replace(self, values=values, columns=tuple(columns), loc=loc, scale=scale)
+        schema = None if self.schema is None else self.schema.select(columns)
+        return replace(self, values=values, columns=tuple(columns), loc=loc, scale=scale, schema=schema)
 
     def to_units(self, x: Tensor) -> Tensor:
         """Return x of a VAE in the units of the data: undoes the standardisation, if there is one."""
@@ -112,6 +116,18 @@ class Rows(Split):
     def has_missing(self) -> bool:
         """True if a value is NaN."""
         return self.values.dtype.is_floating_point and any(bool(some.isnan().any()) for some in self.stored())
+
+    def without_values(self) -> str | None:
+        """Return the first column, or element of x, that is missing in all rows, in words; None if there is none."""
+        if not self.values.dtype.is_floating_point:
+            return None
+        known = torch.zeros(self.event_shape, dtype=torch.bool)
+        for some in self.stored():
+            known |= (~some.isnan()).any(0).cpu()
+        if known.all():
+            return None
+        place = tuple((~known).nonzero()[0].tolist())
+        return f"column {self.columns[place[0]]!r}" if self.columns else f"element {place}"
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation, float64, of each element of a vector, or of all elements of an array.

@@ -16,6 +16,7 @@ from pyro_vae.data.functions import home_of, load_function
 from pyro_vae.data.images import Binarize, Images
 from pyro_vae.data.named import NAMES, load_named
 from pyro_vae.data.reading import Reading
+from pyro_vae.data.schema import Schema
 from pyro_vae.data.splits import DataSet
 
 __all__ = ["FILES", "TAKEN", "load", "whole_path"]
@@ -37,8 +38,8 @@ TAKEN: Mapping[str, str] = {
     "photos/": "A folder of images. Sub-folders are classes; train/, valid/ and test/ are splits if they are there.",
     "x.npy, x.npz, x.safetensors, x.h5, x.hdf5": "Arrays (n, ...): x, and y for labels; or x_train, x_valid and x_test "
     "(.h5 and .hdf5: extra hdf5).",
-    "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table. Its columns of numbers become x; label=COLUMN gives the "
-    "labels (extra: tables).",
+    "x.csv, x.tsv, x.csv.gz, x.tsv.gz, x.parquet": "A table of numbers, categories and dates, which become x; "
+    "label=COLUMN gives the labels (extra: tables).",
     "counts.npz, x.h5ad": "Counts, most of them 0: a sparse matrix of scipy.sparse.save_npz, or cells of AnnData "
     "(.h5ad: extra anndata).",
     "my_data.py:make, my_package.data:make": "What your function make returns, which takes no arguments: a tensor, an "
@@ -67,6 +68,7 @@ def load(
     label: str | None = None,
     columns: str | Sequence[str] | None = None,
     delimiter: str | None = None,
+    schema: Schema | str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
 ) -> DataSet[Any]:
     """Return a data set, in three splits, from its name or from your own files.
@@ -87,9 +89,10 @@ def load(
       folder ``decoded`` of ``root``.
     - ``.npy``, ``.npz``, ``.safetensors``, ``.h5`` and ``.hdf5`` files of arrays ``(n, ...)``: ``x``, and ``y`` for
       labels; or ``x_train``, ``x_valid`` and ``x_test``. HDF5 needs ``pip install 'pyro-vae[hdf5]'``.
-    - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns of numbers and
-      booleans become x. What is empty, NA, NaN, None or null is missing: NaN. Columns of text or dates are left out,
-      and the data set's ``notes`` say so. Needs ``pip install 'pyro-vae[tables]'``.
+    - ``.csv``, ``.tsv`` (also as ``.csv.gz``, ``.tsv.gz``) and ``.parquet`` files: tables, whose columns become x:
+      numbers as they are, categories as codes, dates as days. What is empty, NA, NaN, None or null is missing: NaN.
+      Columns that tell nothing are left out, and the data set's ``notes`` say so. Needs
+      ``pip install 'pyro-vae[tables]'``.
     - ``.npz`` files of ``scipy.sparse.save_npz`` and ``.h5ad`` files of AnnData: :class:`Counts`. Of AnnData they are X
       or, if X holds no counts, the layer ``counts``. ``.h5ad`` needs ``pip install 'pyro-vae[anndata]'``.
     - ``my_data.py:make`` or ``my_package.data:make``: what a function of yours returns, which takes no arguments: all
@@ -115,8 +118,9 @@ def load(
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
         group: column of a table, or of ``obs``; rows with the same value stay in one split. It is no part of x.
         label: column of a table, or of ``obs``, that holds the labels, numbers or text; it is no part of x.
-        columns: of a table: those that become x, such as ``"age,height"``; by default all that hold numbers.
+        columns: of a table: those that become x, such as ``"age,height"``; by default all that tell something.
         delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
+        schema: of a table, or a YAML file with one: what each column holds. By default the table is looked at.
         skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.
 
     Raises:
@@ -130,7 +134,8 @@ def load(
         >>> digits.event_shape, len(digits.train)
         ((1, 8, 8), 1297)
     """
-    how = Reading(size, channels, split, group, label, delimiter, skip_bad, columns)
+    schema = Schema.read(schema) if isinstance(schema, (str, os.PathLike)) else schema
+    how = Reading(size, channels, split, group, label, delimiter, skip_bad, columns, schema)
     found = _read(os.fspath(source), root, how)
     origin = {"data": whole_path(os.fspath(source)), **how.recorded()}
     if labels and found.train.labels is None:
@@ -175,7 +180,7 @@ def _read(source: str, root: str | os.PathLike[str] | None, how: Reading) -> Dat
     reader = next((FILES[ending] for ending in FILES if path.name.lower().endswith(ending)), None)
     if reader is None:
         what = f"a file of another kind ({path.suffix or 'without ending'})"
-        raise ValueError(f"{source} is {what}; data.load takes folders of images, and files: {', '.join(FILES)}")
+        raise ValueError(f"{source} is {what}. Give a folder of images, or one of these files: {', '.join(FILES)}")
     return reader(path, how)
 
 

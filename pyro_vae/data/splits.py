@@ -210,6 +210,7 @@ class DataSet(Generic[S]):
         test: for the figures that are reported.
         notes: what was left out of a source, and why: one sentence each.
         positions: where in its source each example of the three splits stood; None if they come one after the other.
+        files: of a folder: the path of each file from there, by its position; empty for other sources.
     """
 
     train: S
@@ -217,6 +218,7 @@ class DataSet(Generic[S]):
     test: S
     notes: tuple[str, ...] = ()
     positions: tuple[Tensor, Tensor, Tensor] | None = None
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return the name, the sizes of the splits, the shape of an example, its values and classes in one line."""

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError, import_optional
 
-__all__ = ["NUMBER", "NotNumbersError", "counts_rows", "group_keys", "label_codes", "numbers"]
+if TYPE_CHECKING:
+    import pyarrow
 
-EXACT = 2**53  # float64 has every whole number up to here
+__all__ = [
+    "NUMBER",
+    "ArrowColumn",
+    "NotNumbersError",
+    "counts_rows",
+    "group_keys",
+    "is_text",
+    "label_codes",
+    "matches_number",
+    "numbers",
+]
+
+ArrowColumn: TypeAlias = "pyarrow.Array | pyarrow.ChunkedArray"
+"""A column of a table as Arrow has it."""
 
 NUMBER = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _THOUSANDS = r"[+-]?[0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?"
@@ -25,7 +41,7 @@ class NotNumbersError(BadDataError):
     """A column cannot be a part of x; the message says what it holds, after "it" or the name of the column."""
 
 
-def numbers(where: str, column: Any) -> NDArray[Any]:
+def numbers(where: str, column: ArrowColumn) -> NDArray[Any]:
     """Return a column as numbers; NaN where one is missing.
 
     Args:
@@ -53,7 +69,7 @@ def numbers(where: str, column: Any) -> NDArray[Any]:
     raise NotNumbersError(_other_kind(where, column))
 
 
-def _whole(column: Any) -> NDArray[Any]:
+def _whole(column: ArrowColumn) -> NDArray[Any]:
     compute = import_optional("pyarrow.compute", "tables")
     ends = compute.min_max(column).as_py()
     largest = max((ends["min"], ends["max"]), key=abs)
@@ -62,7 +78,7 @@ def _whole(column: Any) -> NDArray[Any]:
     return _to_numpy(column.cast("float64" if column.null_count else "int64"))
 
 
-def _real(where: str, column: Any) -> NDArray[Any]:
+def _real(where: str, column: ArrowColumn) -> NDArray[Any]:
     values = _to_numpy(column)
     infinite = np.isinf(values).nonzero()[0]
     if len(infinite):
@@ -75,18 +91,18 @@ def _real(where: str, column: Any) -> NDArray[Any]:
     return values
 
 
-def _to_numpy(column: Any) -> NDArray[Any]:
+def _to_numpy(column: ArrowColumn) -> NDArray[Any]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _other_kind(where: str, column: Any) -> str:
+def _other_kind(where: str, column: ArrowColumn) -> str:
     """Return what a column without numbers holds, in words."""
     types = import_optional("pyarrow", "tables").types
     if types.is_dictionary(column.type):
         return "holds categories"
     if types.is_temporal(column.type):
         return "holds dates or times"
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return f"holds values of the kind {column.type}"
     compute = import_optional("pyarrow.compute", "tables")
     column = compute.utf8_trim_whitespace(column.drop_null())
@@ -105,17 +121,23 @@ def _other_kind(where: str, column: Any) -> str:
     return f"is text: {count:,} of {len(column):,} values are numbers, {_first(among)} is none"
 
 
-def _is_text(kind: Any) -> bool:
+def is_text(kind: pyarrow.DataType) -> bool:
+    """Return True if a type of Arrow's is text."""
     types = import_optional("pyarrow", "tables").types
     views = getattr(types, "is_string_view", lambda _: False)
     return types.is_string(kind) or types.is_large_string(kind) or views(kind)
 
 
-def _first(column: Any) -> str:
+def matches_number(texts: Iterable[str]) -> bool:
+    """Return True if each text is a number."""
+    return all(re.fullmatch(NUMBER, text) for text in texts)
+
+
+def _first(column: ArrowColumn) -> str:
     return repr(column[0].as_py()[:40])
 
 
-def _check_commas(where: str, column: Any) -> None:
+def _check_commas(where: str, column: ArrowColumn) -> None:
     """Raise a BadDataError if all values of a column of text are numbers, some of them with commas."""
     compute = import_optional("pyarrow.compute", "tables")
     found = compute.match_substring_regex(column, f"^({NUMBER}|{_THOUSANDS}|{_DECIMAL_COMMA})$")
@@ -131,7 +153,7 @@ def _check_commas(where: str, column: Any) -> None:
     raise BadDataError(f"{where} has {what}, as in {_first(with_comma)}. {remedy} reads it, for data.table")
 
 
-def counts_rows(column: Any) -> bool:
+def counts_rows(column: ArrowColumn) -> bool:
     """Return True if a column counts its rows, from 0 or from 1."""
     types = import_optional("pyarrow", "tables").types
     if not types.is_integer(column.type) or column.null_count or not len(column):
@@ -140,7 +162,7 @@ def counts_rows(column: Any) -> bool:
     return values[0] in (0, 1) and bool((values == np.arange(len(values)) + values[0]).all())
 
 
-def label_codes(where: str, column: Any) -> tuple[Tensor, int, tuple[str, ...]]:
+def label_codes(where: str, column: ArrowColumn) -> tuple[Tensor, int, tuple[str, ...]]:
     """Return the class of each row as a code from 0, how many classes there are, and their names.
 
     The names are empty if the labels are 0, 1, 2, ... themselves.
@@ -170,7 +192,7 @@ def label_codes(where: str, column: Any) -> tuple[Tensor, int, tuple[str, ...]]:
     return torch.from_numpy(place[codes]), len(names), () if plain else tuple(map(str, names))
 
 
-def group_keys(where: str, column: Any) -> Iterable[bytes]:
+def group_keys(where: str, column: ArrowColumn) -> Iterable[bytes]:
     """Return the key of each row's group: its value as text, so that 3 and 3.0 are one group.
 
     Raises:
@@ -181,7 +203,7 @@ def group_keys(where: str, column: Any) -> Iterable[bytes]:
     return [keys[code] for code in codes]
 
 
-def _distinct(where: str, column: Any, what: str) -> tuple[list[Any], NDArray[np.int64]]:
+def _distinct(where: str, column: ArrowColumn, what: str) -> tuple[list[Any], NDArray[np.int64]]:
     """Return the different values of a column, whole numbers as int, and which of them each row has."""
     arrow = import_optional("pyarrow", "tables")
     types = arrow.types

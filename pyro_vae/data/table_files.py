@@ -13,11 +13,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, import_optional
-from pyro_vae.data.table_columns import EXACT, NUMBER
+from pyro_vae.data.table_columns import NUMBER, ArrowColumn
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
 
 __all__ = ["MISSING", "read_parquet", "read_text"]
 
@@ -28,6 +33,7 @@ _CANDIDATES = ",;\t|: "  # delimiters that are looked for
 _SAMPLE = 20  # lines, in which a delimiter shows
 _MOST_UNPACKED = 2**33  # bytes; a small compressed file can hold any number of them
 _LARGE, _PACKED = 2**27, 5000  # bytes of a table, and the times it may be larger than its Parquet file beyond that
+_NO_NAMES = (*MISSING, "?", "-", ".")  # what stands in a row, beside numbers
 _NO_TEXT = {
     b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are. Save it as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give its name the ending .parquet",
@@ -36,8 +42,8 @@ _NO_TEXT = {
     b"\xfe\xff": "in UTF-16. Save it in UTF-8",
 }
 
-Columns = dict[str, Any]
-"""Arrow arrays, all of one length, by name."""
+Columns = dict[str, ArrowColumn]
+"""The columns of a table by name, all of one length."""
 
 
 def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
@@ -55,27 +61,30 @@ def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
     reader, errors = import_optional("pyarrow.csv", "tables"), import_optional("pyarrow", "tables").ArrowException
     mark = _delimiter(path, delimiter)
     lines = _check_text(path)
-    names, notes = _names(path, mark)
+    names, blank, notes = _names(path, mark)
+    if lines - blank <= 1:
+        raise BadDataError(f"{path} has names of columns and no rows")
     parse = reader.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
     # A block must hold a whole row, and a wide table has long rows.
-    read = reader.ReadOptions(block_size=2**24, column_names=names, skip_rows_after_names=1)
+    read = reader.ReadOptions(block_size=2**24, column_names=names, skip_rows=blank, skip_rows_after_names=1)
     options = {"read_options": read, "parse_options": parse}
     try:
         convert = reader.ConvertOptions(null_values=MISSING, strings_can_be_null=True)
-        table = reader.read_csv(str(path), **options, convert_options=convert)
+        table = reader.read_csv(_stream(path), **options, convert_options=convert)
         columns = {name: _trimmed(table[name]) for name in names}
         types = {name: "string" for name in names if _may_be_rounded(columns[name])}
         if types:
             convert = reader.ConvertOptions(column_types=types, include_columns=list(types))
-            written = reader.read_csv(str(path), **options, convert_options=convert)
+            written = reader.read_csv(_stream(path), **options, convert_options=convert)
             texts = {name: _text(written[name]) for name in types}
             columns |= {name: text for name, text in texts.items() if _are_digits(text)}
     except errors as error:
-        raise _unreadable(path, mark, len(names), error) from error
+        raise _unreadable(path, mark, len(names), blank, error) from error
     if not table.num_rows:
         raise BadDataError(f"{path} has names of columns and no rows")
+    _check_names(path, mark, columns)
     if lines != table.num_rows + 1:
-        notes += _check_quotes(path, mark, table.num_rows)
+        notes += _check_quotes(path, mark, table.num_rows, blank)
     return columns, notes
 
 
@@ -103,7 +112,7 @@ def read_parquet(path: Path) -> tuple[Columns, list[str]]:
     return {name: table[name] for name in names if name not in index}, notes
 
 
-def _index(schema: Any) -> list[Any]:
+def _index(schema: pyarrow.Schema) -> list[Any]:
     """Return the columns that were the index of a DataFrame."""
     try:
         return list(schema.pandas_metadata["index_columns"])
@@ -111,7 +120,7 @@ def _index(schema: Any) -> list[Any]:
         return []
 
 
-def _check_size(path: Path, metadata: Any) -> None:
+def _check_size(path: Path, metadata: pyarrow.parquet.FileMetaData) -> None:
     """Raise a BadDataError if a small file would fill the memory."""
     rows, columns, packed = metadata.num_rows, metadata.num_columns, path.stat().st_size
     if rows * columns * 8 > max(_LARGE, _PACKED * packed):
@@ -122,7 +131,7 @@ def _check_size(path: Path, metadata: Any) -> None:
 
 def _delimiter(path: Path, given: str | None) -> str:
     if given is None:
-        return "\t" if ".tsv" in path.suffixes else ","
+        return "\t" if ".tsv" in map(str.lower, path.suffixes) else ","
     mark = {"\\t": "\t", "tab": "\t"}.get(given, given)
     if len(mark) != 1 or mark.isalnum() or mark in "\"'\r\n.+-":
         raise ValueError(f"delimiter must be one character, such as ';' or '\\t'; got {given!r}")
@@ -130,7 +139,7 @@ def _delimiter(path: Path, given: str | None) -> str:
 
 
 @contextmanager
-def _bytes_of(path: Path) -> Iterator[Any]:
+def _bytes_of(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield file
@@ -180,24 +189,71 @@ def _text_of(path: Path) -> Iterator[Iterator[str]]:
         yield io.TextIOWrapper(file, "utf-8-sig")
 
 
-def _names(path: Path, mark: str) -> tuple[list[str], list[str]]:
-    """Return the names in the first line, and notes on them."""
+def _stream(path: Path) -> Any:
+    """Open a file for Arrow, which goes by the ending of its name in small letters alone."""
+    arrow = import_optional("pyarrow", "tables")
+    return arrow.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
+
+
+def _names(path: Path, mark: str) -> tuple[list[str], int, list[str]]:
+    """Return the names in the first line, the number of blank lines before it, and notes on them."""
     with _text_of(path) as lines:
-        sample = [line for line in itertools.islice(lines, _SAMPLE) if line.strip()]
+        start = list(itertools.islice(itertools.dropwhile(_is_blank, lines), _SAMPLE))
+    with _text_of(path) as lines:
+        blank = sum(1 for _ in itertools.takewhile(_is_blank, lines))
+    sample = [line for line in start if line.strip()]
     _check_delimiter(path, sample, mark)
     try:
-        first = next(csv.reader(sample, delimiter=mark), [])
+        first = [word.strip() for word in next(csv.reader(sample, delimiter=mark), [])]
     except csv.Error as error:
         raise DamagedDataError(f"{path} cannot be read: {error}") from error
     if not first:
         raise DamagedDataError(f"{path} is empty")
-    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(first)]
-    if not all(re.fullmatch(NUMBER, name) for name in names):
-        return _different(path, names), []
-    shown = mark.join(names[:5]) + ("..." if len(names) > 5 else "")
-    if names != [str(int(float(names[0])) + place) for place in range(len(names))]:
-        raise BadDataError(f"{path} has no names of columns: its first line is {shown!r}. Add a line with names")
-    return names, [f"the first line, {shown!r}, is taken for names of columns"]
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(first)]
+    there = [name for name in first if name not in _NO_NAMES]
+    if not there or not all(map(_is_number, there)):
+        return _different(path, names), blank, []
+    if first[0] == "" and _counts(there) and len(there) == len(first) - 1:
+        return names, blank, []  # the first column is an index
+    if len(there) < len(first) or not _counts(there):
+        raise _no_names(path, mark, first)
+    return names, blank, [f"the first line, {_shown(mark, first)}, is taken for names of columns"]
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip()
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(NUMBER, word) is not None
+
+
+def _counts(names: Sequence[str]) -> bool:
+    """Return True if names are whole numbers, each by one above that before."""
+    first = names[0]
+    return first.isascii() and first.isdigit() and list(names) == [str(int(first) + i) for i in range(len(names))]
+
+
+def _check_names(path: Path, mark: str, columns: Columns) -> None:
+    """Raise a BadDataError if some names are numbers, and another is a value of its own column too: it is a row."""
+    numbers = [name for name in columns if _is_number(name)]
+    for name, values in columns.items() if numbers else ():
+        if name not in numbers and _has(values, name):
+            raise _no_names(path, mark, list(columns))
+
+
+def _has(values: Any, name: str) -> bool:
+    arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
+    return bool(arrow.types.is_string(values.type) and compute.any(compute.equal(values, name)).as_py())
+
+
+def _no_names(path: Path, mark: str, first: Sequence[str]) -> BadDataError:
+    shown = _shown(mark, first)
+    return BadDataError(f"{path} has no names of columns: its first line is {shown}. Add a line with names")
+
+
+def _shown(mark: str, first: Sequence[str]) -> str:
+    return repr(mark.join(first[:5]) + ("..." if len(first) > 5 else ""))
 
 
 def _different(path: Path, names: Sequence[str]) -> list[str]:
@@ -229,30 +285,30 @@ def _sizes(lines: Sequence[str], mark: str) -> set[int]:
         return set()
 
 
-def _unreadable(path: Path, mark: str, expected: int, error: Exception) -> DamagedDataError:
+def _unreadable(path: Path, mark: str, expected: int, blank: int, error: Exception) -> DamagedDataError:
     """Return the error for a file that Arrow refuses: it names the first line with too many or too few values."""
     try:
         with _text_of(path) as lines:
-            reader = csv.reader(lines, delimiter=mark)
+            reader = csv.reader(itertools.islice(lines, blank, None), delimiter=mark)
             for row in reader:
                 if row and len(row) != expected:
                     return DamagedDataError(
-                        f"{path} has {expected} names of columns, and line {reader.line_num:,} has {len(row)} values: "
-                        f"{mark.join(row)[:60]!r}"
+                        f"{path} has {expected} names of columns, and line {blank + reader.line_num:,} has {len(row)} "
+                        f"values: {mark.join(row)[:60]!r}"
                     )
     except csv.Error:
         pass
     return DamagedDataError(f"{path} cannot be read: {error}")
 
 
-def _check_quotes(path: Path, mark: str, rows: int) -> list[str]:
+def _check_quotes(path: Path, mark: str, rows: int, before: int) -> list[str]:
     """Return a note if values go over several lines; raise a DamagedDataError if one never ends, or hides rows."""
-    found, blank, start = 0, 0, 1
+    found, blank, start = 0, 0, before + 1
     with _text_of(path) as lines:
-        reader = csv.reader(lines, delimiter=mark, strict=True)
+        reader = csv.reader(itertools.islice(lines, before, None), delimiter=mark, strict=True)
         try:
             for row in reader:
-                found, blank, start = found + bool(row), blank + (not row), reader.line_num + 1
+                found, blank, start = found + bool(row), blank + (not row), before + reader.line_num + 1
         except csv.Error as error:
             hint = "Is each quotation mark closed?"
             raise DamagedDataError(f"{path}: the row that starts in line {start:,}: {error}. {hint}") from error
@@ -263,7 +319,7 @@ def _check_quotes(path: Path, mark: str, rows: int) -> list[str]:
     return [f"{reader.line_num:,} lines hold {rows:,} rows: values in quotes go over several lines"]
 
 
-def _trimmed(column: Any) -> Any:
+def _trimmed(column: ArrowColumn) -> ArrowColumn:
     """Return a column of text without spaces at the ends; as numbers if they are some then."""
     arrow = import_optional("pyarrow", "tables")
     if not arrow.types.is_string(column.type):
@@ -275,7 +331,7 @@ def _trimmed(column: Any) -> Any:
     return text
 
 
-def _text(column: Any) -> Any:
+def _text(column: ArrowColumn) -> ArrowColumn:
     """Return text without spaces at the ends, and null where it stands for a missing value."""
     arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
     text = compute.utf8_trim_whitespace(column)
@@ -283,14 +339,14 @@ def _text(column: Any) -> Any:
     return compute.if_else(missing, arrow.scalar(None, arrow.string()), text)
 
 
-def _may_be_rounded(column: Any) -> bool:
+def _may_be_rounded(column: ArrowColumn) -> bool:
     """Return True if real numbers are as large as whole numbers that float64 rounds."""
     arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
     largest = compute.max(compute.abs(column)).as_py() if arrow.types.is_floating(column.type) else None
     return largest is not None and largest > EXACT
 
 
-def _are_digits(text: Any) -> bool:
+def _are_digits(text: ArrowColumn) -> bool:
     """Return True if a column of text has whole numbers alone."""
     compute = import_optional("pyarrow.compute", "tables")
     return bool(compute.all(compute.match_substring_regex(text, "^[+-]?[0-9]+$")).as_py())

@@ -7,33 +7,41 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
+from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.splitting import assign, keys_of_rows, split_up
-from pyro_vae.data.table_columns import NotNumbersError, counts_rows, group_keys, label_codes, numbers
+from pyro_vae.data.table_coding import code, look_at
+from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
+from pyro_vae.data.table_keys import keys_of_columns
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "TABLES",
     "NoColumnError",
     "check_column",
     "columns_of_frame",
-    "keys_of_table",
+    "frame_of_file",
     "load_table",
     "rows_of_columns",
+    "rows_of_frame",
     "table",
 ]
 
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """The endings of files that are tables."""
 
+_LABELS = ("label", "labels", "class", "classes", "target")  # names of columns that often hold labels
 _NAMED = 10  # columns that are left out, with the reason for each
 
 
@@ -68,7 +76,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
         ValueError: for a label, a group or a column that the table does not have.
         ImportError: if pyarrow is not installed.
     """
-    options = ("split", "group", "label", "columns")
+    options = ("split", "group", "label", "columns", "schema")
     if path.suffix.lower() == ".parquet":
         how.check_used(f"{path} is a Parquet file", *options)
         columns, notes = read_parquet(path)
@@ -79,7 +87,7 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
 
 
 def table(
-    df: Any, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
+    df: pandas.DataFrame, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
 ) -> DataSet[Rows]:
     """Return the data set of a pandas DataFrame: its columns of numbers and booleans as x; NaN where one is missing.
 
@@ -109,18 +117,43 @@ def table(
     return found.map(lambda part: replace(part, name=None))
 
 
-def columns_of_frame(df: Any) -> Columns:
-    """Return the columns of a pandas DataFrame as Arrow has them.
+def frame_of_file(path: str, delimiter: str | None = None) -> pandas.DataFrame:
+    """Return all columns of a table in a file as a pandas DataFrame.
+
+    Args:
+        path: of the file.
+        delimiter: of a text file.
+    """
+    arrow, frames = import_optional("pyarrow", "tables"), import_optional("pandas", "tables")
+    columns, _ = read_parquet(Path(path)) if path.lower().endswith(".parquet") else read_text(Path(path), delimiter)
+    with_gaps = {arrow.int64(): frames.Int64Dtype(), arrow.bool_(): frames.BooleanDtype()}
+    found: pandas.DataFrame = arrow.table(columns).to_pandas(types_mapper=with_gaps.get)
+    return found
+
+
+def rows_of_frame(df: pandas.DataFrame | pandas.Series, schema: Schema | None = None) -> Rows:
+    """Return the rows of a pandas DataFrame, as a schema says or, without one, as they look.
 
     Raises:
-        TypeError: if it is no DataFrame.
+        BadDataError: if it lacks a column of the schema, or has a value that the schema does not know.
+    """
+    rows, _, _ = rows_of_columns("the table", columns_of_frame(df), Reading(schema=schema))
+    return replace(rows, name=None)
+
+
+def columns_of_frame(df: pandas.DataFrame | pandas.Series) -> Columns:
+    """Return the columns of a pandas DataFrame, or a Series as one column, as Arrow has them.
+
+    Raises:
+        TypeError: if it is neither.
         BadDataError: if it has no rows, or two columns of one name.
     """
-    if not (hasattr(df, "columns") and hasattr(df, "items") and hasattr(df, "iloc")):
+    if not hasattr(df, "iloc"):
         hint = ". Give its to_pandas()" if hasattr(df, "to_pandas") else ""
         raise TypeError(f"df must be a pandas DataFrame; got {type(df).__name__}{hint}")
     if not len(df):
         raise BadDataError("the table has no rows")
+    df = df if hasattr(df, "columns") else df.to_frame()
     names = [str(name) for name in df.columns]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
@@ -128,7 +161,7 @@ def columns_of_frame(df: Any) -> Columns:
     return {name: _of_series(series) for name, (_, series) in zip(names, df.items(), strict=True)}
 
 
-def _of_series(series: Any) -> Any:
+def _of_series(series: pandas.Series) -> ArrowColumn:
     """Return a column of pandas' as Arrow has it; one with objects of several kinds as text."""
     arrow = import_optional("pyarrow", "tables")
     try:
@@ -140,11 +173,7 @@ def _of_series(series: Any) -> Any:
 def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequence[str]) -> DataSet[Rows]:
     """Return the data set of columns of Arrow's; see :func:`load_table`."""
     rows, keys, left_out = rows_of_columns(name, columns, how)
-    together = "Equal rows" if how.group is None else f"Rows of one {how.group!r}"
-    try:
-        return split_up(rows, assign(keys, how.shares), how.shares, [*notes, *left_out])
-    except ValueError as error:
-        raise BadDataError(f"{error}. {together} stay together; there are {len(set(keys)):,} that differ") from error
+    return split_by_keys(rows, keys, how.shares, [*notes, *left_out], how.group)
 
 
 def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
@@ -162,56 +191,91 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
             f"label and group must be two columns; got {how.label!r} for both: no class would be in two splits"
         )
     rest = {column: values for column, values in columns.items() if column not in (how.label, how.group)}
-    x, left_out = _all_numbers(name, rest) if how.columns is None else _chosen(name, columns, how)
+    schema, x, left_out = _looked_at(name, rest, how) if how.schema is None else _as_known(name, rest, how.schema)
+    if how.label is None and how.columns is None:
+        left_out += notes_on_labels({column: schema[column].whole for column in x})
     values = _side_by_side(list(x.values()))
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
-    rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name)
+    rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name, schema=schema)
     if how.label is not None:
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
     if how.group is None:
-        return rows, list(keys_of_table(tuple(x), values)), left_out
+        known = rest if how.schema is None else {c.name: rest[c.name] for c in how.schema.columns if c.name in rest}
+        named = {column: of for column, of in known.items() if not _is_index(column, of)}
+        return rows, list(keys_of_columns(named)), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
 
 
-def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]:
-    """Return the bytes of each row, with the columns by name and the numbers in the 24 bits of float32.
-
-    So the same table has the same splits however it is read. The order of the columns does not count, nor the last
-    bits: pandas before 3 reads some decimals otherwise, and a file may be in single precision.
+def notes_on_labels(x: Mapping[str, bool]) -> list[str]:
+    """Return a note on each column of x that may hold labels, by its name.
 
     Args:
-        names: of the columns.
-        values: numbers ``(n, columns)``.
+        x: names of columns, and whether they hold whole numbers.
     """
-    bits, exponents = np.frexp(values[:, np.argsort(list(names))].astype(np.float64))
-    with np.errstate(over="ignore"):
-        return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
+    named = [column for column, whole in x.items() if whole and column.lower() in _LABELS]
+    return [f"{column!r} is a column of x like the others. If it holds labels: label={column!r}" for column in named]
 
 
-def _all_numbers(name: str, columns: Columns) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return all columns of numbers that tell something, and notes on the others."""
+def _looked_at(name: str, columns: Columns, how: Reading) -> tuple[Schema, dict[str, NDArray[Any]], list[str]]:
+    """Return what each column holds, the numbers of x, and notes on the columns that are left out."""
+    if how.columns is not None:
+        columns = _chosen(name, columns, how)
+    found: list[Column] = []
     x: dict[str, NDArray[Any]] = {}
     left_out: dict[str, str] = {}
     for column, values in columns.items():
+        where = f"{name}: column {column!r}"
         try:
-            found = numbers(f"{name}: column {column!r}", values)
+            known, numbers = look_at(where, column, values)
         except NotNumbersError as error:
+            if how.columns is not None:
+                raise BadDataError(f"{where} {error}") from error
             left_out[column] = str(error)
-            continue
-        if (column == "" or column.startswith("Unnamed: ")) and counts_rows(values):
-            left_out[column] = "counts the rows"
-        elif (low := np.nanmin(found)) == np.nanmax(found) and low not in (0, 1):
-            left_out[column] = f"is always {low:.6g}"
+            known = Column(column, "identifier", "out", dtype="str")
         else:
-            x[column] = found
+            if how.columns is not None and known.kind in ("constant", "identifier"):
+                known = replace(known, kind="number", role="data", values=())
+            if known.role == "data":
+                x[column] = numbers
+            else:
+                left_out[column] = _why_out(known, values)
+        found.append(known)
     if not x:
-        raise BadDataError(f"{name} has no column of numbers that vary: {_in_words(left_out)}")
-    if not left_out:
-        return x, []
-    count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
-    return x, [f"{count}: {_in_words(left_out)}"]
+        raise BadDataError(f"{name} has no column that tells something: {_in_words(left_out)}")
+    notes = _notes_on_marks(found)
+    if left_out:
+        count = f"{len(left_out)} of {len(columns)} columns {'is' if len(left_out) == 1 else 'are'} left out"
+        notes.append(f"{count}: {_in_words(left_out)}")
+    return Schema(tuple(found)), x, notes
+
+
+def _why_out(column: Column, values: ArrowColumn) -> str:
+    """Return why a column is left out."""
+    if column.kind == "constant":
+        return f"is always {column.values[0]}"
+    return "counts the rows" if counts_rows(values) else "numbers the rows"
+
+
+def _notes_on_marks(columns: Sequence[Column]) -> list[str]:
+    marked = [column for column in columns if column.missing]
+    return [f"{', '.join(map(repr, column.missing))} in {column.name!r} is missing" for column in marked]
+
+
+def _as_known(name: str, columns: Columns, schema: Schema) -> tuple[Schema, dict[str, NDArray[Any]], list[str]]:
+    """Return the numbers of x as a schema says, and notes on the columns that it does not have."""
+    for column in schema.data:
+        check_column(name, "schema", column.name, columns)
+    x = {column.name: code(f"{name}: column {column.name!r}", column, columns[column.name]) for column in schema.data}
+    known = [column.name for column in schema.columns]
+    strange = [repr(column) for column in columns if column not in known]
+    return schema, x, [f"{', '.join(strange[:_NAMED])} is left out: not in the schema"] if strange else []
+
+
+def _is_index(column: str, values: Any) -> bool:
+    """Return True for a column without a name that counts the rows."""
+    return (column == "" or column.startswith("Unnamed: ")) and counts_rows(values)
 
 
 def _in_words(left_out: Mapping[str, str]) -> str:
@@ -224,23 +288,17 @@ def _in_words(left_out: Mapping[str, str]) -> str:
     return "; ".join(said[:_NAMED]) + more
 
 
-def _chosen(name: str, columns: Columns, how: Reading) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def _chosen(name: str, columns: Columns, how: Reading) -> Columns:
     """Return the columns that are asked for, in that order."""
-    wanted = how.columns or ()
-    names = [word.strip() for word in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
-    x = {}
+    names = how.columns_named or []
     for column in names:
-        check_column(name, "columns", column, columns)
         if column in (how.label, how.group):
             what = "label" if column == how.label else "group"
             raise ValueError(f"columns must be those of x; {column!r} is the {what}, which is no part of x")
-        try:
-            x[column] = numbers(f"{name}: column {column!r}", columns[column])
-        except NotNumbersError as error:
-            raise BadDataError(f"{name}: column {column!r} {error}") from error
-    if len(x) < len(names) or not x:
-        raise ValueError(f"columns must be names of different columns, such as a,b; got {wanted!r}")
-    return x, []
+        check_column(name, "columns", column, columns)
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"columns must be names of different columns, such as a,b; got {how.columns!r}")
+    return {column: columns[column] for column in names}
 
 
 def check_column(name: str, option: str, column: str | None, columns: Iterable[str]) -> None:

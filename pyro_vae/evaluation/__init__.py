@@ -15,7 +15,7 @@ What a model learned:
   codes of no use, with evidence and remedies. :func:`linear_probe` predicts labels from codes.
 - :func:`inference_gaps` splits log p(x) − ELBO into the approximation gap and the amortisation gap.
 - :func:`outlier_scores` and :func:`separation` find data unlike the training data. :func:`nearest` and
-  :func:`memorisation` find samples that are copies.
+  :func:`memorisation` find samples that are copies. :func:`synthetic` measures how good synthetic rows of a table are.
 
 Models have one latent and one observed site, each with one distribution per example. Others are refused by name.
 """
@@ -40,6 +40,7 @@ from pyro_vae.evaluation.outliers import outlier_scores, separation
 from pyro_vae.evaluation.posterior_nodes import PosteriorNodes
 from pyro_vae.evaluation.probe import Probe, linear_probe
 from pyro_vae.evaluation.quadrature import Quadrature, quadrature
+from pyro_vae.evaluation.synthetic_rows import SyntheticReport, synthetic
 
 __all__ = [
     "AnnealedEstimate",
@@ -57,6 +58,7 @@ __all__ = [
     "Quadrature",
     "Remedy",
     "Sandwich",
+    "SyntheticReport",
     "annealed_importance_sampling",
     "bits_per_dim",
     "collapse",
@@ -72,4 +74,5 @@ __all__ = [
     "reverse_annealed_importance_sampling",
     "sandwich",
     "separation",
+    "synthetic",
 ]

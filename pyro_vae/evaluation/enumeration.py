@@ -12,7 +12,7 @@ from pyro_vae.argument_checks import at_least_one
 from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
 from pyro_vae.distributions import support_of
-from pyro_vae.evaluation.estimates import Estimate, Named, blocks, log_joint, running
+from pyro_vae.evaluation.estimates import Estimate, Named, blocks, check_exact, log_joint, running
 from pyro_vae.model_guide import ModelGuide, Target
 
 __all__ = ["Enumeration", "enumeration"]
@@ -66,6 +66,7 @@ def enumeration(
     at_least_one(chunk_size=chunk_size)
     log_probs, posteriors, values = [], [], torch.empty(0)
     with running(vae, x, context, named, seed) as pair:
+        check_exact(pair, "enumeration")
         for _, part in blocks(pair):
             values = _values(part)
             z = values.unsqueeze(1).expand(-1, part.batch, *values.shape[1:])

@@ -27,6 +27,7 @@ __all__ = [
     "Named",
     "blocks",
     "check_density",
+    "check_exact",
     "log_joint",
     "running",
 ]
@@ -168,6 +169,15 @@ def check_density(posterior: TorchDistribution, method: str) -> TorchDistributio
             "annealed_importance_sampling from the prior"
         )
     return posterior
+
+
+def check_exact(pair: ModelGuide, method: str) -> None:
+    """Raise a ValueError if log p(x | z) is known on average only, since the model draws missing values of x."""
+    if pair.draws_missing:
+        raise ValueError(
+            f"{method} needs log p(x | z) itself; with a model of the mask, it is an integral over the missing values "
+            "too. Use importance_sampling, which draws them"
+        )
 
 
 def blocks(pair: ModelGuide, size: int = EXAMPLES) -> Iterator[tuple[int, ModelGuide]]:

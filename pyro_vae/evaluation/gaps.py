@@ -218,8 +218,8 @@ def _rows_of(net: nn.Module, pair: ModelGuide) -> Tensor:
 def _freed(pair: ModelGuide, vae: VAE, net: nn.Module, rows: Tensor) -> ModelGuide:
     """Return the same model and guide, which take the net's output by name as ``rows``, one per example."""
     given = _Rows()
-    # Prior and likelihood are not copied, also if a prior (VampPrior) holds the posterior.
-    kept = {id(part): part for part in (vae.prior, vae.likelihood)}
+    # The other parts are not copied, also if a prior (VampPrior) holds the posterior.
+    kept = {id(part): part for part in (vae.prior, vae.likelihood, vae.mask_likelihood)}
     free = copy.deepcopy(vae, {**kept, id(net): given})
 
     def model(x: Tensor, *context: Tensor, rows: Tensor, **named: Tensor) -> Tensor:

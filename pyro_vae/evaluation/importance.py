@@ -100,7 +100,8 @@ def importance_sampling(
         num_particles: draws of z per example.
         bounds: numbers of particles k, at most ``num_particles``, to estimate the k-particle bound for.
         chunk_size: the number of rows (draws × examples) decoded at a time, by default 1,024 on a CPU, which fit its
-            caches, and 20,000 on other devices. It changes the result by rounding only.
+            caches, and 20,000 on other devices. It changes the result by rounding only, unless a model of the mask
+            draws missing values: then it changes these draws.
         compiled: if True, compile the work on a chunk, which is several times faster after a few seconds; by default
             from a million rows on.
         progress: show a progress bar.

@@ -30,15 +30,15 @@ class JointDensity:
         num_particles: draws of z per example.
         chunk_size: the number of rows (draws × examples) decoded at a time; by default 1,024 on a CPU, else 20,000.
         compiled: if True, compile the work on a chunk; by default from a million rows on. A model that cannot be
-            captured as a graph runs uncompiled. So does every model if torch or Pyro lack a private name that captures
-            need.
+            captured as a graph runs uncompiled, and so does one that draws missing values. So does every model if torch
+            or Pyro lack a private name that captures need.
     """
 
     def __init__(self, pair: ModelGuide, num_particles: int, chunk_size: int | None, compiled: bool | None) -> None:
         on_cpu = pair.x.device.type == "cpu"
         self.chunk_size = chunk_size or (_ROWS_ON_CPU if on_cpu else _ROWS)
         wanted = num_particles * pair.batch >= _WORTH_COMPILING if compiled is None else compiled
-        self.compiled = wanted and not private.missing()
+        self.compiled = wanted and not private.missing() and not pair.draws_missing
         self._graph: CompiledGraph | None = None
         self._checked: ModelGuide | None = None
         self._shapes: list[torch.Size] = []

@@ -12,6 +12,7 @@ from torch.distributions import Transform, VonMises, biject_to, constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_vae.distributions import base_constraint, support_of
+from pyro_vae.evaluation.estimates import check_exact
 from pyro_vae.model_guide import ModelGuide
 
 __all__ = ["UnconstrainedCodes"]
@@ -28,7 +29,8 @@ class UnconstrainedCodes:
         method: the calling function, for error messages.
 
     Raises:
-        ValueError: if codes are discrete, on a circle, or in a support that ``biject_to`` does not know.
+        ValueError: if codes are discrete, on a circle, or in a support that ``biject_to`` does not know; or if log
+            p(x | z) has noise, since missing values are drawn for a model of the mask.
 
     Example:
         >>> import torch
@@ -40,6 +42,7 @@ class UnconstrainedCodes:
     """
 
     def __init__(self, pair: ModelGuide, method: str) -> None:
+        check_exact(pair, method)
         self.pair = pair
         self.method = method
         self.prior = pair.prior()

@@ -7,9 +7,9 @@ from typing import Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, true_or_false
 from pyro_vae.distributions import counts
-from pyro_vae.likelihoods.library import check_one_dimension, means, take_library, true_or_false
+from pyro_vae.likelihoods.library import check_one_dimension, means, take_library
 from pyro_vae.likelihoods.parameters import MeanDispersion
 from pyro_vae.parts import DataKind, Likelihood
 

@@ -9,16 +9,9 @@ from torch.nn.functional import log_softmax
 from pyro_vae.distributions import part_name, positive
 from pyro_vae.value_checks import holds
 
-__all__ = ["check_one_dimension", "means", "take_library", "true_or_false"]
+__all__ = ["check_one_dimension", "means", "take_library"]
 
 _LEAST = 1e-12  # the gradients of a smaller mean overflow in float32
-
-
-def true_or_false(name: str, value: bool) -> bool:
-    """Return a bool; raise a ValueError that names the argument if it is none."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False; got {value!r}")
-    return value
 
 
 def check_one_dimension(likelihood: str, event_shape: tuple[int, ...]) -> None:

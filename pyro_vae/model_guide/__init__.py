@@ -10,6 +10,7 @@ from pyro_vae.model_guide.sites import (
     per_example,
     sampled_sites,
     scale_of,
+    sites_marked,
     weighs_examples,
 )
 from pyro_vae.model_guide.target import HasModelGuide, Target, model_and_guide, owner_of
@@ -31,5 +32,6 @@ __all__ = [
     "run_pair",
     "sampled_sites",
     "scale_of",
+    "sites_marked",
     "weighs_examples",
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
@@ -14,31 +15,19 @@ from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 
-from pyro_vae.data.arrays import Array, as_tensor, check_array, hint, module_dtype_and_device, repeat_rows
+from pyro_vae.data.arrays import Array, as_tensor, repeat_rows
 from pyro_vae.data.batches import DataSource
-from pyro_vae.data.frames import is_frame, is_sparse
-from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.distributions import check_inverse, part_name
+from pyro_vae.model_guide.conversion import ConvertsData, as_batch
 from pyro_vae.model_guide.modules import modules_around
 from pyro_vae.model_guide.parameter_store import rename_parameters
-from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example, plates_of_event
+from pyro_vae.model_guide.sites import MoreRows, check_sites, per_example, plates_of_event, sites_marked
 from pyro_vae.model_guide.target import Target, model_and_guide, owner_of
-from pyro_vae.terms import RunSites, Site, Terms
+from pyro_vae.terms import FROM_MODEL, WITH_X, RunSites, Site, Terms
 
 __all__ = ["ModelGuide"]
 
 _Program: TypeAlias = Literal["model", "guide"]
-
-
-@runtime_checkable
-class _ConvertsData(Protocol):
-    """A module that converts and checks its own data, as a VAE does."""
-
-    def tensors(self, x: DataSource | None, *context: Array) -> tuple[Any, tuple[Tensor, ...]]:
-        """Return x and the context in the dtype and on the device of the parameters."""
-
-    def check_event_shape(self, x: Tensor, *context: Tensor, mask: Tensor | None = None) -> None:
-        """Raise a ValueError if x has another event shape than the likelihood."""
 
 
 class ModelGuide:
@@ -49,7 +38,10 @@ class ModelGuide:
     need no dimension to the left of the batch. The log-densities contain masks (``poutine.mask``), but no scales
     (``poutine.scale``, the subsampling of plates).
 
-    A density of programs with another latent site, or without these two sites, is refused.
+    A density of programs with another latent site, or without these two sites, is refused. A VAE with a model of the
+    mask has two more sites, which do not count as such. The mask belongs to x, so its log-density is a part of
+    log p(x | z). Each run of the model draws the missing values, so log p(x | z) is that of the observed values and of
+    the mask given these draws: its exponential is right on average.
 
     Args:
         vae: a target: an object with a ``model`` and a ``guide``, or a pair of them. A ModelGuide passes on the names
@@ -84,13 +76,15 @@ class ModelGuide:
         self.model, self.guide = model_and_guide(vae)
         owner = owner_of(vae)
         self.vae: Any = vae if owner is None else owner
-        self.x, *rest = (t.detach() for t in self._tensors(x, *context))  # nothing here trains x
+        tensors = as_batch(self._converter(), lambda: self.all_modules, x, *context)
+        self.x, *rest = (t.detach() for t in tensors)  # nothing here trains x
         self.context = tuple(rest)
         self.latent: str = latent
         self.observed: str = observed
         given = {name: value for name, value in named.items() if value is not None}
         self.named = {name: as_tensor(name, v, device=self.x.device) for name, v in given.items()}
         self._strict = False
+        self._missing: dict[str, Tensor] = {}  # the values of sites from the model, if they are held
 
     def check_event_shape(self) -> None:
         """Raise a ValueError if the programs are a VAE's and x has another event shape than its likelihood."""
@@ -98,28 +92,8 @@ class ModelGuide:
         if vae is not None:
             vae.check_event_shape(self.x, *self.context, mask=self.named.get("mask"))
 
-    def _converter(self) -> _ConvertsData | None:
-        return next((m for m in self.modules if isinstance(m, _ConvertsData)), None)
-
-    def _tensors(self, x: Any, *context: Array) -> tuple[Tensor, ...]:
-        """Return x and context as tensors; NumPy arrays, and all data of a VAE, in the dtype of the parameters."""
-        _check_batch(x)
-        vae = self._converter()
-        if vae is not None:
-            x, context = vae.tensors(x, *context)
-            return x, *context
-        arrays = (*x, *context) if isinstance(x, tuple) else (x, *context)
-        names = ["x", *(f"context {i}" for i in range(len(arrays) - 1))]
-        if all(isinstance(array, Tensor) for array in arrays):  # other programs convert dtypes themselves
-            return tuple(map(as_tensor, names, arrays))
-        dtype, device = module_dtype_and_device(nn.ModuleList(self.all_modules))
-        dtype = dtype or torch.get_default_dtype()
-        if is_supply(x):
-            return gathered(x, *context, dtype=dtype, device=device)
-        return tuple(
-            as_tensor(name, a, None if isinstance(a, Tensor) else dtype, device)
-            for name, a in zip(names, arrays, strict=True)
-        )
+    def _converter(self) -> ConvertsData | None:
+        return next((m for m in self.modules if isinstance(m, ConvertsData)), None)
 
     @property
     def batch(self) -> int:
@@ -165,6 +139,7 @@ class ModelGuide:
             **{**self.named, **named},
         )
         changed._strict = self._strict
+        changed._missing = self._missing
         return changed
 
     def rows(self, start: int, stop: int) -> ModelGuide:
@@ -177,7 +152,9 @@ class ModelGuide:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> ModelGuide:
         named = {name: change(value) for name, value in self.named.items()}
-        return self.replace(None, change(self.x), tuple(map(change, self.context)), **named)
+        changed = self.replace(None, change(self.x), tuple(map(change, self.context)), **named)
+        changed._missing = {name: change(value) for name, value in self._missing.items()}
+        return changed
 
     def with_data(self, x: Tensor) -> ModelGuide:
         """Return the same programs on other data of the same shape.
@@ -197,6 +174,25 @@ class ModelGuide:
         changed = self.replace()
         changed._strict = True
         return changed
+
+    @property
+    def draws_missing(self) -> bool:
+        """True if the model draws missing values of x, so that log p(x | z) is known on average only."""
+        if self._missing:
+            return False
+        with torch.no_grad():  # the log-density of no values is 0
+            return any(bool((site["fn"].log_prob(site["value"]) != 0).any()) for site in self._drawn_by_model())
+
+    def holding_missing(self) -> ModelGuide:
+        """Return the same programs with the missing values held at one draw, so that log p(x | z) has no noise."""
+        with torch.no_grad():
+            drawn = {site["name"]: site["value"] for site in self._drawn_by_model()}
+        changed = self.replace()
+        changed._missing = drawn
+        return changed
+
+    def _drawn_by_model(self) -> list[Message]:
+        return sites_marked(self.trace_model(), FROM_MODEL)
 
     def with_guide(self, guide: Callable[..., object]) -> ModelGuide:
         """Return the same programs with another guide, such as this one with a handler around it."""
@@ -238,6 +234,8 @@ class ModelGuide:
         return self._trace(model)
 
     def _trace(self, program: Callable[..., object]) -> Trace:
+        if self._missing:
+            program = poutine.condition(program, data=self._missing)
         try:
             with MoreRows():
                 return poutine.trace(program).get_trace(self.x, *self.context, **self.named)
@@ -301,7 +299,7 @@ class ModelGuide:
     def log_joint(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p(x | z) and log p(z)."""
         observed, latent = self._joint(z)
-        return observed.log_prob, latent.log_prob
+        return _sum(observed), latent.log_prob
 
     def log_posterior(self, z: Tensor, posterior: TorchDistribution | None = None) -> Tensor:
         """Return log q(z | x); runs the guide if q(z | x) is not given."""
@@ -327,20 +325,23 @@ class ModelGuide:
         guide = self.trace_guide()
         model = self._trace(poutine.replay(self.model, guide))
         return _terms(
-            self._site(model.nodes[self.observed], "model", 1),
+            self._observed_sites(model.nodes, 1),
             self._site(model.nodes[self.latent], "model", 1),
             self._site(guide.nodes[self.latent], "guide", 1),
         )
 
-    def _joint(self, z: Tensor) -> tuple[Site, Site]:
-        """Return the observed and the latent site of the model, run once with the rows repeated for each particle."""
+    def _joint(self, z: Tensor) -> tuple[list[Site], Site]:
+        """Return the observed sites and the latent site of the model, run once with rows repeated for each particle."""
         num_particles = z.shape[0]
         repeated = self._map(lambda t: repeat_rows(t, num_particles))
         nodes = repeated._model_nodes(z.flatten(0, 1))
-        observed, latent = (
-            repeated._site(nodes[name], "model", num_particles) for name in (self.observed, self.latent)
-        )
-        return observed, latent
+        latent = repeated._site(nodes[self.latent], "model", num_particles)
+        return repeated._observed_sites(nodes, num_particles), latent
+
+    def _observed_sites(self, nodes: Mapping[str, Message], num_particles: int) -> list[Site]:
+        """Return the site of x and those that belong to x, such as the mask of its observed values."""
+        found = [nodes[self.observed], *(s for s in nodes.values() if s["type"] == "sample" and s["infer"].get(WITH_X))]
+        return [self._site(site, "model", num_particles) for site in found]
 
     def _site(self, site: Message, program: _Program, num_particles: int) -> Site:
         name, value = site["name"], site["value"]
@@ -368,27 +369,14 @@ class ModelGuide:
         return log_prob
 
 
-def _terms(observed: Site, prior: Site, posterior: Site) -> Terms:
+def _terms(observed: Sequence[Site], prior: Site, posterior: Site) -> Terms:
     run: RunSites = {
-        "recon": {observed.name: observed},
+        "recon": {site.name: site for site in observed},
         "prior": {prior.name: prior},
         "posterior": {posterior.name: posterior},
     }
-    return Terms(observed.log_prob, prior.log_prob, posterior.log_prob, [run])
+    return Terms(_sum(observed), prior.log_prob, posterior.log_prob, [run])
 
 
-def _check_batch(x: object) -> None:
-    """Raise a TypeError if x is no data with a first dimension; say how to make one of it."""
-    if isinstance(x, Tensor) and x.is_nested:  # it has no shape to look at
-        check_array("x", x)
-    if is_supply(x) or is_frame(x) or is_sparse(x) or (isinstance(x, (Tensor, np.ndarray)) and len(x.shape)):
-        return
-    if isinstance(x, tuple) and x and all(len(getattr(part, "shape", ())) for part in x):
-        return
-    what = (
-        f"one of shape {tuple(x.shape)}"
-        if isinstance(x, (Tensor, np.ndarray))
-        else f"{'an' if type(x).__name__[0] in 'AEIOU' else 'a'} {type(x).__name__}"
-    )
-    remedy = hint(x).replace("Give ", "Pass ", 1)
-    raise TypeError(f"x must be a tensor of shape (batch, *event_shape); got {what}{remedy}")
+def _sum(sites: Sequence[Site]) -> Tensor:
+    return functools.reduce(operator.add, (site.log_prob for site in sites))

@@ -12,6 +12,8 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyro_vae.terms import FROM_MODEL, WITH_X
+
 __all__ = [
     "MoreRows",
     "check_sites",
@@ -21,6 +23,7 @@ __all__ = [
     "plates_of_event",
     "sampled_sites",
     "scale_of",
+    "sites_marked",
     "weighs_examples",
 ]
 
@@ -129,7 +132,7 @@ def _names(sites: Iterable[str]) -> str:
 def sampled_sites(trace: Trace, latent: str = "") -> tuple[list[str], list[str]]:
     """Return the names of the latent sites and of the observed sites.
 
-    Sites of ``pyro.deterministic`` and the subsamples of plates are neither.
+    Sites of ``pyro.deterministic``, the subsamples of plates and the sites of :func:`sites_marked` are neither.
 
     Args:
         trace: of a run of a program.
@@ -140,9 +143,16 @@ def sampled_sites(trace: Trace, latent: str = "") -> tuple[list[str], list[str]]
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
             continue
+        if site["infer"].get(FROM_MODEL) or site["infer"].get(WITH_X):
+            continue
         given = site["is_observed"] or site["infer"].get("was_observed")
         (observed if given and name != latent else latents).append(name)
     return latents, observed
+
+
+def sites_marked(trace: Trace, mark: str) -> list[Message]:
+    """Return the sites with a mark in ``infer``: :data:`pyro_vae.terms.FROM_MODEL` or :data:`pyro_vae.terms.WITH_X`."""
+    return [site for site in trace.nodes.values() if site["type"] == "sample" and site["infer"].get(mark)]
 
 
 def factors_of(trace: Trace) -> list[str]:

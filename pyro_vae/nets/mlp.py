@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.argument_checks import at_least
+from pyro_vae.argument_checks import at_least, true_or_false
 from pyro_vae.nets.layers import Activation, Normalization, find_activation, find_normalization, initialise, linear
 from pyro_vae.nets.shapes import Shape, as_shape, as_widths, check_inputs, join
 from pyro_vae.nets.tables import TableEncoding, log_of_counts
@@ -35,9 +35,7 @@ class _Dense(nn.Module):
         encoding: Encoding,
     ) -> None:
         super().__init__()
-        if not isinstance(log1p, bool):
-            raise ValueError(f"log1p must be True or False; got {log1p!r}")
-        self.log1p = log1p
+        self.log1p = true_or_false("log1p", log1p)
         self.encoding = _made(encoding)
         self.in_shape = as_shape("in_shape", in_shape)
         self.out_shape = as_shape("out_shape", out_shape)

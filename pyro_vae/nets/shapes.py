@@ -90,16 +90,21 @@ def check_inputs(
 
 
 def check_layout(nets: str, event_shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if a shape looks like that of images with their channels last.
+    """Raise a ValueError if a shape is not that of images, or looks like that of images with their channels last.
 
     Args:
         nets: the kind of networks, which are over images with channels first.
         event_shape: of one image.
     """
-    if len(event_shape) == 3 and event_shape[-1] <= _MOST_CHANNELS < min(event_shape[:2]):
+    if len(event_shape) != 3:
+        raise ValueError(
+            f"nets: {nets} is for images, (channels, height, width); an example has shape {event_shape}. Take mlp, "
+            "which takes any shape"
+        )
+    if event_shape[-1] <= _MOST_CHANNELS < min(event_shape[:2]):
         height, width, channels = event_shape
         raise ValueError(
-            f"nets {nets} are over images (channels, height, width); {event_shape} has the channels last. Give "
+            f"nets: {nets} is for images, (channels, height, width); {event_shape} has the channels last. Give "
             f"event_shape {(channels, height, width)}, and data as numpy.moveaxis(x, -1, 1)"
         )
 

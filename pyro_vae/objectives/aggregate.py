@@ -81,9 +81,9 @@ class BetaTCVAE(Objective):
         log_weights = self._log_weights(pairs, self.examples or terms.data_size)
         log_q = (pairs.sum(-1) + log_weights).logsumexp(1)
         log_q_of_dimensions = (pairs + log_weights.unsqueeze(-1)).logsumexp(1).sum(-1)
-        information = (terms.posterior[0] - log_q).sum()
+        information = (terms.by_site("posterior")[name][0] - log_q).sum()
         total_correlation = (log_q - log_q_of_dimensions).sum()
-        dimension_kl = (log_q_of_dimensions - terms.prior[0]).sum()
+        dimension_kl = (log_q_of_dimensions - terms.by_site("prior")[name][0]).sum()
         self.note(terms, information=information, total_correlation=total_correlation, dimension_kl=dimension_kl)
         recon = terms.recon.sum()
         weights = [self.weigh(w, recon) for w in (self.alpha, self.beta, self.gamma)]

@@ -243,7 +243,7 @@ def _by_site(terms: Terms) -> dict[str, Tensor]:
     run = terms.runs[0]
     if len(run["recon"]) > 1:
         found |= {f"recon/{name}": log_prob for name, log_prob in terms.by_site("recon").items()}
-    shared = [name for name in run["posterior"] if name in run["prior"]]
+    shared = [latent.posterior.name for latent in terms.latents()[0]]
     if len(shared) > 1:
         prior, posterior = terms.by_site("prior"), terms.by_site("posterior")
         found |= {f"kl/{name}": posterior[name] - prior[name] for name in shared}

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyro_vae.data import Rows
+from pyro_vae.data.schema import Column
 from pyro_vae.suggestions.library import as_counts, judge_counts
 from pyro_vae.suggestions.rules import Step, Suggestion, judge
+from pyro_vae.suggestions.schemas import completed
 from pyro_vae.suggestions.tables import judge_table
 from pyro_vae.suggestions.values import Data, read
+from pyro_vae.suggestions.whole_tables import as_table, judge_schema, suggest_schema
 
-__all__ = ["MISSING", "Suggestion", "suggest"]
+__all__ = ["MISSING", "Suggestion", "suggest", "suggest_schema"]
 
 MISSING = "Values are missing: build(..., missing=True)"
 
@@ -44,6 +48,9 @@ def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
         Mixed(Beta for share; Bernoulli for smokes): columns of different kinds, such as share (reals from 0.2 to 0.7, \
 inside (0, 1)) and smokes (0 and 1 are the only values).
     """
+    table = None if names is not None else as_table(data)
+    if table is not None:
+        return _of_table(*table)
     counts = as_counts(data)
     if counts is not None:
         return judge_counts(counts)
@@ -52,3 +59,17 @@ inside (0, 1)) and smokes (0 and 1 are the only values).
     if not np.isnan(values.x).any():
         return found
     return [s.with_steps((*s.todo, Step(MISSING))) for s in found]
+
+
+def _of_table(train: Rows, everything: Rows) -> list[Suggestion]:
+    assert train.schema is not None, "as_table sees to it"
+    schema = completed(train.schema, train, everything)
+    values = read(everything, None) if all(map(_is_number, train.schema.data)) else None
+    plain = [] if values is None else judge_table(values) if len(values.names) > 1 else judge(values)
+    found = judge_schema(schema, plain)
+    return [s.with_steps((*s.todo, Step(MISSING))) for s in found] if everything.has_missing else found
+
+
+def _is_number(column: Column) -> bool:
+    """Return True if x has the numbers of a column as they are."""
+    return column.kind == "number" or (column.kind == "binary" and column.values == (0, 1))  # True equals 1

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pyro_vae.data import BadDataError, Counts, DataSet
+from pyro_vae.data import BadDataError, Counts, DataSet, DataSource
+from pyro_vae.data.frames import is_sparse
 from pyro_vae.suggestions.rules import FITS, OVER, SIGMAS, ZEROS, Suggestion
 from pyro_vae.suggestions.values import ROWS, percent
 
@@ -21,10 +22,10 @@ __all__ = ["LOG1P", "as_counts", "judge_counts"]
 LOG1P = 'Counts have long tails: build(..., inputs="log1p")'
 
 
-def as_counts(data: Any) -> Counts | None:
+def as_counts(data: DataSource | DataSet[Any]) -> Counts | None:
     """Return sparse counts of at least two columns, of a split, a data set or a matrix; None for other data."""
     split = data.everything if isinstance(data, DataSet) and isinstance(data.train, Counts) else data
-    if hasattr(split, "tocsr"):  # a sparse matrix of SciPy's
+    if is_sparse(split):
         try:
             split = Counts(split)
         except BadDataError:  # other numbers

@@ -314,6 +314,8 @@ def show(spec: Spec) -> str:
     """Write a specification as a call; Mixed by its kinds of columns."""
     if isinstance(spec, str):
         return spec
+    if spec["class"] == "Standardized":
+        return show(spec["likelihood"]) + (" of the logarithm" if spec.get("log") else "")
     if spec["class"] != "Mixed":
         arguments = ", ".join(f"{name}={value!r}" for name, value in spec.items() if name != "class")
         return f"{spec['class']}({arguments})"

@@ -11,7 +11,7 @@ from pyro_vae.resolver import class_name
 from pyro_vae.suggestions.rules import EXPECTED, LOGARITHM, Step, Suggestion, judge, judge_reals, positive_and_skewed
 from pyro_vae.suggestions.values import Values
 
-__all__ = ["judge_table"]
+__all__ = ["judge_columns", "judge_table"]
 
 CLEAR = 10  # Beside columns of reals, whole numbers never below this are rounded reals.
 SPAN = 0.75  # Beside columns of reals, a column must span this much of (0, 1) to be a proportion, no measurement.
@@ -28,16 +28,24 @@ _KINDS = {
 }
 
 
-def judge_table(v: Values) -> list[Suggestion]:
-    """Judge each column by itself; suggest one likelihood if all columns are of one kind, else Mixed."""
-    columns = [replace(v, x=v.x[:, j : j + 1], names=(name,)) for j, name in enumerate(v.names)]
+def judge_columns(v: Values) -> list[Suggestion]:
+    """Judge each column by itself, and then beside the others; suggest one likelihood for each."""
+    columns = _columns(v)
     first = [_judge_column(column) for column in columns]
     if any(class_name(s.likelihood) in _REALS and c.low < c.high for c, s in zip(columns, first, strict=True)):
         first = [judge_reals(c)[0] if _is_measured(c, s) else s for c, s in zip(columns, first, strict=True)]
-    settled = [(c, s) for c, s in zip(columns, first, strict=True) if not _is_rare(c)]
-    kinds = {_KINDS[class_name(s.likelihood)] for _, s in settled}
-    if kinds == _REALS and 2 * sum(class_name(s.likelihood) == "StudentT" for _, s in settled) >= len(settled):
+    kinds = {_KINDS[class_name(s.likelihood)] for _, s in _settled(columns, first)}
+    heavy = [s for _, s in _settled(columns, first) if class_name(s.likelihood) == "StudentT"]
+    if kinds == _REALS and 2 * len(heavy) >= len(_settled(columns, first)):
         first = [replace(s, likelihood="StudentT") for s in first]
+    return first
+
+
+def judge_table(v: Values) -> list[Suggestion]:
+    """Judge each column by itself; suggest one likelihood if all columns are of one kind, else Mixed."""
+    columns, first = _columns(v), judge_columns(v)
+    settled = _settled(columns, first)
+    kinds = {_KINDS[class_name(s.likelihood)] for _, s in settled}
     alike = len(kinds) <= 1 and not kinds & {"levels", *_REALS} and not any(s.prepare for s in first)
     codes = any(c.low == 0 and c.high == 1 and class_name(s.likelihood) == "Bernoulli" for c, s in settled)
     at_top = [c.high == v.high for c in columns if c.low < c.high]
@@ -47,6 +55,15 @@ def judge_table(v: Values) -> list[Suggestion]:
         return pooled
     skewed = all(s.prepare == LOGARITHM for s in first)
     return [*_together(v.names, first), *(positive_and_skewed(v) if skewed else [])]
+
+
+def _columns(v: Values) -> list[Values]:
+    return [replace(v, x=v.x[:, j : j + 1], names=(name,)) for j, name in enumerate(v.names)]
+
+
+def _settled(columns: list[Values], first: list[Suggestion]) -> list[tuple[Values, Suggestion]]:
+    """Return the columns whose kind shows, with their suggestions."""
+    return [(c, s) for c, s in zip(columns, first, strict=True) if not _is_rare(c)]
 
 
 def _judge_column(v: Values) -> Suggestion:

@@ -84,9 +84,12 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
         # At the codes of x, a trained decoder knows the scale of x. A new decoder is looked at on draws from the prior
         # too: there it does not see x, while the codes of one raw column may move the location of all columns far off.
         prior = vae.prior_of(*context).expand((len(x),))
-        likelihoods = [vae.decode(z, *context) for z in (prior.sample(), vae.encode(x, *context).sample())]
+        drawn, codes = prior.sample(), vae.encode(x, *context).sample()
+        likelihoods = [vae.decode(z, *context) for z in (drawn, codes)]
         far = _far(vae.likelihood, likelihoods, x)
         if not far:
+            if _standardises(likelihoods[0]):
+                _warn_of_codes(vae, codes, drawn)
             return
         elbo = elbo_terms(vae, x, *context, kl="sampled").elbo.mean().item()
     more = f" and {len(far) - _SHOWN} more" if len(far) > _SHOWN else ""
@@ -96,6 +99,24 @@ def warn_of_scale(vae: VAE, x: Tensor, *context: Tensor) -> None:
         f"mostly learn the scale. {_remedy(x, likelihoods[0])}",
         stacklevel=4,
     )
+
+
+def _standardises(likelihood: TorchDistribution) -> bool:
+    """Return True if x, or a column of it, is standardised by the likelihood."""
+    columns = likelihood.columns if isinstance(likelihood, Columns) else [likelihood]
+    return any(isinstance(without_independent(column), Standardized) for column in columns)
+
+
+def _warn_of_codes(vae: VAE, codes: Tensor, drawn: Tensor) -> None:
+    """Warn if the codes of x are far beyond the draws of the prior: its encoder sees x as it is."""
+    found, usual = codes.abs().mean().item(), max(1.0, drawn.abs().max().item())
+    if found > _FAR * usual:
+        warnings.warn(
+            f"likelihood {part_name(vae.likelihood)} standardises x, posterior {part_name(vae.posterior)} does not: "
+            f"its codes start at {found:.1e}, and those of the prior are within {usual:.1g}. Give its net an encoding: "
+            '{"class": "MLP", "encoding": {"class": "TableEncoding", "columns": [{"as": "number", "loc": ...}, ...]}}',
+            stacklevel=5,
+        )
 
 
 def _far(part: Part, likelihoods: list[TorchDistribution], x: Tensor) -> list[str]:

@@ -1,4 +1,4 @@
-"""The first look at the data before a training: priors start from them, and data that do not fit are refused."""
+"""The first look at the data before a training: parts start from them, and data that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyro_vae.compatibility import check_objective
 from pyro_vae.config import make_objective
 from pyro_vae.data import Batches, without_single_examples
 from pyro_vae.objectives import Objective
-from pyro_vae.parts import as_prior
+from pyro_vae.parts import MaskLikelihood, as_prior
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training.first_batch import needs_two, warn_of_scale
 from pyro_vae.training.options import Options
@@ -24,6 +24,7 @@ from pyro_vae.vae import VAE, evaluating
 
 __all__ = ["Ready", "prepare", "start_from_data"]
 
+_FOR_MASKS = 10_000  # examples from which a model of the mask takes means and standard deviations
 _NO_PARAMETERS = {
     False: ": its prior, likelihood and posterior hold none",
     True: '. Declare them in the model or guide, as pyro.module("decoder", decoder) and pyro.param do',
@@ -45,7 +46,7 @@ class Ready(NamedTuple):
 
 
 def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: ELBO | None, options: Options) -> Ready:
-    """Start priors from the data, find the parameters, and check that data, programs and objective go together.
+    """Start parts from the data, find the parameters, and check that data, programs and objective go together.
 
     Raises:
         ValueError: if they do not.
@@ -71,20 +72,24 @@ def prepare(trainee: Trainee, train: Batches, valid: Batches | None, objective: 
 
 
 def start_from_data(vae: VAE, train: Batches) -> None:
-    """Give the priors that start from examples as many as they want."""
+    """Give the priors that start from examples as many as they want, and some to a model of the mask."""
     starters = [prior for prior in map(as_prior, vae.modules()) if prior.wanted_examples()]
-    if not starters:
+    masking = vae.mask_likelihood if isinstance(vae.mask_likelihood, MaskLikelihood) else None
+    wanted = max([_FOR_MASKS * (masking is not None), *(prior.wanted_examples() for prior in starters)])
+    if not wanted:
         return
     rows: list[tuple[Tensor, ...]] = []
     for batch in train:
         rows.append(batch)
-        if sum(len(b[0]) for b in rows) >= max(prior.wanted_examples() for prior in starters):
+        if sum(len(b[0]) for b in rows) >= wanted:
             break
     if not rows:
         return  # prepare will say so
     x, *context = _converted(vae, *(torch.cat(parts) for parts in zip(*rows, strict=True)))
     for prior in starters:
         prior.start_from(vae.encoder_input(x), *vae.shared_context(*context))
+    if masking is not None:
+        masking.start_at(x, ~x.isnan())
 
 
 def _converted(vae: VAE | None, *batch: Tensor) -> tuple[Tensor, ...]:

@@ -22,6 +22,8 @@ from pyro_vae.vae import VAE
 
 __all__ = [
     "FolderNotEmptyError",
+    "check_folder",
+    "check_known",
     "check_same_data",
     "check_unchanged",
     "describe_data",
@@ -46,6 +48,14 @@ class FolderNotEmptyError(FileExistsError):
         return f"{self.folder} is not empty. Choose another out, or go on with its run: resume=True"
 
 
+def check_folder(folder: Path, resume: bool) -> None:
+    """Raise a FileExistsError if a run folder is a file, or holds something and ``resume`` is not set."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"out must be a folder; {folder} is a file")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise FolderNotEmptyError(folder)
+
+
 def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None:
     """Return the run folder, made if it is not there.
 
@@ -58,10 +68,7 @@ def open_folder(out: str | os.PathLike[str] | None, resume: bool) -> Path | None
             raise ValueError("resume needs out=, the folder of the run to go on with")
         return None
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"out must be a folder; {folder} is a file")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise FolderNotEmptyError(folder)
+    check_folder(folder, resume)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -87,15 +94,8 @@ def check_known(train: DataSource, missing: bool) -> None:
         missing: True if the VAE takes missing values; if not, its own check refuses arrays with NaN.
     """
     split = _as_split(train) if missing or is_frame(train) else None
-    if not isinstance(split, Rows) or not split.values.dtype.is_floating_point:
-        return
-    known = torch.zeros(split.event_shape, dtype=torch.bool)
-    for some in split.stored():
-        known |= (~some.isnan()).any(0).cpu()
-    if not known.all():
-        first = (~known).nonzero()[0].tolist()
-        what = f"column {split.columns[first[0]]!r}" if split.columns else f"element {tuple(first)}"
-        raise ValueError(f"{what} of x has no value in any example, only NaN. Leave it out")
+    if isinstance(split, Rows) and (lacking := split.without_values()) is not None:
+        raise ValueError(f"{lacking} of x has no value in any example, only NaN. Leave it out")
 
 
 def _as_split(train: DataSource) -> Split | None:
@@ -169,8 +169,10 @@ def _describe(vae: VAE) -> dict[str, Any]:
     """Return the parts of a VAE as options of config.yaml, as far as they have names."""
     config: dict[str, Any] = {}
     seen: dict[int, str] = {}
-    for part in ("posterior", "prior", "likelihood"):
+    for part in ("posterior", "prior", "likelihood", "mask_likelihood"):
         thing = getattr(vae, part)
+        if thing is None:
+            continue
         given = vae.posterior if part == "prior" else None
         mine = {id(m) for m in _modules(thing)}
         if _is_argument_of(thing, given):

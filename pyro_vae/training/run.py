@@ -227,6 +227,8 @@ class Run:
         checkpoints.write_config(folder, self.config)
         if self.data is not None:
             checkpoints.write_description(folder, self.data)
+        if self.trainee.vae is not None and self.trainee.vae.schema is not None:
+            checkpoints.write_schema(folder, self.trainee.vae.schema)
         write_tensors(folder / checkpoints.BEST, self.best)
         progress = {"epoch": self.last.epoch, "steps": self.last.steps, "best_score": self.best_score}
         checkpoints.write_last(folder, self.last.weights, self.last.optimizer, self.last.objective, progress)

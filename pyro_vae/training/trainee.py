@@ -243,7 +243,8 @@ class Trainee:
 
     def _check_parts(self, vae: VAE, *batch: Tensor) -> None:
         """Raise a ValueError if a part that is no module uses parameters, which no optimiser would have."""
-        parts = {"prior": vae.prior, "likelihood": vae.likelihood, "posterior": vae.posterior}
+        names = ("prior", "likelihood", "posterior", "mask_likelihood")
+        parts = {name: part for name in names if (part := getattr(vae, name)) is not None}
         others = [name for name, part in parts.items() if not isinstance(part, nn.Module)]
         if not others:
             return

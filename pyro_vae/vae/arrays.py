@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_vae.data.arrays import as_tensor, module_dtype_and_device
+from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
+from pyro_vae.data.batches import DataSource
 from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.gathering import gathered, in_order, is_supply
 from pyro_vae.parts import Part
@@ -17,7 +18,7 @@ __all__ = ["as_tensors", "batch_by_batch", "batch_size"]
 
 
 def as_tensors(
-    module: nn.Module, posterior: Part, features: int, x: Any, *context: Any, own: int = 0
+    module: nn.Module, posterior: Part, features: int, x: DataSource | None, *context: Array, own: int = 0
 ) -> tuple[Any, tuple[Tensor, ...]]:
     """Return x and context in the dtype and on the device of the parameters.
 
@@ -32,7 +33,8 @@ def as_tensors(
     """
     dtype, device = module_dtype_and_device(module)
     if isinstance(x, tuple) and x:
-        x, context = x[0], (*x[1:], *context)
+        context = (*x[1:], *context)
+        x = x[0]
     if not isinstance(x, Tensor) and is_supply(x):
         x, *of_x = gathered(x, *context, dtype=dtype, device=device, has_context=features > 0)
         context = tuple(of_x)
@@ -42,14 +44,14 @@ def as_tensors(
         rest = as_features(rest[:shared], features, dtype) + rest[shared:]
     if x is None:
         return None, rest
-    found = as_tensor("x", x, dtype, device)
+    found = as_tensor("x", x, dtype, device)  # type: ignore[arg-type]  # it refuses what is no array
     if not found.is_floating_point() and not _takes_integers(posterior):
         found = as_tensor("x", found, dtype, device, integers=True)
     return found, rest
 
 
 def batch_by_batch(
-    module: nn.Module, features: int, x: Any, context: tuple[Any, ...], mask: Any, seed: int | None
+    module: nn.Module, features: int, x: DataSource, context: tuple[Array, ...], mask: Array | None, seed: int | None
 ) -> Iterator[tuple[Any, tuple[Any, ...], Any]]:
     """Yield x, context and mask in the order of the examples: of one batch as they are, of other data by batches.
 
@@ -62,7 +64,8 @@ def batch_by_batch(
         seed: of the binarisation, by default 0.
     """
     if isinstance(x, tuple) and x:
-        x, context = x[0], (*x[1:], *context)
+        context = (*x[1:], *context)
+        x = x[0]
     if not (is_supply(x) or is_sparse(x)):
         yield x, context, mask
         return

@@ -32,7 +32,12 @@ __all__ = [
     "summary",
 ]
 
-_TAKES = {"prior": "*context", "likelihood": "z, *context", "posterior": "x, *context"}  # the arguments of each part
+_TAKES = {  # the arguments of each part
+    "prior": "*context",
+    "likelihood": "z, *context",
+    "posterior": "x, *context",
+    "mask_likelihood": "x, *context",
+}
 _ROUNDING = 1e-6  # the log of a point may exceed 0 by this much
 
 
@@ -42,7 +47,7 @@ def local_parameter(value: Tensor, **_: object) -> Tensor:
     return value
 
 
-def declare(**parts: Part) -> None:
+def declare(**parts: Part | None) -> None:
     """Show the parts' parameters to the Pyro handlers around this call, such as SVI's; without any, do nothing."""
     if not am_i_wrapped():
         return

@@ -11,6 +11,7 @@ from pyro_vae.argument_checks import finite_number
 from pyro_vae.data.arrays import Array, as_tensor, module_dtype_and_device
 from pyro_vae.data.batches import DataSource
 from pyro_vae.data.frames import column_names, is_frame
+from pyro_vae.data.schema import Schema
 from pyro_vae.data_checks import check_column_order, check_event_shape, check_finite, check_support
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.distributions.observed import fill_missing, observed
@@ -18,9 +19,11 @@ from pyro_vae.parts import Part, as_likelihood, as_posterior, as_prior, check_sa
 from pyro_vae.seeds import seeded
 from pyro_vae.vae.arrays import as_tensors, batch_size
 from pyro_vae.vae.calls import call, check_part, evaluating, over_batch, over_codes, points_of
-from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.labels import are_features, features_of
+from pyro_vae.vae.masking import check_masking, over_masks
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
+from pyro_vae.vae.suited import suited_to
+from pyro_vae.vae.tables import as_rows
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]
@@ -35,7 +38,15 @@ class Conditionals(nn.Module):
     """
 
     def __init__(
-        self, prior: Part, likelihood: Part, posterior: Part, *, missing: bool = False, fill: float = 0.0
+        self,
+        prior: Part,
+        likelihood: Part,
+        posterior: Part,
+        *,
+        missing: bool = False,
+        fill: float = 0.0,
+        schema: Schema | None = None,
+        mask_likelihood: Part | None = None,
     ) -> None:
         super().__init__()
         for place, part in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
@@ -47,12 +58,17 @@ class Conditionals(nn.Module):
                 "be left out of it. Use a likelihood of independent elements, such as Poisson for counts"
             )
         finite_number("fill", fill)
+        if mask_likelihood is not None:
+            check_part("mask_likelihood", mask_likelihood)
+            check_masking(missing, likelihood)
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
         self.log_codes = as_prior(prior).log_codes or as_posterior(posterior).log_codes
         self.missing = missing
         self.fill = fill
+        self.schema = schema
+        self.mask_likelihood = mask_likelihood
         # The likelihood that was last seen to fit some data, and the event shape of these.
         self._fits: tuple[Part, torch.Size] | None = None
 
@@ -133,9 +149,9 @@ class Conditionals(nn.Module):
         features = 0
         if not (x is None or isinstance(x, Tensor)):
             features = self.context_features
-            if is_frame(x):
+            if is_frame(x) and self.schema is None:
                 check_column_order(self.likelihood, column_names(x))
-            x = x if context else suited_to(self.likelihood, x)
+            x = as_rows(self.schema, x) if context else suited_to(self.likelihood, x, self.schema)
         elif not all(isinstance(c, Tensor) and are_features(c) for c in context):
             features = self.context_features
         own = as_likelihood(self.likelihood).own_context if features else 0
@@ -228,6 +244,39 @@ class Conditionals(nn.Module):
         if not self._is_known_to_fit(x):
             self._fits = (self.likelihood, likelihood.event_shape)
         return (likelihood if seen is None else observed(self.likelihood, likelihood, seen)), x
+
+    def missing_values(
+        self, likelihood: TorchDistribution, x: Tensor, mask: Array | None = None
+    ) -> tuple[TorchDistribution, Tensor]:
+        """Return p(x | z) of the missing elements of x alone, and where x is observed.
+
+        Draws of it have a value for each element of x; its log-density counts the missing ones.
+
+        Args:
+            likelihood: p(x | z), as :meth:`decode` returns it.
+            x: data ``(batch, *event_shape)``.
+            mask: see :meth:`VAE.model`.
+        """
+        x, _ = self.tensors(x)
+        seen = where_observed(x, mask)
+        check_event_shape(self.likelihood, likelihood.event_shape, x)
+        return observed(self.likelihood, likelihood, ~seen), seen
+
+    def mask_of(self, x: Tensor, *context: Array) -> TorchDistribution:
+        """Return p(s | x, c) of the mask s, which is 1 where x is observed, with the batch and event shape of x.
+
+        Args:
+            x: complete data ``(*batch, *event_shape)``, in the units of the likelihood.
+            context: arrays ``(batch, ...)``; the mask model sees of them what the posterior does.
+
+        Raises:
+            ValueError: if the VAE has no model of the mask, or it returns another distribution than one over masks.
+        """
+        if self.mask_likelihood is None:
+            raise ValueError("this VAE has no model of the mask: build it with missing=True and mask_likelihood=...")
+        _, context = self.tensors(None, *context)
+        found = call("mask_likelihood", self.mask_likelihood, x, *self.shared_context(*context))
+        return over_masks(self.mask_likelihood, found, x)
 
     # Checks.
 

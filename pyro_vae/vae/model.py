@@ -8,25 +8,28 @@ from typing import Any, Literal
 
 import pyro
 import torch
-from pyro.distributions import constraints
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
+from pyro_vae.data.table_frames import as_frame
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
 from pyro_vae.seeds import seeded
 from pyro_vae.tensors import load_weights, save_weights
+from pyro_vae.terms import FROM_MODEL, WITH_X
 from pyro_vae.vae.arrays import batch_by_batch, batch_size
 from pyro_vae.vae.calls import declare, evaluating, over_batch, summary
 from pyro_vae.vae.conditionals import Conditionals
-from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.masks import where_observed
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
+from pyro_vae.vae.suited import suited_to
+from pyro_vae.vae.tables import as_rows, filled_in, is_table, most_probable
 
 __all__ = ["VAE"]
 
@@ -54,10 +57,18 @@ class VAE(Conditionals):
             posterior sees x with ``fill`` in their place and, beside it, the mask (1 where observed), so its net takes
             twice the first dimension of x (Mattei and Frellsen 2019, arXiv 1812.02633).
         fill: what the posterior sees in place of a missing value.
+        schema: of the table that x is, if it is one. DataFrames are then read as it says, and :meth:`sample`,
+            :meth:`reconstruct` and :meth:`impute` return DataFrames.
+        mask_likelihood: returns p(s | x, c), over the mask s of x, which is 1 where x is observed; None if values are
+            missing at random. With it, values may be missing because of what they are (not-MIWAE: Ipsen, Mattei and
+            Frellsen 2020, arXiv 2006.12871); see :mod:`pyro_vae.mask_likelihoods`. The programs then have two more
+            sites: ``"x_missing"``, which guide and model draw from p(x | z), and ``"mask"``, which is observed. The
+            bound is one on log p(x observed, s | c), so do not compare it with that of a VAE without this part.
 
     Raises:
         TypeError: if one of the three cannot be called, is a class and not an instance, or is a distribution.
-        ValueError: if prior and posterior are over different kinds of z; names parts that fit.
+        ValueError: if prior and posterior are over different kinds of z; names parts that fit. If there is a
+            ``mask_likelihood`` without ``missing=True``.
 
     Example:
         >>> import pyro, torch
@@ -101,18 +112,39 @@ class VAE(Conditionals):
                 batch size, or if prior and posterior disagree on z.
         """
         x, context = self.tensors(x, *context)
-        declare(prior=self.prior, likelihood=self.likelihood)
+        declare(prior=self.prior, likelihood=self.likelihood, mask_likelihood=self.mask_likelihood)
         with pyro.plate("data", batch_size(x, context)):
             prior = self.prior_of(*context)
             z = pyro.sample("z", prior)
             self.check_codes(prior, z)
             likelihood = self.decode(z, *context)
+            if self.mask_likelihood is not None:
+                return self._model_with_mask(likelihood, x, *context, mask=mask)
             if x is not None:
                 likelihood, x = self.observed(likelihood, x, mask)
             return pyro.sample("x", likelihood, obs=x)
 
+    def _model_with_mask(
+        self, likelihood: TorchDistribution, x: Tensor | None, *context: Tensor, mask: Array | None
+    ) -> Tensor:
+        """p(x, s | z, c): sample the missing values and the observed ones, and the mask given both."""
+        seen = None
+        if x is not None:
+            drawn, seen = self._sample_missing(likelihood, x, mask)
+            likelihood, x = self.observed(likelihood, x, mask)
+            x = torch.where(seen, x, drawn)
+        x = pyro.sample("x", likelihood, obs=x)
+        observed = None if seen is None else seen.to(x.dtype)
+        pyro.sample("mask", self.mask_of(x, *context), obs=observed, infer={WITH_X: True})
+        return x
+
+    def _sample_missing(self, likelihood: TorchDistribution, x: Tensor, mask: Array | None) -> tuple[Tensor, Tensor]:
+        """Sample ``"x_missing"``, with a value for each element of x; return it, and where x is observed."""
+        missing, seen = self.missing_values(likelihood, x, mask)
+        return pyro.sample("x_missing", missing, infer={FROM_MODEL: True}), seen
+
     def guide(self, x: DataSource, *context: Array, mask: Array | None = None) -> Tensor:
-        """q(z | x, c): sample ``"z"`` from the posterior.
+        """q(z | x, c): sample ``"z"`` from the posterior, and with a model of the mask ``"x_missing"`` from p(x | z).
 
         Args:
             x: data ``(batch, *event_shape)``.
@@ -124,27 +156,32 @@ class VAE(Conditionals):
         """
         x, context = self.tensors(x, *context)
         declare(posterior=self.posterior)
+        if self.mask_likelihood is not None:
+            declare(likelihood=self.likelihood)
         with pyro.plate("data", batch_size(x, context)):
             posterior = self.encode(x, *context, mask=mask)
             # TraceEnum_ELBO sums over discrete codes; the other objectives take no notice.
             infer = {"enumerate": "parallel"} if posterior.has_enumerate_support else {}
             z = pyro.sample("z", posterior, infer=infer)
             check_inverse(posterior, f"posterior {part_name(self.posterior)}", z)
+            if self.mask_likelihood is not None:
+                self._sample_missing(self.decode(z, *context), x, mask)
             return z
 
     # Uses of a trained VAE.
 
-    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> Tensor:
+    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> Any:
         """Draw n examples from the model: z from the prior, then x from the likelihood.
 
         Args:
             n: how many, at least 1.
             context: tensors ``(n, ...)``.
-            mean: return the mean of p(x | z), which pictures usually show, instead of a draw from it.
+            mean: return the mean of p(x | z), which pictures usually show, instead of a draw from it; of a category,
+                the most probable value.
             seed: makes the draws repeatable and leaves torch's generators as they were.
 
         Returns:
-            ``(n, *event_shape)``, without gradient.
+            A tensor ``(n, *event_shape)``, without gradient; a DataFrame if the VAE has a schema.
         """
         n = at_least("n", n, 1)
         _, context = self.tensors(None, *context)
@@ -154,10 +191,17 @@ class VAE(Conditionals):
         with evaluating(self), seeded(seed):
             z = over_batch(self.prior_of(*context), torch.Size((n,)), "prior", self.prior).sample()
             likelihood = self.decode(z, *context)
-            return likelihood.mean if mean else likelihood.sample()
+            return self._as_table(self._point(likelihood) if mean else likelihood.sample())
 
-    def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Tensor:
-        """Return the mean of p(x | z) at the :meth:`codes` of x.
+    def _point(self, likelihood: TorchDistribution) -> Tensor:
+        """Return the mean of p(x | z), with the most probable codes in the columns of a table that have codes."""
+        return likelihood.mean if self.schema is None else most_probable(self.schema, likelihood)
+
+    def _as_table(self, x: Tensor) -> Any:
+        return x if self.schema is None else as_frame(self.schema, x)
+
+    def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Any:
+        """Return the mean of p(x | z) at the :meth:`codes` of x; of a category, the most probable value.
 
         Args:
             x: data ``(n, *event_shape)``; see :meth:`codes`.
@@ -166,14 +210,16 @@ class VAE(Conditionals):
             seed: see :meth:`codes`.
 
         Returns:
-            ``(n, *event_shape)``, without gradient.
+            A tensor ``(n, *event_shape)``, without gradient; a DataFrame if x is a table and the VAE has its schema.
         """
         with evaluating(self), seeded(seed):
-            found = [
-                self.decode(self._codes(some, *c, mask=m), *c).mean
-                for some, c, m in self._pieces(x, context, mask, seed)
-            ]
-        return found[0] if len(found) == 1 else torch.cat(found)
+            found = torch.cat(
+                [
+                    self._point(self.decode(self._codes(some, *c, mask=m), *c))
+                    for some, c, m in self._pieces(x, context, mask, seed)
+                ]
+            )
+        return self._as_table(found) if is_table(x) else found
 
     def impute(
         self,
@@ -183,11 +229,12 @@ class VAE(Conditionals):
         num_particles: int = 100,
         mean: bool = True,
         seed: int | None = None,
-    ) -> Tensor:
-        """Replace missing values by their mean given the observed ones, or by a draw.
+    ) -> Any:
+        """Replace missing values by their mean given the observed ones, or by a draw; a category by the most probable.
 
         z is drawn from q and weighted by p(x observed, z) / q(z): self-normalised importance sampling for the mean,
-        importance resampling for a draw (Mattei and Frellsen 2019, arXiv 1812.02633).
+        importance resampling for a draw (Mattei and Frellsen 2019, arXiv 1812.02633). With a model of the mask, the
+        missing values are drawn too, and p(mask | x) is a part of the weights.
 
         Args:
             x: data ``(n, *event_shape)``; see :meth:`codes`.
@@ -199,7 +246,8 @@ class VAE(Conditionals):
             seed: makes the draws repeatable and leaves torch's generators as they were.
 
         Returns:
-            x with its missing values replaced, ``(n, *event_shape)``, without gradient.
+            x with its missing values replaced, a tensor ``(n, *event_shape)``, without gradient. If x is a DataFrame
+            and the VAE has its schema, that DataFrame; what is there stays as it is.
 
         Raises:
             ValueError: if the VAE was not built with ``missing=True``.
@@ -214,8 +262,9 @@ class VAE(Conditionals):
                 seen = where_observed(rows, m)
                 posterior = self.encode(rows, *of_rows, mask=seen)
                 pair = ModelGuide(self, rows, *of_rows, mask=seen)
-                found.append(imputed(pair, posterior, seen, num_particles=num_particles, mean=mean))
-        return found[0] if len(found) == 1 else torch.cat(found)
+                found.append(imputed(pair, posterior, seen, num_particles=num_particles, mean=mean, schema=self.schema))
+        filled = torch.cat(found)
+        return filled if self.schema is None or not is_table(x) else filled_in(self.schema, x, filled)
 
     def codes(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Tensor:
         """Return the mean of q(z | x), or its mode if z is a direction or a category, or a draw if q has no mean.
@@ -239,7 +288,7 @@ class VAE(Conditionals):
     def _pieces(
         self, x: DataSource, context: tuple[Array, ...], mask: Array | None, seed: int | None
     ) -> Iterator[tuple[Any, tuple[Any, ...], Any]]:
-        x = x if context else suited_to(self.likelihood, x)
+        x = as_rows(self.schema, x) if context else suited_to(self.likelihood, x, self.schema)
         return batch_by_batch(self, self.context_features, x, context, mask, seed)
 
     def _codes(self, x: Array, *context: Array, mask: Array | None) -> Tensor:
@@ -275,7 +324,8 @@ class VAE(Conditionals):
             seed: see :meth:`codes`.
 
         Returns:
-            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient.
+            The means of p(x | z) along the paths, ``(batch, steps, *event_shape)``, without gradient; of a category,
+            the most probable code.
         """
         x0, context = self.tensors(x0, *context)
         x1, _ = self.tensors(x1)
@@ -290,7 +340,7 @@ class VAE(Conditionals):
             z = z.log()
         with evaluating(self):
             repeated = (c.repeat_interleave(steps, dim=0) for c in context)
-            return self.decode(z.flatten(0, 1), *repeated).mean.unflatten(0, (-1, steps))
+            return self._point(self.decode(z.flatten(0, 1), *repeated)).unflatten(0, (-1, steps))
 
     # Weights on disk.
 
@@ -312,6 +362,7 @@ class VAE(Conditionals):
     def __repr__(self) -> str:
         """The parts, the shape of x once data were seen, and the size; ``print(vae.likelihood)`` shows the layers."""
         parts = [f"{name}={summary(getattr(self, name))}" for name in ("prior", "likelihood", "posterior")]
+        parts += [f"mask_likelihood={summary(self.mask_likelihood)}"] if self.mask_likelihood is not None else []
         parts += [f"missing=True, fill={self.fill}"] if self.missing else []
         size = sum(parameter.numel() for parameter in self.parameters() if not is_lazy(parameter))
         seen = f"x of shape {tuple(self._fits[1])}; " if self._fits else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyro_vae.data import DataSource
 from pyro_vae.model_guide import Target, model_and_guide, owner_of
-from pyro_vae.vae.counts import suited_to
 from pyro_vae.vae.model import VAE
+from pyro_vae.vae.suited import suited_to
 
 __all__ = ["as_vae", "suited", "takes_context"]
 
@@ -27,10 +27,10 @@ def takes_context(target: Target) -> bool:
 
 
 def suited(source: DataSource, target: Target) -> DataSource:
-    """Return data in the form that the likelihood of a VAE takes; see :func:`suited_to`.
+    """Return data in the form that a VAE takes; see :func:`suited_to`.
 
     Data for a model and guide of the user's own stay as they are.
     """
     vae = as_vae(target)
-    found: DataSource = source if vae is None else suited_to(vae.likelihood, source)
+    found: DataSource = source if vae is None else suited_to(vae.likelihood, source, vae.schema)
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import pytest
 from rich.console import Console
 
 from pyro_vae.cli import comparison
 from pyro_vae.cli.comparison import Row, print_rows, varied
+from pyro_vae.cli.tables import print_table
 
 
 def runs():
@@ -45,7 +47,7 @@ def test_every_value_is_there_whole_at_every_width(width, monkeypatch, capsys):
             assert f" {value:.2f}" in words
         assert str(row.options["posterior.net.hidden"]) in words
         assert row.options["prior"] in words
-        assert f"data/photos{row.options['data'][-1]}" in words
+        assert f"photos{row.options['data'][-1]}" in words.split()
     titles = " ".join(line for line in printed.splitlines() if line.startswith("run "))
     for title in ("data", "prior", "components", "beta", "steps", "hidden", "elbo", "rate", "log p(x)", "bits/dim"):
         assert title in titles
@@ -57,3 +59,27 @@ def test_names_that_would_be_the_same_stay_whole():
     assert [title for block in blocks for title in block if title != "run"] == [
         *("prior.scale", "likelihood.scale", "trained", "minutes"),
     ]
+
+
+def test_data_are_named_by_the_last_part_of_their_paths(capsys):
+    for paths, shown in ((("/a/x.csv", "/a/y.csv"), ("x.csv", "y.csv")), (("/a/x.csv", "/b/x.csv"), ("/a/x.csv",))):
+        print_rows([Row(f"r{i}", {"data": path}, {}, 1, 0.0) for i, path in enumerate(paths)], ["data"], "test")
+        words = capsys.readouterr().out.split()
+        assert all(word in words for word in shown)
+
+
+def test_long_names_keep_their_start_and_paths_their_end():
+    assert comparison._shortened("ZeroInflatedNegativeBinomial") == "ZeroInflatedNegativeBin…"
+    assert comparison._shortened("/home/of/somebody/with/data/photos").endswith("with/data/photos")
+    assert comparison._shortened("x" * 24) == "x" * 24
+
+
+def test_square_brackets_are_plain_text(capsys):
+    words = ["[bold]", "[/]", "[link=x]y", "\\[red]"]
+    print_table("[title]", {"class": words, "[1]": ["[2]"] * 4})
+    print_rows([Row(word, {}, {}, 1, 0.0) for word in words], [], "test")
+    printed = capsys.readouterr().out
+    for word in words:
+        assert len(re.findall(rf"^{re.escape(word)} ", printed, re.MULTILINE)) == 2
+    assert "[title]" in printed
+    assert printed.count("[2]") == 4

@@ -59,6 +59,14 @@ def sources(tmp_path_factory):
         ("train --hidden", "expected one argument"),
         ("train --channels 2", "--channels must be 1, 3 or null; got 2"),
         ("train --lr -1 --epochs 1", "--lr must be a finite number above 0"),
+        ("train --data good.csv --nets conv --epochs 1", r"--nets: conv is for images, .* has shape \(2,\). Take mlp"),
+        ("train --data good.csv --likelihood bernoulli", r"--binarize dynamic or threshold\) or use --likelihood Cont"),
+        ("data", "data needs a folder, a file or the name of a data set, such as photos/, wine.csv or digits"),
+        (
+            "train --resume run --latent_dim 5",
+            "--latent_dim: run was built in Python, and goes on with the VAE that it has; got 5",
+        ),
+        ("impute run", "run was trained on data without missing values, so its VAE fills none in"),
         ("train --latent_dims 3", "there is no option --latent_dims. Did you mean --latent_dim"),
         ("train --prior vampp", "unknown prior 'vampp'.* Did you mean 'VampPrior'"),
         ("train --resume no_run", "no_run is no run folder: it has no config.yaml. pyro-vae train writes one"),
@@ -79,6 +87,20 @@ def test_what_is_said(sources, monkeypatch, capsys, words, message):
     assert re.search(message, said)
     for inside in ("Parser key", "Union", "out_shape", "=True", "=(", "Traceback", "unexpected"):
         assert inside not in said
+
+
+@pytest.mark.parametrize("words", ["--lr -1", "--epochs 0", "--out good.csv", "--out run", "--schedule linear"])
+def test_what_cannot_be_is_refused_before_data_are_read(sources, monkeypatch, capsys, words):
+    monkeypatch.chdir(sources)
+    assert main(["train", "--data", "nan.csv", *words.split()]) == 2
+    said = capsys.readouterr()
+    assert words.split()[0] in said.err or words.split()[1] in said.err
+    assert not said.out
+
+
+def test_a_command_that_is_missing_is_asked_for(capsys):
+    assert main([]) == 2
+    assert "error: a command is missing, such as train" in capsys.readouterr().err
 
 
 def test_a_column_without_values_is_left_out_and_said(sources, monkeypatch, capsys):

@@ -24,8 +24,11 @@ from pyro_vae.checkpoints import read_config
 from pyro_vae.cli import main
 from pyro_vae.data.counts import Counts
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyro_vae.checkpoints.StandardizedDataWarning")
+
 SMALL = ["--hidden", "[8]", "--latent_dim", "2", "--epochs", "2"]
-KINDS = ("gaps", "table", "counts", "images")
+ROWS = ("gaps", "table", "counts")
+KINDS = (*ROWS, "images")
 SOURCES = {"gaps": "gaps.npy", "table": "table.csv", "counts": "counts.npz", "images": "photos"}
 READING = {"table": {"label": "kind", "split": (0.6, 0.2, 0.2)}, "images": {"size": (6, 8), "channels": 1}}
 WORDS = {
@@ -137,7 +140,7 @@ def table_of(path):
 
 
 @pytest.mark.parametrize("made", ["command", "python"])
-@pytest.mark.parametrize("kind", ["gaps", "table", "counts"])
+@pytest.mark.parametrize("kind", ROWS)
 def test_reconstructions_are_rows_in_the_units_of_the_data(here, kind, made, capsys):
     run = here / f"{kind}-{made}"
     assert main(["reconstruct", str(run)]) == 0
@@ -157,7 +160,7 @@ def test_reconstructions_are_rows_in_the_units_of_the_data(here, kind, made, cap
     np.testing.assert_allclose(np.load("three.npy"), rows[:3], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["gaps", "table", "counts"])
+@pytest.mark.parametrize("kind", ROWS)
 def test_walks_are_rows_from_one_reconstruction_to_another(here, kind):
     run = here / f"{kind}-command"
     assert main(["interpolate", str(run), "--n", "3", "--steps", "4"]) == 0
@@ -173,7 +176,7 @@ def test_walks_are_rows_from_one_reconstruction_to_another(here, kind):
         np.testing.assert_allclose(walks[:, -1], ends[3:], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gaps", "table", "counts"])
+@pytest.mark.parametrize("kind", ROWS)
 def test_a_picture_of_rows_is_refused(here, kind, capsys):
     for command in ("reconstruct", "interpolate"):
         assert main([command, str(here / f"{kind}-command"), "--out", "x.png"]) == 2
@@ -243,21 +246,75 @@ def test_sweep(here, tmp_path):
     assert [yaml.safe_load((path / "config.yaml").read_text())["label"] for path in swept] == ["kind", "kind"]
 
 
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_codes_and_scores_of_images_name_the_files(here, tmp_path):
+    """In the order of the folder, without those that cannot be read."""
+    shutil.copytree(here / "photos", tmp_path / "photos")
+    (tmp_path / "photos" / "dark" / "1.png").write_bytes(b"")
+    source = f"{tmp_path}/photos"
+    words = ["--data", source, *WORDS["images"], *SMALL, "--skip_bad", "true", "--out", "r"]
+    assert main(["train", *words]) == 0
+    with open(tmp_path / "photos" / "dark" / "1.png", "rb") as file:
+        assert not file.read()
+    assert main(["encode", "r", "--out", "codes.csv"]) == 0
+    assert main(["encode", "r", "--split", "test", "--out", "test.csv"]) == 0
+    assert main(["score", "r", source, "--out", "scores.csv"]) == 0
+    assert main(["score", "r", "--out", "test-scores.csv"]) == 0
+    kept = [f"{kind}/{i}.png" for kind in ("dark", "light") for i in sorted(range(60), key=str)]
+    kept.remove("dark/1.png")
+    codes, scores, tests, test_scores = map(rows_of, ("codes.csv", "scores.csv", "test.csv", "test-scores.csv"))
+    assert [row["file"] for row in codes] == [row["file"] for row in scores] == kept
+    of_all = {row["file"]: row for row in codes}
+    assert 0 < len(tests) < len(kept)
+    for row in tests:  # each name stands beside the codes of this file
+        assert row["label"] == row["file"].partition("/")[0]
+        assert float(row["z0"]) == pytest.approx(float(of_all[row["file"]]["z0"]), rel=1e-5, abs=1e-6)
+    assert [row["file"] for row in test_scores] == [row["file"] for row in tests]
+
+
 def test_a_tensor_has_no_name(here, capsys, tmp_path):
     run = str(here / "tensor")
-    for command in ("evaluate", "reconstruct", "interpolate", "plot", "check", "encode", "impute", "score"):
-        assert main([command, run]) == 2
-        assert "was trained from Python on data without a name. Name a file with them: --data FILE" in (
-            capsys.readouterr().err
-        )
-    for words in (["--resume", run], ["--config", f"{run}/config.yaml"]):
-        assert main(["train", *words]) == 2
-        assert "was trained from Python on data without a name. Name a file with them: --data FILE" in (
-            capsys.readouterr().err
-        )
+    commands = ("evaluate", "reconstruct", "interpolate", "plot", "check", "encode", "impute", "score")
+    again = (["train", "--resume", run], ["train", "--config", f"{run}/config.yaml"])
+    for words in (*([command, run] for command in commands), *again):
+        assert main(words) == 2
+        said = "was trained from Python on data without a name. Name a file with them: --data FILE"
+        assert said in capsys.readouterr().err
     for command in ("evaluate", "reconstruct", "interpolate", "plot"):
         assert main([command, run, "--data", str(here / "tensor.npy")]) == 0
-    test = data.load(here / "tensor.npy").test
-    expected = average_elbo(load(run), test, num_particles=1, kl="sampled", seed=0)
+    rows = data.load(here / "tensor.npy").everything
+    expected = average_elbo(load(run), rows, num_particles=1, kl="sampled", seed=0)
     assert main(["evaluate", run, "--data", str(here / "tensor.npy")]) == 0
-    assert f"test elbo {expected.elbo:.2f}" in capsys.readouterr().out  # as they are in the file
+    assert f"tensor.npy elbo {expected.elbo:.2f}" in capsys.readouterr().out  # as they are in the file
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_of_other_data_are_evaluated_and_drawn(here, kind, capsys, tmp_path):
+    """The run has seen none of them; --split takes a part."""
+    source, other = here / SOURCES[kind], tmp_path / SOURCES[kind]
+    (shutil.copytree if source.is_dir() else shutil.copy)(source, other)
+    if kind == "images":
+        (other / "dark" / "0.png").unlink()
+    elif kind == "table":
+        names, *rows = other.read_text().splitlines(keepends=True)
+        other.write_text("".join([names, *rows[20:]]))
+    elif kind == "counts":
+        sparse.save_npz(other, sparse.load_npz(other)[20:])
+    else:
+        np.save(other, np.load(other)[20:])
+    run, options = str(here / f"{kind}-python"), READING.get(kind, {})
+    found = data.load(other, **options)
+    assert main(["evaluate", run, "--data", str(other)]) == 0
+    said = capsys.readouterr().out
+    assert f"{other} elbo" in said
+    assert f"; {len(found.everything):,} {found.train.noun}s)" in said
+    assert main(["evaluate", run, "--data", str(other), "--split", "test"]) == 0
+    said = capsys.readouterr().out
+    assert "test elbo" in said
+    assert f"; {len(found.test):,} {found.train.noun}s)" in said
+    assert main(["reconstruct", run, "--data", str(other), "--out", "all.npy"]) == 0
+    assert len(np.load("all.npy")) == (16 if kind == "images" else len(found.everything))

@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 
 from pyro_vae import average_elbo, data, load
 from pyro_vae.cli import main
+from pyro_vae.data import Schema
 
 QUICK = ["--hidden", "[8]", "--latent_dim", "2", "--epochs", "2"]
 
@@ -58,23 +58,27 @@ def here(folder, monkeypatch):
 def test_train_says_what_it_chose_and_nothing_that_it_did_itself(here, capsys):
     assert main(["train", *QUICK, "--data", "mixed.csv", "--out", "again"]) == 0
     out = capsys.readouterr().out
-    assert "note       2 of 8 columns are left out: 'town' is text, such as 'Ulm'; 'version' is always 7" in out
-    assert "likelihood Mixed(Normal for height, income; NegativeBinomial for visits; Bernoulli for smokes, sex;" in out
-    assert "note       1 and 2 of 'sex' become 0 and 1, for a binary likelihood" in out
-    assert "better in the file: Take the logarithm (income)\n" in out
-    assert not re.search("missing=True|[Ss]tandardise |Recode|First", out)
-    assert re.search(r"mixed.csv: \d+ rows of 6 to train on, real numbers, standardised, some missing", out)
+    assert "note       1 of 8 columns is left out: 'version' is always 7" in out
+    assert "likelihood Mixed(Normal for height; Normal of the logarithm for income; NegativeBinomial for visits;" in out
+    assert not re.search("missing=True|[Ss]tandardise |Recode|First|better in the file", out)
+    assert re.search(r"mixed.csv: \d+ rows of 7 to train on, real numbers, some missing", out)
 
 
-def test_a_run_keeps_what_its_columns_are_scaled_with(here):
+def test_a_run_keeps_the_schema_of_its_table(here):
     found = json.loads((here / "mixed/data.json").read_text())
     train = data.load("mixed.csv").train.values
-    columns = ["height", "income", "visits", "smokes", "sex", "share"]
+    columns = ["height", "income", "visits", "smokes", "sex", "share", "town"]
     assert found["columns"] == columns
-    mean = [train[:, j].nanmean().item() if j < 2 else float(columns[j] == "sex") for j in range(6)]
-    assert found["loc"] == pytest.approx(mean)
-    assert found["scale"][2:] == [1, 1, 1, 1]
-    assert found["scale"][0] == pytest.approx(np.nanstd(train[:, 0]))
+    schema = Schema.read(here / "mixed/schema.yaml")
+    assert [column.kind for column in schema.data] == [
+        *("real", "positive", "count", "binary", "binary", "proportion", "binary")
+    ]
+    assert schema["sex"].values == (1, 2)
+    assert (schema["height"].loc, schema["height"].scale) == pytest.approx(
+        (train[:, 0].nanmean().item(), np.nanstd(train[:, 0]))
+    )
+    assert schema["income"].loc == pytest.approx(train[:, 1].log().nanmean().item())
+    assert load(here / "mixed").schema == schema
     config = yaml.safe_load((here / "mixed/config.yaml").read_text())
     assert list(config["likelihood"]["columns"]) == columns
     assert config["missing"] is True
@@ -84,10 +88,8 @@ def test_a_run_keeps_what_its_columns_are_scaled_with(here):
 def test_evaluate_prints_what_python_computes(here, capsys, run):
     assert main(["evaluate", run, "--importance_particles", "5", "--n", "6", "--against", f"{run}.csv"]) == 0
     out = capsys.readouterr().out
-    described = json.loads((here / run / "data.json").read_text())
-    loc, scale = (torch.tensor(described[name], dtype=torch.float64) for name in ("loc", "scale"))
     test = data.load(f"{run}.csv", label="town" if run == "real" else None).test
-    found = average_elbo(load(run), ((test.values - loc) / scale).float())
+    found = average_elbo(load(run), test.values.float())
     assert f"test elbo {found.elbo:.2f} ± {found.standard_error:.2f} nats per row" in out
     assert ("labels from codes by a linear classifier" in out) == (run == "real")
     assert json.loads((here / run / "evaluation-test.json").read_text())["elbo"]["elbo"] == pytest.approx(found.elbo)
@@ -102,15 +104,41 @@ def test_compare_resume_and_config_work_on_tables(here, capsys):
     assert main(["compare", "mixed", "real"]) == 0
     heading, mixed, _ = capsys.readouterr().out.splitlines()[:3]
     assert heading.count("likelihood.columns") == 1
-    assert "2 Normal, 1 NegativeBinomial, 2 Bernoulli, 1 Beta" in mixed
+    assert "2 Standardized, 1 NegativeBinomial, 3 Bernoulli, 1 Beta" in mixed
     assert main(["train", "--config", "mixed/config.yaml", "--out", "repeated"]) == 0
     assert (here / "mixed/weights.safetensors").read_bytes() == (here / "repeated/weights.safetensors").read_bytes()
     assert main(["train", "--resume", "repeated", "--epochs", "3"]) == 0
 
 
-def test_samples_are_not_compared_with_rows_that_have_gaps(here, capsys):
-    assert main(["evaluate", "mixed", "--samples", "5"]) == 2
-    assert "samples are compared with complete rows alone; some values here are missing" in capsys.readouterr().err
+def test_samples_of_a_table_are_judged_beside_held_out_rows(here, capsys):
+    assert main(["evaluate", "mixed", "--samples", "60", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "60 synthetic rows, compared with" in out
+    assert "exact copies of training rows" in out
+    assert (here / "mixed/figures/synthetic.png").is_file()
+    written = json.loads((here / "mixed/evaluation-test.json").read_text())["synthetic"]
+    assert written["samples"] == 60
+    assert 0 < written["discriminator"]["synthetic"] <= 1
+    assert written["discriminator"]["training"] is None
+    assert written["gaps"]["synthetic"] > 0, "samples get gaps, as the rows have"
+    assert f"{written['columns']['synthetic']:.3f}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--samples", "5"],
+            "samples must be an integer of at least 10, to compare them with the rows of a table; got 5",
+        ),
+        (["--samples", "50", "--split", "train"], "samples need held-out examples of the run's own data"),
+    ],
+)
+def test_samples_that_cannot_be_judged(options, message, here, capsys):
+    assert main(["evaluate", "mixed", *options]) == 2
+    out, err = capsys.readouterr()
+    assert message in " ".join(err.split())
+    assert not out, "before anything long"
 
 
 def test_a_run_finds_its_columns_in_another_table(here, capsys):
@@ -119,7 +147,7 @@ def test_a_run_finds_its_columns_in_another_table(here, capsys):
     table = pd.read_csv("real.csv")
     extra = table.assign(more=range(len(table)), name="x")[["weight", "more", "name", "height"]]  # and no labels
     extra.to_csv("extra.csv", index=False)
-    assert main(["evaluate", "real", "--data", "extra.csv"]) == 0
+    assert main(["evaluate", "real", "--data", "extra.csv", "--split", "test"]) == 0
     assert before == re.search("test elbo.*", capsys.readouterr().out)[0]
     table.drop(columns="weight").to_csv("less.csv", index=False)
     assert main(["evaluate", "real", "--data", "less.csv"]) == 2
@@ -136,28 +164,28 @@ def test_a_run_with_labels_as_context_refuses_other_classes(here, capsys):
     assert "rome.csv has labels that the training data lack: Rom. They have Bonn, Ulm" in capsys.readouterr().err
     table.drop(columns="town").to_csv("none.csv", index=False)
     assert main(["evaluate", "labels", "--data", "none.csv"]) == 2
-    assert "label: none.csv has no column 'town'" in capsys.readouterr().err
+    assert "labels takes the labels 'town' beside x; none.csv has no column 'town'" in capsys.readouterr().err
 
 
 def test_a_likelihood_of_ones_own_goes_by_the_names_of_the_columns(here, capsys):
     likelihood = ["--likelihood", '{"class": "Mixed", "columns": {"weight": "Normal", "height": "StudentT"}}']
-    assert main(["train", *QUICK, "--data", "real.csv", *likelihood, "--out", "own"]) == 0
-    assert yaml.safe_load((here / "own/config.yaml").read_text())["likelihood"]["columns"] == {
-        "height": "StudentT",
-        "weight": "Normal",
-    }
+    options = ["train", *QUICK, "--data", "real.csv", "--label", "town"]
+    assert main([*options, *likelihood, "--out", "own"]) == 0
+    found = yaml.safe_load((here / "own/config.yaml").read_text())["likelihood"]["columns"]
+    assert {name: spec["likelihood"] for name, spec in found.items()} == {"height": "StudentT", "weight": "Normal"}
+    assert list(found) == ["height", "weight"]
     capsys.readouterr()
     likelihood[1] = '{"class": "Mixed", "columns": {"wieght": "Normal", "height": "StudentT"}}'
-    assert main(["train", *QUICK, "--data", "real.csv", *likelihood, "--out", "own2"]) == 2
-    assert re.search(r"likelihood.columns must name .* \S*real.csv; it lacks 'weight'", capsys.readouterr().err)
+    assert main([*options, *likelihood, "--out", "own2"]) == 2
+    assert "likelihood.columns must name the columns of the table; it lacks 'weight'" in capsys.readouterr().err
 
 
 def test_columns_and_groups_are_options(here, capsys):
     options = ["--columns", "visits,height", "--standardize", "false", "--split", "0.6,0.2,0.2"]
     assert main(["train", *QUICK, "--data", "mixed.csv", *options, "--out", "two"]) == 0
-    assert "better in the file: Standardise (height)" in capsys.readouterr().out
     assert json.loads((here / "two/data.json").read_text())["columns"] == ["visits", "height"]
-    assert json.loads((here / "two/data.json").read_text())["loc"] is None
+    height = Schema.read(here / "two/schema.yaml")["height"]
+    assert (height.loc, height.scale) == (0, 1)
     assert main(["train", "--data", "mixed.csv", "--label", "twon", "--out", "three"]) == 2
     assert re.search(r"label: \S*mixed.csv has no column 'twon'. Did you mean 'town'\?", capsys.readouterr().err)
 
@@ -179,8 +207,8 @@ def test_what_comes_out_is_in_the_units_of_the_table(here, capsys):
 def test_a_likelihood_that_standardises_by_itself_gets_the_numbers_as_they_are(here, capsys):
     columns = {"weight": {"class": "Standardized", "loc": 2.3, "scale": 0.2}, "height": "Normal"}
     likelihood = ["--likelihood", json.dumps({"class": "Mixed", "columns": columns})]
-    assert main(["train", *QUICK, "--data", "real.csv", *likelihood, "--out", "by_itself"]) == 0
-    found = json.loads((here / "by_itself/data.json").read_text())
-    place = found["columns"].index("weight")
-    assert (found["loc"][place], found["scale"][place]) == (0, 1)
-    assert found["loc"][1 - place] == pytest.approx(pd.read_csv("real.csv").height.mean(), rel=0.01)
+    options = ["train", *QUICK, "--data", "real.csv", "--label", "town"]
+    assert main([*options, *likelihood, "--out", "by_itself"]) == 0
+    found = yaml.safe_load((here / "by_itself/config.yaml").read_text())["likelihood"]["columns"]
+    assert found["weight"] == columns["weight"]
+    assert found["height"]["loc"] == pytest.approx(pd.read_csv("real.csv").height.mean(), rel=0.01)

@@ -12,14 +12,15 @@ import torch
 import yaml
 
 import pyro_vae
-from pyro_vae import TrainingInterrupted, build, fit, load
+from pyro_vae import TrainingInterrupted, build, fit, likelihoods, load
 from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli import main
-from pyro_vae.cli.words import as_word, of_error, of_remedy
+from pyro_vae.cli.words import as_word, of_error, of_remedy, with_options
 from pyro_vae.config import NoContextError, make_objective
 from pyro_vae.data import BadDataError
 from pyro_vae.evaluation import collapse
 from pyro_vae.evaluation.collapse import Remedy
+from pyro_vae.evaluation.weights import warn_of_heavy_tails
 from pyro_vae.objectives import BetaELBO
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training.record import FolderNotEmptyError
@@ -49,10 +50,37 @@ def test_a_value_is_one_word(value, text):
         ("label=COLUMN names those of a table.", "--label COLUMN names those of a table."),
         ("name their folder with root=... or $PYRO_VAE_DATA", "name their folder with root=... or $PYRO_VAE_DATA"),
         ("the file resize=3.npy, group=", "the file resize=3.npy, group="),
+        (
+            'Binarise the data (binarize="dynamic" or "threshold" in pyro_vae.data) or use likelihoods.Normal',
+            "Binarise the data (of images: --binarize dynamic or threshold) or use --likelihood Normal",
+        ),
+        (
+            "as they are (no binarize or dequantize in pyro_vae.data)",
+            "as they are (--binarize none --dequantize false)",
+        ),
+        ("give reals (dequantize=True in pyro_vae.data), or", "give reals (--dequantize true), or"),
+        ("Dequantise: data.load(..., dequantize=True)", "Dequantise: --dequantize true"),
+        (
+            "keep them with likelihoods.DiscretizedLogistic(levels=256, upper=255.0)",
+            "keep them with --likelihood DiscretizedLogistic with 256 levels up to 255.0",
+        ),
+        ("or use a likelihood without library=True", "or use a likelihood without --likelihood.library true"),
     ],
 )
 def test_arguments_of_load_are_options(said, words):
     assert of_error(BadDataError(said)) == words
+
+
+def test_what_the_library_says_of_data_is_said_in_options():
+    """Each remedy of a likelihood, each warning of heavy tails."""
+    remedies = {part.remedy for part in vars(likelihoods).values() if isinstance(part, type) and part.remedy}
+    with pytest.warns(UserWarning, match="Pareto") as caught:
+        warn_of_heavy_tails(torch.tensor([0.9, 0.1]), "log p(x)")
+    said = [with_options(text) for text in (*remedies, str(caught[0].message))]
+    assert len(said) > 4
+    for text in said:
+        assert not re.search(r"pyro_vae\.|likelihoods\.|evaluation\.|=True", text), text
+    assert "Train a posterior that covers p(z | x) better, such as --posterior iaf" in said[-1]
 
 
 def test_a_remedy_is_an_option_with_its_arguments():

@@ -116,6 +116,15 @@ BAD = {
     ),
     "shapes": (".npz", {"x_train": X, "x_valid": X[:, :2], "x_test": X}, BadDataError, "splits of one shape; got"),
     "few": (".npy", {"x": X[:3]}, ValueError, "is left for"),
+    "kinds": (
+        ".npz",
+        {"x_train": PIXELS, "x_valid": PIXELS / 2, "x_test": PIXELS},
+        BadDataError,
+        "splits of one shape; got images of shape (3, 9, 8), rows of shape (3, 9, 8)",
+    ),
+    "too many labels": (".npz", {"x": X, "y": np.arange(300)}, BadDataError, "300 different labels for 300 rows: too"),
+    "complex labels": (".npz", {"x": X, "y": Y * 1j}, BadDataError, "labels of complex128; labels are whole numbers"),
+    "dates as labels": (".npz", {"x": X, "y": Y.astype("M8[D]")}, BadDataError, "labels of datetime64[D]; labels are"),
 }
 
 
@@ -133,3 +142,67 @@ def test_damaged_files(tmp_path, ending, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DamagedDataError, match=rf"a{ending} cannot be read: "):
         data.load(path)
+
+
+PARTS = {f"x_{name}": X[i::3] for i, name in enumerate(("train", "valid", "test"))}
+NOTED = {
+    "two arrays of savez": ({"arr_0": X, "arr_1": X}, "left out beside arr_0: 'arr_1'"),
+    "other arrays": ({"x": X, "y": Y, "z": X, "targets": Y}, "left out beside x, y: 'z', 'targets'"),
+    "x beside its splits": ({**PARTS, "x": X}, "left out beside x_test, x_train, x_valid: 'x'"),
+    "numbers to predict": ({"x": X, "y": X[:, 0, 0]}, "'y' holds real numbers, which are no classes, and is left out"),
+}
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+@pytest.mark.parametrize("kind", NOTED)
+def test_arrays_that_are_left_out_are_noted(tmp_path, kind, ending):
+    arrays, note = NOTED[kind]
+    if ending == ".h5":
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    else:
+        np.savez(tmp_path / "a.npz", **arrays)
+    found = data.load(tmp_path / f"a{ending}")
+    assert len(found.notes) == 1
+    assert all(word in found.notes[0] for word in note.split(" beside ")[-1].replace(":", "").replace(",", "").split())
+    assert found.classes == (3 if kind == "other arrays" else 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (Y.astype(float), ()),
+        (Y.astype(float) - 1, ("-1", "0", "1")),
+        (np.array([b"lo", b"mid", b"up"])[Y], ("lo", "mid", "up")),
+    ],
+)
+def test_classes_in_any_dtype(tmp_path, labels, names):
+    found = data.load(save(tmp_path / "a.npz", x=X, y=labels)).everything
+    assert (found.classes, found.class_names) == (3, names)
+
+
+def test_labels_of_each_split_belong_to_it(tmp_path):
+    # As many labels as examples in all, and not as many in each split: each would be the label of another example.
+    labels = {f"y_{name}": y for name, y in zip(("train", "valid", "test"), np.split(Y, [50, 250]), strict=True)}
+    with pytest.raises(BadDataError, match=r"y_train must have one label per example, \(100,\); got shape \(50,\)"):
+        data.load(save(tmp_path / "a.npz", **PARTS, **labels))
+
+
+def test_equal_rows_are_the_reason_why_a_split_is_empty(tmp_path):
+    with pytest.raises(BadDataError, match=r"none is left for valid.*Equal rows stay together; there are 1 that diff"):
+        data.load(save(tmp_path / "a.npy", x=np.ones((300, 2))))
+
+
+def test_a_file_of_numpys_with_the_ending_of_another(tmp_path):
+    (tmp_path / "a.npz").write_bytes(save(tmp_path / "b.npy", x=X).read_bytes())
+    with pytest.raises(DamagedDataError, match=r"it is no .npz file of NumPy's, but one of .npy. Give its name that"):
+        data.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.xlsx", "a"])
+def test_a_file_of_another_kind(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=rf"{name} is a file of another kind .* Give a folder of images, or one of th"):
+        data.load(tmp_path / name)

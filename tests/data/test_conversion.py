@@ -16,6 +16,7 @@ from pyro_vae import data
 from pyro_vae.data import BadDataError, DataSet, Images, Rows
 from pyro_vae.data.conversion import as_data_set
 from pyro_vae.data.reading import Reading
+from tests.data.parts import parts_of, rows_of, values
 
 X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 Y = np.arange(200) % 4
@@ -23,18 +24,6 @@ Y = np.arange(200) % 4
 
 def made(value, **options):
     return as_data_set("mine.py:make", value, Reading(**options))
-
-
-def values(split):
-    return split.x(slice(None), torch.float64).numpy()
-
-
-def rows_of(dataset):
-    return [sorted(map(tuple, values(split).reshape(len(split), -1).tolist())) for split in parts_of(dataset)]
-
-
-def parts_of(dataset):
-    return dataset.train, dataset.valid, dataset.test
 
 
 @pytest.mark.parametrize("x", [X, torch.from_numpy(X), torch.from_numpy(X).requires_grad_(), X.astype("f8"), (X,), [X]])

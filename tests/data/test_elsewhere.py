@@ -20,11 +20,8 @@ from pyro_vae import data
 from pyro_vae.data import BadDataError, DamagedDataError, DownloadError, Images
 from pyro_vae.data.elsewhere import _TOY
 from pyro_vae.data.sources import whole_path
+from tests.data.parts import parts_of
 from tests.data.test_images import fake_mnist
-
-
-def parts_of(dataset):
-    return dataset.train, dataset.valid, dataset.test
 
 
 def all_rows(dataset):

@@ -17,6 +17,7 @@ from pyro_vae.cli.arguments import modules_named
 from pyro_vae.data import BadDataError
 from pyro_vae.data.functions import home_of
 from pyro_vae.registry import NotAllowedError, allowing
+from tests.data.parts import parts_of, rows_of
 
 X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 Y = np.arange(200) % 4
@@ -25,7 +26,10 @@ TRAIN = ["--epochs", "1", "--hidden", "4", "--latent_dim", "2"]
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Write a file of Python into the working directory; modules of it are forgotten afterwards."""
+    """Write a file of Python into the working directory; its modules are forgotten afterwards.
+
+    Others are not: a test that comes later would have a second matplotlib beside parts of the first.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
@@ -37,20 +41,10 @@ def written(tmp_path, monkeypatch):
         return name
 
     yield write
-    for module in set(sys.modules) - before:
-        del sys.modules[module]
-
-
-def values(split):
-    return split.x(slice(None), torch.float64).numpy()
-
-
-def rows_of(dataset):
-    return [sorted(map(tuple, values(split).reshape(len(split), -1).tolist())) for split in parts_of(dataset)]
-
-
-def parts_of(dataset):
-    return dataset.train, dataset.valid, dataset.test
+    for name in set(sys.modules) - before:
+        place = getattr(sys.modules[name], "__file__", None) or ""
+        if Path(place).is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize(

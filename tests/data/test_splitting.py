@@ -206,6 +206,7 @@ class Endless(IterableDataset):
         (X, {"group": np.zeros(300)}, ValueError, "of 300 examples, in 1 groups, none is left for"),
         (X, {"group": INDEX[:-1]}, ValueError, r"group must have one value per example, \(300,\); got \(299,\)"),
         (X, {"group": np.where(INDEX > 3, np.nan, 1.0)}, ValueError, "group lacks the value of 296 examples"),
+        (X, {"label": "kind"}, ValueError, r"label names a column of a DataFrame; x is a ndarray. Give \(x, labels\)"),
         (X, {"group": "column"}, ValueError, "group must have one value per example"),
         ((X, INDEX[:-1]), {}, ValueError, "context 0 must have one row per example: 300; got 299"),
         ((X, INDEX.tolist()), {}, TypeError, "context 0 must be a tensor or a NumPy array; got list"),
@@ -214,6 +215,8 @@ class Endless(IterableDataset):
         (DataLoader(X), {}, TypeError, r"a Dataset, not a DataLoader: split\(loader.dataset\)"),
         (Endless(), {}, TypeError, "a torch Dataset with a length; got Endless"),
         ("digits", {}, TypeError, "got str"),
+        ("digits", {"group": range(6)}, TypeError, "got str"),
+        (DataLoader(X), {"group": INDEX}, TypeError, r"a Dataset, not a DataLoader: split\(loader.dataset\)"),
         (None, {}, TypeError, "got NoneType"),
         ([X.tolist()], {}, ValueError, "x must be a tensor, a NumPy array or a table of numbers; got list"),
     ],
@@ -242,6 +245,18 @@ def test_a_frame_is_split_as_its_file(tmp_path):
     assert by_value[1].equals(data.split(frame(), valid=0.2, group="who")[1])
 
 
+def test_a_label_says_nothing_about_where_a_row_goes(tmp_path):
+    labelled = frame().assign(kind=INDEX % 3)
+    labelled.to_csv(tmp_path / "x.csv", index=False)
+    parts = data.split(labelled, valid=0.2, test=0.2, label="kind")
+    loaded = data.load(tmp_path / "x.csv", split="0.6,0.2,0.2", label="kind")
+    for part, split in zip(parts, (loaded.train, loaded.valid, loaded.test), strict=True):
+        assert np.allclose(part[list(split.columns)], split.values.numpy())
+        assert part["kind"].tolist() == split.labels.tolist()
+    without = data.split(frame(), valid=0.2, test=0.2)
+    assert [part.index.tolist() for part in parts] == [part.index.tolist() for part in without]
+
+
 def test_a_series_is_a_table_of_one_column():
     whole, one = data.split(frame()[["a"]]), data.split(frame()["a"])
     assert all(part["a"].equals(other) for part, other in zip(whole, one, strict=True))
@@ -250,3 +265,5 @@ def test_a_series_is_a_table_of_one_column():
 def test_a_column_that_a_frame_lacks():
     with pytest.raises(ValueError, match="group: x has no column 'whom'. Did you mean 'who'"):
         data.split(frame(), group="whom")
+    with pytest.raises(ValueError, match="label: x has no column 'kinds'. Did you mean 'kind'"):
+        data.split(frame().assign(kind=1), label="kinds")

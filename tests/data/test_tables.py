@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -33,7 +35,7 @@ def make_people(n: int = N) -> pd.DataFrame:
 
 
 PEOPLE = make_people()
-X = PEOPLE[["height", "visits", "smokes"]].astype(float).to_numpy()
+X = PEOPLE.assign(town=PEOPLE.town.map({"Bonn": 0, "Köln": 1, "Ulm": 2}), born=range(N)).astype(float).to_numpy()
 
 
 def write(path, text, encoding="utf-8"):
@@ -72,14 +74,13 @@ SAVE = {
 
 
 @pytest.mark.parametrize("name", SAVE)
-def test_numbers_and_booleans_are_x_and_the_rest_is_named(tmp_path, name):
+def test_numbers_categories_and_dates_are_x(tmp_path, name):
     SAVE[name](PEOPLE, tmp_path / name)
     found = data.load(tmp_path / name)
-    assert found.train.columns == ("height", "visits", "smokes")
+    assert found.train.columns == ("height", "visits", "smokes", "town", "born")
     in_file_order(found, X)
-    (note,) = found.notes
-    assert note.startswith("2 of 5 columns are left out: 'town' is text, such as 'Ulm'")
-    assert "'born'" in note
+    assert found.notes == ()
+    assert [column.kind for column in found.train.schema.data] == ["number", "number", "binary", "category", "date"]
     assert found.has_missing
     assert "\n" not in repr(found)
     assert f"{len(found.train)} train" in repr(found)
@@ -186,6 +187,13 @@ def test_labels_are_numbers_or_text(tmp_path, values):
             assert of[tuple(x)].removesuffix(".0") == everything.class_names[label]
 
 
+def test_a_column_that_may_hold_labels_is_named():
+    frame = pd.DataFrame({"a": np.arange(60.0) % 7, "Label": np.arange(60) % 3, "target": np.arange(60) / 7})
+    said = ("'Label' is a column of x like the others. If it holds labels: label='Label'",)
+    assert data.table(frame).notes == said  # target has other numbers than whole ones
+    assert data.table(frame, label="Label").notes == ()
+
+
 def test_labels_that_are_codes_need_no_names_and_become_context():
     df = pd.DataFrame({"a": range(90), "k": [i % 3 for i in range(90)]})
     assert data.table(df, label="k").train.class_names == ()
@@ -213,8 +221,8 @@ def test_columns_are_chosen_in_order_even_if_they_tell_nothing(tmp_path):
     found = data.load(tmp_path / "a.csv", columns="smokes, same, age")
     assert found.train.columns == ("smokes", "same", "age")
     assert found.notes == ()
-    with pytest.raises(ValueError, match="column 'town' is text"):
-        data.load(tmp_path / "a.csv", columns=["town"])
+    found = data.load(tmp_path / "a.csv", columns=["town", "height"])
+    assert found.train.schema["town"].values == ("Bonn", "Köln", "Ulm")
     with pytest.raises(ValueError, match=r"no column 'vists'. Did you mean 'visits'\?"):
         data.load(tmp_path / "a.csv", columns="vists")
     with pytest.raises(ValueError, match="names of different columns, such as a,b; got 'visits,visits'"):
@@ -232,11 +240,11 @@ BASE = pd.DataFrame({"a": np.arange(60) / 7, "b": np.arange(60) % 5})
         ([np.nan] * 60, "'c' has no value in any row"),
         ([None] * 60, "'c' has no value in any row"),
         ([3] * 60, "'c' is always 3"),
-        (["x", "y"] * 30, "'c' is text, such as 'x'"),
-        ([1, 2, "?"] * 20, "'c' is text: 40 of 60 values are numbers, '?' is none"),
+        ([f"text {i}" for i in range(60)], "'c' has 60 different texts in 60 rows, such as 'text 0'"),
+        (["x"] * 60, "'c' is always x"),
         ([2**53 + 1, 2, 3] * 20, "'c' has whole numbers beyond 2**53, such as 9007199254740993, which float64 rounds"),
         ([2**64 + 1, 2, None] * 20, "'c' has whole numbers beyond 2**53, such as 18446744073709551617"),
-        (pd.date_range("2020", periods=60), "'c' holds dates or times"),
+        ([pd.Timestamp("2020")] * 60, "'c' is always 2020-01-01"),
     ],
 )
 def test_columns_that_are_left_out(tmp_path, column, note):
@@ -268,10 +276,8 @@ def test_what_a_parquet_file_says_of_pandas_is_not_believed(tmp_path):
 @pytest.mark.parametrize(
     ("column", "note"),
     [
-        (pd.Categorical(["x", "y"] * 30), "holds categories"),
         ([{"a": 1}, None] * 30, "holds values of the kind struct"),
-        ([1j] * 60, "is text, such as '1j'"),
-        (["1", "2"] * 30, "is text, though each value is a number, such as '1'"),
+        ([i * 1j for i in range(60)], "has 60 different texts in 60 rows, such as '0j'"),
     ],
 )
 def test_columns_of_objects_are_left_out(column, note):
@@ -294,7 +300,8 @@ def test_columns_of_objects_are_left_out(column, note):
 def test_numbers_of_all_kinds_of_pandas(column):
     found = data.table(pd.DataFrame({"a": BASE.a, "c": column})).everything.values
     order = found[:, 0].argsort()
-    expected = torch.tensor([1.0, np.nan, 0.0 if "bool" in str(column.dtype) else 3.0] * 20, dtype=torch.float64)
+    second = 0.0 if "bool" in str(column.dtype) else 1.0  # the codes of 1 and 3, or of True and False
+    expected = torch.tensor([1.0 - second, np.nan, second] * 20, dtype=torch.float64)
     torch.testing.assert_close(found[order, 1], expected, equal_nan=True)
 
 
@@ -307,7 +314,7 @@ def test_an_index_is_left_out(tmp_path, name, first):
     assert found.train.columns == ("a", "b")
     assert found.notes == ("1 of 3 columns is left out: 'Unnamed: 0' counts the rows",)
     df.sample(frac=1, random_state=0).to_csv(tmp_path / "a.csv")
-    assert data.load(tmp_path / "a.csv").train.columns == ("Unnamed: 0", "a", "b")
+    assert data.load(tmp_path / "a.csv").notes == ("1 of 3 columns is left out: 'Unnamed: 0' numbers the rows",)
 
 
 def test_the_index_of_a_parquet_file_is_left_out(tmp_path):
@@ -318,16 +325,16 @@ def test_the_index_of_a_parquet_file_is_left_out(tmp_path):
 
 
 TYPES = {
-    "decimal": (pa.array([1, None, 3] * 20).cast(pa.decimal128(30, 2)), [1, np.nan, 3]),
+    "decimal": (pa.array([1, None, 3, 4] * 15).cast(pa.decimal128(30, 2)), [1, np.nan, 3, 4]),
     "half": (pa.array(np.array([1, 2.5, 3] * 20, np.float16)), [1, 2.5, 3]),
     "bytes": (pa.array([1, 2, 200] * 20, pa.uint8()), [1, 2, 200]),
-    "NaN and null": (pa.array([1.5, None, np.nan, 2] * 15, from_pandas=False), [1.5, np.nan, np.nan, 2]),
+    "NaN and null": (pa.array([1.5, None, np.nan, 2, 4] * 12, from_pandas=False), [1.5, np.nan, np.nan, 2, 4]),
     "large": (pa.array([2**63, 1, 2] * 20, pa.uint64()), "whole numbers beyond 2**53, such as 9223372036854775808"),
     "lists": (pa.array([[1], [2], None] * 20), "holds values of the kind list"),
-    "times": (pa.array([1, 2, 3] * 20, pa.timestamp("s")), "holds dates or times"),
-    "categories": (pa.array(["x", "y", "z"] * 20).dictionary_encode(), "holds categories"),
+    "times": (pa.array([0, 43200, 86400 * 3] * 20, pa.timestamp("s")), [0, 0.5, 3]),
+    "categories": (pa.array(["x", "y", "z"] * 20).dictionary_encode(), [0, 1, 2]),
     "bytes of text": (pa.array([b"x", b"y", b"z"] * 20), "holds values of the kind binary"),
-    "long text": (pa.array(["x", "y", "z"] * 20, pa.large_string()), "is text, such as 'x'"),
+    "long text": (pa.array(["x", "y", "z"] * 20, pa.large_string()), [0, 1, 2]),
 }
 
 
@@ -360,3 +367,58 @@ def test_a_delimiter_of_ones_own(tmp_path):
     PEOPLE.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="delimiter is for text files; .* is a Parquet file"):
         data.load(tmp_path / "a.parquet", delimiter=";")
+
+
+def test_a_row_stays_where_it_was_when_others_bring_a_second_value_or_a_first(tmp_path):
+    # A column of one value, and one without any, are no part of x until another row brings a value.
+    generator = np.random.default_rng(0)
+    rows = [f"{a:.4f},2020," for a in generator.normal(size=200)]
+
+    def places(more):
+        (tmp_path / "a.csv").write_text("\n".join(["a,year,b", *rows, *more]))
+        found = data.load(tmp_path / "a.csv")
+        parts = zip(("train", "valid", "test"), (found.train, found.valid, found.test), strict=True)
+        return {a: name for name, part in parts for a in part.values[:, 0].tolist()}
+
+    before = places([])
+    for more in (["9.5,2021,"], ["9.5,2020,7", "9.6,2020,8"], ["9.5,2021,7", "9.6,2021,8"]):
+        after = places(more)
+        assert len(after) == len(before) + len(more)
+        assert {a: after[a] for a in before} == before
+
+
+def test_the_choice_of_columns_moves_no_row(tmp_path):
+    # A run chooses the columns that it was trained on, of a table that may have others.
+    generator = np.random.default_rng(0)
+    rows = [f"{a:.4f},{b:.4f},5" for a, b in generator.normal(size=(200, 2))]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,c", *rows]))
+    all_columns, chosen = (data.load(tmp_path / "a.csv", columns=columns) for columns in (None, "a"))
+    assert torch.equal(chosen.test.values[:, 0], all_columns.test.values[:, 0])
+
+
+@pytest.mark.parametrize("ending", ["TSV", "Tsv.GZ", "CSV.gz", "csv.GZ"])
+def test_endings_in_capitals(tmp_path, ending):
+    text = "a,b\n" + "\n".join(f"{i},{i % 7}" for i in range(99))
+    content = (text.replace(",", "\t") if "tsv" in ending.lower() else text).encode()
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(gzip.compress(content) if ending.lower().endswith("gz") else content)
+    assert data.load(path).everything.values.sum() == sum(i + i % 7 for i in range(99))
+
+
+def test_blank_lines_before_the_names(tmp_path):
+    (tmp_path / "a.csv").write_text("\n \n\na,b\n" + "\n".join(f"{i},{i % 7}" for i in range(99)))
+    found = data.load(tmp_path / "a.csv")
+    assert found.train.columns == ("a", "b")
+    assert len(found.everything) == 99
+
+
+def test_names_that_are_whole_numbers():
+    df = pd.DataFrame({0: range(99), 1: [0, 1, 2] * 33, 2: range(99, 0, -1)})
+    found = data.table(df, label=1)
+    assert (found.train.columns, found.classes) == (("0", "2"), 3)
+
+
+def test_names_of_columns_may_be_wavelengths_beside_text(tmp_path):
+    rows = "\n".join(f"{'ab'[i % 2]},{i},{i * i}" for i in range(99))
+    (tmp_path / "a.csv").write_text(f"kind,400.5,401.5\n{rows}")
+    assert data.load(tmp_path / "a.csv", label="kind").train.columns == ("400.5", "401.5")

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,10 +14,9 @@ import yaml
 from pyro_vae import build, load
 from pyro_vae.cli import main
 from pyro_vae.cli.arguments import modules_named
-from pyro_vae.cli.parser import _modules_from_here
 from pyro_vae.cli.sweeps import Sweep
 from pyro_vae.config import make_objective
-from pyro_vae.registry import NotAllowedError, allowing
+from pyro_vae.registry import NotAllowedError, allowing, searching
 from tests.hostile.conftest import change
 
 SHELL = {"class": "subprocess.Popen", "args": "touch executed", "shell": True}
@@ -32,6 +32,8 @@ NAMED = [
     ({"posterior": {**NORMAL, "net": SHELL}}, "net 'subprocess.Popen'"),
     ({"prior": SHELL}, "prior 'subprocess.Popen'"),
     ({"prior": "sys.exit"}, "prior 'sys.exit'"),
+    ({"missing": True, "mask_likelihood": SHELL}, "mask_likelihood 'subprocess.Popen'"),
+    ({"missing": True, "mask_likelihood": {"class": "net", "net": SHELL}}, "net 'subprocess.Popen'"),
     ({"prior": {"class": "io.FileIO", "name": "victim", "mode": "w"}}, "prior 'io.FileIO'"),
     ({"likelihood": "evil.Likelihood"}, "likelihood 'evil.Likelihood'"),
     ({"prior": {"class": "logging.FileHandler", "filename": "victim"}}, "prior 'logging.FileHandler'"),
@@ -326,9 +328,9 @@ def test_names_in_a_call_of_build_are_the_callers_own(own):
 
 def test_the_working_directory_is_looked_through_last_and_only_where_a_module_is_named():
     before = list(sys.path)
-    with _modules_from_here(True):
+    with searching(Path.cwd()):
         assert sys.path == [*before, os.getcwd()]
-    with _modules_from_here(False):
+    with searching(None):
         assert sys.path == before
     assert sys.path == before
 

@@ -170,7 +170,7 @@ def test_loc_and_scale_are_buffers_in_the_state_dict_and_the_configuration(tmp_p
 def test_another_net_is_the_net():
     p = Standardized(nets.MLP(2, (), 3), loc=1.0)
     assert len(list(p.parameters())) == 3
-    p.net = nn.Flatten()
+    p.net = nn.Flatten()  # its output is the mean of y
     torch.testing.assert_close(p(torch.tensor([[1.0, 5.0]])).mean, torch.tensor([[2.0, 6.0]]))
 
 
@@ -295,21 +295,38 @@ def test_a_users_likelihood_that_is_no_product():
 # The scale of the data
 
 
-def said(spec, x):
+def said(spec, x, encoding=None):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        vae = build(x.shape[1], latent_dim=2, hidden=(4,), likelihood=spec)
+        net = (
+            {"class": "MLP", "encoding": {"class": "TableEncoding", "columns": encoding}}
+            if encoding
+            else {"class": "MLP"}
+        )
+        q = {"class": "DiagonalNormal", "net": net}
+        vae = build(x.shape[1], latent_dim=2, hidden=(4,), likelihood=spec, posterior=q)
         fit(vae, x, epochs=1, progress=False, seed=0)
-    return [str(w.message) for w in caught if "the scale of the training data" in str(w.message)]
+    return [str(w.message) for w in caught if "scale" in str(w.message) or "standardises" in str(w.message)]
+
+
+ENCODING = [{"as": "number", "loc": 1e4, "scale": 300.0}, {"as": "number", "log": "log", "loc": 2.0}, {"as": "number"}]
 
 
 def test_nothing_is_said_of_the_scale_of_standardised_data_and_of_other_data_in_units_of_y():
     x, spec = table()
-    assert not said(spec, x)
+    assert not said(spec, x, ENCODING)
     columns = {**spec["columns"], "height": {**spec["columns"]["height"], "loc": 0.0, "scale": 1.0}}
     (message,) = said({"class": "Mixed", "columns": columns}, x)
     assert "'height', standardised, from 9" in message
     assert "p(x | z) starts with a scale of 0.5" in message
+
+
+def test_an_encoder_that_sees_x_as_it_is_is_said():
+    x, spec = table()
+    (message,) = said(spec, x)
+    assert message.startswith("likelihood Mixed standardises x, posterior DiagonalNormal does not: its codes start")
+    y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    assert not said({"class": "Standardized", "loc": 10.0, "scale": 30.0}, 10 + 30 * y)  # a network takes such numbers
 
 
 # Bad input

@@ -69,8 +69,8 @@ def sweep(
         together: train with the first value of each option, then with the second of each, and so on.
         workers: number of trainings at a time, each in its own process; they share the cores.
         evaluate_on: data to evaluate on: train, valid or test.
-        importance_particles: draws of z per image to estimate log p(x) by importance sampling, such as 5000; by default
-            no estimate.
+        importance_particles: draws of z per example to estimate log p(x) by importance sampling, such as 5000; by
+            default no estimate.
         check: raises a ValueError if a command line cannot be parsed.
         options: options of pyro-vae train.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,8 @@ def sample(
         mean: give the mean of p(x|z) for each z instead of a draw; auto does so for images.
         seed: seed of the draws.
         out: .png picture or .npy array of images, by default figures/samples.png in the run folder; .csv, .parquet or
-            .npy file of rows, in the units of the data, by default samples.csv in the run folder.
+            .npy file of rows, in the units of the data, by default samples.csv in the run folder. A table has the
+            class of each row, for a run with labels as context.
     """
     from pyro_vae import load, plots
     from pyro_vae.cli import rows, writing
@@ -39,33 +41,41 @@ def sample(
         writing.write_picture(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
         return
     path = writing.path_of_rows(out, Path(run) / "samples.csv")
+    if vae.schema is not None:
+        writing.write_frame(path, x, rows.numbers_of(vae, x))
+        return
     values = described.to_units(x)
-    writing.write_rows(path, writing.columns_of(values, described.columns), values)
+    columns = writing.columns_of(values, described.columns)
+    writing.write_rows(path, columns | rows.label_of_samples(run, described, n, label, columns), values)
 
 
 def reconstruct(
     run: str, n: int | None = None, data: str | None = None, root: str | None = None, out: str | None = None
 ) -> None:
-    """Encode and decode the first test images or rows of a run.
+    """Encode and decode the first test images or rows of a run, or of other data.
 
     Args:
         run: run folder.
         n: number of images, by default 16; or of rows, by default all.
-        data: other data than the run's own, or where these are now; their test part.
+        data: other data than the run's own, of which all are taken, or where these are now.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
         out: .png picture or .npy array of images, by default figures/reconstructions.png in the run folder; .csv,
             .parquet or .npy file of rows, in the units of the data, by default reconstructions.csv in the run folder.
     """
     from pyro_vae import plots
-    from pyro_vae.cli import rows, runs, writing
+    from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
+    from pyro_vae.data.table_frames import as_frame
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
-    test = dataset.test
+    _, test = datasets.part_of_run(run, dataset, None, data)
     if not plots.is_image(test.event_shape):
         path = writing.path_of_rows(out, Path(run) / "reconstructions.csv")
         examples = test if n is None else rows.some(test, n)
         columns, values = rows.reconstructed(vae, examples)
+        if vae.schema is not None:
+            writing.write_frame(path, as_frame(vae.schema, values), values)
+            return
         writing.write_rows(path, columns, values)
         return
     x, *context = first(test, min(16, len(test)) if n is None else n, vae)
@@ -91,18 +101,18 @@ def interpolate(
         n: number of walks; by default 8, or fewer if there are too few images or rows.
         steps: images or rows in each walk, including both ends.
         path: linear, or spherical, which keeps the lengths that a normal prior expects.
-        data: other data than the run's own, or where these are now; their test part.
+        data: other data than the run's own, of which all are taken, or where these are now.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
         out: .png picture or .npy array of images, by default figures/interpolations.png in the run folder; .csv,
             .parquet or .npy file of rows, in the units of the data, by default interpolations.csv in the run folder.
             A table has the number of the walk and of the step in its first columns.
     """
     from pyro_vae import plots
-    from pyro_vae.cli import rows, runs, writing
+    from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
-    test = dataset.test
+    _, test = datasets.part_of_run(run, dataset, None, data)
     n = max(1, min(8, len(test) // 2)) if n is None else n
     if not 1 <= n <= len(test) // 2:
         raise ValueError(f"n must be from 1 to {len(test) // 2}, two {test.noun}s for each walk; got {n}")
@@ -111,7 +121,7 @@ def interpolate(
     x, *context = first(test, 2 * n, vae)
     paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
     if to is not None:
-        writing.write_rows(to, *rows.walks(test, paths))
+        writing.write_rows(to, *rows.walks(vae, test, paths))
         return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 
@@ -124,8 +134,9 @@ def plot(run: str, data: str | None = None, root: str | None = None) -> None:
         data: other data than the run's own, or where these are now.
         root: folder of the data; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
     """
-    from pyro_vae.cli import runs
+    from pyro_vae.cli import datasets, runs
     from pyro_vae.cli.pictures import draw_run
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
-    draw_run(Path(run), vae, dataset)
+    _, examples = datasets.part_of_run(run, dataset, None, data)
+    draw_run(Path(run), vae, replace(dataset, test=examples))

@@ -12,6 +12,7 @@ KINDS = {
     "priors": "prior",
     "likelihoods": "likelihood",
     "posteriors": "posterior",
+    "mask_likelihoods": "mask_likelihood",
     "nets": "net",
     "objectives": "objective",
     "schedules": "schedule",
@@ -81,7 +82,7 @@ def _signature(found: type) -> list[inspect.Parameter]:
 
 
 def list_parts(kind: str | None = None) -> None:
-    """Show what can be swapped: priors, likelihoods, posteriors, networks, objectives, data.
+    """Show what can be swapped: priors, likelihoods, posteriors, models of the mask, networks, objectives, data.
 
     Args:
         kind: one kind alone, such as priors.
@@ -113,6 +114,7 @@ def _list_kind(option: str) -> None:
 
     kind = PARTS[option]
     titles = {
+        "mask_likelihood": "--mask_likelihood: models of which values are missing",
         "net": "--nets mlp, gated_mlp, conv, resnet: networks",
         "schedule": "Schedules for weights of an objective",
     }

@@ -25,7 +25,8 @@ def encode(
         run: run folder.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table with a column for each mean (z0, z1, ...) and each standard deviation (sd0, sd1,
-            ...), and the label if there is one; or .npy array of the means and then the standard deviations.
+            ...), the label if there is one, and the file of an image; or .npy array of the means and then the standard
+            deviations.
         split: rows to encode: all, train, valid or test.
         seed: seed of the draws, for codes without a mean.
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
@@ -37,7 +38,7 @@ def encode(
     examples = datasets.part(dataset, split)
     columns = rows.codes(vae, examples, seed)
     if path.suffix.lower() != ".npy":
-        columns |= rows.label_column(examples)
+        columns |= rows.label_column(examples) | rows.file_column(dataset, split)
     writing.write_rows(path, columns)
     print(f"codes of {len(examples):,} {examples.noun}s: {rows.what_codes_hold(columns)}")
 
@@ -47,6 +48,7 @@ def impute(
     data: str | None = None,
     out: str = "imputed.csv",
     mean: bool = True,
+    draws: int | None = None,
     num_particles: int = 100,
     split: Which = "all",
     seed: int = 0,
@@ -54,11 +56,15 @@ def impute(
 ) -> None:
     """Replace the missing values of data by their means given the values that are there, in the units of the data.
 
+    In a table, a category becomes the most probable one, and integers, dates and all other columns stay what they are.
+
     Args:
         run: run folder, trained on data with missing values.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table, or .npy array.
         mean: write means; false writes draws.
+        draws: number of imputations of a table, each a draw: they stand one after the other, numbered from 1 in the
+            column "imputation".
         num_particles: draws of z per row.
         split: rows to impute: all, train, valid or test.
         seed: seed of the draws.
@@ -68,9 +74,25 @@ def impute(
 
     path = writing.check_ending(out, csv="a table", parquet="a table", npy="an array")
     vae, dataset = rows.open_whole(run, data, root)
+    if not vae.missing:
+        raise ValueError(
+            f"{run} was trained on data without missing values, so its VAE fills none in. Train on data with gaps"
+        )
     examples = datasets.part(dataset, split)
+    if vae.schema is not None:
+        draws = 1 if draws is None and not mean else draws
+        file = rows.file_of(run, data)
+        table, missing = rows.imputed_table(
+            vae, dataset, split, file, num_particles=num_particles, draws=draws, seed=seed
+        )
+        writing.write_frame(path, table, rows.numbers_of(vae, table) if path.suffix.lower() == ".npy" else None)
+        print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")
+        return
+    if draws is not None:
+        raise ValueError(f"draws are for tables; {run} was trained on other data. Use --mean false")
     filled, missing = rows.imputed(vae, examples, num_particles=num_particles, mean=mean, seed=seed)
-    writing.write_rows(path, writing.columns_of(filled, rows.names(examples)) | rows.label_column(examples), filled)
+    columns = writing.columns_of(filled, rows.names(examples))
+    writing.write_rows(path, columns | rows.label_column(examples, columns), filled)
     print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")
 
 
@@ -98,16 +120,24 @@ def score(
         seed: seed of the draws.
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
     """
-    from pyro_vae.cli import rows, runs, writing
+    import torch
+
+    from pyro_vae.cli import datasets, rows, runs, writing
+    from pyro_vae.evaluation.weights import warn_of_heavy_tails
 
     path = writing.check_ending(out, csv="a table", parquet="a table", npy="an array")
     vae, own = runs.open_run(run, None, root, "cpu")
-    examples = own.test if data is None else rows.open_whole(run, data, root)[1].everything
-    rows.check_flag(flag, len(own.valid), own.valid.noun)
-    values = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
-    shares = rows.shares(values, rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed))
+    dataset, split = (own, "test") if data is None else (rows.open_whole(run, data, root)[1], "all")
+    examples = datasets.part(dataset, split)
+    rows.check_reference(run, own, flag)
+    values, tails = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
+    reference, more = rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed)
+    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones")
+    shares = rows.shares(values, reference)
     columns: dict[str, writing.Column] = {"log_prob": values.tolist(), "share": shares.tolist()}
     if flag is not None:
         columns["flagged"] = (shares <= flag).int().tolist()
+    if path.suffix.lower() != ".npy":
+        columns |= rows.file_column(dataset, split)
     writing.write_rows(path, columns)
     rows.print_scores(examples, values, shares, flag)

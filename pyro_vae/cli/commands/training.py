@@ -43,7 +43,7 @@ def train(
         dequantize: add uniform noise within each grey level. A density over real pixels needs it: on a grid of levels
             the density grows without bound. auto adds the noise for such likelihoods.
         labels: give the labels to the VAE as context (a conditional VAE).
-        validate: hold out the validation images and keep the epoch that is best on them. false trains on them too, as
+        validate: hold out the validation data and keep the epoch that is best on them. false trains on them too, as
             published tables do, and keeps the last epoch.
         likelihood: likelihood p(x|z): a class by its name or dotted path; its own arguments follow, as in --likelihood
             normal --likelihood.scale 0.1. auto looks at the data, chooses a likelihood and says why. default is
@@ -73,6 +73,9 @@ def train(
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
     if data is None:
         raise ValueError("the run was trained from Python on data without a name. Name a file with them: --data FILE")
+    _check_training(epochs, options, out, resume)
+    if resume is not None:
+        _check_same_vae(resume, options)
     root = config.pop("root")
     config["data"] = whole_path(data)
     dataset = datasets.to_train_on(config, root, resume)
@@ -97,6 +100,32 @@ def train(
         **{option.name: options[option.name] for option in of_fit()},
     )
     _finish(run, dataset, history, minimised, validate, device)
+
+
+def _check_training(epochs: int | None, options: dict[str, Any], out: str | None, resume: str | None) -> None:
+    """Raise an error for options of fit that cannot be used, before any data are read."""
+    from pyro_vae.cli.options import of_fit
+    from pyro_vae.training.options import Options
+    from pyro_vae.training.record import check_folder
+
+    Options(epochs, optimizer=None, has_context=False, **{option.name: options[option.name] for option in of_fit()})
+    if out is not None:
+        check_folder(Path(out), resume is not None)
+
+
+def _check_same_vae(run: str, options: dict[str, Any]) -> None:
+    """Raise a ValueError if the VAE of a run were to go on with other networks or another size of z."""
+    from pyro_vae.checkpoints import read_config
+    from pyro_vae.cli.options import of_build
+
+    before, usual = read_config(Path(run)), {option.name: option.default for option in of_build()}
+    for name in ("latent_dim", "hidden", "activation", "nets"):
+        if options[name] == before.get(name, usual[name]):
+            continue
+        has = f"has {before[name]}" if name in before else "was built in Python"
+        raise ValueError(
+            f"{name}: {run} {has}, and goes on with the VAE that it has; got {options[name]}. Leave it away"
+        )
 
 
 def _finish(run: Path, dataset: Any, history: Any, minimised: Any, validate: bool, device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from pyro_vae.plots.style import BLUE, DPI, GREY, Shown
+from pyro_vae.plots.tables import synthetic_rows
 
 if TYPE_CHECKING:
     from pyro_vae.training import History
@@ -26,23 +28,9 @@ __all__ = [
     "rate_distortion",
     "reconstructions",
     "samples",
+    "synthetic_rows",
     "training_curves",
 ]
-
-_DPI = 150
-_DPI_OF_A_PAGE = 96  # pixels per inch at which a notebook shows the picture
-_TRAIN, _VALID = "#9aa5b1", "#0b6e99"
-
-
-class _Shown(Figure):
-    """A figure that a notebook shows by itself, without ``%matplotlib inline``."""
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return the picture, and the size at which a notebook shows it."""
-        file = io.BytesIO()
-        self.savefig(file, format="png")
-        width, height = (round(_DPI_OF_A_PAGE * inches) for inches in self.get_size_inches())
-        return file.getvalue(), {"width": width, "height": height}
 
 
 def training_curves(history: History) -> Figure:
@@ -56,15 +44,15 @@ def training_curves(history: History) -> Figure:
     """
     if not history:
         raise ValueError("history must hold at least one epoch; got none")
-    figure = _Shown(figsize=(10, 3.2), dpi=_DPI, layout="constrained")
+    figure = Shown(figsize=(10, 3.2), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 3)
     epochs = [record.epoch for record in history]
     valid = [record.valid_elbo for record in history if record.valid_elbo is not None]
-    axes[0].plot(epochs, [record.elbo for record in history], color=_TRAIN, label="training")
+    axes[0].plot(epochs, [record.elbo for record in history], color=GREY, label="training")
     if valid:
-        axes[0].plot(epochs[-len(valid) :], valid, color=_VALID, label="validation")
+        axes[0].plot(epochs[-len(valid) :], valid, color=BLUE, label="validation")
         best = history.best
-        axes[0].plot(best.epoch, best.score, "o", color=_VALID, markersize=4, label=f"best: {best.score:.2f}")
+        axes[0].plot(best.epoch, best.score, "o", color=BLUE, markersize=4, label=f"best: {best.score:.2f}")
     axes[0].legend(frameon=False, loc="lower right")
     for axis, title, values in (
         (axes[0], "ELBO", [record.elbo for record in history]),
@@ -72,7 +60,7 @@ def training_curves(history: History) -> Figure:
         (axes[2], "KL(q(z|x) || p(z))", [record.kl for record in history]),
     ):
         if axis is not axes[0]:
-            axis.plot(epochs, values, color=_TRAIN)
+            axis.plot(epochs, values, color=GREY)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         axis.set_ylabel("nats per example")
@@ -157,7 +145,7 @@ def manifold(images: Tensor, z1: Tensor, z2: Tensor) -> Figure:
     if (len(z2), len(z1)) != (rows, columns):
         raise ValueError(f"z1 and z2 must have one entry per column and per row of {rows} x {columns} images")
     grid = _grid(images.flatten(0, 1), columns, padding=0)
-    figure = _Shown(figsize=(6, 6 * rows / columns + 0.3), dpi=_DPI, layout="constrained")
+    figure = Shown(figsize=(6, 6 * rows / columns + 0.3), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     # The points may be unevenly spaced, so the ticks name some of them.
     axis.imshow(
@@ -199,10 +187,10 @@ def codes(z: Tensor | NDArray[Any], labels: Tensor | NDArray[Any] | Sequence[str
         first, second = pca.explained_variance_ratio_
         title = f"Latent codes in {z.shape[1]} dimensions, by PCA"
         names = (f"first component ({first:.0%} of variance)", f"second component ({second:.0%})")
-    figure = _Shown(figsize=(6, 5), dpi=_DPI, layout="constrained")
+    figure = Shown(figsize=(6, 5), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     if labels is None:
-        axis.scatter(points[:, 0], points[:, 1], s=6, color=_VALID, alpha=0.6, linewidths=0)
+        axis.scatter(points[:, 0], points[:, 1], s=6, color=BLUE, alpha=0.6, linewidths=0)
     else:
         classes = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
         for i, label in enumerate(np.unique(classes).tolist()):
@@ -239,16 +227,16 @@ def rank_histograms(ranks: Tensor, values: int, bins: int = 16, most: int = 20) 
     n, dims = len(ranks), min(ranks.shape[1], most)
     columns = min(dims, 5)
     rows = -(-dims // columns)
-    figure = _Shown(figsize=(1.2 + 1.9 * columns, 1.0 + 1.5 * rows), dpi=_DPI, layout="constrained")
+    figure = Shown(figsize=(1.2 + 1.9 * columns, 1.0 + 1.5 * rows), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     low, high = binom.ppf([0.005, 0.995], n, 1 / bins)
     for i, axis in enumerate(grid):
         if i >= dims:
             axis.set_axis_off()
             continue
-        axis.axhspan(low, high, color=_TRAIN, alpha=0.35, linewidth=0)
+        axis.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0)
         counts, edges = np.histogram(ranks[:, i].cpu().numpy(), bins=np.arange(bins + 1) * values / bins - 0.5)
-        axis.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=_VALID, edgecolor="white", linewidth=0.5)
+        axis.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
         axis.set_title(f"$z_{{{i + 1}}}$", fontsize=9)
         axis.set_xticks([0, values - 1])
         axis.spines[["top", "right"]].set_visible(False)
@@ -278,10 +266,10 @@ def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels
     x, y = np.asarray(rates, dtype=float), np.asarray(distortions, dtype=float)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError(f"rates and distortions must be finite; got {list(rates)} and {list(distortions)}")
-    figure = _Shown(figsize=(7, 5), dpi=_DPI, layout="constrained")
+    figure = Shown(figsize=(7, 5), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     order = np.argsort(x)
-    axis.plot(x[order], y[order], "-o", color=_VALID, linewidth=1, markersize=5)
+    axis.plot(x[order], y[order], "-o", color=BLUE, linewidth=1, markersize=5)
     for i, label in enumerate(labels):
         axis.annotate(label, (x[i], y[i]), textcoords="offset points", xytext=(6, 5), fontsize=8)
     axis.margins(0.12)
@@ -291,9 +279,9 @@ def rate_distortion(rates: Sequence[float], distortions: Sequence[float], labels
     bottom = max(bottom, 0.0) if y.min() >= 0 else bottom
     step = _round_step((right - left + top - bottom) / 8)
     for total in np.arange(np.ceil((left + bottom) / step), (right + top) / step) * step:
-        axis.plot([left, right], [total - left, total - right], color=_TRAIN, linewidth=0.6, alpha=0.7, zorder=0)
+        axis.plot([left, right], [total - left, total - right], color=GREY, linewidth=0.6, alpha=0.7, zorder=0)
         inside = (total - top, top) if total - top > left else (left, total - left)
-        axis.annotate(f"{-total:g}", inside, fontsize=7, color=_TRAIN, textcoords="offset points", xytext=(2, -8))
+        axis.annotate(f"{-total:g}", inside, fontsize=7, color=GREY, textcoords="offset points", xytext=(2, -8))
     axis.set_xlim(left, right)
     axis.set_ylim(bottom, top)
     axis.set_xlabel("rate, E[KL(q(z|x) || p(z))], in nats")
@@ -323,7 +311,7 @@ def is_image(event_shape: tuple[int, ...]) -> bool:
 def _picture(images: Tensor, columns: int, title: str) -> Figure:
     grid = _grid(images, columns, padding=max(1, images.shape[-1] // 14))
     height, width = grid.shape[:2]
-    figure = _Shown(figsize=(6, 6 * height / width + 0.35), dpi=_DPI, layout="constrained")
+    figure = Shown(figsize=(6, 6 * height / width + 0.35), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title, fontsize=10)

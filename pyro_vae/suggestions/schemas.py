@@ -1,0 +1,208 @@
+"""The schema of a table, completed: the kind and the likelihood of each column, its mean and standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_vae import likelihoods, registry  # known() knows the likelihoods that are imported
+from pyro_vae.data import Rows
+from pyro_vae.data.schema import Column, Kind, Schema, SchemaError
+from pyro_vae.parts import Likelihood, known
+from pyro_vae.registry import Spec, find
+from pyro_vae.resolver import as_mapping, class_name
+from pyro_vae.suggestions.rules import LOGARITHM, Suggestion, judge
+from pyro_vae.suggestions.tables import judge_columns, judge_table
+from pyro_vae.suggestions.values import Values
+
+__all__ = ["completed", "encoding_of", "in_units", "is_location_scale", "likelihood_of", "with_likelihood"]
+
+_KINDS: Mapping[str, Kind] = {
+    "Bernoulli": "binary",
+    "Normal": "real",
+    "StudentT": "real",
+    "Laplace": "real",
+    **dict.fromkeys(("Categorical", "DiscretizedLogistic"), "ordered"),
+    **dict.fromkeys(("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial"), "count"),
+    **dict.fromkeys(("Beta", "ContinuousBernoulli", "LogitNormal"), "proportion"),
+}
+_WIDEST = 50  # of an embedding
+
+
+def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
+    """Return a schema in which each column of x has a kind, a likelihood, and the moments of the training rows.
+
+    What it says already stays.
+
+    Args:
+        schema: of the table.
+        train: rows to train on, which give means and standard deviations.
+        everything: all rows, from which the likelihoods are chosen; by default ``train``.
+    """
+    of_train = _numbers(train)
+    rows = of_train if everything is None else _numbers(everything)
+    open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
+    judged = dict(zip(open_, _judged(rows[:, open_], [schema.data[i].name for i in open_]), strict=True))
+    done = [
+        _with_moments(_with_likelihood(_judged_as(column, judged.get(i))), of_train[:, i])
+        for i, column in enumerate(schema.data)
+    ]
+    return schema.with_columns(done)
+
+
+def with_likelihood(schema: Schema, likelihood: Any) -> Schema:
+    """Return a schema whose columns have a given likelihood, or those of a ``Mixed``; None or auto changes nothing.
+
+    Columns of numbers that get a likelihood over real numbers become real.
+
+    Raises:
+        SchemaError: if a ``Mixed`` names other columns.
+    """
+    if not isinstance(likelihood, (str, Mapping)) or class_name(likelihood) == "auto":
+        return schema
+    spec = as_mapping("likelihood", likelihood)
+    specs = spec.get("columns", dict.fromkeys(schema.names, likelihood))
+    for names, there, what in ((schema.names, specs, "lacks"), (specs, schema.names, "has too")):
+        if odd := [repr(name) for name in names if name not in there]:
+            raise SchemaError(f"likelihood.columns must name the columns of the table; it {what} {', '.join(odd[:10])}")
+    return schema.with_columns(_given(column, specs[column.name]) for column in schema.data)
+
+
+def _given(column: Column, spec: Spec) -> Column:
+    if column.kind != "number" or not is_location_scale(spec):
+        return replace(column, likelihood=spec)
+    if not _is_standardized(spec):
+        return replace(column, likelihood=spec, kind="real")
+    given: Any = spec
+    kind: Kind = "positive" if given.get("log") else "real"
+    return replace(column, likelihood=spec, kind=kind, loc=given.get("loc", 0.0), scale=given.get("scale", 1.0))
+
+
+def _numbers(rows: Rows) -> NDArray[np.float64]:
+    return np.concatenate([some.double().numpy() for some in rows.stored()])
+
+
+def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:
+    """Return a suggestion for each column of numbers: the same for all if they are alike, as pixels are."""
+    if not names:
+        return []
+    v = Values(x, tuple(names))
+    first = judge_table(v)[0] if len(names) > 1 else judge(v)[0]
+    if _KINDS.get(class_name(first.likelihood), "real") != "real":
+        return [first] * len(names)
+    return judge_columns(v)
+
+
+def _judged_as(column: Column, suggestion: Suggestion | None) -> Column:
+    """Return a column of numbers of the kind that was suggested."""
+    if suggestion is None:
+        return replace(column, kind="real") if column.kind == "number" else column
+    spec = as_mapping("likelihood", suggestion.likelihood)
+    kind: Kind = _KINDS[class_name(spec)]
+    if kind == "real" and suggestion.prepare == LOGARITHM:
+        return replace(column, kind="positive", likelihood=column.likelihood or "Normal")
+    if kind == "ordered":
+        levels = spec["levels"]
+        if spec.get("upper", 1) != levels - 1:
+            return replace(column, kind="proportion", likelihood=column.likelihood or suggestion.likelihood)
+        return replace(
+            column, kind="ordered", values=tuple(range(levels)), likelihood=column.likelihood or suggestion.likelihood
+        )
+    values = (0, 1) if kind == "binary" else ()
+    return replace(column, kind=kind, values=values, likelihood=column.likelihood or suggestion.likelihood)
+
+
+def _with_likelihood(column: Column) -> Column:
+    """Return a column with the usual likelihood of its kind, if it has none."""
+    if column.likelihood is not None:
+        return column
+    levels = {"levels": len(column.values), "upper": float(max(1, len(column.values) - 1))}
+    usual: Mapping[str, Spec] = {
+        "binary": "Bernoulli",
+        "category": {"class": "Categorical", **levels},
+        "ordered": {"class": "DiscretizedLogistic", **levels},
+        "count": "NegativeBinomial",
+        "proportion": "Beta",
+    }
+    return replace(column, likelihood=usual.get(column.kind, "Normal"))
+
+
+def _with_moments(column: Column, numbers: NDArray[np.float64]) -> Column:
+    """Return a column with mean and standard deviation of what its encoder and likelihood standardise."""
+    there = numbers[~np.isnan(numbers)]
+    if column.usual_encoding in ("one_hot", "embedding"):
+        return column
+    if column.usual_encoding == "log":
+        there = np.log(there[there > 0])
+    elif column.usual_encoding == "log1p":
+        there = np.log1p(there[there > -1])
+    if (column.loc, column.scale) != (0.0, 1.0) or not len(there):
+        return column
+    scale = float(there.std())
+    return replace(column, loc=float(there.mean()), scale=scale if scale > 0 else 1.0)
+
+
+def in_units(likelihood: Any, schema: Schema) -> Any:
+    """Return the likelihood of a VAE over a table, in its units.
+
+    Args:
+        likelihood: the user's; None or auto for that of the schema.
+        schema: completed, with the user's likelihood.
+    """
+    if likelihood is not None and not isinstance(likelihood, (str, Mapping)):
+        return likelihood
+    own = likelihood is not None and class_name(likelihood) not in ("auto", "Mixed")
+    return likelihood if own and not is_location_scale(likelihood) else likelihood_of(schema)
+
+
+def likelihood_of(schema: Schema) -> Spec:
+    """Return the likelihood of a completed schema, in the units of the table.
+
+    It is one likelihood for all columns if they have the same and nothing is standardised, else ``Mixed``.
+    """
+    specs = {column.name: _in_units(column) for column in schema.data}
+    first, *others = specs.values()
+    alike = all(spec == first for spec in others) and not is_location_scale(schema.data[0].likelihood or "Normal")
+    return first if alike else {"class": "Mixed", "columns": specs}
+
+
+def is_location_scale(spec: Any) -> bool:
+    """Return True for a likelihood of real numbers, which may be shifted and scaled."""
+    named: Any = spec["class"] if isinstance(spec, Mapping) else spec
+    found = find(registry.Kind("likelihood", known(Likelihood)), getattr(named, "func", named))
+    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
+
+
+def _in_units(column: Column) -> Spec:
+    """Return the likelihood of a column in its own units: one of real numbers is over standardised ones."""
+    spec = column.likelihood or "Normal"
+    if not is_location_scale(spec) or _is_standardized(spec):
+        return spec
+    logarithm = {"log": True} if column.kind == "positive" else {}
+    return {"class": "Standardized", "likelihood": spec, "loc": column.loc, "scale": column.scale, **logarithm}
+
+
+def _is_standardized(spec: Any) -> bool:
+    return isinstance(spec, Mapping) and spec["class"] in ("Standardized", likelihoods.Standardized)
+
+
+def encoding_of(schema: Schema, missing: bool) -> dict[str, Any]:
+    """Return what an encoder's first layer sees of a row, as the argument ``encoding`` of its net."""
+    return {"class": "TableEncoding", "columns": [_encoded(column) for column in schema.data], "missing": missing}
+
+
+def _encoded(column: Column) -> dict[str, Any]:
+    values = len(column.values)
+    match column.usual_encoding:
+        case "one_hot":
+            return {"as": "one_hot", "values": values}
+        case "embedding":
+            return {"as": "embedding", "values": values, "width": min(_WIDEST, round(1.6 * values**0.56))}
+        case "standardize":
+            return {"as": "number", "loc": column.loc, "scale": column.scale}
+        case logarithm:
+            return {"as": "number", "log": logarithm, "loc": column.loc, "scale": column.scale}

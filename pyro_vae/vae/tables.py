@@ -1,0 +1,155 @@
+"""Tables for a VAE that knows their schema: DataFrames as x, and x as DataFrames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import Independent
+
+from pyro_vae.data import Rows
+from pyro_vae.data.frames import is_frame
+from pyro_vae.data.schema import Schema
+from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.tables import rows_of_frame
+from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.observed import fill_missing
+
+__all__ = ["as_rows", "filled_in", "is_table", "most_probable", "most_voted"]
+
+
+def is_table(x: object) -> bool:
+    """Return True for a DataFrame, and for rows of a table."""
+    return (is_frame(x) and hasattr(x, "columns")) or (isinstance(x, Rows) and x.schema is not None)
+
+
+def as_rows(schema: Schema | None, source: Any) -> Any:
+    """Return a table as the rows that a schema says; other data, and all without a schema, as they are.
+
+    Raises:
+        BadDataError: if it lacks a column, or has a value that the schema does not know.
+    """
+    if schema is None:
+        return source
+    if isinstance(source, tuple) and source:
+        x = as_rows(schema, source[0])
+        return source if x is source[0] else (x.values, *source[1:])
+    if is_frame(source) and hasattr(source, "columns"):
+        return rows_of_frame(source, schema)
+    if isinstance(source, Rows) and source.schema is not None and not _coded_alike(source.schema, schema):
+        coded = rows_of_frame(as_frame(source.schema, torch.cat(list(source.stored()))), schema)
+        return replace(source, values=coded.values, columns=coded.columns, schema=schema)
+    return source
+
+
+def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
+    """Return a table with its missing values replaced; a DataFrame keeps what it has, and its other columns.
+
+    Args:
+        schema: of the table.
+        x: a DataFrame, or rows of a table.
+        filled: x without missing values, ``(n, columns)``.
+    """
+    new = as_frame(schema, filled)
+    if not is_frame(x):
+        return new
+    old: Any = x
+    found = old.copy()
+    missing = as_rows(schema, x).values.isnan().numpy()
+    for place, column in enumerate(schema.data):
+        gaps = missing[:, place]
+        if gaps.any():
+            found[column.name] = _with(old[column.name], gaps, new[column.name])
+    return found
+
+
+def _with(old: Any, gaps: Any, new: Any) -> Any:
+    """Return a Series with other values in its gaps; of objects, as the other values are."""
+    values = new.set_axis(old.index)
+    if old.dtype == values.dtype:
+        return old.where(~gaps, values)
+    kept = old.astype(object).where(~gaps, values.astype(object))
+    try:
+        return kept.astype(values.dtype if old.dtype == object else old.dtype)
+    except (TypeError, ValueError):
+        return kept
+
+
+def _coded_alike(one: Schema, other: Schema) -> bool:
+    """Return True if x holds the same numbers by two schemas."""
+    return [_coding(c) for c in one.data] == [_coding(c) for c in other.data]
+
+
+def _coding(column: Any) -> tuple[Any, ...]:
+    values = column.values if column.is_coded else ()
+    # 0 and 1 as codes of 0 and 1 are the numbers themselves.
+    return column.name, () if values == tuple(range(len(values))) else values, column.origin
+
+
+def most_probable(schema: Schema, likelihood: TorchDistribution, weights: Tensor | None = None) -> Tensor:
+    """Return the mean of each number, and the most probable code of each binary, category or ordered column.
+
+    Args:
+        schema: of the table.
+        likelihood: p(x | z), with batch shape ``(batch,)``, or ``(particles, batch)`` with weights.
+        weights: of the particles, ``(particles, batch)``, which sum to 1.
+
+    Returns:
+        ``(batch, columns)``.
+    """
+    shape = likelihood.batch_shape if weights is None else weights.shape  # all particles may be in one dimension
+    found = _averaged(likelihood.mean.unflatten(0, shape), weights)
+    coded = [i for i, column in enumerate(schema.data) if column.is_coded]
+    if not coded:
+        return found
+    sizes = torch.tensor([len(schema.data[i].values) for i in coded], device=found.device)
+    probs = []
+    for code in range(int(sizes.max())):
+        value = found.new_zeros((*likelihood.batch_shape, len(schema.data)))
+        value[..., coded] = torch.minimum(sizes - 1, torch.full_like(sizes, code)).to(found.dtype)
+        known = _fill_numbers(schema, likelihood, value)
+        log_probs = element_log_probs(likelihood, known)[..., coded]
+        probs.append(_averaged(torch.where(code < sizes, log_probs.exp(), 0.0).unflatten(0, shape), weights))
+    found = found.clone()
+    found[..., coded] = torch.stack(probs).argmax(0).to(found.dtype)
+    return found
+
+
+def most_voted(schema: Schema, drawn: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean of each number over draws, and the code with the most weight of each column that is coded.
+
+    Args:
+        schema: of the table.
+        drawn: draws of x, ``(particles, batch, columns)``.
+        weights: of the particles, ``(particles, batch)``, which sum to 1.
+    """
+    found = _averaged(drawn, weights)
+    for place, column in enumerate(schema.data):
+        if column.is_coded:
+            codes = torch.arange(len(column.values), device=drawn.device)
+            votes = _averaged((drawn[..., place, None] == codes).to(weights.dtype), weights)
+            found[..., place] = votes.argmax(-1).to(found.dtype)
+    return found
+
+
+def _averaged(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values if weights is None else torch.einsum("pb,pb...->b...", weights, values)
+
+
+def _fill_numbers(schema: Schema, likelihood: TorchDistribution, value: Tensor) -> Tensor:
+    """Return x with a number of its support in each column that is not coded."""
+    coded = torch.tensor([column.is_coded for column in schema.data], device=value.device)
+    return fill_missing(likelihood, value, coded.expand(value.shape))
+
+
+def element_log_probs(likelihood: TorchDistribution, x: Tensor) -> Tensor:
+    """Return log p of each column by itself, ``(*batch_shape, columns)``, of a product over the columns."""
+    if isinstance(likelihood, Columns):
+        return torch.stack(list(likelihood.factor_log_probs(x).values()), -1)
+    inner: Any = likelihood
+    while not isinstance(inner, Independent):
+        inner = inner.base
+    return inner.base_dist.log_prob(x)
