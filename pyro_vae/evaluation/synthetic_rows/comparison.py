@@ -30,7 +30,7 @@ _MOST_SYNTHETIC_ROWS, _MOST_REAL_ROWS = 5_000, 10_000  # for privacy, of each ta
 _MOST_TARGETS = 10
 _MOST_CODES = 10  # integers with no more different values may be classes
 _MANY_COPIES = 0.1
-_FEW_GAPS = 0.01
+_FEW_GAPS = 5  # that may be missing by chance
 _TRAINING, _PAIRING, _DISCRIMINATING, _TARGETING, _SCORING, _FITTING, _SEARCHING = range(
     7
 )  # independent streams of random numbers
@@ -124,7 +124,7 @@ def synthetic(
         notes=(
             *notes,
             *_notes_of_labels(tables),
-            *_notes_of_gaps(columns),
+            *_notes_of_gaps(columns, len(synthetic)),
             *notes_of_pairs,
             *notes_of_targets,
             *_notes_of_copies(shares_of_copies),
@@ -169,9 +169,9 @@ def _notes_of_labels(tables: Mapping[str, Table]) -> list[str]:
     ]
 
 
-def _notes_of_gaps(columns: pd.DataFrame) -> list[str]:
+def _notes_of_gaps(columns: pd.DataFrame, rows: int) -> list[str]:
     """Return a note if synthetic rows are complete and real ones are not, as with most generators."""
-    complete = columns[(columns["missing_synthetic"] == 0) & (columns["missing_real"] > _FEW_GAPS)].index
+    complete = columns[(columns["missing_synthetic"] == 0) & (rows * columns["missing_real"] > _FEW_GAPS)].index
     if not len(complete):
         return []
     said = f"{', '.join(map(repr, complete[:3]))}{' and others' if len(complete) > 3 else ''}"
