@@ -57,15 +57,12 @@ class VAE(Conditionals):
             posterior sees x with ``fill`` in their place and, beside it, the mask (1 where observed), so its net takes
             twice the first dimension of x (Mattei and Frellsen 2019, arXiv 1812.02633).
         fill: what the posterior sees in place of a missing value.
-    <<<<<<< HEAD
         schema: of the table that x is, if it is one. DataFrames are then read as it says, and :meth:`sample`,
             :meth:`reconstruct` and :meth:`impute` return DataFrames.
-    =======
         mask_likelihood: returns p(s | x, c), over the mask s of x, which is 1 where x is observed; None if values are
             missing at random. With it, values may be missing because of what they are (not-MIWAE: Ipsen, Mattei and
             Frellsen 2020, arXiv 2006.12871); see :mod:`pyro_vae.mask_likelihoods`. The programs then have two more
             sites: ``"x_missing"``, which guide and model draw from p(x | z), and ``"mask"``, which is observed.
-    >>>>>>> K
 
     Raises:
         TypeError: if one of the three cannot be called, is a class and not an instance, or is a distribution.
