@@ -191,6 +191,35 @@ def test_terms_name_the_mask_and_hold_missing_values():
     assert not ModelGuide(make(), table().nan_to_num(0.0)).draws_missing
 
 
+def filled_in(seed, masking):
+    """RMSE and bias of the imputed values, of two columns that are missing above their mean, 0."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.tensor([[1.0, 0.8, 0.9, -0.7]])
+    x = torch.randn(400, 1, generator=generator) @ weight + 0.5 * torch.randn(400, 4, generator=generator)
+    gaps = x.clone()
+    gaps[:, :2] = x[:, :2].where(x[:, :2] < 0, torch.nan)
+    torch.manual_seed(seed)
+    vae = build(4, 1, hidden=(16,), likelihood="normal", missing=True, mask_likelihood=masking)
+    options = {"batch_size": 100, "lr": 1e-2, "seed": seed, "progress": False, "engine": "pyro"}
+    fit(vae, gaps, epochs=100, objective=objectives.IWAE(num_particles=5), **options)
+    off = (vae.impute(gaps, num_particles=200, seed=0) - x)[:, :2]
+    return off[gaps[:, :2].isnan()].square().mean().sqrt().item(), off.mean().item()
+
+
+@pytest.mark.slow
+def test_gaps_above_the_mean_are_filled_in_better():
+    """The experiment of not-MIWAE in miniature.
+
+    Over seeds 0 to 7, the RMSE with a model of the mask was 0.43 ± 0.04 (standard deviation) times that without, and
+    the bias of the columns' means -0.11 ± 0.08 in place of -0.63 ± 0.02. The limits are at least 3.8 standard deviations
+    away, so another seed would fail by chance in less than 1 of 100 cases (t with 7 degrees of freedom).
+    """
+    (plain, plain_bias), (masked, bias) = filled_in(0, None), filled_in(0, UPPER)
+    assert masked < 0.6 * plain
+    assert plain_bias < -0.5
+    assert abs(bias) < 0.4
+
+
 LINES = ["deterministic", "examples", "trace-elbo", "mean-field-elbo", "renyi-elbo", "order", "gradient", "objective"]
 
 
@@ -270,5 +299,10 @@ def test_by_command(tmp_path, monkeypatch, capsys):
     filled = (tmp_path / "filled.csv").read_text().splitlines()
     assert len(filled) == 61
     assert not any(",," in f",{line}," for line in filled)
+    assert not main(["train", "--data", "gaps.csv", *common, "--out", "plain"])
+    assert not main(["compare", "run", "plain"])
+    assert "run: elbo and log p(x) are of x and its mask; in the other runs" in capsys.readouterr().out
     assert main(["train", "--data", "whole.csv", *common, *masking]) == 2
-    assert "--mask_likelihood is a model of which values are missing, and in" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "mask_likelihood is a model of which values are missing, and this VAE takes complete data alone" in said
+    assert "Leave --mask_likelihood out" in said

@@ -205,10 +205,10 @@ def _first_examples(
 
 def _subject(vae: Target, x: Tensor, taken: str) -> str:
     """Say what is checked."""
-    found = [getattr(vae, place, None) for place in ("prior", "likelihood", "posterior")]
+    found = [getattr(vae, place, None) for place in ("prior", "likelihood", "posterior", "mask_likelihood")]
     parts = [part_name(part) for part in found if part is not None and not inspect.ismethod(part)]
     kind = f"the pair ({', '.join(map(part_name, vae))})" if isinstance(vae, tuple) else part_name(vae)
-    made_of = f" of {', '.join(parts)}" if len(parts) == 3 else ""
+    made_of = f" of {', '.join(parts)}" if len(parts) >= 3 else ""
     examples = taken + ("1 example" if len(x) == 1 else f"{len(x)} examples")
     return f"{kind}{made_of}, on {examples} of shape {tuple(x.shape[1:])}"
 

@@ -127,6 +127,9 @@ def print_rows(rows: Sequence[Row], names: Sequence[str], split: str) -> None:
     missing = [row.run for row in rows if not row.figures]
     if missing:
         print(f"not evaluated on {split} data: {', '.join(missing)}. Run: pyro-vae evaluate RUN --split {split}")
+    of_mask = [row.run for row in rows if row.options.get("mask_likelihood") is not None]
+    if of_mask and len(of_mask) < len(rows):
+        print(f"{', '.join(of_mask)}: elbo and log p(x) are of x and its mask; in the other runs they are of x alone")
 
 
 def _columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:

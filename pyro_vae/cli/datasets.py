@@ -72,6 +72,8 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
     """
     of_run = resume is not None and (Path(resume) / SCHEMA).is_file()
     raw = load_data({**config, "schema": str(Path(resume or "") / SCHEMA)} if of_run else config, root)
+    if resume is not None and not of_run and isinstance(raw.train, Rows):  # its VAE knows no schema
+        raw = raw.map(lambda rows: replace(rows, schema=None))
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
         print(wrapped(f"note       {with_options(note)}", indent=11))
@@ -201,7 +203,7 @@ def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Descriptio
             what = "counts" if isinstance(formed.train, Counts) else f"{formed.train.noun}s"
             raise ValueError(f"standardize is for tables and arrays; {formed.train.name} holds {what}")
         return formed
-    if formed.train.schema is not None:
+    if described is None and formed.train.schema is not None:
         return formed  # the VAE standardises
     moments, notes = (described.moments, ()) if described is not None else _scaling(formed, config)
     if moments is None:

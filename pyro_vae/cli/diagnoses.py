@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pyro_vae import VAE, plots
+from pyro_vae.argument_checks import at_least
 from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.rows import context_of_samples, described
 from pyro_vae.data import DataSet, Split
-from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation
+from pyro_vae.data.table_frames import as_frame
+from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation, synthetic
+from pyro_vae.evaluation.synthetic_rows import FEWEST_ROWS
 from pyro_vae.files import folder_in
 
-__all__ = ["check_wanted", "print_gaps", "print_memorisation", "print_outliers", "print_probe"]
+__all__ = ["check_wanted", "print_gaps", "print_memorisation", "print_outliers", "print_probe", "print_synthetic"]
 
 _PROBED = 5000  # most codes to train the classifier on, and to test it on
 _COMPARED = 1000  # most examples of each data set
 _PICTURED = 16
 
 
-def check_wanted(vae: VAE, examples: Split, *, gaps: bool, others: Split | None, samples: bool) -> None:
+def check_wanted(vae: VAE, examples: Split, *, gaps: bool, others: Split | None, samples: int) -> None:
     """Refuse, before any long computation, what cannot be printed for a VAE and its examples."""
     if gaps:
         inference_gaps(vae, *first(examples, 1, vae, 0), steps=1, num_particles=1, importance_particles=1)
@@ -28,6 +34,9 @@ def check_wanted(vae: VAE, examples: Split, *, gaps: bool, others: Split | None,
             f"against must have {examples.noun}s of the run's shape, {examples.event_shape}; {others.name} has "
             f"{others.event_shape}"
         )
+    if samples and vae.schema is not None:
+        at_least("samples", samples, FEWEST_ROWS, "to compare them with the rows of a table")
+        at_least("the number of held-out rows", len(examples), FEWEST_ROWS, "to compare samples with them")
     if samples and examples.with_labels:
         raise ValueError("samples are compared with training data only for runs without labels as context")
 
@@ -98,3 +107,21 @@ def print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n
         print(f"figure    {path}")
     kept = ("fraction", "threshold", "quantile", "sample_median", "test_median")
     return {"samples": n, **{name: getattr(found, name) for name in kept}}
+
+
+def print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
+    """Print how good samples of a table are beside held-out rows, and draw it.
+
+    A VAE gives complete rows. They get the gaps of training rows drawn at random, so that gaps tell nothing apart.
+    """
+    assert vae.schema is not None, "it is the VAE of a table"
+    dtype = next(vae.parameters()).dtype
+    samples: Any = vae.sample(n, *context_of_samples(run, described(run), n, None, dtype, seed), seed=seed)
+    train, held_out = (as_frame(vae.schema, torch.cat(list(part.stored()))) for part in (trained, examples))
+    gaps = train.sample(n, replace=True, random_state=seed).isna().to_numpy()
+    report = synthetic(train, samples.mask(gaps), held_out, seed=seed)
+    print(f"\n{report}\n")
+    path = folder_in(Path(run), "figures") / "synthetic.png"
+    save_figure(report.plot(), path)
+    print(f"figure    {path}")
+    return {"samples": n, **json.loads(report.to_frame().to_json(orient="index"))}

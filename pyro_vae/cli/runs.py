@@ -77,10 +77,6 @@ def check_names(options: Mapping[str, Any]) -> None:
 def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
     """Return the VAE that the options of train describe, with new weights."""
     options = {name: config[name] for name in ("likelihood", "inputs", *(option.name for option in of_build()))}
-    if options["mask_likelihood"] is not None and not config.get("missing", False):
-        raise ValueError(
-            f"--mask_likelihood is a model of which values are missing, and in {config['data']} none is. Leave it out"
-        )
     with (
         seeded(config["seed"]),
         limiting_allocation(_MOST_NUMBERS, _MOST_TENSORS, _TOO_LARGE),

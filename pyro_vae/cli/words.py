@@ -14,6 +14,7 @@ from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
 from pyro_vae.training.record import FolderNotEmptyError
+from pyro_vae.vae import NoGapsError
 
 # Arguments of data.load with a value, as the library's remedies have them.
 _WITH_VALUE = re.compile(
@@ -71,6 +72,8 @@ def of_error(error: BaseException) -> str:
             return f"{error.found}. If you trust it, add --allow {error.module}"
         case NoContextError():
             return f"{error.found}: --labels true adds one"
+        case NoGapsError():
+            return f"{error.found}, as the data have no missing values. Leave --mask_likelihood out"
         case NotARunError():
             return f"{error.found}. pyro-vae train writes one, below runs/"
         case FolderNotEmptyError():

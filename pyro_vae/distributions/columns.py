@@ -39,8 +39,13 @@ class Group(NamedTuple):
 
     def values(self, x: Tensor) -> Tensor:
         """Return the values of the columns in rows ``(..., columns)``, as the distribution takes them."""
-        taken = take_columns(x, self.numbers)
-        return taken.unsqueeze(-1) if isinstance(self.place, tuple) else taken
+        if isinstance(self.place, int):
+            return x[..., self.place : self.place + 1]
+        first, last = self.place[0], self.place[-1]
+        if self.place == tuple(range(first, last + 1)):
+            return x[..., first : last + 1].unsqueeze(-1)
+        # Side by side, so that compiled code takes many at a time; not so if they were taken by their numbers.
+        return torch.stack([x[..., number] for number in self.place], dim=-1).unsqueeze(-1)
 
     def elements(self, of_distribution: Tensor) -> Tensor:
         """Return values that the distribution gave, such as its mean or a draw, as ``(..., k)``."""
@@ -67,14 +72,6 @@ class Group(NamedTuple):
         mask = self.values(mask)
         # A column is one element, so a column that is not a product of elements can be masked as a whole.
         return mask_elements(self.distribution, mask) or self.distribution.mask(mask.squeeze(-1))
-
-
-def take_columns(x: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Return some columns of ``(..., columns)``, as a slice if they stand in equal steps."""
-    first, *_, last = (*numbers, numbers[-1])
-    steps = {b - a for a, b in itertools.pairwise(numbers)} or {1}
-    step = steps.pop()
-    return x[..., list(numbers)] if steps or step < 1 else x[..., first : last + 1 : step]
 
 
 class Columns(dist.TorchDistribution):
@@ -166,13 +163,17 @@ class Columns(dist.TorchDistribution):
         """Return the log-density in nats, of shape ``(..., *batch_shape)``: the sum over columns."""
         if self._validate_args:
             self._validate_sample(value)
-        first, *rest = [group.log_probs(value).sum(-1) for group in self.groups]
-        return sum(rest, start=first)
+        return self._log_probs(value).sum(-1)
 
     def factor_log_probs(self, value: Tensor) -> dict[str, Tensor]:
         """Return the log-density of each column by name, in nats, each of shape ``(..., *batch_shape)``."""
-        log_probs = self._in_order([one for g in self.groups for one in g.log_probs(value).unbind(-1)])
-        return dict(zip(self.names, torch.broadcast_tensors(*log_probs), strict=True))
+        return dict(zip(self.names, self._in_order(list(self._log_probs(value).unbind(-1))), strict=True))
+
+    def _log_probs(self, value: Tensor) -> Tensor:
+        """Return the log-densities of the columns, ``(..., *batch_shape, columns)``, in the order of the groups."""
+        found = [group.log_probs(value) for group in self.groups]
+        shape = torch.broadcast_shapes(*(log_probs.shape[:-1] for log_probs in found))
+        return torch.cat([log_probs.expand(*shape, -1) for log_probs in found], dim=-1)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Return draws of shape ``(*sample_shape, *batch_shape, columns)``, without gradient."""

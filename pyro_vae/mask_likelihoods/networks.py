@@ -44,7 +44,7 @@ class NetMasking(OverMasks):
     Args:
         event_shape: shape of x.
         net: maps standardised x, and the context if there is any, to one number per element, which is added to a_j in
-            the logit of p(s_j = 1 | x, c).
+            the logit of p(s_j = 1 | x, c). A net with an ``encoding`` of its own, for the columns of a table, takes x.
 
     Example:
         >>> from pyro_vae import nets
@@ -58,4 +58,5 @@ class NetMasking(OverMasks):
 
     def forward(self, x: Tensor, *context: Tensor) -> dist.TorchDistribution:
         """Return p(s | x, c), with the batch shape and the event shape of x."""
-        return self.over_mask(self.net(self.standardize(x), *context))
+        encodes = getattr(self.net, "encoding", None) is not None  # then it takes x itself
+        return self.over_mask(self.net(x if encodes else self.standardize(x), *context))

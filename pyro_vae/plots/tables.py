@@ -64,7 +64,7 @@ def _draw_rows(axis: Axes, names: object, training: object, synthetic: object) -
         axis.plot(training, places, "o", color=GREY, markersize=5, label="training rows")
     axis.plot(synthetic, places, "o", color=BLUE, markersize=5, label="synthetic rows")
     axis.set_yticks(places, [_shortened(str(name)) for name in names], fontsize=8)
-    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_ylim(max(len(names), 1) - 0.5, -0.5)
     if len(names):
         axis.legend(frameon=False, fontsize=8)
 

@@ -64,8 +64,8 @@ def with_likelihood(schema: Schema, likelihood: Any) -> Schema:
     """
     if not isinstance(likelihood, (str, Mapping)) or class_name(likelihood) == "auto":
         return schema
-    spec = as_mapping("likelihood", likelihood)
-    specs = spec.get("columns", dict.fromkeys(schema.names, likelihood))
+    spec = {name: value for name, value in as_mapping("likelihood", likelihood).items() if name != "net"}
+    specs = spec.get("columns", dict.fromkeys(schema.names, spec))
     for names, there, what in ((schema.names, specs, "lacks"), (specs, schema.names, "has too")):
         if odd := [repr(name) for name in names if name not in there]:
             raise SchemaError(f"likelihood.columns must name the columns of the table; it {what} {', '.join(odd[:10])}")
@@ -155,8 +155,18 @@ def in_units(likelihood: Any, schema: Schema) -> Any:
     """
     if likelihood is not None and not isinstance(likelihood, (str, Mapping)):
         return likelihood
-    own = likelihood is not None and class_name(likelihood) not in ("auto", "Mixed")
-    return likelihood if own and not is_location_scale(likelihood) else likelihood_of(schema)
+    if likelihood is None or class_name(likelihood) == "auto":
+        return likelihood_of(schema)
+    spec = as_mapping("likelihood", likelihood)
+    if class_name(spec) == "Mixed":
+        return {**spec, "columns": {column.name: _in_units(column) for column in schema.data}}
+    if not is_location_scale(spec) or _is_standardized(spec):
+        return likelihood
+    if "net" not in spec:
+        return likelihood_of(schema)
+    inner = {name: value for name, value in spec.items() if name != "net"}
+    moments = {name: [getattr(column, name) for column in schema.data] for name in ("loc", "scale")}
+    return {"class": "Standardized", "likelihood": inner, "net": spec["net"], **moments}
 
 
 def likelihood_of(schema: Schema) -> Spec:

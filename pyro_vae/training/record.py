@@ -154,6 +154,8 @@ def _describe_data(train: DataSource) -> dict[str, Any]:
     described |= {"data": train.name, "labels": train.with_labels, **(train.origin or {})}
     if isinstance(train, Images):
         described |= {"binarize": train.binarize or "none", "dequantize": train.dequantize}
+    if isinstance(train, Rows) and train.schema is not None and train.loc is None:
+        described["standardize"] = "auto"
     if isinstance(train, Rows) and train.loc is not None and train.scale is not None:
         changed = (train.loc != 0) | (train.scale != 1)
         described["standardize"] = True if changed.all() else "auto" if changed.any() else False

@@ -10,20 +10,39 @@ from pyro_vae.distributions import base_constraint, part_name, stated_support
 from pyro_vae.parts import Part, as_likelihood
 from pyro_vae.vae.calls import over_batch
 
-__all__ = ["check_masking", "over_masks"]
+__all__ = ["NoGapsError", "check_masking", "over_masks"]
+
+
+class NoGapsError(ValueError):
+    """There is a model of the mask, and the VAE takes complete data alone.
+
+    Args:
+        found: what is wrong.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return the message, with the arguments that help."""
+        return f"{self.found}. Give it missing=True too, or leave mask_likelihood out"
 
 
 def check_masking(missing: bool, likelihood: Part) -> None:
-    """Raise a ValueError if a model of the mask does not go with the rest of a VAE.
+    """Check that a model of the mask goes with the rest of a VAE.
 
     Args:
         missing: True if the VAE takes missing values.
         likelihood: of the VAE.
+
+    Raises:
+        NoGapsError: if the VAE takes no missing values.
+        ValueError: if no missing values can be drawn from the likelihood.
     """
     if not missing:
-        raise ValueError(
-            "mask_likelihood is a model of which values are missing, and this VAE takes complete data alone. Give it "
-            "missing=True too, or leave mask_likelihood out"
+        raise NoGapsError(
+            "mask_likelihood is a model of which values are missing, and this VAE takes complete data alone"
         )
     if as_likelihood(likelihood).depends_on_batch:
         raise ValueError(

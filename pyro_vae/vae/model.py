@@ -62,7 +62,8 @@ class VAE(Conditionals):
         mask_likelihood: returns p(s | x, c), over the mask s of x, which is 1 where x is observed; None if values are
             missing at random. With it, values may be missing because of what they are (not-MIWAE: Ipsen, Mattei and
             Frellsen 2020, arXiv 2006.12871); see :mod:`pyro_vae.mask_likelihoods`. The programs then have two more
-            sites: ``"x_missing"``, which guide and model draw from p(x | z), and ``"mask"``, which is observed.
+            sites: ``"x_missing"``, which guide and model draw from p(x | z), and ``"mask"``, which is observed. The
+            bound is one on log p(x observed, s | c), so do not compare it with that of a VAE without this part.
 
     Raises:
         TypeError: if one of the three cannot be called, is a class and not an instance, or is a distribution.

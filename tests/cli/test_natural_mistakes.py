@@ -59,7 +59,7 @@ def sources(tmp_path_factory):
         ("train --hidden", "expected one argument"),
         ("train --channels 2", "--channels must be 1, 3 or null; got 2"),
         ("train --lr -1 --epochs 1", "--lr must be a finite number above 0"),
-        ("train --data good.csv --nets conv --epochs 1", r"--nets: conv is for images, .* has shape \(2,\). Take mlp"),
+        ("train --data good.csv --nets conv --epochs 1", r"--nets: conv is for images, .* has shape \(3,\). Take mlp"),
         ("train --data good.csv --likelihood bernoulli", r"--binarize dynamic or threshold\) or use --likelihood Cont"),
         ("data", "data needs a folder, a file or the name of a data set, such as photos/, wine.csv or digits"),
         (
@@ -122,7 +122,7 @@ def test_all_rows_may_train(sources, monkeypatch, capsys):
     words = "train --data good.csv --split 1,0,0 --hidden 8 --latent_dim 2 --epochs 1 --out everything"
     assert main(words.split()) == 0
     printed = capsys.readouterr().out
-    assert "60 rows of 2 to train on" in printed
+    assert "60 rows of 3 to train on" in printed
     assert "the last epoch's weights" in printed
     assert re.search(r"train elbo .*60 rows", printed)
 

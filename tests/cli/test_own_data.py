@@ -19,10 +19,9 @@ import yaml
 from PIL import Image
 from scipy import sparse
 
-from pyro_vae import average_elbo, build, data, fit, load, suggest
+from pyro_vae import average_elbo, build, data, fit, load
 from pyro_vae.checkpoints import read_config
 from pyro_vae.cli import main
-from pyro_vae.data.counts import Counts
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_vae.checkpoints.StandardizedDataWarning")
 
@@ -60,12 +59,11 @@ def write_sources(here):
 
 def ready(kind, found):
     """A data set as one would prepare it in Python, and the likelihood and options of its VAE."""
-    first = suggest(found)[0].likelihood if kind == "table" else None
-    if kind in ("gaps", "table"):
+    if kind == "table":
+        return found, {"data": found}
+    if kind == "gaps":
         loc, scale = found.train.moments()
-        chosen = [True] * 3 if first is None else [of == "Normal" for of in first["columns"].values()]
-        found = found.map(lambda split: split.standardised(loc, scale, chosen))
-        return found, {"likelihood": first or "Normal", "missing": True}
+        return found.map(lambda split: split.standardised(loc, scale)), {"likelihood": "Normal", "missing": True}
     if kind == "counts":
         return found, {"likelihood": {"class": "NegativeBinomial", "library": True}, "inputs": "log1p"}
     return found, {"likelihood": "ContinuousBernoulli"}
@@ -139,6 +137,13 @@ def table_of(path):
     return names, np.array(rows, float)
 
 
+def as_shown(kind, x):
+    """What a table shows of x: its second column holds whole numbers."""
+    if kind == "table":
+        x[..., 1] = x[..., 1].round()
+    return x
+
+
 @pytest.mark.parametrize("made", ["command", "python"])
 @pytest.mark.parametrize("kind", ROWS)
 def test_reconstructions_are_rows_in_the_units_of_the_data(here, kind, made, capsys):
@@ -150,14 +155,16 @@ def test_reconstructions_are_rows_in_the_units_of_the_data(here, kind, made, cap
     vae = load(run)
     x, context = test.x(slice(None), torch.float32), test.context(slice(None), torch.float32)
     expected = vae.reconstruct(x, *context).double()
-    if not isinstance(test, Counts):
+    if kind == "gaps":
         expected = expected * test.scale + test.loc
+    expected = as_shown(kind, expected)
     np.testing.assert_allclose(rows, expected.numpy(), rtol=1e-4, atol=1e-5)
     assert names == (
         ["height", "visits", "smokes", "step"] if kind == "table" else [f"x{i}" for i in range(len(names))]
     )
     assert main(["reconstruct", str(run), "--n", "3", "--out", "three.npy"]) == 0
-    np.testing.assert_allclose(np.load("three.npy"), rows[:3], rtol=1e-5, atol=1e-6)
+    three = as_shown(kind, torch.from_numpy(np.load("three.npy")))
+    np.testing.assert_allclose(three, rows[:3], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ROWS)
@@ -169,8 +176,8 @@ def test_walks_are_rows_from_one_reconstruction_to_another(here, kind):
     names, rows = table_of(run / "interpolations.csv")
     assert names[:2] == ["walk", "step_" if kind == "table" else "step"]
     assert rows[:, :2].tolist() == [[walk, step] for walk in range(3) for step in range(4)]
-    walks, ends = np.load("walks.npy"), np.load("ends.npy")
-    np.testing.assert_allclose(rows[:, 2:], walks.reshape(12, -1))
+    walks, ends = (as_shown(kind, torch.from_numpy(np.load(f"{name}.npy"))).numpy() for name in ("walks", "ends"))
+    np.testing.assert_allclose(rows[:, 2:], walks.reshape(12, -1), rtol=1e-6)
     if kind != "counts":  # whose means depend on the library size of the first end
         np.testing.assert_allclose(walks[:, 0], ends[:3], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(walks[:, -1], ends[3:], rtol=1e-4, atol=1e-5)

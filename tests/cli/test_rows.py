@@ -304,7 +304,7 @@ def test_a_column_of_x_may_be_called_label(tmp_path, monkeypatch):
     assert [float(b) for a, b in zip(given["label"], filled["label"], strict=True) if a] == [
         float(a) for a in given["label"] if a
     ]
-    assert filled["label_"] == given["kind"]
+    assert filled["kind"] == given["kind"]
 
 
 @pytest.mark.usefixtures("without_pictures")

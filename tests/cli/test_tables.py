@@ -110,9 +110,35 @@ def test_compare_resume_and_config_work_on_tables(here, capsys):
     assert main(["train", "--resume", "repeated", "--epochs", "3"]) == 0
 
 
-def test_samples_are_not_compared_with_rows_that_have_gaps(here, capsys):
-    assert main(["evaluate", "mixed", "--samples", "5"]) == 2
-    assert "samples are compared with complete rows alone; some values here are missing" in capsys.readouterr().err
+def test_samples_of_a_table_are_judged_beside_held_out_rows(here, capsys):
+    assert main(["evaluate", "mixed", "--samples", "60", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "60 synthetic rows, compared with" in out
+    assert "exact copies of training rows" in out
+    assert (here / "mixed/figures/synthetic.png").is_file()
+    written = json.loads((here / "mixed/evaluation-test.json").read_text())["synthetic"]
+    assert written["samples"] == 60
+    assert 0 < written["discriminator"]["synthetic"] <= 1
+    assert written["discriminator"]["training"] is None
+    assert written["gaps"]["synthetic"] > 0, "samples get gaps, as the rows have"
+    assert f"{written['columns']['synthetic']:.3f}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--samples", "5"],
+            "samples must be an integer of at least 10, to compare them with the rows of a table; got 5",
+        ),
+        (["--samples", "50", "--split", "train"], "samples need held-out examples of the run's own data"),
+    ],
+)
+def test_samples_that_cannot_be_judged(options, message, here, capsys):
+    assert main(["evaluate", "mixed", *options]) == 2
+    out, err = capsys.readouterr()
+    assert message in " ".join(err.split())
+    assert not out, "before anything long"
 
 
 def test_a_run_finds_its_columns_in_another_table(here, capsys):

@@ -74,3 +74,25 @@ def test_normal_rows_are_flagged_at_the_stated_rate():
     assert abs(flagged - expected.mean()) <= 2 * expected.std()
     assert expected.mean() / there["m"] == pytest.approx(0.01, rel=0.03)
     assert expected.std() / there["m"] == pytest.approx(0.003, rel=0.06)
+
+
+def test_a_filled_table_keeps_what_it_had_and_a_synthetic_one_looks_like_it():
+    there = walk("docs/your-data/tables.md").names
+    patients, filled, synthetic = there["patients"], there["filled"], there["synthetic"]
+    assert there["right"] > 0.5  # the most frequent ward would be right for 0.36
+    assert filled.notna().all().all()
+    assert list(filled.columns) == list(patients.columns)
+    for name in patients:
+        known = patients[name].notna()
+        assert (filled[name][known] == patients[name][known]).all()
+    assert list(synthetic.columns) == [name for name in patients if name != "id"]
+    for name in ("ward", "mobility", "smokes"):
+        assert set(synthetic[name]) == set(there["complete"][name])
+    assert (synthetic.stay > 0).all()
+    assert synthetic.falls.dtype.kind == "i"
+    assert synthetic.occupancy.between(0, 1).all()
+    # The means of 1,000 synthetic rows are within 0.2 standard deviations of those of the table.
+    for name in ("age", "weight", "falls"):
+        of = there["complete"][name]
+        assert abs(synthetic[name].mean() - of.mean()) < 0.2 * of.std()
+    assert synthetic.groupby("mobility").age.mean().idxmax() == "low"

@@ -33,6 +33,8 @@ NAMED = [
     ({"posterior": {**NORMAL, "net": SHELL}}, "net 'subprocess.Popen'"),
     ({"prior": SHELL}, "prior 'subprocess.Popen'"),
     ({"prior": "sys.exit"}, "prior 'sys.exit'"),
+    ({"missing": True, "mask_likelihood": SHELL}, "mask_likelihood 'subprocess.Popen'"),
+    ({"missing": True, "mask_likelihood": {"class": "net", "net": SHELL}}, "net 'subprocess.Popen'"),
     ({"prior": {"class": "io.FileIO", "name": "victim", "mode": "w"}}, "prior 'io.FileIO'"),
     ({"likelihood": "evil.Likelihood"}, "likelihood 'evil.Likelihood'"),
     ({"prior": {"class": "logging.FileHandler", "filename": "victim"}}, "prior 'logging.FileHandler'"),

@@ -46,8 +46,8 @@ def evaluate(
             of q) and the amortisation gap (the encoder); 0 leaves the gaps out. Searches for the best q of each one.
         against: other data, such as fashion_mnist or new.csv; measures how well scores tell their examples from those
             of the run.
-        samples: number of samples, such as 1000, to compare with the training data, to find copies; 0 leaves the
-            comparison out.
+        samples: number of samples, such as 1000, to compare with the training data, to find copies; of a table, also
+            with the held-out rows, to see how good they are. 0 leaves the comparison out.
         seed: seed of the draws and the binarisation.
         device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
     """
@@ -67,10 +67,11 @@ def evaluate(
     trained = datasets.trained_on(config, dataset)
     if data is None and split == "valid" and len(trained) > len(dataset.train):
         raise ValueError(f"{run} was trained on the validation data too (validate: false); use --split test")
-    _check_counts(examples, n, gaps, samples)
+    is_table = vae.schema is not None
+    _check_counts(examples, n, gaps, 0 if is_table else samples)
     if samples:
-        _check_held_out(dataset, held_out=data is None and split != "train")
-    diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples > 0)
+        _check_held_out(dataset, held_out=data is None and split != "train", gaps=is_table)
+    diagnoses.check_wanted(vae, examples, gaps=gaps > 0, others=others, samples=samples)
     found: dict[str, Any] = {"split": part, "seed": seed}
     found["elbo"] = runs.print_elbo(part, vae, examples, num_particles=num_particles, kl=kl, seed=seed)
     found["codes"] = runs.print_codes(run, vae, examples, trained=len(trained), seed=seed)
@@ -84,7 +85,9 @@ def evaluate(
         found["gaps"] = diagnoses.print_gaps(vae, examples, n=gaps, num_particles=particles, seed=seed)
     if others is not None:
         found["out_of_distribution"] = diagnoses.print_outliers(vae, examples, others, seed=seed)
-    if samples:
+    if samples and is_table:
+        found["synthetic"] = diagnoses.print_synthetic(run, vae, trained, examples, n=samples, seed=seed)
+    elif samples:
         found["memorisation"] = diagnoses.print_memorisation(run, vae, trained, examples, n=samples, seed=seed)
     if data is None:
         path = Path(run) / f"evaluation-{part}.json"
@@ -102,11 +105,11 @@ def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None
             raise ValueError(f"{name} must be at most {there}; got {count}")
 
 
-def _check_held_out(dataset: Any, held_out: bool) -> None:
-    """Raise a ValueError if samples cannot be compared with held-out examples of the data."""
+def _check_held_out(dataset: Any, held_out: bool, gaps: bool) -> None:
+    """Raise a ValueError if samples cannot be compared with held-out examples of the data, ``gaps`` if they may."""
     if not held_out:
         raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
-    if dataset.has_missing:
+    if dataset.has_missing and not gaps:
         raise ValueError(
             f"samples are compared with complete {dataset.train.noun}s alone; some values here are missing"
         )

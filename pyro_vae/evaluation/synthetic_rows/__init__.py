@@ -3,5 +3,6 @@
 from pyro_vae.evaluation.synthetic_rows.comparison import synthetic
 from pyro_vae.evaluation.synthetic_rows.discriminator import Measured
 from pyro_vae.evaluation.synthetic_rows.report import SyntheticReport
+from pyro_vae.evaluation.synthetic_rows.tables import FEWEST_ROWS
 
-__all__ = ["Measured", "SyntheticReport", "synthetic"]
+__all__ = ["FEWEST_ROWS", "Measured", "SyntheticReport", "synthetic"]

@@ -30,6 +30,7 @@ _MOST_SYNTHETIC_ROWS, _MOST_REAL_ROWS = 5_000, 10_000  # for privacy, of each ta
 _MOST_TARGETS = 10
 _MOST_CODES = 10  # integers with no more different values may be classes
 _MANY_COPIES = 0.1
+_FEW_GAPS = 5  # that may be missing by chance
 _TRAINING, _PAIRING, _DISCRIMINATING, _TARGETING, _SCORING, _FITTING, _SEARCHING = range(
     7
 )  # independent streams of random numbers
@@ -111,8 +112,9 @@ def synthetic(
     found_pairs, notes_of_pairs = compare_pairs(*drawn, training and training.some(_MOST_ROWS, of_pairs), names)
     targets, notes_of_targets = _targets(tables, target, names, seed)
     shares_of_copies = {name: copies(tables[name], tables["train"]) for name in frames if name != "train"}
+    columns = compare_columns(tables["synthetic"], real, training).loc[names]
     return SyntheticReport(
-        columns=compare_columns(tables["synthetic"], real, training).loc[names],
+        columns=columns,
         pairs=found_pairs,
         targets=targets,
         discriminator=discriminator(tables["synthetic"], real, _MOST_ROWS_OF_TREES, derive(seed, _DISCRIMINATING)),
@@ -122,6 +124,7 @@ def synthetic(
         notes=(
             *notes,
             *_notes_of_labels(tables),
+            *_notes_of_gaps(columns, len(synthetic)),
             *notes_of_pairs,
             *notes_of_targets,
             *_notes_of_copies(shares_of_copies),
@@ -145,7 +148,7 @@ def _targets(
         notes = _notes_of_integers(drawn["train"], targets)
     found = [score_target(drawn, name, derive(seed, _FITTING)) for name in sorted(targets, key=names.index)]
     frame = import_optional("pandas", "tables").DataFrame(found, columns=[field.name for field in fields(Score)])
-    return frame.set_index("target"), notes
+    return frame.set_index("target").astype({"synthetic": float, "training": float}), notes
 
 
 def _privacy(tables: Mapping[str, Table], seed: int) -> Measured | None:
@@ -163,6 +166,19 @@ def _notes_of_labels(tables: Mapping[str, Table]) -> list[str]:
         + ", ".join(map(repr, labels[:3]))
         + f" and {len(labels) - 3} more" * (len(labels) > 3)
         for name, labels, share in new_labels(tables["synthetic"], *real)
+    ]
+
+
+def _notes_of_gaps(columns: pd.DataFrame, rows: int) -> list[str]:
+    """Return a note if synthetic rows are complete and real ones are not, as with most generators."""
+    complete = columns[(columns["missing_synthetic"] == 0) & (rows * columns["missing_real"] > _FEW_GAPS)].index
+    if not len(complete):
+        return []
+    said = f"{', '.join(map(repr, complete[:3]))}{' and others' if len(complete) > 3 else ''}"
+    return [
+        f"only real rows have gaps in {said}, which the discriminator sees. To compare the values alone, give the "
+        "synthetic rows the gaps of training rows: synthetic.mask(train.sample(len(synthetic), "
+        "replace=True).isna().to_numpy())"
     ]
 
 

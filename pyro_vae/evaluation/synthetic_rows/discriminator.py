@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.evaluation.synthetic_rows.tables import Table
-from pyro_vae.evaluation.synthetic_rows.trees import classifier, with_few_labels
+from pyro_vae.evaluation.synthetic_rows.trees import classifier, fitted, with_few_labels
 from pyro_vae.seeds import derive
 
 __all__ = ["Measured", "area", "discriminator"]
@@ -59,9 +59,9 @@ def discriminator(synthetic: Table, real: Table, most: int, seed: int) -> Measur
     is_synthetic = np.repeat([0, 1], n)
     parts = StratifiedKFold(_PARTS, shuffle=True, random_state=derive(seed, _DEALING))
     found = []
-    for number, (fitted, judged) in enumerate(parts.split(values, is_synthetic)):
-        model = classifier(real.columns, len(fitted), derive(seed, _FITTING, number))
-        model.fit(values[fitted], is_synthetic[fitted])
+    for number, (seen, judged) in enumerate(parts.split(values, is_synthetic)):
+        model = classifier(real.columns, len(seen), derive(seed, _FITTING, number))
+        fitted(model, values[seen], is_synthetic[seen])
         scores, kinds = model.decision_function(values[judged]), is_synthetic[judged]
         found.append(area(scores[kinds == 1], scores[kinds == 0]))
     variance = (1 / _PARTS + 1 / (_PARTS - 1)) * np.mean([part.standard_error**2 for part in found])

@@ -44,6 +44,7 @@ def compare_pairs(
         rows.append({"first": first, "second": second, "measure": MEASURES[labels], **of_tables})
     titles = ["first", "second", "measure", "real", "synthetic", "training"]
     frame = import_optional("pandas", "tables").DataFrame(rows, columns=titles)
+    frame = frame.astype(dict.fromkeys(titles[3:], float))  # of no pairs too
     frame["difference"] = (frame["synthetic"] - frame["real"]).abs()
     frame["training_difference"] = (frame["training"] - frame["real"]).abs()
     notes = [f"{name!r} is in no pair: all its values in the real rows are the same" for name in constant]

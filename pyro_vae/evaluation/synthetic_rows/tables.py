@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +16,11 @@ from pyro_vae.data.reading import import_optional
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Column", "Kind", "Table", "keys_of_rows", "read"]
+__all__ = ["FEWEST_ROWS", "Column", "Kind", "Table", "keys_of_rows", "read"]
 
 Kind = Literal["number", "date", "boolean", "category"]
 
-_FEWEST_ROWS = 10  # two for each of the five parts of a cross-validation
+FEWEST_ROWS = 10  # two for each of the five parts of a cross-validation
 _FEWEST_NAMES = 20  # text with no more different values is a category, however few rows there are
 _EXACT = 2**53  # larger integers have no float64 of their own
 _KINDS: dict[str, Kind] = {
@@ -155,8 +156,8 @@ def _with_names(pandas: Any, name: str, frame: Any) -> Any:
     twice = sorted(set(frame.columns[frame.columns.duplicated()]))
     if twice:
         raise ValueError(f"{name} has two columns named {twice[0]!r}. Rename one, or leave it out")
-    if len(frame) < _FEWEST_ROWS:
-        raise ValueError(f"{name} must have at least {_FEWEST_ROWS} rows; got {len(frame)}")
+    if len(frame) < FEWEST_ROWS:
+        raise ValueError(f"{name} must have at least {FEWEST_ROWS} rows; got {len(frame)}")
     return frame
 
 
@@ -165,6 +166,8 @@ def _check_columns(first: str, train: Any, name: str, frame: Any) -> None:
     if lacking or more:
         said = [f"lacks {_listed(lacking)}"] * bool(lacking) + [f"has {_listed(more)} besides"] * bool(more)
         hint = near_miss(lacking[0], more) if lacking else ""
+        if not more:
+            hint = f". To compare the others, take {first}[{name}.columns], and likewise of each table"
         raise ValueError(f"{name} must have the columns of {first}; it {' and '.join(said)}{hint}")
     if not len(frame.columns):
         raise ValueError(f"{name} has no columns")
@@ -233,9 +236,9 @@ def _labels(frames: Mapping[str, Any], column: str, kind: Kind) -> tuple[Any, ..
     """Return the values of a column of labels, the most frequent of the first frame first."""
     if kind not in ("boolean", "category"):
         return ()
-    counts = next(iter(frames.values()))[column].astype(object).value_counts().to_dict()
-    there = {label for frame in frames.values() for label in frame[column].dropna().astype(object).unique()}
-    return tuple(sorted(there, key=lambda label: (-counts.get(label, 0), type(label).__name__, str(label))))
+    counts = Counter(next(iter(frames.values()))[column].dropna().astype(object))
+    there = {label for frame in frames.values() for label in frame[column].dropna().astype(object)}
+    return tuple(sorted(there, key=lambda label: (-counts[label], type(label).__name__, str(label))))
 
 
 def _table(pandas: Any, name: str, frame: Any, columns: tuple[Column, ...]) -> Table:
@@ -245,10 +248,14 @@ def _table(pandas: Any, name: str, frame: Any, columns: tuple[Column, ...]) -> T
 
 def _values(pandas: Any, name: str, series: Any, column: Column) -> NDArray[np.float64]:
     if column.has_labels:
-        codes = pandas.Categorical(series.astype(object), categories=list(column.labels)).codes.astype(np.float64)
-        return np.where(codes < 0, np.nan, codes)
+        places, known = {label: place for place, label in enumerate(column.labels)}, series.notna().to_numpy()
+        codes = np.full(len(series), np.nan)
+        codes[known] = [places[label] for label in series[known].astype(object)]
+        return codes
     if column.kind == "date":
-        dates = pandas.to_datetime(series, utc=True).dt.tz_localize(None).to_numpy("datetime64[us]")
+        if _has_zone(series):
+            series = pandas.to_datetime(series, utc=True).dt.tz_localize(None)
+        dates = series.astype("datetime64[us]").to_numpy()
         days = dates.astype(np.int64) / (24 * 3600 * 1e6)
         return np.where(np.isnat(dates), np.nan, days)
     values = np.asarray(pandas.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan))

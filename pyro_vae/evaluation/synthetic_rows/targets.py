@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from pyro_vae.argument_checks import near_miss
 from pyro_vae.evaluation.synthetic_rows.tables import Table
-from pyro_vae.evaluation.synthetic_rows.trees import classifier, regressor, with_few_labels
+from pyro_vae.evaluation.synthetic_rows.trees import classifier, fitted, regressor, with_few_labels
 
 __all__ = ["Score", "check_targets", "drawn_targets", "score_target"]
 
 _FEWEST_ROWS = 10
+_FURTHEST = 1e12  # in units of the real rows
 _MOST_CLASSES = 50  # each costs a tree a round
 
 
@@ -42,7 +43,8 @@ def check_targets(target: str | Sequence[str], tables: Mapping[str, Table]) -> l
         ValueError: if one is no column, or cannot be predicted.
     """
     names = tables["train"].names
-    targets = [target] if isinstance(target, str) else [str(name) for name in target]
+    several = isinstance(target, Sequence) and not isinstance(target, str)
+    targets = [str(name) for name in (target if several else [target])]
     for name in targets:
         if name not in names:
             raise ValueError(f"target must be a column that is compared; got {name!r}{near_miss(name, names)}")
@@ -104,11 +106,16 @@ def _score(train: Table, test: Table, index: int, seed: int) -> float:
     (x, y), (test_x, test_y) = _features(train, index), _features(test, index)
     others = [column for j, column in enumerate(train.columns) if j != index]
     if not train.columns[index].has_labels:
-        predicted = regressor(others, len(y), seed).fit(x, y).predict(test_x)
-        return float(1 - ((test_y - predicted) ** 2).mean() / test_y.var())
-    # scikit-learn fits no classifier to one class.
-    one = (y == y[0]).all()
-    predicted = np.full(len(test_y), y[0]) if one else classifier(others, len(y), seed).fit(x, y).predict(test_x)
+        # The trees compute in single precision, so give them numbers around 1.
+        middle = np.median(test_y)
+        unit = np.abs(test_y - middle).max()
+        truth, targets = (test_y - middle) / unit, np.clip((y - middle) / unit, -_FURTHEST, _FURTHEST)
+        predicted = fitted(regressor(others, len(y), seed), x, targets).predict(test_x)
+        return float(1 - ((truth - predicted) ** 2).mean() / truth.var())
+    if (y == y[0]).all():  # scikit-learn fits no classifier to one class
+        predicted = np.full(len(test_y), y[0])
+    else:
+        predicted = fitted(classifier(others, len(y), seed), x, y).predict(test_x)
     classes = np.unique(test_y)
     recall = np.mean([(predicted[test_y == c] == c).mean() for c in classes])
     return float((recall - 1 / len(classes)) / (1 - 1 / len(classes)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyro_vae.evaluation.synthetic_rows.tables import Column
 
-__all__ = ["classifier", "regressor", "with_few_labels"]
+__all__ = ["classifier", "fitted", "regressor", "with_few_labels"]
 
 _MOST_LABELS = 255  # that scikit-learn's trees take
 
@@ -33,6 +33,11 @@ def regressor(columns: Sequence[Column], rows: int, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     return HistGradientBoostingRegressor(**_options(columns, rows, seed))
+
+
+def fitted(model: Any, x: NDArray[np.float64], y: NDArray[Any]) -> Any:
+    """Return the model, fitted; scikit-learn fails on a feature whose values are all missing, so it gets a constant."""
+    return model.fit(np.where(np.isnan(x).all(0), 0.0, x), y)
 
 
 def _options(columns: Sequence[Column], rows: int, seed: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -30,6 +30,7 @@ def test_two_bernoullis():
     assert distance(column, first, second) == pytest.approx(abs(0.3 - 0.55))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30))
 def test_a_distance_by_its_definition(first, second):
     """The largest difference of distribution functions, and half the sum of differences of shares."""

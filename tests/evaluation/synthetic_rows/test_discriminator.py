@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -16,6 +16,7 @@ from tests.evaluation.synthetic_rows.frames import normals, numbers
 SCORES = st.lists(st.integers(0, 5), min_size=2, max_size=20)
 
 
+@settings(max_examples=30, deadline=None)
 @given(SCORES, SCORES)
 def test_the_area_is_that_of_scikit_learn(positive, negative):
     found = area(np.array(positive, dtype=float), np.array(negative, dtype=float))

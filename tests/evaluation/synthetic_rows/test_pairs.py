@@ -93,7 +93,7 @@ def test_two_rows_tell_nothing():
     assert np.isnan(associations(numbers([[1, 2], [2, 3], [np.nan, 4], [4, np.nan]]))[0, 1])
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**30))
 def test_units_names_and_orders_do_not_matter(seed):
     frame = people(40, seed)

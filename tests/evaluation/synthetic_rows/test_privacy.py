@@ -30,7 +30,7 @@ def gower(row, other, middle, spread):
     return total
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**30))
 def test_distances_by_their_definition(seed):
     """With columns of few values, so that many rows are equally near."""
@@ -104,7 +104,7 @@ def test_the_share_of_copies():
     assert copies(numbers([[1, np.nan], [2, np.float32(5.5)], [1, 5.5], [2, 5.5]]), train) == 0.75
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**30))
 def test_units_and_orders_do_not_matter(seed):
     rng = np.random.default_rng(seed)

@@ -96,7 +96,11 @@ WRONG = {
     "a list": ([1, 2], TypeError, "synthetic must be a pandas DataFrame; got list"),
     "few rows": (GOOD[:9], ValueError, "synthetic must have at least 10 rows; got 9"),
     "no rows": (GOOD[:0], ValueError, "synthetic must have at least 10 rows; got 0"),
-    "a column less": (GOOD.drop(columns="sex"), ValueError, "synthetic must have the columns of train; it lacks 'sex'"),
+    "a column less": (
+        GOOD.drop(columns="sex"),
+        ValueError,
+        "synthetic must have the columns of train; it lacks 'sex'. To compare the others, take train[synthetic.columns]",
+    ),
     "a column more": (GOOD.assign(age=3), ValueError, "it has 'age' besides"),
     "a misspelt column": (
         GOOD.rename(columns={"height": "heigth"}),
