@@ -31,11 +31,14 @@ class Keys:
         self._different: set[int] = set()
 
     def __iter__(self) -> Iterator[bytes]:
-        for key in self._keys:
+        keys = iter(self._keys)
+        for key in keys:
             self._all += 1
-            if len(self._different) < _MANY:
-                self._different.add(hash(key))
+            self._different.add(hash(key))
             yield key
+            if len(self._different) == _MANY:
+                break
+        yield from keys
 
     def together(self) -> str:
         """Return a sentence on the examples that stay together, if that can be why a split is empty."""

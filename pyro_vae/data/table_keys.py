@@ -17,6 +17,7 @@ from pyro_vae.data.table_columns import ArrowColumn, is_text, matches_number, nu
 
 __all__ = ["as_written", "keys_of_columns", "keys_of_table"]
 
+_ROWS_AT_ONCE = 4096  # which stay in the cache of a processor
 _FIRST_OF_1970 = 719_163  # days since the year 1
 
 
@@ -28,7 +29,9 @@ def keys_of_columns(columns: Mapping[str, ArrowColumn]) -> Iterable[bytes]:
     """
     found = {name: _written(name, column) for name, column in columns.items()}
     known = {name: of for name, of in found.items() if of is not None}
-    return keys_of_table(tuple(known), np.stack([of.astype(np.float64) for of in known.values()], 1))
+    for start in range(0, max(map(len, known.values())), _ROWS_AT_ONCE):
+        some = [of[start : start + _ROWS_AT_ONCE].astype(np.float64) for of in known.values()]
+        yield from keys_of_table(tuple(known), np.stack(some, 1))
 
 
 def _written(name: str, column: ArrowColumn) -> NDArray[Any] | None:
@@ -69,9 +72,12 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
         names: of the columns.
         values: numbers ``(n, columns)``.
     """
-    bits, exponents = np.frexp(values[:, np.argsort(list(names))].astype(np.float64))
-    with np.errstate(over="ignore"):
-        return keys_of_rows(np.ldexp(bits.astype(np.float32).astype(np.float64), exponents))
+    order = np.argsort(list(names))
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        bits, exponents = np.frexp(values[start : start + _ROWS_AT_ONCE, order].astype(np.float64))
+        with np.errstate(over="ignore"):
+            rounded = np.ldexp(bits.astype(np.float32).astype(np.float64), exponents)
+        yield from keys_of_rows(rounded)
 
 
 def as_written(schema: Schema, values: NDArray[Any]) -> NDArray[Any]:

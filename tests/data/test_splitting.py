@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,8 @@ from torchvision.datasets import ImageFolder
 
 from pyro_vae import data
 from pyro_vae.data import BadDataError
+from pyro_vae.data.splitting import assign
+from pyro_vae.data.table_keys import keys_of_table
 
 X = np.random.default_rng(0).normal(size=(300, 3))
 INDEX = np.arange(300)
@@ -268,3 +272,14 @@ def test_a_column_that_a_frame_lacks():
         data.split(frame(), group="whom")
     with pytest.raises(ValueError, match="label: x has no column 'kinds'. Did you mean 'kind'"):
         data.split(frame().assign(kind=1), label="kinds")
+
+
+def test_keys_and_splits_of_many_rows_are_those_of_each_row_alone():
+    values = np.random.default_rng(0).normal(size=(9000, 3))
+    keys = list(keys_of_table("abc", values))
+    assert len(keys) == 9000
+    for start in (0, 4095, 8190):
+        assert keys[start : start + 3] == list(keys_of_table("abc", values[start : start + 3]))
+    hashes = [int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64 for key in keys]
+    expected = [sum(u >= end for end in (0.5, 0.75)) for u in hashes]
+    assert assign(keys, (0.5, 0.25, 0.25)).tolist() == expected
