@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyro_vae.checkpoints import load
     from pyro_vae.checks import check
     from pyro_vae.config import build
+    from pyro_vae.estimators import VAEImputer, VAETransformer
     from pyro_vae.files import CheckpointError
     from pyro_vae.parts import Likelihood, MaskLikelihood, Posterior, Prior
     from pyro_vae.suggestions import Suggestion, suggest, suggest_schema
@@ -39,6 +40,7 @@ _HOMES = {
     **dict.fromkeys(("objectives", "plots", "posteriors", "priors", "svi", "training"), ""),
     **dict.fromkeys(("Likelihood", "MaskLikelihood", "Posterior", "Prior"), "parts"),
     "VAE": "vae",
+    **dict.fromkeys(("VAEImputer", "VAETransformer"), "estimators"),
     **dict.fromkeys(("ElboEstimate", "ElboTerms", "average_elbo", "elbo", "elbo_terms"), "bound"),
     **dict.fromkeys(("History", "TrainingDivergedError", "TrainingInterrupted", "fit"), "training"),
     **dict.fromkeys(("Suggestion", "suggest", "suggest_schema"), "suggestions"),
@@ -64,6 +66,8 @@ __all__ = [
     "Suggestion",
     "TrainingDivergedError",
     "TrainingInterrupted",
+    "VAEImputer",
+    "VAETransformer",
     "average_elbo",
     "build",
     "check",

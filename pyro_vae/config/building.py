@@ -124,22 +124,22 @@ def build(
           595,012 parameters
         )
     """
-    if data is None:
-        if event_shape is None:
-            raise ValueError("build needs the shape of one example, event_shape, or the data themselves: data=x")
-        if is_auto(likelihood):
-            raise ValueError('likelihood auto looks at the data: build(..., likelihood="auto", data=x)')
-        likelihood = "Bernoulli" if likelihood is None else likelihood
-    else:
-        found = look_at(data, None if event_shape is None else as_shape("event_shape", event_shape))
-        event_shape, missing = found.event_shape, missing or found.missing
-        context_features = context_features or found.context_features
-        schema = found.schema(likelihood) if schema is None else schema
-        if schema is not None:
-            likelihood = in_units(likelihood, schema)
-        elif likelihood is None or is_auto(likelihood):
-            likelihood = found.likelihood(done=(MISSING,) if inputs == "x" else (MISSING, LOG1P))
     with nullcontext() if allow is None else allowing(allow):
+        if data is None:
+            if event_shape is None:
+                raise ValueError("build needs the shape of one example, event_shape, or the data themselves: data=x")
+            if is_auto(likelihood):
+                raise ValueError('likelihood auto looks at the data: build(..., likelihood="auto", data=x)')
+            likelihood = "Bernoulli" if likelihood is None else likelihood
+        else:
+            found = look_at(data, None if event_shape is None else as_shape("event_shape", event_shape))
+            event_shape, missing = found.event_shape, missing or found.missing
+            context_features = context_features or found.context_features
+            schema = found.schema(likelihood) if schema is None else schema
+            if schema is not None:
+                likelihood = in_units(likelihood, schema)
+            elif likelihood is None or is_auto(likelihood):
+                likelihood = found.likelihood(done=(MISSING,) if inputs == "x" else (MISSING, LOG1P))
         if inputs == "auto":
             inputs = usual_inputs(likelihood, data)
         return _build(

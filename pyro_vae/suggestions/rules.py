@@ -191,8 +191,11 @@ def _zeros(counts: np.ndarray) -> tuple[float, float, float]:
     A negative binomial with and without extra zeros is fitted to each column by maximum likelihood. The gain of the
     extra zeros is twice the difference of the log-likelihoods minus one per column, which is twice the gain by chance.
     """
+    counts = counts[:: -(-len(counts) // (ROWS // 4))]  # fits cost time
     counts = counts[:, np.nansum(counts, 0) > 0]
-    counts = counts[:: -(-len(counts) // (ROWS // 4)), :: -(-counts.shape[1] // FITS)]  # fits cost time
+    if not counts.size:
+        return 0.0, 0.0, 0.0
+    counts = counts[:, :: -(-counts.shape[1] // FITS)]
     mean, _, n = moments(counts)
     x, total, above = torch.from_numpy(counts), n * mean, (counts > 0).sum(0)
     fitted, of = [], n.astype(float)  # values from the negative binomial: all of them, then fewer

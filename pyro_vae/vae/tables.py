@@ -48,6 +48,8 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
 def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
     """Return a table with its missing values replaced; a DataFrame keeps what it has, and its other columns.
 
+    In a column that is constant, its value replaces them.
+
     Args:
         schema: of the table.
         x: a DataFrame, or rows of a table.
@@ -63,6 +65,11 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
         gaps = missing[:, place]
         if gaps.any():
             found[column.name] = _with(old[column.name], gaps, new[column.name])
+    for column in schema.columns:
+        if column.kind == "constant" and column.values and column.name in old:
+            gaps = old[column.name].isna().to_numpy()
+            if gaps.any():
+                found[column.name] = _with(old[column.name], gaps, new[column.name])
     return found
 
 

@@ -66,6 +66,14 @@ def test_cross_check_elbo(capsys):
     assert all(name in out for name in ("NumPy, by hand", "elbo(recon, kl)", "Trace_ELBO", "TraceMeanField_ELBO"))
 
 
+@pytest.mark.slow  # a minute
+def test_grid_search():
+    wine = example("grid_search").main(("wine",), epochs=20)["wine"]
+    assert wine.best_params_["vae__latent_dim"] in (1, 2, 4)
+    assert max(wine.cv_results_["mean_test_accuracy"]) > 0.85  # 0.40 of the rows are of one class
+    assert wine.best_estimator_["vae"].vae_.schema is not None
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_examples_are_short_and_say_how_to_run_them(path):
     text = path.read_text()

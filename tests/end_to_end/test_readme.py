@@ -55,7 +55,7 @@ def test_the_python_blocks_of_a_page_run_one_after_the_other(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["index", "swapping", "data", "objectives", "compiled-svi", "cross-check", "evaluation"]
+    "page", ["index", "swapping", "data", "objectives", "compiled-svi", "cross-check", "evaluation", "scikit-learn"]
 )
 def test_a_guide_has_python(page):
     assert blocks(PAGES[f"docs/{page}.md"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -238,6 +239,12 @@ def test_a_module_that_is_allowed_gives_its_own_parts_alone(here, own, name, mes
     change(here / "run", prior=name)
     with pytest.raises(ValueError, match=message):
         load("run", allow=[own])
+
+
+def test_a_likelihood_for_a_table_is_looked_up_as_allow_says(here):
+    """Its kind decides what the schema says, before anything is built."""
+    with pytest.raises(NotAllowedError, match="evil.Likelihood"):
+        build(data=pd.DataFrame({"a": [0.1, 0.7, 0.3, 0.2]}), likelihood="evil.Likelihood", allow=[])
 
 
 @pytest.mark.parametrize("allow", ["./own_parts", "own-parts", "", ["own_parts", 3], [""], ["a b"]])

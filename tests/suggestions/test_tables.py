@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -130,6 +131,16 @@ def test_extra_zeros_must_be_more_than_chance_gives():
     found = [_zeros(x) for x in draws]
     assert any(zeros - explained > 0.1 for zeros, explained, _ in found)  # size alone would be no evidence
     assert all(suggest(x)[0].likelihood == "NegativeBinomial" for x in draws)
+
+
+def test_columns_with_hardly_a_count_are_judged_without_a_warning():
+    """Of many rows only some are fitted, and in them a column may be all zeros."""
+    x = np.zeros((1200, 2))
+    x[1] = 8.0, 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _zeros(x) == (0.0, 0.0, 0.0)
+        suggest(x[:, :1])
 
 
 def test_where_half_of_the_columns_have_heavy_tails_all_get_them():
