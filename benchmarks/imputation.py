@@ -8,7 +8,8 @@ every table. We chose the options on the same tables with other values removed (
 reported by default have the seeds 10 to 14, which had no part in the choice.
 
 Normalised RMSE: the root of the mean squared error over a column's missing values, divided by the column's standard
-deviation, averaged over columns. The true column means would give 1.
+deviation, averaged over columns. The true column means would give 1. The mean squared error is over all missing values,
+in the same units, as Mattei and Frellsen (2019, arXiv 1812.02633) have it.
 
 The table has means over the seeds with their standard errors. Its last column is the ratio of the VAE's figure to the
 better of IterativeImputer's two, the mean of paired ratios over the seeds. Below 1, the VAE is nearer to the truth.
@@ -34,10 +35,12 @@ TABLES: dict[str, Callable[[], np.ndarray]] = {
     "breast cancer": lambda: datasets.load_breast_cancer().data,
     "wine": lambda: datasets.load_wine().data,
     "diabetes": lambda: datasets.load_diabetes().data,
+    "iris": lambda: datasets.load_iris().data,
 }
 STEPS, BATCH = 5000, 64
 # scikit-learn's default, and enough for its own test of convergence where it converges at all.
 ROUNDS = (10, 100)
+SQUARES = "VAE, mean squared error"
 
 
 def remove(x: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +55,11 @@ def nrmse(imputed: np.ndarray, x: np.ndarray, left: np.ndarray) -> float:
     """The normalised RMSE over what is missing from ``left``, averaged over columns."""
     squares = np.where(np.isnan(left), (imputed - x) ** 2, np.nan)
     return float(np.mean(np.sqrt(np.nanmean(squares, axis=0) / x.var(axis=0))))
+
+
+def mean_square(imputed: np.ndarray, x: np.ndarray, left: np.ndarray) -> float:
+    """The mean squared error over all missing values, in squared standard deviations of their columns."""
+    return float(np.nanmean(np.where(np.isnan(left), (imputed - x) ** 2, np.nan) / x.var(axis=0)))
 
 
 def by_vae(left: np.ndarray, seed: int, steps: int = STEPS) -> np.ndarray:
@@ -79,7 +87,8 @@ def compare(table: str, seed: int, share: float = 0.3, steps: int = STEPS) -> di
     results = {"column means": nrmse(np.nan_to_num(left), x, left)}
     for rounds in ROUNDS:
         results[f"IterativeImputer, {rounds} rounds"] = nrmse(by_regressions(left, rounds), x, left)
-    return {**results, "VAE": nrmse(by_vae(left, seed, steps), x, left)}
+    imputed = by_vae(left, seed, steps)
+    return {**results, "VAE": nrmse(imputed, x, left), SQUARES: mean_square(imputed, x, left)}
 
 
 def row(table: str, results: list[dict[str, float]]) -> str:
@@ -103,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
 
     start = time.perf_counter()
-    names = ["table", "column means", *(f"IterativeImputer, {n} rounds" for n in ROUNDS), "VAE", "ratio"]
+    names = ["table", "column means", *(f"IterativeImputer, {n} rounds" for n in ROUNDS), "VAE", SQUARES, "ratio"]
     print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
     for table in options.tables:
         seeds = range(options.first_seed, options.first_seed + options.seeds)

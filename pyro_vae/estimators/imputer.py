@@ -37,7 +37,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         latent_dim: dimensions of z.
         missing_values: what stands for a missing value: NaN, which None and pandas' NA are too, or a number or text. In
             a DataFrame, NaN is missing as well.
-        sample_posterior: draw from p(missing | observed), for multiple imputation, instead of the mean.
+        sample_posterior: draw from p(missing | observed), for multiple imputation, instead of the mean. The draws of
+            each call are others, unless ``random_state`` is an integer.
         add_indicator: add a column for each that had missing values in ``fit``: True where a value was missing.
         num_particles: draws of z per row.
         hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
@@ -128,6 +129,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         true_or_false("add_indicator", self.add_indicator)
         true_or_false("sample_posterior", self.sample_posterior)
+        self.__dict__.pop("vae_", None)  # if this fit fails, no VAE of another X is left
         frame, self._form = as_frame(self, X, None, self.missing_values)
         self._seed = seed_from(self.random_state)
         parameters = {**self.get_params(deep=False), "missing": True}
@@ -150,7 +152,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         mean = not true_or_false("sample_posterior", self.sample_posterior)
         frame, form = as_frame(self, X, self._form, self.missing_values)
-        filled = self.vae_.impute(frame, num_particles=self.num_particles, mean=mean, seed=self._seed)
+        seed = self._seed if mean else seed_from(self.random_state)
+        filled = self.vae_.impute(frame, num_particles=self.num_particles, mean=mean, seed=seed)
         if left := [name for name in filled if filled[name].isna().any()]:
             warnings.warn(
                 f"VAEImputer leaves missing values in {', '.join(map(repr, left[:10]))}: its schema leaves "
@@ -206,6 +209,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if not found.vae_.missing:
             raise ValueError(f"the VAE of {folder} takes no missing values: train it with missing=True")
         return found
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "vae_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

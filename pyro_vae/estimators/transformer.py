@@ -115,6 +115,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             ValueError: for X that no VAE can take, and parameters out of range.
             TypeError: if X is sparse.
         """
+        self.__dict__.pop("vae_", None)  # if this fit fails, no VAE of another X is left
         frame, self._form = as_frame(self, X, None)
         self._seed = seed_from(self.random_state)
         training = trained(self.get_params(deep=False), frame, self._form, self._seed)
@@ -235,6 +236,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             ValueError: if its files are damaged, or its run was on no table.
         """
         return load_run(cls, folder)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "vae_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -44,6 +44,7 @@ def test_nrmse_by_hand(imputation):
     left = np.array([[np.nan, 0.0], [2.0, np.nan]])
     imputed = np.array([[0.5, 100.0], [100.0, 1.0]])  # what was not missing does not count
     assert imputation.nrmse(imputed, x, left) == pytest.approx((0.5 / 1 + 3 / 2) / 2)
+    assert imputation.mean_square(imputed, x, left) == pytest.approx((0.5**2 / 1**2 + 3**2 / 2**2) / 2)
 
 
 def test_vae_is_not_worse_than_iterative_imputer(imputation):
@@ -54,7 +55,7 @@ def test_vae_is_not_worse_than_iterative_imputer(imputation):
     assert max(rounds) < means
     assert vae < 0.85 * means
     assert vae <= min(rounds)
-    assert imputation.row("wine", [results]).count("|") == 7
+    assert imputation.row("wine", [results]).count("|") == 8
 
 
 def test_example_of_a_mixed_table(capsys):

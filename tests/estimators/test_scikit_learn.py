@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -75,6 +76,15 @@ def test_clones_copies_and_pickles(cls):
     fresh = clone(fitted)
     assert not hasattr(fresh, "vae_")
     np.testing.assert_array_equal(fresh.fit(gaps).transform(gaps), expected)
+
+
+@pytest.mark.parametrize("cls", [VAETransformer, VAEImputer])
+def test_a_fit_that_fails_leaves_no_vae_of_another_x(cls):
+    estimator = cls(**SMALL, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="no column that tells something"):
+        estimator.fit(np.full((5, 3), 7.0))
+    with pytest.raises(NotFittedError):
+        estimator.transform(X)
 
 
 def test_random_state():
