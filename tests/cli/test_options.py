@@ -9,6 +9,7 @@ import pytest
 
 from pyro_vae import build, fit
 from pyro_vae.cli import main, parser
+from pyro_vae.cli.commands.data import reading
 from pyro_vae.cli.options import LEFT_OUT, of_build, of_fit
 from pyro_vae.cli.signatures import read_arguments
 from pyro_vae.config.building import Nets
