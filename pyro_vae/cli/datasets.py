@@ -15,10 +15,11 @@ from torch import Tensor
 from pyro_vae import data as data_sets
 from pyro_vae import suggest
 from pyro_vae.checkpoints import SCHEMA, read_config, read_description
+from pyro_vae.cli.suggested import print_suggestion, with_schema
 from pyro_vae.cli.tables import wrapped
 from pyro_vae.cli.words import with_options
 from pyro_vae.config import find
-from pyro_vae.config.from_data import look_at, usual_inputs
+from pyro_vae.config.from_data import usual_inputs
 from pyro_vae.data import Counts, DataSet, Images, Rows, Split
 from pyro_vae.data.description import Description
 from pyro_vae.data.functions import home_of
@@ -29,10 +30,6 @@ from pyro_vae.likelihoods import Standardized
 from pyro_vae.parts import Likelihood, data_of
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
-from pyro_vae.suggestions import MISSING, Suggestion
-from pyro_vae.suggestions.library import LOG1P
-from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
-from pyro_vae.suggestions.schemas import in_units
 
 __all__ = [
     "choose_likelihood",
@@ -144,11 +141,11 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> DataSet[Any]
         likelihood["class"] = "Bernoulli" if config["data"] in data_sets.NAMES else "auto"
     config["likelihood"] = likelihood
     if isinstance(raw.train, Rows) and raw.train.schema is not None:
-        return _with_schema(config, raw)
+        return with_schema(config, raw)
     if class_name(likelihood) == "auto":
         first, *others = suggest(raw.map(lambda split: _formed(split, config)))
         config["likelihood"] = first.likelihood
-        _print_suggestion(first, others, standardised=config["standardize"] is not False)
+        print_suggestion(first, others, standardised=config["standardize"] is not False)
     spec = as_mapping("likelihood", config["likelihood"])
     found = find("likelihood", spec["class"])
     takes = inspect.signature(found).parameters if isinstance(found, type) else {}
@@ -160,33 +157,6 @@ def choose_likelihood(config: dict[str, Any], raw: DataSet[Any]) -> DataSet[Any]
     if config["inputs"] == "auto":
         config["inputs"] = usual_inputs(spec, raw)
     return raw
-
-
-def _with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
-    """Choose the likelihood of a table, and return it with its completed schema."""
-    if class_name(config["likelihood"]) == "auto":
-        first, *others = suggest(raw)
-        _print_suggestion(first, others, standardised=True)
-    schema = look_at(raw, None).schema(config["likelihood"])
-    assert schema is not None, "the rows have one"
-    if config["standardize"] is False:
-        schema = schema.with_columns(replace(c, loc=0.0, scale=1.0) for c in schema.data if not c.is_coded)
-    config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))
-    if config["inputs"] == "auto":
-        config["inputs"] = "x"
-    return raw.map(lambda rows: replace(rows, schema=schema))
-
-
-def _print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:
-    """Print a likelihood, the reason, and what would prepare the data for it beyond what train does by itself."""
-    print(wrapped(f"likelihood {first.with_steps(())}", indent=11))
-    done = {MISSING: "", LOG1P: "", **({STANDARDISE: "", LOGARITHM: "Take the logarithm"} if standardised else {})}
-    steps = [step._replace(what=done.get(step.what, step.what)) for step in first.todo]
-    left = first.with_steps([step for step in steps if step.what and not step.what.startswith(RECODE)]).prepare
-    if left:
-        print(f"           better in the file: {left}")
-    if others:
-        print(f"           also possible: {', '.join(dict.fromkeys(class_name(o.likelihood) for o in others))}")
 
 
 def prepared(raw: DataSet[Any], config: Mapping[str, Any], described: Description | None = None) -> DataSet[Any]:

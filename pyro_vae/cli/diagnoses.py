@@ -18,7 +18,7 @@ from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outl
 from pyro_vae.evaluation.synthetic_rows import FEWEST_ROWS
 from pyro_vae.files import folder_in
 
-__all__ = ["check_wanted", "print_gaps", "print_memorisation", "print_outliers", "print_probe", "print_synthetic"]
+__all__ = ["check_wanted", "print_gaps", "print_outliers", "print_probe", "print_samples"]
 
 _PROBED = 5000  # most codes to train the classifier on, and to test it on
 _COMPARED = 1000  # most examples of each data set
@@ -88,7 +88,14 @@ def print_outliers(vae: VAE, examples: Split, others: Split, *, seed: int) -> di
     return {"against": others.name, "examples": n, "auroc": found}
 
 
-def print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
+def print_samples(run: str, vae: VAE, train: Split, test: Split, n: int, seed: int) -> dict[str, Any]:
+    """Compare samples with the data, and print the result; how good they are for a table, else whether they copy."""
+    if vae.schema is not None:
+        return {"synthetic": _print_synthetic(run, vae, train, test, n=n, seed=seed)}
+    return {"memorisation": _print_memorisation(run, vae, train, test, n=n, seed=seed)}
+
+
+def _print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
     """Print whether samples are nearer to training examples than held-out examples are, and draw the nearest pairs."""
     noun = examples.noun
     train, test = (first(part, len(part), vae, seed)[0] for part in (trained, examples[:n]))
@@ -109,7 +116,7 @@ def print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n
     return {"samples": n, **{name: getattr(found, name) for name in kept}}
 
 
-def print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
+def _print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
     """Print how good samples of a table are beside held-out rows, and draw it.
 
     A VAE gives complete rows. They get the gaps of training rows drawn at random, so that gaps tell nothing apart.

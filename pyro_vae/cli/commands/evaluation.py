@@ -85,10 +85,8 @@ def evaluate(
         found["gaps"] = diagnoses.print_gaps(vae, examples, n=gaps, num_particles=particles, seed=seed)
     if others is not None:
         found["out_of_distribution"] = diagnoses.print_outliers(vae, examples, others, seed=seed)
-    if samples and is_table:
-        found["synthetic"] = diagnoses.print_synthetic(run, vae, trained, examples, n=samples, seed=seed)
-    elif samples:
-        found["memorisation"] = diagnoses.print_memorisation(run, vae, trained, examples, n=samples, seed=seed)
+    if samples:
+        found |= diagnoses.print_samples(run, vae, trained, examples, n=samples, seed=seed)
     if data is None:
         path = Path(run) / f"evaluation-{part}.json"
         write_text(path, json.dumps(found, indent=1) + "\n")
