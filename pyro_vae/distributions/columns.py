@@ -16,7 +16,7 @@ from pyro_vae.distributions.adapter import TorchToPyro, as_pyro
 from pyro_vae.distributions.one_column import OneColumn
 from pyro_vae.distributions.supports import base_constraint
 
-__all__ = ["Columns", "Group", "mask_elements"]
+__all__ = ["Columns", "Group", "mask_elements", "without_mask"]
 
 _T = TypeVar("_T")
 
@@ -227,6 +227,17 @@ def _check_shapes(group: Group, what: str, batch_shape: torch.Size) -> None:
             f"{what} must have event shape (1,) and batch shape {(*batch_shape, *k)}; got {tuple(found[0])} and "
             f"{tuple(found[1])}. Declare the last dimension with .to_event(1)"
         )
+
+
+def without_mask(distribution: TorchDistribution) -> TorchDistribution:
+    """Return the distribution that :func:`mask_elements` was given, whose log-density counts all elements."""
+    if isinstance(distribution, Columns):
+        inner = [without_mask(group.distribution) for group in distribution.groups]
+        places = [group.place for group in distribution.groups]
+        return Columns(inner, distribution.names, places=places)
+    if isinstance(distribution, Independent):
+        return without_mask(distribution.base_dist).to_event(distribution.reinterpreted_batch_ndims)
+    return without_mask(distribution.base_dist) if isinstance(distribution, dist.MaskedDistribution) else distribution
 
 
 def mask_elements(distribution: TorchDistribution, mask: Tensor) -> TorchDistribution | None:

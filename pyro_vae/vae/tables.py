@@ -15,7 +15,7 @@ from pyro_vae.data.frames import is_frame
 from pyro_vae.data.schema import Schema
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.data.tables import rows_of_frame
-from pyro_vae.distributions.columns import Columns
+from pyro_vae.distributions.columns import Columns, without_mask
 from pyro_vae.distributions.observed import fill_missing
 
 __all__ = ["as_rows", "filled_in", "is_table", "most_probable", "most_voted"]
@@ -107,6 +107,7 @@ def most_probable(schema: Schema, likelihood: TorchDistribution, weights: Tensor
     Returns:
         ``(batch, columns)``.
     """
+    likelihood = without_mask(likelihood)  # that of missing values counts too
     shape = likelihood.batch_shape if weights is None else weights.shape  # all particles may be in one dimension
     found = _averaged(likelihood.mean.unflatten(0, shape), weights)
     coded = [i for i, column in enumerate(schema.data) if column.is_coded]
