@@ -90,10 +90,10 @@ def load_table(path: Path, how: Reading) -> DataSet[Rows]:
 def table(
     df: pandas.DataFrame, label: str | None = None, group: str | None = None, split: str | Sequence[float] | None = None
 ) -> DataSet[Rows]:
-    """Return the data set of a pandas DataFrame: its columns of numbers and booleans as x; NaN where one is missing.
+    """Return the data set of a pandas DataFrame: numbers, codes of categories and days of dates as x; NaN for gaps.
 
-    Other columns are left out, and ``notes`` says which, and why. A hash of the numbers of a row says in which split it
-    is. So a row stays there if others are added.
+    Columns that tell nothing are left out, and ``notes`` says which, and why. A hash of the values of a row says in
+    which split it is. So a row stays there if others are added.
 
     Args:
         df: the table, one row per example. Its index does not count.
@@ -109,10 +109,10 @@ def table(
     Example:
         >>> import pandas as pd
         >>> from pyro_vae import data
-        >>> people = pd.DataFrame({"height": range(150, 190), "smokes": [True, False] * 20, "name": ["Bo", "Al"] * 20})
-        >>> found = data.table(people, label="smokes")
-        >>> found.train.columns, found.classes, found.notes
-        (('height',), 2, ("1 of 2 columns is left out: 'name' is text, such as 'Bo'",))
+        >>> people = pd.DataFrame({"height": range(150, 190), "smokes": [True, False] * 20})
+        >>> found = data.table(people.assign(town=["Ulm", "Bonn"] * 20, planet="Earth"), label="smokes")
+        >>> found.train.columns, found.train.schema["town"].values, found.classes, found.notes
+        (('height', 'town'), ('Bonn', 'Ulm'), 2, ("1 of 3 columns is left out: 'planet' is always Earth",))
     """
     found = data_set_of_columns("the table", columns_of_frame(df), Reading(split=split, group=group, label=label), [])
     return found.map(lambda part: replace(part, name=None))

@@ -55,11 +55,8 @@ def suggest_schema(data: Any) -> Schema:
     Example:
         >>> import pandas as pd
         >>> people = pd.DataFrame({"height": [1.71, 1.62, 1.83, 1.58], "sex": ["m", "f", "m", "f"]})
-        >>> print(suggest_schema(people).to_yaml())
-        columns:
-          height: {kind: real, likelihood: Normal, loc: 1.685, scale: 0.09604686356149276}
-          sex: {kind: binary, values: [f, m], dtype: str, likelihood: Bernoulli, loc: 0.5, scale: 0.5}
-        <BLANKLINE>
+        >>> suggest_schema(people)
+        Schema(real: height; binary: sex)
     """
     table = as_table(data)
     if table is None:

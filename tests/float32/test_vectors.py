@@ -429,7 +429,7 @@ def test_every_density_is_swept():
     by_way_of_parts = {
         "Beta", "ContinuousBernoulli", "Columns", "Dirichlet", "DiscretizedLogistic", "LogDirichlet", "Gamma", "GridCategorical", "Grouped",
         "LogisticNormal", "LogitNormal", "Multinomial", "NegativeBinomial", "NormalMixture", "OptimalNormal", "Poisson",
-        "PowerSpherical", "RelaxedOneHot", "StudentT", "TorchToPyro", "UniformOnSphere", "ZeroInflatedNegativeBinomial",
+        "PowerSpherical", "RelaxedOneHot", "Standardized", "StudentT", "TorchToPyro", "UniformOnSphere", "ZeroInflatedNegativeBinomial",
     }  # fmt: skip
     classes = {
         n: getattr(distributions, n) for n in distributions.__all__ if isinstance(getattr(distributions, n), type)
