@@ -11,16 +11,16 @@ import torch
 
 from pyro_vae.config.names import find
 from pyro_vae.data import DataSet, DataSource, Rows, Split
-from pyro_vae.data.frames import is_frame, is_sparse
+from pyro_vae.data.frames import is_sparse
 from pyro_vae.data.gathering import gathered, is_supply
 from pyro_vae.data.schema import Schema
-from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.parts import data_of
 from pyro_vae.registry import ClassOrFunction, Spec
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import suggest
 from pyro_vae.suggestions.library import as_counts
 from pyro_vae.suggestions.schemas import completed, with_likelihood
+from pyro_vae.suggestions.whole_tables import as_table
 
 __all__ = ["Inputs", "Look", "is_auto", "look_at", "usual_inputs"]
 
@@ -52,21 +52,22 @@ class Look:
         event_shape: of one example.
         missing: True if a value is missing.
         context_features: how many numbers the context has per example.
-        table: the schema of a table, as it was read, and its rows: those to train on, and all.
+        table: rows of a table that has a schema: those to train on, and all; None for other data.
     """
 
     data: DataSource | DataSet[Any]
     event_shape: tuple[int, ...]
     missing: bool
     context_features: int
-    table: tuple[Schema, Rows, Rows] | None = None
+    table: tuple[Rows, Rows] | None = None
 
     def schema(self, likelihood: Spec | ClassOrFunction | None) -> Schema | None:
         """Return the completed schema of a table, with a likelihood for all columns if there is one; else None."""
         if self.table is None:
             return None
-        schema, train, everything = self.table
-        return completed(with_likelihood(schema, likelihood), train, everything)
+        train, everything = self.table
+        assert train.schema is not None, "as_table sees to it"
+        return completed(with_likelihood(train.schema, likelihood), train, everything)
 
     def likelihood(self, done: Sequence[str]) -> Spec:
         """Return the likelihood that fits best, and warn if the data must be prepared for it.
@@ -94,11 +95,13 @@ def look_at(data: DataSource | DataSet[Any], event_shape: tuple[int, ...] | None
     Raises:
         ValueError: if the data have another event shape, or none.
     """
-    data = _with_rows(data)
+    table = as_table(data)
+    if table is not None and not isinstance(data, (DataSet, Split)):
+        data = table[0]  # of a DataFrame
     split = data.train if isinstance(data, DataSet) else data
     if isinstance(split, Split):
         whole = data if isinstance(data, DataSet) else split
-        found = Look(data, split.event_shape, whole.has_missing, split.context_features, _table(data, split))
+        found = Look(data, split.event_shape, whole.has_missing, split.context_features, table)
     else:
         x, *context = gathered(split, most=_EXAMPLES if is_supply(split) or is_sparse(split) else None)
         found = Look(data, tuple(x.shape[1:]), bool(x.isnan().any()), sum(map(_features, context)))
@@ -107,18 +110,6 @@ def look_at(data: DataSource | DataSet[Any], event_shape: tuple[int, ...] | None
     if event_shape is not None and event_shape != found.event_shape:
         raise ValueError(f"event_shape must be that of the data, {found.event_shape}; got {event_shape}")
     return found
-
-
-def _with_rows(data: Any) -> Any:
-    """Return a pandas DataFrame as rows with a schema; other data as they are."""
-    return rows_of_frame(data) if is_frame(data) and hasattr(data, "iloc") and hasattr(data, "columns") else data
-
-
-def _table(data: Any, split: Split) -> tuple[Schema, Rows, Rows] | None:
-    """Return the schema of a table, the rows to train on and all rows; None for other data."""
-    if not isinstance(split, Rows) or split.schema is None:
-        return None
-    return split.schema, split, data.everything if isinstance(data, DataSet) else split
 
 
 def _features(context: torch.Tensor) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.data.reading import BadDataError, import_optional
-from pyro_vae.data.schema import Column, SchemaError
+from pyro_vae.data.schema import Column
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, is_text, matches_number, numbers
 
 __all__ = ["MARKS", "as_dates", "code", "days_of", "look_at"]
@@ -263,10 +263,3 @@ def _key(value: ArrowColumn) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def check_there(name: str, schema_columns: Mapping[str, Column], columns: Mapping[str, Any]) -> None:
-    """Raise a SchemaError if a table lacks a column of its schema."""
-    lacking = [column for column, known in schema_columns.items() if known.role != "out" and column not in columns]
-    if lacking:
-        raise SchemaError(f"{name} lacks the columns {', '.join(map(repr, lacking[:10]))} of its schema")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_vae.data.schema import Schema
 from pyro_vae.model_guide import ModelGuide
-from pyro_vae.vae.tables import most_probable, most_voted
+from pyro_vae.vae.tables import averaged, most_probable, most_voted
 
 __all__ = ["imputed"]
 
@@ -40,20 +40,15 @@ def imputed(
         drawn = site.value.unflatten(0, (num_particles, -1))
         if not mean:
             return torch.where(observed, pair.x, _chosen(weights, drawn))
-        of_drawn = _mean(weights, drawn) if schema is None else most_voted(schema, drawn, weights)
+        of_drawn = averaged(drawn, weights) if schema is None else most_voted(schema, drawn, weights)
         return torch.where(observed, pair.x, of_drawn)
     if mean and schema is not None:
         return torch.where(observed, pair.x, most_probable(schema, likelihood, weights))
     if mean:
         means = likelihood.mean.unflatten(0, (num_particles, -1))
-        return torch.where(observed, pair.x, _mean(weights, means))
+        return torch.where(observed, pair.x, averaged(means, weights))
     draws = likelihood.sample().unflatten(0, (num_particles, -1))
     return torch.where(observed, pair.x, _chosen(weights, draws))
-
-
-def _mean(weights: Tensor, values: Tensor) -> Tensor:
-    """Return the weighted mean of values ``(num_particles, batch, ...)``."""
-    return torch.einsum("pb,pb...->b...", weights, values)
 
 
 def _chosen(weights: Tensor, values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.distributions.columns import Columns, without_mask
 from pyro_vae.distributions.observed import fill_missing
 
-__all__ = ["as_rows", "filled_in", "is_table", "most_probable", "most_voted"]
+__all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted"]
 
 
 def is_table(x: object) -> bool:
@@ -109,7 +109,7 @@ def most_probable(schema: Schema, likelihood: TorchDistribution, weights: Tensor
     """
     likelihood = without_mask(likelihood)  # that of missing values counts too
     shape = likelihood.batch_shape if weights is None else weights.shape  # all particles may be in one dimension
-    found = _averaged(likelihood.mean.unflatten(0, shape), weights)
+    found = averaged(likelihood.mean.unflatten(0, shape), weights)
     coded = [i for i, column in enumerate(schema.data) if column.is_coded]
     if not coded:
         return found
@@ -120,7 +120,7 @@ def most_probable(schema: Schema, likelihood: TorchDistribution, weights: Tensor
         value[..., coded] = torch.minimum(sizes - 1, torch.full_like(sizes, code)).to(found.dtype)
         known = _fill_numbers(schema, likelihood, value)
         log_probs = element_log_probs(likelihood, known)[..., coded]
-        probs.append(_averaged(torch.where(code < sizes, log_probs.exp(), 0.0).unflatten(0, shape), weights))
+        probs.append(averaged(torch.where(code < sizes, log_probs.exp(), 0.0).unflatten(0, shape), weights))
     found = found.clone()
     found[..., coded] = torch.stack(probs).argmax(0).to(found.dtype)
     return found
@@ -134,16 +134,17 @@ def most_voted(schema: Schema, drawn: Tensor, weights: Tensor) -> Tensor:
         drawn: draws of x, ``(particles, batch, columns)``.
         weights: of the particles, ``(particles, batch)``, which sum to 1.
     """
-    found = _averaged(drawn, weights)
+    found = averaged(drawn, weights)
     for place, column in enumerate(schema.data):
         if column.is_coded:
             codes = torch.arange(len(column.values), device=drawn.device)
-            votes = _averaged((drawn[..., place, None] == codes).to(weights.dtype), weights)
+            votes = averaged((drawn[..., place, None] == codes).to(weights.dtype), weights)
             found[..., place] = votes.argmax(-1).to(found.dtype)
     return found
 
 
-def _averaged(values: Tensor, weights: Tensor | None) -> Tensor:
+def averaged(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the weighted mean of values ``(particles, batch, ...)``, or the values themselves without weights."""
     return values if weights is None else torch.einsum("pb,pb...->b...", weights, values)
 
 
