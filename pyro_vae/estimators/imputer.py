@@ -18,14 +18,14 @@ from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Schema
 from pyro_vae.estimators.fitting import seed_from, trained
 from pyro_vae.estimators.forms import as_array, as_frame, is_nan
-from pyro_vae.estimators.run_folders import load_run, save_run
+from pyro_vae.estimators.run_folders import Saved, load_run
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.registry import ClassOrFunction, Spec
 
 __all__ = ["VAEImputer"]
 
 
-class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class VAEImputer(Saved, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """A VAE that fills in missing values, beside scikit-learn's ``IterativeImputer``.
 
     A number becomes its mean given what is observed in its row, and a category its most probable value (Mattei and
@@ -182,18 +182,6 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         names = self._form.names
         return np.array([f"missingindicator_{names[i]}" for i in self._form.with_gaps], dtype=object)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a run folder, which :meth:`load`, :func:`pyro_vae.load` and the commands of ``pyro-vae`` read.
-
-        Args:
-            folder: to be made, or empty.
-
-        Raises:
-            FileExistsError: if it holds something.
-        """
-        check_is_fitted(self)
-        save_run(self, folder)
-
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
         """Return the fitted imputer of a run folder.
@@ -209,9 +197,6 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if not found.vae_.missing:
             raise ValueError(f"the VAE of {folder} takes no missing values: train it with missing=True")
         return found
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "vae_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from pyro_vae import checkpoints
 from pyro_vae.argument_checks import is_integer
@@ -19,7 +20,7 @@ from pyro_vae.estimators.forms import Form
 from pyro_vae.files import CheckpointError, is_there, read_text, read_yaml, write_text
 from pyro_vae.training import History
 
-__all__ = ["ESTIMATOR", "load_run", "save_run"]
+__all__ = ["ESTIMATOR", "Saved", "load_run", "save_run"]
 
 ESTIMATOR = "estimator.yaml"
 """The parameters of an estimator, and how X came to its fit."""
@@ -55,6 +56,25 @@ def save_run(estimator: Any, folder: str | os.PathLike[str]) -> None:
         "seed": estimator._seed,
     }
     write_text(run / ESTIMATOR, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+
+
+class Saved:
+    """What estimators with a VAE share: they are fitted once they have one, and it goes into a run folder."""
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a run folder, which :meth:`load`, :func:`pyro_vae.load` and the commands of ``pyro-vae`` read.
+
+        Args:
+            folder: to be made, or empty.
+
+        Raises:
+            FileExistsError: if it holds something.
+        """
+        check_is_fitted(self)
+        save_run(self, folder)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "vae_")
 
 
 def load_run(cls: type[Estimator], folder: str | os.PathLike[str]) -> Estimator:

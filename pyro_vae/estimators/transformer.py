@@ -16,7 +16,7 @@ from pyro_vae.data.schema import Schema
 from pyro_vae.data.table_frames import as_frame as to_frame
 from pyro_vae.estimators.fitting import seed_from, trained
 from pyro_vae.estimators.forms import as_frame
-from pyro_vae.estimators.run_folders import load_run, save_run
+from pyro_vae.estimators.run_folders import Saved, load_run
 from pyro_vae.evaluation import importance_sampling
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.registry import ClassOrFunction, Spec
@@ -26,7 +26,7 @@ from pyro_vae.vae.tables import most_probable
 __all__ = ["VAETransformer"]
 
 
-class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A VAE as a transformer of scikit-learn: rows to codes, and back.
 
     X is a DataFrame with columns of any kind, or an array of numbers; a missing value is NaN. The VAE takes each column
@@ -212,18 +212,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _n_features_out(self) -> int:
         return int(self.vae_.prior_of().event_shape[-1])
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a run folder, which :meth:`load`, :func:`pyro_vae.load` and the commands of ``pyro-vae`` read.
-
-        Args:
-            folder: to be made, or empty.
-
-        Raises:
-            FileExistsError: if it holds something.
-        """
-        check_is_fitted(self)
-        save_run(self, folder)
-
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
         """Return the fitted transformer of a run folder.
@@ -236,9 +224,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             ValueError: if its files are damaged, or its run was on no table.
         """
         return load_run(cls, folder)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "vae_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
