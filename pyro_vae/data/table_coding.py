@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from pyro_vae.data.reading import BadDataError, import_optional
 from pyro_vae.data.schema import Column
-from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, is_text, matches_number, numbers
+from pyro_vae.data.table_columns import (
+    ArrowColumn,
+    NotNumbersError,
+    counts_rows,
+    is_text,
+    matches_number,
+    not_numbers,
+    numbers,
+)
 
 __all__ = ["MARKS", "as_dates", "code", "days_of", "look_at"]
 
@@ -132,10 +140,7 @@ def _microseconds(column: ArrowColumn) -> NDArray[np.float64]:
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     compute = import_optional("pyarrow.compute", "tables")
     text = _trimmed(column)
-    try:
-        return _of_numbers(name, column, numbers(where, column))
-    except NotNumbersError as error:
-        reason = error
+    reason = not_numbers(where, column)
     counted = {value["values"]: value["counts"] for value in text.drop_null().value_counts().to_pylist()}
     marks = tuple(mark for mark in counted if mark.lower() in MARKS)
     if marks and len(counted) > len(marks) and matches_number([value for value in counted if value not in marks]):

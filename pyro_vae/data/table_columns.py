@@ -26,6 +26,7 @@ __all__ = [
     "is_text",
     "label_codes",
     "matches_number",
+    "not_numbers",
     "numbers",
 ]
 
@@ -66,7 +67,7 @@ def numbers(where: str, column: ArrowColumn) -> NDArray[Any]:
         return _real(where, column.cast("float64"))
     if types.is_floating(column.type):
         return _real(where, column.cast("float32") if types.is_float16(column.type) else column)
-    raise NotNumbersError(_other_kind(where, column))
+    raise not_numbers(where, column)
 
 
 def _whole(column: ArrowColumn) -> NDArray[Any]:
@@ -95,8 +96,16 @@ def _to_numpy(column: ArrowColumn) -> NDArray[Any]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
+def not_numbers(where: str, column: ArrowColumn) -> NotNumbersError:
+    """Return the error for a column that holds no numbers; its message says what the column holds instead.
+
+    Raises:
+        BadDataError: if it holds text that is numbers with commas.
+    """
+    return NotNumbersError(_other_kind(where, column))
+
+
 def _other_kind(where: str, column: ArrowColumn) -> str:
-    """Return what a column without numbers holds, in words."""
     types = import_optional("pyarrow", "tables").types
     if types.is_dictionary(column.type):
         return "holds categories"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
-from pyro_vae.data.frames import is_frame
+from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Schema
 
@@ -82,7 +82,7 @@ def as_frame(estimator: BaseEstimator, x: Any, form: Form | None, missing_values
     pandas = import_optional("pandas", "tables")
     fitting, least = form is None, 2 if form is None else 1
     frame: Any = x
-    if is_frame(x) and hasattr(x, "iloc") and hasattr(x, "columns"):
+    if is_data_frame(x):
         validate_data(estimator, x, reset=fitting, skip_check_array=True)
         _check_size(estimator, frame.shape, least)
         own = Form(tuple(x.columns), None)
