@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError, import_optional
+from pyro_vae.data.splits import may_be_classes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -185,7 +186,7 @@ def label_codes(where: str, column: ArrowColumn) -> tuple[Tensor, int, tuple[str
     """
     values, codes = _distinct(where, column, "label")
     n = len(codes)
-    if len(values) > max(20, n // 2):
+    if not may_be_classes(len(values), n):
         raise BadDataError(
             f"{where} has {len(values):,} different values in {n:,} rows, such as {values[0]!r}: too many for labels, "
             "which name a few classes"
