@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from pyro_vae.data.reading import BadDataError, import_optional
 from pyro_vae.data.schema import Column, text_of
-from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, is_text, matches_number, numbers
+from pyro_vae.data.splits import may_be_classes
+from pyro_vae.data.table_columns import (
+    ArrowColumn,
+    NotNumbersError,
+    counts_rows,
+    is_text,
+    matches_number,
+    not_numbers,
+    numbers,
+)
 
 __all__ = ["MARKS", "as_dates", "code", "days_of", "look_at"]
 
@@ -23,7 +32,7 @@ _DAY = 86_400_000_000  # microseconds
 _FAR = 2**13  # standard deviations from 0, beyond which float32 rounds to more than 0.05 % of one
 _ROW_NUMBERS = ("", "id", "index", "rowid", "row_id")
 _DIGITS = 15
-_FEW = 20  # values that may be categories, however few rows there are
+_FEW = 20  # rows, in which whole numbers often differ by chance
 
 Numbers = NDArray[Any]
 
@@ -138,10 +147,7 @@ def _zone(column: ArrowColumn) -> str:
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     compute = import_optional("pyarrow.compute", "tables")
     text = _trimmed(column)
-    try:
-        return _of_numbers(name, column, numbers(where, column))
-    except NotNumbersError as error:
-        reason = error
+    reason = not_numbers(where, column)
     counted = {value["values"]: value["counts"] for value in text.drop_null().value_counts().to_pylist()}
     marks = tuple(mark for mark in counted if mark.lower() in MARKS)
     if marks and len(counted) > len(marks) and matches_number([value for value in counted if value not in marks]):
@@ -151,7 +157,7 @@ def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Number
     dates = as_dates(text)
     if dates is not None:
         return _of_dates(where, name, dates)
-    if len(counted) > max(_FEW, len(text) // 2):
+    if not may_be_classes(len(counted), len(text)):
         raise NotNumbersError(
             f"has {len(counted):,} different texts in {len(text):,} rows, such as {next(iter(counted))[:40]!r}"
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_vae.data import Rows
-from pyro_vae.data.frames import column_names, is_frame
+from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Schema
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.data.table_gaps import with_values
@@ -24,7 +24,7 @@ __all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "mos
 
 def is_table(x: object) -> bool:
     """Return True for a DataFrame, and for rows of a table."""
-    return (is_frame(x) and hasattr(x, "columns")) or (isinstance(x, Rows) and x.schema is not None)
+    return has_columns(x) or (isinstance(x, Rows) and x.schema is not None)
 
 
 def as_rows(schema: Schema | None, source: Any) -> Any:
@@ -38,7 +38,7 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
     if isinstance(source, tuple) and source:
         x = as_rows(schema, source[0])
         return source if x is source[0] else (x.values, *source[1:])
-    if is_frame(source) and hasattr(source, "columns"):
+    if has_columns(source):
         return rows_of_frame(source, schema)
     if isinstance(source, Rows) and source.schema is not None and not _coded_alike(source.schema, schema):
         coded = rows_of_frame(as_frame(source.schema, torch.cat(list(source.stored()))), schema)
@@ -57,7 +57,7 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
         filled: x without missing values, ``(n, columns)``.
     """
     new = as_frame(schema, filled)
-    if not is_frame(x):
+    if not has_columns(x):
         return new
     old: Any = x
     found = old.copy()
@@ -74,7 +74,7 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
 
 def with_index(frame: Any, x: object) -> Any:
     """Return a table of the VAE with the index of the DataFrame that its rows are of, if x is one."""
-    return frame.set_axis(x.index) if is_frame(x) and hasattr(x, "index") else frame
+    return frame.set_axis(x.index) if is_data_frame(x) else frame
 
 
 def _coded_alike(one: Schema, other: Schema) -> bool:
