@@ -129,6 +129,6 @@ def _print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: 
     report = synthetic(train, samples.mask(gaps), held_out, seed=seed)
     print(f"\n{report}\n")
     path = folder_in(Path(run), "figures") / "synthetic.png"
-    save_figure(report.plot(), path)
+    save_figure(plots.synthetic_rows(report), path)
     print(f"figure    {path}")
     return {"samples": n, **json.loads(report.to_frame().to_json(orient="index"))}

@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pyro_vae import suggest
 from pyro_vae.cli.tables import wrapped
-from pyro_vae.config.from_data import look_at
 from pyro_vae.data import DataSet, Rows
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
-from pyro_vae.suggestions.schemas import in_units
+from pyro_vae.suggestions.schemas import completed, in_units, with_likelihood
+from pyro_vae.suggestions.whole_tables import suggest_table
 
 __all__ = ["print_suggestion", "with_schema"]
 
 
 def with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
     """Choose the likelihood of a table, and return it with its completed schema."""
+    train, everything = raw.train, raw.everything
+    assert train.schema is not None, "the rows have one"
     if class_name(config["likelihood"]) == "auto":
-        first, *others = suggest(raw)
+        schema, (first, *others) = suggest_table(train, everything)
         print_suggestion(first, others, standardised=True)
-    schema = look_at(raw, None).schema(config["likelihood"])
-    assert schema is not None, "the rows have one"
+    else:
+        schema = completed(with_likelihood(train.schema, config["likelihood"]), train, everything)
     if config["standardize"] is False:
         schema = schema.with_columns(replace(c, loc=0.0, scale=1.0) for c in schema.data if not c.is_coded)
     config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))

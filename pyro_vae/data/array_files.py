@@ -22,7 +22,7 @@ from pyro_vae.data.keyed_splits import split_by_keys
 from pyro_vae.data.named import DamagedDataError
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
-from pyro_vae.data.splits import DataSet, Mapped, Store
+from pyro_vae.data.splits import DataSet, Mapped, Store, may_be_classes
 from pyro_vae.data.splitting import SPLITS, keys_of_rows
 
 __all__ = ["as_labels", "as_split", "load_arrays"]
@@ -160,7 +160,7 @@ def _in_splits(path: Path, arrays: Mapping[str, Any], own: Mapping[str, str]) ->
 def _check_few(split: Images | Rows) -> None:
     """Raise a BadDataError if there are too many labels in a file to be classes."""
     n = len(split)
-    if split.classes > max(20, n // 2):
+    if not may_be_classes(split.classes, n):
         raise BadDataError(
             f"{split.name} has {split.classes:,} different labels for {n:,} {split.noun}s: too many for classes. If "
             "they are something else, give them another name than y"

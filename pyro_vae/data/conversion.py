@@ -20,7 +20,7 @@ from pyro_vae.data.keyed_splits import Keys
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.splits import DataSet, Split
-from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows
+from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows, none_left
 from pyro_vae.data.table_keys import as_written, keys_of_table
 from pyro_vae.data.tables import columns_of_frame, rows_of_columns
 
@@ -134,10 +134,7 @@ def keys_of_split(split: Split) -> Iterable[bytes]:
 
 def _some(examples: Split, rows: Tensor, split: str) -> Split:
     if not len(rows):
-        raise BadDataError(
-            f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {split}. Give more, or other "
-            "shares: split=(0.6, 0.2, 0.2)"
-        )
+        raise BadDataError(f"{examples.name}: {none_left(f'{len(examples):,} {examples.noun}s', split)}")
     return examples[rows]
 
 

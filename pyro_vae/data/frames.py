@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import pandas
     from typing_extensions import TypeIs
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "SparseRows",
     "column_names",
     "from_objects",
+    "has_columns",
+    "is_data_frame",
     "is_frame",
     "is_sparse",
     "numbers_of",
@@ -54,6 +57,16 @@ class SparseMatrix(Protocol):
 def is_frame(value: object) -> TypeIs[Frame]:
     """Return True for a DataFrame, a Series and the like."""
     return isinstance(value, Frame)
+
+
+def is_data_frame(value: object) -> TypeIs[pandas.DataFrame]:
+    """Return True for a DataFrame of pandas."""
+    return has_columns(value) and hasattr(value, "iloc")
+
+
+def has_columns(value: object) -> bool:
+    """Return True for a DataFrame of any library, but not for a Series."""
+    return is_frame(value) and hasattr(value, "columns")
 
 
 def is_sparse(value: object) -> TypeIs[SparseMatrix]:

@@ -20,7 +20,7 @@ from pyro_vae.data.frames import SparseMatrix, is_frame, is_sparse
 from pyro_vae.data.items import as_array, as_numbers, length, parts_of_item
 from pyro_vae.data.reading import BadDataError, Reading
 from pyro_vae.data.splits import Split
-from pyro_vae.data.splitting import assign, keys_of_rows
+from pyro_vae.data.splitting import assign, keys_of_rows, none_left
 from pyro_vae.data.table_columns import group_keys
 from pyro_vae.data.tables import check_column, columns_of_frame, rows_of_columns
 from pyro_vae.seeds import seeded
@@ -79,9 +79,7 @@ def split(
     for name, some in zip(("train", "valid", "test"), rows, strict=False):
         if not len(some):
             more = "" if group is None else f", in {len(set(_keys_of_group(x, group))):,} groups"
-            raise BadDataError(
-                f"of {len(places):,} examples{more}, none is left for {name}. Give more, or other shares: valid=0.3"
-            )
+            raise BadDataError(none_left(f"{len(places):,} examples{more}", name, shares="valid=0.3"))
     return tuple(_take(x, some) for some in rows)
 
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-__all__ = ["DataSet", "Mapped", "Split", "Store", "labels_of_both", "read_rows", "rows_of_both"]
+__all__ = ["DataSet", "Mapped", "Split", "Store", "labels_of_both", "may_be_classes", "read_rows", "rows_of_both"]
 
 _BYTES_AT_ONCE = 2**24
+_FEW = 20  # classes, however few examples there are
 
 
 class Mapped:
@@ -181,6 +182,11 @@ class Split(ABC):
         """Yield the data as they are stored, some examples at a time."""
         at_once = max(1, _BYTES_AT_ONCE // (8 * max(1, math.prod(self.event_shape))))
         return (self._stored(slice(start, start + at_once)) for start in range(0, len(self), at_once))
+
+
+def may_be_classes(different: int, examples: int) -> bool:
+    """Return True if a column with so many different values may hold classes: at most 20, or one per two examples."""
+    return different <= max(_FEW, examples // 2)
 
 
 def labels_of_both(first: Split, second: Split) -> Tensor | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_vae.data.splits import DataSet, Split
 
-__all__ = ["SPLITS", "as_shares", "assign", "keys_of_rows", "split_up"]
+__all__ = ["SPLITS", "as_shares", "assign", "keys_of_rows", "none_left", "split_up"]
 
 SPLITS = ("train", "valid", "test")
 _NUMBERS_AT_ONCE = 2**20
@@ -83,6 +83,17 @@ def keys_of_rows(values: NDArray[np.generic]) -> Iterable[bytes]:
         yield from (of_all[i * length : (i + 1) * length] for i in range(len(numbers)))
 
 
+def none_left(examples: str, split: str, shares: str = "split=(0.6, 0.2, 0.2)") -> str:
+    """Return what is wrong if a split has no example, and what would do.
+
+    Args:
+        examples: how many there are of what.
+        split: its name.
+        shares: an example of the argument that says how many examples each split gets.
+    """
+    return f"of {examples}, none is left for {split}. Give more, or other shares: {shares}"
+
+
 def split_up(examples: S, places: Tensor, shares: Sequence[float], notes: Sequence[str] = ()) -> DataSet[S]:
     """Return a data set of the examples of each split.
 
@@ -98,10 +109,7 @@ def split_up(examples: S, places: Tensor, shares: Sequence[float], notes: Sequen
     first, second, third = ((places == i).nonzero()[:, 0] for i in range(len(SPLITS)))
     for name, share, rows in zip(SPLITS, shares, (first, second, third), strict=True):
         if share and not len(rows):
-            raise ValueError(
-                f"{examples.name}: of {len(examples):,} {examples.noun}s, none is left for {name}. Give more, or "
-                "other shares: split=0.6,0.2,0.2"
-            )
+            raise ValueError(f"{examples.name}: {none_left(f'{len(examples):,} {examples.noun}s', name)}")
     train, valid, test = (examples[_without_copying(rows)] for rows in (first, second, third))
     return DataSet(train, valid, test, tuple(notes), (first, second, third))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError, import_optional
+from pyro_vae.data.splits import may_be_classes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,6 +27,7 @@ __all__ = [
     "is_text",
     "label_codes",
     "matches_number",
+    "not_numbers",
     "numbers",
 ]
 
@@ -66,7 +68,7 @@ def numbers(where: str, column: ArrowColumn) -> NDArray[Any]:
         return _real(where, column.cast("float64"))
     if types.is_floating(column.type):
         return _real(where, column.cast("float32") if types.is_float16(column.type) else column)
-    raise NotNumbersError(_other_kind(where, column))
+    raise not_numbers(where, column)
 
 
 def _whole(column: ArrowColumn) -> NDArray[Any]:
@@ -95,8 +97,16 @@ def _to_numpy(column: ArrowColumn) -> NDArray[Any]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
+def not_numbers(where: str, column: ArrowColumn) -> NotNumbersError:
+    """Return the error for a column that holds no numbers; its message says what the column holds instead.
+
+    Raises:
+        BadDataError: if it holds text that is numbers with commas.
+    """
+    return NotNumbersError(_other_kind(where, column))
+
+
 def _other_kind(where: str, column: ArrowColumn) -> str:
-    """Return what a column without numbers holds, in words."""
     types = import_optional("pyarrow", "tables").types
     if types.is_dictionary(column.type):
         return "holds categories"
@@ -176,7 +186,7 @@ def label_codes(where: str, column: ArrowColumn) -> tuple[Tensor, int, tuple[str
     """
     values, codes = _distinct(where, column, "label")
     n = len(codes)
-    if len(values) > max(20, n // 2):
+    if not may_be_classes(len(values), n):
         raise BadDataError(
             f"{where} has {len(values):,} different values in {n:,} rows, such as {values[0]!r}: too many for labels, "
             "which name a few classes"

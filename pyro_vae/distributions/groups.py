@@ -109,19 +109,10 @@ class Grouped(dist.TorchDistribution):
                 "OneHotCategorical(logits) with logits of shape (*batch, groups, classes)"
             )
         self.base = base
+        self.has_rsample, self.has_enumerate_support = base.has_rsample, base.has_enumerate_support
         self.groups: int = base.batch_shape[-1]
         self.classes: int = base.event_shape[0]
         super().__init__(base.batch_shape[:-1], torch.Size((self.groups * self.classes,)), validate_args=False)
-
-    @property
-    def has_rsample(self) -> bool:
-        """True if gradients flow through samples."""
-        return self.base.has_rsample
-
-    @property
-    def has_enumerate_support(self) -> bool:
-        """True if the values can be counted; :meth:`enumerate_support` raises an error if they are too many."""
-        return self.base.has_enumerate_support
 
     @property
     def support(self) -> GroupedSupport:

@@ -14,10 +14,10 @@ __all__ = ["OneColumn"]
 
 
 class OneColumn(dist.TorchDistribution):
-    """One column of a distribution over several, which are a dimension of its batch.
+    """One column of a distribution over several columns, which are a dimension of its batch.
 
-    Its density is computed with those of the other columns, at the same value. So this is for looking at a column, not
-    for speed.
+    To compute its density, it computes those of all columns at the same value. So it is for looking at a single column;
+    it is not fast.
 
     Args:
         base: of a batch shape with a dimension for the columns.
@@ -34,24 +34,15 @@ class OneColumn(dist.TorchDistribution):
 
     def __init__(self, base: TorchDistribution, number: int, dim: int) -> None:
         self.base, self.number, self.dim = base, number, dim
+        self.has_rsample, self.has_enumerate_support = base.has_rsample, base.has_enumerate_support
         shape = list(base.batch_shape)
         del shape[dim]
         super().__init__(torch.Size(shape), base.event_shape, validate_args=False)
 
     def _take(self, of_base: Tensor) -> Tensor:
-        """Return the column of values of the base."""
+        """Return this column of what the base returned."""
         dim = self.dim - len(self.event_shape)
         return of_base.select(dim, min(self.number, of_base.shape[dim] - 1))
-
-    @property
-    def has_rsample(self) -> bool:
-        """True if gradients flow through samples."""
-        return self.base.has_rsample
-
-    @property
-    def has_enumerate_support(self) -> bool:
-        """True if the values can be listed."""
-        return self.base.has_enumerate_support
 
     @property
     def support(self) -> constraints.Constraint | None:

@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
@@ -23,6 +24,9 @@ from pyro_vae.files import read_text
 from pyro_vae.seeds import derive, seeded
 from pyro_vae.training import History, fit
 from pyro_vae.vae import VAE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["OF_BUILD", "OF_FIT", "Training", "seed_from", "trained"]
 
@@ -49,7 +53,7 @@ class Training(NamedTuple):
     files: dict[str, str]
 
 
-def trained(parameters: Mapping[str, Any], frame: Any, form: Form, seed: int) -> Training:
+def trained(parameters: Mapping[str, Any], frame: pd.DataFrame, form: Form, seed: int) -> Training:
     """Return a VAE that was trained on a DataFrame.
 
     Args:
@@ -79,7 +83,7 @@ def trained(parameters: Mapping[str, Any], frame: Any, form: Form, seed: int) ->
     return Training(vae, history, files)
 
 
-def seed_from(random_state: Any) -> int:
+def seed_from(random_state: int | np.random.RandomState | None) -> int:
     """Return a seed from an integer, a RandomState, which draws it, or None for NumPy's own."""
     return int(check_random_state(random_state).randint(2**31 - 1))
 

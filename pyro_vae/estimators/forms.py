@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
-from pyro_vae.data.frames import is_frame
+from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Schema
 
-__all__ = ["Form", "as_array", "as_frame", "is_nan"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Form", "Table", "as_array", "frame_of", "is_nan"]
+
+Table: TypeAlias = "pd.DataFrame | ArrayLike"
+"""X of scikit-learn: a DataFrame, or what becomes an array of numbers ``(n, columns)``."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Form:
             return schema
         return schema.with_columns(replace(column, whole=False) for column in schema.columns)
 
-    def back(self, frame: Any, index: Any = None) -> Any:
+    def back(self, frame: pd.DataFrame, index: pd.Index | None = None) -> pd.DataFrame | NDArray[Any]:
         """Return a table of the VAE in this form.
 
         Args:
@@ -57,7 +63,7 @@ class Form:
         return found if index is None else found.set_axis(index, axis=0)
 
 
-def as_array(frame: Any, dtype: str) -> NDArray[Any]:
+def as_array(frame: pd.DataFrame, dtype: str) -> NDArray[Any]:
     """Return a DataFrame of numbers as an array; in float64, if whole numbers of this type cannot hold them."""
     values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.dtype(dtype).kind == "f":
@@ -66,13 +72,15 @@ def as_array(frame: Any, dtype: str) -> NDArray[Any]:
     return found if np.array_equal(found, values) else values
 
 
-def as_frame(estimator: BaseEstimator, x: Any, form: Form | None, missing_values: Any = np.nan) -> tuple[Any, Form]:
+def frame_of(
+    estimator: BaseEstimator, x: Table, form: Form | None, missing_values: object = np.nan
+) -> tuple[pd.DataFrame, Form]:
     """Return X as a DataFrame with the names of the schema, and its form; NaN where a value is missing.
 
     Args:
         estimator: which gets ``n_features_in_`` and ``feature_names_in_``, or is asked whether X has them.
-        x: a DataFrame, or anything that becomes an array of numbers ``(n, columns)``.
-        form: of the X that it was fitted with; None to fit it.
+        x: X.
+        form: that of the X to which the estimator was fitted; None while it is fitted.
         missing_values: what stands for a missing value in X, besides NaN.
 
     Raises:
@@ -81,11 +89,10 @@ def as_frame(estimator: BaseEstimator, x: Any, form: Form | None, missing_values
     """
     pandas = import_optional("pandas", "tables")
     fitting, least = form is None, 2 if form is None else 1
-    frame: Any = x
-    if is_frame(x) and hasattr(x, "iloc") and hasattr(x, "columns"):
+    if is_data_frame(x):
         validate_data(estimator, x, reset=fitting, skip_check_array=True)
-        _check_size(estimator, frame.shape, least)
-        own = Form(tuple(x.columns), None)
+        _check_size(estimator, x.shape, least)
+        frame, own = x, Form(tuple(x.columns), None)
     else:
         finite = "allow-nan" if is_nan(missing_values) else True
         values = validate_data(estimator, x, reset=fitting, ensure_all_finite=finite, ensure_min_samples=least)
@@ -97,7 +104,7 @@ def as_frame(estimator: BaseEstimator, x: Any, form: Form | None, missing_values
     return frame, replace(own, with_gaps=tuple(np.flatnonzero(frame.isna().any().to_numpy()).tolist()))
 
 
-def is_nan(missing_values: Any) -> bool:
+def is_nan(missing_values: object) -> bool:
     """Return True if NaN, None or pandas' NA stands for a missing value."""
     return bool(import_optional("pandas", "tables").isna(missing_values))
 

@@ -4,51 +4,56 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from pyro_vae.argument_checks import true_or_false
+from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Schema
 from pyro_vae.estimators.fitting import seed_from, trained
-from pyro_vae.estimators.forms import as_array, as_frame, is_nan
+from pyro_vae.estimators.forms import Table, as_array, frame_of, is_nan
 from pyro_vae.estimators.run_folders import Saved, load_run
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.registry import ClassOrFunction, Spec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["VAEImputer"]
 
 
-class VAEImputer(Saved, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """A VAE that fills in missing values, beside scikit-learn's ``IterativeImputer``.
+class VAEImputer(OneToOneFeatureMixin, TransformerMixin, Saved):
+    """A VAE that fills in missing values, as scikit-learn's ``IterativeImputer`` does.
 
-    A number becomes its mean given what is observed in its row, and a category its most probable value (Mattei and
-    Frellsen 2019, arXiv 1812.02633). X is a DataFrame with columns of any kind, or an array of numbers, and so is the
-    result. The VAE takes each column as its schema says (:func:`pyro_vae.suggest_schema`) and standardises numbers
-    itself, so a scaler is not needed. It needs ``pip install 'pyro-vae[tables]'``.
+    A missing number becomes its mean given the observed values of its row, and a missing category the most probable one
+    (Mattei and Frellsen 2019, arXiv 1812.02633). X is a DataFrame with columns of any kind, or an array of numbers, and
+    so is the result. The VAE takes each column as its schema says (:func:`pyro_vae.suggest_schema`) and standardises
+    numbers itself, so a scaler is not needed. It needs ``pip install 'pyro-vae[tables]'``.
 
     Args:
         latent_dim: dimensions of z.
-        missing_values: what stands for a missing value: NaN, which None and pandas' NA are too, or a number or text. In
-            a DataFrame, NaN is missing as well.
-        sample_posterior: draw from p(missing | observed), for multiple imputation, instead of the mean. The draws of
-            each call are others, unless ``random_state`` is an integer.
-        add_indicator: add a column for each that had missing values in ``fit``: True where a value was missing.
+        missing_values: what stands for a missing value: NaN, for which None and pandas' NA count too, or a number or a
+            text. In a DataFrame, NaN is always missing.
+        sample_posterior: for multiple imputation, draw missing values from p(missing | observed) instead of taking the
+            mean. Each call draws other values, unless ``random_state`` is an integer.
+        add_indicator: add a column for each one that had missing values in ``fit``: True where a value was missing.
         num_particles: draws of z per row.
         hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        prior: p(z), by its name or with its arguments, as for :func:`pyro_vae.build`. Of a part of your own, give the
-            class or the function itself.
+        prior: p(z), by its name or with its arguments, as for :func:`pyro_vae.build`. A part of your own goes in as
+            the class or the function itself.
         likelihood: p(x | z), likewise; ``"auto"`` for that of the schema.
         posterior: q(z | x), likewise.
         mask_likelihood: p(mask | x), for values that are missing because of what they are; see
             :mod:`pyro_vae.mask_likelihoods`. None if they are missing at random.
-        schema: what the columns hold; None to look at X. Of an array, the columns are ``x0``, ``x1``, ...
+        schema: what the columns hold; None to look at X. The columns of an array are named ``x0``, ``x1``, ...
         epochs: passes over the rows; by default as for :func:`pyro_vae.fit`.
         batch_size: rows per step.
         lr: the highest learning rate.
@@ -116,7 +121,7 @@ class VAEImputer(Saved, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: object = None) -> Self:  # noqa: N803
+    def fit(self, X: Table, y: object = None) -> Self:  # noqa: N803
         """Train a VAE on X, with its missing values.
 
         Args:
@@ -130,28 +135,28 @@ class VAEImputer(Saved, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         true_or_false("add_indicator", self.add_indicator)
         true_or_false("sample_posterior", self.sample_posterior)
         self.__dict__.pop("vae_", None)  # if this fit fails, no VAE of another X is left
-        frame, self._form = as_frame(self, X, None, self.missing_values)
+        frame, self._form = frame_of(self, X, None, self.missing_values)
         self._seed = seed_from(self.random_state)
         parameters = {**self.get_params(deep=False), "missing": True}
         self.vae_, self.history_, self._files = trained(parameters, frame, self._form, self._seed)
         return self
 
-    def transform(self, X: Any) -> Any:  # noqa: N803
+    def transform(self, X: Table) -> Any:  # noqa: N803
         """Return X with its missing values filled in.
 
-        Columns that the schema leaves out, such as names of persons, stay as they are. If one has missing values, there
+        Columns that the schema leaves out, such as people's names, stay as they are. If one has missing values, there
         is a warning.
 
         Args:
             X: see :meth:`fit`.
 
         Returns:
-            A DataFrame or an array, as X came to :meth:`fit`, ``(n, columns)``, in the dtypes of this X; with
-            ``add_indicator``, more columns. Integers stay integers if ``missing_values`` is one.
+            A DataFrame or an array ``(n, columns)``, whichever :meth:`fit` got, in the dtypes of this X; with
+            ``add_indicator``, more columns. Integers stay integers if ``missing_values`` is an integer.
         """
         check_is_fitted(self)
         mean = not true_or_false("sample_posterior", self.sample_posterior)
-        frame, form = as_frame(self, X, self._form, self.missing_values)
+        frame, form = frame_of(self, X, self._form, self.missing_values)
         seed = self._seed if mean else seed_from(self.random_state)
         filled = self.vae_.impute(frame, num_particles=self.num_particles, mean=mean, seed=seed)
         if left := [name for name in filled if filled[name].isna().any()]:
@@ -165,10 +170,10 @@ class VAEImputer(Saved, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             found = as_array(filled, form.dtype or "float64")
             return np.hstack([found, marks]) if self.add_indicator else found
         filled = filled.set_axis(list(self._form.labels), axis=1)
-        found = filled if form.dtype is not None else _of_types(filled, X.dtypes)
+        found = _of_types(filled, X.dtypes) if is_data_frame(X) else filled
         return import_optional("pandas", "tables").concat([found, marks], axis=1) if self.add_indicator else found
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+    def get_feature_names_out(self, input_features: Sequence[str] | NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the names of the columns, and of those of ``add_indicator``.
 
         Args:
@@ -205,15 +210,15 @@ class VAEImputer(Saved, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _of_types(filled: Any, dtypes: Any) -> Any:
-    """Return a DataFrame with these types of its columns, where they hold its values."""
+def _of_types(filled: pd.DataFrame, dtypes: pd.Series) -> pd.DataFrame:
+    """Return a DataFrame whose columns have these types, where the types can hold the values."""
     types = dict(zip(filled.columns, dtypes, strict=True))
     held = {name: dtype for name, dtype in types.items() if filled[name].dtype != dtype and _holds(dtype, filled[name])}
     return filled.astype(held) if held else filled
 
 
-def _holds(dtype: Any, values: Any) -> bool:
-    """Return True if a type of pandas' holds all values of a Series as they are."""
+def _holds(dtype: Any, values: pd.Series) -> bool:
+    """Return True if a type of pandas can hold all values of a Series unchanged."""
     try:
         return bool((values.astype(dtype) == values).all())
     except (TypeError, ValueError):

@@ -19,8 +19,9 @@ from pyro_vae.data.schema import Schema
 from pyro_vae.estimators.forms import Form
 from pyro_vae.files import CheckpointError, is_there, read_text, read_yaml, write_text
 from pyro_vae.training import History
+from pyro_vae.vae import VAE
 
-__all__ = ["ESTIMATOR", "Saved", "load_run", "save_run"]
+__all__ = ["ESTIMATOR", "Saved", "load_run"]
 
 ESTIMATOR = "estimator.yaml"
 """The parameters of an estimator, and how X came to its fit."""
@@ -28,61 +29,59 @@ ESTIMATOR = "estimator.yaml"
 _ENTRIES = ("class", "parameters", "left_out", "labels", "dtype", "with_gaps", "seed")
 _DTYPES = ("bool", *(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")), "float32", "float64")
 
-Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
-
-def save_run(estimator: Any, folder: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator as a run folder.
-
-    Raises:
-        FileExistsError: if there is something in the folder, or a file in its place.
-    """
-    run = Path(folder)
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise FileExistsError(f"{run} must be a new or an empty folder")
-    run.mkdir(parents=True, exist_ok=True)
-    for name, text in estimator._files.items():
-        write_text(run / name, text)
-    estimator.vae_.save_weights(run / checkpoints.BEST)
-    parameters = estimator.get_params(deep=False)
-    plain = {name: _plain(value) for name, value in parameters.items() if _is_plain(value)}
-    described = {
-        "class": type(estimator).__name__,
-        "parameters": plain,
-        "left_out": [name for name in parameters if name not in plain],
-        "labels": [label if isinstance(label, (str, int)) else str(label) for label in estimator._form.labels],
-        "dtype": estimator._form.dtype,
-        "with_gaps": list(estimator._form.with_gaps),
-        "seed": estimator._seed,
-    }
-    write_text(run / ESTIMATOR, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
-
-
-class Saved:
+class Saved(BaseEstimator):
     """What estimators with a VAE share: they are fitted once they have one, and it goes into a run folder."""
+
+    vae_: VAE
+    history_: History
+    _form: Form
+    _seed: int
+    _files: dict[str, str]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a run folder, which :meth:`load`, :func:`pyro_vae.load` and the commands of ``pyro-vae`` read.
 
         Args:
-            folder: to be made, or empty.
+            folder: a new folder, or an empty one.
 
         Raises:
-            FileExistsError: if it holds something.
+            FileExistsError: if there is something in the folder, or a file in its place.
         """
         check_is_fitted(self)
-        save_run(self, folder)
+        run = Path(folder)
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise FileExistsError(f"{run} must be a new or an empty folder")
+        run.mkdir(parents=True, exist_ok=True)
+        for name, text in self._files.items():
+            write_text(run / name, text)
+        self.vae_.save_weights(run / checkpoints.BEST)
+        parameters = self.get_params(deep=False)
+        plain = {name: _plain(value) for name, value in parameters.items() if _is_plain(value)}
+        described = {
+            "class": type(self).__name__,
+            "parameters": plain,
+            "left_out": [name for name in parameters if name not in plain],
+            "labels": [label if isinstance(label, (str, int)) else str(label) for label in self._form.labels],
+            "dtype": self._form.dtype,
+            "with_gaps": list(self._form.with_gaps),
+            "seed": self._seed,
+        }
+        write_text(run / ESTIMATOR, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "vae_")
 
 
-def load_run(cls: type[Estimator], folder: str | os.PathLike[str]) -> Estimator:
+E = TypeVar("E", bound=Saved)
+
+
+def load_run(cls: type[E], folder: str | os.PathLike[str]) -> E:
     """Return a fitted estimator from a run folder, which may come from a stranger and is only read.
 
     Args:
         cls: its class.
-        folder: that :func:`save_run` wrote, or another run on a table. Of the latter, X is a DataFrame.
+        folder: that :meth:`Saved.save` wrote, or another run on a table, for which X is a DataFrame.
 
     Raises:
         FileNotFoundError: if there is no such run folder.
@@ -97,7 +96,7 @@ def load_run(cls: type[Estimator], folder: str | os.PathLike[str]) -> Estimator:
     lacking = [name for name in vae.schema.names if name not in map(str, labels)]
     if lacking:
         raise CheckpointError(f"{run / ESTIMATOR} has no label {lacking[0]!r}, which {checkpoints.SCHEMA} has")
-    estimator: Any = cls(**found["parameters"])
+    estimator = cls(**found["parameters"])
     estimator._form = Form(tuple(labels), found["dtype"], tuple(found["with_gaps"]))
     estimator._seed = found["seed"]
     estimator.n_features_in_ = len(labels)
@@ -109,7 +108,7 @@ def load_run(cls: type[Estimator], folder: str | os.PathLike[str]) -> Estimator:
     return estimator
 
 
-def _described(run: Path, cls: type[BaseEstimator]) -> dict[str, Any]:
+def _described(run: Path, cls: type[Saved]) -> dict[str, Any]:
     """Return what estimator.yaml says, and warn of the parameters that it could not say."""
     path = run / ESTIMATOR
     found = read_yaml(path)
@@ -140,7 +139,7 @@ def _described(run: Path, cls: type[BaseEstimator]) -> dict[str, Any]:
     return found | {"parameters": {name: tuple(v) if isinstance(v, list) else v for name, v in plain}}
 
 
-def _of_config(run: Path, cls: type[BaseEstimator], schema: Schema) -> dict[str, Any]:
+def _of_config(run: Path, cls: type[Saved], schema: Schema) -> dict[str, Any]:
     """Return the parameters that a run without estimator.yaml has in config.yaml."""
     config = checkpoints.read_config(run)
     known = cls().get_params(deep=False)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.schema import Schema
-from pyro_vae.data.table_frames import as_frame as to_frame
+from pyro_vae.data.table_frames import as_frame
 from pyro_vae.estimators.fitting import seed_from, trained
-from pyro_vae.estimators.forms import as_frame
+from pyro_vae.estimators.forms import Table, frame_of
 from pyro_vae.estimators.run_folders import Saved, load_run
 from pyro_vae.evaluation import importance_sampling
 from pyro_vae.nets.shapes import Shape
@@ -26,7 +28,7 @@ from pyro_vae.vae.tables import most_probable
 __all__ = ["VAETransformer"]
 
 
-class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Saved):
     """A VAE as a transformer of scikit-learn: rows to codes, and back.
 
     X is a DataFrame with columns of any kind, or an array of numbers; a missing value is NaN. The VAE takes each column
@@ -36,12 +38,12 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     Args:
         latent_dim: dimensions of z.
         hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        prior: p(z), by its name or with its arguments, as for :func:`pyro_vae.build`. Of a part of your own, give the
-            class or the function itself.
+        prior: p(z), by its name or with its arguments, as for :func:`pyro_vae.build`. A part of your own goes in as
+            the class or the function itself.
         likelihood: p(x | z), likewise; ``"auto"`` for that of the schema.
         posterior: q(z | x), likewise.
-        schema: what the columns hold; None to look at X. Of an array, the columns are ``x0``, ``x1``, ...
-        missing: True if rows to come may have missing values; it is True if X of ``fit`` has some.
+        schema: what the columns hold; None to look at X. The columns of an array are named ``x0``, ``x1``, ...
+        missing: True if later rows may have missing values. If the X of ``fit`` has some, later rows may have them too.
         epochs: passes over the rows; by default as for :func:`pyro_vae.fit`.
         batch_size: rows per step.
         lr: the highest learning rate.
@@ -104,7 +106,7 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: object = None) -> Self:  # noqa: N803
+    def fit(self, X: Table, y: object = None) -> Self:  # noqa: N803
         """Train a VAE on X.
 
         Args:
@@ -116,16 +118,16 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             TypeError: if X is sparse.
         """
         self.__dict__.pop("vae_", None)  # if this fit fails, no VAE of another X is left
-        frame, self._form = as_frame(self, X, None)
+        frame, self._form = frame_of(self, X, None)
         self._seed = seed_from(self.random_state)
         training = trained(self.get_params(deep=False), frame, self._form, self._seed)
         self.vae_, self.history_, self._files = training
         return self
 
-    def transform(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def transform(self, X: Table) -> NDArray[Any]:  # noqa: N803
         """Return the codes of X, which are the means of q(z | x).
 
-        Of codes that are directions or categories they are the modes, and on a simplex the logs of points; see
+        Codes that are directions or categories come as modes, and points of a simplex as their logs; see
         :meth:`pyro_vae.VAE.codes`.
 
         Args:
@@ -135,19 +137,19 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             ``(n, latent_dim)``, float32 if X is an array of float32, else float64.
         """
         check_is_fitted(self)
-        frame, form = as_frame(self, X, self._form)
+        frame, form = frame_of(self, X, self._form)
         codes: NDArray[Any] = self.vae_.codes(frame, seed=self._seed).cpu().numpy()
         return codes.astype(np.float32 if form.dtype == "float32" else np.float64)
 
-    def inverse_transform(self, Z: Any) -> Any:  # noqa: N803
+    def inverse_transform(self, Z: Table) -> Any:  # noqa: N803
         """Return the means of p(x | z); of a category, the most probable value.
 
         Args:
             Z: codes ``(n, latent_dim)``, as :meth:`transform` gives them.
 
         Returns:
-            A DataFrame or an array, as X came to :meth:`fit`. A DataFrame lacks the columns that the schema leaves out;
-            in an array they are NaN. Constant columns are there.
+            A DataFrame or an array, whichever :meth:`fit` got. A DataFrame lacks the columns that the schema leaves
+            out, and in an array they are NaN; constant columns are there all the same.
         """
         check_is_fitted(self)
         z = check_array(Z, input_name="Z", dtype=[np.float64, np.float32])
@@ -156,13 +158,13 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         schema: Any = self.vae_.schema
         with evaluating(self.vae_):
             x = most_probable(schema, self.vae_.decode(z))
-        return self._form.back(to_frame(schema, x), getattr(Z, "index", None))
+        return self._form.back(as_frame(schema, x), Z.index if is_data_frame(Z) else None)
 
-    def score_samples(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+    def score_samples(self, X: Table) -> NDArray[np.float64]:  # noqa: N803
         """Return estimates of log p(x) by importance sampling, in nats per row and in the units of X.
 
-        Missing values are left out: it is then log p of the others. The estimates are a little low, by half the squared
-        standard error, and depend on ``random_state``; see :func:`pyro_vae.evaluation.importance_sampling`.
+        Of a row with missing values, it is log p of the observed ones. The estimates are a little low, by half the
+        squared standard error, and depend on ``random_state``; see :func:`pyro_vae.evaluation.importance_sampling`.
 
         Args:
             X: see :meth:`fit`.
@@ -171,11 +173,11 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             ``(n,)``.
         """
         check_is_fitted(self)
-        frame, _ = as_frame(self, X, self._form)
+        frame, _ = frame_of(self, X, self._form)
         found = importance_sampling(self.vae_, frame, num_particles=self.num_particles, seed=self._seed)
         return found.log_prob.double().cpu().numpy()
 
-    def score(self, X: Any, y: object = None) -> float:  # noqa: N803
+    def score(self, X: Table, y: object = None) -> float:  # noqa: N803
         """Return the mean of :meth:`score_samples`: the higher, the better.
 
         Args:
@@ -192,13 +194,13 @@ class VAETransformer(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
             random_state: of the draws; by default that of the estimator.
 
         Returns:
-            A DataFrame or an array, as X came to :meth:`fit`; see :meth:`inverse_transform`.
+            A DataFrame or an array, whichever :meth:`fit` got; see :meth:`inverse_transform`.
         """
         check_is_fitted(self)
         seed = seed_from(self.random_state if random_state is None else random_state)
         return self._form.back(self.vae_.sample(n_samples, seed=seed))
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+    def get_feature_names_out(self, input_features: Sequence[str] | NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the names of the codes: ``vae0``, ``vae1``, ...
 
         Args:

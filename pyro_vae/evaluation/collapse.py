@@ -18,7 +18,7 @@ from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
 from pyro_vae.evaluation.estimates import check_density, log_joint, running
 from pyro_vae.evaluation.latents import LatentUse, latent_use
-from pyro_vae.likelihoods import Laplace, Normal, StudentT
+from pyro_vae.likelihoods import Laplace, Mixed, Normal, Standardized, StudentT
 from pyro_vae.model_guide import ModelGuide, Target
 from pyro_vae.objectives import BetaELBO, FreeBits, InfoVAE, Objective
 from pyro_vae.vae import VAE
@@ -28,6 +28,7 @@ __all__ = ["Collapse", "Remedy", "collapse"]
 _NOTHING = 0.1  # nats: codes worth less than this carry nothing
 _WARM_UP = 0.3  # the share of the training that a warm-up takes
 _ROWS = 10_000  # rows decoded at a time
+_NAMED = 3  # columns
 
 
 @dataclass(frozen=True)
@@ -186,17 +187,44 @@ def _remedies(
 
 def _scales(likelihood: Callable[..., TorchDistribution] | None, x: Tensor, causes: list[str]) -> Iterator[Remedy]:
     """Yield the remedy of a fixed scale; if the scale is too wide for any code, add that to the causes."""
-    if not (isinstance(likelihood, (Normal, Laplace, StudentT)) and isinstance(likelihood.scale, (int, float))):
+    if isinstance(likelihood, Mixed):
+        yield from _scales_of_columns(likelihood)
+    fixed = _fixed_scale(likelihood)
+    if fixed is None:
         return
-    scale, widest, name = likelihood.scale, _widest(x), type(likelihood).__name__
+    name, scale = fixed
+    better: dict[str, Any] = {"class": name, "scale": "optimal" if name == "Normal" else "learned"}
+    what = "data"
+    if isinstance(likelihood, Standardized):
+        x, what = ((x.log() if likelihood.log else x) - likelihood.loc) / likelihood.scale, "standardised data"
+        numbers = {"loc": likelihood.loc.tolist(), "scale": likelihood.scale.tolist(), "log": likelihood.log}
+        better = {"class": "Standardized", "likelihood": {"class": name, "scale": "learned"}, **numbers}
+    widest = _widest(x)
     if name == "Normal" and scale >= widest:
         causes.append(
-            f"the likelihood Normal has the fixed scale {scale:g}; the standard deviation of the data is at most "
+            f"the likelihood Normal has the fixed scale {scale:g}; the standard deviation of the {what} is at most "
             f"{widest:.2g} in any direction, and then no code of a linear decoder is worth its kl"
         )
     why = f"with a fixed scale of {scale:g}, smaller errors of reconstruction cost little"
-    better = {"class": name, "scale": "optimal" if name == "Normal" else "learned"}
     yield Remedy("a scale that follows the data", why, "likelihood", better)
+
+
+def _scales_of_columns(likelihood: Mixed) -> Iterator[Remedy]:
+    """Yield the remedy of columns with fixed scales."""
+    parts = zip(likelihood.columns, likelihood.of_columns(), strict=True)
+    fixed = [repr(name) for name, part in parts if _fixed_scale(part) is not None]
+    if fixed:
+        columns = ", ".join(fixed[:_NAMED]) + (f" and {len(fixed) - _NAMED} more" if len(fixed) > _NAMED else "")
+        why = f"with a fixed scale of {columns}, smaller errors of reconstruction cost little"
+        yield Remedy("scales that follow the data", why)
+
+
+def _fixed_scale(likelihood: object) -> tuple[str, float] | None:
+    """Return the class of a likelihood and its scale if that is a number; of a standardised one, those of y."""
+    part = likelihood.part if isinstance(likelihood, Standardized) else likelihood
+    if isinstance(part, (Normal, Laplace, StudentT)) and isinstance(part.scale, (int, float)):
+        return type(part).__name__, part.scale
+    return None
 
 
 def _weights(objective: Objective | None, causes: list[str]) -> Iterator[tuple[Objective, Remedy]]:

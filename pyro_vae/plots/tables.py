@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from pyro_vae.plots.style import BLUE, DPI, GREY, Shown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pyro_vae.evaluation import SyntheticReport
 
 __all__ = ["synthetic_rows"]
@@ -31,7 +33,7 @@ def synthetic_rows(report: SyntheticReport) -> Figure:
     figure = Shown(figsize=(10, 4.4 + 0.17 * rows), dpi=DPI, layout="constrained")
     heights = [1.2 + 0.17 * rows, 3.2]
     (by_column, by_target), (by_pair, over_all) = figure.subplots(2, 2, height_ratios=heights)
-    _draw_rows(by_column, columns.index, columns["training"], columns["synthetic"])
+    _draw_rows(by_column, columns["training"], columns["synthetic"])
     by_column.set_title(f"Distance of columns{_of(len(columns), len(report.columns))}; best: 0", fontsize=10)
     by_column.set_xlim(left=0)
     if targets is None:
@@ -41,7 +43,7 @@ def synthetic_rows(report: SyntheticReport) -> Figure:
     else:
         lost = (targets["training"] - targets["synthetic"]).sort_values(ascending=False, kind="stable")
         shown = targets.loc[lost.index[:_MOST]]
-        _draw_rows(by_target, shown.index, shown["training"], shown["synthetic"])
+        _draw_rows(by_target, shown["training"], shown["synthetic"])
         title = f"Score of predictions of held-out rows{_of(len(shown), len(targets))}; best: 1"
         by_target.set_title(title, fontsize=10)
     _draw_pairs(by_pair, report)
@@ -55,9 +57,9 @@ def _of(shown: int, there: int) -> str:
     return f", the worst {shown} of {there}" if shown < there else ""
 
 
-def _draw_rows(axis: Axes, names: object, training: object, synthetic: object) -> None:
+def _draw_rows(axis: Axes, training: pd.Series, synthetic: pd.Series) -> None:
     """Draw a row per name, with a line from what training rows reach to what synthetic rows reach."""
-    names, training, synthetic = (np.asarray(values) for values in (names, training, synthetic))
+    names, training, synthetic = (np.asarray(values) for values in (synthetic.index, training, synthetic))
     places = np.arange(len(names))
     axis.hlines(places, np.where(np.isnan(training), synthetic, training), synthetic, color=GREY, linewidth=1)
     if np.isfinite(training).any():

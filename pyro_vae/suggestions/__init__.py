@@ -6,18 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyro_vae.data import Rows
-from pyro_vae.data.schema import Column
 from pyro_vae.suggestions.library import as_counts, judge_counts
-from pyro_vae.suggestions.rules import Step, Suggestion, judge
-from pyro_vae.suggestions.schemas import completed
+from pyro_vae.suggestions.rules import MISSING, Step, Suggestion, judge
 from pyro_vae.suggestions.tables import judge_table
 from pyro_vae.suggestions.values import Data, read
-from pyro_vae.suggestions.whole_tables import as_table, judge_schema, suggest_schema
+from pyro_vae.suggestions.whole_tables import as_table, suggest_schema, suggest_table
 
 __all__ = ["MISSING", "Suggestion", "suggest", "suggest_schema"]
-
-MISSING = "Values are missing: build(..., missing=True)"
 
 
 def suggest(data: Data, names: Sequence[str] | None = None) -> list[Suggestion]:
@@ -50,7 +45,7 @@ inside (0, 1)) and smokes (0 and 1 are the only values).
     """
     table = None if names is not None else as_table(data)
     if table is not None:
-        return _of_table(*table)
+        return suggest_table(*table)[1]
     counts = as_counts(data)
     if counts is not None:
         return judge_counts(counts)
@@ -59,17 +54,3 @@ inside (0, 1)) and smokes (0 and 1 are the only values).
     if not np.isnan(values.x).any():
         return found
     return [s.with_steps((*s.todo, Step(MISSING))) for s in found]
-
-
-def _of_table(train: Rows, everything: Rows) -> list[Suggestion]:
-    assert train.schema is not None, "as_table sees to it"
-    schema = completed(train.schema, train, everything)
-    values = read(everything, None) if all(map(_is_number, train.schema.data)) else None
-    plain = [] if values is None else judge_table(values) if len(values.names) > 1 else judge(values)
-    found = judge_schema(schema, plain)
-    return [s.with_steps((*s.todo, Step(MISSING))) for s in found] if everything.has_missing else found
-
-
-def _is_number(column: Column) -> bool:
-    """Return True if x has the numbers of a column as they are."""
-    return column.kind == "number" or (column.kind == "binary" and column.values == (0, 1))  # True equals 1

@@ -17,6 +17,7 @@ from pyro_vae.suggestions.values import FEW, LEVELS, ROWS, TABLE, Values, percen
 __all__ = [
     "EXPECTED",
     "LOGARITHM",
+    "MISSING",
     "RECODE",
     "SIGMAS",
     "STANDARDISE",
@@ -41,6 +42,7 @@ NORMAL, HEAVY = 3.45, 4.3  # (q99 - q1) / (q75 - q25): the normal's; heavy tails
 SKEWED = 0.25  # (q95 + q5 - 2 q50) / (q95 - q5): lognormal of sigma 0.3; the exponential has 0.56.
 
 STANDARDISE, LOGARITHM, RECODE = "Standardise", "Take the logarithm, then standardise", "Recode"
+MISSING = "Values are missing: build(..., missing=True)"
 _CLAMP = "clamp to [1e-6, 1 - 1e-6]"
 
 _UNITS = ("scale", "initial_dispersion")  # of counts, from their numbers

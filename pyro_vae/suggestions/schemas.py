@@ -44,7 +44,12 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         schema: of the table.
         train: rows to train on, which give means and standard deviations.
         everything: all rows, from which the likelihoods are chosen; by default ``train``.
+
+    Raises:
+        SchemaError: if a likelihood is not known, or is over other codes than those of its column.
     """
+    for column in schema.data:
+        _check_likelihood(column)
     of_train = _numbers(train)
     rows = of_train if everything is None else _numbers(everything)
     open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
@@ -54,6 +59,24 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         for i, column in enumerate(schema.data)
     ]
     return schema.with_columns(done)
+
+
+def _check_likelihood(column: Column) -> None:
+    """Raise a SchemaError if a likelihood is not known, or is over other codes than a column has."""
+    if column.likelihood is None:
+        return
+    try:
+        is_location_scale(column.likelihood)
+    except ValueError as error:
+        raise SchemaError(f"column {column.name!r}: {error}") from error
+    spec, n = as_mapping("likelihood", column.likelihood), len(column.values)
+    name = class_name(spec)
+    levels = spec.get("levels", n) if _KINDS.get(name) == "ordered" else 2 if name == "Bernoulli" else n
+    if column.is_coded and (levels != n or spec.get("upper", n - 1) != n - 1):
+        raise SchemaError(
+            f"column {column.name!r}: {name} is over {levels} levels up to {spec.get('upper', 1)}, and the column "
+            f"has {n} values. Leave its likelihood out, or write {{class: Categorical, levels: {n}, upper: {n - 1}}}"
+        )
 
 
 def with_likelihood(schema: Schema, likelihood: Any) -> Schema:

@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from pyro_vae.data import DataSet, Rows
-from pyro_vae.data.frames import is_frame
+from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.tables import rows_of_frame
-from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE, Suggestion
+from pyro_vae.suggestions.rules import LOGARITHM, MISSING, RECODE, STANDARDISE, Step, Suggestion, judge
 from pyro_vae.suggestions.schemas import completed, likelihood_of
+from pyro_vae.suggestions.tables import judge_table
+from pyro_vae.suggestions.values import read
 
-__all__ = ["as_table", "judge_schema", "suggest_schema"]
+__all__ = ["as_table", "suggest_schema", "suggest_table"]
 
 _DONE = (STANDARDISE, LOGARITHM, RECODE)  # what a VAE with a schema does by itself
 _KIND_WORDS: Mapping[str, str] = {
@@ -30,7 +32,7 @@ _KIND_WORDS: Mapping[str, str] = {
 
 def as_table(data: Any) -> tuple[Rows, Rows] | None:
     """Return the rows of a table to train on, and all rows; None for data that are no table with a schema."""
-    if is_frame(data) and hasattr(data, "iloc") and hasattr(data, "columns"):
+    if is_data_frame(data):
         data = rows_of_frame(data)
     train = data.train if isinstance(data, DataSet) else data
     if not isinstance(train, Rows) or train.schema is None:
@@ -66,7 +68,28 @@ def suggest_schema(data: Any) -> Schema:
     return completed(train.schema, train, everything)
 
 
-def judge_schema(schema: Schema, of_numbers: list[Suggestion]) -> list[Suggestion]:
+def suggest_table(train: Rows, everything: Rows) -> tuple[Schema, list[Suggestion]]:
+    """Return the completed schema of a table, and the likelihoods that fit it, best first.
+
+    Args:
+        train: rows to train on, with a schema.
+        everything: all rows.
+    """
+    assert train.schema is not None, "as_table sees to it"
+    schema, plain = completed(train.schema, train, everything), []
+    if all(map(_is_number, train.schema.data)):
+        values = read(everything, None)
+        plain = judge_table(values) if len(values.names) > 1 else judge(values)
+    found = _of_schema(schema, plain)
+    return schema, [s.with_steps((*s.todo, Step(MISSING))) for s in found] if everything.has_missing else found
+
+
+def _is_number(column: Column) -> bool:
+    """Return True if x has the numbers of a column as they are."""
+    return column.kind == "number" or (column.kind == "binary" and column.values == (0, 1))  # True equals 1
+
+
+def _of_schema(schema: Schema, of_numbers: list[Suggestion]) -> list[Suggestion]:
     """Return likelihoods of a table: that of its schema, and others if all columns are numbers.
 
     Args:

@@ -11,19 +11,20 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_vae.data import Rows
-from pyro_vae.data.frames import is_frame
+from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Schema
 from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_gaps import with_values
 from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.distributions.columns import Columns, without_mask
 from pyro_vae.distributions.observed import fill_missing
 
-__all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted"]
+__all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted", "with_index"]
 
 
 def is_table(x: object) -> bool:
     """Return True for a DataFrame, and for rows of a table."""
-    return (is_frame(x) and hasattr(x, "columns")) or (isinstance(x, Rows) and x.schema is not None)
+    return has_columns(x) or (isinstance(x, Rows) and x.schema is not None)
 
 
 def as_rows(schema: Schema | None, source: Any) -> Any:
@@ -37,7 +38,7 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
     if isinstance(source, tuple) and source:
         x = as_rows(schema, source[0])
         return source if x is source[0] else (x.values, *source[1:])
-    if is_frame(source) and hasattr(source, "columns"):
+    if has_columns(source):
         return rows_of_frame(source, schema)
     if isinstance(source, Rows) and source.schema is not None and not _coded_alike(source.schema, schema):
         coded = rows_of_frame(as_frame(source.schema, torch.cat(list(source.stored()))), schema)
@@ -56,33 +57,24 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
         filled: x without missing values, ``(n, columns)``.
     """
     new = as_frame(schema, filled)
-    if not is_frame(x):
+    if not has_columns(x):
         return new
     old: Any = x
     found = old.copy()
-    missing = as_rows(schema, x).values.isnan().numpy()
-    for place, column in enumerate(schema.data):
-        gaps = missing[:, place]
-        if gaps.any():
-            found[column.name] = _with(old[column.name], gaps, new[column.name])
+    labels = dict(zip(column_names(x), old.columns, strict=True))
+    missing = dict(zip(schema.names, as_rows(schema, x).values.isnan().numpy().T, strict=True))
     for column in schema.columns:
-        if column.kind == "constant" and column.values and column.name in old:
-            gaps = old[column.name].isna().to_numpy()
-            if gaps.any():
-                found[column.name] = _with(old[column.name], gaps, new[column.name])
+        if column.kind == "constant" and column.values and column.name in labels:
+            missing[column.name] = old[labels[column.name]].isna().to_numpy()
+        if column.name in missing and missing[column.name].any():
+            label = labels[column.name]
+            found[label] = with_values(column, old[label], missing[column.name], new[column.name])
     return found
 
 
-def _with(old: Any, gaps: Any, new: Any) -> Any:
-    """Return a Series with other values in its gaps; of objects, as the other values are."""
-    values = new.set_axis(old.index)
-    if old.dtype == values.dtype:
-        return old.where(~gaps, values)
-    kept = old.astype(object).where(~gaps, values.astype(object))
-    try:
-        return kept.astype(values.dtype if old.dtype == object else old.dtype)
-    except (TypeError, ValueError):
-        return kept
+def with_index(frame: Any, x: object) -> Any:
+    """Return a table of the VAE with the index of the DataFrame that its rows are of, if x is one."""
+    return frame.set_axis(x.index) if is_data_frame(x) else frame
 
 
 def _coded_alike(one: Schema, other: Schema) -> bool:

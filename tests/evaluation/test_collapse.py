@@ -80,6 +80,34 @@ def test_the_scale_is_named_where_it_is_the_cause():
     assert small.remedies[0].value == {"class": "Laplace", "scale": "learned"}
 
 
+def test_a_fixed_scale_of_standardised_data_is_a_cause_too():
+    torch.manual_seed(0)
+    x = torch.zeros(4000, 2, 3, dtype=torch.float64)
+    x[:, 0, 0] = 5 * Normal(0.0, 1.0).sample((4000,)).double()
+    x = 100 + x  # standardised by 10, its standard deviation is 0.5 in the widest direction
+    spec = {"class": "Standardized", "likelihood": {"class": "Normal", "scale": 1.0}, "loc": 100.0, "scale": 10.0}
+    found = collapse(collapsed(likelihood=spec), x)
+    assert "fixed scale 1; the standard deviation of the standardised data is at most" in found.evidence[-1]
+    assert float(re.search(r"at most (0\.\d+) in any", found.evidence[-1]).group(1)) == pytest.approx(0.5, abs=0.02)
+    better = found.remedies[0].value
+    assert better == {**spec, "likelihood": {"class": "Normal", "scale": "learned"}, "log": False}
+    again = collapsed(likelihood=better)
+    assert "fixed scale" not in " ".join(map(str, (*collapse(again, x).evidence, *collapse(again, x).remedies)))
+
+
+def test_columns_with_fixed_scales_are_named():
+    columns = {"age": {"class": "Normal", "scale": 1.0}, "sex": "Bernoulli", "height": {"class": "Laplace", "scale": 2}}
+    columns["pulse"] = {"class": "Standardized", "likelihood": {"class": "Normal", "scale": 1.0}, "loc": 70.0}
+    vae = build((4,), 2, hidden=(4,), likelihood={"class": "Mixed", "columns": columns})
+    with torch.no_grad():
+        for p in vae.posterior.parameters():
+            p.zero_()
+        [*vae.posterior.parameters()][-1][2:] = math.log(math.e - 1)
+    x = torch.rand(50, 4)
+    x[:, 1] = x[:, 1].round()
+    assert "a fixed scale of 'age', 'height', 'pulse', smaller" in collapse(vae, x).remedies[0].why
+
+
 def test_missing_values_do_not_vary():
     x = make_x(n=40)
     x[:20, 0, 0] = torch.nan

@@ -22,7 +22,7 @@ def compare_columns(synthetic: Table, real: Table, training: Table | None) -> pd
     Args:
         synthetic: synthetic rows.
         real: what they are compared with.
-        training: real rows in the place of the synthetic ones.
+        training: training rows that are measured like the synthetic ones; None without held-out rows.
     """
     frame = {
         "kind": [column.kind for column in real.columns],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,9 +31,8 @@ _MOST_TARGETS = 10
 _MOST_CODES = 10  # integers with no more different values may be classes
 _MANY_COPIES = 0.1
 _FEW_GAPS = 5  # that may be missing by chance
-_TRAINING, _PAIRING, _DISCRIMINATING, _TARGETING, _SCORING, _FITTING, _SEARCHING = range(
-    7
-)  # independent streams of random numbers
+# Independent streams of random numbers.
+_TRAINING, _PAIRING, _DISCRIMINATING, _TARGETING, _SCORING, _FITTING, _SEARCHING = range(7)
 
 
 def synthetic(
@@ -100,7 +99,7 @@ def synthetic(
     """
     at_least("seed", seed, 0)
     if held_out is None and target is not None:
-        raise ValueError("target needs held_out, real rows to predict that neither generator nor model has seen")
+        raise ValueError("target needs held_out: real rows to predict, which nothing has been trained on")
     frames = {"train": train, "synthetic": synthetic} | ({} if held_out is None else {"held_out": held_out})
     tables, notes = read(frames)
     names = [str(name) for name in train.columns if str(name) in tables["train"].names]
@@ -134,7 +133,7 @@ def synthetic(
 
 def _targets(
     tables: Mapping[str, Table], target: str | Sequence[str] | None, names: Sequence[str], seed: int
-) -> tuple[Any, list[str]]:
+) -> tuple[pd.DataFrame | None, list[str]]:
     """Return a frame of a row per target, and notes; nothing if there are no held-out rows."""
     if "held_out" not in tables:
         return None, ["there are no held-out rows: copies of training rows count as good rows"]

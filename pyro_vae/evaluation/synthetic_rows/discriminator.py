@@ -19,7 +19,7 @@ _DRAWING, _DEALING, _FITTING = range(3)  # independent streams of random numbers
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its error.
+    """A measured number with its standard error.
 
     Args:
         value: the number.

@@ -29,7 +29,7 @@ def compare_pairs(
     Args:
         synthetic: synthetic rows.
         real: what they are compared with.
-        training: real rows in the place of the synthetic ones.
+        training: training rows that are measured like the synthetic ones; None without held-out rows.
         names: of the columns, in the order of the result.
     """
     places = {column.name: j for j, column in enumerate(real.columns)}

@@ -15,7 +15,6 @@ from pyro_vae.evaluation.synthetic_rows.discriminator import Measured
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["SyntheticReport"]
 
@@ -34,7 +33,7 @@ _WORST = 3  # columns, pairs and targets that print shows
 
 @dataclass(frozen=True, eq=False)
 class SyntheticReport:
-    """How good synthetic rows are. ``print`` shows the main figures, :meth:`plot` a picture.
+    """How good synthetic rows are. ``print`` shows the main figures; :func:`pyro_vae.plots.synthetic_rows` draws them.
 
     All numbers compare with real rows: held-out rows, or training rows if there are none of those. "training" is what
     as many training rows reach in the place of the synthetic ones, NaN without held-out rows.
@@ -94,12 +93,6 @@ class SyntheticReport:
         }
         titles = ["synthetic", "standard_error", "training", "best", "worst"]
         return import_optional("pandas", "tables").DataFrame.from_dict(rows, "index", columns=titles, dtype=float)
-
-    def plot(self) -> Figure:
-        """Return a figure of columns, pairs, targets, and the discriminator with privacy."""
-        from pyro_vae.plots import synthetic_rows  # matplotlib takes a while to import
-
-        return synthetic_rows(self)
 
     def __repr__(self) -> str:
         """Return the main figures in one line."""

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.argument_checks import near_miss
+from pyro_vae.data.frames import EXACT, is_data_frame
 from pyro_vae.data.reading import import_optional
+from pyro_vae.data.splits import may_be_classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +23,6 @@ __all__ = ["FEWEST_ROWS", "Column", "Kind", "Table", "keys_of_rows", "read"]
 Kind = Literal["number", "date", "boolean", "category"]
 
 FEWEST_ROWS = 10  # two for each of the five parts of a cross-validation
-_FEWEST_NAMES = 20  # text with no more different values is a category, however few rows there are
-_EXACT = 2**53  # larger integers have no float64 of their own
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("integer", "floating", "mixed-integer-float", "decimal"), "number"),
     **dict.fromkeys(("date", "datetime", "datetime64"), "date"),
@@ -105,14 +105,13 @@ def read(frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, Table], list[str
         ValueError: if one has few rows, other columns or columns of another kind than the first, or a column that
             nothing can be said about: without values, with values of several kinds, or infinite ones.
     """
-    pandas = import_optional("pandas", "tables")
-    named = {name: _with_names(pandas, name, frame) for name, frame in frames.items()}
+    named = {name: _with_names(name, frame) for name, frame in frames.items()}
     first, train = next(iter(named.items()))
     for name, frame in named.items():
         _check_columns(first, train, name, frame)
     names = sorted(train.columns)
-    kinds = {column: _one_kind(pandas, column, named) for column in names}
-    left_out = [column for column in names if kinds[column] == "category" and _is_identifier(pandas, train[column])]
+    kinds = {column: _one_kind(column, named) for column in names}
+    left_out = [column for column in names if kinds[column] == "category" and _is_identifier(train[column])]
     if len(left_out) == len(names):
         raise ValueError(f"{first} has identifiers alone ({_listed(names)}), and nothing else to compare")
     notes = [
@@ -123,7 +122,7 @@ def read(frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, Table], list[str
     columns = tuple(
         Column(name, kinds[name], _labels(named, name, kinds[name])) for name in names if name not in left_out
     )
-    return {name: _table(pandas, name, frame, columns) for name, frame in named.items()}, notes
+    return {name: _table(name, frame, columns) for name, frame in named.items()}, notes
 
 
 def keys_of_rows(*tables: Table) -> list[list[bytes]]:
@@ -147,9 +146,9 @@ def _is_whole(values: NDArray[np.float64]) -> bool:
     return bool((values == np.round(values)).all())
 
 
-def _with_names(pandas: Any, name: str, frame: Any) -> Any:
+def _with_names(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose columns have text for names."""
-    if not isinstance(frame, pandas.DataFrame):
+    if not is_data_frame(frame):
         hint = ". Give its to_pandas()" if hasattr(frame, "to_pandas") else ""
         raise TypeError(f"{name} must be a pandas DataFrame; got {type(frame).__name__}{hint}")
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
@@ -161,7 +160,7 @@ def _with_names(pandas: Any, name: str, frame: Any) -> Any:
     return frame
 
 
-def _check_columns(first: str, train: Any, name: str, frame: Any) -> None:
+def _check_columns(first: str, train: pd.DataFrame, name: str, frame: pd.DataFrame) -> None:
     lacking, more = (sorted(set(a.columns) - set(b.columns)) for a, b in ((train, frame), (frame, train)))
     if lacking or more:
         said = [f"lacks {_listed(lacking)}"] * bool(lacking) + [f"has {_listed(more)} besides"] * bool(more)
@@ -183,9 +182,9 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(map(repr, names[:most])) + more
 
 
-def _one_kind(pandas: Any, column: str, frames: Mapping[str, Any]) -> Kind:
+def _one_kind(column: str, frames: Mapping[str, pd.DataFrame]) -> Kind:
     """Return the kind of a column, which must be the same in all frames."""
-    kinds = {name: _kind(pandas, name, frame[column]) for name, frame in frames.items()}
+    kinds = {name: _kind(name, frame[column]) for name, frame in frames.items()}
     (first, kind), *others = kinds.items()
     for name, other in others:
         if other != kind:
@@ -199,9 +198,9 @@ def _one_kind(pandas: Any, column: str, frames: Mapping[str, Any]) -> Kind:
     return kind
 
 
-def _kind(pandas: Any, name: str, series: Any) -> Kind:
-    types = pandas.api.types
-    if isinstance(series.dtype, pandas.CategoricalDtype):
+def _kind(name: str, series: pd.Series) -> Kind:
+    types = import_optional("pandas", "tables").api.types
+    if _is_categorical(series):
         return "category"
     if types.is_bool_dtype(series.dtype):
         return "boolean"
@@ -219,20 +218,21 @@ def _kind(pandas: Any, name: str, series: Any) -> Kind:
     return _KINDS[found]
 
 
-def _has_zone(series: Any) -> bool:
+def _has_zone(series: pd.Series) -> bool:
     known = series.dropna()
     return getattr(known.iloc[0], "tzinfo", None) is not None
 
 
-def _is_identifier(pandas: Any, series: Any) -> bool:
+def _is_categorical(series: pd.Series) -> bool:
+    return isinstance(series.dtype, import_optional("pandas", "tables").CategoricalDtype)
+
+
+def _is_identifier(series: pd.Series) -> bool:
     """Return True for text that is different in more than half of the rows, such as names."""
-    if isinstance(series.dtype, pandas.CategoricalDtype):
-        return False
-    different = series.nunique()
-    return bool(different > _FEWEST_NAMES and 2 * different > series.count())
+    return not _is_categorical(series) and not may_be_classes(series.nunique(), series.count())
 
 
-def _labels(frames: Mapping[str, Any], column: str, kind: Kind) -> tuple[Any, ...]:
+def _labels(frames: Mapping[str, pd.DataFrame], column: str, kind: Kind) -> tuple[Any, ...]:
     """Return the values of a column of labels, the most frequent of the first frame first."""
     if kind not in ("boolean", "category"):
         return ()
@@ -241,12 +241,13 @@ def _labels(frames: Mapping[str, Any], column: str, kind: Kind) -> tuple[Any, ..
     return tuple(sorted(there, key=lambda label: (-counts[label], type(label).__name__, str(label))))
 
 
-def _table(pandas: Any, name: str, frame: Any, columns: tuple[Column, ...]) -> Table:
-    values = np.stack([_values(pandas, name, frame[column.name], column) for column in columns], 1)
+def _table(name: str, frame: pd.DataFrame, columns: tuple[Column, ...]) -> Table:
+    values = np.stack([_values(name, frame[column.name], column) for column in columns], 1)
     return Table(columns, values[np.lexsort(values.T[::-1])])
 
 
-def _values(pandas: Any, name: str, series: Any, column: Column) -> NDArray[np.float64]:
+def _values(name: str, series: pd.Series, column: Column) -> NDArray[np.float64]:
+    pandas = import_optional("pandas", "tables")
     if column.has_labels:
         places, known = {label: place for place, label in enumerate(column.labels)}, series.notna().to_numpy()
         codes = np.full(len(series), np.nan)
@@ -261,9 +262,9 @@ def _values(pandas: Any, name: str, series: Any, column: Column) -> NDArray[np.f
     values = np.asarray(pandas.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan))
     if np.isinf(values).any():
         raise ValueError(f"{column.name!r} of {name} has infinite values. Make them missing, or leave out these rows")
-    if pandas.api.types.is_integer_dtype(series.dtype) and (np.abs(values) > _EXACT).any():
+    if pandas.api.types.is_integer_dtype(series.dtype) and (np.abs(values) > EXACT).any():
         raise ValueError(
-            f"{column.name!r} of {name} has integers above {_EXACT}, which floating-point numbers do not tell apart. "
+            f"{column.name!r} of {name} has integers above {EXACT}, which floating-point numbers do not tell apart. "
             "Make it text, or leave it out of all tables"
         )
     return values

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pyro_vae.evaluation import synthetic
+from pyro_vae.plots import synthetic_rows
 
 rng = np.random.default_rng(0)
 REALS, WORDS = rng.normal(size=(2, 30)), np.array(["a", "b"] * 15, dtype=object)
@@ -54,4 +55,4 @@ def test_columns_named_by_numbers():
 @pytest.mark.filterwarnings("error")
 def test_the_figure_of_a_table_with_nothing_but_a_column(tmp_path):
     frame = pd.DataFrame(ODD["one number"])
-    synthetic(frame, frame, frame).plot().savefig(tmp_path / "f.png")
+    synthetic_rows(synthetic(frame, frame, frame)).savefig(tmp_path / "f.png")

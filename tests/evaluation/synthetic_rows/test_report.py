@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from pyro_vae.evaluation import SyntheticReport
 from pyro_vae.evaluation.synthetic_rows import Measured
+from pyro_vae.plots import synthetic_rows
 
 COLUMNS = pd.DataFrame(
     {
@@ -129,7 +130,7 @@ def test_what_a_notebook_shows():
 
 @pytest.mark.parametrize("report", [REPORT, ALONE])
 def test_the_figure(report, tmp_path):
-    figure = report.plot()
+    figure = synthetic_rows(report)
     assert isinstance(figure, Figure)
     by_column, by_target, by_pair, over_all = figure.axes
     assert [label.get_text() for label in by_column.get_yticklabels()] == ["a <b> with a name that is f…", "height"]
@@ -145,6 +146,6 @@ def test_the_figure(report, tmp_path):
 
 def test_the_figure_of_many_columns_shows_the_worst():
     many = pd.concat([COLUMNS] * 20).set_axis([f"column {i}" for i in range(40)])
-    figure = dataclasses.replace(REPORT, columns=many, pairs=PAIRS[:0]).plot()
+    figure = synthetic_rows(dataclasses.replace(REPORT, columns=many, pairs=PAIRS[:0]))
     assert figure.axes[0].get_title() == "Distance of columns, the worst 20 of 40; best: 0"
     assert figure.axes[0].lines[-1].get_xdata().tolist() == [0.3] * 20
