@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError, import_optional
 from pyro_vae.data.schema import Column, text_of
 from pyro_vae.data.splits import may_be_classes
@@ -70,10 +71,13 @@ def _of_numbers(
 ) -> tuple[Column, Numbers]:
     types = import_optional("pyarrow", "tables").types
     integers = types.is_integer(column.type)
-    dtype = ("Int64" if column.null_count else "int64") if integers else "float64"
     there = values[~np.isnan(values)]
     low, high = there.min(), there.max()
     whole = integers or bool((there == np.round(there)).all())
+    if integers:
+        dtype = "Int64" if column.null_count else "int64"
+    else:  # pandas holds whole numbers with gaps as real ones
+        dtype = "int64" if whole and len(there) < len(values) and np.abs(there).max() <= EXACT else "float64"
     if (name.lower() in _ROW_NUMBERS or name.startswith("Unnamed: ")) and (
         counts_rows(column) or (whole and len(np.unique(there)) == len(there) > _FEW)
     ):

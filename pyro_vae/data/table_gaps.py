@@ -28,6 +28,8 @@ def with_values(column: Column, old: Any, gaps: NDArray[Any], new: Any) -> Any:
         return _of_categories(old, gaps, values)
     if old.dtype == values.dtype:
         return old.where(~gaps, values)
+    if types.is_float_dtype(old.dtype) and types.is_integer_dtype(values.dtype):
+        return _whole(old.astype("float64").where(~gaps, values.astype("float64")), old.dtype)
     if isinstance(old.dtype, import_optional("pandas", "tables").DatetimeTZDtype):
         values = values.dt.tz_localize("UTC") if values.dt.tz is None else values
         return old.where(~gaps, values.astype(old.dtype))
@@ -43,6 +45,13 @@ def with_values(column: Column, old: Any, gaps: NDArray[Any], new: Any) -> Any:
         return kept.astype(dtype)
     except (TypeError, ValueError, OverflowError):
         return kept
+
+
+def _whole(numbers: Any, dtype: Any) -> Any:
+    """Return numbers as integers, which may have gaps, or in their own type if one is not whole."""
+    if not ((numbers == numbers.round()) | numbers.isna()).all():
+        return numbers.astype(dtype)
+    return numbers.astype("Int64" if numbers.isna().any() else "int64")
 
 
 def _of_categories(old: Any, gaps: NDArray[Any], values: Any) -> Any:

@@ -49,7 +49,8 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
 def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
     """Return a table with its missing values replaced; a DataFrame keeps what it has, and its other columns.
 
-    In a column that is constant, its value replaces them.
+    In a column that is constant, its value replaces them. Whole numbers that pandas holds as real ones because of gaps
+    become integers.
 
     Args:
         schema: of the table.
@@ -66,8 +67,10 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
             missing[column.name] = old[labels[column.name]].isna().to_numpy()
-        if column.name in missing and missing[column.name].any():
-            label = labels[column.name]
+        if column.name not in missing:
+            continue
+        label = labels[column.name]
+        if missing[column.name].any() or (column.dtype in ("int64", "Int64") and old[label].dtype.kind == "f"):
             found[label] = with_values(column, old[label], missing[column.name], new[column.name])
     return found
 
