@@ -274,7 +274,7 @@ def _as_known(name: str, columns: Columns, schema: Schema) -> tuple[Schema, dict
     return schema, x, [f"{', '.join(strange[:_NAMED])} is left out: not in the schema"] if strange else []
 
 
-def _is_index(column: str, values: Any) -> bool:
+def _is_index(column: str, values: ArrowColumn) -> bool:
     """Return True for a column without a name that counts the rows."""
     return (column == "" or column.startswith("Unnamed: ")) and counts_rows(values)
 
