@@ -63,7 +63,7 @@ class _PartModule(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the numbers and words of the constructor that the part keeps; its modules are shown below them."""
-        return given_arguments(self, vars(self))
+        return given_arguments(self, {**vars(self), **self._buffers})
 
 
 def _no_forward(part: _PartModule, takes: str, over: str) -> NotImplementedError:

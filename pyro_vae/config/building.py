@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from pyro_vae.argument_checks import at_least, finite_number, one_of, true_or_false
-from pyro_vae.config.from_data import Inputs, is_auto, look_at, usual_inputs
+from pyro_vae.config.from_data import Inputs, coded, is_auto, look_at, usual_inputs
 from pyro_vae.config.names import ROOMS, kind_of
 from pyro_vae.data import DataSet, DataSource
 from pyro_vae.data.schema import Schema
@@ -97,9 +97,9 @@ def build(
         missing: True if x may have missing values; see :class:`VAE`. With ``data``, it is True if they have any
             (of a Dataset or DataLoader, among the first 4,000 examples).
         fill: the number that the posterior sees in place of a missing value.
-        schema: what the columns of a table hold, completed, as :func:`pyro_vae.suggest_schema` returns it; by default
-            that of ``data``, if they are a table. Its columns of real numbers are standardised within the VAE, whose
-            log-densities are in the units of the table.
+        schema: what the columns of a table hold, as :func:`pyro_vae.suggest_schema` returns it or you write it; by
+            default that of ``data``, if they are a table. What it leaves open, ``data`` say. Its columns of real
+            numbers are standardised within the VAE, whose log-densities are in the units of the table.
         mask_likelihood: p(s | x, c), a class of :mod:`pyro_vae.mask_likelihoods` or your own, for values that are
             missing because of what they are; None if they are missing at random.
         allow: your own modules whose classes may be imported by dotted path. None allows every module: use it for
@@ -132,10 +132,11 @@ def build(
                 raise ValueError('likelihood auto looks at the data: build(..., likelihood="auto", data=x)')
             likelihood = "Bernoulli" if likelihood is None else likelihood
         else:
+            data = data if schema is None else coded(schema, data)
             found = look_at(data, None if event_shape is None else as_shape("event_shape", event_shape))
             event_shape, missing = found.event_shape, missing or found.missing
             context_features = context_features or found.context_features
-            schema = found.schema(likelihood) if schema is None else schema
+            schema = schema if found.table is None else found.schema(likelihood)
             if schema is not None:
                 likelihood = in_units(likelihood, schema)
             elif likelihood is None or is_auto(likelihood):

@@ -13,7 +13,7 @@ from pyro.infer import ELBO
 from torch import nn
 
 from pyro_vae.config.names import KINDS
-from pyro_vae.likelihoods import Standardized
+from pyro_vae.likelihoods import NegativeBinomial, Poisson, Standardized, ZeroInflatedNegativeBinomial
 from pyro_vae.objectives import Objective
 from pyro_vae.registry import ClassOrFunction
 
@@ -94,7 +94,10 @@ def describe(thing: object, given: ClassOrFunction | None = None) -> Any:
     raise ValueError(f"a {type(thing).__name__} cannot be written to a configuration")
 
 
-_LISTS: Mapping[type, tuple[str, ...]] = {Standardized: ("loc", "scale")}
+_LISTS: Mapping[type, tuple[str, ...]] = {
+    Standardized: ("loc", "scale"),
+    **dict.fromkeys((Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial), ("scale",)),
+}
 
 
 def _arguments(module: nn.Module) -> dict[str, Any]:
@@ -109,7 +112,8 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
             )
         value = getattr(module, name)
         # It takes lists as well as tensors; a class of the user's may not.
-        arguments[name] = value.tolist() if name in _LISTS.get(type(module), ()) else value
+        is_list = name in _LISTS.get(type(module), ()) and isinstance(value, torch.Tensor)
+        arguments[name] = value.tolist() if is_list else value
     return arguments
 
 

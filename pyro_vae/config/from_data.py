@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -21,8 +21,9 @@ from pyro_vae.suggestions import suggest
 from pyro_vae.suggestions.library import as_counts
 from pyro_vae.suggestions.schemas import completed, with_likelihood
 from pyro_vae.suggestions.whole_tables import as_table
+from pyro_vae.vae.tables import as_rows
 
-__all__ = ["Inputs", "Look", "is_auto", "look_at", "usual_inputs"]
+__all__ = ["Inputs", "Look", "coded", "is_auto", "look_at", "usual_inputs"]
 
 Inputs = Literal["auto", "x", "log1p"]
 """What the first layer of the encoder sees."""
@@ -83,6 +84,18 @@ class Look:
                 stacklevel=3,
             )
         return first.likelihood
+
+
+def coded(schema: Schema, data: Any) -> Any:
+    """Return a table, or its splits, as the rows that a schema says; other data as they are.
+
+    Raises:
+        BadDataError: if it lacks a column, or has a value that the schema does not know.
+    """
+    if isinstance(data, DataSet):
+        return data.map(lambda part: coded(schema, part))
+    rows = as_rows(schema, data)
+    return replace(rows, schema=schema) if isinstance(rows, Rows) else rows
 
 
 def look_at(data: DataSource | DataSet[Any], event_shape: tuple[int, ...] | None) -> Look:

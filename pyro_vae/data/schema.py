@@ -6,10 +6,12 @@ import datetime
 import difflib
 import math
 import os
+import zoneinfo
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import yaml
 
@@ -17,7 +19,7 @@ from pyro_vae.argument_checks import is_finite_number
 from pyro_vae.files import CheckpointError, read_yaml
 from pyro_vae.registry import Spec
 
-__all__ = ["CODED", "Column", "Encoding", "Kind", "Role", "Schema", "SchemaError"]
+__all__ = ["CODED", "DTYPES", "Column", "Encoding", "Kind", "Role", "Schema", "SchemaError", "text_of"]
 
 Kind = Literal[
     "number",
@@ -43,6 +45,9 @@ Encoding = Literal["standardize", "log", "log1p", "one_hot", "embedding"]
 CODED = ("binary", "category", "ordered")
 """The kinds whose values become codes 0, 1, 2, ..."""
 
+DTYPES = ("float64", "int64", "Int64", "bool", "boolean", "str", "category", "date", "timestamp")
+"""The types of columns that a schema tells apart."""
+
 Value = str | bool | int | float
 
 
@@ -63,6 +68,7 @@ class Column:
         dtype: of the column in a DataFrame, such as ``"int64"``; of dates ``"date"`` or ``"timestamp"``.
         whole: True if its numbers are whole, whatever the dtype.
         origin: what is subtracted from the numbers before they become float32; of dates, the day from which days count.
+        zone: the time zone of dates, such as ``"Europe/Berlin"``; their days count in UTC. Empty if they have none.
         other: take a value that is none of ``values`` as the last of them, which is then ``"other"``.
         likelihood: of the column; by default the one that the data suggest.
         encoding: how the encoder sees it; by default as its kind says.
@@ -81,6 +87,7 @@ class Column:
     dtype: str = "float64"
     whole: bool = False
     origin: float | str = 0.0
+    zone: str = ""
     other: bool = False
     likelihood: Spec | None = None
     encoding: Encoding | None = None
@@ -88,25 +95,61 @@ class Column:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        self._check_entries()
+        self._check_values()
+        if self.kind in ("constant", "identifier") and self.role != "out":
+            self._refuse(f"a column of the kind {self.kind} tells nothing: role must be out")
+        if self.zone and (self.kind != "date" or not _is_zone(self.zone)):
+            self._refuse(f"zone must be the time zone of dates, such as Europe/Berlin; got {self.zone!r}")
+        if self.kind == "date":
+            self.start  # noqa: B018  # raises an error if it is no date
+        elif not is_finite_number(self.origin):
+            self._refuse(f"origin must be a number; got {self.origin!r}")
+        if self.encoding in ("one_hot", "embedding") and not self.is_coded:
+            self._refuse(f"encoding {self.encoding} is for columns with values, of the kinds {', '.join(CODED)}")
+        if self.encoding in ("log", "log1p") and self.is_coded:
+            self._refuse(f"encoding {self.encoding} is for numbers; a {self.kind} column has codes")
+
+    def _check_entries(self) -> None:
+        """Raise a SchemaError if an entry is of another type, or no word that is known."""
         for name, words in (("kind", Kind), ("role", Role), ("encoding", Encoding)):
             value, known = getattr(self, name), get_args(words)
             if value not in known and not (name == "encoding" and value is None):
-                raise SchemaError(f"column {self.name!r}: {name} must be one of {', '.join(known)}; got {value!r}")
+                self._refuse(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if self.dtype not in DTYPES:
+            self._refuse(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+        for name in ("whole", "other"):
+            if not isinstance(getattr(self, name), bool):
+                self._refuse(f"{name} must be true or false; got {getattr(self, name)!r}")
         for name in ("loc", "scale"):
             if not is_finite_number(getattr(self, name)):
-                raise SchemaError(f"column {self.name!r}: {name} must be a number; got {getattr(self, name)!r}")
+                self._refuse(f"{name} must be a number; got {getattr(self, name)!r}")
         if not self.scale > 0:
-            raise SchemaError(f"column {self.name!r}: scale must be above 0; got {self.scale:g}")
-        if len(set(self.values)) < len(self.values):
-            raise SchemaError(f"column {self.name!r}: values must differ; got {list(self.values)}")
+            self._refuse(f"scale must be above 0; got {self.scale:g}")
+        spec = self.likelihood.get("class") if isinstance(self.likelihood, Mapping) else self.likelihood
+        if spec == "Mixed" or (self.likelihood is not None and not (isinstance(spec, str) or callable(spec))):
+            self._refuse(
+                "likelihood must be the name of one, such as Normal, or a mapping with the name under 'class'; got "
+                f"{str(self.likelihood)[:80]}"
+            )
+
+    def _check_values(self) -> None:
+        """Raise a SchemaError if the values of a column cannot be told apart, or are too few or too many."""
+        if len(set(map(text_of, self.values))) < len(self.values):
+            self._refuse(f"values must differ, also as text; got {list(self.values)}")
         if self.is_coded and len(self.values) < 2:
-            raise SchemaError(f"column {self.name!r}: a {self.kind} column needs at least two values")
+            what = f"a{'n' * (self.kind == 'ordered')} {self.kind} column"
+            self._refuse(f"{what} needs at least two values, such as values: [low, high]")
         if self.kind == "binary" and len(self.values) > 2:
-            raise SchemaError(f"column {self.name!r}: a binary column has two values; got {list(self.values)}")
-        if self.kind in ("constant", "identifier") and self.role != "out":
-            raise SchemaError(f"column {self.name!r}: a column of the kind {self.kind} tells nothing: role must be out")
-        if self.kind == "date":
-            self.start  # noqa: B018  # raises an error if it is no date
+            self._refuse(f"a binary column has two values; got {list(self.values)}")
+        if self.other and (not self.is_coded or str(self.values[-1]).lower() != "other"):
+            self._refuse(
+                "with other: true, the last of its values stands for all others and must be 'other'; got "
+                f"{list(self.values)}"
+            )
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise SchemaError(f"column {self.name!r}: {why}")
 
     @property
     def is_coded(self) -> bool:
@@ -117,11 +160,12 @@ class Column:
     def start(self) -> datetime.datetime:
         """The time from which the days of a date count."""
         try:
-            return datetime.datetime.fromisoformat(str(self.origin))
-        except ValueError as error:
-            raise SchemaError(
-                f"column {self.name!r}: origin must be a date, such as 2020-01-31; got {self.origin!r}"
-            ) from error
+            found = datetime.datetime.fromisoformat(str(self.origin))
+        except ValueError:
+            self._refuse(f"origin must be a date, such as 2020-01-31; got {self.origin!r}")
+        if found.tzinfo is not None:
+            self._refuse(f"origin must be a date without a time zone (in UTC); got {self.origin!r}")
+        return found
 
     @property
     def usual_encoding(self) -> Encoding:
@@ -160,8 +204,10 @@ class Column:
         values = {**found}
         for entry in ("values", "missing"):
             given = values.get(entry, ())
-            if isinstance(given, (str, int, float)):
+            if isinstance(given, (str, int, float, datetime.date)):
                 given = (given,)
+            if isinstance(given, Sequence):  # YAML reads dates as such
+                given = [v.isoformat() if isinstance(v, datetime.date) else v for v in given]
             if not isinstance(given, Sequence) or not all(isinstance(v, (str, bool, int, float)) for v in given):
                 raise SchemaError(f"column {name!r}: {entry} must be a list of values; got {str(given)[:80]!r}")
             values[entry] = tuple(given)
@@ -271,6 +317,27 @@ class Schema:
                 column.name
             )
         return f"Schema({'; '.join(f'{kind}: ' + ', '.join(names) for kind, names in by_kind.items())})"
+
+
+def _is_zone(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    try:
+        datetime.datetime.fromisoformat(f"2000-01-01T00:00{name}")  # an offset, such as +01:00
+    except ValueError:
+        with suppress(ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+            return bool(zoneinfo.ZoneInfo(name))
+        return False
+    return True
+
+
+def text_of(value: object) -> str:
+    """Return a value as text, so that 1, 1.0 and "1" are one, and so are True and "true"."""
+    if isinstance(value, str):
+        return {"True": "true", "False": "false"}.get(value, value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _flow(value: object) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_vae.data.frames import EXACT
 from pyro_vae.data.reading import BadDataError, import_optional
-from pyro_vae.data.schema import Column
+from pyro_vae.data.schema import Column, text_of
 from pyro_vae.data.splits import may_be_classes
 from pyro_vae.data.table_columns import (
     ArrowColumn,
@@ -69,10 +71,13 @@ def _of_numbers(
 ) -> tuple[Column, Numbers]:
     types = import_optional("pyarrow", "tables").types
     integers = types.is_integer(column.type)
-    dtype = ("Int64" if column.null_count else "int64") if integers else "float64"
     there = values[~np.isnan(values)]
     low, high = there.min(), there.max()
     whole = integers or bool((there == np.round(there)).all())
+    if integers:
+        dtype = "Int64" if column.null_count else "int64"
+    else:  # pandas holds whole numbers with gaps as real ones
+        dtype = "int64" if whole and len(there) < len(values) and np.abs(there).max() <= EXACT else "float64"
     if (name.lower() in _ROW_NUMBERS or name.startswith("Unnamed: ")) and (
         counts_rows(column) or (whole and len(np.unique(there)) == len(there) > _FEW)
     ):
@@ -114,28 +119,33 @@ def _of_nothing() -> Any:
 
 
 def _of_dates(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
-    micros = _microseconds(column)
-    if np.isnan(micros).all():
+    days = days_of(column)
+    if np.isnan(days).all():
         raise NotNumbersError("has no value in any row")
-    first = np.nanmin(micros) // _DAY
-    dtype = "date" if (np.nan_to_num(micros) % _DAY == 0).all() else "timestamp"
-    origin = (datetime.datetime(1970, 1, 1) + datetime.timedelta(days=float(first))).date().isoformat()
-    days = micros / _DAY - first
+    first = np.floor(np.nanmin(days))
+    dtype = "date" if (days == np.floor(days))[~np.isnan(days)].all() else "timestamp"
+    try:
+        start = datetime.datetime(1970, 1, 1) + datetime.timedelta(days=float(first))
+    except OverflowError:
+        raise NotNumbersError("has dates before the year 1 or after 9999") from None
+    origin, days = start.date().isoformat(), days - first
     if np.nanmin(days) == np.nanmax(days):
         return Column(name, "constant", "out", values=(origin,), dtype=dtype), days
-    return Column(name, "date", dtype=dtype, origin=origin), days
+    return Column(name, "date", dtype=dtype, origin=origin, zone=_zone(column)), days
 
 
 def days_of(column: ArrowColumn) -> NDArray[np.float64]:
-    """Return dates as days since 1970; NaN where one is missing."""
-    return _microseconds(column) / _DAY
-
-
-def _microseconds(column: ArrowColumn) -> NDArray[np.float64]:
-    """Return dates as microseconds since 1970, in UTC if they have a time zone; NaN where one is missing."""
+    """Return dates as days since 1970, in UTC if they have a time zone; NaN where one is missing."""
     arrow = import_optional("pyarrow", "tables")
-    whole = column.cast(arrow.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast("int64")
-    return np.asarray(whole.cast("float64").to_numpy(zero_copy_only=False), np.float64)
+    whole = column.cast(arrow.timestamp("us", tz=_zone(column) or None), safe=False).cast("int64")
+    micros = np.asarray(whole.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    days = micros // _DAY + micros % _DAY / _DAY  # as float64, microseconds after the year 2255 would be rounded
+    days[np.asarray(whole.is_null().to_numpy(zero_copy_only=False))] = np.nan
+    return days
+
+
+def _zone(column: ArrowColumn) -> str:
+    return getattr(column.type, "tz", None) or ""
 
 
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
@@ -202,6 +212,9 @@ def code(where: str, known: Column, column: ArrowColumn) -> Numbers:
     Raises:
         BadDataError: if it holds another kind of values, or one that the schema does not know.
     """
+    types = import_optional("pyarrow", "tables").types
+    if types.is_dictionary(column.type) and not known.is_coded:
+        column = column.cast(column.type.value_type)
     if is_text(column.type):
         column = _without(_trimmed(column), known.missing) if known.missing else _trimmed(column)
     if known.is_coded:
@@ -214,10 +227,17 @@ def code(where: str, known: Column, column: ArrowColumn) -> Numbers:
         values = numbers(where, column) if column.null_count < len(column) else np.full(len(column), np.nan)
     except NotNumbersError as error:
         raise BadDataError(f"{where} {error}; its schema says {known.kind}") from error
-    marks = [mark for mark in known.missing if isinstance(mark, (int, float))]
-    if marks and np.isin(values, marks).any():
-        values = np.where(np.isin(values, marks), np.nan, values.astype(np.float64))
+    values = _without_marks(known, values)
     return values - float(known.origin) if known.origin else values
+
+
+def _without_marks(known: Column, values: Numbers) -> Numbers:
+    """Return numbers with NaN in the place of marks of missing values, which a schema may hold as text."""
+    marks = [float(mark) for mark in known.missing if not isinstance(mark, bool) and matches_number([str(mark)])]
+    if not marks:
+        return values
+    marked = np.isin(values, np.array(marks, values.dtype if values.dtype.kind == "f" else np.float64))
+    return np.where(marked, np.nan, values.astype(np.float64)) if marked.any() else values
 
 
 def _days_of(where: str, known: Column, column: ArrowColumn) -> NDArray[np.float64]:
@@ -227,8 +247,16 @@ def _days_of(where: str, known: Column, column: ArrowColumn) -> NDArray[np.float
         return np.full(len(column), np.nan)
     if dates is None or not types.is_temporal(dates.type):
         raise BadDataError(f"{where} must hold dates, such as 2020-01-31, as its schema says; got {column.type}")
-    start = (known.start - datetime.datetime(1970, 1, 1)).total_seconds() / 86_400
-    return days_of(dates) - start
+    if bool(_zone(dates)) != bool(known.zone) and dates.null_count < len(dates):
+        raise BadDataError(
+            f"{where} has {f'the time zone {_zone(dates)}' if _zone(dates) else 'no time zone'}; its schema says "
+            f"{f'that of {known.zone}' if known.zone else 'none'}. pandas' dt.tz_localize gives or takes one"
+        )
+    days, epoch = days_of(dates), datetime.datetime(1970, 1, 1)
+    for mark in known.missing:
+        with suppress(ValueError, TypeError):
+            days[days == (datetime.datetime.fromisoformat(str(mark)) - epoch).total_seconds() / 86_400] = np.nan
+    return days - (known.start - epoch).total_seconds() / 86_400
 
 
 def _codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
@@ -241,9 +269,9 @@ def _codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
     coded = coded.combine_chunks() if isinstance(coded, arrow.ChunkedArray) else coded
     here = coded.dictionary.to_pylist()
     places = _places(known)
-    codes = np.array([places.get(_key(value), -1) for value in here] or [0], np.float64)
-    missing = [_key(mark) for mark in known.missing]
-    codes[[i for i, value in enumerate(here) if _key(value) in missing or value is None]] = np.nan
+    codes = np.array([places.get(text_of(value), -1) for value in here] or [0], np.float64)
+    missing = [text_of(mark) for mark in known.missing]
+    codes[[i for i, value in enumerate(here) if text_of(value) in missing or value is None]] = np.nan
     indices = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     strange = [here[i] for i in np.unique(indices[(codes[indices] < 0)]).tolist()]
     if strange and not known.other:
@@ -259,13 +287,4 @@ def _codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
 
 
 def _places(known: Column) -> Mapping[Any, int]:
-    return {_key(value): code for code, value in enumerate(known.values)}
-
-
-def _key(value: ArrowColumn) -> str:
-    """Return a value as text, so that 1, 1.0 and "1" are one, and so are True and "true"."""
-    if isinstance(value, str):
-        return {"True": "true", "False": "false"}.get(value, value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return {text_of(value): code for code, value in enumerate(known.values)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def _of_values(column: Column, codes: NDArray[np.float64]) -> Any:
     values[missing] = None
     if column.dtype in ("date", "timestamp"):
         return pandas.Series(pandas.to_datetime(values))
-    if column.dtype == "str":
+    if column.dtype == "str" or any(isinstance(value, str) for value in column.values):
         return pandas.Series(values)
     if all(isinstance(value, bool) for value in column.values):
         return pandas.Series(values, dtype="boolean" if missing.any() or column.dtype == "boolean" else "bool")
@@ -89,10 +90,9 @@ def _as_dates(column: Column, days: NDArray[np.float64]) -> Any:
     dates = np.datetime64(column.start, "s") + steps.astype(np.int64).astype("timedelta64[s]")
     dates[np.isnan(seconds)] = np.datetime64("NaT")
     found = pandas.Series(dates)
-    try:
-        return found.astype("datetime64[ns]")
-    except pandas.errors.OutOfBoundsDatetime:
-        return found
+    with suppress(pandas.errors.OutOfBoundsDatetime):
+        found = found.astype("datetime64[ns]")
+    return found.dt.tz_localize("UTC").dt.tz_convert(column.zone) if column.zone else found
 
 
 def _of_dtype(dtype: str, numbers: NDArray[np.float64]) -> Any:

@@ -43,6 +43,7 @@ TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 _LABELS = ("label", "labels", "class", "classes", "target")  # names of columns that often hold labels
 _NAMED = 10  # columns that are left out, with the reason for each
+_CATEGORIES = ("string", "integer", "floating", "boolean", "date", "datetime64", "empty")  # that Arrow has, of pandas
 _ROWS_AT_ONCE = 4096  # which stay in the cache of a processor, while they go from columns into rows
 
 
@@ -166,6 +167,8 @@ def _of_series(series: pandas.Series) -> ArrowColumn:
     """Return a column of pandas' as Arrow has it; one with objects of several kinds as text."""
     arrow = import_optional("pyarrow", "tables")
     try:
+        if hasattr(series, "cat") and series.cat.categories.inferred_type not in _CATEGORIES:
+            series = series.cat.rename_categories(str)  # such as the intervals of pandas.cut
         return arrow.array(np.asarray(series) if hasattr(series, "sparse") else series, from_pandas=True)
     except (arrow.ArrowException, OverflowError, TypeError, ValueError):
         return arrow.array([None if value is None or value != value else str(value) for value in series])  # NaN != NaN

@@ -14,9 +14,10 @@ from pyro_vae.argument_checks import at_least
 __all__ = ["categories", "given_arguments", "inverse_positive", "more_digits", "part_name", "positive", "uncompiled"]
 
 
-def positive(raw: Tensor) -> Tensor:
-    """Return the scale of a distribution from an unconstrained number: softplus(raw) + 1e-6."""
-    return torch.nn.functional.softplus(raw) + 1e-6
+def positive(raw: Tensor, unit: Tensor | None = None) -> Tensor:
+    """Return the scale of a distribution from an unconstrained number: softplus(raw) + 1e-6, softplus in a unit."""
+    softplus = torch.nn.functional.softplus(raw)
+    return (softplus if unit is None else unit * softplus) + 1e-6
 
 
 def inverse_positive(scale: Tensor) -> Tensor:

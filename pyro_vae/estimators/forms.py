@@ -47,7 +47,9 @@ class Form:
         """Return a schema as it is for this form: an array of real numbers has no columns of whole ones."""
         if self.dtype is None or np.dtype(self.dtype).kind != "f":
             return schema
-        return schema.with_columns(replace(column, whole=False) for column in schema.columns)
+        return schema.with_columns(
+            replace(column, whole=False, dtype="float64" if column.whole else column.dtype) for column in schema.columns
+        )
 
     def back(self, frame: pd.DataFrame, index: pd.Index | None = None) -> pd.DataFrame | NDArray[Any]:
         """Return a table of the VAE in this form.

@@ -8,9 +8,9 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.argument_checks import at_least, true_or_false
-from pyro_vae.distributions import counts
-from pyro_vae.likelihoods.library import check_one_dimension, means, take_library
-from pyro_vae.likelihoods.parameters import MeanDispersion
+from pyro_vae.distributions import counts, positive
+from pyro_vae.likelihoods.library import check_one_dimension, keep_scale, means, take_library
+from pyro_vae.likelihoods.parameters import MeanDispersion, Numbers, raw_parameter
 from pyro_vae.parts import DataKind, Likelihood
 
 __all__ = ["Multinomial", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
@@ -27,6 +27,12 @@ class Poisson(Likelihood):
         library: True for rates that sum to the library size: exp(l) softmax(raw), as for single cells (Lopez et al.
             2018). Then x is ``(batch, elements)`` and the last context is the log library size l ``(batch, 1)``,
             usually ``x.sum(-1, keepdim=True).log()``. The likelihood alone sees it, and its net does not.
+        scale: a typical count, or one for each element, in the shape of x; above 0. Rates are then
+            scale × softplus(raw) + 1e-6, and start near the counts. x and its probabilities stay those of the counts.
+            None stands for 1.
+
+    Raises:
+        ValueError: if ``scale`` is no number above 0, or is given with ``library=True``.
 
     Example:
         >>> import torch
@@ -38,12 +44,14 @@ class Poisson(Likelihood):
 
     data: DataKind = "counts"
     remedy = _REMEDY
+    scale: Tensor | None
 
-    def __init__(self, net: nn.Module, library: bool = False) -> None:
+    def __init__(self, net: nn.Module, library: bool = False, scale: Numbers | None = None) -> None:
         super().__init__()
         self.net = net
         self.library = true_or_false("library", library)
         self.own_context = int(library)
+        keep_scale(self, scale, library)
 
     @classmethod
     def net_shape(cls, event_shape: tuple[int, ...], library: bool = False, **_: object) -> tuple[int, ...]:
@@ -74,9 +82,13 @@ class NegativeBinomial(MeanDispersion):
             ``"per_element"`` for θ from the net. A dispersion near 0 gives a Poisson.
         initial_dispersion: where a learned dispersion starts.
         library: True for means that sum to the library size, the last context; see :class:`Poisson`.
+        scale: a typical count, or one for each element; see :class:`Poisson`. Means are then scale × softplus(raw) +
+            1e-6. If the scale, or the mean of its numbers, is above 1, θ is multiplied by it too: where raw is of the
+            order of 1, the variance is then of the order of the mean.
 
     Raises:
-        ValueError: if a dispersion is not above 0, or the net does not give two parameters per element.
+        ValueError: if a dispersion or ``scale`` is not above 0, if ``scale`` is given with ``library=True``, or if the
+            net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -88,6 +100,7 @@ class NegativeBinomial(MeanDispersion):
 
     data: DataKind = "counts"
     remedy = _REMEDY
+    scale: Tensor | None
 
     def __init__(
         self,
@@ -95,10 +108,14 @@ class NegativeBinomial(MeanDispersion):
         dispersion: float | Literal["learned", "per_element"] = "learned",
         initial_dispersion: float = 1.0,
         library: bool = False,
+        scale: Numbers | None = None,
     ) -> None:
         super().__init__(net, dispersion, initial_dispersion)
         self.library = true_or_false("library", library)
         self.own_context = int(library)
+        keep_scale(self, scale, library)
+        if self.raw_inverse_dispersion is not None and (unit := self._unit()) is not None:
+            self.raw_inverse_dispersion = raw_parameter((1 / initial_dispersion - 1e-6) / unit.item() + 1e-6)
 
     @classmethod
     def net_shape(
@@ -116,6 +133,15 @@ class NegativeBinomial(MeanDispersion):
         """Return a negative binomial of batch shape ``(*batch,)`` and the event shape of x."""
         mean, dispersion, _ = self._count_parameters(z, *context)
         return counts.NegativeBinomial(mean, dispersion).to_event(mean.dim() - z.dim() + 1)
+
+    def _unit(self) -> Tensor | None:
+        """Return the unit of θ: the scale of the means, or 1 if it is smaller; None for 1."""
+        if self.scale is None:
+            return None
+        return (self.scale if self.together else self.scale.mean()).clamp(min=1)
+
+    def _theta(self, raw: Tensor) -> Tensor:
+        return positive(raw, self._unit())
 
     def _count_parameters(self, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Return the means, the dispersions (one, or of their shape), and the others of ``names`` from the net."""
@@ -136,9 +162,11 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         dispersion: see :class:`NegativeBinomial`.
         initial_dispersion: where a learned dispersion starts.
         library: True for means of the negative binomial that sum to the library size; see :class:`Poisson`.
+        scale: a typical count, or one for each element; see :class:`NegativeBinomial`.
 
     Raises:
-        ValueError: if a dispersion is not above 0, or the net gives another number of parameters per element.
+        ValueError: if a dispersion or ``scale`` is not above 0, or the net gives another number of parameters per
+            element.
 
     Example:
         >>> import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,18 @@ from pyro_vae.parts import Likelihood
 __all__ = [
     "LocationScale",
     "MeanDispersion",
+    "Numbers",
     "check_number",
     "check_parameters",
+    "check_shape",
+    "finite_numbers",
     "per_element",
     "positive_number",
     "raw_parameter",
 ]
+
+Numbers = float | Sequence[Any] | Tensor
+"""A number, or numbers of the shape of x."""
 
 
 def check_parameters(name: str, out: Tensor, batch_dim: int, count: int, what: str) -> None:
@@ -86,6 +92,55 @@ def positive_number(value: float | str, raw: Tensor | None, like: Tensor, above:
     if raw is None:
         return like.new_tensor(float(value)).expand_as(like)
     return (above + positive(raw)).expand_as(like)
+
+
+def finite_numbers(name: str, given: Numbers, positive: bool = False) -> Tensor:
+    """Return a number or numbers as a tensor of the default dtype.
+
+    Args:
+        name: of the argument, for errors.
+        given: the numbers.
+        positive: True if they must be above 0.
+
+    Raises:
+        ValueError: if they are no finite numbers, or not above 0 as they must be.
+    """
+    what = f"{name} must be a finite number{' above 0' if positive else ''}, or such numbers in the shape of x"
+    if isinstance(given, (bool, str)):
+        raise ValueError(f"{what}; got {given!r}")
+    try:
+        exact = torch.as_tensor(given, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what}; got {given!r}") from error
+    numbers = exact.to(torch.get_default_dtype(), copy=True)
+    wrong = ~numbers.isfinite() | (numbers <= 0 if positive else torch.zeros_like(numbers, dtype=torch.bool))
+    if wrong.any() or not numbers.numel():
+        first = f"{exact[wrong][0].item():g}" if numbers.numel() else "none"
+        raise ValueError(f"{what}; got {first}, as {numbers.dtype}")
+    return numbers
+
+
+def check_shape(likelihood: Likelihood, name: str, numbers: Tensor, shape: torch.Size) -> None:
+    """Check that numbers of a likelihood are one number, or of the shape of x.
+
+    Args:
+        likelihood: that has them.
+        name: of its argument.
+        numbers: one, or one for each element.
+        shape: of x, without the batch.
+
+    Raises:
+        ValueError: if they have another shape.
+    """
+    if not likelihood.together and not _broadcasts(numbers.shape, shape):
+        raise ValueError(f"{name} must be one number, or of the shape of x, {tuple(shape)}; got {tuple(numbers.shape)}")
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    try:
+        return torch.broadcast_shapes(shape, to) == to
+    except RuntimeError:
+        return False
 
 
 class LocationScale(Likelihood):
@@ -181,7 +236,10 @@ class MeanDispersion(Likelihood):
         names = (*self.names, *(("raw inverse dispersions",) if self.dispersion == "per_element" else ()))
         raw_mean, *rest = per_element(self, out, z.dim() - 1, names) if len(names) > 1 else (out,)
         if self.dispersion == "per_element":
-            return raw_mean, 1 / positive(rest[-1]), tuple(rest[:-1])
+            return raw_mean, 1 / self._theta(rest[-1]), tuple(rest[:-1])
         if self.raw_inverse_dispersion is not None:
-            return raw_mean, 1 / positive(self.raw_inverse_dispersion), tuple(rest)
+            return raw_mean, 1 / self._theta(self.raw_inverse_dispersion), tuple(rest)
         return raw_mean, raw_mean.new_tensor(self.dispersion), tuple(rest)
+
+    def _theta(self, raw: Tensor) -> Tensor:
+        return positive(raw)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_vae.distributions import Standardized as StandardizedDistribution
-from pyro_vae.distributions import as_pyro, given_arguments
+from pyro_vae.distributions import as_pyro
+from pyro_vae.likelihoods.parameters import Numbers, check_shape, finite_numbers
 from pyro_vae.likelihoods.real import Normal
 from pyro_vae.parts import Likelihood, Part, as_likelihood, known, net_shape_of
 from pyro_vae.registry import Kind, Spec, find, prefix_errors
 from pyro_vae.resolver import as_mapping, build_from
 
 __all__ = ["Standardized"]
-
-Numbers = float | Sequence[Any] | Tensor
-"""A number, or numbers of the shape of x."""
 
 
 class Standardized(Likelihood):
@@ -70,8 +67,8 @@ class Standardized(Likelihood):
         if not isinstance(log, bool):
             raise ValueError(f"log must be True or False; got {log!r}")
         self.net, self.likelihood, self.log = net, likelihood, log
-        self.register_buffer("loc", _numbers("loc", loc))
-        self.register_buffer("scale", _numbers("scale", scale, positive=True))
+        self.register_buffer("loc", finite_numbers("loc", loc))
+        self.register_buffer("scale", finite_numbers("scale", scale, positive=True))
         found = _find(likelihood, log)
         with prefix_errors("likelihood Standardized"):
             spec = {**as_mapping("likelihood", likelihood), "class": found}
@@ -100,16 +97,9 @@ class Standardized(Likelihood):
         while isinstance(y, torch.distributions.Independent):
             dims, y = dims + y.reinterpreted_batch_ndims, y.base_dist
         for name, numbers in (("loc", self.loc), ("scale", self.scale)):
-            if not self.together and not _broadcasts(numbers.shape, shape):
-                raise ValueError(
-                    f"{name} must be one number, or of the shape of x, {tuple(shape)}; got {tuple(numbers.shape)}"
-                )
+            check_shape(self, name, numbers, shape)
         x = StandardizedDistribution(as_pyro(y), self.loc, self.scale, self.log)
         return x.to_event(dims) if dims else x
-
-    def extra_repr(self) -> str:
-        """Return the arguments of the constructor."""
-        return given_arguments(self, {**vars(self), "loc": self.loc, "scale": self.scale})
 
 
 def _find(likelihood: Spec | type[nn.Module], log: bool) -> type[nn.Module]:
@@ -132,27 +122,3 @@ def _not_location_scale(found: Part | type) -> ValueError:
         f"likelihood Standardized needs a likelihood of numbers that may be shifted and scaled: {there}, or your own "
         f"with location_scale = True; got {getattr(found, '__name__', found)}. Other likelihoods take x as it is"
     )
-
-
-def _numbers(name: str, given: Numbers, positive: bool = False) -> Tensor:
-    """Return a number or numbers as a tensor of the default dtype."""
-    what = f"{name} must be a finite number{' above 0' if positive else ''}, or such numbers in the shape of x"
-    if isinstance(given, (bool, str)):
-        raise ValueError(f"{what}; got {given!r}")
-    try:
-        exact = torch.as_tensor(given, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what}; got {given!r}") from error
-    numbers = exact.to(torch.get_default_dtype(), copy=True)
-    wrong = ~numbers.isfinite() | (numbers <= 0 if positive else torch.zeros_like(numbers, dtype=torch.bool))
-    if wrong.any() or not numbers.numel():
-        first = f"{exact[wrong][0].item():g}" if numbers.numel() else "none"
-        raise ValueError(f"{what}; got {first}, as {numbers.dtype}")
-    return numbers
-
-
-def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    try:
-        return torch.broadcast_shapes(shape, to) == to
-    except RuntimeError:
-        return False

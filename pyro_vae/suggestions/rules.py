@@ -19,12 +19,15 @@ __all__ = [
     "LOGARITHM",
     "MISSING",
     "RECODE",
+    "SIGMAS",
     "STANDARDISE",
     "Step",
     "Suggestion",
+    "is_bounded",
     "judge",
     "judge_reals",
     "positive_and_skewed",
+    "reals_over_counts",
 ]
 
 SIGMAS = 4.0  # Chance exceeds four standard errors once in 30,000 times.
@@ -41,6 +44,8 @@ SKEWED = 0.25  # (q95 + q5 - 2 q50) / (q95 - q5): lognormal of sigma 0.3; the ex
 STANDARDISE, LOGARITHM, RECODE = "Standardise", "Take the logarithm, then standardise", "Recode"
 MISSING = "Values are missing: build(..., missing=True)"
 _CLAMP = "clamp to [1e-6, 1 - 1e-6]"
+
+_UNITS = ("scale", "initial_dispersion")  # of counts, from their numbers
 
 
 class Step(NamedTuple):
@@ -115,7 +120,7 @@ def _whole(v: Values) -> list[Suggestion]:
             *judge_reals(v),
             Suggestion("NegativeBinomial", f"whole numbers never below {v.low:.0f}, in case they are counts"),
         ]
-    if v.levels or _bounded(v):
+    if v.levels or is_bounded(v):
         top, last = max(v.levels - 1.0, v.high), f"{v.high:.0f}"
         end = f"a rise at {last}" if v.count(v.high) > v.count(v.high - 1) else f"{v.percent(v.high)} at {last}"
         reason = f"integers {v.low:.0f} to {last} with {v.percent(v.low)} at {v.low:.0f} and {end}"
@@ -123,7 +128,7 @@ def _whole(v: Values) -> list[Suggestion]:
     return _bag_of_words(v) + _counts(v)
 
 
-def _bounded(v: Values) -> bool:
+def is_bounded(v: Values) -> bool:
     """Return True if many values are at the top, although counts with this spread would go beyond it."""
     top, at_top = v.high, v.count(v.high)
     if top >= LEVELS or at_top < max(AT_TOP, 0.1 * (~np.isnan(v.x)).sum() / (top + 1)):
@@ -227,6 +232,24 @@ def _size(x: Tensor, mean: np.ndarray, n: np.ndarray) -> np.ndarray:
     return np.exp(low)
 
 
+def reals_over_counts(v: Values) -> float:
+    """Return by how many nats a normal or log-normal fits one column of whole numbers above 0 better than counts do.
+
+    Both are fitted by maximum likelihood; counts are a negative binomial. Where the numbers spread over many, a density
+    is as good as the probability of each.
+    """
+    x = v.sample()
+    x = x[~np.isnan(x)]
+    n, mean = len(x), np.array([x.mean()])
+    counts = torch.from_numpy(x[:, None])
+    r = torch.from_numpy(_size(counts, mean, np.array([n])))
+    m = torch.from_numpy(mean)
+    log_p = torch.lgamma(counts + r) - torch.lgamma(r) - torch.lgamma(counts + 1)
+    log_p = log_p + r * torch.log(r / (r + m)) + counts * torch.log(m / (r + m))
+    normal, of_log = (-0.5 * n * (math.log(2 * math.pi * y.var()) + 1) for y in (x, np.log(x)))
+    return float(max(normal, of_log - np.log(x).sum()) - log_p.sum())
+
+
 def _unit(v: Values) -> list[Suggestion]:
     """Judge values in [0, 1]: on a grid from end to end, inside, or touching an end."""
     if v.low < 0 or v.high > 1:
@@ -322,8 +345,8 @@ def show(spec: Spec) -> str:
     if spec["class"] == "Standardized":
         return show(spec["likelihood"]) + (" of the logarithm" if spec.get("log") else "")
     if spec["class"] != "Mixed":
-        arguments = ", ".join(f"{name}={value!r}" for name, value in spec.items() if name != "class")
-        return f"{spec['class']}({arguments})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in spec.items() if name not in ("class", *_UNITS))
+        return f"{spec['class']}({arguments})" if arguments else str(spec["class"])
     groups: dict[str, list[str]] = {}
     for name, column in spec["columns"].items():
         groups.setdefault(show(column), []).append(name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from pyro_vae.data.schema import Column, Kind, Schema, SchemaError
 from pyro_vae.parts import Likelihood, known
 from pyro_vae.registry import Spec, find
 from pyro_vae.resolver import as_mapping, class_name
-from pyro_vae.suggestions.rules import LOGARITHM, Suggestion, judge
+from pyro_vae.suggestions.rules import LOGARITHM, Suggestion
 from pyro_vae.suggestions.tables import judge_columns, judge_table
 from pyro_vae.suggestions.values import Values
 
@@ -31,6 +32,7 @@ _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("Beta", "ContinuousBernoulli", "LogitNormal"), "proportion"),
 }
 _WIDEST = 50  # of an embedding
+_LEAST_DISPERSION = 0.01
 
 
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
@@ -42,7 +44,12 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         schema: of the table.
         train: rows to train on, which give means and standard deviations.
         everything: all rows, from which the likelihoods are chosen; by default ``train``.
+
+    Raises:
+        SchemaError: if a likelihood is not known, or is over other codes than those of its column.
     """
+    for column in schema.data:
+        _check_likelihood(column)
     of_train = _numbers(train)
     rows = of_train if everything is None else _numbers(everything)
     open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
@@ -52,6 +59,24 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         for i, column in enumerate(schema.data)
     ]
     return schema.with_columns(done)
+
+
+def _check_likelihood(column: Column) -> None:
+    """Raise a SchemaError if a likelihood is not known, or is over other codes than a column has."""
+    if column.likelihood is None:
+        return
+    try:
+        is_location_scale(column.likelihood)
+    except ValueError as error:
+        raise SchemaError(f"column {column.name!r}: {error}") from error
+    spec, n = as_mapping("likelihood", column.likelihood), len(column.values)
+    name = class_name(spec)
+    levels = spec.get("levels", n) if _KINDS.get(name) == "ordered" else 2 if name == "Bernoulli" else n
+    if column.is_coded and (levels != n or spec.get("upper", n - 1) != n - 1):
+        raise SchemaError(
+            f"column {column.name!r}: {name} is over {levels} levels up to {spec.get('upper', 1)}, and the column "
+            f"has {n} values. Leave its likelihood out, or write {{class: Categorical, levels: {n}, upper: {n - 1}}}"
+        )
 
 
 def with_likelihood(schema: Schema, likelihood: Any) -> Schema:
@@ -91,7 +116,7 @@ def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:
     if not names:
         return []
     v = Values(x, tuple(names))
-    first = judge_table(v)[0] if len(names) > 1 else judge(v)[0]
+    first = judge_table(v)[0] if len(names) > 1 else judge_columns(v)[0]
     if _KINDS.get(class_name(first.likelihood), "real") != "real":
         return [first] * len(names)
     return judge_columns(v)
@@ -160,6 +185,8 @@ def in_units(likelihood: Any, schema: Schema) -> Any:
     spec = as_mapping("likelihood", likelihood)
     if class_name(spec) == "Mixed":
         return {**spec, "columns": {column.name: _in_units(column) for column in schema.data}}
+    if is_of_counts(spec):
+        return {**spec, **_units_of_counts(spec, schema.data)}
     if not is_location_scale(spec) or _is_standardized(spec):
         return likelihood
     if "net" not in spec:
@@ -174,22 +201,57 @@ def likelihood_of(schema: Schema) -> Spec:
 
     It is one likelihood for all columns if they have the same and nothing is standardised, else ``Mixed``.
     """
-    specs = {column.name: _in_units(column) for column in schema.data}
-    first, *others = specs.values()
-    alike = all(spec == first for spec in others) and not is_location_scale(schema.data[0].likelihood or "Normal")
-    return first if alike else {"class": "Mixed", "columns": specs}
+    first, *others = [column.likelihood or "Normal" for column in schema.data]
+    if all(spec == first for spec in others) and not is_location_scale(first):
+        return in_units(first, schema)
+    return {"class": "Mixed", "columns": {column.name: _in_units(column) for column in schema.data}}
 
 
 def is_location_scale(spec: Any) -> bool:
     """Return True for a likelihood of real numbers, which may be shifted and scaled."""
+    found = _class_of(spec)
+    return issubclass(found, Likelihood) and found.location_scale
+
+
+def is_of_counts(spec: Any) -> bool:
+    """Return True for a likelihood of counts whose means have a scale."""
+    return issubclass(_class_of(spec), (likelihoods.Poisson, likelihoods.NegativeBinomial))
+
+
+def _class_of(spec: Any) -> type:
+    """Return the class of a likelihood; NoneType for a function."""
     named: Any = spec["class"] if isinstance(spec, Mapping) else spec
     found = find(registry.Kind("likelihood", known(Likelihood)), getattr(named, "func", named))
-    return isinstance(found, type) and issubclass(found, Likelihood) and found.location_scale
+    return found if isinstance(found, type) else type(None)
+
+
+def _units_of_counts(spec: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """Return arguments with which a likelihood of counts starts near the counts of columns, less those that it has.
+
+    ``scale`` is a typical count of each column. The dispersion is at most that of the logarithms, from which it starts.
+    """
+    if "scale" in spec or spec.get("library"):
+        return {}
+    scales = [_typical(column) for column in columns]
+    found: dict[str, Any] = {"scale": scales if len(scales) > 1 else scales[0]}
+    learned = spec.get("dispersion", "learned") == "learned" and "initial_dispersion" not in spec
+    if learned and issubclass(_class_of(spec), likelihoods.NegativeBinomial):
+        found["initial_dispersion"] = max(_LEAST_DISPERSION, min(1.0, *(column.scale**2 for column in columns)))
+    return found
+
+
+def _typical(column: Column) -> float:
+    """Return a typical number of a column of counts: their mean, or that of their logarithms as a number again."""
+    inverse = {"log1p": math.expm1, "log": math.exp}.get(column.usual_encoding, float)
+    return found if (found := inverse(column.loc)) > 0 else 1.0
 
 
 def _in_units(column: Column) -> Spec:
-    """Return the likelihood of a column in its own units: one of real numbers is over standardised ones."""
+    """Return the likelihood of a column in its own units: reals are standardised, means of counts get a scale."""
     spec = column.likelihood or "Normal"
+    if is_of_counts(spec):
+        given = as_mapping("likelihood", spec)
+        return {**given, **_units_of_counts(given, [column])}
     if not is_location_scale(spec) or _is_standardized(spec):
         return spec
     logarithm = {"log": True} if column.kind == "positive" else {}

@@ -8,7 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from pyro_vae.resolver import class_name
-from pyro_vae.suggestions.rules import EXPECTED, LOGARITHM, Step, Suggestion, judge, judge_reals, positive_and_skewed
+from pyro_vae.suggestions.rules import (
+    EXPECTED,
+    LOGARITHM,
+    SIGMAS,
+    Step,
+    Suggestion,
+    is_bounded,
+    judge,
+    judge_reals,
+    positive_and_skewed,
+    reals_over_counts,
+)
 from pyro_vae.suggestions.values import Values
 
 __all__ = ["judge_columns", "judge_table"]
@@ -32,6 +43,7 @@ def judge_columns(v: Values) -> list[Suggestion]:
     """Judge each column by itself, and then beside the others; suggest one likelihood for each."""
     columns = _columns(v)
     first = [_judge_column(column) for column in columns]
+    first = [judge_reals(c)[0] if _is_rounded(c, s) else s for c, s in zip(columns, first, strict=True)]
     if any(class_name(s.likelihood) in _REALS and c.low < c.high for c, s in zip(columns, first, strict=True)):
         first = [judge_reals(c)[0] if _is_measured(c, s) else s for c, s in zip(columns, first, strict=True)]
     kinds = {_KINDS[class_name(s.likelihood)] for _, s in _settled(columns, first)}
@@ -76,6 +88,17 @@ def _is_measured(v: Values, first: Suggestion) -> bool:
     """Return True if an apparent proportion or count beside columns of reals is a measurement."""
     kind = _KINDS[class_name(first.likelihood)]
     return (kind == "unit" and v.high - v.low < SPAN) or (kind in ("counts", "levels") and v.low >= CLEAR)
+
+
+def _is_rounded(v: Values, first: Suggestion) -> bool:
+    """Return True if apparent counts are rounded reals, such as ages of adults.
+
+    They are far from 0. They vary less than a Poisson's, or a normal or log-normal fits them better than counts do.
+    """
+    kind = _KINDS[class_name(first.likelihood)]
+    if kind not in ("counts", "levels") or v.low < CLEAR or v.levels:
+        return False
+    return not is_bounded(v) if kind == "levels" else reals_over_counts(v) > SIGMAS**2 / 2
 
 
 def _is_rare(v: Values) -> bool:

@@ -29,7 +29,7 @@ from pyro_vae.vae.masks import where_observed
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
 from pyro_vae.vae.suited import suited_to
-from pyro_vae.vae.tables import as_rows, filled_in, is_table, most_probable
+from pyro_vae.vae.tables import as_rows, filled_in, is_table, most_probable, with_index
 
 __all__ = ["VAE"]
 
@@ -219,7 +219,7 @@ class VAE(Conditionals):
                     for some, c, m in self._pieces(x, context, mask, seed)
                 ]
             )
-        return self._as_table(found) if is_table(x) else found
+        return with_index(self._as_table(found), x) if is_table(x) else found
 
     def impute(
         self,

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_vae.data import Rows
-from pyro_vae.data.frames import has_columns
+from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Schema
 from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_gaps import with_values
 from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.distributions.columns import Columns, without_mask
 from pyro_vae.distributions.observed import fill_missing
 
-__all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted"]
+__all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted", "with_index"]
 
 
 def is_table(x: object) -> bool:
@@ -48,7 +49,8 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
 def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
     """Return a table with its missing values replaced; a DataFrame keeps what it has, and its other columns.
 
-    In a column that is constant, its value replaces them.
+    In a column that is constant, its value replaces them. Whole numbers that pandas holds as real ones because of gaps
+    become integers.
 
     Args:
         schema: of the table.
@@ -60,29 +62,22 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
         return new
     old: Any = x
     found = old.copy()
-    missing = as_rows(schema, x).values.isnan().numpy()
-    for place, column in enumerate(schema.data):
-        gaps = missing[:, place]
-        if gaps.any():
-            found[column.name] = _with(old[column.name], gaps, new[column.name])
+    labels = dict(zip(column_names(x), old.columns, strict=True))
+    missing = dict(zip(schema.names, as_rows(schema, x).values.isnan().numpy().T, strict=True))
     for column in schema.columns:
-        if column.kind == "constant" and column.values and column.name in old:
-            gaps = old[column.name].isna().to_numpy()
-            if gaps.any():
-                found[column.name] = _with(old[column.name], gaps, new[column.name])
+        if column.kind == "constant" and column.values and column.name in labels:
+            missing[column.name] = old[labels[column.name]].isna().to_numpy()
+        if column.name not in missing:
+            continue
+        label = labels[column.name]
+        if missing[column.name].any() or (column.dtype in ("int64", "Int64") and old[label].dtype.kind == "f"):
+            found[label] = with_values(column, old[label], missing[column.name], new[column.name])
     return found
 
 
-def _with(old: Any, gaps: Any, new: Any) -> Any:
-    """Return a Series with other values in its gaps; of objects, as the other values are."""
-    values = new.set_axis(old.index)
-    if old.dtype == values.dtype:
-        return old.where(~gaps, values)
-    kept = old.astype(object).where(~gaps, values.astype(object))
-    try:
-        return kept.astype(values.dtype if old.dtype == object else old.dtype)
-    except (TypeError, ValueError):
-        return kept
+def with_index(frame: Any, x: object) -> Any:
+    """Return a table of the VAE with the index of the DataFrame that its rows are of, if x is one."""
+    return frame.set_axis(x.index) if is_data_frame(x) else frame
 
 
 def _coded_alike(one: Schema, other: Schema) -> bool:

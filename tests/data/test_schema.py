@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,3 +217,30 @@ def test_large_numbers_keep_their_last_digits_in_float32():
     df = pd.DataFrame({"stamp": 1_600_000_000 + np.arange(100), "b": np.arange(100) % 7})
     rows = rows_of_frame(df)
     assert as_frame(rows.schema, rows.values.float()).stamp.tolist() == df.stamp.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "Int64", "int64"])
+def test_whole_numbers_with_gaps_are_integers(dtype):
+    """pandas.read_csv and DataFrame.mask hold them as real numbers."""
+    whole = pd.Series(range(20, 60), dtype=dtype)
+    numbers = whole.mask(whole > 50) if dtype != "int64" else whole
+    rows = rows_of_frame(pd.DataFrame({"x": numbers, "y": np.linspace(0.5, 1.5, 40)}))
+    x = torch.full((3, 2), 34.2)
+    assert as_frame(rows.schema, x)["x"].dtype == ("Int64" if dtype == "Int64" else "int64")
+    x[0] = torch.nan
+    found = as_frame(rows.schema, x)["x"]
+    assert found.dtype == "Int64"
+    assert found.tolist() == [pd.NA, 34, 34]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1.0, 2.0, 5.0, 7.0],  # real numbers by choice: nothing is missing
+        [1.0, 2.5, 5.0, np.nan],
+        [1.0, 2.0, 2.0**60, np.nan],  # beyond what float64 counts
+    ],
+)
+def test_other_real_numbers_stay_real(numbers):
+    schema = rows_of_frame(pd.DataFrame({"x": numbers * 10, "y": np.linspace(0, 1, 40)})).schema
+    assert schema["x"].dtype == "float64"

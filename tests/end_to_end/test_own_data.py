@@ -180,7 +180,7 @@ def test_a_table_with_gaps(tables):
     likelihood = of.config["likelihood"]["columns"]
     moments = {name: likelihood[name] for name in ("height", "income")}
     assert all((of["class"], of["likelihood"]) == ("Standardized", "Normal") for of in moments.values())
-    assert likelihood["visits"] == "Poisson"
+    assert likelihood["visits"]["class"] == "Poisson"
     for name, of_column in moments.items():
         column = found.train.values[:, found.train.columns.index(name)]
         expected = (column.nanmean().item(), np.nanstd(column))

@@ -102,7 +102,12 @@ def log_discretized_mixture(p, out, x):
 
 
 def log_poisson(p, out, x):
-    return stats.poisson.logpmf(x, softplus(out))
+    return stats.poisson.logpmf(x, the_mean(p, out))
+
+
+def the_mean(p, raw):
+    """Of a gamma, or of counts, which may have a scale."""
+    return softplus(raw) if getattr(p, "scale", None) is None else p.scale.numpy() * np.logaddexp(0, raw) + 1e-6
 
 
 def nb_parameters(p, out):
@@ -110,8 +115,13 @@ def nb_parameters(p, out):
     raws = split(out, len(names)) if len(names) > 1 else [out]
     theta = 1 / p.dispersion if isinstance(p.dispersion, float) else None
     if p.dispersion == "learned":
-        theta = softplus(p.raw_inverse_dispersion.item())
-    return softplus(raws[0]), softplus(raws[-1]) if theta is None else theta, raws[1:]
+        theta = the_theta(p, p.raw_inverse_dispersion.item())
+    return the_mean(p, raws[0]), the_theta(p, raws[-1]) if theta is None else theta, raws[1:]
+
+
+def the_theta(p, raw):
+    unit = 1 if getattr(p, "scale", None) is None else max(1, p.scale.mean().item())
+    return unit * np.logaddexp(0, raw) + 1e-6
 
 
 def log_nb(p, out, x):
@@ -302,6 +312,10 @@ CASES = {
         )
         for k, v in SCALES.items()
     },
+    "poisson_scaled": Case(L.Poisson, "counts", log_poisson, {"scale": 0.5}),
+    "nb_scaled": Case(L.NegativeBinomial, "counts", log_nb, {"scale": 3.0}),
+    "nb_scaled_per_element": Case(L.NegativeBinomial, "counts", log_nb, {"scale": 3.0, "dispersion": "per_element"}),
+    "zinb_scaled": Case(L.ZeroInflatedNegativeBinomial, "counts", log_zinb, {"scale": 2.0}),
     **{f"gamma_{k}": Case(L.Gamma, "positive", log_gamma, {"dispersion": v}, corners=GAMMA) for k, v in SCALES.items()},
     "standardized": Case(
         L.Standardized, "real", log_standardized(log_normal), {"loc": 0.7, "scale": 2.5}, corners=STANDARDIZED

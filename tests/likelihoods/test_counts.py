@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -114,3 +115,65 @@ def test_large_means_and_dispersions_train(make, dispersion):
     p(torch.zeros(1, 2)).log_prob(torch.tensor([[0.0, 1e7]])).sum().backward()
     assert net.raw.grad.isfinite().all()
     assert net.raw.grad[..., 0].abs().sum() > 0
+
+
+COUNTS = [likelihoods.Poisson, likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial]
+
+
+@pytest.mark.parametrize("make", COUNTS)
+@pytest.mark.parametrize("scale", [0.01, 60.0, 5e6, [7.0, 2e3]])
+def test_means_are_in_units_of_the_scale(make, scale):
+    k = len(getattr(make, "names", "r"))
+    net = Raw(torch.zeros(1, k, 2) if k > 1 else torch.zeros(1, 2))
+    p = make(net, scale=scale)(torch.zeros(1, 2))
+    mean = p.base_dist.base.mean if k > 1 else p.mean
+    expected = torch.as_tensor(scale) * math.log(2) + 1e-6
+    torch.testing.assert_close(mean[0], expected.expand(2))
+
+
+@pytest.mark.parametrize("scale", [None, 0.3, 1.0, 60.0, 5e6, [7.0, 2e3]])
+@pytest.mark.parametrize("dispersion", [1e-4, 0.4, 30.0])
+def test_a_learned_dispersion_starts_where_it_is_told_at_any_scale(scale, dispersion):
+    p = likelihoods.NegativeBinomial(Raw(torch.zeros(1, 2)), initial_dispersion=dispersion, scale=scale)
+    d = p(torch.zeros(1, 2))
+    torch.testing.assert_close(
+        d.variance / d.mean**2 - 1 / d.mean, torch.full((1, 2), dispersion), rtol=2e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("make", COUNTS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": 0.0}, "scale must be a finite number above 0, or such numbers in the shape of x; got 0"),
+        ({"scale": [1.0, -2.0]}, "scale must be a finite number above 0, .*; got -2"),
+        ({"scale": math.inf}, "scale must be a finite number above 0, .*; got inf"),
+        ({"scale": "mean"}, "scale must be a finite number above 0, .*; got 'mean'"),
+        ({"scale": 3.0, "library": True}, "got library=True and a scale. Leave one of them out"),
+    ],
+)
+def test_bad_scales_are_refused(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(nets.MLP(2, (), (2, 3)), **options)
+
+
+def test_a_scale_of_another_shape_is_refused():
+    p = likelihoods.Poisson(nets.MLP(2, (), 3), scale=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"scale must be one number, or of the shape of x, \(3,\); got \(2,\)"):
+        p(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("target", [60, 5000])
+def test_a_scale_makes_large_means_quick_to_learn(target):
+    """800 steps of 0.01 reach neither a mean of 5,000 from 1, nor the dispersion of a Poisson from 0.1."""
+    x = torch.poisson(torch.full((512, 1), float(target)), generator=torch.Generator().manual_seed(0))
+    p = likelihoods.NegativeBinomial(nets.MLP(2, (), 1), scale=float(x.mean()), initial_dispersion=0.1)
+    optimizer = torch.optim.Adam(p.parameters(), 0.01)
+    for _ in range(800):
+        optimizer.zero_grad()
+        (-p(torch.zeros(512, 2)).log_prob(x).mean()).backward()
+        optimizer.step()
+    found = p(torch.zeros(1, 2))
+    best = stats.poisson.logpmf(x, target).mean()
+    assert found.mean.item() == pytest.approx(target, rel=0.02)
+    assert p(torch.zeros(512, 2)).log_prob(x).mean().item() > best - 0.5

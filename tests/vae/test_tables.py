@@ -124,3 +124,21 @@ def test_a_column_of_ones_own_kind(related):
     vae = build(data=df, schema=schema, latent_dim=2, hidden=(8,))
     assert vae.likelihood.columns["a"]["likelihood"] == "StudentT"
     assert vae.schema["a"].loc == 50.0
+
+
+def test_whole_numbers_come_out_as_integers_whatever_pandas_made_of_them(tmp_path):
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(
+        {"age": rng.integers(18, 90, 60), "height": rng.normal(170, 9, 60), "code": rng.choice([1, 2], 60)}
+    )
+    with_gaps = df.mask(rng.random(df.shape) < 0.2)
+    assert with_gaps.dtypes.tolist() == ["float64"] * 3
+    vae = build(data=with_gaps, latent_dim=2, hidden=(8,))
+    for found in (vae.sample(5, seed=0), vae.impute(with_gaps, seed=0), vae.impute(df.astype("float64"), seed=0)):
+        assert found.dtypes.astype(str).tolist() == ["int64", "float64", "int64"]
+    filled = vae.impute(with_gaps, seed=0)
+    assert (filled == df)[with_gaps.notna()].where(with_gaps.notna(), True).all(axis=None)
+    filled.to_csv(tmp_path / "filled.csv", index=False)
+    assert ".0" not in "".join(line.split(",")[0] for line in (tmp_path / "filled.csv").read_text().splitlines())
+    odd = with_gaps.assign(age=with_gaps.age + 0.5)  # no whole numbers: what is there stays
+    assert vae.impute(odd, seed=0).age.dtype == "float64"
