@@ -18,10 +18,11 @@ from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.table_coding import code, look_at
+from pyro_vae.data.table_coding import code
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 from pyro_vae.data.table_keys import keys_of_columns
+from pyro_vae.data.table_kinds import look_at
 
 if TYPE_CHECKING:
     import pandas
