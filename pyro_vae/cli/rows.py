@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from pyro_vae.evaluation.importance import estimate_log_prob
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
 from pyro_vae.vae.tables import as_rows, filled_in
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "check_flag",
@@ -122,7 +125,7 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
     return torch.where(given.isnan(), torch.cat(filled), given), int(given.isnan().sum())
 
 
-def numbers_of(vae: VAE, frame: Any) -> Tensor:
+def numbers_of(vae: VAE, frame: pd.DataFrame) -> Tensor:
     """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
     found = as_rows(vae.schema, frame)
     return torch.cat(list(found.stored()))
@@ -149,14 +152,14 @@ def imputed_table(
     num_particles: int,
     draws: int | None,
     seed: int,
-) -> tuple[Any, int]:
+) -> tuple[pd.DataFrame, int]:
     """Return a table with its missing values filled in, as a DataFrame, and how many were missing.
 
     Args:
         vae: with the schema of the table.
         dataset: the table.
         split: rows to impute.
-        file: the file with all columns of the table, and its delimiter; None gives those of the schema alone.
+        file: the file with all columns of the table, and its delimiter; None gives only the columns of the schema.
         num_particles: draws of z per row.
         draws: number of imputations, of which each is a draw; None for one with means and most probable values.
         seed: of the draws.
