@@ -10,9 +10,10 @@ import torch
 
 from pyro_vae import VAE, plots
 from pyro_vae.argument_checks import at_least
+from pyro_vae.cli.contexts import drawn_context
 from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.rows import context_of_samples, described
-from pyro_vae.data import DataSet, Split
+from pyro_vae.data import DataSet, Rows, Split
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation, synthetic
 from pyro_vae.evaluation.synthetic_rows import FEWEST_ROWS
@@ -122,8 +123,9 @@ def _print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: 
     A VAE gives complete rows. They get the gaps of training rows drawn at random, so that gaps tell nothing apart.
     """
     assert vae.schema is not None, "it is the VAE of a table"
-    dtype = next(vae.parameters()).dtype
-    samples: Any = vae.sample(n, *context_of_samples(run, described(run), n, None, dtype, seed), seed=seed)
+    given: tuple[Any, ...] = context_of_samples(run, described(run), n, None, next(vae.parameters()).dtype, seed)
+    of_columns = drawn_context(trained, n, seed) if isinstance(trained, Rows) else None
+    samples: Any = vae.sample(n, *given, *(() if of_columns is None else (of_columns,)), seed=seed)
     train, held_out = (as_frame(vae.schema, torch.cat(list(part.stored()))) for part in (trained, examples))
     gaps = train.sample(n, replace=True, random_state=seed).isna().to_numpy()
     report = synthetic(train, samples.mask(gaps), held_out, seed=seed)

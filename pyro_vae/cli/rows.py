@@ -127,7 +127,7 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
 
 def numbers_of(vae: VAE, frame: pd.DataFrame) -> Tensor:
     """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
-    found = as_rows(vae.schema, frame)
+    found = as_rows(vae.schema, frame, context=False)
     return torch.cat(list(found.stored()))
 
 

@@ -39,6 +39,8 @@ _LEAST_DISPERSION = 0.01
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
     """Return a schema in which each column of x has a kind, a likelihood, and the moments of the training rows.
 
+    Columns of the context have a kind and moments.
+
     What it says already stays.
 
     Args:
@@ -53,11 +55,13 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         _check_likelihood(column)
     of_train = _numbers(train)
     rows = of_train if everything is None else _numbers(everything)
-    open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
-    judged = dict(zip(open_, _judged(rows[:, open_], [schema.data[i].name for i in open_]), strict=True))
+    columns = schema.data if train.given is None else (*schema.data, *schema.context)
+    open_ = [i for i, column in enumerate(columns) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
+    judged = dict(zip(open_, _judged(rows[:, open_], [columns[i].name for i in open_]), strict=True))
     done = []
-    for i, column in enumerate(schema.data):
+    for i, column in enumerate(columns):
         known = _with_likelihood(_judged_as(column, judged.get(i), rows[:, i]), rows[:, i])
+        known = replace(known, likelihood=None) if column.role == "context" else known
         done.append(_with_moments(known, of_train[:, i]))
     return schema.with_columns(done)
 
@@ -109,7 +113,8 @@ def _given(column: Column, spec: Spec) -> Column:
 
 
 def _numbers(rows: Rows) -> NDArray[np.float64]:
-    return np.concatenate([some.double().numpy() for some in rows.stored()])
+    values = np.concatenate([some.double().numpy() for some in rows.stored()])
+    return values if rows.given is None else np.concatenate([values, rows.given.double().cpu().numpy()], axis=1)
 
 
 def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:

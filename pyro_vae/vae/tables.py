@@ -13,13 +13,13 @@ from torch.distributions import Independent
 from pyro_vae.data import Rows
 from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Schema
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, as_values
 from pyro_vae.data.table_gaps import with_values
-from pyro_vae.data.tables import rows_of_frame
+from pyro_vae.data.tables import context_of_frame, rows_of_frame
 from pyro_vae.distributions.columns import Columns, without_mask
 from pyro_vae.distributions.observed import fill_missing
 
-__all__ = ["as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted", "with_index"]
+__all__ = ["as_context", "as_rows", "averaged", "filled_in", "is_table", "most_probable", "most_voted", "with_index"]
 
 
 def is_table(x: object) -> bool:
@@ -27,8 +27,13 @@ def is_table(x: object) -> bool:
     return has_columns(x) or (isinstance(x, Rows) and x.schema is not None)
 
 
-def as_rows(schema: Schema | None, source: Any) -> Any:
+def as_rows(schema: Schema | None, source: Any, context: bool = True) -> Any:
     """Return a table as the rows that a schema says; other data, and all without a schema, as they are.
+
+    Args:
+        schema: of the VAE.
+        source: data.
+        context: False if the context is given beside the table, which need not have its columns.
 
     Raises:
         BadDataError: if it lacks a column, or has a value that the schema does not know.
@@ -36,14 +41,39 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
     if schema is None:
         return source
     if isinstance(source, tuple) and source:
-        x = as_rows(schema, source[0])
+        x = as_rows(schema, source[0], context=False)
         return source if x is source[0] else (x.values, *source[1:])
     if has_columns(source):
-        return rows_of_frame(source, schema)
-    if isinstance(source, Rows) and source.schema is not None and not _coded_alike(source.schema, schema):
-        coded = rows_of_frame(as_frame(source.schema, torch.cat(list(source.stored()))), schema)
-        return replace(source, values=coded.values, columns=coded.columns, schema=schema)
-    return source
+        return rows_of_frame(source, schema, context)
+    if not isinstance(source, Rows) or source.schema is None:
+        return source
+    if not _coded_alike(source.schema, schema):
+        coded = rows_of_frame(_as_frame(source), schema, context)
+        return replace(source, values=coded.values, columns=coded.columns, schema=schema, given=coded.given)
+    # The context is encoded by the schema of the VAE, which knows means and standard deviations.
+    return replace(source, schema=schema, given=source.given if context else None) if schema.context else source
+
+
+def as_context(schema: Schema | None, context: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the context with DataFrames as the features of the context columns that a schema says.
+
+    Raises:
+        NoColumnError: if a DataFrame lacks one.
+        BadDataError: if a value is missing, or the schema does not know it.
+    """
+    if schema is None or not schema.context:
+        return context
+    return tuple(context_of_frame(c, schema) if is_data_frame(c) else c for c in context)
+
+
+def _as_frame(rows: Rows) -> Any:
+    """Return rows as a DataFrame, with the context."""
+    assert rows.schema is not None, "they are those of a table"
+    found = as_frame(rows.schema, torch.cat(list(rows.stored())))
+    if rows.given is not None:
+        for column, numbers in zip(rows.schema.context, rows.given.double().cpu().numpy().T, strict=True):
+            found[column.name] = as_values(column, numbers)
+    return found
 
 
 def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
@@ -63,7 +93,7 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
     old: Any = x
     found = old.copy()
     labels = dict(zip(column_names(x), old.columns, strict=True))
-    missing = dict(zip(schema.names, as_rows(schema, x).values.isnan().numpy().T, strict=True))
+    missing = dict(zip(schema.names, as_rows(schema, x, context=False).values.isnan().numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
             missing[column.name] = old[labels[column.name]].isna().to_numpy()
@@ -81,8 +111,9 @@ def with_index(frame: Any, x: object) -> Any:
 
 
 def _coded_alike(one: Schema, other: Schema) -> bool:
-    """Return True if x holds the same numbers by two schemas."""
-    return [_coding(c) for c in one.data] == [_coding(c) for c in other.data]
+    """Return True if x and the context hold the same numbers by two schemas."""
+    pairs = ((one.data, other.data), (one.context, other.context))
+    return all(list(map(_coding, mine)) == list(map(_coding, theirs)) for mine, theirs in pairs)
 
 
 def _coding(column: Any) -> tuple[Any, ...]:
