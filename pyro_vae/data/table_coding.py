@@ -26,7 +26,7 @@ from pyro_vae.data.table_columns import (
 
 __all__ = ["MARKS", "as_dates", "code", "days_of", "look_at"]
 
-MARKS = ("?", "-", "--", ".", "*", "missing", "unknown")
+MARKS = ("?", "-", "--", ".", "*", "missing", "none", "unknown")
 """Text that stands for a missing value if everything else in the column is a number."""
 
 _DAY = 86_400_000_000  # microseconds

@@ -46,7 +46,7 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
     return source
 
 
-def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
+def filled_in(schema: Schema, x: Any, filled: Tensor, words: Any = None) -> Any:
     """Return a table with its missing values replaced; a DataFrame keeps what it has, and its other columns.
 
     In a column that is constant, its value replaces them. Whole numbers that pandas holds as real ones because of gaps
@@ -56,17 +56,18 @@ def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:
         schema: of the table.
         x: a DataFrame, or rows of a table.
         filled: x without missing values, ``(n, columns)``.
+        words: the DataFrame x as text, whose gaps are filled in its place.
     """
     new = as_frame(schema, filled)
     if not has_columns(x):
         return new
-    old: Any = x
+    old = x if words is None else words
     found = old.copy()
     labels = dict(zip(column_names(x), old.columns, strict=True))
     missing = dict(zip(schema.names, as_rows(schema, x).values.isnan().numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
-            missing[column.name] = old[labels[column.name]].isna().to_numpy()
+            missing[column.name] = x[labels[column.name]].isna().to_numpy()
         if column.name not in missing:
             continue
         label = labels[column.name]
