@@ -1,4 +1,4 @@
-"""Tables: the columns of numbers of a text file, a Parquet file or a pandas DataFrame."""
+"""Tables: the columns of a text file, a Parquet file or a pandas DataFrame, as rows of numbers with a schema."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.table_coding import code, look_at
+from pyro_vae.data.table_coding import code
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text, read_words
 from pyro_vae.data.table_keys import keys_of_columns
+from pyro_vae.data.table_kinds import look_at
 
 if TYPE_CHECKING:
     import pandas
@@ -68,11 +69,12 @@ class NoColumnError(ValueError):
 
 
 def load_table(path: Path, how: Reading) -> DataSet[Rows]:
-    """Return the data set of a table in a file: its columns of numbers and booleans as x; NaN where one is missing.
+    """Return the data set of a table in a file: numbers, codes of categories and days of dates as x; NaN for gaps.
 
     Args:
         path: of the file, which ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet.
-        how: options; of these, ``split``, ``group``, ``label`` and ``columns`` count, and in text files ``delimiter``.
+        how: options; of these, ``split``, ``group``, ``label``, ``columns`` and ``schema`` count, and in text files
+            ``delimiter``.
 
     Raises:
         DamagedDataError: if the file cannot be read.
@@ -207,7 +209,7 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
     Args:
         name: of the table, for errors.
         columns: Arrow arrays by name.
-        how: options; of these, ``group``, ``label`` and ``columns`` count.
+        how: options; of these, ``group``, ``label``, ``columns`` and ``schema`` count.
     """
     for option in ("label", "group"):
         check_column(name, option, getattr(how, option), columns)
