@@ -71,7 +71,10 @@ def filled_in(
         if column.name not in missing:
             continue
         label = labels[column.name]
-        if missing[column.name].any() or (column.dtype in ("int64", "Int64") and x[label].dtype.kind == "f"):
+        real_for_gaps = column.dtype in ("int64", "Int64") and x[label].dtype.kind == "f"
+        if real_for_gaps and words is not None:
+            found[label] = found[label].str.replace(r"\.0*$", "", regex=True)
+        if missing[column.name].any() or real_for_gaps:
             found[label] = with_values(column, found[label], missing[column.name], new[column.name])
     return found
 
