@@ -45,7 +45,9 @@ def as_rows(schema: Schema | None, source: DataSource) -> Any:
     return source
 
 
-def filled_in(schema: Schema, x: pd.DataFrame | Rows, filled: Tensor) -> pd.DataFrame:
+def filled_in(
+    schema: Schema, x: pd.DataFrame | Rows, filled: Tensor, words: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return a table with its missing values replaced; a DataFrame keeps what it has, and its other columns.
 
     In a column that is constant, its value replaces them. Whole numbers that pandas holds as real ones because of gaps
@@ -55,11 +57,13 @@ def filled_in(schema: Schema, x: pd.DataFrame | Rows, filled: Tensor) -> pd.Data
         schema: of the table.
         x: a DataFrame, or rows of a table.
         filled: x without missing values, ``(n, columns)``.
+        words: the DataFrame x as text, whose gaps are filled in its place.
     """
     new = as_frame(schema, filled)
     if isinstance(x, Rows):
         return new
-    found, labels = x.copy(), dict(zip(column_names(x), x.columns, strict=True))
+    found = (x if words is None else words).copy()
+    labels = dict(zip(column_names(x), x.columns, strict=True))
     missing = dict(zip(schema.names, as_rows(schema, x).values.isnan().numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
@@ -67,8 +71,11 @@ def filled_in(schema: Schema, x: pd.DataFrame | Rows, filled: Tensor) -> pd.Data
         if column.name not in missing:
             continue
         label = labels[column.name]
-        if missing[column.name].any() or (column.dtype in ("int64", "Int64") and x[label].dtype.kind == "f"):
-            found[label] = with_values(column, x[label], missing[column.name], new[column.name])
+        real_for_gaps = column.dtype in ("int64", "Int64") and x[label].dtype.kind == "f"
+        if real_for_gaps and words is not None:
+            found[label] = found[label].str.replace(r"\.0*$", "", regex=True)
+        if missing[column.name].any() or real_for_gaps:
+            found[label] = with_values(column, found[label], missing[column.name], new[column.name])
     return found
 
 
