@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -175,3 +176,37 @@ def test_a_narrow_proportion_starts_near_its_numbers():
     drawn = vae.sample(2000, seed=0)["share"]
     assert abs(drawn.mean() - INSIDE.mean()) < INSIDE.std()
     assert 0.5 < drawn.std() / INSIDE.std() < 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [("real", "log"), ("real", "log1p"), ("positive", "standardize"), ("positive", "log1p"), ("date", "log1p")],
+)
+def test_an_encoder_and_a_likelihood_standardise_the_same_numbers(kind, encoding):
+    """With other moments in the encoder, the likelihood started at standard deviations from the numbers."""
+    origin = "2024-01-01" if kind == "date" else 0.0
+    schema = Schema((Column("a", kind, encoding=encoding, origin=origin),))
+    rows = Rows(torch.tensor(rng().gamma(9.0, 2.0, (50, 1))), columns=("a",))
+    with pytest.raises(SchemaError, match=f"column 'a': the encoding of a {kind} column .* got {encoding}"):
+        completed(schema, rows)
+    assert completed(Schema((Column("a", "proportion", encoding="log1p"),)), rows)["a"].encoding == "log1p"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"missing": (-999.0,)}, {"kind": "positive"}, {"loc": 4000.0}, {"scale": 0.01}, {"scale": 300.0}],
+)
+def test_moments_that_are_no_longer_those_of_the_column_give_a_warning(change):
+    df = pd.DataFrame({"a": rng().normal(100, 9, 200), "b": rng().normal(size=200)})
+    table = df.assign(a=df.a.mask(df.index < 30, -999.0)) if "missing" in change else df
+    schema = suggest_schema(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(data=table, schema=schema, latent_dim=2, hidden=(4,))
+    edited = schema.with_columns([replace(schema["a"], **change)])
+    with pytest.warns(UserWarning, match="column 'a': loc .* are far from .* Leave both out of the schema"):
+        build(data=table, schema=edited, latent_dim=2, hidden=(4,))
+    fresh = schema.with_columns([replace(edited["a"], loc=0.0, scale=1.0)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(data=table, schema=fresh, latent_dim=2, hidden=(4,))
