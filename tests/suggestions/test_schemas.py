@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from scipy import stats
 
 from pyro_vae import build, data, suggest_schema
-from pyro_vae.data import Column
+from pyro_vae.data import Column, Rows, Schema, SchemaError
 from pyro_vae.data.tables import rows_of_frame
-from pyro_vae.suggestions.schemas import completed, in_units
+from pyro_vae.suggestions.schemas import completed
+from pyro_vae.suggestions.units import in_units
 from tests.suggestions.cases import rng
 
 WHOLE = {
@@ -79,6 +81,27 @@ def test_a_scale_of_the_user_stays():
     given = {"class": "NegativeBinomial", "scale": 7.0, "initial_dispersion": 0.2}
     schema = schema.with_columns([replace(schema["age"], likelihood=given)])
     assert in_units(None, schema)["columns"]["age"] == given
+
+
+def test_names_of_any_case_are_the_same_likelihoods():
+    df = pd.DataFrame({"x": rng().normal(170, 9, 200), "y": rng().normal(-5, 2, 200), "n": rng().poisson(9, 200)})
+    columns = {"x": "student_t", "y": {"class": "standardized", "loc": 1.0, "scale": 3.0}, "n": "poisson"}
+    short, long = (
+        build(data=df, latent_dim=2, hidden=(8,), likelihood={"class": name, "columns": of}).likelihood.columns
+        for name, of in (
+            ("mixed", columns),
+            ("Mixed", {"x": "StudentT", "y": {**columns["y"], "class": "Standardized"}, "n": "Poisson"}),
+        )
+    )
+    assert short["x"] == {**long["x"], "likelihood": "student_t"}
+    assert short["x"]["loc"] == pytest.approx(df.x.mean())
+    assert short["y"] == columns["y"]
+    assert short["n"]["scale"] == long["n"]["scale"]
+    with pytest.raises(SchemaError, match="Bernoulli is over 2 levels.* and the column has 3 values"):
+        completed(
+            Schema((Column("t", "category", values=("a", "b", "c"), likelihood="bernoulli"),)),
+            Rows(torch.zeros(9, 1), columns=("t",)),
+        )
 
 
 def test_a_typical_count_is_that_of_the_encoding_of_the_column():
@@ -153,3 +176,37 @@ def test_a_narrow_proportion_starts_near_its_numbers():
     drawn = vae.sample(2000, seed=0)["share"]
     assert abs(drawn.mean() - INSIDE.mean()) < INSIDE.std()
     assert 0.5 < drawn.std() / INSIDE.std() < 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [("real", "log"), ("real", "log1p"), ("positive", "standardize"), ("positive", "log1p"), ("date", "log1p")],
+)
+def test_an_encoder_and_a_likelihood_standardise_the_same_numbers(kind, encoding):
+    """With other moments in the encoder, the likelihood started at standard deviations from the numbers."""
+    origin = "2024-01-01" if kind == "date" else 0.0
+    schema = Schema((Column("a", kind, encoding=encoding, origin=origin),))
+    rows = Rows(torch.tensor(rng().gamma(9.0, 2.0, (50, 1))), columns=("a",))
+    with pytest.raises(SchemaError, match=f"column 'a': the encoding of a {kind} column .* got {encoding}"):
+        completed(schema, rows)
+    assert completed(Schema((Column("a", "proportion", encoding="log1p"),)), rows)["a"].encoding == "log1p"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"missing": (-999.0,)}, {"kind": "positive"}, {"loc": 4000.0}, {"scale": 0.01}, {"scale": 300.0}],
+)
+def test_moments_that_are_no_longer_those_of_the_column_give_a_warning(change):
+    df = pd.DataFrame({"a": rng().normal(100, 9, 200), "b": rng().normal(size=200)})
+    table = df.assign(a=df.a.mask(df.index < 30, -999.0)) if "missing" in change else df
+    schema = suggest_schema(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(data=table, schema=schema, latent_dim=2, hidden=(4,))
+    edited = schema.with_columns([replace(schema["a"], **change)])
+    with pytest.warns(UserWarning, match="column 'a': loc .* are far from .* Leave both out of the schema"):
+        build(data=table, schema=edited, latent_dim=2, hidden=(4,))
+    fresh = schema.with_columns([replace(edited["a"], loc=0.0, scale=1.0)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(data=table, schema=fresh, latent_dim=2, hidden=(4,))

@@ -116,6 +116,7 @@ def interpolate(
     from pyro_vae import plots
     from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
+    from pyro_vae.data.reading import import_optional
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
     _, test = datasets.part_of_run(run, dataset, None, data)
@@ -127,7 +128,11 @@ def interpolate(
     x, *context = first(test, 2 * n, vae)
     paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
     if to is not None:
-        writing.write_rows(to, *rows.walks(vae, test, paths))
+        columns, values = rows.walks(vae, test, paths)
+        if vae.schema is None:
+            writing.write_rows(to, columns, values)
+        else:
+            writing.write_frame(to, import_optional("pandas", "tables").DataFrame(columns), values)
         return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 
