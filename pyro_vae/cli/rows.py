@@ -208,7 +208,7 @@ def walks(vae: VAE, examples: Split, paths: Tensor) -> tuple[dict[str, Column], 
     if vae.schema is None:
         of_rows = columns_of(flat, names(examples))
     else:
-        of_rows = {name: column.tolist() for name, column in as_frame(vae.schema, flat).items()}
+        of_rows = dict(as_frame(vae.schema, flat).items())
     return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
 
 
@@ -321,7 +321,8 @@ def label_of_samples(
     """Return the classes of samples as a column that has no name of the others; nothing for a run without labels."""
     labels = _labels(run, found, n, label)
     names = found.class_names or tuple(map(str, range(found.classes)))
-    return {} if labels is None else {_free("label", taken): [names[code] for code in labels.tolist()]}
+    column = read_config(Path(run)).get("label") or "label"
+    return {} if labels is None else {_free(column, taken): [names[code] for code in labels.tolist()]}
 
 
 def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:

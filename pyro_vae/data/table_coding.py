@@ -33,6 +33,7 @@ _DAY = 86_400_000_000  # microseconds
 _FAR = 2**13  # standard deviations from 0, beyond which float32 rounds to more than 0.05 % of one
 _ROW_NUMBERS = ("", "id", "index", "rowid", "row_id")
 _DIGITS = 15
+_YES_OR_NO = frozenset(("yes", "no", "on", "off"))  # what YAML takes for true and false
 _FEW = 20  # rows, in which whole numbers often differ by chance
 
 Numbers = NDArray[Any]
@@ -277,13 +278,19 @@ def _codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
     if strange and not known.other:
         raise BadDataError(
             f"{where} has {', '.join(map(repr, strange[:10]))}, which its schema does not know; it has "
-            f"{', '.join(map(repr, known.values[:20]))}. To take others as one value, add 'other' at the end of its "
-            "values and write other: true"
+            f"{', '.join(map(repr, known.values[:20]))}. {_remedy_of_strange(known, strange)}"
         )
     codes[codes < 0] = len(known.values) - 1
     found = codes[indices]
     found[coded.is_null().to_numpy(zero_copy_only=False)] = np.nan
     return found if np.isnan(found).any() else found.astype(np.int64)
+
+
+def _remedy_of_strange(known: Column, strange: list[Any]) -> str:
+    """Return what to write into a schema that does not know values of its table."""
+    if any(isinstance(value, bool) for value in known.values) and _YES_OR_NO.issuperset(map(str.lower, map(str, strange))):
+        return "YAML reads yes and no without quotes as true and false: write values: ['no', 'yes']"
+    return "To take others as one value, add 'other' at the end of its values and write other: true"
 
 
 def _places(known: Column) -> Mapping[Any, int]:

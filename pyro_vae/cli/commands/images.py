@@ -42,7 +42,8 @@ def sample(
         return
     path = writing.path_of_rows(out, Path(run) / "samples.csv")
     if vae.schema is not None:
-        writing.write_frame(path, x, rows.numbers_of(vae, x))
+        of_labels = rows.label_of_samples(run, described, n, label, x.columns)
+        writing.write_frame(path, x.assign(**of_labels), rows.numbers_of(vae, x))
         return
     values = described.to_units(x)
     columns = writing.columns_of(values, described.columns)
@@ -110,6 +111,7 @@ def interpolate(
     from pyro_vae import plots
     from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
+    from pyro_vae.data.reading import import_optional
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
     _, test = datasets.part_of_run(run, dataset, None, data)
@@ -121,7 +123,11 @@ def interpolate(
     x, *context = first(test, 2 * n, vae)
     paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
     if to is not None:
-        writing.write_rows(to, *rows.walks(vae, test, paths))
+        columns, values = rows.walks(vae, test, paths)
+        if vae.schema is not None:
+            writing.write_frame(to, import_optional("pandas", "tables").DataFrame(columns), values)
+            return
+        writing.write_rows(to, columns, values)
         return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 

@@ -132,7 +132,7 @@ def score(
     rows.check_reference(run, own, flag)
     values, tails = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
     reference, more = rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed)
-    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones")
+    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones", vae)
     shares = rows.shares(values, reference)
     columns: dict[str, writing.Column] = {"log_prob": values.tolist(), "share": shares.tolist()}
     if flag is not None:
