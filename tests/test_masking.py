@@ -304,5 +304,5 @@ def test_by_command(tmp_path, monkeypatch, capsys):
     assert "run: elbo and log p(x) are of x and its mask; in the other runs" in capsys.readouterr().out
     assert main(["train", "--data", "whole.csv", *common, *masking]) == 2
     said = capsys.readouterr().err
-    assert "mask_likelihood is a model of which values are missing, and this VAE takes complete data alone" in said
+    assert "mask_likelihood is a model of which values are missing, and this VAE takes only complete data" in said
     assert "Leave --mask_likelihood out" in said

@@ -138,7 +138,7 @@ def _rebuild(run: Path, config: dict[str, Any], weights: str) -> VAE:
         return vae.to(DTYPES[config["dtype"]])
 
 
-def _schema(run: Path, shape: Any) -> Schema | None:
+def _schema(run: Path, shape: Sequence[int]) -> Schema | None:
     """Return the schema of a run on a table; None if it has none."""
     schema = read_schema(run)
     if schema is not None and [len(schema.data)] != list(shape):

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
 from pyro_vae.vae.tables import as_rows, filled_in
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "check_flag",
     "check_reference",
@@ -43,6 +46,7 @@ __all__ = [
     "names",
     "numbers_of",
     "open_whole",
+    "place_column",
     "print_scores",
     "reconstructed",
     "shares",
@@ -91,6 +95,13 @@ def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
     return {"file": [dataset.files[place] for place in where.tolist()]}
 
 
+def place_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
+    """Return the place in the data of the rows of a split, from 0; nothing if they are all, or have files."""
+    if split == "all" or dataset.files or dataset.positions is None:
+        return {}
+    return {"row": dataset.positions[SPLITS.index(split)].tolist()}
+
+
 def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
     """Return the means of z and their standard deviations, if q(z | x) has any, as columns."""
     spread = as_posterior(vae.posterior)
@@ -122,7 +133,7 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
     return torch.where(given.isnan(), torch.cat(filled), given), int(given.isnan().sum())
 
 
-def numbers_of(vae: VAE, frame: Any) -> Tensor:
+def numbers_of(vae: VAE, frame: pd.DataFrame) -> Tensor:
     """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
     found = as_rows(vae.schema, frame)
     return torch.cat(list(found.stored()))
@@ -149,14 +160,14 @@ def imputed_table(
     num_particles: int,
     draws: int | None,
     seed: int,
-) -> tuple[Any, int]:
+) -> tuple[pd.DataFrame, int]:
     """Return a table with its missing values filled in, as a DataFrame, and how many were missing.
 
     Args:
         vae: with the schema of the table.
         dataset: the table.
         split: rows to impute.
-        file: the file with all columns of the table, and its delimiter; None gives those of the schema alone.
+        file: the file with all columns of the table, and its delimiter; None gives only the columns of the schema.
         num_particles: draws of z per row.
         draws: number of imputations, of which each is a draw; None for one with means and most probable values.
         seed: of the draws.

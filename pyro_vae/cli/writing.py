@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from pyro_vae.data.reading import import_optional
 from pyro_vae.files import folder_in, replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Column", "check_ending", "columns_of", "path_of_rows", "write_frame", "write_picture", "write_rows"]
 
@@ -56,12 +59,12 @@ def columns_of(values: Tensor, names: Sequence[str] = (), prefix: str = "x") -> 
     return {name: flat[:, i].tolist() for i, name in enumerate(names)}
 
 
-def write_frame(path: Path, frame: Any, array: Tensor | None) -> None:
+def write_frame(path: Path, frame: pd.DataFrame, array: Tensor | None) -> None:
     """Write a DataFrame as .csv or .parquet, or its numbers as .npy, and print the path.
 
     Args:
         path: of the file.
-        frame: of pandas.
+        frame: the table.
         array: what a .npy file gets.
     """
     if path.suffix.lower() == ".npy":

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_vae.data.array_files import as_labels, as_split
+from pyro_vae.data.batches import DataSource
 from pyro_vae.data.counts import Counts
 from pyro_vae.data.frames import is_frame, is_sparse
 from pyro_vae.data.items import Found, as_array, read_dataset, read_loader
@@ -24,7 +25,10 @@ from pyro_vae.data.splitting import SPLITS, assign, keys_of_rows, none_left
 from pyro_vae.data.table_keys import as_written, keys_of_table
 from pyro_vae.data.tables import columns_of_frame, rows_of_columns
 
-__all__ = ["as_data_set", "in_splits", "keys_of_split"]
+__all__ = ["Convertible", "as_data_set", "in_splits", "keys_of_split"]
+
+Convertible = DataSource | DataSet[Any] | list[Any] | Mapping[str, Any]
+"""What holds data: anything that :func:`pyro_vae.fit` takes, x with labels ``(x, y)``, or such data by split."""
 
 _OF_TABLES = ("label", "group", "columns", "schema")
 
@@ -34,12 +38,12 @@ _TAKEN = (
 )
 
 
-def as_data_set(name: str, value: Any, how: Reading) -> DataSet[Any]:
+def as_data_set(name: str, value: Convertible, how: Reading) -> DataSet[Any]:
     """Return what holds data as a data set.
 
     Args:
         name: of the data, for errors.
-        value: anything that :func:`pyro_vae.fit` takes; x with labels ``(x, y)``; or a mapping of these by split.
+        value: what holds data.
         how: options; ``split`` counts if ``value`` has no splits of its own.
 
     Raises:
@@ -138,7 +142,7 @@ def _some(examples: Split, rows: Tensor, split: str) -> Split:
     return examples[rows]
 
 
-def _own_splits(name: str, value: Any) -> dict[str, Any] | None:
+def _own_splits(name: str, value: Convertible) -> dict[str, Any] | None:
     """Return the splits in a mapping or a tuple of three data sets; None if ``value`` is no such thing."""
     if isinstance(value, Mapping):
         parts = dict(value)
@@ -149,13 +153,13 @@ def _own_splits(name: str, value: Any) -> dict[str, Any] | None:
                 "may have valid and test"
             )
         return parts
-    several = isinstance(value, (tuple, list)) and len(value) == len(SPLITS)
-    if several and all(isinstance(part, (Split, Dataset, DataLoader)) for part in value):
-        return dict(zip(SPLITS, value, strict=True))
-    return None
+    if not isinstance(value, (tuple, list)) or len(value) != len(SPLITS):
+        return None
+    whole = all(isinstance(part, (Split, Dataset, DataLoader)) for part in value)
+    return dict(zip(SPLITS, value, strict=True)) if whole else None
 
 
-def _examples(name: str, value: Any, how: Reading) -> Found:
+def _examples(name: str, value: Convertible, how: Reading) -> Found:
     """Return the examples in anything that fit takes."""
     if isinstance(value, Split):
         return Found(value)
@@ -178,7 +182,7 @@ def _examples(name: str, value: Any, how: Reading) -> Found:
     raise BadDataError(f"{name} must be {_TAKEN}; got {_word(value)}")
 
 
-def _options_of(value: Any) -> tuple[str, ...]:
+def _options_of(value: Convertible) -> tuple[str, ...]:
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     return _OF_TABLES if is_frame(value) else ("skip_bad",) if is_sparse(value) else ()
@@ -234,5 +238,5 @@ def _coded(name: str, labels: NDArray[Any], names: Sequence[str]) -> tuple[Tenso
     return codes, classes, class_names
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
+    "NO_VALUE",
     "NUMBER",
     "ArrowColumn",
     "NotNumbersError",
@@ -33,6 +34,9 @@ __all__ = [
 
 ArrowColumn: TypeAlias = "pyarrow.Array | pyarrow.ChunkedArray"
 """A column of a table as Arrow has it."""
+
+NO_VALUE = "has no value in any row"
+"""What a :class:`NotNumbersError` says of a column without values."""
 
 NUMBER = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 _THOUSANDS = r"[+-]?[0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?"
@@ -59,7 +63,7 @@ def numbers(where: str, column: ArrowColumn) -> NDArray[Any]:
     """
     types = import_optional("pyarrow", "tables").types
     if column.null_count == len(column):
-        raise NotNumbersError("has no value in any row")
+        raise NotNumbersError(NO_VALUE)
     if types.is_boolean(column.type):
         column = column.cast("int8")
     if types.is_integer(column.type):
@@ -89,7 +93,7 @@ def _real(where: str, column: ArrowColumn) -> NDArray[Any]:
             "Remove them, or leave them empty: missing"
         )
     if np.isnan(values).all():
-        raise NotNumbersError("has no value in any row")
+        raise NotNumbersError(NO_VALUE)
     return values
 
 

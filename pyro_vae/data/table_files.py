@@ -242,7 +242,7 @@ def _check_names(path: Path, mark: str, columns: Columns) -> None:
             raise _no_names(path, mark, list(columns))
 
 
-def _has(values: Any, name: str) -> bool:
+def _has(values: ArrowColumn, name: str) -> bool:
     arrow, compute = import_optional("pyarrow", "tables"), import_optional("pyarrow.compute", "tables")
     return bool(arrow.types.is_string(values.type) and compute.any(compute.equal(values, name)).as_py())
 

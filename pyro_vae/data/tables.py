@@ -18,10 +18,11 @@ from pyro_vae.data.reading import BadDataError, Reading, import_optional
 from pyro_vae.data.rows import Rows
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
-from pyro_vae.data.table_coding import code, look_at
+from pyro_vae.data.table_coding import code
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
 from pyro_vae.data.table_files import Columns, read_parquet, read_text
 from pyro_vae.data.table_keys import keys_of_columns
+from pyro_vae.data.table_kinds import look_at
 
 if TYPE_CHECKING:
     import pandas
@@ -277,7 +278,7 @@ def _as_known(name: str, columns: Columns, schema: Schema) -> tuple[Schema, dict
     return schema, x, [f"{', '.join(strange[:_NAMED])} is left out: not in the schema"] if strange else []
 
 
-def _is_index(column: str, values: Any) -> bool:
+def _is_index(column: str, values: ArrowColumn) -> bool:
     """Return True for a column without a name that counts the rows."""
     return (column == "" or column.startswith("Unnamed: ")) and counts_rows(values)
 

@@ -60,10 +60,10 @@ class SelfMasking(OverMasks):
 
     @property
     def steepness(self) -> Tensor:
-        """W of each element, per unit of x, without gradient."""
+        """The W of each element, per unit of x, without gradient."""
         return (self._weight() / self.standardize.spread).detach()
 
     @property
     def threshold(self) -> Tensor:
-        """B of each element: the value of x that is missing half of the time, without gradient."""
+        """The b of each element: the value of x that is missing half of the time, without gradient."""
         return (self.standardize.center + self.standardize.spread * self.intercept / self._weight()).detach()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pyro_vae.data import DataSet, Rows
 from pyro_vae.data.frames import is_data_frame
@@ -13,7 +13,10 @@ from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.suggestions.rules import LOGARITHM, MISSING, RECODE, STANDARDISE, Step, Suggestion, judge
 from pyro_vae.suggestions.schemas import completed, likelihood_of
 from pyro_vae.suggestions.tables import judge_table
-from pyro_vae.suggestions.values import read
+from pyro_vae.suggestions.values import Data, read
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["as_table", "suggest_schema", "suggest_table"]
 
@@ -30,7 +33,7 @@ _KIND_WORDS: Mapping[str, str] = {
 }
 
 
-def as_table(data: Any) -> tuple[Rows, Rows] | None:
+def as_table(data: Data) -> tuple[Rows, Rows] | None:
     """Return the rows of a table to train on, and all rows; None for data that are no table with a schema."""
     if is_data_frame(data):
         data = rows_of_frame(data)
@@ -40,7 +43,7 @@ def as_table(data: Any) -> tuple[Rows, Rows] | None:
     return train, data.everything if isinstance(data, DataSet) else train
 
 
-def suggest_schema(data: Any) -> Schema:
+def suggest_schema(data: pandas.DataFrame | Data) -> Schema:
     """Return the schema of a table: for each column its kind, likelihood and encoding, from the data.
 
     Change it with ``schema.with_columns``, or write it with ``to_yaml`` and edit the file, and give it to

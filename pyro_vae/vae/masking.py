@@ -14,7 +14,7 @@ __all__ = ["NoGapsError", "check_masking", "over_masks"]
 
 
 class NoGapsError(ValueError):
-    """There is a model of the mask, and the VAE takes complete data alone.
+    """There is a model of the mask, and the VAE takes only complete data.
 
     Args:
         found: what is wrong.
@@ -42,7 +42,7 @@ def check_masking(missing: bool, likelihood: Part) -> None:
     """
     if not missing:
         raise NoGapsError(
-            "mask_likelihood is a model of which values are missing, and this VAE takes complete data alone"
+            "mask_likelihood is a model of which values are missing, and this VAE takes only complete data"
         )
     if as_likelihood(likelihood).depends_on_batch:
         raise ValueError(

@@ -67,8 +67,8 @@ class VAE(Conditionals):
 
     Raises:
         TypeError: if one of the three cannot be called, is a class and not an instance, or is a distribution.
-        ValueError: if prior and posterior are over different kinds of z; names parts that fit. If there is a
-            ``mask_likelihood`` without ``missing=True``.
+        ValueError: if prior and posterior are over different kinds of z (the message names parts that fit), or if there
+            is a ``mask_likelihood`` without ``missing=True``.
 
     Example:
         >>> import pyro, torch

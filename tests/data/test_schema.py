@@ -200,6 +200,21 @@ def test_other_takes_what_is_new():
     assert set(as_frame(rows.schema, rows.values).town) == {"other"}
 
 
+def test_a_category_that_no_row_has_is_not_strange():
+    sizes = pd.Categorical(["S", "L", "S", "M"] * 10)
+    schema = rows_of_frame(pd.DataFrame({"size": sizes, "n": range(40)})).schema
+    others = pd.DataFrame({"size": pd.Categorical([None, "S"], ["huge", "S"]), "n": [1, 2]})
+    assert rows_of_frame(others, schema).values[:, 0].tolist()[1] == schema["size"].values.index("S")
+    assert rows_of_frame(others, schema).values[0, 0].isnan()
+
+
+def test_columns_without_values_are_left_out():
+    empty = {"text": [""] * 40, "spaces": [" "] * 40, "none": [None] * 40, "date": [pd.NaT] * 40}
+    empty["kinds"] = pd.Categorical([None] * 40, ["a", "b", "c"])
+    (note,) = data.table(pd.DataFrame({"n": range(40), **empty})).notes
+    assert note == "5 of 6 columns are left out: " + "; ".join(f"{c!r} has no value in any row" for c in empty)
+
+
 def test_marks_of_missing_values(tmp_path):
     df = pd.DataFrame({"a": np.arange(100.0), "b": ["?" if i % 5 == 0 else f"{i / 4}" for i in range(100)]})
     df.to_csv(tmp_path / "a.csv", index=False)

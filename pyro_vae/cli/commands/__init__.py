@@ -1,6 +1,7 @@
 """The commands, one function each: its arguments are the options, and its docstring is their help.
 
-Each command imports what needs torch when it runs, so ``--help`` answers at once.
+Each command imports what needs torch when it runs, so ``--help`` answers at once. Not for type checkers alone either:
+jsonargparse runs such imports.
 """
 
 from pyro_vae.cli.commands.comparison import compare, sweep

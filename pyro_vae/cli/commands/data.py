@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 __all__ = ["describe_data", "reading", "suggest_likelihood"]
 
-_MOST_COLUMNS = 30
-
 
 def reading(
     root: str | None = None,
@@ -52,6 +50,7 @@ def describe_data(data: str, **how: Any) -> None:
     import torch
 
     from pyro_vae.cli import datasets
+    from pyro_vae.cli.columns import print_columns, print_schema
     from pyro_vae.cli.tables import print_table
     from pyro_vae.cli.words import with_options
     from pyro_vae.data import Rows
@@ -69,56 +68,9 @@ def describe_data(data: str, **how: Any) -> None:
         names = everything.class_names or tuple(map(str, range(everything.classes)))
         print_table("classes", {"class": names, f"{split.noun}s": [f"{count:,}" for count in counts]})
     if isinstance(everything, Rows) and everything.schema is not None:
-        _print_schema(found)
+        print_schema(found)
     elif isinstance(everything, Rows) and len(everything.event_shape) == 1:
-        _print_columns(everything)
-
-
-def _print_schema(found: Any) -> None:
-    """Print what each column of a table holds."""
-    from pyro_vae import suggest_schema
-    from pyro_vae.cli.tables import print_table
-    from pyro_vae.data.table_frames import as_values
-    from pyro_vae.resolver import class_name
-
-    schema = suggest_schema(found)
-    values = found.everything.values.double().numpy()
-    shown: dict[str, list[str]] = {name: [] for name in ("column", "kind", "likelihood", "values", "missing")}
-    for place, column in list(enumerate(schema.data))[:_MOST_COLUMNS]:
-        there = as_values(column, values[:, place]).dropna()
-        ends = f"{_short(there.min())} to {_short(there.max())}"
-        missing = 1 - len(there) / len(values)
-        shown["column"].append(column.name)
-        shown["kind"].append(column.kind)
-        shown["likelihood"].append(class_name(column.likelihood or ""))
-        shown["values"].append(", ".join(map(str, column.values)) if column.is_coded else ends)
-        shown["missing"].append(f"{missing:.1%}" if missing else "")
-    print_table("columns", shown)
-    if len(schema.data) > _MOST_COLUMNS:
-        print(f"and {len(schema.data) - _MOST_COLUMNS:,} more")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")
-
-
-def _print_columns(rows: Any) -> None:
-    """Print the range and the missing values of each column."""
-    import numpy as np
-    import torch
-
-    from pyro_vae.cli.tables import print_table
-
-    values = rows.x(slice(None), torch.float64).numpy()[:, :_MOST_COLUMNS]
-    names = (rows.columns or tuple(map(str, range(rows.event_shape[0]))))[:_MOST_COLUMNS]
-    quantiles = np.nanquantile(values, [0, 0.5, 1], axis=0)
-    shown = [[f"{value:.4g}" for value in of] for of in quantiles]
-    missing = [f"{share:.1%}" if share else "" for share in np.isnan(values).mean(0)]
-    print_table(
-        "columns", {"column": names, "least": shown[0], "median": shown[1], "greatest": shown[2], "missing": missing}
-    )
-    if rows.event_shape[0] > _MOST_COLUMNS:
-        print(f"and {rows.event_shape[0] - _MOST_COLUMNS:,} more")
+        print_columns(everything)
 
 
 def suggest_likelihood(data: str, out: str | None = None, **how: Any) -> None:
