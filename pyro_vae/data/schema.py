@@ -74,6 +74,9 @@ class Column:
         encoding: how the encoder sees it; by default as its kind says.
         loc: the mean of the numbers that the encoder and the likelihood standardise, or of their logarithms.
         scale: their standard deviation.
+        low: the least number in a DataFrame of the VAE: what is below becomes it. None for no such bound. Densities are
+            those without the bound.
+        high: the largest number, likewise.
 
     Raises:
         SchemaError: if these do not go together.
@@ -93,6 +96,8 @@ class Column:
     encoding: Encoding | None = None
     loc: float = 0.0
     scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         self._check_entries()
@@ -101,6 +106,8 @@ class Column:
             self._refuse(f"a column of the kind {self.kind} tells nothing: role must be out")
         if self.zone and (self.kind != "date" or not _is_zone(self.zone)):
             self._refuse(f"zone must be the time zone of dates, such as Europe/Berlin; got {self.zone!r}")
+        if (self.low, self.high) != (None, None) and (self.is_coded or self.kind == "date"):
+            self._refuse(f"low and high are for numbers, not for the kind {self.kind}")
         if self.kind == "date":
             self.start  # noqa: B018  # raises an error if it is no date
         elif not is_finite_number(self.origin):
@@ -124,6 +131,11 @@ class Column:
         for name in ("loc", "scale"):
             if not is_finite_number(getattr(self, name)):
                 self._refuse(f"{name} must be a number; got {getattr(self, name)!r}")
+        for name in ("low", "high"):
+            if (bound := getattr(self, name)) is not None and not is_finite_number(bound):
+                self._refuse(f"{name} must be a number; got {bound!r}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            self._refuse(f"low must be below high; got {self.low:g} and {self.high:g}")
         if not self.scale > 0:
             self._refuse(f"scale must be above 0; got {self.scale:g}")
         spec = self.likelihood.get("class") if isinstance(self.likelihood, Mapping) else self.likelihood

@@ -58,6 +58,8 @@ def as_values(column: Column, numbers: NDArray[np.float64]) -> Any:
     numbers = numbers + float(column.origin)
     if column.whole:
         numbers = np.round(numbers)
+    if (column.low, column.high) != (None, None):
+        numbers = np.clip(numbers, column.low, column.high)
     return _of_dtype(column.dtype, numbers)
 
 

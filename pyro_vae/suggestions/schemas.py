@@ -17,6 +17,7 @@ from pyro_vae.parts import Likelihood, known
 from pyro_vae.registry import Spec, find
 from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions.rules import LOGARITHM, Suggestion
+from pyro_vae.suggestions.support import ends, within_support
 from pyro_vae.suggestions.tables import judge_columns, judge_table
 from pyro_vae.suggestions.values import Values
 
@@ -54,10 +55,10 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
     rows = of_train if everything is None else _numbers(everything)
     open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
     judged = dict(zip(open_, _judged(rows[:, open_], [schema.data[i].name for i in open_]), strict=True))
-    done = [
-        _with_moments(_with_likelihood(_judged_as(column, judged.get(i))), of_train[:, i])
-        for i, column in enumerate(schema.data)
-    ]
+    done = []
+    for i, column in enumerate(schema.data):
+        known = _with_likelihood(_judged_as(column, judged.get(i), rows[:, i]), rows[:, i])
+        done.append(_with_moments(known, of_train[:, i]))
     return schema.with_columns(done)
 
 
@@ -122,14 +123,18 @@ def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:
     return judge_columns(v)
 
 
-def _judged_as(column: Column, suggestion: Suggestion | None) -> Column:
-    """Return a column of numbers of the kind that was suggested."""
+def _judged_as(column: Column, suggestion: Suggestion | None, numbers: NDArray[np.float64]) -> Column:
+    """Return a column of numbers of the kind that was suggested, which does not leave the support of the numbers."""
     if suggestion is None:
         return replace(column, kind="real") if column.kind == "number" else column
     spec = as_mapping("likelihood", suggestion.likelihood)
     kind: Kind = _KINDS[class_name(spec)]
-    if kind == "real" and suggestion.prepare == LOGARITHM:
-        return replace(column, kind="positive", likelihood=column.likelihood or "Normal")
+    if kind == "real":
+        kind = "positive" if suggestion.prepare == LOGARITHM else "real"
+        if column.likelihood is not None:
+            return replace(column, kind=kind)
+        likelihood = "Normal" if kind == "positive" else suggestion.likelihood
+        return within_support(replace(column, kind=kind, likelihood=likelihood), numbers)
     if kind == "ordered":
         levels = spec["levels"]
         if spec.get("upper", 1) != levels - 1:
@@ -138,11 +143,13 @@ def _judged_as(column: Column, suggestion: Suggestion | None) -> Column:
             column, kind="ordered", values=tuple(range(levels)), likelihood=column.likelihood or suggestion.likelihood
         )
     values = (0, 1) if kind == "binary" else ()
-    return replace(column, kind=kind, values=values, likelihood=column.likelihood or suggestion.likelihood)
+    # A Beta takes long to become narrow, and logits have a center and a spread.
+    likelihood = "LogitNormal" if class_name(spec) == "Beta" else suggestion.likelihood
+    return replace(column, kind=kind, values=values, likelihood=column.likelihood or likelihood)
 
 
-def _with_likelihood(column: Column) -> Column:
-    """Return a column with the usual likelihood of its kind, if it has none."""
+def _with_likelihood(column: Column, numbers: NDArray[np.float64]) -> Column:
+    """Return a column with the usual likelihood of its kind, and of proportions by whether some are 0 or 1."""
     if column.likelihood is not None:
         return column
     levels = {"levels": len(column.values), "upper": float(max(1, len(column.values) - 1))}
@@ -151,7 +158,7 @@ def _with_likelihood(column: Column) -> Column:
         "category": {"class": "Categorical", **levels},
         "ordered": {"class": "DiscretizedLogistic", **levels},
         "count": "NegativeBinomial",
-        "proportion": "Beta",
+        "proportion": "ContinuousBernoulli" if ends(numbers) else "LogitNormal",
     }
     return replace(column, likelihood=usual.get(column.kind, "Normal"))
 
@@ -185,8 +192,8 @@ def in_units(likelihood: Any, schema: Schema) -> Any:
     spec = as_mapping("likelihood", likelihood)
     if class_name(spec) == "Mixed":
         return {**spec, "columns": {column.name: _in_units(column) for column in schema.data}}
-    if is_of_counts(spec):
-        return {**spec, **_units_of_counts(spec, schema.data)}
+    if has_units(spec):
+        return {**spec, **_units(spec, schema.data)}
     if not is_location_scale(spec) or _is_standardized(spec):
         return likelihood
     if "net" not in spec:
@@ -213,9 +220,9 @@ def is_location_scale(spec: Any) -> bool:
     return issubclass(found, Likelihood) and found.location_scale
 
 
-def is_of_counts(spec: Any) -> bool:
-    """Return True for a likelihood of counts whose means have a scale."""
-    return issubclass(_class_of(spec), (likelihoods.Poisson, likelihoods.NegativeBinomial))
+def has_units(spec: Any) -> bool:
+    """Return True for a likelihood that takes x as it is, and has arguments with which it starts near x."""
+    return issubclass(_class_of(spec), (likelihoods.Poisson, likelihoods.NegativeBinomial, likelihoods.LogitNormal))
 
 
 def _class_of(spec: Any) -> type:
@@ -223,6 +230,18 @@ def _class_of(spec: Any) -> type:
     named: Any = spec["class"] if isinstance(spec, Mapping) else spec
     found = find(registry.Kind("likelihood", known(Likelihood)), getattr(named, "func", named))
     return found if isinstance(found, type) else type(None)
+
+
+def _units(spec: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """Return arguments with which a likelihood starts near the numbers of columns, less those that it has."""
+    if not issubclass(_class_of(spec), likelihoods.LogitNormal):
+        return _units_of_counts(spec, columns)
+    if "center" in spec or "spread" in spec or not all(0 < column.loc < 1 for column in columns):
+        return {}
+    slopes = [column.loc * (1 - column.loc) for column in columns]  # of the inverse of logit
+    center = [math.log(column.loc / (1 - column.loc)) for column in columns]
+    spread = [column.scale / slope for column, slope in zip(columns, slopes, strict=True)]
+    return {"center": center, "spread": spread} if len(columns) > 1 else {"center": center[0], "spread": spread[0]}
 
 
 def _units_of_counts(spec: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
@@ -247,11 +266,11 @@ def _typical(column: Column) -> float:
 
 
 def _in_units(column: Column) -> Spec:
-    """Return the likelihood of a column in its own units: reals are standardised, means of counts get a scale."""
+    """Return the likelihood of a column in its own units: reals are standardised, others told of typical numbers."""
     spec = column.likelihood or "Normal"
-    if is_of_counts(spec):
+    if has_units(spec):
         given = as_mapping("likelihood", spec)
-        return {**given, **_units_of_counts(given, [column])}
+        return {**given, **_units(given, [column])}
     if not is_location_scale(spec) or _is_standardized(spec):
         return spec
     logarithm = {"log": True} if column.kind == "positive" else {}

@@ -104,7 +104,7 @@ def test_compare_resume_and_config_work_on_tables(here, capsys):
     assert main(["compare", "mixed", "real"]) == 0
     heading, mixed, _ = capsys.readouterr().out.splitlines()[:3]
     assert heading.count("likelihood.columns") == 1
-    assert "2 Standardized, 1 NegativeBinomial, 3 Bernoulli, 1 Beta" in mixed
+    assert "2 Standardized, 1 NegativeBinomial, 3 Bernoulli, 1 LogitNormal" in mixed
     assert main(["train", "--config", "mixed/config.yaml", "--out", "repeated"]) == 0
     assert (here / "mixed/weights.safetensors").read_bytes() == (here / "repeated/weights.safetensors").read_bytes()
     assert main(["train", "--resume", "repeated", "--epochs", "3"]) == 0

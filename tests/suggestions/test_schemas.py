@@ -11,8 +11,10 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_vae import build, suggest_schema
-from pyro_vae.suggestions.schemas import in_units
+from pyro_vae import build, data, suggest_schema
+from pyro_vae.data import Column
+from pyro_vae.data.tables import rows_of_frame
+from pyro_vae.suggestions.schemas import completed, in_units
 from tests.suggestions.cases import rng
 
 WHOLE = {
@@ -93,3 +95,61 @@ def test_a_column_of_zeros_has_the_scale_one():
     schema = suggest_schema(counts())
     schema = schema.with_columns([replace(schema["age"], loc=0.0, scale=1.0)])
     assert in_units(None, schema)["columns"]["age"]["scale"] == 1.0
+
+
+INSIDE = rng(5).beta(20, 30, 1000)
+REALS = {
+    "share": (INSIDE, "proportion", None, None),  # its name says so
+    "Oil share (%)": (INSIDE, "proportion", None, None),
+    "shareholders": (INSIDE, "real", None, None),  # 0 and 1 are more than five standard deviations away
+    "near 1": (1 - rng(5).beta(2, 60, 1000), "proportion", None, None),  # a normal would exceed 1
+    "wide": (rng(5).beta(3, 2, 1000), "proportion", None, None),
+    "small": (rng(5).beta(3, 300, 1000), "positive", None, None),  # so is a log-normal, and 1 is far
+    "with zeros": (np.where(rng(6).random(1000) < 0.2, 0, rng(5).beta(4, 20, 1000)), "real", 0.0, None),
+    "rate": (np.where(rng(6).random(1000) < 0.2, 0, rng(5).beta(4, 20, 1000)), "real", 0.0, 1.0),
+    "both ends": (rng(5).normal(0.5, 0.4, 1000).clip(0, 1), "proportion", None, None),
+    "rain": (rng(5).normal(1, 1.5, 1000).clip(0), "real", 0.0, None),
+    "height": (rng(5).normal(170, 10, 1000), "real", None, None),
+    "balance": (rng(5).normal(0, 10, 1000), "real", None, None),
+    "adult": (rng(5).normal(45, 15, 1000).clip(18).round(), "real", 0.0, None),
+}
+
+
+@pytest.mark.parametrize("beside", ["reals", "no reals"])
+@pytest.mark.parametrize("name", REALS)
+def test_draws_keep_to_the_support_of_the_numbers(name, beside):
+    numbers, kind, low, high = REALS[name]
+    other = rng(1).normal(size=1000) if beside == "reals" else rng(1).random(1000) < 0.3
+    df = pd.DataFrame({name: numbers, "other": other})
+    column = suggest_schema(df)[name]
+    if beside == "reals":  # else whatever lies in [0, 1] is a proportion
+        assert (column.low, column.high) == (low, high)
+        assert column.kind == kind
+    drawn = build(data=df, latent_dim=2, hidden=(8,)).sample(2000, seed=0)[name]
+    assert numbers.min() < 0 or drawn.min() >= 0
+    assert numbers.max() > 1 or drawn.max() <= 1
+    if kind == "proportion" and name != "both ends":
+        assert 0 < drawn.min() < drawn.max() < 1
+
+
+def test_a_proportion_of_the_user_has_a_likelihood_that_takes_its_ends():
+    for numbers, likelihood in ((INSIDE, "LogitNormal"), (np.append(INSIDE[1:], 1.0), "ContinuousBernoulli")):
+        df = pd.DataFrame({"a": numbers, "b": INSIDE})
+        schema = data.table(df).train.schema
+        given = schema.with_columns([Column("a", "proportion")])
+        assert completed(given, rows_of_frame(df, given))["a"].likelihood == likelihood
+
+
+def test_a_likelihood_of_the_user_keeps_its_kind():
+    df = pd.DataFrame({"share": INSIDE, "b": rng(1).normal(size=1000)})
+    schema = data.table(df).train.schema.with_columns([Column("share", "number", likelihood="Laplace")])
+    column = completed(schema, rows_of_frame(df, schema))["share"]
+    assert (column.kind, column.likelihood, column.low) == ("real", "Laplace", None)
+
+
+def test_a_narrow_proportion_starts_near_its_numbers():
+    df = pd.DataFrame({"share": INSIDE, "b": rng(1).normal(size=1000)})
+    vae = build(data=df, latent_dim=2, hidden=(8,))
+    drawn = vae.sample(2000, seed=0)["share"]
+    assert abs(drawn.mean() - INSIDE.mean()) < INSIDE.std()
+    assert 0.5 < drawn.std() / INSIDE.std() < 2
