@@ -155,7 +155,8 @@ def codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
 
 def _remedy_of_strange(known: Column, strange: list[Any]) -> str:
     """Return what to write into a schema that does not know values of its table."""
-    if any(isinstance(value, bool) for value in known.values) and _YES_OR_NO.issuperset(map(str.lower, map(str, strange))):
+    said = {str(value).lower() for value in strange}
+    if any(isinstance(value, bool) for value in known.values) and said <= _YES_OR_NO:
         return "YAML reads yes and no without quotes as true and false: write values: ['no', 'yes']"
     return "To take others as one value, add 'other' at the end of its values and write other: true"
 

@@ -56,9 +56,12 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
     open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
     judged = dict(zip(open_, _judged(rows[:, open_], [schema.data[i].name for i in open_]), strict=True))
     done = []
+    alike = len(open_) > 1 and len(set(map(id, judged.values()))) == 1
     for i, column in enumerate(schema.data):
-        known = _with_likelihood(_judged_as(column, judged.get(i), rows[:, i]), rows[:, i])
-        done.append(_with_moments(known, of_train[:, i]))
+        values = rows[:, open_] if alike and i in open_ else rows[:, i]
+        known = _with_likelihood(_judged_as(column, judged.get(i), values), rows[:, i])
+        start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
+        done.append(_with_moments(known, of_train[:, i] - start))
     return schema.with_columns(done)
 
 
@@ -139,9 +142,11 @@ def _judged_as(column: Column, suggestion: Suggestion | None, numbers: NDArray[n
         levels = spec["levels"]
         if spec.get("upper", 1) != levels - 1:
             return replace(column, kind="proportion", likelihood=column.likelihood or suggestion.likelihood)
-        return replace(
-            column, kind="ordered", values=tuple(range(levels)), likelihood=column.likelihood or suggestion.likelihood
-        )
+        if column.likelihood is not None:
+            return replace(column, kind="ordered", values=tuple(range(levels)))
+        least = int(np.nanmin(numbers))  # of ratings from 1 to 5, none is 0
+        likelihood = {**spec, "levels": levels - least, "upper": float(levels - least - 1)}
+        return replace(column, kind="ordered", values=tuple(range(least, levels)), likelihood=likelihood)
     values = (0, 1) if kind == "binary" else ()
     # A Beta takes long to become narrow, and logits have a center and a spread.
     likelihood = "LogitNormal" if class_name(spec) == "Beta" else suggestion.likelihood

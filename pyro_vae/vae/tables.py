@@ -12,7 +12,7 @@ from torch.distributions import Independent
 
 from pyro_vae.data import Rows
 from pyro_vae.data.frames import column_names, has_columns, is_data_frame
-from pyro_vae.data.schema import Schema
+from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.data.table_gaps import with_values
 from pyro_vae.data.tables import rows_of_frame
@@ -41,9 +41,33 @@ def as_rows(schema: Schema | None, source: Any) -> Any:
     if has_columns(source):
         return rows_of_frame(source, schema)
     if isinstance(source, Rows) and source.schema is not None and not _coded_alike(source.schema, schema):
-        coded = rows_of_frame(as_frame(source.schema, torch.cat(list(source.stored()))), schema)
-        return replace(source, values=coded.values, columns=coded.columns, schema=schema)
+        return _recoded(source, source.schema, schema)
     return source
+
+
+def _recoded(rows: Rows, before: Schema, schema: Schema) -> Rows:
+    """Return rows with the numbers of another schema."""
+    values = torch.cat(list(rows.stored()))
+    if before.names == schema.names:
+        starts = [_start(*pair) for pair in zip(before.data, schema.data, strict=True)]
+        if None not in starts:
+            coded = values - torch.tensor(starts, dtype=values.dtype)
+            changed = [i for i, start in enumerate(starts) if start]
+            tops = coded.new_tensor([len(schema.data[i].values) - 1 for i in changed])
+            if not ((coded[:, changed] < 0) | (coded[:, changed] > tops)).any():
+                return replace(rows, values=coded, schema=schema)
+    found = rows_of_frame(as_frame(before, values), schema)  # refuses by name what the schema does not know
+    return replace(rows, values=found.values, columns=found.columns, schema=schema)
+
+
+def _start(one: Column, other: Column) -> int | None:
+    """Return what is subtracted from numbers to get codes of 1, 2, 3, ..., say; None if more than that changes."""
+    if _coding(one) == _coding(other):
+        return 0
+    if one.is_coded or not other.is_coded or one.origin or not isinstance(other.values[0], int):
+        return None
+    start = int(other.values[0])
+    return start if other.values == tuple(range(start, start + len(other.values))) else None
 
 
 def filled_in(schema: Schema, x: Any, filled: Tensor) -> Any:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pyro_vae import build
 from pyro_vae.evaluation.weights import log_mean, pareto_k, warn_of_heavy_tails
 
 
@@ -204,3 +205,10 @@ def test_it_warns_once_and_says_of_how_many():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_heavy_tails(torch.tensor([0.2, 0.7, math.nan]), "this", None)
+
+
+def test_with_a_model_of_the_mask_it_names_no_estimator_that_refuses_one():
+    vae = build(2, 1, hidden=(4,), likelihood="Normal", missing=True, mask_likelihood="SelfMasking")
+    with pytest.warns(UserWarning, match=r"particles help little. Train a posterior") as said:
+        warn_of_heavy_tails(torch.tensor([0.8]), "this", vae)
+    assert "annealed" not in str(said[0].message)
