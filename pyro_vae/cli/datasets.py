@@ -26,10 +26,10 @@ from pyro_vae.data.functions import home_of
 from pyro_vae.data.reading import OPTIONS
 from pyro_vae.data.sources import whole_path
 from pyro_vae.data.splits import read_rows
-from pyro_vae.likelihoods import Standardized
-from pyro_vae.parts import Likelihood, data_of
+from pyro_vae.parts import data_of
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
+from pyro_vae.suggestions.units import is_location_scale, is_standardized
 
 __all__ = [
     "choose_likelihood",
@@ -253,10 +253,7 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 
 def _is_real(spec: Spec) -> bool:
-    found = find("likelihood", class_name(spec))
-    if not isinstance(found, type) or issubclass(found, Standardized):  # it standardises by itself
-        return False
-    return issubclass(found, Likelihood) and found.location_scale
+    return is_location_scale(spec) and not is_standardized(as_mapping("likelihood", spec))
 
 
 def _data_of(spec: Spec) -> str:

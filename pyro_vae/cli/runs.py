@@ -24,7 +24,7 @@ from pyro_vae.cli.pictures import first
 from pyro_vae.cli.tables import print_table
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
-from pyro_vae.data import DataSet, Images, Split
+from pyro_vae.data import DataSet, Images, Rows, Split
 from pyro_vae.data.functions import check_allowed
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
@@ -85,7 +85,7 @@ def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
             dataset.event_shape,
             context_features=dataset.train.context_features,
             missing=config.get("missing", False),
-            schema=getattr(dataset.train, "schema", None),
+            schema=dataset.train.schema if isinstance(dataset.train, Rows) else None,
             **options,
         )
     return vae.to(getattr(torch, config["dtype"]))

@@ -12,7 +12,8 @@ from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
-from pyro_vae.suggestions.schemas import completed, in_units, with_likelihood
+from pyro_vae.suggestions.schemas import completed, with_likelihood
+from pyro_vae.suggestions.units import in_units
 from pyro_vae.suggestions.whole_tables import suggest_table
 from pyro_vae.vae.tables import as_rows
 

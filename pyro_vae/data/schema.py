@@ -346,9 +346,9 @@ def _is_zone(name: object) -> bool:
 
 
 def text_of(value: object) -> str:
-    """Return a value as text, so that 1, 1.0 and "1" are one, and so are True and "true"."""
+    """Return a value as text, so that 1, 1.0 and "1" are one, and so are True, "TRUE" and "true"."""
     if isinstance(value, str):
-        return {"True": "true", "False": "false"}.get(value, value)
+        return value.lower() if value in ("True", "False", "TRUE", "FALSE") else value
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Column, text_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["with_values"]
 
 
-def with_values(column: Column, old: Any, gaps: NDArray[Any], new: Any) -> Any:
+def with_values(column: Column, old: pd.Series, gaps: NDArray[np.bool_], new: pd.Series) -> pd.Series:
     """Return a Series with other values in its gaps; what is there stays as it is.
 
     Args:
@@ -47,21 +52,21 @@ def with_values(column: Column, old: Any, gaps: NDArray[Any], new: Any) -> Any:
         return kept
 
 
-def _whole(numbers: Any, dtype: Any) -> Any:
+def _whole(numbers: pd.Series, dtype: object) -> pd.Series:
     """Return numbers as integers, which may have gaps, or in their own type if one is not whole."""
     if not ((numbers == numbers.round()) | numbers.isna()).all():
         return numbers.astype(dtype)
     return numbers.astype("Int64" if numbers.isna().any() else "int64")
 
 
-def _of_categories(old: Any, gaps: NDArray[Any], values: Any) -> Any:
+def _of_categories(old: pd.Series, gaps: NDArray[np.bool_], values: pd.Series) -> pd.Series:
     """Return a Series of categories, which gets those that it lacks."""
     words = _named(values.astype(object), old.cat.categories)
     lacking = [word for word in dict.fromkeys(words[gaps]) if word not in old.cat.categories]
     return old.cat.add_categories(lacking).where(~gaps, words)
 
 
-def _in_words_of(column: Column, known: Any, values: Any) -> Any:
+def _in_words_of(column: Column, known: pd.Series, values: pd.Series) -> pd.Series:
     """Return values as those of a Series of Python objects are; the same object if nothing is to be done."""
     first = known.iloc[0] if len(known) else None
     if column.is_coded and isinstance(first, str):
@@ -75,7 +80,7 @@ def _in_words_of(column: Column, known: Any, values: Any) -> Any:
     return values
 
 
-def _named(values: Any, names: Any) -> Any:
+def _named(values: pd.Series, names: Iterable[object]) -> pd.Series:
     """Return values by the names that a Series has for them, such as 1.0 for "1"."""
     by_text = {text_of(name): name for name in names}
     return values.map(lambda value: by_text.get(text_of(value), value))

@@ -26,7 +26,7 @@ from pyro_vae.data.table_columns import (
 
 __all__ = ["MARKS", "look_at"]
 
-MARKS = ("?", "-", "--", ".", "*", "missing", "unknown")
+MARKS = ("?", "-", "--", ".", "*", "missing", "none", "unknown")
 """Text that stands for a missing value if everything else in the column is a number."""
 
 _FAR = 2**13  # standard deviations from 0, beyond which float32 rounds to more than 0.05 % of one

@@ -1,10 +1,11 @@
-"""Tables: the columns of numbers of a text file, a Parquet file or a pandas DataFrame."""
+"""Tables: the columns of a text file, a Parquet file or a pandas DataFrame, as rows of numbers with a schema."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.table_coding import code
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
-from pyro_vae.data.table_files import Columns, read_parquet, read_text
+from pyro_vae.data.table_files import Columns, read_parquet, read_text, read_words
 from pyro_vae.data.table_keys import keys_of_columns
 from pyro_vae.data.table_kinds import look_at
 
@@ -37,6 +38,7 @@ __all__ = [
     "rows_of_columns",
     "rows_of_frame",
     "table",
+    "words_of_file",
 ]
 
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -67,11 +69,12 @@ class NoColumnError(ValueError):
 
 
 def load_table(path: Path, how: Reading) -> DataSet[Rows]:
-    """Return the data set of a table in a file: its columns of numbers and booleans as x; NaN where one is missing.
+    """Return the data set of a table in a file: numbers, codes of categories and days of dates as x; NaN for gaps.
 
     Args:
         path: of the file, which ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet.
-        how: options; of these, ``split``, ``group``, ``label`` and ``columns`` count, and in text files ``delimiter``.
+        how: options; of these, ``split``, ``group``, ``label``, ``columns`` and ``schema`` count, and in text files
+            ``delimiter``.
 
     Raises:
         DamagedDataError: if the file cannot be read.
@@ -123,15 +126,34 @@ def table(
 def frame_of_file(path: str, delimiter: str | None = None) -> pandas.DataFrame:
     """Return all columns of a table in a file as a pandas DataFrame.
 
+    A Parquet file that pandas wrote has the types and the index that it had. Otherwise, whole numbers and booleans are
+    of pandas' own types if some are missing.
+
     Args:
         path: of the file.
         delimiter: of a text file.
     """
     arrow, frames = import_optional("pyarrow", "tables"), import_optional("pandas", "tables")
-    columns, _ = read_parquet(Path(path)) if path.lower().endswith(".parquet") else read_text(Path(path), delimiter)
+    if path.lower().endswith(".parquet"):
+        columns, _ = read_parquet(Path(path))
+        with suppress(ValueError, TypeError, KeyError):  # what pandas wrote of the types is damaged
+            whole = import_optional("pyarrow.parquet", "tables").read_table(path)
+            if whole.schema.pandas_metadata:
+                written: pandas.DataFrame = whole.to_pandas()
+                return written
+    else:
+        columns, _ = read_text(Path(path), delimiter)
     with_gaps = {arrow.int64(): frames.Int64Dtype(), arrow.bool_(): frames.BooleanDtype()}
     found: pandas.DataFrame = arrow.table(columns).to_pandas(types_mapper=with_gaps.get)
-    return found
+    plain = {"Int64": "int64", "boolean": "bool"}
+    types = {name: plain.get(str(of.dtype)) for name, of in found.items() if not of.hasnans}
+    return found.astype({name: dtype for name, dtype in types.items() if dtype is not None})
+
+
+def words_of_file(path: str, delimiter: str | None = None) -> pandas.DataFrame:
+    """Return all columns of a text file as pandas' text, as they are written there; NA where a value is missing."""
+    frames, columns = import_optional("pandas", "tables"), read_words(Path(path), delimiter)
+    return frames.DataFrame({name: of.to_pandas().astype("string") for name, of in columns.items()})
 
 
 def rows_of_frame(df: pandas.DataFrame | pandas.Series, schema: Schema | None = None) -> Rows:
@@ -187,7 +209,7 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
     Args:
         name: of the table, for errors.
         columns: Arrow arrays by name.
-        how: options; of these, ``group``, ``label`` and ``columns`` count.
+        how: options; of these, ``group``, ``label``, ``columns`` and ``schema`` count.
     """
     for option in ("label", "group"):
         check_column(name, option, getattr(how, option), columns)

@@ -23,7 +23,7 @@ from pyro_vae.evaluation import importance_sampling
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.registry import ClassOrFunction, Spec
 from pyro_vae.vae.calls import evaluating
-from pyro_vae.vae.tables import most_probable
+from pyro_vae.vae.point_values import most_probable
 
 __all__ = ["VAETransformer"]
 

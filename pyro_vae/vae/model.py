@@ -28,8 +28,9 @@ from pyro_vae.vae.conditionals import Conditionals
 from pyro_vae.vae.masks import where_observed
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
+from pyro_vae.vae.point_values import most_probable
 from pyro_vae.vae.suited import suited_to
-from pyro_vae.vae.tables import as_rows, filled_in, is_table, most_probable, with_index
+from pyro_vae.vae.tables import as_rows, filled_in, is_table, with_index
 
 __all__ = ["VAE"]
 

@@ -12,10 +12,11 @@ import torch
 from scipy import stats
 
 from pyro_vae import build, data, suggest_schema
-from pyro_vae.data import BadDataError, Column
+from pyro_vae.data import BadDataError, Column, Rows, Schema, SchemaError
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.data.tables import rows_of_frame
-from pyro_vae.suggestions.schemas import completed, in_units
+from pyro_vae.suggestions.schemas import completed
+from pyro_vae.suggestions.units import in_units
 from tests.suggestions.cases import rng
 
 WHOLE = {
@@ -80,6 +81,27 @@ def test_a_scale_of_the_user_stays():
     given = {"class": "NegativeBinomial", "scale": 7.0, "initial_dispersion": 0.2}
     schema = schema.with_columns([replace(schema["age"], likelihood=given)])
     assert in_units(None, schema)["columns"]["age"] == given
+
+
+def test_names_of_any_case_are_the_same_likelihoods():
+    df = pd.DataFrame({"x": rng().normal(170, 9, 200), "y": rng().normal(-5, 2, 200), "n": rng().poisson(9, 200)})
+    columns = {"x": "student_t", "y": {"class": "standardized", "loc": 1.0, "scale": 3.0}, "n": "poisson"}
+    short, long = (
+        build(data=df, latent_dim=2, hidden=(8,), likelihood={"class": name, "columns": of}).likelihood.columns
+        for name, of in (
+            ("mixed", columns),
+            ("Mixed", {"x": "StudentT", "y": {**columns["y"], "class": "Standardized"}, "n": "Poisson"}),
+        )
+    )
+    assert short["x"] == {**long["x"], "likelihood": "student_t"}
+    assert short["x"]["loc"] == pytest.approx(df.x.mean())
+    assert short["y"] == columns["y"]
+    assert short["n"]["scale"] == long["n"]["scale"]
+    with pytest.raises(SchemaError, match="Bernoulli is over 2 levels.* and the column has 3 values"):
+        completed(
+            Schema((Column("t", "category", values=("a", "b", "c"), likelihood="bernoulli"),)),
+            Rows(torch.zeros(9, 1), columns=("t",)),
+        )
 
 
 def test_a_typical_count_is_that_of_the_encoding_of_the_column():

@@ -10,7 +10,8 @@ import torch
 from pyro_vae import average_elbo, build, data, fit, load
 from pyro_vae.data import BadDataError, Column
 from pyro_vae.data.table_frames import as_frame
-from pyro_vae.vae.tables import as_rows, most_probable
+from pyro_vae.vae.point_values import most_probable
+from pyro_vae.vae.tables import as_rows
 from tests.data.test_schema import make_table
 
 

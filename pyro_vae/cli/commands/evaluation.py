@@ -104,13 +104,11 @@ def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None
 
 
 def _check_held_out(dataset: Any, held_out: bool, gaps: bool) -> None:
-    """Raise a ValueError if samples cannot be compared with held-out examples of the data, ``gaps`` if they may."""
+    """Raise a ValueError if samples cannot be compared with held-out examples; ``gaps`` says if these may have some."""
     if not held_out:
         raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
     if dataset.has_missing and not gaps:
-        raise ValueError(
-            f"samples are compared with complete {dataset.train.noun}s alone; some values here are missing"
-        )
+        raise ValueError(f"samples are compared only with complete {dataset.train.noun}s; some values here are missing")
 
 
 def check_run(

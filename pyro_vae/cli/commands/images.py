@@ -124,10 +124,10 @@ def interpolate(
     paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
     if to is not None:
         columns, values = rows.walks(vae, test, paths)
-        if vae.schema is not None:
+        if vae.schema is None:
+            writing.write_rows(to, columns, values)
+        else:
             writing.write_frame(to, import_optional("pandas", "tables").DataFrame(columns), values)
-            return
-        writing.write_rows(to, columns, values)
         return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 

@@ -82,8 +82,9 @@ def impute(
     if vae.schema is not None:
         draws = 1 if draws is None and not mean else draws
         file = rows.file_of(run, data)
+        as_text = path.suffix.lower() == ".csv" and file is not None and not file[0].lower().endswith(".parquet")
         table, missing = rows.imputed_table(
-            vae, dataset, split, file, num_particles=num_particles, draws=draws, seed=seed
+            vae, dataset, split, file, num_particles=num_particles, draws=draws, seed=seed, as_text=as_text
         )
         writing.write_frame(path, table, rows.numbers_of(vae, table) if path.suffix.lower() == ".npy" else None)
         print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")

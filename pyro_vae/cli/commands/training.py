@@ -124,7 +124,7 @@ def _check_same_vae(run: str, options: dict[str, Any]) -> None:
             continue
         has = f"has {before[name]}" if name in before else "was built in Python"
         raise ValueError(
-            f"{name}: {run} {has}, and goes on with the VAE that it has; got {options[name]}. Leave it away"
+            f"{name}: {run} {has}, and goes on with the VAE that it has; got {options[name]}. Leave it out"
         )
 
 
