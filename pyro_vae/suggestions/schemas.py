@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial"), "count"),
     **dict.fromkeys(("Beta", "ContinuousBernoulli", "LogitNormal"), "proportion"),
 }
+_FAR = 5  # times the standard deviation of a column, beyond which loc or scale of a schema are not its own
 
 
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
@@ -43,7 +45,8 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         everything: all rows, from which the likelihoods are chosen; by default ``train``.
 
     Raises:
-        SchemaError: if a likelihood is not known, or is over other codes than those of its column.
+        SchemaError: if a likelihood is not known, or is over other codes than those of its column; or if an encoder
+            and a likelihood would not standardise the same numbers.
     """
     for column in schema.data:
         _check_likelihood(column)
@@ -56,6 +59,7 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
     for i, column in enumerate(schema.data):
         values = rows[:, open_] if alike and i in open_ else rows[:, i]
         known = _with_likelihood(_judged_as(column, judged.get(i), values), rows[:, i])
+        _check_encoding(known)
         start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
         done.append(_with_moments(known, of_train[:, i] - start))
     return schema.with_columns(done)
@@ -76,6 +80,18 @@ def _check_likelihood(column: Column) -> None:
             f"column {column.name!r}: {name} is over {levels} levels up to {spec.get('upper', 1)}, and the column "
             f"has {n} values. Leave its likelihood out, or write {{class: Categorical, levels: {n}, upper: {n - 1}}}"
         )
+
+
+def _check_encoding(column: Column) -> None:
+    """Raise a SchemaError if loc and scale cannot be those of the likelihood and of the encoder."""
+    usual = replace(column, encoding=None).usual_encoding
+    likelihood = column.likelihood or "Normal"
+    if column.usual_encoding == usual or column.is_coded or not is_location_scale(likelihood):
+        return
+    raise SchemaError(
+        f"column {column.name!r}: the encoding of a {column.kind} column with likelihood {class_name(likelihood)} must "
+        f"be {usual}, because both standardise the same numbers; got {column.encoding}. Kind positive takes logarithms"
+    )
 
 
 def with_likelihood(schema: Schema, likelihood: Spec | ClassOrFunction | None) -> Schema:
@@ -172,7 +188,20 @@ def _with_moments(column: Column, numbers: NDArray[np.float64]) -> Column:
         there = np.log(there[there > 0])
     elif column.usual_encoding == "log1p":
         there = np.log1p(there[there > -1])
-    if (column.loc, column.scale) != (0.0, 1.0) or not len(there):
+    if not len(there):
         return column
-    scale = float(there.std())
-    return replace(column, loc=float(there.mean()), scale=scale if scale > 0 else 1.0)
+    loc, scale = float(there.mean()), float(there.std())
+    if (column.loc, column.scale) == (0.0, 1.0):
+        return replace(column, loc=loc, scale=scale if scale > 0 else 1.0)
+    given = column.is_coded or is_standardized(column.likelihood or "Normal")
+    if not given and (
+        abs(column.loc - loc) > _FAR * max(scale, column.scale) or not scale / _FAR <= column.scale <= scale * _FAR
+    ):
+        what = "numbers" if column.usual_encoding == "standardize" else "logarithms"
+        warnings.warn(
+            f"column {column.name!r}: loc {column.loc:.4g} and scale {column.scale:.4g} of the schema are far from the "
+            f"mean and the standard deviation of its {what}, {loc:.4g} and {scale:.4g}, so it trains badly. Leave both "
+            "out of the schema to take those of the data; after another kind or a mark of missing values they change",
+            stacklevel=2,
+        )
+    return column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,7 @@ import torch
 from scipy import stats
 
 from pyro_vae import build, data, suggest_schema
-from pyro_vae.data import BadDataError, Column, Rows, Schema, SchemaError
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data import Column, Rows, Schema, SchemaError
 from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.suggestions.schemas import completed
 from pyro_vae.suggestions.units import in_units
@@ -178,29 +178,35 @@ def test_a_narrow_proportion_starts_near_its_numbers():
     assert 0.5 < drawn.std() / INSIDE.std() < 2
 
 
-def ratings(n: int = 600) -> pd.DataFrame:
-    z = np.random.default_rng(0).normal(size=n)
-    return pd.DataFrame({"stars": np.clip(np.round(3.5 + z), 1, 5).astype(int), "height": z})
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [("real", "log"), ("real", "log1p"), ("positive", "standardize"), ("positive", "log1p"), ("date", "log1p")],
+)
+def test_an_encoder_and_a_likelihood_standardise_the_same_numbers(kind, encoding):
+    """With other moments in the encoder, the likelihood started at standard deviations from the numbers."""
+    origin = "2024-01-01" if kind == "date" else 0.0
+    schema = Schema((Column("a", kind, encoding=encoding, origin=origin),))
+    rows = Rows(torch.tensor(rng().gamma(9.0, 2.0, (50, 1))), columns=("a",))
+    with pytest.raises(SchemaError, match=f"column 'a': the encoding of a {kind} column .* got {encoding}"):
+        completed(schema, rows)
+    assert completed(Schema((Column("a", "proportion", encoding="log1p"),)), rows)["a"].encoding == "log1p"
 
 
-def test_ratings_from_1_have_no_rating_0():
-    table = data.table(ratings())
-    column = suggest_schema(table)["stars"]
-    assert (column.kind, column.values) == ("ordered", (1, 2, 3, 4, 5))
-    assert column.likelihood == {"class": "Categorical", "levels": 5, "upper": 4.0}
-    assert column.loc == pytest.approx(table.train.values[:, 0].double().mean().item() - 1), "of the codes"
-    vae = build(data=table, latent_dim=1, hidden=(8,))
-    assert set(vae.sample(2000, seed=0)["stars"]) == {1, 2, 3, 4, 5}
-    torch.testing.assert_close(
-        vae.codes(table.train[:9]), vae.codes(as_frame(table.train.schema, table.train.values[:9]))
-    )
-    for other in (ratings().assign(stars=0), ratings().assign(stars=2.5)):
-        with pytest.raises(BadDataError, match="column 'stars' has .* which its schema does not know; it has 1, 2, 3"):
-            vae.codes(data.table(other.assign(height=other.height + 1)).train)
-
-
-def test_columns_alike_have_the_values_of_all_of_them():
-    """None of the first column is 1, as pixels may never be black."""
-    rng = np.random.default_rng(0)
-    items = pd.DataFrame({"a": rng.integers(2, 6, 300), "b": rng.integers(1, 6, 300), "c": rng.integers(1, 6, 300)})
-    assert [column.values for column in suggest_schema(items).data] == [(1, 2, 3, 4, 5)] * 3
+@pytest.mark.parametrize(
+    "change",
+    [{"missing": (-999.0,)}, {"kind": "positive"}, {"loc": 4000.0}, {"scale": 0.01}, {"scale": 300.0}],
+)
+def test_moments_that_are_no_longer_those_of_the_column_give_a_warning(change):
+    df = pd.DataFrame({"a": rng().normal(100, 9, 200), "b": rng().normal(size=200)})
+    table = df.assign(a=df.a.mask(df.index < 30, -999.0)) if "missing" in change else df
+    schema = suggest_schema(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(data=table, schema=schema, latent_dim=2, hidden=(4,))
+    edited = schema.with_columns([replace(schema["a"], **change)])
+    with pytest.warns(UserWarning, match="column 'a': loc .* are far from .* Leave both out of the schema"):
+        build(data=table, schema=edited, latent_dim=2, hidden=(4,))
+    fresh = schema.with_columns([replace(edited["a"], loc=0.0, scale=1.0)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(data=table, schema=fresh, latent_dim=2, hidden=(4,))

@@ -31,10 +31,11 @@ def reading(
             when others are added.
         group: column of a table; rows with the same value stay in one split. It is no part of x.
         label: column of a table that holds the labels, numbers or text. It is no part of x.
-        columns: columns of a table to train on, such as age,height; by default all that tell something.
+        columns: columns of a table to train on, such as age,height; by default all but row numbers, constants and
+            the like.
         delimiter: character between the columns of a text file.
-        schema: file with the schema of a table, as pyro-vae suggest DATA --out schema.yaml writes it; by default the
-            table is looked at.
+        schema: file with the schema of a table, as pyro-vae suggest DATA --out schema.yaml writes it; by default it is
+            made from the table.
         skip_bad: leave out files that cannot be read and rows without counts, and say which.
     """
     return dict(locals())

@@ -46,8 +46,8 @@ def evaluate(
             of q) and the amortisation gap (the encoder); 0 leaves the gaps out. Searches for the best q of each one.
         against: other data, such as fashion_mnist or new.csv; measures how well scores tell their examples from those
             of the run.
-        samples: number of samples, such as 1000, to compare with the training data, to find copies; of a table, also
-            with the held-out rows, to see how good they are. 0 leaves the comparison out.
+        samples: number of samples, such as 1000, that are compared with the training data to find copies. Those of a
+            table are also compared with held-out rows, to see how good they are. 0 leaves the comparison out.
         seed: seed of the draws and the binarisation.
         device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
     """

@@ -56,15 +56,16 @@ def impute(
 ) -> None:
     """Replace the missing values of data by their means given the values that are there, in the units of the data.
 
-    In a table, a category becomes the most probable one, and integers, dates and all other columns stay what they are.
+    In a table, a missing category becomes the most probable one; integers stay integers, dates stay dates, and all
+    other columns stay as they are.
 
     Args:
         run: run folder, trained on data with missing values.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table, or .npy array.
         mean: write means; false writes draws.
-        draws: number of imputations of a table, each a draw: they stand one after the other, numbered from 1 in the
-            column "imputation".
+        draws: number of imputations of a table, each with draws of its own. They are written one below the other, and
+            numbered from 1 in the column "imputation".
         num_particles: draws of z per row.
         split: rows to impute: all, train, valid or test.
         seed: seed of the draws.
