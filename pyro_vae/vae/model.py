@@ -220,7 +220,7 @@ class VAE(Conditionals):
                     for some, c, m in self._pieces(x, context, mask, seed)
                 ]
             )
-        return with_index(self._as_table(found), x) if is_table(x) else found
+        return with_index(self._as_table(found), x) if self.schema is not None and is_table(x) else found
 
     def impute(
         self,
