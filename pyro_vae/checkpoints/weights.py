@@ -104,7 +104,10 @@ _OTHER = "{} holds the training of another VAE, or by another optimiser or objec
 def _path(run: Path) -> Path:
     path = run / LAST
     if not is_there(path):
-        raise FileNotFoundError(f"nothing to go on from in {run}: there is no {LAST}, so no epoch was finished")
+        raise FileNotFoundError(
+            f"nothing to go on from in {run}: there is no {LAST}. No epoch was finished, or an estimator saved the "
+            "folder, which keeps the best weights alone"
+        )
     return path
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, get_args
 import yaml
 
 from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.files import CheckpointError, read_yaml
+from pyro_vae.files import CheckpointError, NotAMappingError, read_yaml
 from pyro_vae.registry import Spec
 
 __all__ = ["CODED", "DTYPES", "Column", "Encoding", "Kind", "Role", "Schema", "SchemaError", "text_of"]
@@ -327,7 +327,9 @@ class Schema:
             SchemaError: if it holds no schema.
         """
         try:
-            return cls.from_plain(read_yaml(Path(path)))
+            return cls.from_plain(read_yaml(Path(path), "a schema"))
+        except NotAMappingError as error:
+            raise SchemaError(f"{error}. suggest_schema(data).to_yaml() writes one") from error
         except CheckpointError:
             raise
         except (SchemaError, TypeError) as error:

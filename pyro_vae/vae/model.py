@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, within_bounds
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
@@ -202,7 +202,7 @@ class VAE(Conditionals):
         return likelihood.mean if self.schema is None else most_probable(self.schema, likelihood)
 
     def _as_table(self, x: Tensor) -> Any:
-        return x if self.schema is None else as_frame(self.schema, x)
+        return x if self.schema is None else as_frame(self.schema, within_bounds(self.schema, x))
 
     def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Any:
         """Return the mean of p(x | z) at the :meth:`codes` of x; of a category, the most probable value.
@@ -223,7 +223,7 @@ class VAE(Conditionals):
                     for some, c, m in self._pieces(x, context, mask, seed)
                 ]
             )
-        return with_index(self._as_table(found), x) if is_table(x) else found
+        return with_index(self._as_table(found), x) if self.schema is not None and is_table(x) else found
 
     def impute(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_vae.data import DataSource, Rows
 from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Column, Schema
-from pyro_vae.data.table_frames import as_frame, as_values
+from pyro_vae.data.table_frames import as_frame, as_values, within_bounds
 from pyro_vae.data.table_gaps import with_values
 from pyro_vae.data.tables import context_of_frame, rows_of_frame
 
@@ -47,8 +47,7 @@ def as_rows(schema: Schema | None, source: DataSource, context: bool = True) -> 
     if not isinstance(source, Rows) or source.schema is None:
         return source
     if not _coded_alike(source.schema, schema):
-        coded = rows_of_frame(_as_frame(source), schema, context)
-        return replace(source, values=coded.values, columns=coded.columns, schema=schema, given=coded.given)
+        source = _recoded(source, source.schema, schema, context)
     # The context is encoded by the schema of the VAE, which knows means and standard deviations.
     return replace(source, schema=schema, given=source.given if context else None) if schema.context else source
 
@@ -75,6 +74,31 @@ def _as_frame(rows: Rows) -> pd.DataFrame:
     return found
 
 
+def _recoded(rows: Rows, before: Schema, schema: Schema, context: bool) -> Rows:
+    """Return rows with the numbers of another schema."""
+    values = torch.cat(list(rows.stored()))
+    if before.names == schema.names and not schema.context:
+        starts = [_start(*pair) for pair in zip(before.data, schema.data, strict=True)]
+        if None not in starts:
+            coded = values - torch.tensor(starts, dtype=values.dtype)
+            changed = [i for i, start in enumerate(starts) if start]
+            tops = coded.new_tensor([len(schema.data[i].values) - 1 for i in changed])
+            if not ((coded[:, changed] < 0) | (coded[:, changed] > tops)).any():
+                return replace(rows, values=coded, schema=schema)
+    found = rows_of_frame(_as_frame(rows), schema, context)  # refuses by name what the schema does not know
+    return replace(rows, values=found.values, columns=found.columns, schema=schema, given=found.given)
+
+
+def _start(one: Column, other: Column) -> int | None:
+    """Return what is subtracted from numbers to get codes of 1, 2, 3, ..., say; None if more than that changes."""
+    if _coding(one) == _coding(other):
+        return 0
+    if one.is_coded or not other.is_coded or one.origin or not isinstance(other.values[0], int):
+        return None
+    start = int(other.values[0])
+    return start if other.values == tuple(range(start, start + len(other.values))) else None
+
+
 def filled_in(
     schema: Schema, x: pd.DataFrame | Rows, filled: Tensor, words: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -89,12 +113,13 @@ def filled_in(
         filled: x without missing values, ``(n, columns)``.
         words: the DataFrame x as text, whose gaps are filled in its place.
     """
-    new = as_frame(schema, filled)
+    gaps, filled = as_rows(schema, x, context=False).values.isnan().cpu(), filled.cpu()
+    new = as_frame(schema, torch.where(gaps, within_bounds(schema, filled), filled))
     if isinstance(x, Rows):
         return new
     found = (x if words is None else words).copy()
     labels = dict(zip(column_names(x), x.columns, strict=True))
-    missing = dict(zip(schema.names, as_rows(schema, x, context=False).values.isnan().numpy().T, strict=True))
+    missing = dict(zip(schema.names, gaps.numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
             missing[column.name] = x[labels[column.name]].isna().to_numpy()

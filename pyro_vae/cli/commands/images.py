@@ -48,7 +48,9 @@ def sample(
         return
     path = writing.path_of_rows(out, Path(run) / "samples.csv")
     if vae.schema is not None:
-        writing.write_frame(path, contexts.with_context(vae, x, of_columns), rows.numbers_of(vae, x))
+        x = contexts.with_context(vae, x, of_columns)
+        of_labels = rows.label_of_samples(run, described, n, label, x.columns)
+        writing.write_frame(path, x.assign(**of_labels), rows.numbers_of(vae, x))
         return
     values = described.to_units(x)
     columns = writing.columns_of(values, described.columns)
@@ -71,7 +73,7 @@ def reconstruct(
     from pyro_vae import plots
     from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
-    from pyro_vae.data.table_frames import as_frame
+    from pyro_vae.data.table_frames import as_frame, within_bounds
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
     _, test = datasets.part_of_run(run, dataset, None, data)
@@ -80,6 +82,7 @@ def reconstruct(
         examples = test if n is None else rows.some(test, n)
         columns, values = rows.reconstructed(vae, examples)
         if vae.schema is not None:
+            values = within_bounds(vae.schema, values)
             writing.write_frame(path, as_frame(vae.schema, values), values)
             return
         writing.write_rows(path, columns, values)
