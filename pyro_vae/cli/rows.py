@@ -20,7 +20,7 @@ from pyro_vae.data import TABLES, Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.splitting import SPLITS
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, within_bounds
 from pyro_vae.data.tables import frame_of_file, words_of_file
 from pyro_vae.evaluation.importance import estimate_log_prob
 from pyro_vae.parts import as_posterior
@@ -135,7 +135,7 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
 
 def numbers_of(vae: VAE, frame: pd.DataFrame) -> Tensor:
     """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
-    found = as_rows(vae.schema, frame)
+    found = as_rows(vae.schema, frame, context=False)
     return torch.cat(list(found.stored()))
 
 
@@ -228,7 +228,7 @@ def walks(vae: VAE, examples: Split, paths: Tensor) -> tuple[dict[str, Column], 
     if vae.schema is None:
         of_rows = columns_of(flat, names(examples))
     else:
-        of_rows = dict(as_frame(vae.schema, flat).items())
+        of_rows = dict(as_frame(vae.schema, within_bounds(vae.schema, flat)).items())
     return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
 
 

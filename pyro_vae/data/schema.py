@@ -114,6 +114,8 @@ class Column:
             self._refuse(f"origin must be a number; got {self.origin!r}")
         if self.encoding in ("one_hot", "embedding") and not self.is_coded:
             self._refuse(f"encoding {self.encoding} is for columns with values, of the kinds {', '.join(CODED)}")
+        if self.encoding == "embedding" and self.role == "context":
+            self._refuse("encoding embedding is for data; context is one_hot")
         if self.encoding in ("log", "log1p") and self.is_coded:
             self._refuse(f"encoding {self.encoding} is for numbers; a {self.kind} column has codes")
 
@@ -273,6 +275,16 @@ class Schema:
     def data(self) -> tuple[Column, ...]:
         """The columns that are parts of x, in the order of x."""
         return self.of("data")
+
+    @property
+    def context(self) -> tuple[Column, ...]:
+        """The columns that are context, in the order of the table."""
+        return self.of("context")
+
+    @property
+    def label(self) -> str | None:
+        """The name of the column that holds the labels; None if there is none."""
+        return next((column.name for column in self.of("label")), None)
 
     @property
     def names(self) -> tuple[str, ...]:

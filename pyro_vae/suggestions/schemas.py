@@ -37,6 +37,8 @@ _FAR = 5  # times the standard deviation of a column, beyond which loc or scale 
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
     """Return a schema in which each column of x has a kind, a likelihood, and the moments of the training rows.
 
+    Columns of the context have a kind and moments.
+
     What it says already stays.
 
     Args:
@@ -52,17 +54,28 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         _check_likelihood(column)
     of_train = _numbers(train)
     rows = of_train if everything is None else _numbers(everything)
-    open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
-    judged = dict(zip(open_, _judged(rows[:, open_], [schema.data[i].name for i in open_]), strict=True))
+    columns = schema.data if train.given is None else (*schema.data, *schema.context)
+    open_ = [i for i, column in enumerate(columns) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
+    judged = dict(zip(open_, _judged(rows[:, open_], [columns[i].name for i in open_]), strict=True))
     done = []
     alike = len(open_) > 1 and len(set(map(id, judged.values()))) == 1
-    for i, column in enumerate(schema.data):
+    for i, column in enumerate(columns):
         values = rows[:, open_] if alike and i in open_ else rows[:, i]
         known = _with_likelihood(_judged_as(column, judged.get(i), values), rows[:, i])
+        if column.role == "context":
+            done.append(_with_moments(_as_context(column, known), of_train[:, i]))
+            continue
         _check_encoding(known)
         start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
         done.append(_with_moments(known, of_train[:, i] - start))
     return schema.with_columns(done)
+
+
+def _as_context(column: Column, known: Column) -> Column:
+    """Return a column of the context, without a likelihood; numbers stay numbers."""
+    if column.kind == "number" and known.kind == "ordered":
+        known = replace(column, kind="real")
+    return replace(known, likelihood=None)
 
 
 def _check_likelihood(column: Column) -> None:
@@ -123,7 +136,8 @@ def _given(column: Column, spec: Spec) -> Column:
 
 
 def _numbers(rows: Rows) -> NDArray[np.float64]:
-    return np.concatenate([some.double().numpy() for some in rows.stored()])
+    values = np.concatenate([some.double().numpy() for some in rows.stored()])
+    return values if rows.given is None else np.concatenate([values, rows.given.double().cpu().numpy()], axis=1)
 
 
 def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, within_bounds
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
@@ -30,7 +30,7 @@ from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
 from pyro_vae.vae.point_values import most_probable
 from pyro_vae.vae.suited import suited_to
-from pyro_vae.vae.tables import as_rows, filled_in, is_table, with_index
+from pyro_vae.vae.tables import as_context, as_rows, filled_in, is_table, with_index
 
 __all__ = ["VAE"]
 
@@ -176,7 +176,7 @@ class VAE(Conditionals):
 
         Args:
             n: how many, at least 1.
-            context: tensors ``(n, ...)``.
+            context: tensors ``(n, ...)``; for a table whose schema has context columns, a DataFrame with these columns.
             mean: return the mean of p(x | z), which pictures usually show, instead of a draw from it; of a category,
                 the most probable value.
             seed: makes the draws repeatable and leaves torch's generators as they were.
@@ -185,6 +185,9 @@ class VAE(Conditionals):
             A tensor ``(n, *event_shape)``, without gradient; a DataFrame if the VAE has a schema.
         """
         n = at_least("n", n, 1)
+        if self.schema is not None and self.schema.context and not context:
+            names = ", ".join(repr(column.name) for column in self.schema.context)
+            raise ValueError(f"sample needs the context: a DataFrame of n = {n} rows with the columns {names}")
         _, context = self.tensors(None, *context)
         for i, c in enumerate(context):
             if c.shape[0] != n:
@@ -199,7 +202,7 @@ class VAE(Conditionals):
         return likelihood.mean if self.schema is None else most_probable(self.schema, likelihood)
 
     def _as_table(self, x: Tensor) -> Any:
-        return x if self.schema is None else as_frame(self.schema, x)
+        return x if self.schema is None else as_frame(self.schema, within_bounds(self.schema, x))
 
     def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Any:
         """Return the mean of p(x | z) at the :meth:`codes` of x; of a category, the most probable value.
@@ -289,7 +292,8 @@ class VAE(Conditionals):
     def _pieces(
         self, x: DataSource, context: tuple[Array, ...], mask: Array | None, seed: int | None
     ) -> Iterator[tuple[Any, tuple[Any, ...], Any]]:
-        x = as_rows(self.schema, x) if context else suited_to(self.likelihood, x, self.schema)
+        x = as_rows(self.schema, x, False) if context else suited_to(self.likelihood, x, self.schema)
+        context = as_context(self.schema, context)
         return batch_by_batch(self, self.context_features, x, context, mask, seed)
 
     def _codes(self, x: Array, *context: Array, mask: Array | None) -> Tensor:
