@@ -35,6 +35,7 @@ _ROW_NUMBERS = re.compile(
     "|(?i:(row|case|record|patient|subject|participant|person|customer|user)([ _.-]*(no|nr|number))?)"
 )
 _DIGITS = 15  # that float64 has; more are no number but a name, such as an account number
+_MOST_DECIMALS, _LOOKED_AT = 6, 1000
 _FEW = 20  # rows, in which whole numbers often differ by chance
 
 
@@ -83,13 +84,23 @@ def _of_numbers(
     if ends != (0, 1) and _are_two(there, low, high):
         found = Column(name, "binary", values=ends, missing=missing, dtype=dtype, whole=whole)
         return found, (values - low) / (high - low)
-    found = Column(name, "number", missing=missing, dtype=dtype, whole=whole)
+    decimals = None if whole or len(there) <= _FEW else _decimals(there)
+    found = Column(name, "number", missing=missing, dtype=dtype, whole=whole, decimals=decimals)
     with np.errstate(over="ignore"):  # the deviation of the largest numbers is infinite
         is_far = np.abs(there).max() > _FAR * there.std() > 0
     if not is_far:
         return found, values
     origin = float(np.floor(low))
     return replace(found, kind="real", origin=origin), values - origin
+
+
+def _decimals(there: Numbers) -> int | None:
+    """Return how many decimals numbers have; None for more than six."""
+    some = there[:_LOOKED_AT]
+    for count in range(1, _MOST_DECIMALS + 1):
+        if (np.round(some, count) == some).all():
+            return count if (np.round(there, count) == there).all() else None
+    return None
 
 
 def _dtype(column: ArrowColumn, there: Numbers, whole: bool) -> str:
