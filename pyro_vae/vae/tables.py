@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,11 @@ from pyro_vae.data.tables import context_of_frame, rows_of_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["as_context", "as_rows", "filled_in", "is_table", "with_index"]
+__all__ = ["TensorOrTable", "as_context", "as_rows", "as_table", "filled_in", "is_table", "with_index"]
+
+
+TensorOrTable: TypeAlias = "Tensor | pd.DataFrame"
+"""x of a VAE: a DataFrame if the VAE has the schema of a table."""
 
 
 def is_table(x: object) -> bool:
@@ -132,6 +136,11 @@ def filled_in(
         if missing[column.name].any() or real_for_gaps:
             found[label] = with_values(column, found[label], missing[column.name], new[column.name])
     return found
+
+
+def as_table(schema: Schema | None, x: Tensor) -> TensorOrTable:
+    """Return x of a VAE as the DataFrame of its schema, within the bounds of the columns; without a schema, x."""
+    return x if schema is None else as_frame(schema, within_bounds(schema, x))
 
 
 def with_index(frame: pd.DataFrame, x: object) -> pd.DataFrame:
