@@ -20,7 +20,7 @@ from pyro_vae.data import TABLES, Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.splitting import SPLITS
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, within_bounds
 from pyro_vae.data.tables import frame_of_file, words_of_file
 from pyro_vae.evaluation.importance import estimate_log_prob
 from pyro_vae.parts import as_posterior
@@ -46,6 +46,7 @@ __all__ = [
     "names",
     "numbers_of",
     "open_whole",
+    "place_column",
     "print_scores",
     "reconstructed",
     "shares",
@@ -94,6 +95,13 @@ def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
     return {"file": [dataset.files[place] for place in where.tolist()]}
 
 
+def place_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
+    """Return the place in the data of the rows of a split, from 0; nothing if they are all, or have files."""
+    if split == "all" or dataset.files or dataset.positions is None:
+        return {}
+    return {"row": dataset.positions[SPLITS.index(split)].tolist()}
+
+
 def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
     """Return the means of z and their standard deviations, if q(z | x) has any, as columns."""
     spread = as_posterior(vae.posterior)
@@ -127,7 +135,7 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
 
 def numbers_of(vae: VAE, frame: pd.DataFrame) -> Tensor:
     """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
-    found = as_rows(vae.schema, frame)
+    found = as_rows(vae.schema, frame, context=False)
     return torch.cat(list(found.stored()))
 
 
@@ -220,7 +228,7 @@ def walks(vae: VAE, examples: Split, paths: Tensor) -> tuple[dict[str, Column], 
     if vae.schema is None:
         of_rows = columns_of(flat, names(examples))
     else:
-        of_rows = dict(as_frame(vae.schema, flat).items())
+        of_rows = dict(as_frame(vae.schema, within_bounds(vae.schema, flat)).items())
     return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
 
 
@@ -333,7 +341,8 @@ def label_of_samples(
     """Return the classes of samples as a column that has no name of the others; nothing for a run without labels."""
     labels = _labels(run, found, n, label)
     names = found.class_names or tuple(map(str, range(found.classes)))
-    return {} if labels is None else {_free("label", taken): [names[code] for code in labels.tolist()]}
+    column = read_config(Path(run)).get("label") or "label"
+    return {} if labels is None else {_free(column, taken): [names[code] for code in labels.tolist()]}
 
 
 def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:

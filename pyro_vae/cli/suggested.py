@@ -15,6 +15,7 @@ from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
 from pyro_vae.suggestions.schemas import completed, with_likelihood
 from pyro_vae.suggestions.units import in_units
 from pyro_vae.suggestions.whole_tables import suggest_table
+from pyro_vae.vae.tables import as_rows
 
 __all__ = ["print_suggestion", "with_schema"]
 
@@ -33,7 +34,7 @@ def with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
     config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))
     if config["inputs"] == "auto":
         config["inputs"] = "x"
-    return raw.map(lambda rows: replace(rows, schema=schema))
+    return raw.map(lambda rows: replace(as_rows(schema, rows), schema=schema))
 
 
 def print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, get_args
 import yaml
 
 from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.files import CheckpointError, read_yaml
+from pyro_vae.files import CheckpointError, NotAMappingError, read_yaml
 from pyro_vae.registry import Spec
 
 __all__ = ["CODED", "DTYPES", "Column", "Encoding", "Kind", "Role", "Schema", "SchemaError", "text_of"]
@@ -114,6 +114,8 @@ class Column:
             self._refuse(f"origin must be a number; got {self.origin!r}")
         if self.encoding in ("one_hot", "embedding") and not self.is_coded:
             self._refuse(f"encoding {self.encoding} is for columns with values, of the kinds {', '.join(CODED)}")
+        if self.encoding == "embedding" and self.role == "context":
+            self._refuse("encoding embedding is for data; context is one_hot")
         if self.encoding in ("log", "log1p") and self.is_coded:
             self._refuse(f"encoding {self.encoding} is for numbers; a {self.kind} column has codes")
 
@@ -275,6 +277,16 @@ class Schema:
         return self.of("data")
 
     @property
+    def context(self) -> tuple[Column, ...]:
+        """The columns that are context, in the order of the table."""
+        return self.of("context")
+
+    @property
+    def label(self) -> str | None:
+        """The name of the column that holds the labels; None if there is none."""
+        return next((column.name for column in self.of("label")), None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns that are parts of x."""
         return tuple(column.name for column in self.data)
@@ -315,7 +327,9 @@ class Schema:
             SchemaError: if it holds no schema.
         """
         try:
-            return cls.from_plain(read_yaml(Path(path)))
+            return cls.from_plain(read_yaml(Path(path), "a schema"))
+        except NotAMappingError as error:
+            raise SchemaError(f"{error}. suggest_schema(data).to_yaml() writes one") from error
         except CheckpointError:
             raise
         except (SchemaError, TypeError) as error:

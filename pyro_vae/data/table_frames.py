@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Column, Schema
 
-__all__ = ["as_frame", "as_values"]
+__all__ = ["as_frame", "as_values", "within_bounds"]
 
 _FURTHEST = 2.0**45  # seconds, a million years
 
@@ -58,9 +59,21 @@ def as_values(column: Column, numbers: NDArray[np.float64]) -> Any:
     numbers = numbers + float(column.origin)
     if column.whole:
         numbers = np.round(numbers)
-    if (column.low, column.high) != (None, None):
-        numbers = np.clip(numbers, column.low, column.high)
     return _of_dtype(column.dtype, numbers)
+
+
+def within_bounds(schema: Schema, x: Tensor) -> Tensor:
+    """Return x of a VAE with the numbers of each column within its bounds, ``low`` and ``high`` of the schema.
+
+    Args:
+        schema: of the table.
+        x: ``(..., columns)``.
+    """
+    if all(column.low is None and column.high is None for column in schema.data):
+        return x
+    low = [-math.inf if c.low is None else c.low - float(c.origin) for c in schema.data]
+    high = [math.inf if c.high is None else c.high - float(c.origin) for c in schema.data]
+    return x.clamp(x.new_tensor(low), x.new_tensor(high))
 
 
 def _of_values(column: Column, codes: NDArray[np.float64]) -> Any:

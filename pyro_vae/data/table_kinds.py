@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,10 @@ MARKS = ("?", "-", "--", ".", "*", "missing", "none", "unknown")
 """Text that stands for a missing value if everything else in the column is a number."""
 
 _FAR = 2**13  # standard deviations from 0, beyond which float32 rounds to more than 0.05 % of one
-_ROW_NUMBERS = ("", "id", "index", "rowid", "row_id")
+_ROW_NUMBERS = re.compile(
+    r"(?i:|id|index|rowid|unnamed: .*|.*[^a-z]id)|.*[a-z](?:Id|ID)"
+    "|(?i:(row|case|record|patient|subject|participant|person|customer|user)([ _.-]*(no|nr|number))?)"
+)
 _DIGITS = 15  # that float64 has; more are no number but a name, such as an account number
 _FEW = 20  # rows, in which whole numbers often differ by chance
 
@@ -100,7 +104,7 @@ def _dtype(column: ArrowColumn, there: Numbers, whole: bool) -> str:
 
 def _numbers_rows(name: str, column: ArrowColumn, there: Numbers, whole: bool) -> bool:
     """Return True if a column numbers the rows, by its name and its numbers."""
-    if name.lower() not in _ROW_NUMBERS and not name.startswith("Unnamed: "):
+    if not _ROW_NUMBERS.fullmatch(name):
         return False
     return counts_rows(column) or (whole and len(np.unique(there)) == len(there) > _FEW)
 

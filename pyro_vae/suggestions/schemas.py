@@ -37,6 +37,8 @@ _FAR = 5  # times the standard deviation of a column, beyond which loc or scale 
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
     """Return a schema in which each column of x has a kind, a likelihood, and the moments of the training rows.
 
+    Columns of the context have a kind and moments.
+
     What it says already stays.
 
     Args:
@@ -52,14 +54,28 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
         _check_likelihood(column)
     of_train = _numbers(train)
     rows = of_train if everything is None else _numbers(everything)
-    open_ = [i for i, column in enumerate(schema.data) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
-    judged = dict(zip(open_, _judged(rows[:, open_], [schema.data[i].name for i in open_]), strict=True))
+    columns = schema.data if train.given is None else (*schema.data, *schema.context)
+    open_ = [i for i, column in enumerate(columns) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
+    judged = dict(zip(open_, _judged(rows[:, open_], [columns[i].name for i in open_]), strict=True))
     done = []
-    for i, column in enumerate(schema.data):
-        known = _with_likelihood(_judged_as(column, judged.get(i), rows[:, i]), rows[:, i])
+    alike = len(open_) > 1 and len(set(map(id, judged.values()))) == 1
+    for i, column in enumerate(columns):
+        values = rows[:, open_] if alike and i in open_ else rows[:, i]
+        known = _with_likelihood(_judged_as(column, judged.get(i), values), rows[:, i])
+        if column.role == "context":
+            done.append(_with_moments(_as_context(column, known), of_train[:, i]))
+            continue
         _check_encoding(known)
-        done.append(_with_moments(known, of_train[:, i]))
+        start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
+        done.append(_with_moments(known, of_train[:, i] - start))
     return schema.with_columns(done)
+
+
+def _as_context(column: Column, known: Column) -> Column:
+    """Return a column of the context, without a likelihood; numbers stay numbers."""
+    if column.kind == "number" and known.kind == "ordered":
+        known = replace(column, kind="real")
+    return replace(known, likelihood=None)
 
 
 def _check_likelihood(column: Column) -> None:
@@ -120,7 +136,8 @@ def _given(column: Column, spec: Spec) -> Column:
 
 
 def _numbers(rows: Rows) -> NDArray[np.float64]:
-    return np.concatenate([some.double().numpy() for some in rows.stored()])
+    values = np.concatenate([some.double().numpy() for some in rows.stored()])
+    return values if rows.given is None else np.concatenate([values, rows.given.double().cpu().numpy()], axis=1)
 
 
 def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:
@@ -150,9 +167,11 @@ def _judged_as(column: Column, suggestion: Suggestion | None, numbers: NDArray[n
         levels = spec["levels"]
         if spec.get("upper", 1) != levels - 1:
             return replace(column, kind="proportion", likelihood=column.likelihood or suggestion.likelihood)
-        return replace(
-            column, kind="ordered", values=tuple(range(levels)), likelihood=column.likelihood or suggestion.likelihood
-        )
+        if column.likelihood is not None:
+            return replace(column, kind="ordered", values=tuple(range(levels)))
+        least = int(np.nanmin(numbers))  # of ratings from 1 to 5, none is 0
+        likelihood = {**spec, "levels": levels - least, "upper": float(levels - least - 1)}
+        return replace(column, kind="ordered", values=tuple(range(least, levels)), likelihood=likelihood)
     values = (0, 1) if kind == "binary" else ()
     # A Beta takes long to become narrow, and logits have a center and a spread.
     likelihood = "LogitNormal" if class_name(spec) == "Beta" else suggestion.likelihood

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,14 +11,18 @@ from torch import Tensor
 from pyro_vae.data import DataSource, Rows
 from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Column, Schema
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, as_values, within_bounds
 from pyro_vae.data.table_gaps import with_values
-from pyro_vae.data.tables import rows_of_frame
+from pyro_vae.data.tables import context_of_frame, rows_of_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["as_rows", "filled_in", "is_table", "with_index"]
+__all__ = ["TensorOrTable", "as_context", "as_rows", "as_table", "filled_in", "is_table", "with_index"]
+
+
+TensorOrTable: TypeAlias = "Tensor | pd.DataFrame"
+"""x of a VAE: a DataFrame if the VAE has the schema of a table."""
 
 
 def is_table(x: object) -> bool:
@@ -26,8 +30,13 @@ def is_table(x: object) -> bool:
     return has_columns(x) or (isinstance(x, Rows) and x.schema is not None)
 
 
-def as_rows(schema: Schema | None, source: DataSource) -> Any:
+def as_rows(schema: Schema | None, source: DataSource, context: bool = True) -> Any:
     """Return a table as the rows that a schema says; other data, and all without a schema, as they are.
+
+    Args:
+        schema: of the VAE.
+        source: data.
+        context: False if the context is given beside the table, which need not have its columns.
 
     Raises:
         BadDataError: if it lacks a column, or has a value that the schema does not know.
@@ -35,14 +44,63 @@ def as_rows(schema: Schema | None, source: DataSource) -> Any:
     if schema is None:
         return source
     if isinstance(source, tuple) and source:
-        x = as_rows(schema, source[0])
+        x = as_rows(schema, source[0], context=False)
         return source if x is source[0] else (x.values, *source[1:])
     if has_columns(source):
-        return rows_of_frame(source, schema)
-    if isinstance(source, Rows) and source.schema is not None and not _coded_alike(source.schema, schema):
-        coded = rows_of_frame(as_frame(source.schema, torch.cat(list(source.stored()))), schema)
-        return replace(source, values=coded.values, columns=coded.columns, schema=schema)
-    return source
+        return rows_of_frame(source, schema, context)
+    if not isinstance(source, Rows) or source.schema is None:
+        return source
+    if not _coded_alike(source.schema, schema):
+        source = _recoded(source, source.schema, schema, context)
+    # The context is encoded by the schema of the VAE, which knows means and standard deviations.
+    return replace(source, schema=schema, given=source.given if context else None) if schema.context else source
+
+
+def as_context(schema: Schema | None, context: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the context with DataFrames as the features of the context columns that a schema says.
+
+    Raises:
+        NoColumnError: if a DataFrame lacks one.
+        BadDataError: if a value is missing, or the schema does not know it.
+    """
+    if schema is None or not schema.context:
+        return context
+    return tuple(context_of_frame(c, schema) if is_data_frame(c) else c for c in context)
+
+
+def _as_frame(rows: Rows) -> pd.DataFrame:
+    """Return rows as a DataFrame, with the context."""
+    assert rows.schema is not None, "they are those of a table"
+    found = as_frame(rows.schema, torch.cat(list(rows.stored())))
+    if rows.given is not None:
+        for column, numbers in zip(rows.schema.context, rows.given.double().cpu().numpy().T, strict=True):
+            found[column.name] = as_values(column, numbers)
+    return found
+
+
+def _recoded(rows: Rows, before: Schema, schema: Schema, context: bool) -> Rows:
+    """Return rows with the numbers of another schema."""
+    values = torch.cat(list(rows.stored()))
+    if before.names == schema.names and not schema.context:
+        starts = [_start(*pair) for pair in zip(before.data, schema.data, strict=True)]
+        if None not in starts:
+            coded = values - torch.tensor(starts, dtype=values.dtype)
+            changed = [i for i, start in enumerate(starts) if start]
+            tops = coded.new_tensor([len(schema.data[i].values) - 1 for i in changed])
+            if not ((coded[:, changed] < 0) | (coded[:, changed] > tops)).any():
+                return replace(rows, values=coded, schema=schema)
+    found = rows_of_frame(_as_frame(rows), schema, context)  # refuses by name what the schema does not know
+    return replace(rows, values=found.values, columns=found.columns, schema=schema, given=found.given)
+
+
+def _start(one: Column, other: Column) -> int | None:
+    """Return what is subtracted from numbers to get codes of 1, 2, 3, ..., say; None if more than that changes."""
+    if _coding(one) == _coding(other):
+        return 0
+    if one.is_coded or not other.is_coded or one.origin or not isinstance(other.values[0], int):
+        return None
+    start = int(other.values[0])
+    return start if other.values == tuple(range(start, start + len(other.values))) else None
 
 
 def filled_in(
@@ -59,12 +117,13 @@ def filled_in(
         filled: x without missing values, ``(n, columns)``.
         words: the DataFrame x as text, whose gaps are filled in its place.
     """
-    new = as_frame(schema, filled)
+    gaps, filled = as_rows(schema, x, context=False).values.isnan().cpu(), filled.cpu()
+    new = as_frame(schema, torch.where(gaps, within_bounds(schema, filled), filled))
     if isinstance(x, Rows):
         return new
     found = (x if words is None else words).copy()
     labels = dict(zip(column_names(x), x.columns, strict=True))
-    missing = dict(zip(schema.names, as_rows(schema, x).values.isnan().numpy().T, strict=True))
+    missing = dict(zip(schema.names, gaps.numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
             missing[column.name] = x[labels[column.name]].isna().to_numpy()
@@ -79,14 +138,20 @@ def filled_in(
     return found
 
 
+def as_table(schema: Schema | None, x: Tensor) -> TensorOrTable:
+    """Return x of a VAE as the DataFrame of its schema, within the bounds of the columns; without a schema, x."""
+    return x if schema is None else as_frame(schema, within_bounds(schema, x))
+
+
 def with_index(frame: pd.DataFrame, x: object) -> pd.DataFrame:
     """Return a table of the VAE with the index of the DataFrame that its rows are of, if x is one."""
     return frame.set_axis(x.index) if is_data_frame(x) else frame
 
 
 def _coded_alike(one: Schema, other: Schema) -> bool:
-    """Return True if x holds the same numbers by two schemas."""
-    return [_coding(c) for c in one.data] == [_coding(c) for c in other.data]
+    """Return True if x and the context hold the same numbers by two schemas."""
+    pairs = ((one.data, other.data), (one.context, other.context))
+    return all(list(map(_coding, mine)) == list(map(_coding, theirs)) for mine, theirs in pairs)
 
 
 def _coding(column: Column) -> tuple[Any, ...]:

@@ -210,3 +210,19 @@ def test_moments_that_are_no_longer_those_of_the_column_give_a_warning(change):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build(data=table, schema=fresh, latent_dim=2, hidden=(4,))
+
+
+def test_bounds_are_for_what_a_vae_gives_alone():
+    """What was observed below a bound, in a new table, stays as it is."""
+    df = pd.DataFrame({"rain": rng(5).normal(1, 1.5, 300).clip(0), "b": rng(1).normal(size=300)})
+    vae = build(data=df, latent_dim=2, hidden=(8,), missing=True)
+    assert (vae.schema["rain"].low, vae.schema["b"].low) == (0.0, None)
+    new = pd.DataFrame({"rain": [-3.0, np.nan, 0.5] * 50, "b": [1.0, 2.0, np.nan] * 50})
+    for mean in (True, False):
+        filled = vae.impute(new, mean=mean, seed=0)
+        assert (filled.rain[::3] == -3.0).all()
+        assert (filled.rain[1::3] >= 0).all()
+        of_rows = vae.impute(rows_of_frame(new, vae.schema), mean=mean, seed=0)
+        np.testing.assert_allclose(of_rows.rain, filled.rain)
+    assert (vae.sample(500, seed=0).rain >= 0).all()
+    assert (vae.decode(torch.zeros(500, 2)).sample()[:, 0] < 0).any()  # the density is that without the bound

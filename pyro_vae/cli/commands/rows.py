@@ -25,8 +25,8 @@ def encode(
         run: run folder.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table with a column for each mean (z0, z1, ...) and each standard deviation (sd0, sd1,
-            ...), the label if there is one, and the file of an image; or .npy array of the means and then the standard
-            deviations.
+            ...), the label if there is one, the file of an image, and the place in the data, from 0, of each row of a
+            split; or .npy array of the means and then the standard deviations.
         split: rows to encode: all, train, valid or test.
         seed: seed of the draws, for codes without a mean.
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
@@ -38,7 +38,7 @@ def encode(
     examples = datasets.part(dataset, split)
     columns = rows.codes(vae, examples, seed)
     if path.suffix.lower() != ".npy":
-        columns |= rows.label_column(examples) | rows.file_column(dataset, split)
+        columns |= rows.label_column(examples) | rows.file_column(dataset, split) | rows.place_column(dataset, split)
     writing.write_rows(path, columns)
     print(f"codes of {len(examples):,} {examples.noun}s: {rows.what_codes_hold(columns)}")
 
@@ -116,7 +116,7 @@ def score(
     Args:
         run: run folder.
         data: your own data, such as new.csv; by default the test rows of the run.
-        out: .csv or .parquet table, or .npy array.
+        out: .csv or .parquet table, with the place of each test row in the data of the run, from 0; or .npy array.
         flag: rate of false alarms, such as 0.01; by default nothing is flagged.
         num_particles: draws of z per row for log p(x).
         seed: seed of the draws.
@@ -134,12 +134,12 @@ def score(
     rows.check_reference(run, own, flag)
     values, tails = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
     reference, more = rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed)
-    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones")
+    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones", vae)
     shares = rows.shares(values, reference)
     columns: dict[str, writing.Column] = {"log_prob": values.tolist(), "share": shares.tolist()}
     if flag is not None:
         columns["flagged"] = (shares <= flag).int().tolist()
     if path.suffix.lower() != ".npy":
-        columns |= rows.file_column(dataset, split)
+        columns |= rows.file_column(dataset, split) | rows.place_column(dataset, split)
     writing.write_rows(path, columns)
     rows.print_scores(examples, values, shares, flag)
