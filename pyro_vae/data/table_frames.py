@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.reading import import_optional
-from pyro_vae.data.schema import Column, Schema
+from pyro_vae.data.schema import Column, Schema, text_of
 
 __all__ = ["as_frame", "as_values", "within_bounds"]
 
@@ -86,11 +86,12 @@ def _of_values(column: Column, codes: NDArray[np.float64]) -> Any:
                 np.where(missing, -1, places), list(column.values), ordered=column.kind == "ordered"
             )
         )
-    values = np.array(column.values, dtype=object)[places]
+    has_text = any(isinstance(value, str) for value in column.values)  # also "other", beside numbers
+    values = np.array([text_of(v) if has_text else v for v in column.values], dtype=object)[places]
     values[missing] = None
     if column.dtype in ("date", "timestamp"):
         return pandas.Series(pandas.to_datetime(values))
-    if column.dtype == "str" or any(isinstance(value, str) for value in column.values):
+    if column.dtype == "str" or has_text:
         return pandas.Series(values)
     if all(isinstance(value, bool) for value in column.values):
         return pandas.Series(values, dtype="boolean" if missing.any() or column.dtype == "boolean" else "bool")

@@ -59,8 +59,11 @@ def look_at(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers
     if types.is_dictionary(column.type):
         return _of_dictionary(where, name, column)
     if types.is_boolean(column.type):
-        dtype = "boolean" if column.null_count else "bool"
-        return Column(name, "binary", values=(False, True), dtype=dtype), numbers(where, column)
+        dtype, values = "boolean" if column.null_count else "bool", numbers(where, column)
+        low, high = np.nanmin(values), np.nanmax(values)
+        if low == high:
+            return Column(name, "constant", "out", values=(bool(low),), dtype=dtype), values
+        return Column(name, "binary", values=(False, True), dtype=dtype), values
     if types.is_timestamp(column.type) or types.is_date(column.type):
         return _of_dates(name, column)
     if is_text(column.type):

@@ -66,6 +66,15 @@ def test_a_category_that_this_series_lacks_is_added_and_leaves_no_gap():
     assert found.tolist() == ["a", "c", "b"]
 
 
+@pytest.mark.parametrize(("new", "expected"), [("2", [1, 2, 1]), ("other", ["1", "other", "1"])])
+def test_numbers_that_are_categories_stay_numbers_if_no_other_is_among_them(new, expected):
+    column = Column("c", "category", values=(1, 2, "other"), other=True, dtype="Int64")
+    old = pd.Series([1, None, 1], dtype="Int64")
+    known = pd.concat([old, pd.Series([2], dtype="Int64")], ignore_index=True)
+    found = with_values(column, known, known.isna().to_numpy(), pd.Series([new] * 4))
+    assert found.tolist()[:3] == expected
+
+
 def test_numbers_that_are_not_whole_are_not_cut_to_the_type_of_a_column():
     old, new = pd.Series([4, -999, 6]), pd.Series([0.0, 3.7, 0.0])
     found = with_values(Column("a", "real", missing=(-999,)), old, (old == -999).to_numpy(), new)
