@@ -37,9 +37,7 @@ _FAR = 5  # times the standard deviation of a column, beyond which loc or scale 
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
     """Return a schema in which each column of x has a kind, a likelihood, and the moments of the training rows.
 
-    Columns of the context have a kind and moments.
-
-    What it says already stays.
+    Columns of the context get a kind and moments. What the schema says already stays.
 
     Args:
         schema: of the table.
@@ -56,16 +54,17 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
     rows = of_train if everything is None else _numbers(everything)
     columns = schema.data if train.given is None else (*schema.data, *schema.context)
     open_ = [i for i, column in enumerate(columns) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
-    judged = dict(zip(open_, _judged(rows[:, open_], [columns[i].name for i in open_]), strict=True))
+    suggestions, are_alike = _judged(rows[:, open_], [columns[i].name for i in open_])
+    judged = dict(zip(open_, suggestions, strict=True))
     done = []
-    alike = len(open_) > 1 and len(set(map(id, judged.values()))) == 1
     for i, column in enumerate(columns):
-        values = rows[:, open_] if alike and i in open_ else rows[:, i]
-        known = _with_likelihood(_judged_as(column, judged.get(i), values), rows[:, i])
+        numbers = rows[:, open_] if are_alike and i in judged else rows[:, i]
+        known = _with_likelihood(_judged_as(column, judged.get(i), numbers), rows[:, i])
         if column.role == "context":
-            done.append(_with_moments(_as_context(column, known), of_train[:, i]))
-            continue
-        _check_encoding(known)
+            known = _as_context(column, known)
+        else:
+            _check_encoding(known)
+        # The codes of an ordered column count from 0, its numbers from the least.
         start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
         done.append(_with_moments(known, of_train[:, i] - start))
     return schema.with_columns(done)
@@ -140,15 +139,15 @@ def _numbers(rows: Rows) -> NDArray[np.float64]:
     return values if rows.given is None else np.concatenate([values, rows.given.double().cpu().numpy()], axis=1)
 
 
-def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:
-    """Return a suggestion for each column of numbers: the same for all if they are alike, as pixels are."""
+def _judged(x: NDArray[np.float64], names: list[str]) -> tuple[list[Suggestion], bool]:
+    """Return a suggestion for each column of numbers, and whether the columns are alike, as pixels are."""
     if not names:
-        return []
+        return [], False
     v = Values(x, tuple(names))
     first = judge_table(v)[0] if len(names) > 1 else judge_columns(v)[0]
     if _KINDS.get(class_name(first.likelihood), "real") != "real":
-        return [first] * len(names)
-    return judge_columns(v)
+        return [first] * len(names), len(names) > 1
+    return judge_columns(v), False
 
 
 def _judged_as(column: Column, suggestion: Suggestion | None, numbers: NDArray[np.float64]) -> Column:
