@@ -17,6 +17,7 @@ from pyro_vae.data.table_columns import (
     NO_VALUE,
     ArrowColumn,
     NotNumbersError,
+    check_commas,
     counts_rows,
     is_text,
     matches_number,
@@ -156,16 +157,18 @@ def _of_dates(name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
 
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     """Return what text is: numbers with marks of missing values, dates, one text, or the names of categories."""
-    text, no_numbers = trimmed(column), not_numbers(where, column)
-    different = text.drop_null().unique().to_pylist()
+    text = trimmed(column)
+    texts = text.drop_null().unique()
+    different = texts.to_pylist()
     if not different:
         raise NotNumbersError(NO_VALUE)
     marks = tuple(mark for mark in different if mark.lower() in MARKS)
     if marks and len(different) > len(marks) and matches_number([value for value in different if value not in marks]):
         values = without(text, marks).cast("float64")
         return _of_numbers(name, values, numbers(where, values), missing=marks)
+    check_commas(where, texts)
     if matches_number(different) and max(map(len, different)) > _DIGITS:
-        raise no_numbers
+        raise not_numbers(where, column)
     dates = as_dates(text)
     if dates is not None:
         return _of_dates(name, dates)
