@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 import yaml
 
-from pyro_vae.argument_checks import is_finite_number
+from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.files import CheckpointError, NotAMappingError, read_yaml
 from pyro_vae.registry import Spec
 
@@ -50,6 +50,8 @@ DTYPES = ("float64", "int64", "Int64", "bool", "boolean", "str", "category", "da
 
 Value = str | bool | int | float
 
+_MOST_DECIMALS = 15
+
 
 class SchemaError(ValueError):
     """A schema that contradicts itself, or does not fit its table."""
@@ -67,6 +69,7 @@ class Column:
         missing: what stands for a missing value, besides an empty cell and NaN.
         dtype: of the column in a DataFrame, such as ``"int64"``; of dates ``"date"`` or ``"timestamp"``.
         whole: True if its numbers are whole, whatever the dtype.
+        decimals: how many its numbers have: a VAE's are rounded to as many. None if they have more than 6.
         origin: what is subtracted from the numbers before they become float32; of dates, the day from which days count.
         zone: the time zone of dates, such as ``"Europe/Berlin"``; their days count in UTC. Empty if they have none.
         other: take a value that is none of ``values`` as the last of them, which is then ``"other"``.
@@ -89,6 +92,7 @@ class Column:
     missing: tuple[Value, ...] = ()
     dtype: str = "float64"
     whole: bool = False
+    decimals: int | None = None
     origin: float | str = 0.0
     zone: str = ""
     other: bool = False
@@ -130,6 +134,8 @@ class Column:
         for name in ("whole", "other"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(f"{name} must be true or false; got {getattr(self, name)!r}")
+        if self.decimals is not None and not (is_integer(self.decimals, 0) and self.decimals <= _MOST_DECIMALS):
+            self._refuse(f"decimals must be a whole number from 0 to {_MOST_DECIMALS}; got {self.decimals!r}")
         for name in ("loc", "scale"):
             if not is_finite_number(getattr(self, name)):
                 self._refuse(f"{name} must be a number; got {getattr(self, name)!r}")

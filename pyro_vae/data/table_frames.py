@@ -59,7 +59,20 @@ def as_values(column: Column, numbers: NDArray[np.float64]) -> Any:
     numbers = numbers + float(column.origin)
     if column.whole:
         numbers = np.round(numbers)
+    elif column.decimals is not None:
+        numbers = _rounded(column, numbers)
     return _of_dtype(column.dtype, numbers)
+
+
+def _rounded(column: Column, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers with the decimals of their column; what is above 0 or below 1 by its kind stays so."""
+    step = 10.0 ** -(column.decimals or 0)
+    rounded = np.round(numbers, column.decimals or 0)
+    if column.kind in ("positive", "proportion"):
+        rounded = np.where((rounded == 0) & (numbers > 0), step, rounded)
+    if column.kind == "proportion":
+        rounded = np.where((rounded == 1) & (numbers < 1), 1 - step, rounded)
+    return rounded
 
 
 def within_bounds(schema: Schema, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from pyro_vae.data.table_columns import (
     NO_VALUE,
     ArrowColumn,
     NotNumbersError,
+    check_commas,
     counts_rows,
     is_text,
     matches_number,
@@ -35,6 +36,7 @@ _ROW_NUMBERS = re.compile(
     "|(?i:(row|case|record|patient|subject|participant|person|customer|user)([ _.-]*(no|nr|number))?)"
 )
 _DIGITS = 15  # that float64 has; more are no number but a name, such as an account number
+_MOST_DECIMALS, _LOOKED_AT = 6, 1000
 _FEW = 20  # rows, in which whole numbers often differ by chance
 
 
@@ -86,13 +88,23 @@ def _of_numbers(
     if ends != (0, 1) and _are_two(there, low, high):
         found = Column(name, "binary", values=ends, missing=missing, dtype=dtype, whole=whole)
         return found, (values - low) / (high - low)
-    found = Column(name, "number", missing=missing, dtype=dtype, whole=whole)
+    decimals = None if whole or len(there) <= _FEW else _decimals(there)
+    found = Column(name, "number", missing=missing, dtype=dtype, whole=whole, decimals=decimals)
     with np.errstate(over="ignore"):  # the deviation of the largest numbers is infinite
         is_far = np.abs(there).max() > _FAR * there.std() > 0
     if not is_far:
         return found, values
     origin = float(np.floor(low))
     return replace(found, kind="real", origin=origin), values - origin
+
+
+def _decimals(there: Numbers) -> int | None:
+    """Return how many decimals numbers have; None for more than six."""
+    some = there[:_LOOKED_AT]
+    for count in range(1, _MOST_DECIMALS + 1):
+        if (np.round(some, count) == some).all():
+            return count if (np.round(there, count) == there).all() else None
+    return None
 
 
 def _dtype(column: ArrowColumn, there: Numbers, whole: bool) -> str:
@@ -145,16 +157,18 @@ def _of_dates(name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
 
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     """Return what text is: numbers with marks of missing values, dates, one text, or the names of categories."""
-    text, no_numbers = trimmed(column), not_numbers(where, column)
-    different = text.drop_null().unique().to_pylist()
+    text = trimmed(column)
+    texts = text.drop_null().unique()
+    different = texts.to_pylist()
     if not different:
         raise NotNumbersError(NO_VALUE)
     marks = tuple(mark for mark in different if mark.lower() in MARKS)
     if marks and len(different) > len(marks) and matches_number([value for value in different if value not in marks]):
         values = without(text, marks).cast("float64")
         return _of_numbers(name, values, numbers(where, values), missing=marks)
+    check_commas(where, texts)
     if matches_number(different) and max(map(len, different)) > _DIGITS:
-        raise no_numbers
+        raise not_numbers(where, column)
     dates = as_dates(text)
     if dates is not None:
         return _of_dates(name, dates)

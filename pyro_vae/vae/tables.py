@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -135,7 +137,17 @@ def filled_in(
             found[label] = found[label].str.replace(r"\.0*$", "", regex=True)
         if missing[column.name].any() or real_for_gaps:
             found[label] = with_values(column, found[label], missing[column.name], new[column.name])
+    _warn_of_gaps([name for name, label in labels.items() if found[label].isna().any()])
     return found
+
+
+def _warn_of_gaps(names: Sequence[str]) -> None:
+    if names:
+        warnings.warn(
+            f"impute leaves missing values in {', '.join(map(repr, names[:10]))}: its schema leaves "
+            f"{'this column' if len(names) == 1 else 'these columns'} out",
+            stacklevel=4,
+        )
 
 
 def as_table(schema: Schema | None, x: Tensor) -> TensorOrTable:

@@ -91,6 +91,14 @@ def test_columns_without_text_as_names(labels):
     assert filled[~GAPS].equals(df[~GAPS])
 
 
+def test_gaps_in_columns_that_the_schema_leaves_out_stay_with_a_warning():
+    df = pd.DataFrame({"a": NUMBERS.mask(GAPS), "b": NUMBERS, "name": [None, *(f"p{i}" for i in range(1, N))]})
+    vae = build(data=df, latent_dim=2, hidden=(4,))
+    with pytest.warns(UserWarning, match="leaves missing values in 'name': its schema leaves this column out"):
+        filled = vae.impute(df, num_particles=5, seed=0)
+    assert filled.isna().sum().to_dict() == {"a": 0, "b": 0, "name": 1}
+
+
 def test_reconstructions_have_the_index_of_their_rows():
     df = pd.DataFrame({"a": NUMBERS, "w": WORDS}).set_axis(pd.date_range("2024-01-01", periods=N))
     assert build(data=df, latent_dim=2, hidden=(4,)).reconstruct(df).index.equals(df.index)
