@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -139,6 +140,8 @@ def with_likelihood(schema: Schema, likelihood: Spec | ClassOrFunction | None) -
 
 
 def _given(column: Column, spec: Spec) -> Column:
+    if isinstance(spec, functools.partial):
+        spec = {"class": spec.func, **spec.keywords}
     if column.kind != "number" or not is_location_scale(spec):
         return replace(column, likelihood=spec)
     if not is_standardized(spec):
