@@ -12,6 +12,7 @@ from pyro_vae import VAE, plots
 from pyro_vae.argument_checks import at_least
 from pyro_vae.cli.pictures import first, save_figure
 from pyro_vae.cli.rows import label_column
+from pyro_vae.cli.words import with_options
 from pyro_vae.data import DataSet, Split
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation, synthetic
@@ -140,7 +141,7 @@ def _print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: 
             for frame, part in ((train, trained), (held_out, examples), (samples, given))
         )
     report = synthetic(train, samples, held_out, seed=seed)
-    print(f"\n{report}\n")
+    print(f"\n{with_options(str(report))}\n")
     path = folder_in(Path(run), "figures") / "synthetic.png"
     save_figure(plots.synthetic_rows(report), path)
     print(f"figure    {path}")

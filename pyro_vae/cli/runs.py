@@ -152,6 +152,11 @@ def print_kept(run: Path, history: History, best: bool) -> None:
     """Print which weights are kept, and where."""
     kept = f"best epoch {history.best.epoch} of {len(history)}; its weights" if best else "the last epoch's weights"
     print(f"{kept} are in {run / BEST}")
+    if best and (fall := history.fall_after_best) is not None:
+        print(
+            f"the validation elbo then fell by {fall:.2f}: more epochs fit the training data alone. --patience "
+            f"{max(10, history.best.epoch // 2)} stops such a training earlier"
+        )
 
 
 def print_next(run: Path) -> None:

@@ -37,6 +37,7 @@ _PHRASES = [
         (r"data\.load\(\.\.\., dequantize=True\)", "--dequantize true"),
         (r"likelihoods\.(\w+)\(levels=(\d+), upper=([\d.]+)\)", r"--likelihood \1 with \2 levels up to \3"),
         (r"\blikelihoods\.([A-Z]\w+)", r"--likelihood \1"),
+        (r"; name them with target=", ""),
         (r"(?<!\()\blibrary=True", "--likelihood.library true"),
         (
             r"(?:Use evaluation\.annealed_importance_sampling \(.*?\), or t|T)rain a posterior (.*), such as a flow",

@@ -355,9 +355,12 @@ def _trimmed(column: ArrowColumn) -> ArrowColumn:
     arrow = import_optional("pyarrow", "tables")
     if not arrow.types.is_string(column.type):
         return column
-    text = _text(column)
+    different = column.unique()
+    without_spaces = _text(different)
+    text = column if without_spaces.equals(different) else _text(column)
     for kind in ("int64", "float64"):
         with suppress(arrow.ArrowInvalid):
+            without_spaces.cast(kind)
             return text.cast(kind)
     return text
 

@@ -38,18 +38,21 @@ def with_values(column: Column, old: pd.Series, gaps: NDArray[np.bool_], new: pd
     if isinstance(old.dtype, import_optional("pandas", "tables").DatetimeTZDtype):
         values = values.dt.tz_localize("UTC") if values.dt.tz is None else values
         return old.where(~gaps, values.astype(old.dtype))
+    if column.is_coded and types.is_object_dtype(values.dtype):
+        values = _named(values, old[~gaps].dropna().unique())
     is_text = types.is_object_dtype(old.dtype) or types.is_string_dtype(old.dtype)
     words = _in_words_of(column, old[~gaps].dropna(), values) if is_text else values
     kept = old.astype(object).where(~gaps, words.astype(object))
     if is_text and (words is not values or not types.is_object_dtype(old.dtype)):
         return kept.astype(old.dtype)
     dtype = values.dtype if is_text else old.dtype
-    if types.is_integer_dtype(dtype) and (values[gaps] != values[gaps].round()).any():
+    if types.is_integer_dtype(dtype) and types.is_float_dtype(values.dtype) and (values[gaps] % 1 != 0).any():
         return kept.infer_objects()  # the schema says that its numbers are not whole
     try:
         return kept.astype(dtype)
     except (TypeError, ValueError, OverflowError):
-        return kept
+        has_text = any(isinstance(value, str) for value in kept)  # "other" beside numbers, which no file takes
+        return kept.map(text_of) if has_text else kept
 
 
 def _whole(numbers: pd.Series, dtype: object) -> pd.Series:

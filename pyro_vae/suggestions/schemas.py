@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,9 +38,7 @@ _FAR = 5  # times the standard deviation of a column, beyond which loc or scale 
 def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Schema:
     """Return a schema in which each column of x has a kind, a likelihood, and the moments of the training rows.
 
-    Columns of the context have a kind and moments.
-
-    What it says already stays.
+    Columns of the context get a kind and moments. What the schema says already stays.
 
     Args:
         schema: of the table.
@@ -48,7 +47,7 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
 
     Raises:
         SchemaError: if a likelihood is not known, or is over other codes than those of its column; or if an encoder
-            and a likelihood would not standardise the same numbers.
+            and a likelihood would not standardise the same numbers, or numbers are beyond the bounds of the schema.
     """
     for column in schema.data:
         _check_likelihood(column)
@@ -56,16 +55,18 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
     rows = of_train if everything is None else _numbers(everything)
     columns = schema.data if train.given is None else (*schema.data, *schema.context)
     open_ = [i for i, column in enumerate(columns) if column.kind == "number" and not np.isnan(rows[:, i]).all()]
-    judged = dict(zip(open_, _judged(rows[:, open_], [columns[i].name for i in open_]), strict=True))
+    suggestions, are_alike = _judged(rows[:, open_], [columns[i].name for i in open_])
+    judged = dict(zip(open_, suggestions, strict=True))
     done = []
-    alike = len(open_) > 1 and len(set(map(id, judged.values()))) == 1
     for i, column in enumerate(columns):
-        values = rows[:, open_] if alike and i in open_ else rows[:, i]
-        known = _with_likelihood(_judged_as(column, judged.get(i), values), rows[:, i])
+        numbers = rows[:, open_] if are_alike and i in judged else rows[:, i]
+        known = _with_likelihood(_judged_as(column, judged.get(i), numbers), rows[:, i])
         if column.role == "context":
-            done.append(_with_moments(_as_context(column, known), of_train[:, i]))
-            continue
-        _check_encoding(known)
+            known = _as_context(column, known)
+        else:
+            _check_encoding(known)
+            _check_bounds(known, rows[:, i])
+        # The codes of an ordered column count from 0, its numbers from the least.
         start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
         done.append(_with_moments(known, of_train[:, i] - start))
     return schema.with_columns(done)
@@ -93,6 +94,19 @@ def _check_likelihood(column: Column) -> None:
             f"column {column.name!r}: {name} is over {levels} levels up to {spec.get('upper', 1)}, and the column "
             f"has {n} values. Leave its likelihood out, or write {{class: Categorical, levels: {n}, upper: {n - 1}}}"
         )
+
+
+def _check_bounds(column: Column, numbers: NDArray[np.float64]) -> None:
+    """Raise a SchemaError if numbers of a column are beyond the bounds of its draws."""
+    if (column.low is None and column.high is None) or np.isnan(numbers).all():
+        return
+    ends = (float(np.nanmin(numbers)) + float(column.origin), float(np.nanmax(numbers)) + float(column.origin))
+    for name, bound, end in (("low", column.low, ends[0]), ("high", column.high, ends[1])):
+        if bound is not None and (end < bound if name == "low" else end > bound):
+            raise SchemaError(
+                f"column {column.name!r}: {name} of the schema is {bound:g}, and the table has {end:g}. Draws would "
+                "not be like the rows: change the bound, or leave it out"
+            )
 
 
 def _check_encoding(column: Column) -> None:
@@ -126,6 +140,8 @@ def with_likelihood(schema: Schema, likelihood: Spec | ClassOrFunction | None) -
 
 
 def _given(column: Column, spec: Spec) -> Column:
+    if isinstance(spec, functools.partial):
+        spec = {"class": spec.func, **spec.keywords}
     if column.kind != "number" or not is_location_scale(spec):
         return replace(column, likelihood=spec)
     if not is_standardized(spec):
@@ -140,15 +156,15 @@ def _numbers(rows: Rows) -> NDArray[np.float64]:
     return values if rows.given is None else np.concatenate([values, rows.given.double().cpu().numpy()], axis=1)
 
 
-def _judged(x: NDArray[np.float64], names: list[str]) -> list[Suggestion]:
-    """Return a suggestion for each column of numbers: the same for all if they are alike, as pixels are."""
+def _judged(x: NDArray[np.float64], names: list[str]) -> tuple[list[Suggestion], bool]:
+    """Return a suggestion for each column of numbers, and whether the columns are alike, as pixels are."""
     if not names:
-        return []
+        return [], False
     v = Values(x, tuple(names))
     first = judge_table(v)[0] if len(names) > 1 else judge_columns(v)[0]
     if _KINDS.get(class_name(first.likelihood), "real") != "real":
-        return [first] * len(names)
-    return judge_columns(v)
+        return [first] * len(names), len(names) > 1
+    return judge_columns(v), False
 
 
 def _judged_as(column: Column, suggestion: Suggestion | None, numbers: NDArray[np.float64]) -> Column:

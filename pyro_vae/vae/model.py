@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pyro
 import torch
@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
-from pyro_vae.data.table_frames import as_frame, within_bounds
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
@@ -30,7 +29,7 @@ from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
 from pyro_vae.vae.point_values import most_probable
 from pyro_vae.vae.suited import suited_to
-from pyro_vae.vae.tables import as_context, as_rows, filled_in, is_table, with_index
+from pyro_vae.vae.tables import TensorOrTable, as_context, as_rows, as_table, filled_in, is_table, with_index
 
 __all__ = ["VAE"]
 
@@ -171,7 +170,7 @@ class VAE(Conditionals):
 
     # Uses of a trained VAE.
 
-    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> Any:
+    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> TensorOrTable:
         """Draw n examples from the model: z from the prior, then x from the likelihood.
 
         Args:
@@ -195,16 +194,21 @@ class VAE(Conditionals):
         with evaluating(self), seeded(seed):
             z = over_batch(self.prior_of(*context), torch.Size((n,)), "prior", self.prior).sample()
             likelihood = self.decode(z, *context)
-            return self._as_table(self._point(likelihood) if mean else likelihood.sample())
+            return as_table(self.schema, self._point(likelihood) if mean else likelihood.sample())
 
     def _point(self, likelihood: TorchDistribution) -> Tensor:
         """Return the mean of p(x | z), with the most probable codes in the columns of a table that have codes."""
         return likelihood.mean if self.schema is None else most_probable(self.schema, likelihood)
 
-    def _as_table(self, x: Tensor) -> Any:
-        return x if self.schema is None else as_frame(self.schema, within_bounds(self.schema, x))
-
-    def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Any:
+    @overload
+    def reconstruct(self, x: Tensor, *context: Array, mask: Array | None = ..., seed: int | None = ...) -> Tensor: ...
+    @overload
+    def reconstruct(
+        self, x: DataSource, *context: Array, mask: Array | None = ..., seed: int | None = ...
+    ) -> TensorOrTable: ...
+    def reconstruct(
+        self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None
+    ) -> TensorOrTable:
         """Return the mean of p(x | z) at the :meth:`codes` of x; of a category, the most probable value.
 
         Args:
@@ -223,8 +227,28 @@ class VAE(Conditionals):
                     for some, c, m in self._pieces(x, context, mask, seed)
                 ]
             )
-        return with_index(self._as_table(found), x) if self.schema is not None and is_table(x) else found
+        return with_index(as_table(self.schema, found), x) if self.schema is not None and is_table(x) else found
 
+    @overload
+    def impute(
+        self,
+        x: Tensor,
+        *context: Array,
+        mask: Array | None = ...,
+        num_particles: int = ...,
+        mean: bool = ...,
+        seed: int | None = ...,
+    ) -> Tensor: ...
+    @overload
+    def impute(
+        self,
+        x: DataSource,
+        *context: Array,
+        mask: Array | None = ...,
+        num_particles: int = ...,
+        mean: bool = ...,
+        seed: int | None = ...,
+    ) -> TensorOrTable: ...
     def impute(
         self,
         x: DataSource,
@@ -233,7 +257,7 @@ class VAE(Conditionals):
         num_particles: int = 100,
         mean: bool = True,
         seed: int | None = None,
-    ) -> Any:
+    ) -> TensorOrTable:
         """Replace missing values by their mean given the observed ones, or by a draw; a category by the most probable.
 
         z is drawn from q and weighted by p(x observed, z) / q(z): self-normalised importance sampling for the mean,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +20,11 @@ from pyro_vae.data.tables import context_of_frame, rows_of_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["as_context", "as_rows", "filled_in", "is_table", "with_index"]
+__all__ = ["TensorOrTable", "as_context", "as_rows", "as_table", "filled_in", "is_table", "with_index"]
+
+
+TensorOrTable: TypeAlias = "Tensor | pd.DataFrame"
+"""x of a VAE: a DataFrame if the VAE has the schema of a table."""
 
 
 def is_table(x: object) -> bool:
@@ -122,7 +128,8 @@ def filled_in(
     missing = dict(zip(schema.names, gaps.numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
-            missing[column.name] = x[labels[column.name]].isna().to_numpy()
+            there = x[labels[column.name]]
+            missing[column.name] = (there.isna() | there.astype(str).isin(map(str, column.missing))).to_numpy()
         if column.name not in missing:
             continue
         label = labels[column.name]
@@ -131,7 +138,22 @@ def filled_in(
             found[label] = found[label].str.replace(r"\.0*$", "", regex=True)
         if missing[column.name].any() or real_for_gaps:
             found[label] = with_values(column, found[label], missing[column.name], new[column.name])
+    _warn_of_gaps([name for name, label in labels.items() if found[label].isna().any()])
     return found
+
+
+def _warn_of_gaps(names: Sequence[str]) -> None:
+    if names:
+        warnings.warn(
+            f"impute leaves missing values in {', '.join(map(repr, names[:10]))}: its schema leaves "
+            f"{'this column' if len(names) == 1 else 'these columns'} out",
+            stacklevel=4,
+        )
+
+
+def as_table(schema: Schema | None, x: Tensor) -> TensorOrTable:
+    """Return x of a VAE as the DataFrame of its schema, within the bounds of the columns; without a schema, x."""
+    return x if schema is None else as_frame(schema, within_bounds(schema, x))
 
 
 def with_index(frame: pd.DataFrame, x: object) -> pd.DataFrame:

@@ -139,6 +139,13 @@ def test_a_run_with_labels_as_context_gives_them_to_its_samples(here, capsys):
     assert pd.read_csv("walk.csv").day.str.fullmatch(r"\d{4}-\d\d-\d\d").all()
 
 
+def test_suggest_says_how_to_train_with_the_schema_that_it_wrote(here, capsys):
+    assert main(["suggest", "mixed.csv", "--out", "mine.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "written to mine.yaml" in out
+    assert "pyro-vae train --data mixed.csv --schema mine.yaml takes it" in out
+
+
 def test_scores_say_of_which_rows_they_are(here):
     assert main(["score", "real", "--out", "scores.csv"]) == 0
     assert main(["encode", "real", "--split", "test", "--out", "codes.csv"]) == 0

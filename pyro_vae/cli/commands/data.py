@@ -103,7 +103,8 @@ def suggest_likelihood(data: str, out: str | None = None, **how: Any) -> None:
             raise ValueError(f"out is for the schema of a table; {data} holds {dataset.train.noun}s of another kind")
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(out), suggest_schema(dataset).to_yaml())
-        print(out)
+        print(f"written to {out}: edit what you know better")
+        how["schema"] = out
     given = [word for name, value in how.items() if value for word in (f"--{name}", str(value))]
     words = shlex.join([data, *("true" if word == "True" else word for word in given)])
-    print(f"pyro-vae train --data {words} chooses the first, and prepares the data for it")
+    print(f"pyro-vae train --data {words} {'takes it' if out else 'chooses the first, and prepares the data for it'}")
