@@ -124,12 +124,18 @@ def build(
           595,012 parameters
         )
     """
+    if schema is not None and not isinstance(schema, Schema):
+        raise TypeError(
+            f"schema must be a Schema, as suggest_schema or Schema.read(path) returns it; got {type(schema).__name__}"
+        )
     with nullcontext() if allow is None else allowing(allow):
         if data is None:
             if event_shape is None:
                 raise ValueError("build needs the shape of one example, event_shape, or the data themselves: data=x")
             if is_auto(likelihood):
                 raise ValueError('likelihood auto looks at the data: build(..., likelihood="auto", data=x)')
+            if schema is not None and likelihood is None:
+                raise ValueError("a schema without data says no likelihood: build(data=df, schema=schema)")
             likelihood = "Bernoulli" if likelihood is None else likelihood
         else:
             data = data if schema is None else coded(schema, data)

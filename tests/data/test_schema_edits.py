@@ -164,3 +164,13 @@ def test_what_a_schema_leaves_open_comes_from_the_data_as_the_schema_reads_them(
         assert 4000 < vae.schema["pay"].loc < 7000
         assert 500 < vae.schema["pay"].scale < 1000
         assert vae.impute(df, num_particles=5, seed=0).pay.min() > 3000
+
+
+def test_build_refuses_what_is_no_schema_and_a_schema_without_data():
+    """Without data, each column had the usual likelihood of images, a Bernoulli."""
+    with pytest.raises(
+        TypeError, match=r"schema must be a Schema, as suggest_schema or Schema.read\(path\) .* got str"
+    ):
+        build(data=TOWNS, schema="schema.yaml", latent_dim=2)
+    with pytest.raises(ValueError, match="a schema without data says no likelihood"):
+        build(2, schema=Schema((Column("a", "real"), Column("b", "real"))), latent_dim=2)
