@@ -40,7 +40,7 @@ Role = Literal["data", "context", "label", "out"]
 """What a column is for: a part of x, a part of the context, the label, or nothing."""
 
 Encoding = Literal["standardize", "log", "log1p", "one_hot", "embedding"]
-"""How the encoder sees a column; numbers are standardised, those of ``log`` and ``log1p`` after the logarithm."""
+"""How the encoder sees a column. Numbers are standardised; with ``log`` and ``log1p``, after the logarithm."""
 
 CODED = ("binary", "category", "ordered")
 """The kinds whose values become codes 0, 1, 2, ..."""
@@ -54,7 +54,7 @@ _MOST_DECIMALS = 15
 
 
 class SchemaError(ValueError):
-    """A schema that says what cannot be, or a table that does not have it."""
+    """A schema that contradicts itself, or does not fit its table."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Column:
         encoding: how the encoder sees it; by default as its kind says.
         loc: the mean of the numbers that the encoder and the likelihood standardise, or of their logarithms.
         scale: their standard deviation.
-        low: the least number in a DataFrame of the VAE: what is below becomes it. None for no such bound. Densities are
-            those without the bound.
-        high: the largest number, likewise.
+        low: the least number that the VAE writes into a DataFrame, in the place of lower ones; None for no bound.
+            Densities take no notice of it.
+        high: the greatest number, likewise.
 
     Raises:
         SchemaError: if these do not go together.
@@ -194,11 +194,13 @@ class Column:
             return self.encoding
         if self.kind == "category":
             return "one_hot" if len(self.values) <= 20 else "embedding"
-        return {"positive": "log", "count": "log1p"}.get(self.kind, "standardize")  # type: ignore[return-value]
+        of_skewed: Mapping[str, Encoding] = {"positive": "log", "count": "log1p"}
+        return of_skewed.get(self.kind, "standardize")
 
     def to_plain(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain text and numbers."""
         found = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        found["likelihood"] = _by_name(self.likelihood)
         usual = {field.name: field.default for field in fields(self)[2:]}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -303,8 +305,15 @@ class Schema:
         return Schema((*(self[name] for name in names), *rest))
 
     def with_columns(self, changed: Iterable[Column]) -> Schema:
-        """Return the schema with other columns in the place of those of the same names."""
-        by_name = {column.name: column for column in changed}
+        """Return the schema with other columns in the place of those of the same names.
+
+        Raises:
+            SchemaError: if it has no column of such a name.
+        """
+        by_name, names = {column.name: column for column in changed}, [column.name for column in self.columns]
+        for name in by_name:
+            if name not in names:
+                raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(names[:20])}")
         return replace(self, columns=tuple(by_name.get(column.name, column) for column in self.columns))
 
     def to_yaml(self) -> str:
@@ -370,6 +379,16 @@ def text_of(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _by_name(spec: Any) -> Any:
+    """Return a spec with the names or dotted paths of classes in the place of the classes themselves."""
+    if isinstance(spec, Mapping):
+        return {name: _by_name(value) for name, value in spec.items()}
+    if not callable(spec):
+        return spec
+    ours = spec.__module__.startswith("pyro_vae.")
+    return spec.__name__ if ours else f"{spec.__module__}.{spec.__qualname__}"
 
 
 def _flow(value: object) -> str:

@@ -84,7 +84,7 @@ def _of_numbers(
         return Column(name, "identifier", "out", dtype=dtype), values
     ends = tuple(int(end) if whole else float(end) for end in (low, high))
     if low == high and low not in (0, 1):
-        return Column(name, "constant", "out", values=ends[:1], dtype=dtype), values
+        return Column(name, "constant", "out", values=ends[:1], missing=missing, dtype=dtype), values
     if ends != (0, 1) and _are_two(there, low, high):
         found = Column(name, "binary", values=ends, missing=missing, dtype=dtype, whole=whole)
         return found, (values - low) / (high - low)
@@ -141,7 +141,7 @@ def _of_dictionary(where: str, name: str, column: ArrowColumn) -> tuple[Column, 
     return found, codes_of(where, found, column)
 
 
-def _of_dates(name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
+def _of_dates(name: str, column: ArrowColumn, missing: tuple[str, ...] = ()) -> tuple[Column, Numbers]:
     days = days_of(column)
     first = np.floor(np.nanmin(days))
     dtype = "date" if (days == np.floor(days))[~np.isnan(days)].all() else "timestamp"
@@ -150,13 +150,15 @@ def _of_dates(name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     except OverflowError:
         raise NotNumbersError("has dates before the year 1 or after 9999") from None
     origin, days = start.date().isoformat(), days - first
-    if np.nanmin(days) == np.nanmax(days):
-        return Column(name, "constant", "out", values=(origin,), dtype=dtype), days
-    return Column(name, "date", dtype=dtype, origin=origin, zone=time_zone(column)), days
+    low, high = np.nanmin(days), np.nanmax(days)
+    if low == high:
+        only = origin if dtype == "date" else (start + datetime.timedelta(days=low)).isoformat()
+        return Column(name, "constant", "out", values=(only,), missing=missing, dtype=dtype), days
+    return Column(name, "date", missing=missing, dtype=dtype, origin=origin, zone=time_zone(column)), days
 
 
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
-    """Return what text is: numbers with marks of missing values, dates, one text, or the names of categories."""
+    """Return what text is: numbers or dates with marks of missing values, one text, or the names of categories."""
     text = trimmed(column)
     texts = text.drop_null().unique()
     different = texts.to_pylist()
@@ -169,9 +171,9 @@ def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Number
     check_commas(where, texts)
     if matches_number(different) and max(map(len, different)) > _DIGITS:
         raise not_numbers(where, column)
-    dates = as_dates(text)
+    dates = as_dates(without(text, marks) if marks and len(different) > len(marks) else text)
     if dates is not None:
-        return _of_dates(name, dates)
+        return _of_dates(name, dates, missing=marks)
     if not may_be_classes(len(different), len(text)):
         raise NotNumbersError(
             f"has {len(different):,} different texts in {len(text):,} rows, such as {different[0][:40]!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,7 +47,7 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
 
     Raises:
         SchemaError: if a likelihood is not known, or is over other codes than those of its column; or if an encoder
-            and a likelihood would not standardise the same numbers.
+            and a likelihood would not standardise the same numbers, or numbers are beyond the bounds of the schema.
     """
     for column in schema.data:
         _check_likelihood(column)
@@ -64,6 +65,7 @@ def completed(schema: Schema, train: Rows, everything: Rows | None = None) -> Sc
             known = _as_context(column, known)
         else:
             _check_encoding(known)
+            _check_bounds(known, rows[:, i])
         # The codes of an ordered column count from 0, its numbers from the least.
         start = int(known.values[0]) if known.kind == "ordered" and column.kind == "number" else 0
         done.append(_with_moments(known, of_train[:, i] - start))
@@ -92,6 +94,19 @@ def _check_likelihood(column: Column) -> None:
             f"column {column.name!r}: {name} is over {levels} levels up to {spec.get('upper', 1)}, and the column "
             f"has {n} values. Leave its likelihood out, or write {{class: Categorical, levels: {n}, upper: {n - 1}}}"
         )
+
+
+def _check_bounds(column: Column, numbers: NDArray[np.float64]) -> None:
+    """Raise a SchemaError if numbers of a column are beyond the bounds of its draws."""
+    if (column.low is None and column.high is None) or np.isnan(numbers).all():
+        return
+    ends = (float(np.nanmin(numbers)) + float(column.origin), float(np.nanmax(numbers)) + float(column.origin))
+    for name, bound, end in (("low", column.low, ends[0]), ("high", column.high, ends[1])):
+        if bound is not None and (end < bound if name == "low" else end > bound):
+            raise SchemaError(
+                f"column {column.name!r}: {name} of the schema is {bound:g}, and the table has {end:g}. Draws would "
+                "not be like the rows: change the bound, or leave it out"
+            )
 
 
 def _check_encoding(column: Column) -> None:
@@ -125,6 +140,8 @@ def with_likelihood(schema: Schema, likelihood: Spec | ClassOrFunction | None) -
 
 
 def _given(column: Column, spec: Spec) -> Column:
+    if isinstance(spec, functools.partial):
+        spec = {"class": spec.func, **spec.keywords}
     if column.kind != "number" or not is_location_scale(spec):
         return replace(column, likelihood=spec)
     if not is_standardized(spec):

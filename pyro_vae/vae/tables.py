@@ -128,7 +128,8 @@ def filled_in(
     missing = dict(zip(schema.names, gaps.numpy().T, strict=True))
     for column in schema.columns:
         if column.kind == "constant" and column.values and column.name in labels:
-            missing[column.name] = x[labels[column.name]].isna().to_numpy()
+            there = x[labels[column.name]]
+            missing[column.name] = (there.isna() | there.astype(str).isin(map(str, column.missing))).to_numpy()
         if column.name not in missing:
             continue
         label = labels[column.name]

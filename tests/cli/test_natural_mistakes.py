@@ -64,7 +64,11 @@ def sources(tmp_path_factory):
         ("train --channels 2", "--channels must be 1, 3 or null; got 2"),
         ("train --lr -1 --epochs 1", "--lr must be a finite number above 0"),
         ("train --data good.csv --nets conv --epochs 1", r"--nets: conv is for images, .* has shape \(3,\). Take mlp"),
-        ("train --data good.csv --likelihood bernoulli", r"--binarize dynamic or threshold\) or use --likelihood Cont"),
+        ("train --data good.csv --likelihood bernoulli", "column 'kind': Bernoulli is over 2 levels up to 1, and the"),
+        (
+            "train --data good.csv --columns a,b --likelihood bernoulli",
+            r"--binarize dynamic or threshold\) or use --likelihood Cont",
+        ),
         ("data", "data needs a folder, a file or the name of a data set, such as photos/, wine.csv or digits"),
         (
             "train --resume run --latent_dim 5",

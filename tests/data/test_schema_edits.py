@@ -97,6 +97,24 @@ def test_a_column_that_is_always_true_is_constant(gaps):
     assert as_frame(rows.schema, rows.values).yes.tolist() == [True] * 30
 
 
+def test_marks_of_missing_dates_are_found(tmp_path):
+    days = pd.date_range("1968-03-01", periods=60).strftime("%Y-%m-%d")
+    df = pd.DataFrame({"day": days.where(np.arange(60) % 4 > 0, "?"), "x": np.arange(60) / 7})
+    df.to_csv(tmp_path / "a.csv", index=False)
+    found = data.load(tmp_path / "a.csv")
+    assert found.train.schema["day"].kind == "date"
+    assert found.notes == ("'?' in 'day' is missing",)
+    assert int(found.everything.values[:, 0].isnan().sum()) == 15
+
+
+def test_constants_keep_their_time_and_get_their_value_in_the_place_of_marks():
+    df = pd.DataFrame({"x": np.arange(30.0), "at": pd.Timestamp("2024-05-05 10:30"), "n": ["5", "?"] * 15})
+    df.loc[3, "x"] = np.nan
+    rows = rows_of_frame(df)
+    assert as_frame(rows.schema, rows.values)["at"].tolist() == df["at"].tolist()
+    assert build(data=df, latent_dim=2, hidden=(4,)).impute(df, num_particles=5).n.astype(int).tolist() == [5] * 30
+
+
 def test_dates_long_before_and_after_us_keep_their_days():
     days = ["0001-01-01", "1582-10-15", "1969-12-31", "2262-04-12", "9999-12-31"]
     df = pd.DataFrame({"a": np.array(days * 5, "datetime64[s]"), "b": np.arange(25.0)})

@@ -226,3 +226,11 @@ def test_bounds_are_for_what_a_vae_gives_alone():
         np.testing.assert_allclose(of_rows.rain, filled.rain)
     assert (vae.sample(500, seed=0).rain >= 0).all()
     assert (vae.decode(torch.zeros(500, 2)).sample()[:, 0] < 0).any()  # the density is that without the bound
+
+
+@pytest.mark.parametrize(("bounds", "message"), [({"low": 0.5}, "low .* is 0.5, .* has 0"), ({"high": 8}, "high .* 9")])
+def test_numbers_beyond_the_bounds_of_a_schema_are_refused(bounds, message):
+    rows = Rows(torch.arange(10.0)[:, None], columns=("a",))
+    with pytest.raises(SchemaError, match=f"column 'a': {message}"):
+        completed(Schema((Column("a", "real", **bounds),)), rows)
+    assert completed(Schema((Column("a", "real", low=0, high=9),)), rows)["a"].high == 9
