@@ -69,8 +69,8 @@ def _check_missing_values(vae: VAE, objective: ELBO, x: Tensor, *context: Tensor
             kl_divergence(missing, missing)
         except NotImplementedError as error:
             raise ValueError(
-                f"{name} asks for the KL between p(x|z) and itself at missing values in closed form, and for "
-                f"{part_name(vae.likelihood)} none is known, although it is 0. Use Trace_ELBO(), which needs none"
+                f"{name} needs the KL between p(x|z) and itself in closed form where x is missing. It is 0, but for "
+                f"{part_name(vae.likelihood)} no form is known. Use Trace_ELBO(), which needs none"
             ) from error
 
 

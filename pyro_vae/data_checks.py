@@ -15,7 +15,7 @@ from pyro_vae.nets.shapes import remedy_of_shape
 from pyro_vae.parts import Part, as_likelihood, child
 from pyro_vae.value_checks import holds
 
-__all__ = ["check_column_order", "check_event_shape", "check_finite", "check_support"]
+__all__ = ["NotFiniteError", "check_column_order", "check_event_shape", "check_finite", "check_support"]
 
 _FEW_LEVELS = 15  # integers up to this are more likely counts or classes than grey levels of 8 bits
 _SETS = {
@@ -30,16 +30,29 @@ _SETS = {
 }
 
 
+class NotFiniteError(ValueError):
+    """x has NaN or infinite values, and the VAE takes complete data alone.
+
+    Args:
+        found: what is wrong, and what to do about the data.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return the message, with the argument that makes NaN a missing value."""
+        return f"{self.found} before training, or build the VAE with missing=True for NaN"
+
+
 def check_finite(x: Tensor) -> None:
-    """Raise a ValueError if x has NaN or infinite values."""
+    """Raise a NotFiniteError if x has NaN or infinite values."""
     if holds(torch.isfinite(x).all()):
         return
     bad = (~torch.isfinite(x)).sum().item()
     kind = "NaN" if torch.isnan(x).any() else "infinite values"
-    raise ValueError(
-        f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them before "
-        "training, or build the VAE with missing=True for NaN"
-    )
+    raise NotFiniteError(f"x has {kind}: {bad} of {x.numel()} values are not finite. Remove or impute them")
 
 
 def check_event_shape(likelihood: Part, event_shape: torch.Size, x: Tensor) -> None:

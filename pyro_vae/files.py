@@ -21,6 +21,7 @@ __all__ = [
     "HISTORY",
     "LAST",
     "CheckpointError",
+    "NotAMappingError",
     "Plain",
     "folder_in",
     "is_there",
@@ -46,6 +47,10 @@ _NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 class CheckpointError(ValueError):
     """A file of a run folder is damaged, incomplete or not a plain file."""
+
+
+class NotAMappingError(CheckpointError):
+    """A file of YAML holds something else than names with values."""
 
 
 def is_there(path: Path) -> bool:
@@ -111,10 +116,14 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, what: str = "options") -> dict[str, Any]:
     """Return the mapping of text, numbers, lists and mappings that a plain file holds as YAML.
 
     Errors do not show the contents of a file that is not YAML: it may be the wrong file, with secrets in it.
+
+    Args:
+        path: of the file.
+        what: the file must hold, for errors.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -129,7 +138,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         raise CheckpointError(f"{path} cannot be read: it is not plain YAML{where}") from error
     if not isinstance(options, dict):
-        raise CheckpointError(f"{path} must hold options as YAML; got {type(options).__name__}")
+        raise NotAMappingError(f"{path} must hold {what} as YAML; got {type(options).__name__}")
     _check_plain(path, options)
     return options
 

@@ -10,7 +10,7 @@ from pyro_vae.checkpoints.data_file import (
     write_schema,
 )
 from pyro_vae.checkpoints.loading import VAE_OPTIONS, StandardizedDataWarning, load
-from pyro_vae.checkpoints.weights import Last, names_there, read_best, read_last, write_last
+from pyro_vae.checkpoints.weights import Last, check_can_go_on, names_there, read_best, read_last, write_last
 from pyro_vae.files import BEST, CONFIG, HISTORY, LAST, CheckpointError
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Last",
     "NotARunError",
     "StandardizedDataWarning",
+    "check_can_go_on",
     "dump_config",
     "load",
     "names_there",

@@ -14,7 +14,7 @@ from pyro_vae.argument_checks import is_finite_number, is_integer
 from pyro_vae.files import BEST, LAST, CheckpointError, is_there
 from pyro_vae.tensors import TensorFile, check_finite, headers_of, open_tensors, write_tensors
 
-__all__ = ["Last", "last_weights", "names_there", "read_best", "read_last", "write_last"]
+__all__ = ["Last", "check_can_go_on", "last_weights", "names_there", "read_best", "read_last", "write_last"]
 
 
 class Last(NamedTuple):
@@ -101,10 +101,18 @@ def read_last(run: Path, expected: Last | None = None) -> Last:
 _OTHER = "{} holds the training of another VAE, or by another optimiser or objective"
 
 
+def check_can_go_on(run: Path) -> None:
+    """Raise a FileNotFoundError if a run folder has nothing from which a training goes on."""
+    _path(run)
+
+
 def _path(run: Path) -> Path:
     path = run / LAST
     if not is_there(path):
-        raise FileNotFoundError(f"nothing to go on from in {run}: there is no {LAST}, so no epoch was finished")
+        raise FileNotFoundError(
+            f"nothing to go on from in {run}: there is no {LAST}. No epoch was finished, or an estimator saved the "
+            "folder, which keeps the best weights alone"
+        )
     return path
 
 

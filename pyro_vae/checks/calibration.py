@@ -35,7 +35,7 @@ def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
     found = []
     with torch.no_grad():
         for _ in range(math.ceil(simulations / pair.batch)):
-            z, x = pair.simulate()
+            z, x = pair.simulate_with_gaps()
             drawn = pair.with_data(x).posterior().sample((num_particles,))
             ties = (drawn == z).sum(0)
             rank = (drawn < z).sum(0) + (torch.rand(ties.shape, device=ties.device) * (ties + 1)).long()
@@ -46,7 +46,7 @@ def ranks(pair: ModelGuide, simulations: int, num_particles: int) -> Tensor:
 def _calibration(inputs: Inputs) -> Finding:
     if inputs.is_point:
         return Finding("skipped", "q is a point: all of its draws are equal", applies=False)
-    if inputs.given.named or inputs.exact.draws_missing:
+    if inputs.given.named:
         return Finding("skipped", "data with missing values cannot be simulated")
     if inputs.is_teacher_forced:
         return Finding("skipped", "data cannot be simulated: p(x|z) depends on the x that the model is given")

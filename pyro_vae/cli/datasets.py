@@ -26,10 +26,10 @@ from pyro_vae.data.functions import home_of
 from pyro_vae.data.reading import OPTIONS
 from pyro_vae.data.sources import whole_path
 from pyro_vae.data.splits import read_rows
-from pyro_vae.likelihoods import Standardized
-from pyro_vae.parts import Likelihood, data_of
+from pyro_vae.parts import data_of
 from pyro_vae.registry import Spec
 from pyro_vae.resolver import as_mapping, class_name
+from pyro_vae.suggestions.units import is_location_scale, is_standardized
 
 __all__ = [
     "choose_likelihood",
@@ -67,10 +67,7 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
         root: folder of the data sets with names.
         resume: the run that goes on, whose data are standardised as before; None for a new one.
     """
-    of_run = resume is not None and (Path(resume) / SCHEMA).is_file()
-    raw = load_data({**config, "schema": str(Path(resume or "") / SCHEMA)} if of_run else config, root)
-    if resume is not None and not of_run and isinstance(raw.train, Rows):  # its VAE knows no schema
-        raw = raw.map(lambda rows: replace(rows, schema=None))
+    raw = load_data(config, root) if resume is None else _to_go_on_with(config, root, resume)
     described = None if resume is None else read_description(Path(resume))
     for note in raw.notes:
         print(wrapped(f"note       {with_options(note)}", indent=11))
@@ -80,6 +77,24 @@ def to_train_on(config: dict[str, Any], root: str | None, resume: str | None) ->
     for note in dataset.notes[len(raw.notes) :]:
         print(wrapped(f"note       {with_options(note)}", indent=11))
     return dataset
+
+
+def _to_go_on_with(config: Mapping[str, Any], root: str | None, run: str) -> DataSet[Any]:
+    """Return the data with which the training of a run goes on, as its VAE takes them.
+
+    Raises:
+        ValueError: if the run was trained on a table, and they are none, or lack one of its columns.
+    """
+    schema = Path(run) / SCHEMA
+    if not schema.is_file():  # its VAE knows none
+        raw = load_data(config, root)
+        return raw.map(lambda rows: replace(rows, schema=None)) if isinstance(raw.train, Rows) else raw
+    if config["data"] in data_sets.NAMES:
+        raise ValueError(f"{run} was trained on a table; {config['data']} holds images. Leave it away")
+    try:
+        return load_data({**config, "schema": str(schema)}, root)
+    except data_sets.NoColumnError as error:
+        raise ValueError(f"{run} needs the columns that it was trained on; {error.found}") from error
 
 
 def read(data: str, how: Mapping[str, Any]) -> DataSet[Any]:
@@ -238,10 +253,7 @@ def _scaling(dataset: DataSet[Rows], config: Mapping[str, Any]) -> tuple[tuple[T
 
 
 def _is_real(spec: Spec) -> bool:
-    found = find("likelihood", class_name(spec))
-    if not isinstance(found, type) or issubclass(found, Standardized):  # it standardises by itself
-        return False
-    return issubclass(found, Likelihood) and found.location_scale
+    return is_location_scale(spec) and not is_standardized(as_mapping("likelihood", spec))
 
 
 def _data_of(spec: Spec) -> str:
@@ -368,9 +380,12 @@ def _check_kind(run: str, described: Description, split: Split) -> None:
 
 
 def _warn_if_changed(run: str, described: Description, trained: Split) -> None:
-    if trained.fingerprint() != described.fingerprint:
-        warnings.warn(
-            f"{trained.name} has changed since {run} was trained on it: {described.examples:,} {trained.noun}s then, "
-            f"{len(trained):,} now, or other values",
-            stacklevel=3,
-        )
+    if trained.fingerprint() == described.fingerprint:
+        return
+    same = len(trained) == described.examples
+    now = "with other values or in another order" if same else f"now {len(trained):,}"
+    warnings.warn(
+        f"{trained.name} has changed since {run} was trained on it: then {described.examples:,} {trained.noun}s to "
+        f"train on, {'now the same number, ' if same else ''}{now}",
+        stacklevel=3,
+    )

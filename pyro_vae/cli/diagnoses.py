@@ -11,12 +11,14 @@ import torch
 from pyro_vae import VAE, plots
 from pyro_vae.argument_checks import at_least
 from pyro_vae.cli.pictures import first, save_figure
-from pyro_vae.cli.rows import context_of_samples, described
+from pyro_vae.cli.rows import label_column
+from pyro_vae.cli.words import with_options
 from pyro_vae.data import DataSet, Split
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation, synthetic
 from pyro_vae.evaluation.synthetic_rows import FEWEST_ROWS
 from pyro_vae.files import folder_in
+from pyro_vae.seeds import derive
 
 __all__ = ["check_wanted", "print_gaps", "print_outliers", "print_probe", "print_samples"]
 
@@ -37,8 +39,6 @@ def check_wanted(vae: VAE, examples: Split, *, gaps: bool, others: Split | None,
     if samples and vae.schema is not None:
         at_least("samples", samples, FEWEST_ROWS, "to compare them with the rows of a table")
         at_least("the number of held-out rows", len(examples), FEWEST_ROWS, "to compare samples with them")
-    if samples and examples.with_labels:
-        raise ValueError("samples are compared with training data only for runs without labels as context")
 
 
 def print_probe(vae: VAE, dataset: DataSet[Any], examples: Split, *, seed: int) -> dict[str, Any] | None:
@@ -95,11 +95,17 @@ def print_samples(run: str, vae: VAE, train: Split, test: Split, n: int, seed: i
     return {"memorisation": _print_memorisation(run, vae, train, test, n=n, seed=seed)}
 
 
+def _drawn(trained: Split, n: int, seed: int) -> Any:
+    """Return n training examples, drawn with replacement: samples get their context."""
+    generator = torch.Generator().manual_seed(derive(seed))
+    return trained[torch.randint(len(trained), (n,), generator=generator)]
+
+
 def _print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
     """Print whether samples are nearer to training examples than held-out examples are, and draw the nearest pairs."""
     noun = examples.noun
     train, test = (first(part, len(part), vae, seed)[0] for part in (trained, examples[:n]))
-    samples = vae.sample(n, *context_of_samples(run, described(run), n, None, train.dtype, seed), seed=seed)
+    samples = vae.sample(n, *first(_drawn(trained, n, seed), n, vae, seed)[1:], seed=seed)
     found = memorisation(samples, train, test)
     print(
         f"samples nearer to a training {noun} than all but {found.quantile:.0%} of the held-out {noun}s: "
@@ -119,15 +125,23 @@ def _print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, 
 def _print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
     """Print how good samples of a table are beside held-out rows, and draw it.
 
-    A VAE gives complete rows. They get the gaps of training rows drawn at random, so that gaps tell nothing apart.
+    A VAE gives complete rows. They get the gaps of training rows drawn at random, so that gaps tell nothing apart, and
+    the labels of these rows if the VAE takes labels.
     """
     assert vae.schema is not None, "it is the VAE of a table"
-    dtype = next(vae.parameters()).dtype
-    samples: Any = vae.sample(n, *context_of_samples(run, described(run), n, None, dtype, seed), seed=seed)
-    train, held_out = (as_frame(vae.schema, torch.cat(list(part.stored()))) for part in (trained, examples))
-    gaps = train.sample(n, replace=True, random_state=seed).isna().to_numpy()
-    report = synthetic(train, samples.mask(gaps), held_out, seed=seed)
-    print(f"\n{report}\n")
+    given = _drawn(trained, n, seed)
+    train, held_out, gaps = (
+        as_frame(vae.schema, torch.cat(list(part.stored()))) for part in (trained, examples, given)
+    )
+    samples: Any = vae.sample(n, *first(given, n, vae, seed)[1:], seed=seed)
+    samples = samples.mask(gaps.isna().to_numpy())
+    if examples.with_labels:
+        train, held_out, samples = (
+            frame.assign(**label_column(part, frame.columns))
+            for frame, part in ((train, trained), (held_out, examples), (samples, given))
+        )
+    report = synthetic(train, samples, held_out, seed=seed)
+    print(f"\n{with_options(str(report))}\n")
     path = folder_in(Path(run), "figures") / "synthetic.png"
     save_figure(plots.synthetic_rows(report), path)
     print(f"figure    {path}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae import VAE, load
-from pyro_vae.argument_checks import near_miss
+from pyro_vae.argument_checks import at_least, near_miss
 from pyro_vae.checkpoints import read_config, read_description
 from pyro_vae.cli import datasets
 from pyro_vae.cli.writing import Column, columns_of
@@ -20,8 +20,8 @@ from pyro_vae.data import TABLES, Counts, DataSet, Rows, Split, batches
 from pyro_vae.data.description import Description
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.splitting import SPLITS
-from pyro_vae.data.table_frames import as_frame
-from pyro_vae.data.tables import frame_of_file
+from pyro_vae.data.table_frames import as_frame, within_bounds
+from pyro_vae.data.tables import frame_of_file, words_of_file
 from pyro_vae.evaluation.importance import estimate_log_prob
 from pyro_vae.parts import as_posterior
 from pyro_vae.seeds import derive
@@ -46,6 +46,7 @@ __all__ = [
     "names",
     "numbers_of",
     "open_whole",
+    "place_column",
     "print_scores",
     "reconstructed",
     "shares",
@@ -94,6 +95,13 @@ def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
     return {"file": [dataset.files[place] for place in where.tolist()]}
 
 
+def place_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
+    """Return the place in the data of the rows of a split, from 0; nothing if they are all, or have files."""
+    if split == "all" or dataset.files or dataset.positions is None:
+        return {}
+    return {"row": dataset.positions[SPLITS.index(split)].tolist()}
+
+
 def codes(vae: VAE, examples: Split, seed: int) -> dict[str, Column]:
     """Return the means of z and their standard deviations, if q(z | x) has any, as columns."""
     spread = as_posterior(vae.posterior)
@@ -127,7 +135,7 @@ def imputed(vae: VAE, examples: Split, *, num_particles: int, mean: bool, seed: 
 
 def numbers_of(vae: VAE, frame: pd.DataFrame) -> Tensor:
     """Return a table as the numbers that a VAE with its schema sees, ``(n, columns)``."""
-    found = as_rows(vae.schema, frame)
+    found = as_rows(vae.schema, frame, context=False)
     return torch.cat(list(found.stored()))
 
 
@@ -152,6 +160,7 @@ def imputed_table(
     num_particles: int,
     draws: int | None,
     seed: int,
+    as_text: bool,
 ) -> tuple[pd.DataFrame, int]:
     """Return a table with its missing values filled in, as a DataFrame, and how many were missing.
 
@@ -163,23 +172,31 @@ def imputed_table(
         num_particles: draws of z per row.
         draws: number of imputations, of which each is a draw; None for one with means and most probable values.
         seed: of the draws.
+        as_text: leave what is there as the file, a text file, has it written.
     """
     assert vae.schema is not None, "it is the VAE of a table"
     examples = datasets.part(dataset, split)
-    table = as_frame(vae.schema, torch.cat(list(examples.stored()))) if file is None else frame_of_file(*file)
-    if file is not None and split != "all" and dataset.positions is not None:
-        table = table.iloc[dataset.positions[("train", "valid", "test").index(split)].numpy()]
+    rows = None if split == "all" or dataset.positions is None else dataset.positions[SPLITS.index(split)]
+    if file is None:
+        table, words, rows = as_frame(vae.schema, torch.cat(list(examples.stored()))), None, None
+    else:
+        table, words = frame_of_file(*file), words_of_file(*file) if as_text else None
+    numbered = isinstance(table.index, import_optional("pandas", "tables").RangeIndex)
+    if rows is not None:
+        table, words = table.iloc[rows.numpy()], None if words is None else words.iloc[rows.numpy()]
     found = []
-    for i in range(draws or 1):
+    for i in range(1 if draws is None else at_least("draws", draws, 1)):
         filled = [
             vae.impute(x, *c, num_particles=num_particles, mean=draws is None, seed=derive(seed, i, j))
             for j, (x, *c) in enumerate(_batches(vae, examples, seed))
         ]
-        one = filled_in(vae.schema, table, torch.cat(filled))
+        one = filled_in(vae.schema, table, torch.cat(filled), words)
         if draws is not None:
             one.insert(0, _free("imputation", one.columns), i + 1)
         found.append(one)
-    return import_optional("pandas", "tables").concat(found), sum(int(some.isnan().sum()) for some in examples.stored())
+    new_numbers = numbered and (draws is not None or rows is not None)
+    joined = import_optional("pandas", "tables").concat(found, ignore_index=new_numbers)
+    return joined, sum(int(some.isnan().sum()) for some in examples.stored())
 
 
 def some(examples: Split, n: int) -> Split:
@@ -211,7 +228,7 @@ def walks(vae: VAE, examples: Split, paths: Tensor) -> tuple[dict[str, Column], 
     if vae.schema is None:
         of_rows = columns_of(flat, names(examples))
     else:
-        of_rows = {name: column.tolist() for name, column in as_frame(vae.schema, flat).items()}
+        of_rows = dict(as_frame(vae.schema, within_bounds(vae.schema, flat)).items())
     return {**{_free(name, of_rows): column for name, column in numbers.items()}, **of_rows}, values
 
 
@@ -324,7 +341,8 @@ def label_of_samples(
     """Return the classes of samples as a column that has no name of the others; nothing for a run without labels."""
     labels = _labels(run, found, n, label)
     names = found.class_names or tuple(map(str, range(found.classes)))
-    return {} if labels is None else {_free("label", taken): [names[code] for code in labels.tolist()]}
+    column = read_config(Path(run)).get("label") or "label"
+    return {} if labels is None else {_free(column, taken): [names[code] for code in labels.tolist()]}
 
 
 def _labels(run: str, found: Description, n: int, label: str | None) -> Tensor | None:

@@ -24,7 +24,7 @@ from pyro_vae.cli.pictures import first
 from pyro_vae.cli.tables import print_table
 from pyro_vae.cli.words import of_remedy
 from pyro_vae.config import find, make_objective
-from pyro_vae.data import DataSet, Images, Split
+from pyro_vae.data import DataSet, Images, Rows, Split
 from pyro_vae.data.functions import check_allowed
 from pyro_vae.distributions import part_name
 from pyro_vae.evaluation import bits_per_dim, collapse, importance_sampling
@@ -85,7 +85,7 @@ def new_vae(dataset: DataSet[Any], config: dict[str, Any]) -> VAE:
             dataset.event_shape,
             context_features=dataset.train.context_features,
             missing=config.get("missing", False),
-            schema=getattr(dataset.train, "schema", None),
+            schema=dataset.train.schema if isinstance(dataset.train, Rows) else None,
             **options,
         )
     return vae.to(getattr(torch, config["dtype"]))
@@ -152,6 +152,11 @@ def print_kept(run: Path, history: History, best: bool) -> None:
     """Print which weights are kept, and where."""
     kept = f"best epoch {history.best.epoch} of {len(history)}; its weights" if best else "the last epoch's weights"
     print(f"{kept} are in {run / BEST}")
+    if best and (fall := history.fall_after_best) is not None:
+        print(
+            f"the validation elbo then fell by {fall:.2f}: more epochs fit the training data alone. --patience "
+            f"{max(10, history.best.epoch // 2)} stops such a training earlier"
+        )
 
 
 def print_next(run: Path) -> None:

@@ -12,8 +12,10 @@ from pyro_vae.resolver import as_mapping, class_name
 from pyro_vae.suggestions import MISSING, Suggestion
 from pyro_vae.suggestions.library import LOG1P
 from pyro_vae.suggestions.rules import LOGARITHM, RECODE, STANDARDISE
-from pyro_vae.suggestions.schemas import completed, in_units, with_likelihood
+from pyro_vae.suggestions.schemas import completed, with_likelihood
+from pyro_vae.suggestions.units import in_units
 from pyro_vae.suggestions.whole_tables import suggest_table
+from pyro_vae.vae.tables import as_rows
 
 __all__ = ["print_suggestion", "with_schema"]
 
@@ -32,7 +34,7 @@ def with_schema(config: dict[str, Any], raw: DataSet[Rows]) -> DataSet[Rows]:
     config["likelihood"] = as_mapping("likelihood", in_units(config["likelihood"], schema))
     if config["inputs"] == "auto":
         config["inputs"] = "x"
-    return raw.map(lambda rows: replace(rows, schema=schema))
+    return raw.map(lambda rows: replace(as_rows(schema, rows), schema=schema))
 
 
 def print_suggestion(first: Suggestion, others: Sequence[Suggestion], standardised: bool) -> None:

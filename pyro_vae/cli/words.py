@@ -10,6 +10,7 @@ from pyro_vae.checkpoints import NotARunError
 from pyro_vae.cli.options import Value
 from pyro_vae.config import NoContextError
 from pyro_vae.data.reading import OPTIONS
+from pyro_vae.data_checks import NotFiniteError
 from pyro_vae.evaluation.collapse import Remedy
 from pyro_vae.registry import NotAllowedError
 from pyro_vae.training import TrainingInterrupted
@@ -31,13 +32,15 @@ _PHRASES = [
             "(of images: --binarize dynamic or threshold)",
         ),
         (r"\(no binarize or dequantize in pyro_vae\.data\)", "(--binarize none --dequantize false)"),
+        (r"suggest_schema\(data\)\.to_yaml\(\) writes one", "pyro-vae suggest DATA --out FILE writes one"),
         (r"dequantize=True in pyro_vae\.data", "--dequantize true"),
         (r"data\.load\(\.\.\., dequantize=True\)", "--dequantize true"),
         (r"likelihoods\.(\w+)\(levels=(\d+), upper=([\d.]+)\)", r"--likelihood \1 with \2 levels up to \3"),
         (r"\blikelihoods\.([A-Z]\w+)", r"--likelihood \1"),
+        (r"; name them with target=", ""),
         (r"(?<!\()\blibrary=True", "--likelihood.library true"),
         (
-            r"Use evaluation\.annealed_importance_sampling \(.*?\), or train a posterior (.*), such as a flow",
+            r"(?:Use evaluation\.annealed_importance_sampling \(.*?\), or t|T)rain a posterior (.*), such as a flow",
             r"Train a posterior \1, such as --posterior iaf",
         ),
     )
@@ -74,6 +77,8 @@ def of_error(error: BaseException) -> str:
             return f"{error.found}: --labels true adds one"
         case NoGapsError():
             return f"{error.found}, as the data have no missing values. Leave --mask_likelihood out"
+        case NotFiniteError():
+            return f"{error.found}, or train on data with missing values: the VAE of such a run takes rows with gaps"
         case NotARunError():
             return f"{error.found}. pyro-vae train writes one, below runs/"
         case FolderNotEmptyError():

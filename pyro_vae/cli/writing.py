@@ -72,9 +72,9 @@ def write_frame(path: Path, frame: pd.DataFrame, array: Tensor | None) -> None:
         return
     with replacing(path) as partial:
         if path.suffix.lower() == ".csv":
-            frame.to_csv(partial, index=False)
+            frame.to_csv(partial, index=not isinstance(frame.index, import_optional("pandas", "tables").RangeIndex))
         else:
-            frame.to_parquet(partial, index=False)
+            frame.to_parquet(partial)
     print(str(path))
 
 

@@ -23,7 +23,7 @@ from pyro_vae.registry import ClassOrFunction, Spec, allowing
 from pyro_vae.resolver import Arguments, as_mapping, brief, build_from, translating_errors
 from pyro_vae.suggestions import MISSING
 from pyro_vae.suggestions.library import LOG1P
-from pyro_vae.suggestions.schemas import encoding_of, in_units
+from pyro_vae.suggestions.units import encoding_of, in_units
 from pyro_vae.vae import VAE
 
 __all__ = ["Nets", "NoContextError", "build"]

@@ -13,7 +13,7 @@ from pyro.infer import ELBO
 from torch import nn
 
 from pyro_vae.config.names import KINDS
-from pyro_vae.likelihoods import NegativeBinomial, Poisson, Standardized, ZeroInflatedNegativeBinomial
+from pyro_vae.likelihoods import LogitNormal, NegativeBinomial, Poisson, Standardized, ZeroInflatedNegativeBinomial
 from pyro_vae.objectives import Objective
 from pyro_vae.registry import ClassOrFunction
 
@@ -97,6 +97,7 @@ def describe(thing: object, given: ClassOrFunction | None = None) -> Any:
 _LISTS: Mapping[type, tuple[str, ...]] = {
     Standardized: ("loc", "scale"),
     **dict.fromkeys((Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial), ("scale",)),
+    LogitNormal: ("center", "spread"),
 }
 
 

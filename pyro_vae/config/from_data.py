@@ -86,7 +86,7 @@ class Look:
         return first.likelihood
 
 
-def coded(schema: Schema, data: Any) -> Any:
+def coded(schema: Schema, data: DataSource | DataSet[Any]) -> DataSource | DataSet[Any]:
     """Return a table, or its splits, as the rows that a schema says; other data as they are.
 
     Raises:
@@ -99,7 +99,7 @@ def coded(schema: Schema, data: Any) -> Any:
 
 
 def look_at(data: DataSource | DataSet[Any], event_shape: tuple[int, ...] | None) -> Look:
-    """Return what data say of the VAE.
+    """Return what the data say of the VAE.
 
     Args:
         data: to train on.

@@ -304,13 +304,20 @@ def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: Exe
 
 
 def _differing_sizes(files: Files) -> BadDataError:
-    counted = Counter(_in_order(size_of, files.paths, _workers(0)))
-    counted.pop(None, None)
+    sizes = list(_in_order(size_of, files.paths, _workers(0)))
+    unreadable = [path for path, size in zip(files.paths, sizes, strict=True) if size is None]
+    bad = (
+        f". Besides, {len(unreadable):,} of the files cannot be read, the first {unreadable[0]}: remove them, or leave "
+        "them out with skip_bad=True"
+        if unreadable
+        else ""
+    )
+    counted = Counter(size for size in sizes if size is not None)
     common = [f"{n:,} of {height}x{width}" for (height, width), n in counted.most_common(2)]
     more = f" (of {len(counted):,} sizes)" if len(counted) > 2 else ""
     height, width = counted.most_common(1)[0][0]
     example = str(height) if height == width else f"{height}x{width}"
     return BadDataError(
         f"{files.name}: the images differ in size (height x width): {' and '.join(common)}{more}. Make them equal: "
-        f'size="{example}" resizes each and cuts it around its centre'
+        f'size="{example}" resizes each and cuts it around its centre{bad}'
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.data.schema import Schema
 from pyro_vae.data.splits import Split, Store, labels_of_both, read_rows, rows_of_both
+from pyro_vae.data.table_context import context_features, encoded_context
 
 __all__ = ["Rows"]
 
@@ -30,6 +31,7 @@ class Rows(Split):
             for nothing.
         scale: what they are then divided by, likewise.
         schema: what the columns of a table hold.
+        given: numbers and codes of the context columns of the schema, float64 ``(n, columns)``; None if there are none.
         name: of the data set, as :func:`pyro_vae.data.load` takes it.
         origin: what :func:`pyro_vae.data.load` read it from, and with which options; it records them.
     """
@@ -43,6 +45,7 @@ class Rows(Split):
     loc: Tensor | None = None
     scale: Tensor | None = None
     schema: Schema | None = None
+    given: Tensor | None = None
     name: str | None = None
     origin: Mapping[str, Any] | None = None
 
@@ -59,8 +62,8 @@ class Rows(Split):
 
     def __getitem__(self, rows: slice | Tensor) -> Self:
         """Return some of the rows, by slice or by index."""
-        labels = None if self.labels is None else self.labels[rows]
-        return replace(self, values=self.values[rows], labels=labels)
+        labels, given = (None if tensor is None else tensor[rows] for tensor in (self.labels, self.given))
+        return replace(self, values=self.values[rows], labels=labels, given=given)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -75,10 +78,11 @@ class Rows(Split):
     def to(self, device: torch.device | str | None) -> Self:
         """Return the same rows on a device; what is on disk stays there."""
         values = self.values.to(device) if isinstance(self.values, Tensor) else self.values
-        labels, loc, scale = (
-            None if tensor is None else tensor.to(values.device) for tensor in (self.labels, self.loc, self.scale)
+        labels, loc, scale, given = (
+            None if tensor is None else tensor.to(values.device)
+            for tensor in (self.labels, self.loc, self.scale, self.given)
         )
-        return replace(self, values=values, labels=labels, loc=loc, scale=scale)
+        return replace(self, values=values, labels=labels, loc=loc, scale=scale, given=given)
 
     def x(self, rows: slice | Tensor, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
         """Return some of the rows, standardised if they are to be."""
@@ -110,7 +114,22 @@ class Rows(Split):
 
     def followed_by(self, other: Self) -> Self:
         """Return these rows and then those of another split of the same data set."""
-        return replace(self, values=rows_of_both(self.values, other.values), labels=labels_of_both(self, other))
+        given = None if self.given is None or other.given is None else torch.cat([self.given, other.given])
+        values, labels = rows_of_both(self.values, other.values), labels_of_both(self, other)
+        return replace(self, values=values, labels=labels, given=given)
+
+    @property
+    def context_features(self) -> int:
+        """How many numbers the context has for each example: of the labels, and of the context columns."""
+        of_columns = 0 if self.schema is None or self.given is None else context_features(self.schema)
+        return super().context_features + of_columns
+
+    def context(self, rows: slice | Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Return the context of some rows: the one-hot label, and the features of the context columns."""
+        of_labels = super().context(rows, dtype)
+        if self.schema is None or self.given is None:
+            return of_labels
+        return (*of_labels, encoded_context(self.schema, self.given[rows]).to(dtype))
 
     @property
     def has_missing(self) -> bool:
@@ -168,4 +187,6 @@ class Rows(Split):
         """Return what numbers x has, in words."""
         form = "real numbers" if self.values.dtype.is_floating_point else "whole numbers"
         missing = ", some missing" if self.has_missing else ""
-        return form + (", standardised" if self.loc is not None else "") + missing
+        given = [] if self.schema is None or self.given is None else [column.name for column in self.schema.context]
+        context = f", with the context {', '.join(given)}" if given else ""
+        return form + (", standardised" if self.loc is not None else "") + missing + context

@@ -15,8 +15,8 @@ from typing import Any, Literal, NoReturn, get_args
 
 import yaml
 
-from pyro_vae.argument_checks import is_finite_number
-from pyro_vae.files import CheckpointError, read_yaml
+from pyro_vae.argument_checks import is_finite_number, is_integer
+from pyro_vae.files import CheckpointError, NotAMappingError, read_yaml
 from pyro_vae.registry import Spec
 
 __all__ = ["CODED", "DTYPES", "Column", "Encoding", "Kind", "Role", "Schema", "SchemaError", "text_of"]
@@ -40,7 +40,7 @@ Role = Literal["data", "context", "label", "out"]
 """What a column is for: a part of x, a part of the context, the label, or nothing."""
 
 Encoding = Literal["standardize", "log", "log1p", "one_hot", "embedding"]
-"""How the encoder sees a column; numbers are standardised, those of ``log`` and ``log1p`` after the logarithm."""
+"""How the encoder sees a column. Numbers are standardised; with ``log`` and ``log1p``, after the logarithm."""
 
 CODED = ("binary", "category", "ordered")
 """The kinds whose values become codes 0, 1, 2, ..."""
@@ -50,9 +50,11 @@ DTYPES = ("float64", "int64", "Int64", "bool", "boolean", "str", "category", "da
 
 Value = str | bool | int | float
 
+_MOST_DECIMALS = 15
+
 
 class SchemaError(ValueError):
-    """A schema that says what cannot be, or a table that does not have it."""
+    """A schema that contradicts itself, or does not fit its table."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Column:
         missing: what stands for a missing value, besides an empty cell and NaN.
         dtype: of the column in a DataFrame, such as ``"int64"``; of dates ``"date"`` or ``"timestamp"``.
         whole: True if its numbers are whole, whatever the dtype.
+        decimals: how many its numbers have: a VAE's are rounded to as many. None if they have more than 6.
         origin: what is subtracted from the numbers before they become float32; of dates, the day from which days count.
         zone: the time zone of dates, such as ``"Europe/Berlin"``; their days count in UTC. Empty if they have none.
         other: take a value that is none of ``values`` as the last of them, which is then ``"other"``.
@@ -74,6 +77,9 @@ class Column:
         encoding: how the encoder sees it; by default as its kind says.
         loc: the mean of the numbers that the encoder and the likelihood standardise, or of their logarithms.
         scale: their standard deviation.
+        low: the least number that the VAE writes into a DataFrame, in the place of lower ones; None for no bound.
+            Densities take no notice of it.
+        high: the greatest number, likewise.
 
     Raises:
         SchemaError: if these do not go together.
@@ -86,6 +92,7 @@ class Column:
     missing: tuple[Value, ...] = ()
     dtype: str = "float64"
     whole: bool = False
+    decimals: int | None = None
     origin: float | str = 0.0
     zone: str = ""
     other: bool = False
@@ -93,6 +100,8 @@ class Column:
     encoding: Encoding | None = None
     loc: float = 0.0
     scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         self._check_entries()
@@ -101,12 +110,16 @@ class Column:
             self._refuse(f"a column of the kind {self.kind} tells nothing: role must be out")
         if self.zone and (self.kind != "date" or not _is_zone(self.zone)):
             self._refuse(f"zone must be the time zone of dates, such as Europe/Berlin; got {self.zone!r}")
+        if (self.low, self.high) != (None, None) and (self.is_coded or self.kind == "date"):
+            self._refuse(f"low and high are for numbers, not for the kind {self.kind}")
         if self.kind == "date":
             self.start  # noqa: B018  # raises an error if it is no date
         elif not is_finite_number(self.origin):
             self._refuse(f"origin must be a number; got {self.origin!r}")
         if self.encoding in ("one_hot", "embedding") and not self.is_coded:
             self._refuse(f"encoding {self.encoding} is for columns with values, of the kinds {', '.join(CODED)}")
+        if self.encoding == "embedding" and self.role == "context":
+            self._refuse("encoding embedding is for data; context is one_hot")
         if self.encoding in ("log", "log1p") and self.is_coded:
             self._refuse(f"encoding {self.encoding} is for numbers; a {self.kind} column has codes")
 
@@ -121,9 +134,16 @@ class Column:
         for name in ("whole", "other"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(f"{name} must be true or false; got {getattr(self, name)!r}")
+        if self.decimals is not None and not (is_integer(self.decimals, 0) and self.decimals <= _MOST_DECIMALS):
+            self._refuse(f"decimals must be a whole number from 0 to {_MOST_DECIMALS}; got {self.decimals!r}")
         for name in ("loc", "scale"):
             if not is_finite_number(getattr(self, name)):
                 self._refuse(f"{name} must be a number; got {getattr(self, name)!r}")
+        for name in ("low", "high"):
+            if (bound := getattr(self, name)) is not None and not is_finite_number(bound):
+                self._refuse(f"{name} must be a number; got {bound!r}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            self._refuse(f"low must be below high; got {self.low:g} and {self.high:g}")
         if not self.scale > 0:
             self._refuse(f"scale must be above 0; got {self.scale:g}")
         spec = self.likelihood.get("class") if isinstance(self.likelihood, Mapping) else self.likelihood
@@ -174,11 +194,13 @@ class Column:
             return self.encoding
         if self.kind == "category":
             return "one_hot" if len(self.values) <= 20 else "embedding"
-        return {"positive": "log", "count": "log1p"}.get(self.kind, "standardize")  # type: ignore[return-value]
+        of_skewed: Mapping[str, Encoding] = {"positive": "log", "count": "log1p"}
+        return of_skewed.get(self.kind, "standardize")
 
     def to_plain(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain text and numbers."""
         found = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        found["likelihood"] = _by_name(self.likelihood)
         usual = {field.name: field.default for field in fields(self)[2:]}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -263,6 +285,16 @@ class Schema:
         return self.of("data")
 
     @property
+    def context(self) -> tuple[Column, ...]:
+        """The columns that are context, in the order of the table."""
+        return self.of("context")
+
+    @property
+    def label(self) -> str | None:
+        """The name of the column that holds the labels; None if there is none."""
+        return next((column.name for column in self.of("label")), None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns that are parts of x."""
         return tuple(column.name for column in self.data)
@@ -273,8 +305,15 @@ class Schema:
         return Schema((*(self[name] for name in names), *rest))
 
     def with_columns(self, changed: Iterable[Column]) -> Schema:
-        """Return the schema with other columns in the place of those of the same names."""
-        by_name = {column.name: column for column in changed}
+        """Return the schema with other columns in the place of those of the same names.
+
+        Raises:
+            SchemaError: if it has no column of such a name.
+        """
+        by_name, names = {column.name: column for column in changed}, [column.name for column in self.columns]
+        for name in by_name:
+            if name not in names:
+                raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(names[:20])}")
         return replace(self, columns=tuple(by_name.get(column.name, column) for column in self.columns))
 
     def to_yaml(self) -> str:
@@ -303,7 +342,9 @@ class Schema:
             SchemaError: if it holds no schema.
         """
         try:
-            return cls.from_plain(read_yaml(Path(path)))
+            return cls.from_plain(read_yaml(Path(path), "a schema"))
+        except NotAMappingError as error:
+            raise SchemaError(f"{error}. suggest_schema(data).to_yaml() writes one") from error
         except CheckpointError:
             raise
         except (SchemaError, TypeError) as error:
@@ -332,12 +373,22 @@ def _is_zone(name: object) -> bool:
 
 
 def text_of(value: object) -> str:
-    """Return a value as text, so that 1, 1.0 and "1" are one, and so are True and "true"."""
+    """Return a value as text, so that 1, 1.0 and "1" are one, and so are True, "TRUE" and "true"."""
     if isinstance(value, str):
-        return {"True": "true", "False": "false"}.get(value, value)
+        return value.lower() if value in ("True", "False", "TRUE", "FALSE") else value
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _by_name(spec: Any) -> Any:
+    """Return a spec with the names or dotted paths of classes in the place of the classes themselves."""
+    if isinstance(spec, Mapping):
+        return {name: _by_name(value) for name, value in spec.items()}
+    if not callable(spec):
+        return spec
+    ours = spec.__module__.startswith("pyro_vae.")
+    return spec.__name__ if ours else f"{spec.__module__}.{spec.__qualname__}"
 
 
 def _flow(value: object) -> str:

@@ -118,9 +118,11 @@ def load(
         split: shares of training, validation and test data, by default ``(0.8, 0.1, 0.1)``.
         group: column of a table, or of ``obs``; rows with the same value stay in one split. It is no part of x.
         label: column of a table, or of ``obs``, that holds the labels, numbers or text; it is no part of x.
-        columns: of a table: those that become x, such as ``"age,height"``; by default all that tell something.
+        columns: of a table: those that become x, such as ``"age,height"``; by default all but row numbers, constants
+            and the like.
         delimiter: character between the columns of a text file; by default a comma, and a tab for .tsv.
-        schema: of a table, or a YAML file with one: what each column holds. By default the table is looked at.
+        schema: of a table, or a YAML file with one: what each column holds. By default it is made from
+            the table.
         skip_bad: leave out files that cannot be read and rows without counts, and say so in the data set's ``notes``.
 
     Raises:

@@ -76,11 +76,11 @@ def keys_of_rows(values: NDArray[np.generic]) -> Iterable[bytes]:
     """
     at_once = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(values.shape[1:])))
     for start in range(0, len(values), at_once):
-        some = np.array(values[start : start + at_once], np.float64)
+        some = np.array(values[start : start + at_once], np.float64, order="C")
         numbers = some.reshape(len(some), -1) + 0.0  # -0.0 becomes 0.0
         numbers[np.isnan(numbers)] = np.nan  # one NaN for all
-        of_all, length = numbers.tobytes(), numbers.itemsize * numbers.shape[1]
-        yield from (of_all[i * length : (i + 1) * length] for i in range(len(numbers)))
+        length = numbers.itemsize * numbers.shape[1]
+        yield from numbers.view(f"V{length}").ravel().tolist() if length else [b""] * len(numbers)
 
 
 def none_left(examples: str, split: str, shares: str = "split=(0.6, 0.2, 0.2)") -> str:

@@ -23,6 +23,8 @@ from pyro_vae.data.table_columns import (
 __all__ = ["Numbers", "as_dates", "code", "codes_of", "days_of", "time_zone", "trimmed", "without"]
 
 _DAY = 86_400_000_000  # microseconds
+_FIRST_TEXTS = 1000
+_YES_OR_NO = frozenset(("yes", "no", "on", "off"))  # what YAML takes for true and false
 
 Numbers = NDArray[Any]
 """A column as it stands in x: NaN where a value is missing."""
@@ -61,6 +63,7 @@ def as_dates(text: ArrowColumn) -> Any:
     """Return text as dates if all of it is dates in ISO 8601, else None."""
     arrow = import_optional("pyarrow", "tables")
     try:
+        text[:_FIRST_TEXTS].cast(arrow.timestamp("us"))  # to go no further than needed
         return text.cast(arrow.timestamp("us"))
     except arrow.ArrowInvalid:
         return None
@@ -144,13 +147,20 @@ def codes_of(where: str, known: Column, column: ArrowColumn) -> Numbers:
     if strange and not known.other:
         raise BadDataError(
             f"{where} has {', '.join(map(repr, strange[:10]))}, which its schema does not know; it has "
-            f"{', '.join(map(repr, known.values[:20]))}. To take others as one value, add 'other' at the end of its "
-            "values and write other: true"
+            f"{', '.join(map(repr, known.values[:20]))}. {_remedy_of_strange(known, strange)}"
         )
     codes[codes < 0] = len(known.values) - 1
     found = codes[indices]
     found[is_null] = np.nan
     return found if np.isnan(found).any() else found.astype(np.int64)
+
+
+def _remedy_of_strange(known: Column, strange: list[Any]) -> str:
+    """Return what to write into a schema that does not know values of its table."""
+    said = {str(value).lower() for value in strange}
+    if any(isinstance(value, bool) for value in known.values) and said <= _YES_OR_NO:
+        return "YAML reads yes and no without quotes as true and false: write values: ['no', 'yes']"
+    return "To take others as one value, add 'other' at the end of its values and write other: true"
 
 
 def _places(known: Column) -> Mapping[Any, int]:

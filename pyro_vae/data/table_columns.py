@@ -23,6 +23,7 @@ __all__ = [
     "NUMBER",
     "ArrowColumn",
     "NotNumbersError",
+    "check_commas",
     "counts_rows",
     "group_keys",
     "is_text",
@@ -120,7 +121,7 @@ def _other_kind(where: str, column: ArrowColumn) -> str:
         return f"holds values of the kind {column.type}"
     compute = import_optional("pyarrow.compute", "tables")
     column = compute.utf8_trim_whitespace(column.drop_null())
-    _check_commas(where, column)
+    check_commas(where, column)
     plain = compute.match_substring_regex(column, f"^{NUMBER}$")
     among = column.filter(compute.invert(plain))
     count = len(column) - len(among)
@@ -151,8 +152,13 @@ def _first(column: ArrowColumn) -> str:
     return repr(column[0].as_py()[:40])
 
 
-def _check_commas(where: str, column: ArrowColumn) -> None:
-    """Raise a BadDataError if all values of a column of text are numbers, some of them with commas."""
+def check_commas(where: str, column: ArrowColumn) -> None:
+    """Raise a BadDataError if all values of a column of text are numbers, some of them with commas.
+
+    Args:
+        where: the table and the column, for errors.
+        column: its texts without spaces around them, each at least once; none is missing.
+    """
     compute = import_optional("pyarrow.compute", "tables")
     found = compute.match_substring_regex(column, f"^({NUMBER}|{_THOUSANDS}|{_DECIMAL_COMMA})$")
     if not compute.all(found).as_py():

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
-__all__ = ["MISSING", "read_parquet", "read_text"]
+__all__ = ["MISSING", "read_parquet", "read_text", "read_words"]
 
-MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "-NaN", "<NA>", "None", "none", "NULL", "null")
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "-NaN", "<NA>", "None", "NULL", "null")
 """What stands for a missing value in a text file."""
 
 _CANDIDATES = ",;\t|: "  # delimiters that are looked for
 _SAMPLE = 20  # lines, in which a delimiter shows
+_ROWS_FOR_ZEROS = 2000  # in which a column of postcodes shows that some start with 0
 _MOST_UNPACKED = 2**33  # bytes; a small compressed file can hold any number of them
 _LARGE, _PACKED = 2**27, 5000  # bytes of a table, and the times it may be larger than its Parquet file beyond that
-_NO_NAMES = (*MISSING, "?", "-", ".")  # what stands in a row, beside numbers
+_NO_NAMES = (*MISSING, "none", "?", "-", ".")  # what stands in a row, beside numbers
 _NO_TEXT = {
     b"PK\x03\x04": "a zip archive, as Excel's .xlsx files are. Save it as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give its name the ending .parquet",
@@ -49,6 +50,8 @@ Columns = dict[str, ArrowColumn]
 def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
     """Return the columns of a text file whose first line has their names, and notes.
 
+    Whole numbers with a zero in front, such as 01234, stay text: they are postcodes and the like.
+
     Args:
         path: of the file; if its name ends in .gz, it is unpacked.
         delimiter: character between the columns; by default a comma, and a tab for .tsv.
@@ -58,24 +61,19 @@ def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
         BadDataError: if it has no names, no rows, or another delimiter.
         ValueError: if ``delimiter`` is no single character.
     """
-    reader, errors = import_optional("pyarrow.csv", "tables"), import_optional("pyarrow", "tables").ArrowException
+    errors = import_optional("pyarrow", "tables").ArrowException
     mark = _delimiter(path, delimiter)
     lines = _check_text(path)
     names, blank, notes = _names(path, mark)
     if lines - blank <= 1:
         raise BadDataError(f"{path} has names of columns and no rows")
-    parse = reader.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
-    # A block must hold a whole row, and a wide table has long rows.
-    read = reader.ReadOptions(block_size=2**24, column_names=names, skip_rows=blank, skip_rows_after_names=1)
-    options = {"read_options": read, "parse_options": parse}
     try:
-        convert = reader.ConvertOptions(null_values=MISSING, strings_can_be_null=True)
-        table = reader.read_csv(_stream(path), **options, convert_options=convert)
+        table = _parsed(path, mark, names, blank, null_values=MISSING, strings_can_be_null=True)
         columns = {name: _trimmed(table[name]) for name in names}
-        types = {name: "string" for name in names if _may_be_rounded(columns[name])}
+        padded = _padded(path, mark, names, blank)
+        types = {name: "string" for name in names if _may_be_rounded(columns[name]) or name in padded}
         if types:
-            convert = reader.ConvertOptions(column_types=types, include_columns=list(types))
-            written = reader.read_csv(_stream(path), **options, convert_options=convert)
+            written = _parsed(path, mark, names, blank, column_types=types, include_columns=list(types))
             texts = {name: _text(written[name]) for name in types}
             columns |= {name: text for name, text in texts.items() if _are_digits(text)}
     except errors as error:
@@ -86,6 +84,39 @@ def read_text(path: Path, delimiter: str | None) -> tuple[Columns, list[str]]:
     if lines != table.num_rows + 1:
         notes += _check_quotes(path, mark, table.num_rows, blank)
     return columns, notes
+
+
+def read_words(path: Path, delimiter: str | None) -> Columns:
+    """Return the columns of a text file as they are written there, with null where a value is missing.
+
+    Args:
+        path: of a file that :func:`read_text` reads.
+        delimiter: see there.
+    """
+    mark = _delimiter(path, delimiter)
+    names, blank, _ = _names(path, mark)
+    options = {"null_values": MISSING, "strings_can_be_null": True, "column_types": dict.fromkeys(names, "string")}
+    table = _parsed(path, mark, names, blank, **options)
+    return {name: table[name] for name in names}
+
+
+def _parsed(path: Path, mark: str, names: list[str], blank: int, **convert: Any) -> pyarrow.Table:
+    """Return a text file as Arrow reads it, with options of its ConvertOptions."""
+    reader = import_optional("pyarrow.csv", "tables")
+    parse = reader.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    # A block must hold a whole row, and a wide table has long rows.
+    read = reader.ReadOptions(block_size=2**24, column_names=names, skip_rows=blank, skip_rows_after_names=1)
+    options = reader.ConvertOptions(**convert)
+    return reader.read_csv(_stream(path), read_options=read, parse_options=parse, convert_options=options)
+
+
+def _padded(path: Path, mark: str, names: list[str], blank: int) -> set[str]:
+    """Return the columns in which, among the first rows, a zero stands before other digits."""
+    with _text_of(path) as lines, suppress(csv.Error):
+        rows = csv.reader(itertools.islice(lines, blank + 1, blank + 1 + _ROWS_FOR_ZEROS), delimiter=mark)
+        cells = ((name, value) for row in rows for name, value in zip(names, row, strict=False))
+        return {name for name, value in cells if value.lstrip()[:1] == "0" and re.fullmatch(r" *0[0-9]+ *", value)}
+    return set()
 
 
 def read_parquet(path: Path) -> tuple[Columns, list[str]]:
@@ -324,9 +355,12 @@ def _trimmed(column: ArrowColumn) -> ArrowColumn:
     arrow = import_optional("pyarrow", "tables")
     if not arrow.types.is_string(column.type):
         return column
-    text = _text(column)
+    different = column.unique()
+    without_spaces = _text(different)
+    text = column if without_spaces.equals(different) else _text(column)
     for kind in ("int64", "float64"):
         with suppress(arrow.ArrowInvalid):
+            without_spaces.cast(kind)
             return text.cast(kind)
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.reading import import_optional
-from pyro_vae.data.schema import Column, Schema
+from pyro_vae.data.schema import Column, Schema, text_of
 
-__all__ = ["as_frame", "as_values"]
+__all__ = ["as_frame", "as_values", "within_bounds"]
 
 _FURTHEST = 2.0**45  # seconds, a million years
 
@@ -58,7 +59,34 @@ def as_values(column: Column, numbers: NDArray[np.float64]) -> Any:
     numbers = numbers + float(column.origin)
     if column.whole:
         numbers = np.round(numbers)
+    elif column.decimals is not None:
+        numbers = _rounded(column, numbers)
     return _of_dtype(column.dtype, numbers)
+
+
+def _rounded(column: Column, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers with the decimals of their column; what is above 0 or below 1 by its kind stays so."""
+    step = 10.0 ** -(column.decimals or 0)
+    rounded = np.round(numbers, column.decimals or 0)
+    if column.kind in ("positive", "proportion"):
+        rounded = np.where((rounded == 0) & (numbers > 0), step, rounded)
+    if column.kind == "proportion":
+        rounded = np.where((rounded == 1) & (numbers < 1), 1 - step, rounded)
+    return rounded
+
+
+def within_bounds(schema: Schema, x: Tensor) -> Tensor:
+    """Return x of a VAE with the numbers of each column within its bounds, ``low`` and ``high`` of the schema.
+
+    Args:
+        schema: of the table.
+        x: ``(..., columns)``.
+    """
+    if all(column.low is None and column.high is None for column in schema.data):
+        return x
+    low = [-math.inf if c.low is None else c.low - float(c.origin) for c in schema.data]
+    high = [math.inf if c.high is None else c.high - float(c.origin) for c in schema.data]
+    return x.clamp(x.new_tensor(low), x.new_tensor(high))
 
 
 def _of_values(column: Column, codes: NDArray[np.float64]) -> Any:
@@ -71,11 +99,12 @@ def _of_values(column: Column, codes: NDArray[np.float64]) -> Any:
                 np.where(missing, -1, places), list(column.values), ordered=column.kind == "ordered"
             )
         )
-    values = np.array(column.values, dtype=object)[places]
+    has_text = any(isinstance(value, str) for value in column.values)  # also "other", beside numbers
+    values = np.array([text_of(v) if has_text else v for v in column.values], dtype=object)[places]
     values[missing] = None
     if column.dtype in ("date", "timestamp"):
         return pandas.Series(pandas.to_datetime(values))
-    if column.dtype == "str" or any(isinstance(value, str) for value in column.values):
+    if column.dtype == "str" or has_text:
         return pandas.Series(values)
     if all(isinstance(value, bool) for value in column.values):
         return pandas.Series(values, dtype="boolean" if missing.any() or column.dtype == "boolean" else "bool")

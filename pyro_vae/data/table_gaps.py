@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Column, text_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["with_values"]
 
 
-def with_values(column: Column, old: Any, gaps: NDArray[Any], new: Any) -> Any:
+def with_values(column: Column, old: pd.Series, gaps: NDArray[np.bool_], new: pd.Series) -> pd.Series:
     """Return a Series with other values in its gaps; what is there stays as it is.
 
     Args:
@@ -33,35 +38,38 @@ def with_values(column: Column, old: Any, gaps: NDArray[Any], new: Any) -> Any:
     if isinstance(old.dtype, import_optional("pandas", "tables").DatetimeTZDtype):
         values = values.dt.tz_localize("UTC") if values.dt.tz is None else values
         return old.where(~gaps, values.astype(old.dtype))
+    if column.is_coded and types.is_object_dtype(values.dtype):
+        values = _named(values, old[~gaps].dropna().unique())
     is_text = types.is_object_dtype(old.dtype) or types.is_string_dtype(old.dtype)
     words = _in_words_of(column, old[~gaps].dropna(), values) if is_text else values
     kept = old.astype(object).where(~gaps, words.astype(object))
     if is_text and (words is not values or not types.is_object_dtype(old.dtype)):
         return kept.astype(old.dtype)
     dtype = values.dtype if is_text else old.dtype
-    if types.is_integer_dtype(dtype) and (values[gaps] != values[gaps].round()).any():
+    if types.is_integer_dtype(dtype) and types.is_float_dtype(values.dtype) and (values[gaps] % 1 != 0).any():
         return kept.infer_objects()  # the schema says that its numbers are not whole
     try:
         return kept.astype(dtype)
     except (TypeError, ValueError, OverflowError):
-        return kept
+        has_text = any(isinstance(value, str) for value in kept)  # "other" beside numbers, which no file takes
+        return kept.map(text_of) if has_text else kept
 
 
-def _whole(numbers: Any, dtype: Any) -> Any:
+def _whole(numbers: pd.Series, dtype: object) -> pd.Series:
     """Return numbers as integers, which may have gaps, or in their own type if one is not whole."""
     if not ((numbers == numbers.round()) | numbers.isna()).all():
         return numbers.astype(dtype)
     return numbers.astype("Int64" if numbers.isna().any() else "int64")
 
 
-def _of_categories(old: Any, gaps: NDArray[Any], values: Any) -> Any:
+def _of_categories(old: pd.Series, gaps: NDArray[np.bool_], values: pd.Series) -> pd.Series:
     """Return a Series of categories, which gets those that it lacks."""
     words = _named(values.astype(object), old.cat.categories)
     lacking = [word for word in dict.fromkeys(words[gaps]) if word not in old.cat.categories]
     return old.cat.add_categories(lacking).where(~gaps, words)
 
 
-def _in_words_of(column: Column, known: Any, values: Any) -> Any:
+def _in_words_of(column: Column, known: pd.Series, values: pd.Series) -> pd.Series:
     """Return values as those of a Series of Python objects are; the same object if nothing is to be done."""
     first = known.iloc[0] if len(known) else None
     if column.is_coded and isinstance(first, str):
@@ -75,7 +83,7 @@ def _in_words_of(column: Column, known: Any, values: Any) -> Any:
     return values
 
 
-def _named(values: Any, names: Any) -> Any:
+def _named(values: pd.Series, names: Iterable[object]) -> pd.Series:
     """Return values by the names that a Series has for them, such as 1.0 for "1"."""
     by_text = {text_of(name): name for name in names}
     return values.map(lambda value: by_text.get(text_of(value), value))

@@ -19,6 +19,7 @@ __all__ = ["as_written", "keys_of_columns", "keys_of_table"]
 
 _ROWS_AT_ONCE = 4096  # which stay in the cache of a processor
 _FIRST_OF_1970 = 719_163  # days since the year 1
+_DROPPED_BITS = 53 - 24  # of the digits of float64
 
 
 def keys_of_columns(columns: Mapping[str, ArrowColumn]) -> Iterable[bytes]:
@@ -74,10 +75,16 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
     """
     order = np.argsort(list(names))
     for start in range(0, len(values), _ROWS_AT_ONCE):
-        bits, exponents = np.frexp(values[start : start + _ROWS_AT_ONCE, order].astype(np.float64))
-        with np.errstate(over="ignore"):
-            rounded = np.ldexp(bits.astype(np.float32).astype(np.float64), exponents)
-        yield from keys_of_rows(rounded)
+        yield from keys_of_rows(_rounded(values[start : start + _ROWS_AT_ONCE, order].astype(np.float64)))
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers rounded to 24 bits, the even one of two that are as near."""
+    values[np.isnan(values)] = np.nan  # the bits of another NaN might overflow
+    bits = values.view(np.int64)
+    bits += (bits >> _DROPPED_BITS & 1) + (2 ** (_DROPPED_BITS - 1) - 1)
+    bits &= -(2**_DROPPED_BITS)
+    return values
 
 
 def as_written(schema: Schema, values: NDArray[Any]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from pyro_vae.data.table_columns import (
     NO_VALUE,
     ArrowColumn,
     NotNumbersError,
+    check_commas,
     counts_rows,
     is_text,
     matches_number,
@@ -25,12 +27,16 @@ from pyro_vae.data.table_columns import (
 
 __all__ = ["MARKS", "look_at"]
 
-MARKS = ("?", "-", "--", ".", "*", "missing", "unknown")
+MARKS = ("?", "-", "--", ".", "*", "missing", "none", "unknown")
 """Text that stands for a missing value if everything else in the column is a number."""
 
 _FAR = 2**13  # standard deviations from 0, beyond which float32 rounds to more than 0.05 % of one
-_ROW_NUMBERS = ("", "id", "index", "rowid", "row_id")
+_ROW_NUMBERS = re.compile(
+    r"(?i:|id|index|rowid|unnamed: .*|.*[^a-z]id)|.*[a-z](?:Id|ID)"
+    "|(?i:(row|case|record|patient|subject|participant|person|customer|user)([ _.-]*(no|nr|number))?)"
+)
 _DIGITS = 15  # that float64 has; more are no number but a name, such as an account number
+_MOST_DECIMALS, _LOOKED_AT = 6, 1000
 _FEW = 20  # rows, in which whole numbers often differ by chance
 
 
@@ -54,8 +60,11 @@ def look_at(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers
     if types.is_dictionary(column.type):
         return _of_dictionary(where, name, column)
     if types.is_boolean(column.type):
-        dtype = "boolean" if column.null_count else "bool"
-        return Column(name, "binary", values=(False, True), dtype=dtype), numbers(where, column)
+        dtype, values = "boolean" if column.null_count else "bool", numbers(where, column)
+        low, high = np.nanmin(values), np.nanmax(values)
+        if low == high:
+            return Column(name, "constant", "out", values=(bool(low),), dtype=dtype), values
+        return Column(name, "binary", values=(False, True), dtype=dtype), values
     if types.is_timestamp(column.type) or types.is_date(column.type):
         return _of_dates(name, column)
     if is_text(column.type):
@@ -75,17 +84,27 @@ def _of_numbers(
         return Column(name, "identifier", "out", dtype=dtype), values
     ends = tuple(int(end) if whole else float(end) for end in (low, high))
     if low == high and low not in (0, 1):
-        return Column(name, "constant", "out", values=ends[:1], dtype=dtype), values
+        return Column(name, "constant", "out", values=ends[:1], missing=missing, dtype=dtype), values
     if ends != (0, 1) and _are_two(there, low, high):
         found = Column(name, "binary", values=ends, missing=missing, dtype=dtype, whole=whole)
         return found, (values - low) / (high - low)
-    found = Column(name, "number", missing=missing, dtype=dtype, whole=whole)
+    decimals = None if whole or len(there) <= _FEW else _decimals(there)
+    found = Column(name, "number", missing=missing, dtype=dtype, whole=whole, decimals=decimals)
     with np.errstate(over="ignore"):  # the deviation of the largest numbers is infinite
         is_far = np.abs(there).max() > _FAR * there.std() > 0
     if not is_far:
         return found, values
     origin = float(np.floor(low))
     return replace(found, kind="real", origin=origin), values - origin
+
+
+def _decimals(there: Numbers) -> int | None:
+    """Return how many decimals numbers have; None for more than six."""
+    some = there[:_LOOKED_AT]
+    for count in range(1, _MOST_DECIMALS + 1):
+        if (np.round(some, count) == some).all():
+            return count if (np.round(there, count) == there).all() else None
+    return None
 
 
 def _dtype(column: ArrowColumn, there: Numbers, whole: bool) -> str:
@@ -99,7 +118,7 @@ def _dtype(column: ArrowColumn, there: Numbers, whole: bool) -> str:
 
 def _numbers_rows(name: str, column: ArrowColumn, there: Numbers, whole: bool) -> bool:
     """Return True if a column numbers the rows, by its name and its numbers."""
-    if name.lower() not in _ROW_NUMBERS and not name.startswith("Unnamed: "):
+    if not _ROW_NUMBERS.fullmatch(name):
         return False
     return counts_rows(column) or (whole and len(np.unique(there)) == len(there) > _FEW)
 
@@ -122,7 +141,7 @@ def _of_dictionary(where: str, name: str, column: ArrowColumn) -> tuple[Column, 
     return found, codes_of(where, found, column)
 
 
-def _of_dates(name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
+def _of_dates(name: str, column: ArrowColumn, missing: tuple[str, ...] = ()) -> tuple[Column, Numbers]:
     days = days_of(column)
     first = np.floor(np.nanmin(days))
     dtype = "date" if (days == np.floor(days))[~np.isnan(days)].all() else "timestamp"
@@ -131,26 +150,30 @@ def _of_dates(name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
     except OverflowError:
         raise NotNumbersError("has dates before the year 1 or after 9999") from None
     origin, days = start.date().isoformat(), days - first
-    if np.nanmin(days) == np.nanmax(days):
-        return Column(name, "constant", "out", values=(origin,), dtype=dtype), days
-    return Column(name, "date", dtype=dtype, origin=origin, zone=time_zone(column)), days
+    low, high = np.nanmin(days), np.nanmax(days)
+    if low == high:
+        only = origin if dtype == "date" else (start + datetime.timedelta(days=low)).isoformat()
+        return Column(name, "constant", "out", values=(only,), missing=missing, dtype=dtype), days
+    return Column(name, "date", missing=missing, dtype=dtype, origin=origin, zone=time_zone(column)), days
 
 
 def _of_text(where: str, name: str, column: ArrowColumn) -> tuple[Column, Numbers]:
-    """Return what text is: numbers with marks of missing values, dates, one text, or the names of categories."""
-    text, no_numbers = trimmed(column), not_numbers(where, column)
-    different = text.drop_null().unique().to_pylist()
+    """Return what text is: numbers or dates with marks of missing values, one text, or the names of categories."""
+    text = trimmed(column)
+    texts = text.drop_null().unique()
+    different = texts.to_pylist()
     if not different:
         raise NotNumbersError(NO_VALUE)
     marks = tuple(mark for mark in different if mark.lower() in MARKS)
     if marks and len(different) > len(marks) and matches_number([value for value in different if value not in marks]):
         values = without(text, marks).cast("float64")
         return _of_numbers(name, values, numbers(where, values), missing=marks)
+    check_commas(where, texts)
     if matches_number(different) and max(map(len, different)) > _DIGITS:
-        raise no_numbers
-    dates = as_dates(text)
+        raise not_numbers(where, column)
+    dates = as_dates(without(text, marks) if marks and len(different) > len(marks) else text)
     if dates is not None:
-        return _of_dates(name, dates)
+        return _of_dates(name, dates, missing=marks)
     if not may_be_classes(len(different), len(text)):
         raise NotNumbersError(
             f"has {len(different):,} different texts in {len(text):,} rows, such as {different[0][:40]!r}"

@@ -1,10 +1,11 @@
-"""Tables: the columns of numbers of a text file, a Parquet file or a pandas DataFrame."""
+"""Tables: the columns of a text file, a Parquet file or a pandas DataFrame, as rows of numbers with a schema."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.table_coding import code
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
-from pyro_vae.data.table_files import Columns, read_parquet, read_text
+from pyro_vae.data.table_context import encoded_context
+from pyro_vae.data.table_files import Columns, read_parquet, read_text, read_words
 from pyro_vae.data.table_keys import keys_of_columns
 from pyro_vae.data.table_kinds import look_at
 
@@ -32,11 +34,13 @@ __all__ = [
     "NoColumnError",
     "check_column",
     "columns_of_frame",
+    "context_of_frame",
     "frame_of_file",
     "load_table",
     "rows_of_columns",
     "rows_of_frame",
     "table",
+    "words_of_file",
 ]
 
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -67,11 +71,12 @@ class NoColumnError(ValueError):
 
 
 def load_table(path: Path, how: Reading) -> DataSet[Rows]:
-    """Return the data set of a table in a file: its columns of numbers and booleans as x; NaN where one is missing.
+    """Return the data set of a table in a file: numbers, codes of categories and days of dates as x; NaN for gaps.
 
     Args:
         path: of the file, which ends in .csv, .tsv, .csv.gz, .tsv.gz or .parquet.
-        how: options; of these, ``split``, ``group``, ``label`` and ``columns`` count, and in text files ``delimiter``.
+        how: options; of these, ``split``, ``group``, ``label``, ``columns`` and ``schema`` count, and in text files
+            ``delimiter``.
 
     Raises:
         DamagedDataError: if the file cannot be read.
@@ -123,25 +128,59 @@ def table(
 def frame_of_file(path: str, delimiter: str | None = None) -> pandas.DataFrame:
     """Return all columns of a table in a file as a pandas DataFrame.
 
+    A Parquet file that pandas wrote has the types and the index that it had. Otherwise, whole numbers and booleans are
+    of pandas' own types if some are missing.
+
     Args:
         path: of the file.
         delimiter: of a text file.
     """
     arrow, frames = import_optional("pyarrow", "tables"), import_optional("pandas", "tables")
-    columns, _ = read_parquet(Path(path)) if path.lower().endswith(".parquet") else read_text(Path(path), delimiter)
+    if path.lower().endswith(".parquet"):
+        columns, _ = read_parquet(Path(path))
+        with suppress(ValueError, TypeError, KeyError):  # what pandas wrote of the types is damaged
+            whole = import_optional("pyarrow.parquet", "tables").read_table(path)
+            if whole.schema.pandas_metadata:
+                written: pandas.DataFrame = whole.to_pandas()
+                return written
+    else:
+        columns, _ = read_text(Path(path), delimiter)
     with_gaps = {arrow.int64(): frames.Int64Dtype(), arrow.bool_(): frames.BooleanDtype()}
     found: pandas.DataFrame = arrow.table(columns).to_pandas(types_mapper=with_gaps.get)
-    return found
+    plain = {"Int64": "int64", "boolean": "bool"}
+    types = {name: plain.get(str(of.dtype)) for name, of in found.items() if not of.hasnans}
+    return found.astype({name: dtype for name, dtype in types.items() if dtype is not None})
 
 
-def rows_of_frame(df: pandas.DataFrame | pandas.Series, schema: Schema | None = None) -> Rows:
+def words_of_file(path: str, delimiter: str | None = None) -> pandas.DataFrame:
+    """Return all columns of a text file as pandas' text, as they are written there; NA where a value is missing."""
+    frames, columns = import_optional("pandas", "tables"), read_words(Path(path), delimiter)
+    return frames.DataFrame({name: of.to_pandas().astype("string") for name, of in columns.items()})
+
+
+def rows_of_frame(df: pandas.DataFrame | pandas.Series, schema: Schema | None = None, context: bool = True) -> Rows:
     """Return the rows of a pandas DataFrame, as a schema says or, without one, as they look.
+
+    Args:
+        df: the table.
+        schema: of it.
+        context: False to leave its context columns out, which need not be there.
 
     Raises:
         BadDataError: if it lacks a column of the schema, or has a value that the schema does not know.
     """
-    rows, _, _ = rows_of_columns("the table", columns_of_frame(df), Reading(schema=schema))
+    rows, _, _ = rows_of_columns("the table", columns_of_frame(df), Reading(schema=schema), context)
     return replace(rows, name=None)
+
+
+def context_of_frame(df: pandas.DataFrame, schema: Schema) -> torch.Tensor:
+    """Return the features of the context columns of a schema in a DataFrame, float64 ``(n, features)``.
+
+    Raises:
+        NoColumnError: if it lacks one.
+        BadDataError: if a value is missing, or the schema does not know it.
+    """
+    return encoded_context(schema, given_of_columns("the context", columns_of_frame(df), schema))
 
 
 def columns_of_frame(df: pandas.DataFrame | pandas.Series) -> Columns:
@@ -177,17 +216,21 @@ def _of_series(series: pandas.Series) -> ArrowColumn:
 
 def data_set_of_columns(name: str, columns: Columns, how: Reading, notes: Sequence[str]) -> DataSet[Rows]:
     """Return the data set of columns of Arrow's; see :func:`load_table`."""
+    how, of_label = _with_label(how, columns)
     rows, keys, left_out = rows_of_columns(name, columns, how)
-    return split_by_keys(rows, keys, how.shares, [*notes, *left_out], how.group)
+    return split_by_keys(rows, keys, how.shares, [*notes, *of_label, *left_out], how.group)
 
 
-def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, list[bytes], list[str]]:
+def rows_of_columns(
+    name: str, columns: Columns, how: Reading, context: bool = True
+) -> tuple[Rows, list[bytes], list[str]]:
     """Return the rows of a table, the key of each, which says in which split it is, and notes, in sentences.
 
     Args:
         name: of the table, for errors.
         columns: Arrow arrays by name.
-        how: options; of these, ``group``, ``label`` and ``columns`` count.
+        how: options; of these, ``group``, ``label``, ``columns`` and ``schema`` count.
+        context: False to leave the context of the schema out.
     """
     for option in ("label", "group"):
         check_column(name, option, getattr(how, option), columns)
@@ -203,6 +246,8 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
     if empty := int(np.isnan(values).all(1).sum()):
         left_out.append(f"{empty:,} of {len(values):,} rows have no value in any column of x")
     rows = Rows(torch.from_numpy(values), columns=tuple(x), name=name, schema=schema)
+    if schema.context and context:
+        rows = replace(rows, given=given_of_columns(name, rest, schema))
     if how.label is not None:
         labels, classes, class_names = label_codes(f"{name}: label {how.label!r}", columns[how.label])
         rows = replace(rows, labels=labels, classes=classes, class_names=class_names)
@@ -211,6 +256,37 @@ def rows_of_columns(name: str, columns: Columns, how: Reading) -> tuple[Rows, li
         named = {column: of for column, of in known.items() if not _is_index(column, of)}
         return rows, list(keys_of_columns(named)), left_out
     return rows, list(group_keys(f"{name}: group {how.group!r}", columns[how.group])), left_out
+
+
+def _with_label(how: Reading, columns: Columns) -> tuple[Reading, list[str]]:
+    """Return options whose label is that of the schema, if it has one, and a note if the table lacks it.
+
+    Raises:
+        ValueError: if another label is asked for.
+    """
+    of_schema = None if how.schema is None else how.schema.label
+    if of_schema is None or how.label == of_schema:
+        return how, []
+    if how.label is not None:
+        raise ValueError(f"label is {how.label!r}, and the schema gives the role label to {of_schema!r}. Leave one out")
+    if of_schema not in columns:
+        return how, [f"there are no labels: column {of_schema!r} of the schema is not there"]
+    return replace(how, label=of_schema), []
+
+
+def given_of_columns(name: str, columns: Columns, schema: Schema) -> torch.Tensor:
+    """Return the numbers and codes of the context columns of a schema, float64 ``(n, columns)``.
+
+    Raises:
+        NoColumnError: if one is not there.
+        BadDataError: if a value is missing, or the schema does not know it.
+    """
+    for column in schema.context:
+        check_column(name, "schema", column.name, columns)
+    found = [code(f"{name}: column {c.name!r}", c, columns[c.name]).astype(np.float64) for c in schema.context]
+    given = torch.from_numpy(np.stack(found, axis=1))
+    encoded_context(schema, given)  # says what is missing
+    return given
 
 
 def notes_on_labels(x: Mapping[str, bool]) -> list[str]:

@@ -66,6 +66,12 @@ def trained(parameters: Mapping[str, Any], frame: pd.DataFrame, form: Form, seed
     given: Schema | None = parameters["schema"]
     if given is not None and not isinstance(given, Schema):
         raise TypeError(f"schema must be a Schema, such as suggest_schema returns; got {type(given).__name__}")
+    if given is not None and given.context:
+        names = ", ".join(repr(column.name) for column in given.context)
+        raise ValueError(
+            f"schema gives the role context to {names}, and X of scikit-learn's estimators is data alone. Make them "
+            "data, or train with pyro_vae.build and fit"
+        )
     verbose = true_or_false("verbose", parameters["verbose"])
     rows = rows_of_frame(frame, given)
     if given is None and rows.schema is not None:

@@ -98,7 +98,8 @@ def frame_of(
     else:
         finite = "allow-nan" if is_nan(missing_values) else True
         values = validate_data(estimator, x, reset=fitting, ensure_all_finite=finite, ensure_min_samples=least)
-        values = values.astype(np.float64) if values.dtype == np.float16 else values  # which Arrow lacks
+        if values.dtype in (np.float16, np.longdouble):  # which Arrow lacks
+            values = values.astype(np.float64)
         own = Form(tuple(f"x{i}" for i in range(values.shape[1])), values.dtype.name)
         frame = pandas.DataFrame(values)
     frame = frame.set_axis(list((form or own).names), axis=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -159,12 +158,6 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, Saved):
         frame, form = frame_of(self, X, self._form, self.missing_values)
         seed = self._seed if mean else seed_from(self.random_state)
         filled = self.vae_.impute(frame, num_particles=self.num_particles, mean=mean, seed=seed)
-        if left := [name for name in filled if filled[name].isna().any()]:
-            warnings.warn(
-                f"VAEImputer leaves missing values in {', '.join(map(repr, left[:10]))}: its schema leaves "
-                f"{'this column' if len(left) == 1 else 'these columns'} out",
-                stacklevel=2,
-            )
         marks = frame.isna().iloc[:, list(self._form.with_gaps)].set_axis(self._mark_names(), axis=1)
         if self._form.dtype is not None:
             found = as_array(filled, form.dtype or "float64")

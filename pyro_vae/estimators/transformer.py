@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.schema import Schema
-from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_frames import as_frame, within_bounds
 from pyro_vae.estimators.fitting import seed_from, trained
 from pyro_vae.estimators.forms import Table, frame_of
 from pyro_vae.estimators.run_folders import Saved, load_run
@@ -23,7 +23,7 @@ from pyro_vae.evaluation import importance_sampling
 from pyro_vae.nets.shapes import Shape
 from pyro_vae.registry import ClassOrFunction, Spec
 from pyro_vae.vae.calls import evaluating
-from pyro_vae.vae.tables import most_probable
+from pyro_vae.vae.point_values import most_probable
 
 __all__ = ["VAETransformer"]
 
@@ -158,7 +158,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Saved):
         schema: Any = self.vae_.schema
         with evaluating(self.vae_):
             x = most_probable(schema, self.vae_.decode(z))
-        return self._form.back(as_frame(schema, x), Z.index if is_data_frame(Z) else None)
+        return self._form.back(as_frame(schema, within_bounds(schema, x)), Z.index if is_data_frame(Z) else None)
 
     def score_samples(self, X: Table) -> NDArray[np.float64]:  # noqa: N803
         """Return estimates of log p(x) by importance sampling, in nats per row and in the units of X.

@@ -149,7 +149,7 @@ def inference_gaps(
         best = torch.where(better.reshape(-1, *(1 for _ in best.shape[1:])), best, start)
         elbo = estimate(pair, importance_particles, _REPORTING).bounds[1]
         last = estimate(free.replace(rows=best), importance_particles, _REPORTING)
-    warn_of_heavy_tails(last.pareto_k, "inference_gaps")
+    warn_of_heavy_tails(last.pareto_k, "inference_gaps", vae)
     error, size = last.standard_error, last.effective_sample_size
     return InferenceGaps(elbo, last.bounds[1], last.log_prob, error, size, last.pareto_k)
 

@@ -136,7 +136,7 @@ def importance_sampling(
         seed=seed,
         **named,
     )
-    warn_of_heavy_tails(found.pareto_k, "importance_sampling")
+    warn_of_heavy_tails(found.pareto_k, "importance_sampling", vae)
     return found
 
 

@@ -13,6 +13,10 @@ __all__ = ["TOO_HEAVY", "log_mean", "pareto_k", "warn_of_heavy_tails"]
 
 TOO_HEAVY = 0.7  # estimates with a Pareto k̂ above this are unreliable (Vehtari et al. 2015)
 _FEWEST = 5  # weights in a tail, at least, to estimate its shape
+_OTHERS = (
+    "Use evaluation.annealed_importance_sampling (quadrature for one or two dimensions, enumeration for discrete codes)"
+)
+_FLOW = "train a posterior that covers p(z | x) better, such as a flow"
 _NUMBERS = 2**20  # weights per chunk, in float64: 8 MB per copy
 
 
@@ -75,21 +79,22 @@ def _shape(log_weights: Tensor) -> float:
     return fit_generalized_pareto(log_excess.clamp(min=smallest).exp())[0]
 
 
-def warn_of_heavy_tails(shapes: Tensor, method: str) -> None:
+def warn_of_heavy_tails(shapes: Tensor, method: str, vae: object) -> None:
     """Warn once if Pareto k̂ is above 0.7 for some examples.
 
     Args:
         shapes: k̂ of each example, ``(batch,)``.
         method: the function that made the estimates.
+        vae: of which they are. If it draws missing values, the warning names no estimator that refuses them.
     """
     heavy = shapes > TOO_HEAVY
     count = int(heavy.sum())
     if not count:
         return
+    draws_missing = getattr(vae, "mask_likelihood", None) is not None or getattr(vae, "draws_missing", False)
     warnings.warn(
         f"{method}: Pareto k̂ is above {TOO_HEAVY} for {count:,} of {len(shapes):,} examples (the worst "
         f"{shapes[heavy].max():.2f}). For these, log p(x) is too low by more than its standard error says, and more "
-        "particles help little. Use evaluation.annealed_importance_sampling (quadrature for one or two dimensions, "
-        "enumeration for discrete codes), or train a posterior that covers p(z | x) better, such as a flow",
+        f"particles help little. {_FLOW.replace('train', 'Train') if draws_missing else f'{_OTHERS}, or {_FLOW}'}",
         stacklevel=3,
     )

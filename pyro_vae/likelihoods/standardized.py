@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.argument_checks import true_or_false
 from pyro_vae.distributions import Standardized as StandardizedDistribution
 from pyro_vae.distributions import as_pyro
 from pyro_vae.likelihoods.parameters import Numbers, check_shape, finite_numbers
@@ -64,9 +65,7 @@ class Standardized(Likelihood):
         log: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(log, bool):
-            raise ValueError(f"log must be True or False; got {log!r}")
-        self.net, self.likelihood, self.log = net, likelihood, log
+        self.net, self.likelihood, self.log = net, likelihood, true_or_false("log", log)
         self.register_buffer("loc", finite_numbers("loc", loc))
         self.register_buffer("scale", finite_numbers("scale", scale, positive=True))
         found = _find(likelihood, log)

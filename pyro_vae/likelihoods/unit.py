@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_vae.distributions import positive
 from pyro_vae.distributions import unit as densities
-from pyro_vae.likelihoods.parameters import LocationScale, per_element
+from pyro_vae.likelihoods.parameters import LocationScale, Numbers, check_shape, finite_numbers, per_element
 from pyro_vae.parts import Likelihood
 
 __all__ = ["Beta", "ContinuousBernoulli", "LogitNormal"]
@@ -96,9 +96,13 @@ class LogitNormal(LocationScale):
         scale: of logit(x): a number above 0 for a fixed scale, ``"learned"`` for one learned scale for all elements,
             or ``"per_element"`` for scales from the net. Learned scales are softplus(raw) + 1e-6.
         initial_scale: where a learned scale starts.
+        center: a typical logit(x), or one for each element, in the shape of x. Means are then center + spread × those
+            above, and start near the data.
+        spread: a typical standard deviation of logit(x), likewise, by which the scales above are multiplied.
 
     Raises:
-        ValueError: if a scale is not above 0, or the net does not give two parameters per element.
+        ValueError: if a scale or ``spread`` is not above 0, if ``center`` or ``spread`` is no finite number or has
+            another shape than x, or if the net does not give two parameters per element.
 
     Example:
         >>> import torch
@@ -109,13 +113,28 @@ class LogitNormal(LocationScale):
     """
 
     remedy = _OPEN
+    center: Tensor | None
+    spread: Tensor | None
 
     def __init__(
-        self, net: nn.Module, scale: float | Literal["learned", "per_element"] = "learned", initial_scale: float = 1.0
+        self,
+        net: nn.Module,
+        scale: float | Literal["learned", "per_element"] = "learned",
+        initial_scale: float = 1.0,
+        center: Numbers | None = None,
+        spread: Numbers | None = None,
     ) -> None:
         super().__init__(net, scale, initial_scale)
+        self.register_buffer("center", None if center is None else finite_numbers("center", center))
+        self.register_buffer("spread", None if spread is None else finite_numbers("spread", spread, positive=True))
 
     def forward(self, z: Tensor, *context: Tensor) -> dist.Distribution:
         """Return a logit-normal of batch shape ``(*batch,)`` and the event shape of x."""
         loc, scale = self._loc_and_scale(z, *context)
+        if self.spread is not None:
+            check_shape(self, "spread", self.spread, loc.shape[z.dim() - 1 :])
+            loc, scale = self.spread * loc, self.spread * scale
+        if self.center is not None:
+            check_shape(self, "center", self.center, loc.shape[z.dim() - 1 :])
+            loc = self.center + loc
         return densities.LogitNormal(loc, scale).to_event(loc.dim() - z.dim() + 1)

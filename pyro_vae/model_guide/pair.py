@@ -279,12 +279,26 @@ class ModelGuide:
 
     def simulate(self) -> tuple[Tensor, Tensor]:
         """Draw z from the prior and x from the likelihood, one per row of x, ``(batch, ...)``, without gradient."""
+        nodes = self._simulated()
+        return nodes[self.latent]["value"], nodes[self.observed]["value"]
+
+    def simulate_with_gaps(self) -> tuple[Tensor, Tensor]:
+        """Do the same as :meth:`simulate`, with NaN in x where a model of the mask draws a missing value."""
+        nodes = self._simulated()
+        z, x = nodes[self.latent]["value"], nodes[self.observed]["value"]
+        for site in nodes.values():
+            if site["type"] == "sample" and site["infer"].get(WITH_X):
+                x = x.masked_fill(site["value"] == 0, torch.nan)
+        return z, x
+
+    def _simulated(self) -> Mapping[str, Message]:
         with torch.no_grad():
             trace = self._trace(poutine.uncondition(self.model))
         check_sites("model", trace, self.latent, self.observed, self._strict)
         for name in (self.latent, self.observed):
             per_example(trace.nodes[name], "model", self.batch)
-        return trace.nodes[self.latent]["value"], trace.nodes[self.observed]["value"]
+        nodes: Mapping[str, Message] = trace.nodes
+        return nodes
 
     # Log-densities at z of shape (num_particles, batch, *event_shape), each (num_particles, batch), in nats.
 

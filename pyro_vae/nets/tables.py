@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.argument_checks import at_least, finite_number, near_miss, one_of
+from pyro_vae.argument_checks import at_least, finite_number, near_miss, one_of, true_or_false
 
 __all__ = ["TableEncoding", "log_of_counts"]
 
@@ -63,18 +63,14 @@ class TableEncoding(nn.Module):
 
     def __init__(self, columns: Sequence[Column], missing: bool = False) -> None:
         super().__init__()
-        if not isinstance(missing, bool):
-            raise ValueError(f"missing must be True or False; got {missing!r}")
         self.columns = _checked(columns)
-        self.missing = missing
+        self.missing = true_or_false("missing", missing)
         by_kind: dict[tuple[str, int], list[int]] = {}
         for place, column in enumerate(self.columns):
             by_kind.setdefault((column["as"], column.get("width", 0)), []).append(place)
-        order = sorted(by_kind, key=lambda kind: (list(_OPTIONS).index(kind[0]), kind[1]))
+        ordered = sorted(by_kind.items(), key=lambda found: (list(_OPTIONS).index(found[0][0]), found[0][1]))
         self.kinds = nn.ModuleList(
-            _KINDS[kind[0]](places, [self.columns[place] for place in places])
-            for kind in order
-            for places in (by_kind[kind],)
+            _KINDS[kind](places, [self.columns[place] for place in places]) for (kind, _), places in ordered
         )
         self.register_buffer("owners", torch.cat([kind.get_buffer("owners") for kind in self.kinds]), persistent=False)
         self.inputs = len(self.columns) * (2 if missing else 1)
@@ -136,7 +132,7 @@ class _Numbers(nn.Module):
 
 
 def _log(x: Tensor, log_least: Tensor) -> Tensor:
-    """Return log x, and the log mirrored in the point at ``least`` below it."""
+    """Return log x down to the least number, and below that the same curve mirrored in its point there."""
     least = log_least.exp().clamp_min(torch.finfo(x.dtype).tiny)
     there = x > least
     log = torch.where(there, x, 2 * least - x).log()

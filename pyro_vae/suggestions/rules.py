@@ -45,7 +45,7 @@ STANDARDISE, LOGARITHM, RECODE = "Standardise", "Take the logarithm, then standa
 MISSING = "Values are missing: build(..., missing=True)"
 _CLAMP = "clamp to [1e-6, 1 - 1e-6]"
 
-_UNITS = ("scale", "initial_dispersion")  # of counts, from their numbers
+_UNITS = ("scale", "initial_dispersion", "center", "spread")  # by which a likelihood starts near its data
 
 
 class Step(NamedTuple):

@@ -11,8 +11,9 @@ from pyro_vae.data.frames import is_data_frame
 from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.suggestions.rules import LOGARITHM, MISSING, RECODE, STANDARDISE, Step, Suggestion, judge
-from pyro_vae.suggestions.schemas import completed, likelihood_of
+from pyro_vae.suggestions.schemas import completed
 from pyro_vae.suggestions.tables import judge_table
+from pyro_vae.suggestions.units import likelihood_of
 from pyro_vae.suggestions.values import Data, read
 
 if TYPE_CHECKING:

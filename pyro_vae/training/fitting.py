@@ -184,8 +184,8 @@ def fit(
         run.data = describe_data(train)
         if resume:
             check_unchanged(folder, options)
+            check_same_data(folder, run.data)  # first: with other data, the VAE is often another too
             run.restore(folder)
-            check_same_data(folder, run.data)
     mixed = in_mixed_precision(trainee.module) if mixed_precision else nullcontext()
     with seeded(derive(seed)), mixed, trainee.modes_kept():
         return _train(run, folder, options.patience, progress, on_epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from statistics import fmean, stdev
 
 from pyro_vae.argument_checks import is_integer
 from pyro_vae.files import is_there, read_text, write_text
@@ -77,6 +78,21 @@ class History(list[Epoch]):
         if not self:
             raise ValueError("the history is empty: no epoch was finished")
         return max(self, key=lambda epoch: epoch.score)
+
+    @property
+    def fall_after_best(self) -> float | None:
+        """How far the validation elbo fell until the end, if the best epoch is in the first half; None if it did not.
+
+        It is the best of a few noisy ones, so means over a tenth of the epochs are compared: around the best epoch, and
+        at the end. A fall within the noise of the last ones counts as none.
+        """
+        found = [epoch.valid_elbo for epoch in self if epoch.valid_elbo is not None]
+        width, place = len(self) // 10, self.index(self.best) if self else 0
+        if width < 2 or len(found) < len(self) or 2 * place > len(self):
+            return None
+        start, last = max(0, place - width // 2), found[-width:]
+        fall = fmean(found[start : start + width]) - fmean(last)
+        return fall if fall > stdev(last) else None
 
     def write(self, path: Path) -> None:
         """Write the epochs as JSON, one per line."""

@@ -137,8 +137,8 @@ def check_same_data(folder: Path, data: Description | None) -> None:
     if trained.fingerprint != data.fingerprint:
         raise ValueError(
             f"the run in {folder} was trained on other data: {trained.examples:,} examples of shape "
-            f"{trained.event_shape}; got {data.examples:,} of {data.event_shape}, or other values. Go on with the "
-            "same, or train into another folder"
+            f"{trained.event_shape}; got {data.examples:,} of {data.event_shape}, with other values or in another "
+            "order. Go on with the same, or train into another folder"
         )
 
 

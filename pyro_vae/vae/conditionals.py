@@ -23,7 +23,7 @@ from pyro_vae.vae.labels import are_features, features_of
 from pyro_vae.vae.masking import check_masking, over_masks
 from pyro_vae.vae.masks import refuse_mask, where_observed, with_mask
 from pyro_vae.vae.suited import suited_to
-from pyro_vae.vae.tables import as_rows
+from pyro_vae.vae.tables import as_context, as_rows
 from pyro_vae.value_checks import capturing
 
 __all__ = ["Conditionals"]
@@ -146,12 +146,12 @@ class Conditionals(nn.Module):
             tensor([[0., 0., 1.],
                     [1., 0., 0.]])
         """
-        features = 0
+        features, context = 0, as_context(self.schema, context)
         if not (x is None or isinstance(x, Tensor)):
             features = self.context_features
             if is_frame(x) and self.schema is None:
                 check_column_order(self.likelihood, column_names(x))
-            x = as_rows(self.schema, x) if context else suited_to(self.likelihood, x, self.schema)
+            x = as_rows(self.schema, x, False) if context else suited_to(self.likelihood, x, self.schema)
         elif not all(isinstance(c, Tensor) and are_features(c) for c in context):
             features = self.context_features
         own = as_likelihood(self.likelihood).own_context if features else 0

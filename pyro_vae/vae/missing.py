@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_vae.data.schema import Schema
 from pyro_vae.model_guide import ModelGuide
-from pyro_vae.vae.tables import averaged, most_probable, most_voted
+from pyro_vae.vae.point_values import averaged, most_probable, most_voted
 
 __all__ = ["imputed"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pyro
 import torch
@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 from pyro_vae.argument_checks import at_least, one_of
 from pyro_vae.data.arrays import Array
 from pyro_vae.data.batches import DataSource
-from pyro_vae.data.table_frames import as_frame
 from pyro_vae.distributions import check_inverse, part_name
 from pyro_vae.model_guide import ModelGuide
 from pyro_vae.parts import as_posterior, same_support
@@ -28,8 +27,9 @@ from pyro_vae.vae.conditionals import Conditionals
 from pyro_vae.vae.masks import where_observed
 from pyro_vae.vae.missing import imputed
 from pyro_vae.vae.paths import path_between
+from pyro_vae.vae.point_values import most_probable
 from pyro_vae.vae.suited import suited_to
-from pyro_vae.vae.tables import as_rows, filled_in, is_table, most_probable, with_index
+from pyro_vae.vae.tables import TensorOrTable, as_context, as_rows, as_table, filled_in, is_table, with_index
 
 __all__ = ["VAE"]
 
@@ -170,12 +170,12 @@ class VAE(Conditionals):
 
     # Uses of a trained VAE.
 
-    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> Any:
+    def sample(self, n: int, *context: Array, mean: bool = False, seed: int | None = None) -> TensorOrTable:
         """Draw n examples from the model: z from the prior, then x from the likelihood.
 
         Args:
             n: how many, at least 1.
-            context: tensors ``(n, ...)``.
+            context: tensors ``(n, ...)``; for a table whose schema has context columns, a DataFrame with these columns.
             mean: return the mean of p(x | z), which pictures usually show, instead of a draw from it; of a category,
                 the most probable value.
             seed: makes the draws repeatable and leaves torch's generators as they were.
@@ -184,6 +184,9 @@ class VAE(Conditionals):
             A tensor ``(n, *event_shape)``, without gradient; a DataFrame if the VAE has a schema.
         """
         n = at_least("n", n, 1)
+        if self.schema is not None and self.schema.context and not context:
+            names = ", ".join(repr(column.name) for column in self.schema.context)
+            raise ValueError(f"sample needs the context: a DataFrame of n = {n} rows with the columns {names}")
         _, context = self.tensors(None, *context)
         for i, c in enumerate(context):
             if c.shape[0] != n:
@@ -191,16 +194,21 @@ class VAE(Conditionals):
         with evaluating(self), seeded(seed):
             z = over_batch(self.prior_of(*context), torch.Size((n,)), "prior", self.prior).sample()
             likelihood = self.decode(z, *context)
-            return self._as_table(self._point(likelihood) if mean else likelihood.sample())
+            return as_table(self.schema, self._point(likelihood) if mean else likelihood.sample())
 
     def _point(self, likelihood: TorchDistribution) -> Tensor:
         """Return the mean of p(x | z), with the most probable codes in the columns of a table that have codes."""
         return likelihood.mean if self.schema is None else most_probable(self.schema, likelihood)
 
-    def _as_table(self, x: Tensor) -> Any:
-        return x if self.schema is None else as_frame(self.schema, x)
-
-    def reconstruct(self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None) -> Any:
+    @overload
+    def reconstruct(self, x: Tensor, *context: Array, mask: Array | None = ..., seed: int | None = ...) -> Tensor: ...
+    @overload
+    def reconstruct(
+        self, x: DataSource, *context: Array, mask: Array | None = ..., seed: int | None = ...
+    ) -> TensorOrTable: ...
+    def reconstruct(
+        self, x: DataSource, *context: Array, mask: Array | None = None, seed: int | None = None
+    ) -> TensorOrTable:
         """Return the mean of p(x | z) at the :meth:`codes` of x; of a category, the most probable value.
 
         Args:
@@ -219,8 +227,28 @@ class VAE(Conditionals):
                     for some, c, m in self._pieces(x, context, mask, seed)
                 ]
             )
-        return with_index(self._as_table(found), x) if is_table(x) else found
+        return with_index(as_table(self.schema, found), x) if self.schema is not None and is_table(x) else found
 
+    @overload
+    def impute(
+        self,
+        x: Tensor,
+        *context: Array,
+        mask: Array | None = ...,
+        num_particles: int = ...,
+        mean: bool = ...,
+        seed: int | None = ...,
+    ) -> Tensor: ...
+    @overload
+    def impute(
+        self,
+        x: DataSource,
+        *context: Array,
+        mask: Array | None = ...,
+        num_particles: int = ...,
+        mean: bool = ...,
+        seed: int | None = ...,
+    ) -> TensorOrTable: ...
     def impute(
         self,
         x: DataSource,
@@ -229,7 +257,7 @@ class VAE(Conditionals):
         num_particles: int = 100,
         mean: bool = True,
         seed: int | None = None,
-    ) -> Any:
+    ) -> TensorOrTable:
         """Replace missing values by their mean given the observed ones, or by a draw; a category by the most probable.
 
         z is drawn from q and weighted by p(x observed, z) / q(z): self-normalised importance sampling for the mean,
@@ -288,7 +316,8 @@ class VAE(Conditionals):
     def _pieces(
         self, x: DataSource, context: tuple[Array, ...], mask: Array | None, seed: int | None
     ) -> Iterator[tuple[Any, tuple[Any, ...], Any]]:
-        x = as_rows(self.schema, x) if context else suited_to(self.likelihood, x, self.schema)
+        x = as_rows(self.schema, x, False) if context else suited_to(self.likelihood, x, self.schema)
+        context = as_context(self.schema, context)
         return batch_by_batch(self, self.context_features, x, context, mask, seed)
 
     def _codes(self, x: Array, *context: Array, mask: Array | None) -> Tensor:

@@ -26,6 +26,10 @@ def sources(tmp_path_factory):
         "nan.csv": ["a,b,c", *(f"{i / 10},NaN,{i % 5}" for i in range(60))],
         "twice.csv": ["a,b,a", *(f"{i / 10},{i % 5},{i % 7}" for i in range(60))],
         "few.csv": ["a,b", "1,2", "3,4"],
+        "gaps.csv": ["a,b", *(f"{i / 10 if i % 3 else ''},{i % 5}" for i in range(60))],
+        "other.csv": ["a,b,kind", *(f"{i / 9},{i % 5},{'xyz'[i % 3]}" for i in range(60))],
+        "yes.csv": ["a,b", *(f"{i / 10},{'yes' if i % 3 else 'no'}" for i in range(60))],
+        "yes.yaml": ["columns: {a: {kind: real}, b: {kind: binary, values: [no, yes]}}"],
     }
     for name, written in lines.items():
         (here / name).write_text("\n".join(written) + "\n")
@@ -60,7 +64,11 @@ def sources(tmp_path_factory):
         ("train --channels 2", "--channels must be 1, 3 or null; got 2"),
         ("train --lr -1 --epochs 1", "--lr must be a finite number above 0"),
         ("train --data good.csv --nets conv --epochs 1", r"--nets: conv is for images, .* has shape \(3,\). Take mlp"),
-        ("train --data good.csv --likelihood bernoulli", r"--binarize dynamic or threshold\) or use --likelihood Cont"),
+        ("train --data good.csv --likelihood bernoulli", "column 'kind': Bernoulli is over 2 levels up to 1, and the"),
+        (
+            "train --data good.csv --columns a,b --likelihood bernoulli",
+            r"--binarize dynamic or threshold\) or use --likelihood Cont",
+        ),
         ("data", "data needs a folder, a file or the name of a data set, such as photos/, wine.csv or digits"),
         (
             "train --resume run --latent_dim 5",
@@ -76,6 +84,16 @@ def sources(tmp_path_factory):
         ("encode run wide.npy", r"run was trained on rows of shape \(2,\); wide.npy has \(7,\)"),
         ("evaluate no_run", "no_run.*pyro-vae train writes one"),
         ("reconstruct run --out x.png", r"--out must end in .csv \(a table\)"),
+        (
+            "train --data good.csv --schema few.csv",
+            "few.csv must hold a schema as YAML; got str. pyro-vae suggest DATA --",
+        ),
+        ("train --data yes.csv --schema yes.yaml", r"'b' has .* it has False, True. YAML reads .*: \['no', 'yes'\]"),
+        ("score run --data gaps.csv", "x has NaN: .* Remove or impute them, or train on data with missing values"),
+        (
+            "train --resume run --epochs 2 --data other.csv",
+            "the run in run was trained on other data: .* in another order",
+        ),
         ("check run --n 1000", "the number of rows must be from 1 to"),
         ("interpolate run --n 1000", "--n must be from 1 to .*two rows for each walk; got 1000"),
     ],

@@ -104,7 +104,7 @@ def test_compare_resume_and_config_work_on_tables(here, capsys):
     assert main(["compare", "mixed", "real"]) == 0
     heading, mixed, _ = capsys.readouterr().out.splitlines()[:3]
     assert heading.count("likelihood.columns") == 1
-    assert "2 Standardized, 1 NegativeBinomial, 3 Bernoulli, 1 Beta" in mixed
+    assert "2 Standardized, 1 NegativeBinomial, 3 Bernoulli, 1 LogitNormal" in mixed
     assert main(["train", "--config", "mixed/config.yaml", "--out", "repeated"]) == 0
     assert (here / "mixed/weights.safetensors").read_bytes() == (here / "repeated/weights.safetensors").read_bytes()
     assert main(["train", "--resume", "repeated", "--epochs", "3"]) == 0
@@ -122,6 +122,47 @@ def test_samples_of_a_table_are_judged_beside_held_out_rows(here, capsys):
     assert written["discriminator"]["training"] is None
     assert written["gaps"]["synthetic"] > 0, "samples get gaps, as the rows have"
     assert f"{written['columns']['synthetic']:.3f}" in out
+
+
+def test_a_run_with_labels_as_context_gives_them_to_its_samples(here, capsys):
+    table = pd.read_csv("real.csv").assign(day=pd.Timestamp("2024-03-01"))
+    table["day"] += pd.to_timedelta(np.arange(len(table)) % 50, "D")
+    table.to_csv("dated.csv", index=False)
+    options = ["--label", "town", "--labels", "true", "--out", "given"]
+    assert main(["train", *QUICK, "--data", "dated.csv", *options]) == 0
+    assert main(["sample", "given", "--n", "6", "--out", "six.csv"]) == 0
+    assert pd.read_csv("six.csv").town.tolist() == ["Bonn", "Ulm"] * 3
+    capsys.readouterr()
+    assert main(["evaluate", "given", "--samples", "60"]) == 0
+    assert "60 synthetic rows" in capsys.readouterr().out
+    assert main(["interpolate", "given", "--n", "1", "--out", "walk.csv"]) == 0
+    assert pd.read_csv("walk.csv").day.str.fullmatch(r"\d{4}-\d\d-\d\d").all()
+
+
+def test_suggest_says_how_to_train_with_the_schema_that_it_wrote(here, capsys):
+    assert main(["suggest", "mixed.csv", "--out", "mine.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "written to mine.yaml" in out
+    assert "pyro-vae train --data mixed.csv --schema mine.yaml takes it" in out
+
+
+def test_scores_say_of_which_rows_they_are(here):
+    assert main(["score", "real", "--out", "scores.csv"]) == 0
+    assert main(["encode", "real", "--split", "test", "--out", "codes.csv"]) == 0
+    assert main(["encode", "real", "--out", "all.csv"]) == 0
+    places = pd.read_csv("scores.csv").row
+    codes, every = pd.read_csv("codes.csv"), pd.read_csv("all.csv")
+    assert codes.row.tolist() == places.tolist()
+    assert "row" not in every
+    pd.testing.assert_series_equal(codes.z0, every.z0.iloc[places], check_index=False, rtol=1e-5)
+
+
+def test_training_does_not_go_on_with_another_table(here, capsys):
+    pd.read_csv("real.csv").drop(columns="weight").to_csv("lighter.csv", index=False)
+    assert main(["train", "--resume", "real", "--data", "lighter.csv", "--epochs", "3"]) == 2
+    assert "real needs the columns that it was trained on; " in capsys.readouterr().err
+    assert main(["train", "--resume", "real", "--data", "digits", "--epochs", "3"]) == 2
+    assert "real was trained on a table; digits holds images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_what_the_library_says_of_data_is_said_in_options():
     """Each remedy of a likelihood, each warning of heavy tails."""
     remedies = {part.remedy for part in vars(likelihoods).values() if isinstance(part, type) and part.remedy}
     with pytest.warns(UserWarning, match="Pareto") as caught:
-        warn_of_heavy_tails(torch.tensor([0.9, 0.1]), "log p(x)")
+        warn_of_heavy_tails(torch.tensor([0.9, 0.1]), "log p(x)", None)
     said = [with_options(text) for text in (*remedies, str(caught[0].message))]
     assert len(said) > 4
     for text in said:

@@ -117,6 +117,9 @@ def test_differing_sizes_need_a_size(tmp_path, load):
         'equal: size="8x6" resizes each and cuts it around its centre',
     )
     assert load(path, size="8x6").event_shape == (3, 8, 6)
+    (path / "a" / "damaged.png").write_bytes(b"no image")
+    assert "1 of the files cannot be read, the first " in error_of(load, path)[1]
+    assert error_of(load, path)[1].endswith("damaged.png: remove them, or leave them out with skip_bad=True")
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4, "1"])

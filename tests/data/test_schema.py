@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -14,6 +15,7 @@ from hypothesis.extra.pandas import column, data_frames, range_indexes
 from pyro_vae import data
 from pyro_vae.data import BadDataError, Column, Schema, SchemaError
 from pyro_vae.data.table_frames import as_frame
+from pyro_vae.data.table_kinds import look_at
 from pyro_vae.data.tables import rows_of_frame
 
 N = 300
@@ -259,3 +261,25 @@ def test_whole_numbers_with_gaps_are_integers(dtype):
 def test_other_real_numbers_stay_real(numbers):
     schema = rows_of_frame(pd.DataFrame({"x": numbers * 10, "y": np.linspace(0, 1, 40)})).schema
     assert schema["x"].dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "kind"),
+    [
+        ("patient", range(1, 101), "identifier"),
+        ("patient", range(100), "identifier"),
+        ("CustomerID", range(900, 700, -2), "identifier"),
+        ("customer id", range(900, 700, -2), "identifier"),
+        ("patient", range(900, 700, -2), "identifier"),
+        ("patient_no", range(900, 700, -2), "identifier"),
+        ("patients", range(900, 700, -2), "number"),
+        ("patient", [*range(1, 51), *range(1, 51)], "number"),
+        ("paid", range(900, 700, -2), "number"),
+        ("day", [*range(1, 51), *range(1, 51)], "number"),
+        ("day", range(1, 101), "number"),
+    ],
+)
+def test_what_numbers_the_rows_is_left_out(name, numbers, kind):
+    frame = pd.DataFrame({name: list(numbers), "x": np.linspace(0, 1, len(numbers))})
+    found, *_ = look_at("t", name, pa.array(frame[name]))
+    assert found.kind == kind

@@ -69,7 +69,7 @@ def test_a_likelihood_over_other_codes_than_those_of_the_column_is_refused(likel
 def test_whole_numbers_with_other_come_back():
     schema = Schema((Column("code", "category", values=(1, 2, "other"), other=True, dtype="int64"),))
     rows = rows_of_frame(pd.DataFrame({"code": [1, 2, 7]}), schema)
-    assert as_frame(schema, rows.values).code.tolist() == [1, 2, "other"]
+    assert as_frame(schema, rows.values).code.tolist() == ["1", "2", "other"]  # Parquet takes no mixture
 
 
 @pytest.mark.parametrize("mark", [-99.9, "-99.9"])
@@ -87,6 +87,32 @@ def test_a_date_is_a_mark(tmp_path, form):
     dates = pd.Series(np.array(["2020-01-03", "9999-12-31"], "datetime64[s]"))
     df = {"datetime64[ns]": dates, "str": dates.dt.strftime("%Y-%m-%d"), "date": dates.dt.date}[form].to_frame("a")
     np.testing.assert_equal(rows_of_frame(df, schema).values.numpy(), [[2.0], [np.nan]])
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_column_that_is_always_true_is_constant(gaps):
+    df = pd.DataFrame({"x": np.arange(30.0), "yes": pd.Series([True, None if gaps else True] * 15, dtype="boolean")})
+    rows = rows_of_frame(df)
+    assert rows.schema["yes"].kind == "constant"
+    assert as_frame(rows.schema, rows.values).yes.tolist() == [True] * 30
+
+
+def test_marks_of_missing_dates_are_found(tmp_path):
+    days = pd.date_range("1968-03-01", periods=60).strftime("%Y-%m-%d")
+    df = pd.DataFrame({"day": days.where(np.arange(60) % 4 > 0, "?"), "x": np.arange(60) / 7})
+    df.to_csv(tmp_path / "a.csv", index=False)
+    found = data.load(tmp_path / "a.csv")
+    assert found.train.schema["day"].kind == "date"
+    assert found.notes == ("'?' in 'day' is missing",)
+    assert int(found.everything.values[:, 0].isnan().sum()) == 15
+
+
+def test_constants_keep_their_time_and_get_their_value_in_the_place_of_marks():
+    df = pd.DataFrame({"x": np.arange(30.0), "at": pd.Timestamp("2024-05-05 10:30"), "n": ["5", "?"] * 15})
+    df.loc[3, "x"] = np.nan
+    rows = rows_of_frame(df)
+    assert as_frame(rows.schema, rows.values)["at"].tolist() == df["at"].tolist()
+    assert build(data=df, latent_dim=2, hidden=(4,)).impute(df, num_particles=5).n.astype(int).tolist() == [5] * 30
 
 
 def test_dates_long_before_and_after_us_keep_their_days():

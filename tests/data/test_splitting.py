@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 
 from pyro_vae import data
 from pyro_vae.data import BadDataError
-from pyro_vae.data.splitting import assign
+from pyro_vae.data.splitting import assign, keys_of_rows
 from pyro_vae.data.table_keys import keys_of_table
 
 X = np.random.default_rng(0).normal(size=(300, 3))
@@ -272,6 +272,15 @@ def test_a_column_that_a_frame_lacks():
         data.split(frame(), group="whom")
     with pytest.raises(ValueError, match="label: x has no column 'kinds'. Did you mean 'kind'"):
         data.split(frame().assign(kind=1), label="kinds")
+
+
+def test_numbers_that_are_equal_in_single_precision_have_one_key():
+    numbers = np.random.default_rng(0).normal(size=5000) * np.logspace(-30, 30, 5000)
+    edges = [0.0, 1 + 2.0**-24, 1 + 3 * 2.0**-24, -(1 - 2.0**-25), 2.0**24 + 1, np.inf, -np.inf, np.nan]
+    values = np.concatenate([numbers, edges])[:, None]
+    in_single = values.astype(np.float32).astype(np.float64)
+    assert list(keys_of_table("a", values)) == list(keys_of_table("a", in_single)) == list(keys_of_rows(in_single))
+    assert len(set(keys_of_table("a", values))) == len(np.unique(in_single))
 
 
 def test_keys_and_splits_of_many_rows_are_those_of_each_row_alone():

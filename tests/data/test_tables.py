@@ -113,7 +113,7 @@ def test_the_last_bits_do_not_count_for_the_splits():
     next_to_it = df.assign(a=np.nextafter(df.a, np.inf))  # as pandas before 3 reads some decimals
     splits = []
     for other in (df, next_to_it, df.astype(np.float32)):
-        found = data.table(other.assign(row=np.arange(999.0)))
+        found = data.table(other.assign(place=np.arange(999.0)))
         splits.append([split.values[:, 1].tolist() for split in (found.train, found.valid, found.test)])
     assert splits[0] == splits[1] == splits[2]
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pyro_vae import build
 from pyro_vae.evaluation.weights import log_mean, pareto_k, warn_of_heavy_tails
 
 
@@ -118,7 +119,7 @@ def test_where_hardly_any_draw_has_a_weight_the_tail_is_heavy():
     shapes = pareto_k(log_weights)
     assert shapes.tolist() == [math.inf]
     with pytest.warns(UserWarning, match="for 1 of 1 examples"):
-        warn_of_heavy_tails(shapes, "importance_sampling")
+        warn_of_heavy_tails(shapes, "importance_sampling", None)
 
 
 def test_impossible_draws_do_not_count():
@@ -199,8 +200,15 @@ def test_where_the_tail_is_too_heavy_the_bias_is_larger():
 
 def test_it_warns_once_and_says_of_how_many():
     with pytest.warns(UserWarning, match=r"this: Pareto k̂ is above 0.7 for 2 of 4 examples \(the worst 1.20\)") as said:
-        warn_of_heavy_tails(torch.tensor([0.2, 0.8, 1.2, math.nan]), "this")
+        warn_of_heavy_tails(torch.tensor([0.2, 0.8, 1.2, math.nan]), "this", None)
     assert len(said) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_heavy_tails(torch.tensor([0.2, 0.7, math.nan]), "this")
+        warn_of_heavy_tails(torch.tensor([0.2, 0.7, math.nan]), "this", None)
+
+
+def test_with_a_model_of_the_mask_it_names_no_estimator_that_refuses_one():
+    vae = build(2, 1, hidden=(4,), likelihood="Normal", missing=True, mask_likelihood="SelfMasking")
+    with pytest.warns(UserWarning, match=r"particles help little. Train a posterior") as said:
+        warn_of_heavy_tails(torch.tensor([0.8]), "this", vae)
+    assert "annealed" not in str(said[0].message)

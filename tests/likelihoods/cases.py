@@ -58,7 +58,10 @@ def log_normal(p, out, x):
 
 
 def log_logit_normal(p, out, x):
-    return stats.norm.logpdf(special.logit(x), *the_scale(p, out, 0.3)) - np.log(x) - np.log1p(-x)
+    loc, scale = the_scale(p, out, 0.3)
+    if p.spread is not None:
+        loc, scale = p.center.numpy() + p.spread.numpy() * loc, p.spread.numpy() * scale
+    return stats.norm.logpdf(special.logit(x), loc, scale) - np.log(x) - np.log1p(-x)
 
 
 def log_bernoulli(p, out, x):
@@ -285,6 +288,7 @@ CASES = {
         f"logit_normal_{k}": Case(L.LogitNormal, "unit", log_logit_normal, {"scale": v}, corners=e.LOGIT_NORMAL)
         for k, v in SCALES.items()
     },
+    "logit_normal_scaled": Case(L.LogitNormal, "unit", log_logit_normal, {"center": 0.4, "spread": 0.7}),
     "categorical": Case(L.Categorical, "levels", log_categorical, {"levels": 17}, corners=e.CATEGORICAL),
     "class_codes": Case(L.Categorical, "levels", log_categorical, {"levels": 4, "upper": 3}),
     **{

@@ -113,7 +113,7 @@ def test_errors_name_the_column(place, value, message):
         ({"a": {"scale": 1.0}}, "column 'a' must name its likelihood under 'class'; got"),
         ({"a": {"class": "Normal", "skale": 1.0}}, "column 'a': likelihood Normal has no argument 'skale'"),
         ({"a": {"class": "Normal", "scale": -1.0}}, "column 'a': scale must be a finite number above 0.*; got -1.0"),
-        ({"a": {"class": "Poisson", "scale": 1.0}}, "column 'a': likelihood Poisson has no argument 'scale'"),
+        ({"a": {"class": "Poisson", "df": 3.0}}, "column 'a': likelihood Poisson has no argument 'df'"),
         ({"a": nn.Linear}, "column 'a' must have a likelihood by name, or a class with an argument net"),
         (
             {"a": functools.partial(likelihoods.Normal, None)},

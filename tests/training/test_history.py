@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from pyro_vae.training import Epoch, History
@@ -72,3 +73,19 @@ def test_a_long_history_shows_both_ends():
     ]
     assert len(repr(History(long[:12])).splitlines()) == 14
     assert long._repr_html_().count("<tr>") == 31
+
+
+def of_valid_elbos(values):
+    return History([Epoch(i, 1.0, -1.0, -1.0, 0.0, float(v), 0.1) for i, v in enumerate(values, 1)])
+
+
+def test_a_fall_of_the_validation_elbo_is_told_from_its_noise():
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.normal(size=200)
+    rise = np.minimum(np.arange(200) / 50, 1.0)
+    assert of_valid_elbos(rise + noise).fall_after_best is None
+    fall = np.clip((np.arange(200) - 60) / 140, 0, 1)
+    assert of_valid_elbos(rise - fall + noise).fall_after_best == pytest.approx(0.94, abs=0.15)
+    assert of_valid_elbos([1.0, 0.0]).fall_after_best is None
+    assert History().fall_after_best is None
+    assert History([Epoch(1, 1.0, -1.0, -1.0, 0.0, None, 0.1)] * 30).fall_after_best is None

@@ -66,6 +66,15 @@ def test_a_category_that_this_series_lacks_is_added_and_leaves_no_gap():
     assert found.tolist() == ["a", "c", "b"]
 
 
+@pytest.mark.parametrize(("new", "expected"), [("2", [1, 2, 1]), ("other", ["1", "other", "1"])])
+def test_numbers_that_are_categories_stay_numbers_if_no_other_is_among_them(new, expected):
+    column = Column("c", "category", values=(1, 2, "other"), other=True, dtype="Int64")
+    old = pd.Series([1, None, 1], dtype="Int64")
+    known = pd.concat([old, pd.Series([2], dtype="Int64")], ignore_index=True)
+    found = with_values(column, known, known.isna().to_numpy(), pd.Series([new] * 4))
+    assert found.tolist()[:3] == expected
+
+
 def test_numbers_that_are_not_whole_are_not_cut_to_the_type_of_a_column():
     old, new = pd.Series([4, -999, 6]), pd.Series([0.0, 3.7, 0.0])
     found = with_values(Column("a", "real", missing=(-999,)), old, (old == -999).to_numpy(), new)
@@ -80,6 +89,14 @@ def test_columns_without_text_as_names(labels):
     assert filled.columns.equals(df.columns)
     assert filled.notna().all(axis=None)
     assert filled[~GAPS].equals(df[~GAPS])
+
+
+def test_gaps_in_columns_that_the_schema_leaves_out_stay_with_a_warning():
+    df = pd.DataFrame({"a": NUMBERS.mask(GAPS), "b": NUMBERS, "name": [None, *(f"p{i}" for i in range(1, N))]})
+    vae = build(data=df, latent_dim=2, hidden=(4,))
+    with pytest.warns(UserWarning, match="leaves missing values in 'name': its schema leaves this column out"):
+        filled = vae.impute(df, num_particles=5, seed=0)
+    assert filled.isna().sum().to_dict() == {"a": 0, "b": 0, "name": 1}
 
 
 def test_reconstructions_have_the_index_of_their_rows():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from pyro_vae import average_elbo, build, data, fit, load
-from pyro_vae.data import BadDataError, Column
+from pyro_vae import average_elbo, build, data, fit, likelihoods, load
+from pyro_vae.data import BadDataError, Column, Schema, SchemaError
 from pyro_vae.data.table_frames import as_frame
-from pyro_vae.vae.tables import as_rows, most_probable
+from pyro_vae.vae.point_values import most_probable
+from pyro_vae.vae.tables import as_rows
 from tests.data.test_schema import make_table
 
 
@@ -124,6 +127,25 @@ def test_a_column_of_ones_own_kind(related):
     vae = build(data=df, schema=schema, latent_dim=2, hidden=(8,))
     assert vae.likelihood.columns["a"]["likelihood"] == "StudentT"
     assert vae.schema["a"].loc == 50.0
+
+
+@pytest.mark.parametrize(
+    "laplace", [likelihoods.Laplace, {"class": likelihoods.Laplace}, functools.partial(likelihoods.Laplace, scale=2.0)]
+)
+def test_a_likelihood_that_is_a_class_goes_into_a_run_folder_by_its_name(laplace, tmp_path):
+    df = pd.DataFrame(np.random.default_rng(0).normal(5, 1, (60, 2)), columns=["a", "b"])
+    spec = {"class": "Mixed", "columns": {"a": laplace, "b": "Normal"}}
+    vae = build(data=df, latent_dim=2, hidden=(4,), likelihood=spec)
+    fit(vae, df, epochs=1, progress=False, out=tmp_path / "run")
+    same, kept = load(tmp_path / "run"), Schema.read(tmp_path / "run/schema.yaml")["a"].likelihood
+    assert (kept if isinstance(kept, str) else kept["class"]) == "Laplace"
+    pd.testing.assert_frame_equal(same.sample(3, seed=0), vae.sample(3, seed=0))
+    torch.testing.assert_close(same.tensors(df)[0], vae.tensors(df)[0])
+
+
+def test_a_column_with_a_misspelt_name_is_no_change(related):
+    with pytest.raises(SchemaError, match="the schema has no column 'sise'; it has a, b, size, high"):
+        related[0].schema.with_columns([Column("sise", "real")])
 
 
 def test_whole_numbers_come_out_as_integers_whatever_pandas_made_of_them(tmp_path):

@@ -31,10 +31,11 @@ def reading(
             when others are added.
         group: column of a table; rows with the same value stay in one split. It is no part of x.
         label: column of a table that holds the labels, numbers or text. It is no part of x.
-        columns: columns of a table to train on, such as age,height; by default all that tell something.
+        columns: columns of a table to train on, such as age,height; by default all but row numbers, constants and
+            the like.
         delimiter: character between the columns of a text file.
-        schema: file with the schema of a table, as pyro-vae suggest DATA --out schema.yaml writes it; by default the
-            table is looked at.
+        schema: file with the schema of a table, as pyro-vae suggest DATA --out schema.yaml writes it; by default it is
+            made from the table.
         skip_bad: leave out files that cannot be read and rows without counts, and say which.
     """
     return dict(locals())
@@ -102,7 +103,8 @@ def suggest_likelihood(data: str, out: str | None = None, **how: Any) -> None:
             raise ValueError(f"out is for the schema of a table; {data} holds {dataset.train.noun}s of another kind")
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(out), suggest_schema(dataset).to_yaml())
-        print(out)
+        print(f"written to {out}: edit what you know better")
+        how["schema"] = out
     given = [word for name, value in how.items() if value for word in (f"--{name}", str(value))]
     words = shlex.join([data, *("true" if word == "True" else word for word in given)])
-    print(f"pyro-vae train --data {words} chooses the first, and prepares the data for it")
+    print(f"pyro-vae train --data {words} {'takes it' if out else 'chooses the first, and prepares the data for it'}")

@@ -46,8 +46,8 @@ def evaluate(
             of q) and the amortisation gap (the encoder); 0 leaves the gaps out. Searches for the best q of each one.
         against: other data, such as fashion_mnist or new.csv; measures how well scores tell their examples from those
             of the run.
-        samples: number of samples, such as 1000, to compare with the training data, to find copies; of a table, also
-            with the held-out rows, to see how good they are. 0 leaves the comparison out.
+        samples: number of samples, such as 1000, that are compared with the training data to find copies. Those of a
+            table are also compared with held-out rows, to see how good they are. 0 leaves the comparison out.
         seed: seed of the draws and the binarisation.
         device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
     """
@@ -104,13 +104,11 @@ def _check_counts(examples: Any, n: int | None, gaps: int, samples: int) -> None
 
 
 def _check_held_out(dataset: Any, held_out: bool, gaps: bool) -> None:
-    """Raise a ValueError if samples cannot be compared with held-out examples of the data, ``gaps`` if they may."""
+    """Raise a ValueError if samples cannot be compared with held-out examples; ``gaps`` says if these may have some."""
     if not held_out:
         raise ValueError("samples need held-out examples of the run's own data: no --data, and not --split train")
     if dataset.has_missing and not gaps:
-        raise ValueError(
-            f"samples are compared with complete {dataset.train.noun}s alone; some values here are missing"
-        )
+        raise ValueError(f"samples are compared only with complete {dataset.train.noun}s; some values here are missing")
 
 
 def check_run(

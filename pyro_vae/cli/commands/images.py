@@ -11,8 +11,9 @@ __all__ = ["interpolate", "plot", "reconstruct", "sample"]
 
 def sample(
     run: str,
-    n: int = 64,
+    n: int | None = None,
     label: str | None = None,
+    context: str | None = None,
     mean: bool | Literal["auto"] = "auto",
     seed: int = 0,
     out: str | None = None,
@@ -21,9 +22,11 @@ def sample(
 
     Args:
         run: run folder.
-        n: number of samples.
+        n: number of samples, by default 64, or one for each row of the context.
         label: class of the samples, by its name or number, for a run with labels as context; by default one class after
             the other.
+        context: table with the context columns of the schema, a row for each sample; by default those of training
+            rows, drawn at random. The samples have these columns too.
         mean: give the mean of p(x|z) for each z instead of a draw; auto does so for images.
         seed: seed of the draws.
         out: .png picture or .npy array of images, by default figures/samples.png in the run folder; .csv, .parquet or
@@ -31,18 +34,23 @@ def sample(
             class of each row, for a run with labels as context.
     """
     from pyro_vae import load, plots
-    from pyro_vae.cli import rows, writing
+    from pyro_vae.cli import contexts, rows, writing
 
     vae, described = load(run), rows.described(run)
     images = plots.is_image(described.event_shape)
-    context = rows.context_of_samples(run, described, n, label, next(vae.parameters()).dtype, seed)
-    x = vae.sample(n, *context, mean=images if mean == "auto" else mean, seed=seed)
+    of_columns = contexts.context_for_samples(run, vae, n, context, seed)
+    n = (64 if of_columns is None else len(of_columns)) if n is None else n
+    given = rows.context_of_samples(run, described, n, label, next(vae.parameters()).dtype, seed)
+    given = given if of_columns is None else (*given, of_columns)
+    x = vae.sample(n, *given, mean=images if mean == "auto" else mean, seed=seed)
     if images:
         writing.write_picture(x, lambda: plots.samples(x), out, Path(run) / "figures" / "samples.png")
         return
     path = writing.path_of_rows(out, Path(run) / "samples.csv")
     if vae.schema is not None:
-        writing.write_frame(path, x, rows.numbers_of(vae, x))
+        x = contexts.with_context(vae, x, of_columns)
+        of_labels = rows.label_of_samples(run, described, n, label, x.columns)
+        writing.write_frame(path, x.assign(**of_labels), rows.numbers_of(vae, x))
         return
     values = described.to_units(x)
     columns = writing.columns_of(values, described.columns)
@@ -65,7 +73,7 @@ def reconstruct(
     from pyro_vae import plots
     from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
-    from pyro_vae.data.table_frames import as_frame
+    from pyro_vae.data.table_frames import as_frame, within_bounds
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
     _, test = datasets.part_of_run(run, dataset, None, data)
@@ -74,6 +82,7 @@ def reconstruct(
         examples = test if n is None else rows.some(test, n)
         columns, values = rows.reconstructed(vae, examples)
         if vae.schema is not None:
+            values = within_bounds(vae.schema, values)
             writing.write_frame(path, as_frame(vae.schema, values), values)
             return
         writing.write_rows(path, columns, values)
@@ -110,6 +119,7 @@ def interpolate(
     from pyro_vae import plots
     from pyro_vae.cli import datasets, rows, runs, writing
     from pyro_vae.cli.pictures import first
+    from pyro_vae.data.reading import import_optional
 
     vae, dataset = runs.open_run(run, data, root, "cpu")
     _, test = datasets.part_of_run(run, dataset, None, data)
@@ -121,7 +131,11 @@ def interpolate(
     x, *context = first(test, 2 * n, vae)
     paths = vae.interpolate(x[:n], x[n:], steps, *(c[:n] for c in context), path=path)
     if to is not None:
-        writing.write_rows(to, *rows.walks(vae, test, paths))
+        columns, values = rows.walks(vae, test, paths)
+        if vae.schema is None:
+            writing.write_rows(to, columns, values)
+        else:
+            writing.write_frame(to, import_optional("pandas", "tables").DataFrame(columns), values)
         return
     writing.write_picture(paths, lambda: plots.interpolations(paths), out, Path(run) / "figures" / "interpolations.png")
 

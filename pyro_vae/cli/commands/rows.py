@@ -25,8 +25,8 @@ def encode(
         run: run folder.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table with a column for each mean (z0, z1, ...) and each standard deviation (sd0, sd1,
-            ...), the label if there is one, and the file of an image; or .npy array of the means and then the standard
-            deviations.
+            ...), the label if there is one, the file of an image, and the place in the data, from 0, of each row of a
+            split; or .npy array of the means and then the standard deviations.
         split: rows to encode: all, train, valid or test.
         seed: seed of the draws, for codes without a mean.
         root: folder of the data sets with names; by default $PYRO_VAE_DATA, else ~/.cache/pyro_vae.
@@ -38,7 +38,7 @@ def encode(
     examples = datasets.part(dataset, split)
     columns = rows.codes(vae, examples, seed)
     if path.suffix.lower() != ".npy":
-        columns |= rows.label_column(examples) | rows.file_column(dataset, split)
+        columns |= rows.label_column(examples) | rows.file_column(dataset, split) | rows.place_column(dataset, split)
     writing.write_rows(path, columns)
     print(f"codes of {len(examples):,} {examples.noun}s: {rows.what_codes_hold(columns)}")
 
@@ -56,15 +56,16 @@ def impute(
 ) -> None:
     """Replace the missing values of data by their means given the values that are there, in the units of the data.
 
-    In a table, a category becomes the most probable one, and integers, dates and all other columns stay what they are.
+    In a table, a missing category becomes the most probable one; integers stay integers, dates stay dates, and all
+    other columns stay as they are.
 
     Args:
         run: run folder, trained on data with missing values.
         data: your own data, such as new.csv; by default those of the run.
         out: .csv or .parquet table, or .npy array.
         mean: write means; false writes draws.
-        draws: number of imputations of a table, each a draw: they stand one after the other, numbered from 1 in the
-            column "imputation".
+        draws: number of imputations of a table, each with draws of its own. They are written one below the other, and
+            numbered from 1 in the column "imputation".
         num_particles: draws of z per row.
         split: rows to impute: all, train, valid or test.
         seed: seed of the draws.
@@ -82,8 +83,9 @@ def impute(
     if vae.schema is not None:
         draws = 1 if draws is None and not mean else draws
         file = rows.file_of(run, data)
+        as_text = path.suffix.lower() == ".csv" and file is not None and not file[0].lower().endswith(".parquet")
         table, missing = rows.imputed_table(
-            vae, dataset, split, file, num_particles=num_particles, draws=draws, seed=seed
+            vae, dataset, split, file, num_particles=num_particles, draws=draws, seed=seed, as_text=as_text
         )
         writing.write_frame(path, table, rows.numbers_of(vae, table) if path.suffix.lower() == ".npy" else None)
         print(f"{missing:,} missing values of {len(examples):,} {examples.noun}s are filled in")
@@ -114,7 +116,7 @@ def score(
     Args:
         run: run folder.
         data: your own data, such as new.csv; by default the test rows of the run.
-        out: .csv or .parquet table, or .npy array.
+        out: .csv or .parquet table, with the place of each test row in the data of the run, from 0; or .npy array.
         flag: rate of false alarms, such as 0.01; by default nothing is flagged.
         num_particles: draws of z per row for log p(x).
         seed: seed of the draws.
@@ -132,12 +134,12 @@ def score(
     rows.check_reference(run, own, flag)
     values, tails = rows.log_probs(vae, examples, num_particles=num_particles, seed=seed)
     reference, more = rows.log_probs(vae, own.valid, num_particles=num_particles, seed=seed)
-    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones")
+    warn_of_heavy_tails(torch.cat([tails, more]), f"log p(x) of these {examples.noun}s and the validation ones", vae)
     shares = rows.shares(values, reference)
     columns: dict[str, writing.Column] = {"log_prob": values.tolist(), "share": shares.tolist()}
     if flag is not None:
         columns["flagged"] = (shares <= flag).int().tolist()
     if path.suffix.lower() != ".npy":
-        columns |= rows.file_column(dataset, split)
+        columns |= rows.file_column(dataset, split) | rows.place_column(dataset, split)
     writing.write_rows(path, columns)
     rows.print_scores(examples, values, shares, flag)

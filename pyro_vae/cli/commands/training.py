@@ -62,6 +62,7 @@ def train(
             (pyro_vae.cli.options).
     """
     config = {name: value for name, value in locals().items() if name not in (*_NOT_RECORDED, "options")} | options
+    from pyro_vae.checkpoints import check_can_go_on
     from pyro_vae.cli import datasets, runs
     from pyro_vae.cli.options import of_fit
     from pyro_vae.config import make_objective
@@ -71,6 +72,8 @@ def train(
 
     if resume is not None and out not in (None, resume):
         raise ValueError(f"resume goes on in its own folder, {resume}; leave out={out!r} away")
+    if resume is not None:
+        check_can_go_on(Path(resume))
     if data is None:
         raise ValueError("the run was trained from Python on data without a name. Name a file with them: --data FILE")
     _check_training(epochs, options, out, resume)
@@ -124,7 +127,7 @@ def _check_same_vae(run: str, options: dict[str, Any]) -> None:
             continue
         has = f"has {before[name]}" if name in before else "was built in Python"
         raise ValueError(
-            f"{name}: {run} {has}, and goes on with the VAE that it has; got {options[name]}. Leave it away"
+            f"{name}: {run} {has}, and goes on with the VAE that it has; got {options[name]}. Leave it out"
         )
 
 

@@ -82,4 +82,4 @@ def test_resuming_what_is_not_there_or_of_another_vae(tmp_path):
     ):
         train(make_vae(), out=tmp_path, epochs=2, resume=True)
     with pytest.raises(ValueError, match="holds the training of another VAE"):
-        train(make_vae("normal_fixed", context=4), (make_x(), *make_context(4)), out=tmp_path, resume=True)
+        train(make_vae("normal_fixed", context=4), (make_x(n=40), *make_context(4, n=40)), out=tmp_path, resume=True)
