@@ -14,6 +14,9 @@ difference of associations of pairs (0 is best), the score of predictions (1 is 
 and of the rows. The last rows are means over tables of the distance from the best value (of the means over seeds, so
 that chance on both sides of 0.5 does not count).
 
+We chose the options of our VAE by the same measures of the same tables, cut in other halves (seeds 100 and 101). The
+seeds 10 to 12 had no part in the choice. TVAE has the defaults of its authors.
+
 | contender | what it is |
 | --- | --- |
 | VAE | ``data.table``, ``build``, ``fit`` and ``sample`` of this library |
@@ -21,11 +24,15 @@ that chance on both sides of 0.5 does not count).
 | TVAE, twice | the same with 600 epochs |
 | columns | each column of the training rows by itself, shuffled: what is lost without any dependence |
 | copies | the training rows: nothing is lost but the privacy |
+
+``ctgan`` is under the Business Source License 1.1, which is no open-source licence: it forbids to offer a service that
+makes synthetic data, and each version becomes MIT four years after its release. This script is all that needs it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 
@@ -37,7 +44,7 @@ from sklearn import datasets
 from pyro_vae import build, data, evaluation, fit
 
 MEASURES = {"columns": 0.0, "pairs": 0.0, "targets": 1.0, "discriminator": 0.5, "privacy": 0.5}  # their best values
-STEPS, BATCH = 5000, 64  # of our VAE
+STEPS, BATCH, WEIGHT_DECAY = 1000, 64, 1.0  # of our VAE
 
 
 def of_scikit_learn(load: Callable[..., object]) -> pd.DataFrame:
@@ -68,9 +75,11 @@ def by_vae(train: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Rows of a VAE of this library."""
     rows = data.table(train, split=(1.0, 0.0, 0.0))
     torch.manual_seed(seed)
-    vae = build(data=rows, latent_dim=10, hidden=(128, 128))
+    prior = {"class": "MixtureOfNormals", "components": 10}
+    vae = build(data=rows, latent_dim=10, hidden=(128, 128), activation="Tanh", prior=prior)
     epochs = max(1, STEPS // -(-len(train) // BATCH))
-    fit(vae, rows.train, epochs=epochs, batch_size=BATCH, seed=seed, progress=False)
+    optimizer = functools.partial(torch.optim.AdamW, weight_decay=WEIGHT_DECAY, fused=True)
+    fit(vae, rows.train, epochs=epochs, batch_size=BATCH, optimizer=optimizer, seed=seed, progress=False)
     return vae.sample(len(train), seed=seed)
 
 

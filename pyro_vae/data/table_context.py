@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from pyro_vae.data.reading import BadDataError
 from pyro_vae.data.schema import Column, Schema
+from pyro_vae.data.table_coding import code
+from pyro_vae.data.table_columns import ArrowColumn
 
-__all__ = ["context_features", "encoded_context"]
+__all__ = ["coded_context", "context_features", "encoded_context"]
 
 
 def context_features(schema: Schema) -> int:
     """Return how many features the context columns of a schema have: one per value of a category, else one each."""
     return sum(len(column.values) if _is_one_hot(column) else 1 for column in schema.context)
+
+
+def coded_context(name: str, columns: Mapping[str, ArrowColumn], schema: Schema) -> Tensor:
+    """Return the numbers and codes of the context columns of a schema, float64 ``(n, columns)``.
+
+    Args:
+        name: of the table, for errors.
+        columns: Arrow arrays by name, those of the context among them.
+        schema: of the table.
+
+    Raises:
+        BadDataError: if a value is missing, or the schema does not know it.
+    """
+    found = [code(f"{name}: column {c.name!r}", c, columns[c.name]).astype(np.float64) for c in schema.context]
+    given = torch.from_numpy(np.stack(found, axis=1))
+    encoded_context(schema, given)  # says what is missing
+    return given
 
 
 def encoded_context(schema: Schema, given: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from pyro_vae.data.schema import Column, Schema
 from pyro_vae.data.splits import DataSet
 from pyro_vae.data.table_coding import code
 from pyro_vae.data.table_columns import ArrowColumn, NotNumbersError, counts_rows, group_keys, label_codes
-from pyro_vae.data.table_context import encoded_context
+from pyro_vae.data.table_context import coded_context, encoded_context
 from pyro_vae.data.table_files import Columns, read_parquet, read_text, read_words
 from pyro_vae.data.table_keys import keys_of_columns
 from pyro_vae.data.table_kinds import look_at
@@ -275,18 +275,10 @@ def _with_label(how: Reading, columns: Columns) -> tuple[Reading, list[str]]:
 
 
 def given_of_columns(name: str, columns: Columns, schema: Schema) -> torch.Tensor:
-    """Return the numbers and codes of the context columns of a schema, float64 ``(n, columns)``.
-
-    Raises:
-        NoColumnError: if one is not there.
-        BadDataError: if a value is missing, or the schema does not know it.
-    """
+    """Return the numbers and codes of the context columns of a schema, which must be there."""
     for column in schema.context:
         check_column(name, "schema", column.name, columns)
-    found = [code(f"{name}: column {c.name!r}", c, columns[c.name]).astype(np.float64) for c in schema.context]
-    given = torch.from_numpy(np.stack(found, axis=1))
-    encoded_context(schema, given)  # says what is missing
-    return given
+    return coded_context(name, columns, schema)
 
 
 def notes_on_labels(x: Mapping[str, bool]) -> list[str]:
