@@ -19,7 +19,7 @@ from pyro_vae.suggestions.rules import LOGARITHM, Suggestion
 from pyro_vae.suggestions.support import ends, within_support
 from pyro_vae.suggestions.tables import judge_columns, judge_table
 from pyro_vae.suggestions.units import class_of, is_location_scale, is_standardized
-from pyro_vae.suggestions.values import Values
+from pyro_vae.suggestions.values import FEW, Values
 
 __all__ = ["completed", "with_likelihood"]
 
@@ -129,6 +129,7 @@ def with_likelihood(schema: Schema, likelihood: Spec | ClassOrFunction | None) -
     Raises:
         SchemaError: if a ``Mixed`` names other columns.
     """
+    likelihood = {"class": likelihood} if isinstance(likelihood, type) else likelihood
     if not isinstance(likelihood, (str, Mapping)) or class_name(likelihood) == "auto":
         return schema
     spec = {name: value for name, value in as_mapping("likelihood", likelihood).items() if name != "net"}
@@ -186,6 +187,9 @@ def _judged_as(column: Column, suggestion: Suggestion | None, numbers: NDArray[n
         if column.likelihood is not None:
             return replace(column, kind="ordered", values=tuple(range(levels)))
         least = int(np.nanmin(numbers))  # of ratings from 1 to 5, none is 0
+        if levels - least > FEW and numbers.ndim == 1:  # such as ages up to 90; pixels are judged together
+            known = replace(column, kind="real", likelihood="Normal")
+            return replace(within_support(known, numbers), high=float(levels - 1))
         likelihood = {**spec, "levels": levels - least, "upper": float(levels - least - 1)}
         return replace(column, kind="ordered", values=tuple(range(least, levels)), likelihood=likelihood)
     values = (0, 1) if kind == "binary" else ()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_vae import build, data, suggest_schema
+from pyro_vae import build, data, likelihoods, suggest_schema
 from pyro_vae.data import Column, Rows, Schema, SchemaError
 from pyro_vae.data.tables import rows_of_frame
 from pyro_vae.suggestions.schemas import completed
@@ -102,6 +102,20 @@ def test_names_of_any_case_are_the_same_likelihoods():
             Schema((Column("t", "category", values=("a", "b", "c"), likelihood="bernoulli"),)),
             Rows(torch.zeros(9, 1), columns=("t",)),
         )
+
+
+@pytest.mark.parametrize("name", ["Laplace", "Poisson"])
+def test_a_class_is_taken_as_its_name_is(name):
+    df = pd.DataFrame({"x": rng().poisson(40, 200), "y": rng(1).poisson(9, 200)})
+    by_name, by_class = (
+        build(data=df, latent_dim=2, hidden=(8,), likelihood=given) for given in (name, getattr(likelihoods, name))
+    )
+    assert type(by_class.likelihood) is type(by_name.likelihood)
+    z = torch.zeros(1, 2)
+    for part in (by_name.likelihood.net, by_class.likelihood.net):
+        torch.nn.init.zeros_(part.layers[-1].weight)
+        torch.nn.init.zeros_(part.layers[-1].bias)
+    torch.testing.assert_close(by_class.decode(z).mean, by_name.decode(z).mean)
 
 
 def test_a_typical_count_is_that_of_the_encoding_of_the_column():
