@@ -50,7 +50,8 @@ def test_many_whole_numbers_up_to_a_bound_are_numbers_that_end_there():
     torch.manual_seed(0)
     vae = build(data=table, latent_dim=1, hidden=(8,), missing=True)
     drawn = vae.sample(2000, seed=0)["age"]
-    assert drawn.max() == 90 and drawn.dtype == np.int64
+    assert drawn.max() == 90
+    assert drawn.dtype == np.int64
     filled = vae.impute(ages.assign(age=ages.age.where(ages.index > 0).astype("Int64")), seed=0)["age"]
     assert filled[0] == pytest.approx(ages.age.mean(), abs=ages.age.std()), "the untrained mean, not the mode, 90"
 
