@@ -14,6 +14,7 @@ from torch import nn
 from pyro_vae import VAE, build, fit, load, objectives
 from pyro_vae.cli import main
 from pyro_vae.training.optimizer import states_after_a_step
+from tests.hostile.conftest import four_numbers
 
 WEIGHT, BIAS = "posterior.net.layers.0.weight", "posterior.net.layers.0.bias"
 STATE = "optimizer.0.exp_avg"  # of the weight of the likelihood's first layer
@@ -89,7 +90,7 @@ def train(objective=None, **options):
     before = {name: value.clone() for name, value in vae.state_dict().items()}
     options = {"epochs": 2, "out": "run", "resume": True, "progress": False, "objective": objective, **options}
     try:
-        return vae, fit(vae, torch.rand(20, 4).round(), **options)
+        return vae, fit(vae, four_numbers(), **options)
     except ValueError:
         assert all(torch.equal(before[name], value) for name, value in vae.state_dict().items())
         raise
