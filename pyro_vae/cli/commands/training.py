@@ -37,7 +37,8 @@ def train(
         data: your own data, such as photos/ or wine.csv, or a data set: digits (embedded), mnist, fashion_mnist,
             kmnist, qmnist or emnist. pyro-vae list data shows what else it can be.
         standardize: subtract the mean of a column of a table and divide by its standard deviation. auto does so for
-            likelihoods of real numbers. Log-densities are then those of the standardised values.
+            likelihoods of real numbers. Log-densities of a table stay in its own units; those of an array are then of
+            the standardised values.
         binarize: make pixels 0 or 1: dynamic draws them anew each time, threshold cuts at one half, none leaves them
             grey. auto is dynamic for a Bernoulli likelihood, and none for any other.
         dequantize: add uniform noise within each grey level. A density over real pixels needs it: on a grid of levels
