@@ -112,7 +112,7 @@ def as_mapping(what: str, spec: Spec | ClassOrFunction) -> Arguments:
     raise ValueError(f"{what} must be a name, or a mapping with a name under 'class'; got {brief(spec)}{made}")
 
 
-def class_name(spec: Spec) -> str:
+def class_name(spec: Spec | ClassOrFunction) -> str:
     """Return the name of the class in a spec.
 
     Example:

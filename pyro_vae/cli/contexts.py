@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from pyro_vae import VAE
 from pyro_vae.cli import runs
+from pyro_vae.cli.rows import drawn
 from pyro_vae.data import TABLES, Rows
-from pyro_vae.data.reading import import_optional
-from pyro_vae.data.table_frames import as_values
+from pyro_vae.data.table_frames import context_as_frame
 from pyro_vae.data.tables import frame_of_file
-from pyro_vae.seeds import derive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,12 +55,8 @@ def context_for_samples(run: str, vae: VAE, n: int | None, file: str | None, see
 
 def drawn_context(train: Rows, n: int, seed: int) -> pd.DataFrame | None:
     """Return the context columns of n training rows, drawn at random with replacement; None if there are none."""
-    if train.schema is None or train.given is None:
-        return None
-    chosen = torch.randint(len(train), (n,), generator=torch.Generator().manual_seed(derive(seed)))
-    given = train.given[chosen].double().numpy().T
-    columns = {c.name: as_values(c, of) for c, of in zip(train.schema.context, given, strict=True)}
-    return import_optional("pandas", "tables").DataFrame(columns)
+    given = drawn(train, n, seed).given
+    return None if train.schema is None or given is None else context_as_frame(train.schema, given)
 
 
 def with_context(vae: VAE, samples: pd.DataFrame, context: pd.DataFrame | None) -> pd.DataFrame:

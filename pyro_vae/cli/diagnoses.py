@@ -11,14 +11,13 @@ import torch
 from pyro_vae import VAE, plots
 from pyro_vae.argument_checks import at_least
 from pyro_vae.cli.pictures import first, save_figure
-from pyro_vae.cli.rows import label_column
+from pyro_vae.cli.rows import drawn, label_column
 from pyro_vae.cli.words import with_options
 from pyro_vae.data import DataSet, Split
 from pyro_vae.data.table_frames import as_frame
 from pyro_vae.evaluation import inference_gaps, linear_probe, memorisation, outlier_scores, separation, synthetic
 from pyro_vae.evaluation.synthetic_rows import FEWEST_ROWS
 from pyro_vae.files import folder_in
-from pyro_vae.seeds import derive
 
 __all__ = ["check_wanted", "print_gaps", "print_outliers", "print_probe", "print_samples"]
 
@@ -95,17 +94,11 @@ def print_samples(run: str, vae: VAE, train: Split, test: Split, n: int, seed: i
     return {"memorisation": _print_memorisation(run, vae, train, test, n=n, seed=seed)}
 
 
-def _drawn(trained: Split, n: int, seed: int) -> Any:
-    """Return n training examples, drawn with replacement: samples get their context."""
-    generator = torch.Generator().manual_seed(derive(seed))
-    return trained[torch.randint(len(trained), (n,), generator=generator)]
-
-
 def _print_memorisation(run: str, vae: VAE, trained: Split, examples: Split, *, n: int, seed: int) -> dict[str, Any]:
     """Print whether samples are nearer to training examples than held-out examples are, and draw the nearest pairs."""
     noun = examples.noun
     train, test = (first(part, len(part), vae, seed)[0] for part in (trained, examples[:n]))
-    samples = vae.sample(n, *first(_drawn(trained, n, seed), n, vae, seed)[1:], seed=seed)
+    samples = vae.sample(n, *first(drawn(trained, n, seed), n, vae, seed)[1:], seed=seed)
     found = memorisation(samples, train, test)
     print(
         f"samples nearer to a training {noun} than all but {found.quantile:.0%} of the held-out {noun}s: "
@@ -129,7 +122,7 @@ def _print_synthetic(run: str, vae: VAE, trained: Split, examples: Split, *, n: 
     the labels of these rows if the VAE takes labels.
     """
     assert vae.schema is not None, "it is the VAE of a table"
-    given = _drawn(trained, n, seed)
+    given = drawn(trained, n, seed)
     train, held_out, gaps = (
         as_frame(vae.schema, torch.cat(list(part.stored()))) for part in (trained, examples, given)
     )

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,12 +30,15 @@ from pyro_vae.vae.tables import as_rows, filled_in
 if TYPE_CHECKING:
     import pandas as pd
 
+S = TypeVar("S", bound=Split)
+
 __all__ = [
     "check_flag",
     "check_reference",
     "codes",
     "context_of_samples",
     "described",
+    "drawn",
     "file_column",
     "file_of",
     "imputed",
@@ -93,6 +96,12 @@ def file_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:
     everything = torch.cat(dataset.positions).sort().values
     where = everything if split == "all" else dataset.positions[SPLITS.index(split)]
     return {"file": [dataset.files[place] for place in where.tolist()]}
+
+
+def drawn(trained: S, n: int, seed: int) -> S:
+    """Return n training examples, drawn with replacement: samples get their context."""
+    generator = torch.Generator().manual_seed(derive(seed))
+    return trained[torch.randint(len(trained), (n,), generator=generator)]
 
 
 def place_column(dataset: DataSet[Any], split: str) -> dict[str, Column]:

@@ -23,7 +23,7 @@ from pyro_vae.data.table_columns import (
 __all__ = ["Numbers", "as_dates", "code", "codes_of", "days_of", "time_zone", "trimmed", "without"]
 
 _DAY = 86_400_000_000  # microseconds
-_FIRST_TEXTS = 1000
+_FIRST_TEXTS = 1000  # that are tried as dates before the whole column is
 _YES_OR_NO = frozenset(("yes", "no", "on", "off"))  # what YAML takes for true and false
 
 Numbers = NDArray[Any]

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_vae.data.reading import import_optional
 from pyro_vae.data.schema import Column, Schema, text_of
 
-__all__ = ["as_frame", "as_values", "within_bounds"]
+__all__ = ["as_frame", "as_values", "context_as_frame", "within_bounds"]
 
 _FURTHEST = 2.0**45  # seconds, a million years
 
@@ -43,6 +43,18 @@ def as_frame(schema: Schema, x: Tensor) -> Any:
         if column.name in of_data or column.kind == "constant"
     }
     return pandas.DataFrame(series)
+
+
+def context_as_frame(schema: Schema, given: Tensor) -> Any:
+    """Return the context columns of rows as a DataFrame.
+
+    Args:
+        schema: of the table.
+        given: their numbers, ``(n, columns)``, in the order of the schema.
+    """
+    numbers = given.double().cpu().numpy().T
+    series = {column.name: as_values(column, of) for column, of in zip(schema.context, numbers, strict=True)}
+    return import_optional("pandas", "tables").DataFrame(series)
 
 
 def as_values(column: Column, numbers: NDArray[np.float64]) -> Any:

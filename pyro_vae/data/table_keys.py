@@ -79,7 +79,7 @@ def keys_of_table(names: Sequence[str], values: NDArray[Any]) -> Iterable[bytes]
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return numbers rounded to 24 bits, the even one of two that are as near."""
+    """Round numbers to 24 bits in place, to the even one of two that are as near, and return them."""
     values[np.isnan(values)] = np.nan  # the bits of another NaN might overflow
     bits = values.view(np.int64)
     bits += (bits >> _DROPPED_BITS & 1) + (2 ** (_DROPPED_BITS - 1) - 1)

@@ -129,8 +129,7 @@ def with_likelihood(schema: Schema, likelihood: Spec | ClassOrFunction | None) -
     Raises:
         SchemaError: if a ``Mixed`` names other columns.
     """
-    likelihood = {"class": likelihood} if isinstance(likelihood, type) else likelihood
-    if not isinstance(likelihood, (str, Mapping)) or class_name(likelihood) == "auto":
+    if not isinstance(likelihood, (str, Mapping, type)) or class_name(likelihood) == "auto":
         return schema
     spec = {name: value for name, value in as_mapping("likelihood", likelihood).items() if name != "net"}
     specs = spec.get("columns", dict.fromkeys(schema.names, spec))

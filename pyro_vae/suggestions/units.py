@@ -33,8 +33,7 @@ def in_units(likelihood: Spec | ClassOrFunction | None, schema: Schema) -> Spec 
         likelihood: the user's; None or auto for that of the schema.
         schema: completed, with the user's likelihood.
     """
-    likelihood = {"class": likelihood} if isinstance(likelihood, type) else likelihood
-    if likelihood is not None and not isinstance(likelihood, (str, Mapping)):
+    if likelihood is not None and not isinstance(likelihood, (str, Mapping, type)):
         return likelihood
     if likelihood is None or class_name(likelihood) == "auto":
         return likelihood_of(schema)

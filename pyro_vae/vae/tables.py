@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_vae.data import DataSource, Rows
 from pyro_vae.data.frames import column_names, has_columns, is_data_frame
 from pyro_vae.data.schema import Column, Schema
-from pyro_vae.data.table_frames import as_frame, as_values, within_bounds
+from pyro_vae.data.table_frames import as_frame, context_as_frame, within_bounds
 from pyro_vae.data.table_gaps import with_values
 from pyro_vae.data.tables import context_of_frame, rows_of_frame
 
@@ -74,10 +74,7 @@ def _as_frame(rows: Rows) -> pd.DataFrame:
     """Return rows as a DataFrame, with the context."""
     assert rows.schema is not None, "they are those of a table"
     found = as_frame(rows.schema, torch.cat(list(rows.stored())))
-    if rows.given is not None:
-        for column, numbers in zip(rows.schema.context, rows.given.double().cpu().numpy().T, strict=True):
-            found[column.name] = as_values(column, numbers)
-    return found
+    return found if rows.given is None else found.join(context_as_frame(rows.schema, rows.given))
 
 
 def _recoded(rows: Rows, before: Schema, schema: Schema, context: bool) -> Rows:
